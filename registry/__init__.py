@@ -1,0 +1,1 @@
+"""The registry: everything that runs in the ``serve`` process, and what it shares with the worker."""

@@ -1,0 +1,62 @@
+"""Jobs: what the registry hands a worker when it claims one part of a trial."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from registry.contract.base import Wire
+from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.runspec import RunSpec
+
+
+class ClaimRequest(Wire):
+    """``POST /worker/v1/claim``: what this worker can run, and how long it waits for work."""
+
+    protocol: int
+    platforms: tuple[str, ...] = Field(min_length=1, max_length=16, description="os/architecture[/variant]")
+    wait_seconds: float = Field(default=20.0, ge=0, le=60)
+
+
+class Job(Wire):
+    """One part: try this image, for this platform, under this spec.
+
+    The pull token opens exactly the image's manifest, config and layers, and dies with the lease.
+    """
+
+    protocol: int
+    lease: str = Field(description="opaque; every renewal and the report name it")
+    lease_seconds: float = Field(description="renew before half of this has passed")
+    trial: str
+    part: str
+    attempt: int
+    repository: str
+    digest: str = Field(description="digest of the image manifest, never of an index")
+    platform: str
+    spec: RunSpec | None = Field(description="null: the smoke test that the image itself suggests")
+    image_spec_allowed: bool = Field(description="whether the image's label may add expectations")
+    limits: Limits = Field(description="defaults for this run; the spec may set others")
+    ceiling: Limits = Field(description="what no spec and no image may exceed")
+    prepare: PrepareLimits
+    pull_token: str = Field(repr=False)
+
+
+class ClaimResponse(Wire):
+    """``job`` is null when nothing came up while the worker waited, or when it is to drain."""
+
+    protocol: int
+    job: Job | None
+    drain: bool = False
+
+
+class RenewRequest(Wire):
+    """``POST /worker/v1/renew``: the heartbeat of a lease."""
+
+    protocol: int
+    lease: str
+
+
+class RenewResponse(Wire):
+    """How long the lease lives from now."""
+
+    protocol: int
+    lease_seconds: float

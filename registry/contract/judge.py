@@ -1,0 +1,59 @@
+"""From a report to a verdict: one pure function, used by the registry and by ``seatrial run``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from registry.contract.report import Report
+
+Verdict = Literal["pass", "warn", "fail", "error"]
+_WORST_FIRST: tuple[Verdict, ...] = ("error", "fail", "warn", "pass")
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict and, in one sentence, why."""
+
+    verdict: Verdict
+    reason: str
+
+
+def judge(report: Report) -> Judgement:
+    """What a report amounts to. Unknown is never ``pass``.
+
+    ``error`` where something could not be looked at or nothing was run; ``fail`` where an expectation was not
+    met; ``warn`` where all were met but the operator let the run go without a promised isolation; else
+    ``pass``.
+    """
+    if report.error is not None:
+        return Judgement("error", f"{report.error.reason}: {report.error.message}")
+    observations = [observation for run in report.runs for observation in run.observations]
+    if not observations:
+        return Judgement("error", "the worker reported no observation, so nothing is known")
+    missed = [o for o in observations if o.met is False]
+    if missed:
+        return Judgement("fail", _sentence(missed[0].expectation, missed[0].seen, len(missed) - 1))
+    unknown = [o for o in observations if o.met is None]
+    if unknown:
+        return Judgement("error", _sentence(unknown[0].expectation, unknown[0].seen, len(unknown) - 1))
+    if report.downgrades:
+        return Judgement("warn", f"{report.tested}; run without {', '.join(report.downgrades)}")
+    return Judgement("pass", report.tested)
+
+
+def worst(judgements: Sequence[Judgement]) -> Judgement:
+    """The judgement that decides for an index: the worst of its parts.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not judgements:
+        raise ValueError("no judgement to choose from")
+    return min(judgements, key=lambda judgement: _WORST_FIRST.index(judgement.verdict))
+
+
+def _sentence(expectation: str, seen: str, more: int) -> str:
+    others = f" (and {more} more)" if more else ""
+    return f"expected: {expectation}; seen: {seen}{others}"

@@ -1,0 +1,39 @@
+"""Limits of one run and of preparing one image."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from registry.contract.base import Wire
+
+MIB = 1024 * 1024
+GIB = 1024 * MIB
+
+
+class Limits(Wire):
+    """What one run may use at most. Seconds, bytes, and CPUs as a number of whole processors."""
+
+    memory_bytes: int = Field(default=512 * MIB, ge=4 * MIB, description="memory; there is no swap beside it")
+    cpus: float = Field(default=1.0, gt=0, le=1024, description="processors, as a share of time")
+    pids: int = Field(default=256, ge=1, le=65536, description="processes and threads")
+    written_bytes: int = Field(default=GIB, ge=MIB, description="bytes written to the writable layer")
+    wall_seconds: float = Field(default=60.0, gt=0, description="wall clock from start to forced end")
+    alive_seconds: float = Field(
+        default=5.0, gt=0, description="how long a service must stay up, or has to answer"
+    )
+    log_bytes: int = Field(default=MIB, ge=1024, description="bytes of output kept")
+
+
+class PrepareLimits(Wire):
+    """What preparing one image may use at most."""
+
+    unpacked_bytes: int = Field(default=20 * GIB, ge=MIB, description="bytes after unpacking")
+    files: int = Field(default=1_000_000, ge=1, description="entries over all layers")
+    seconds: float = Field(default=900.0, gt=0, description="pull and unpack, together")
+
+
+def lowered(limits: Limits, ceiling: Limits) -> Limits:
+    """``limits``, each no higher than the ceiling's."""
+    return Limits(
+        **{name: min(getattr(limits, name), getattr(ceiling, name)) for name in Limits.model_fields}
+    )

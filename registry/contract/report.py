@@ -1,0 +1,109 @@
+"""Reports: what a worker saw. It states facts; the registry judges (``registry.contract.judge``)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.contract.base import Wire
+
+MAX_REPORT_BYTES = 4 * 1024 * 1024
+"""A larger body is refused: 1 MiB of log, base64-free, with room for escapes."""
+
+ErrorReason = Literal[
+    "pull-failed",
+    "digest-mismatch",
+    "manifest-invalid",
+    "config-invalid",
+    "layer-invalid",
+    "too-large",
+    "too-many-files",
+    "prepare-timeout",
+    "worker-disk",
+    "image-refused",
+    "no-command",
+    "user-unknown",
+    "start-failed",
+    "needs-capability",
+    "platform-unsupported",
+    "spec-invalid",
+    "isolation-missing",
+    "runtime-error",
+    "worker-error",
+    "worker-lost",
+    "probe-failed",
+]
+"""Why a check could not be done. Whatever stands here gives the verdict ``error``, never ``pass``."""
+
+EndReason = Literal["exited", "signal", "oom", "timeout", "log-full", "disk-full", "stopped"]
+"""How a run ended. ``stopped``: the worker ended it after it had seen enough."""
+
+
+class Mechanism(Wire):
+    """One isolation mechanism and what was really applied in this run."""
+
+    name: str = Field(max_length=64)
+    applied: bool
+    detail: str = Field(default="", max_length=1000)
+
+
+class Step(Wire):
+    """One step of starting a container (MISSION.md S10), with its time."""
+
+    name: str = Field(max_length=64)
+    seconds: float = Field(ge=0)
+
+
+class Observation(Wire):
+    """One expectation and what was seen. ``met`` is null where the worker could not look."""
+
+    expectation: str = Field(max_length=300, description="in words, as in 'exit code is 0'")
+    seen: str = Field(max_length=2000)
+    met: bool | None
+
+
+class Run(Wire):
+    """One container execution."""
+
+    name: str = Field(max_length=64)
+    command: tuple[str, ...] = Field(max_length=2000)
+    exit_code: int | None = Field(description="null where the worker stopped it or it never started")
+    signal: int | None = None
+    reason: EndReason
+    oom_killed: bool = False
+    seconds: float = Field(ge=0)
+    cpu_seconds: float | None = Field(default=None, ge=0)
+    memory_peak_bytes: int | None = Field(default=None, ge=0)
+    log: str = Field(max_length=MAX_REPORT_BYTES, description="output as UTF-8, undecodable bytes replaced")
+    log_truncated: bool = False
+    observations: tuple[Observation, ...] = Field(max_length=200)
+
+
+class ReportError(Wire):
+    """Why the image could not be judged."""
+
+    reason: ErrorReason
+    message: str = Field(max_length=2000)
+    retryable: bool = Field(
+        default=False,
+        description="whether another attempt could end otherwise (a network fault, a full disk)",
+    )
+
+
+class Report(Wire):
+    """``POST /worker/v1/report``: the end of one lease. Exactly one is taken for each."""
+
+    protocol: int
+    lease: str
+    digest: str
+    platform: str
+    tested: str = Field(max_length=300, description="what was tested, in words: 'TCP port 80 accepts'")
+    runtime: str = Field(max_length=100, description="name and version, as in 'runc 1.1.5'")
+    mechanisms: tuple[Mechanism, ...] = Field(default=(), max_length=100)
+    downgrades: tuple[str, ...] = Field(
+        default=(), max_length=50, description="isolation the operator went without"
+    )
+    steps: tuple[Step, ...] = Field(default=(), max_length=100)
+    runs: tuple[Run, ...] = Field(default=(), max_length=20)
+    error: ReportError | None = None

@@ -1,0 +1,212 @@
+"""Run specs: what a smoke test does and expects. YAML or JSON, version 1.
+
+A spec comes from the request or from the repository's setting. An image's own label ``io.seatrial.smoke`` is
+read only where the repository allows it; it may add expectations and lower limits, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal, TypeVar
+
+import re2  # type: ignore[import-untyped]
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from registry.contract.base import Wire
+from registry.contract.limits import Limits
+from registry.errors import RequestInvalidError
+
+MAX_BYTES = 64 * 1024
+IMAGE_LABEL = "io.seatrial.smoke"
+RESERVED = ("services", "attempts", "pass", "cases", "stub")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
+T = TypeVar("T", bound=Wire)
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
+
+
+class HttpExpectation(Wire):
+    """A GET on the container's own loopback answers like this within ``alive_seconds``."""
+
+    port: int = Field(ge=1, le=65535)
+    path: str = Field(default="/", pattern=r"^/[!-~]{0,1023}$")
+    status: int = Field(default=200, ge=100, le=599)
+    body: str | None = Field(
+        default=None, max_length=1000, description="RE2 pattern found in the first 64 KiB"
+    )
+
+    @field_validator("body")
+    @classmethod
+    def _re2(cls, value: str | None) -> str | None:
+        return None if value is None else _pattern(value)
+
+
+class TcpExpectation(Wire):
+    """A connection to this port of the container's loopback is accepted within ``alive_seconds``."""
+
+    port: int = Field(ge=1, le=65535)
+
+
+class LogExpectation(Wire):
+    """A line of output (stdout and stderr together) matches this RE2 pattern."""
+
+    match: str = Field(min_length=1, max_length=1000)
+
+    @field_validator("match")
+    @classmethod
+    def _re2(cls, value: str) -> str:
+        return _pattern(value)
+
+
+class Expectations(Wire):
+    """All of them must hold. ``exit`` and ``alive`` exclude each other."""
+
+    exit: int | None = Field(default=None, ge=0, le=255, description="exit code of the command")
+    alive: bool | None = Field(default=None, description="still running after alive_seconds")
+    log: tuple[LogExpectation, ...] = Field(default=(), max_length=32)
+    http: tuple[HttpExpectation, ...] = Field(default=(), max_length=32)
+    tcp: tuple[TcpExpectation, ...] = Field(default=(), max_length=32)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Expectations:
+        if self.exit is not None and self.alive:
+            raise ValueError("'exit' and 'alive' exclude each other: a command either ends or stays up")
+        return self
+
+
+class SpecLimits(Wire):
+    """The limits a spec may set; what is left out keeps the default, and the operator's ceiling holds."""
+
+    memory_bytes: int | None = Field(default=None, ge=4 * 1024 * 1024)
+    cpus: float | None = Field(default=None, gt=0, le=1024)
+    pids: int | None = Field(default=None, ge=1, le=65536)
+    written_bytes: int | None = Field(default=None, ge=1024 * 1024)
+    wall_seconds: float | None = Field(default=None, gt=0)
+    alive_seconds: float | None = Field(default=None, gt=0)
+    log_bytes: int | None = Field(default=None, ge=1024)
+
+    def over(self, limits: Limits) -> Limits:
+        """``limits`` with what is set here in its place."""
+        return limits.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class RunSpec(Wire):
+    """One smoke test."""
+
+    version: Literal[1]
+    command: tuple[str, ...] | None = Field(
+        default=None, min_length=1, max_length=256, description="replaces the image's entrypoint and command"
+    )
+    env: dict[str, str] = Field(default_factory=dict, max_length=256, description="added to the image's own")
+    user: str | None = Field(
+        default=None, description="user[:group], by name or number, instead of the image's"
+    )
+    profile: Literal["standard", "restricted"] = Field(
+        default="standard", description="restricted: no capability even for an image that starts as root"
+    )
+    limits: SpecLimits = SpecLimits()
+    expect: Expectations = Expectations()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reserved(cls, data: Any) -> Any:
+        for name in RESERVED:
+            if isinstance(data, dict) and name in data:
+                raise ValueError(f"{name!r} is reserved for a later version and cannot be used yet")
+        return data
+
+    @field_validator("command")
+    @classmethod
+    def _arguments(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value and (any("\0" in part for part in value) or sum(map(len, value)) > 128 * 1024):
+            raise ValueError("a command has no NUL and at most 128 KiB")
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _environment(cls, value: dict[str, str]) -> dict[str, str]:
+        for name, text in value.items():
+            if not _ENV_NAME.fullmatch(name):
+                raise ValueError(f"{name[:80]!r} is not the name of an environment variable")
+            if "\0" in text or len(text) > 32 * 1024:
+                raise ValueError(f"the value of {name} has a NUL or more than 32 KiB")
+        return value
+
+    @field_validator("user")
+    @classmethod
+    def _user(cls, value: str | None) -> str | None:
+        if value is not None and not _USER.fullmatch(value):
+            raise ValueError(f"{value[:80]!r} is not user[:group]")
+        return value
+
+    @property
+    def digest(self) -> str:
+        """``sha256:…`` of the spec's canonical JSON: two texts with one meaning have one digest."""
+        return "sha256:" + hashlib.sha256(self.canonical().encode()).hexdigest()
+
+    def canonical(self) -> str:
+        """JSON with sorted keys and nothing that is merely the default."""
+        document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
+        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+
+class ImageSpec(Wire):
+    """What an image's label may say: expectations to add and limits to lower."""
+
+    version: Literal[1]
+    limits: SpecLimits = SpecLimits()
+    expect: Expectations = Expectations()
+
+
+def parse_run_spec(text: str) -> RunSpec:
+    """Read a run spec from YAML (of which JSON is a part).
+
+    Raises:
+        RequestInvalidError: too long, not YAML, aliases, or a key or value that is not allowed; each with
+            its path.
+    """
+    return _validated(RunSpec, text)
+
+
+def parse_image_spec(text: str) -> ImageSpec:
+    """Read what an image's label says.
+
+    Raises:
+        RequestInvalidError: as :func:`parse_run_spec`; ``command``, ``env``, ``user`` and ``profile`` are not
+            allowed in a label.
+    """
+    return _validated(ImageSpec, text)
+
+
+class _NoAliases(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise yaml.YAMLError("aliases are not allowed")
+        return super().compose_node(parent, index)
+
+
+def _validated(kind: type[T], text: str) -> T:
+    if len(text.encode()) > MAX_BYTES:
+        raise RequestInvalidError(f"a run spec has at most {MAX_BYTES} bytes")
+    try:
+        document = yaml.load(text, Loader=_NoAliases)  # noqa: S506  (a SafeLoader without aliases)
+        # JSON mode lets YAML's lists become tuples while everything else stays strict.
+        return kind.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'spec'}: {problem['msg']}"
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+        )
+        raise RequestInvalidError(f"the run spec is not valid: {problems}") from None
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        raise RequestInvalidError(f"the run spec is not valid YAML: {str(error)[:300]}") from None
+
+
+def _pattern(text: str) -> str:
+    try:
+        re2.compile(text)
+    except re2.error as error:
+        raise ValueError(f"not an RE2 pattern: {error}") from None
+    return text

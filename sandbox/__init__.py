@@ -1,0 +1,1 @@
+"""The sandbox: pulls images, unpacks them, and runs them in fully isolated containers."""
