@@ -1,0 +1,1 @@
+"""Where bytes live: the :class:`~registry.storage.store.BlobStore` protocol and its drivers."""
