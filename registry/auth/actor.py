@@ -1,0 +1,46 @@
+"""Actors: who a request comes from, and what their credential limits them to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from registry.auth.scopes import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a worker's pull token opens: one part's image in one repository, while the lease lives."""
+
+    id: str
+    repository: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """A user, a worker or nobody.
+
+    ``scopes`` limits what the credential may be used for; ``None`` is all that its account may do.
+    ``refused`` are (repository, action) pairs that were asked for when a registry token was made and not
+    granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
+    which a client can replace by a wider one, from a password or API token, which it cannot.
+    """
+
+    kind: Literal["user", "worker", "anonymous"]
+    name: str
+    account_id: int | None = None
+    is_admin: bool = False
+    scopes: tuple[Scope, ...] | None = None
+    refused: frozenset[tuple[str, str]] = frozenset()
+    from_registry_token: bool = False
+    lease: Lease | None = None
+    token_id: str | None = None
+
+    @property
+    def shown(self) -> str:
+        """How messages, events and history name this actor."""
+        return self.name if self.kind != "worker" else f"worker {self.name}"
+
+
+ANONYMOUS = Actor(kind="anonymous", name="anonymous")

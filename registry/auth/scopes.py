@@ -1,0 +1,81 @@
+"""Scopes: ``type:name:action,action`` (the Docker token documents' grammar), as values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from registry.errors import RequestInvalidError
+
+ACTIONS = frozenset({"pull", "push", "delete"})
+MAX_SCOPES = 100
+_CLASS = re.compile(r"\([a-z]+\)$")
+_NAME_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._/*-]{0,254}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Some actions on one resource. ``name`` may hold ``*`` in a token's own scopes; in a request it is exact."""
+
+    type: str
+    name: str
+    actions: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.name}:{','.join(sorted(self.actions))}"
+
+    def covers(self, type_: str, name: str, action: str) -> bool:
+        """Whether this scope, as a token carries it, allows ``action`` on the resource."""
+        return self.type == type_ and action in self.actions and fnmatchcase(name, self.name)
+
+
+def parse_requested_scopes(texts: list[str]) -> tuple[Scope, ...]:
+    """Scopes a client asks for at ``/token``: repeated parameters, each perhaps several separated by spaces.
+
+    What is malformed or unknown is dropped, as the token documents say; more than the limit is refused.
+
+    Raises:
+        RequestInvalidError: more than 100 scopes.
+    """
+    words = [word for text in texts for word in text.split()]
+    if len(words) > MAX_SCOPES:
+        raise RequestInvalidError(f"{len(words)} scopes asked for; {MAX_SCOPES} are the limit")
+    return tuple(scope for word in words if (scope := _requested(word)) is not None)
+
+
+def parse_token_scope(text: str) -> Scope:
+    """A scope for an API token, such as ``repository:team/*:pull,push`` or ``admin``.
+
+    Raises:
+        RequestInvalidError: not of that form, or an action that does not exist.
+    """
+    if text in ("admin", "worker"):
+        return Scope(text, "*", frozenset({"*"}))
+    type_, name, actions = _split(text)
+    known = frozenset(actions.split(","))
+    if type_ != "repository" or not _NAME_PATTERN.fullmatch(name) or not known or not known <= ACTIONS:
+        raise RequestInvalidError(
+            f"{text[:120]!r} is not a scope: repository:NAME:ACTIONS with pull, push, delete, where NAME may "
+            "hold '*'; or admin"
+        )
+    return Scope(type_, name, known)
+
+
+def _requested(word: str) -> Scope | None:
+    type_, name, actions = _split(word)
+    type_ = _CLASS.sub("", type_)
+    asked = frozenset(actions.split(","))
+    if type_ == "registry" and name == "catalog":
+        return Scope(type_, name, frozenset({"*"})) if "*" in asked else None
+    if type_ != "repository" or not name or "*" in name or len(name) > 255:
+        return None
+    known = ACTIONS if "*" in asked else asked & ACTIONS
+    return Scope(type_, name, known) if known else None
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    # A name may hold host:port, so the type ends at the first colon and the actions start at the last.
+    type_, _, rest = text.partition(":")
+    name, _, actions = rest.rpartition(":")
+    return type_, name, actions

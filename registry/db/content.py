@@ -1,0 +1,173 @@
+"""Repositories, blobs and their links, upload sessions, manifests and their edges, tags and their history."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from registry.db.tables import metadata
+from registry.db.types import Bytewise, Id, UtcTime
+
+IMAGE_STATES = (
+    "pass",
+    "warn",
+    "not-applicable",
+    "grandfathered",
+    "pending",
+    "fail",
+    "error",
+    "untried",
+    "unsupported",
+)
+"""What is materialised on an image's row. ``expired`` follows from the time of the verdict and ``blocked``
+from the reason a person gave; both are above what stands here."""
+
+repositories = Table(
+    "repositories",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("name", Bytewise, nullable=False, unique=True),
+    Column(
+        "visibility",
+        Text,
+        nullable=False,
+    ),
+    CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
+    Column("gate", Text, nullable=False),
+    CheckConstraint("gate IN ('off', 'warn', 'enforce')", name="gate"),
+    Column("trial_on_push", Boolean, nullable=False),
+    Column("image_spec_allowed", Boolean, nullable=False, default=False),
+    # Canonical JSON of the repository's run spec; null leaves the smoke test to what the image suggests.
+    Column("run_spec", Text),
+    # Counts up when what a verdict means here changes; part of what a verdict binds to.
+    Column("policy_version", Integer, nullable=False, default=1),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("digest", Bytewise, nullable=False, unique=True),
+    Column("size", BigInteger, nullable=False),
+    # Where the bytes are. Never used again for other bytes, so a late unlink cannot hit a new push.
+    Column("locator", Bytewise, nullable=False, unique=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+blob_links = Table(
+    "blob_links",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("blob_id", Id, ForeignKey("blobs.id", ondelete="RESTRICT"), primary_key=True, index=True),
+    Column("created_at", UtcTime, nullable=False),
+)
+
+upload_sessions = Table(
+    "upload_sessions",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column(
+        "repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
+    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE")),
+    # How the blob store finds the bytes received so far.
+    Column("storage_session", Text, nullable=False),
+    Column("offset", BigInteger, nullable=False, default=0),
+    Column("digest_algorithm", Text, nullable=False, default="sha256"),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False, index=True),
+)
+
+manifest_contents = Table(
+    "manifest_contents",
+    metadata,
+    # The bytes as received, once for all repositories.
+    Column("digest", Bytewise, primary_key=True),
+    Column("raw", LargeBinary, nullable=False),
+)
+
+manifests = Table(
+    "manifests",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("digest", Bytewise, ForeignKey("manifest_contents.digest"), nullable=False, index=True),
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # What a referrers list shows: artifactType, else the config's media type; null: left out.
+    Column("artifact_type", Text),
+    Column("annotations", Text, nullable=False, default="{}"),
+    Column("subject_digest", Bytewise),
+    Column("runnable", Boolean, nullable=False),
+    # os/architecture[/variant] of a runnable image, from its config; null for everything else.
+    Column("platform", Text),
+    Column(
+        "state",
+        Text,
+        CheckConstraint(f"state IN ({', '.join(repr(state) for state in IMAGE_STATES)})", name="state"),
+        nullable=False,
+    ),
+    Column("state_reason", Text, nullable=False, default=""),
+    Column("state_at", UtcTime, nullable=False),
+    Column("grandfathered_until", UtcTime),
+    Column("blocked_reason", Text),
+    Column("pushed_by", Text, nullable=False, default=""),
+    Column("pushed_at", UtcTime, nullable=False),
+    UniqueConstraint("repository_id", "digest"),
+    Index(None, "repository_id", "subject_digest"),
+)
+
+edges = Table(
+    "edges",
+    metadata,
+    Column("manifest_id", Id, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    Column("position", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),
+    CheckConstraint("kind IN ('config', 'layer', 'child')", name="kind"),
+    Column("digest", Bytewise, nullable=False, index=True),
+    Column("media_type", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+)
+
+tags = Table(
+    "tags",
+    metadata,
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Bytewise, primary_key=True),
+    Column("manifest_id", Id, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("updated_at", UtcTime, nullable=False),
+    Column("updated_by", Text, nullable=False),
+)
+
+tag_history = Table(
+    "tag_history",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    Column("name", Bytewise, nullable=False),
+    Column(
+        "action",
+        Text,
+        nullable=False,
+    ),
+    CheckConstraint("action IN ('push', 'delete', 'rollback')", name="action"),
+    Column("old_digest", Bytewise),
+    Column("new_digest", Bytewise),
+    Column("actor", Text, nullable=False),
+    Column("address", Text),
+    Column("reason", Text),
+    Column("at", UtcTime, nullable=False),
+    Index(None, "repository_id", "name", "id"),
+)

@@ -1,0 +1,104 @@
+"""Migrations at start: under a lock, with SQLite copied aside first, and never downwards.
+
+Blocking on purpose: it runs before the event loop, and several processes may start at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
+
+from registry.errors import ConflictError
+
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+_ADVISORY_LOCK = 0x5EA7_41A1
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What happened: the revisions before (``None``: empty) and after, and where the old file was kept."""
+
+    before: str | None
+    after: str
+    backup: Path | None
+
+
+def upgrade(url: str) -> Upgrade:
+    """Bring the database to the newest schema this code knows.
+
+    Raises:
+        ConflictError: the database is newer than this code, or of another program.
+    """
+    parsed = make_url(url)
+    engine = create_engine(parsed.set(drivername=_DRIVERS[parsed.get_backend_name()]), poolclass=NullPool)
+    config = alembic_config()
+    script = ScriptDirectory.from_config(config)
+    head = script.get_current_head()
+    assert head is not None
+    with _file_lock(parsed), engine.connect() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            connection.commit()
+        before = _current(connection, script)
+        backup = None
+        if before != head:
+            backup = _copy_aside(parsed, before) if before else None
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+    engine.dispose()
+    return Upgrade(before=before, after=head, backup=backup)
+
+
+def alembic_config() -> Config:
+    """Alembic's configuration, for the scripts inside the wheel or beside a clone's packages."""
+    here = Path(__file__).resolve().parent.parent
+    inside = here / "_migrations"
+    config = Config()
+    config.set_main_option("script_location", str(inside if inside.is_dir() else here.parent / "migrations"))
+    return config
+
+
+def _current(connection: Connection, script: ScriptDirectory) -> str | None:
+    current = MigrationContext.configure(connection).get_current_revision()
+    connection.rollback()
+    known = {revision.revision for revision in script.walk_revisions()}
+    if current is not None and current not in known:
+        raise ConflictError(
+            f"the database has schema {current}, which this version does not know: a newer one used it. "
+            "Start that version, or restore the copy it made before its upgrade"
+        )
+    return current
+
+
+@contextmanager
+def _file_lock(url: URL) -> Iterator[None]:
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        yield
+        return
+    with Path(f"{url.database}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _copy_aside(url: URL, revision: str) -> Path | None:
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    target = Path(f"{url.database}.before-upgrade-from-{revision}")
+    with sqlite3.connect(url.database) as source, sqlite3.connect(target) as copy:
+        source.backup(copy)
+    source.close()
+    copy.close()
+    return target

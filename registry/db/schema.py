@@ -1,0 +1,8 @@
+"""All tables together: what migrations compare themselves with."""
+
+from __future__ import annotations
+
+from registry.db import accounts, content, events, trials
+from registry.db.tables import metadata
+
+__all__ = ["accounts", "content", "events", "metadata", "trials"]

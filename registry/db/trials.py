@@ -1,0 +1,114 @@
+"""Trials, their parts (which are the queue), and their runs."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from registry.db.tables import metadata
+from registry.db.types import Bytewise, Id, UtcTime
+
+IMAGE_SUGGESTED = "image"
+"""Stands in ``spec_digest`` where no run spec was given and the image suggests its own smoke test."""
+
+trials = Table(
+    "trials",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    # Of the image or index that was pushed.
+    Column("digest", Bytewise, nullable=False),
+    Column("spec_digest", Bytewise, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    Column("cause", Text, nullable=False),
+    CheckConstraint("cause IN ('push', 'request')", name="cause"),
+    Column("state", Text, nullable=False),
+    CheckConstraint("state IN ('queued', 'running', 'done')", name="state"),
+    Column(
+        "verdict",
+        Text,
+    ),
+    CheckConstraint("verdict IN ('pass', 'warn', 'fail', 'error')", name="verdict"),
+    Column("reason", Text, nullable=False, default=""),
+    Column("created_by", Text, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    Index(None, "repository_id", "digest"),
+    Index(None, "created_at"),
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    # Of one image manifest, never of an index.
+    Column("digest", Bytewise, nullable=False),
+    Column("platform", Text, nullable=False),
+    Column("spec_digest", Bytewise, nullable=False),
+    Column("policy_version", Integer, nullable=False),
+    # Canonical JSON of the run spec; null: the image suggests.
+    Column("run_spec", Text),
+    Column("image_spec_allowed", Boolean, nullable=False),
+    Column("state", Text, nullable=False),
+    CheckConstraint("state IN ('queued', 'leased', 'done')", name="state"),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("run_after", UtcTime, nullable=False),
+    Column("lease", Bytewise, unique=True),
+    Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL")),
+    Column("lease_expires_at", UtcTime),
+    Column(
+        "verdict",
+        Text,
+    ),
+    CheckConstraint("verdict IN ('pass', 'warn', 'fail', 'error', 'unsupported')", name="verdict"),
+    Column("reason", Text, nullable=False, default=""),
+    Column("worker", Text),
+    # JSON of what the worker reported, without its runs.
+    Column("record", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+    # What a verdict binds to (ARCHITECTURE.md 3.5): the same question is asked once.
+    UniqueConstraint("repository_id", "digest", "platform", "spec_digest", "policy_version"),
+    Index(None, "state", "run_after", "id"),
+    Index(None, "lease_expires_at"),
+)
+
+trial_parts = Table(
+    "trial_parts",
+    metadata,
+    Column("trial_id", Bytewise, ForeignKey("trials.id", ondelete="CASCADE"), primary_key=True),
+    Column("part_id", Bytewise, ForeignKey("parts.id", ondelete="CASCADE"), primary_key=True, index=True),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("part_id", Bytewise, ForeignKey("parts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("attempt", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("command", Text, nullable=False),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("reason", Text, nullable=False),
+    Column("oom_killed", Boolean, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("cpu_seconds", Float),
+    Column("memory_peak_bytes", BigInteger),
+    Column("log", Text, nullable=False),
+    Column("log_truncated", Boolean, nullable=False),
+    Column("observations", Text, nullable=False),
+    Column("finished_at", UtcTime, nullable=False),
+)

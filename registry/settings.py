@@ -1,0 +1,246 @@
+"""Settings: defaults < TOML file < environment ``SEATRIAL_*`` < secret files < command line.
+
+A setting that holds a secret can be given as ``SEATRIAL_NAME_FILE``, the path of a file that holds it.
+A wrong name or value stops the start with the name and the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import platform as host_platform
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from registry.contract.limits import Limits, PrepareLimits
+from registry.errors import RequestInvalidError
+from registry.oci.platform import parse_platform
+
+PREFIX = "SEATRIAL_"
+_CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG"})
+"""Variables that only commands about a server read; they are no settings of the server."""
+SECRET_FILES = ("database_url", "storage_url")
+_LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+
+
+def host_image_platform() -> str:
+    """The platform of images that run on this host, as in ``linux/amd64``."""
+    machine = host_platform.machine()
+    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
+
+
+class SettingsError(RequestInvalidError):
+    """The settings cannot be used; the message names each wrong one and why."""
+
+
+class Settings(BaseModel):
+    """All settings of ``serve`` and ``up``, with their defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    data: Path = Field(default=Path("data"), description="folder for the database, the blobs and the keys")
+    listen: str = Field(
+        default="127.0.0.1:8470", description="HOST:PORT that the registry listens on; port 0 is a free one"
+    )
+    external_url: str | None = Field(
+        default=None,
+        description="address that clients use, as in https://registry.example; without it the address "
+        "listened on, or the request's Host where that is a wildcard",
+    )
+    secret_key_file: Path | None = Field(
+        default=None,
+        description="file with the key that wraps signing keys in the database; DATA/secret.key, made at first "
+        "start, if not given",
+    )
+    admin_token_file: Path | None = Field(
+        default=None,
+        description="where first start writes the administrator's token; DATA/admin.token if not given",
+    )
+    database_url: str | None = Field(
+        default=None, description="sqlite:///FILE or postgresql://…; a file in the data folder if not given"
+    )
+    storage_url: str | None = Field(
+        default=None, description="file:///FOLDER; a folder in the data folder if not given"
+    )
+    gate: Literal["off", "warn", "enforce"] = Field(default="warn", description="gate of new repositories")
+    visibility: Literal["public", "internal", "private"] = Field(
+        default="private", description="visibility of new repositories"
+    )
+    trial_on_push: bool = Field(default=True, description="whether a push to a new repository makes a trial")
+    trial_platforms: tuple[str, ...] = Field(
+        default_factory=lambda: (host_image_platform(),),
+        description="platforms that some worker runs; images for others are 'unsupported' at once",
+    )
+    trial_attempts: int = Field(
+        default=3, ge=1, le=10, description="how often a part is tried when workers are lost"
+    )
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600, description="how long a worker may be silent")
+    verdict_max_age_days: int = Field(
+        default=0, ge=0, description="days until a verdict is expired; 0 is never"
+    )
+    grandfather_days: int = Field(
+        default=30,
+        ge=0,
+        description="days that images from before the gate stay admitted once it is turned on",
+    )
+    gate_wait_seconds: float = Field(
+        default=15.0, ge=0, le=60, description="how long a pull waits for a pending verdict"
+    )
+    limits: Limits = Field(default=Limits(), description="limits of a run where its spec says nothing")
+    ceiling: Limits = Field(
+        default=Limits(
+            memory_bytes=4 * 1024**3,
+            cpus=4,
+            pids=4096,
+            written_bytes=8 * 1024**3,
+            wall_seconds=900,
+            alive_seconds=300,
+            log_bytes=2 * 1024**2,
+        ),
+        description="what no run spec may exceed",
+    )
+    prepare: PrepareLimits = Field(default=PrepareLimits(), description="limits of preparing an image")
+    upload_ttl_seconds: int = Field(
+        default=24 * 3600,
+        ge=60,
+        description="seconds after the last byte until an unfinished upload is dropped",
+    )
+    manifest_max_bytes: int = Field(
+        default=4 * 1024**2, ge=64 * 1024, le=16 * 1024**2, description="largest manifest taken"
+    )
+    blob_max_bytes: int = Field(default=100 * 1024**3, ge=1024, description="largest blob taken")
+    token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="least level logged"
+    )
+    log_format: Literal["json", "text"] = Field(default="json", description="form of log lines on stderr")
+    access_log: bool = Field(default=True, description="whether each request is logged")
+    shutdown_seconds: float = Field(
+        default=30.0, ge=0, description="how long running transfers may take after SIGTERM"
+    )
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _no_hold_yet(cls, value: object) -> object:
+        if value == "hold":
+            raise ValueError("'hold' does not exist yet; use off, warn or enforce")
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _listen(cls, value: str) -> str:
+        match = _LISTEN.fullmatch(value)
+        if match is None or int(match["port"]) > 65535:
+            raise ValueError("must be HOST:PORT, as in 0.0.0.0:8470")
+        return value
+
+    @field_validator("external_url")
+    @classmethod
+    def _external(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value.rstrip("/")):
+            raise ValueError("must be http(s)://HOST[:PORT] without a path")
+        return value.rstrip("/") if value else None
+
+    @field_validator("trial_platforms", mode="before")
+    @classmethod
+    def _platforms(cls, value: object) -> object:
+        parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+        for part in parts if isinstance(parts, list | tuple) else ():
+            parse_platform(str(part))
+        return parts
+
+    @model_validator(mode="after")
+    def _limits_fit(self) -> Settings:
+        for name in Limits.model_fields:
+            if getattr(self.limits, name) > getattr(self.ceiling, name):
+                raise ValueError(f"limits.{name} is above ceiling.{name}")
+        return self
+
+    @property
+    def listen_host(self) -> str:
+        """Host part of ``listen``, without brackets."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def listen_port(self) -> int:
+        """Port part of ``listen``."""
+        return int(self.listen.rpartition(":")[2])
+
+    @property
+    def effective_database_url(self) -> str:
+        """Where the database is."""
+        return self.database_url or f"sqlite:///{self.data.resolve() / 'seatrial.db'}"
+
+    @property
+    def effective_storage_url(self) -> str:
+        """Where the bytes are."""
+        return self.storage_url or f"file://{self.data.resolve() / 'blobs'}"
+
+
+def load_settings(config: Path | None = None, **given: Any) -> Settings:
+    """Read the settings; ``given`` are those from the command line, ``None`` meaning not given.
+
+    Raises:
+        SettingsError: an unknown name or a value that is not allowed, each with its name and the reason.
+    """
+    values = _from_toml(config) if config else {}
+    for name, value in _from_environment(dict(os.environ)).items():  # noqa: TID251  (the one place)
+        values[name] = {**values.get(name, {}), **value} if isinstance(value, dict) else value
+    values.update({name: value for name, value in given.items() if value is not None})
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: "
+            + ("there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"])
+            for problem in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+        raise SettingsError(f"the settings cannot be used: {problems}") from None
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} is not TOML: {error}") from None
+
+
+def _from_environment(environment: dict[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, text in environment.items():
+        name = variable.removeprefix(PREFIX)
+        if name == variable or name in _CLIENT_NAMES or name.startswith("TEST_"):
+            continue
+        setting = name.lower()
+        base = setting.removesuffix("_file")
+        if base in SECRET_FILES and setting != base:
+            values[base] = _secret(variable, Path(text))
+        elif "__" in setting:
+            group, _, member = setting.partition("__")
+            values.setdefault(group, {})[member] = _number(text)
+        else:
+            values.setdefault(setting, text)
+    return values
+
+
+def _secret(variable: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{variable}: the file {path} cannot be read ({type(error).__name__})") from None
+
+
+def _number(text: str) -> int | float | str:
+    # Members of a group are limits, and limits are numbers; what is none is left for the model to refuse.
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
