@@ -53,8 +53,8 @@ class Settings(BaseModel):
     )
     secret_key_file: Path | None = Field(
         default=None,
-        description="file with the key that wraps signing keys in the database; DATA/secret.key, made at first "
-        "start, if not given",
+        description="file with the key that wraps signing keys in the database; DATA/secret.key, made at "
+        "first start, if not given",
     )
     admin_token_file: Path | None = Field(
         default=None,

@@ -16,7 +16,7 @@ _NAME_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._/*-]{0,254}")
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Some actions on one resource. ``name`` may hold ``*`` in a token's own scopes; in a request it is exact."""
+    """Some actions on one resource. ``name`` may hold ``*`` in a token's own scopes only."""
 
     type: str
     name: str

@@ -1,0 +1,1 @@
+"""What is stored: uploads, blobs, manifests, tags and their history."""

@@ -1,0 +1,38 @@
+"""What an outer room does in the transaction of a push: the seam between content and trials."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.auth.actor import Actor
+from registry.oci.digest import Digest
+from registry.oci.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestPushed:
+    """A manifest that has just been stored or stored again in a repository.
+
+    ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
+    a runnable image, as its config says, else ``None``.
+    """
+
+    repository_id: int
+    repository: str
+    manifest_id: int
+    digest: Digest
+    manifest: Manifest
+    platform: str | None
+    created: bool
+    actor: Actor
+
+
+class PushEffects(Protocol):
+    """Told of each push before its transaction commits; what it writes commits or rolls back with it."""
+
+    async def manifest_pushed(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
+        """Decide the state of the image and make its trial where one is due."""
+        ...
