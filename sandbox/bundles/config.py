@@ -1,0 +1,234 @@
+"""From plan and image config to the hardened ``config.json`` of one run (runtime-spec; SANDBOX rules).
+
+A missing namespace type would mean the host's, a missing list the runtime's own choice: everything is said.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry.contract.plan import Plan
+from registry.oci.imageconfig import ImageConfig
+from sandbox.bundles.seccomp import make_seccomp
+from sandbox.bundles.users import ContainerUser
+
+if TYPE_CHECKING:
+    from sandbox.ids import IdRange
+
+OCI_VERSION = "1.0.2"
+HOSTNAME = "trial"
+ROOT_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+)
+"""What an image that starts as root may do to its own files and users, inside its user namespace only."""
+NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")
+STEERING_LABELS = ("run.oci.", "org.criu.", "org.systemd.property.", "dev.gvisor.", "io.kubernetes.", "io.kata")
+"""Prefixes of annotations that steer one runtime or another; an image's labels may not."""
+_MIB = 1024 * 1024
+_MASKED = (
+    *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "timer_list")),
+    *(f"/proc/{name}" for name in ("timer_stats", "sched_debug", "scsi", "interrupts", "config.gz")),
+    *("/proc/cmdline", "/proc/kallsyms"),
+    *(f"/sys/{name}" for name in ("firmware", "kernel", "fs", "module", "dev/block")),
+    "/sys/devices/virtual/powercap",
+)
+_READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_OOM_SCORE = 500
+_CPU_PERIOD = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """The facts of this host and runtime that a bundle depends on."""
+
+    machine: str
+    """As ``uname -m`` says."""
+    hard_rlimits: Mapping[str, int]
+    """The worker's own hard limits by name (``NOFILE``); what is not there is unlimited."""
+    oom_score_adj: int
+    """The worker's own; a run may only be worse."""
+    swap_limit: bool
+    """Whether memory and swap together can be limited."""
+    time_namespace: bool
+    """Whether the runtime knows the time namespace."""
+
+
+def make_config(
+    plan: Plan,
+    config: ImageConfig,
+    *,
+    ids: IdRange,
+    user: ContainerUser,
+    root: Path,
+    cgroups_path: str,
+    surroundings: Surroundings,
+    downgrades: frozenset[str],
+) -> dict[str, object]:
+    """The document for one run. ``root`` is the root file system on the host, absolute.
+
+    ``downgrades`` names the isolation to leave out: ``cgroup-limits``, ``seccomp``.
+
+    Raises:
+        SandboxError: ``isolation-missing``: there is no seccomp list for this machine.
+    """
+    readonly = plan.profile == "restricted"
+    linux: dict[str, object] = {
+        "namespaces": [{"type": name} for name in _namespaces(surroundings)],
+        "uidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
+        "gidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
+        "cgroupsPath": cgroups_path,
+        "resources": _resources(plan, surroundings, downgrades),
+        "devices": [],
+        "maskedPaths": list(_MASKED),
+        "readonlyPaths": list(_READONLY),
+        # Instead of CAP_NET_BIND_SERVICE.
+        "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
+    }
+    if "seccomp" not in downgrades:
+        linux["seccomp"] = make_seccomp(surroundings.machine)
+    return {
+        "ociVersion": OCI_VERSION,
+        "root": {"path": str(root), "readonly": readonly},
+        "hostname": HOSTNAME,
+        "process": _process(plan, user, surroundings, downgrades),
+        "mounts": _mounts(plan, config),
+        "annotations": make_annotations(config),
+        "linux": linux,
+    }
+
+
+def make_annotations(config: ImageConfig) -> dict[str, str]:
+    """Annotations by image-spec, conversion.md; the image's labels win, save those that steer a runtime."""
+    prefix = "org.opencontainers.image."
+    facts = {
+        "os": config.platform.os,
+        "architecture": config.platform.architecture,
+        "variant": config.platform.variant,
+        "author": config.author,
+        "created": config.created,
+        "stopSignal": config.stop_signal,
+        "exposedPorts": ",".join(str(port) for port in config.exposed_ports),
+    }
+    annotations = {prefix + name: value for name, value in facts.items() if value}
+    annotations.update(
+        (name, value) for name, value in config.labels.items() if name and not name.startswith(STEERING_LABELS)
+    )
+    return annotations
+
+
+def temporary_folders(plan: Plan, config: ImageConfig) -> tuple[str, ...]:
+    """Where a run with a read-only root may write all the same: memory, empty at start."""
+    if plan.profile != "restricted":
+        return ()
+    return tuple(dict.fromkeys(("/tmp", "/var/tmp", "/run", *config.volumes)))  # noqa: S108  (inside the run)
+
+
+def _namespaces(surroundings: Surroundings) -> tuple[str, ...]:
+    return (*NAMESPACES, "time") if surroundings.time_namespace else NAMESPACES
+
+
+def _process(
+    plan: Plan, user: ContainerUser, surroundings: Surroundings, downgrades: frozenset[str]
+) -> dict[str, object]:
+    held = list(ROOT_CAPABILITIES) if user.uid == 0 and plan.profile == "standard" else []
+    who: dict[str, object] = {"uid": user.uid, "gid": user.gid, "umask": 0o022}
+    if user.additional_gids:
+        who["additionalGids"] = list(user.additional_gids)
+    return {
+        "terminal": False,
+        "user": who,
+        "args": list(plan.command),
+        "env": _environment(plan, user),
+        "cwd": plan.working_dir,
+        "capabilities": {
+            "bounding": held,
+            "effective": held,
+            "permitted": held,
+            "inheritable": [],
+            "ambient": [],
+        },
+        "rlimits": _rlimits(plan, surroundings, downgrades),
+        "noNewPrivileges": True,
+        "oomScoreAdj": max(_OOM_SCORE, surroundings.oom_score_adj),
+    }
+
+
+def _environment(plan: Plan, user: ContainerUser) -> list[str]:
+    names = {entry.partition("=")[0] for entry in plan.env}
+    added = {"HOME": user.home, "HOSTNAME": HOSTNAME}
+    return [*plan.env, *(f"{name}={value}" for name, value in added.items() if name not in names)]
+
+
+def _rlimits(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str]) -> list[dict[str, object]]:
+    limits = plan.limits
+    wanted = {
+        "NOFILE": 1024,
+        "CORE": 0,
+        "FSIZE": limits.written_bytes,
+        "NPROC": limits.pids,
+        "MEMLOCK": 64 * 1024,
+    }
+    if "cgroup-limits" in downgrades:
+        # Of one process each, where nothing holds for all of them together.
+        wanted["DATA"] = limits.memory_bytes
+        wanted["CPU"] = int(limits.wall_seconds * max(limits.cpus, 1.0)) + 1
+    clamped = {name: min(value, surroundings.hard_rlimits.get(name, value)) for name, value in wanted.items()}
+    return [{"type": f"RLIMIT_{name}", "soft": value, "hard": value} for name, value in clamped.items()]
+
+
+def _resources(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str]) -> dict[str, object]:
+    # The runtime adds its own few device nodes to what this denies.
+    devices: dict[str, object] = {"devices": [{"allow": False, "access": "rwm"}]}
+    if "cgroup-limits" in downgrades:
+        return devices
+    limits = plan.limits
+    memory = {"limit": limits.memory_bytes}
+    if surroundings.swap_limit:
+        memory["swap"] = limits.memory_bytes
+    return {
+        **devices,
+        "memory": memory,
+        "cpu": {"quota": max(1000, int(limits.cpus * _CPU_PERIOD)), "period": _CPU_PERIOD},
+        "pids": {"limit": limits.pids},
+    }
+
+
+def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:
+    shared = min(64 * _MIB, plan.limits.memory_bytes // 2)
+    plain = ["nosuid", "noexec", "nodev"]
+    mounts = [
+        _mount("/proc", "proc", *plain),
+        # Never the image's own.
+        _mount("/dev", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=64k", "nr_inodes=64"),
+        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        _mount("/dev/shm", "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"),  # noqa: S108
+        _mount("/dev/mqueue", "mqueue", *plain),
+        _mount("/sys", "sysfs", *plain, "ro"),
+    ]
+    for path in temporary_folders(plan, config):
+        mounts.append(_mount(path, "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"))
+    return mounts
+
+
+def _mount(destination: str, kind: str, *options: str) -> dict[str, object]:
+    return {"destination": destination, "type": kind, "source": kind, "options": list(options)}
+
+
+def hard_rlimits() -> dict[str, int]:
+    """The calling process's hard limits, without the unlimited ones."""
+    found = {}
+    for name in ("NOFILE", "CORE", "FSIZE", "NPROC", "MEMLOCK", "DATA", "CPU"):
+        _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))
+        if hard != resource.RLIM_INFINITY:
+            found[name] = hard
+    return found
