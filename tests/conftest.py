@@ -1,0 +1,102 @@
+"""Fixtures that every kind of test may use. Nothing may be skipped where ``CI`` is set."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.kit.postgres import PostgresServer
+
+pytest.register_assert_rewrite("tests.kit")  # so nothing of it is imported above
+DATABASES = ("sqlite", "postgresql")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """In CI everything is installed: what would be skipped elsewhere is a failure there."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and os.environ.get("CI"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} may not be skipped in CI: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test process."""
+    from tests.kit.postgres import find_binaries, running_postgres
+
+    binaries = find_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's server is not installed (package postgresql)")
+    with running_postgres(binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: PostgresServer) -> str:
+    """Name of a database with the newest schema and no rows but those that migrations make."""
+    from registry.db.migrate import upgrade
+
+    name = postgres.create()
+    upgrade(postgres.url(name))
+    return name
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with the newest schema and no rows but those that migrations make."""
+    from registry.db.migrate import upgrade
+
+    path = tmp_path_factory.mktemp("template") / "seatrial.db"
+    upgrade(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a fresh database with the newest schema; each test runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        path = tmp_path / "seatrial.db"
+        shutil.copyfile(request.getfixturevalue("sqlite_template"), path)
+        yield f"sqlite:///{path}"
+        return
+    template = request.getfixturevalue("postgres_template")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create(template)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture(params=DATABASES)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Address of a database without any table, for tests of migrations and of the first start."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'seatrial.db'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def make_postgres_url(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Makes further fresh PostgreSQL databases, for tests that only it can decide (races)."""
+    template = request.getfixturevalue("postgres_template")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(server.create(template))
+        return server.url(made[-1])
+
+    yield make
+    for name in made:
+        server.drop(name)

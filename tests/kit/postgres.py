@@ -1,0 +1,121 @@
+"""A real PostgreSQL for the length of a test run: Debian's or Ubuntu's binaries, a temporary folder, a unix
+socket and no TCP port."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+_START_SECONDS = 60
+_OPTIONS = (
+    "listen_addresses=",
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    "max_connections=200",
+    "shared_buffers=64MB",
+)
+
+
+@dataclass(slots=True)
+class PostgresServer:
+    """A running server, whose socket lies in ``folder``."""
+
+    folder: Path
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def url(self, name: str) -> str:
+        """Address of the database ``name``."""
+        return f"postgresql://postgres@/{name}?host={self.folder}"
+
+    def create(self, template: str = "template0") -> str:
+        """Make a database with a new name, as a copy of ``template``; returns the name."""
+        name = f"seatrial_{next(self._numbers)}"
+        self._administer(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        return name
+
+    def drop(self, name: str) -> None:
+        """Remove the database, and whoever is still connected to it."""
+        self._administer(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+    def _administer(self, statement: str) -> None:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def find_binaries() -> Path | None:
+    """The folder with ``initdb`` and ``postgres``, the newest of several."""
+    found = sorted(
+        (path for path in Path("/usr/lib/postgresql").glob("*/bin") if (path / "initdb").exists()),
+        key=lambda path: float(path.parent.name),
+    )
+    if found:
+        return found[-1]
+    on_path = shutil.which("initdb")
+    return Path(on_path).resolve().parent if on_path else None
+
+
+@contextmanager
+def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """Start a server, as the user ``postgres`` when we are root, and stop it at the end.
+
+    Its default order of text is not bytewise, on purpose: a column that forgets its collation shows.
+    """
+    user = "postgres" if os.geteuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-pg-", dir="/tmp"))  # a socket's path is short
+    try:
+        if user:
+            account = pwd.getpwnam(user)
+            os.chown(folder, account.pw_uid, account.pw_gid)
+        data = folder / "data"
+        subprocess.run(
+            [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync", "--encoding=UTF8",
+             "--locale=C.UTF-8", "--locale-provider=icu", "--icu-locale=en-US"],
+            check=True, capture_output=True, user=user, group=user, cwd=folder,
+        )  # fmt: skip
+        options = [
+            part for option in (*_OPTIONS, f"unix_socket_directories={folder}") for part in ("-c", option)
+        ]
+        with (folder / "log").open("wb") as log:
+            server = subprocess.Popen(
+                # The kernel stops it when the test run dies, however that happens.
+                ["setpriv", "--pdeathsig", "INT", binaries / "postgres", "-D", data, *options],
+                stdout=log, stderr=log, user=user, group=user, cwd=folder, start_new_session=True,
+            )  # fmt: skip
+        try:
+            running = PostgresServer(folder)
+            _wait(running, server)
+            yield running
+        finally:
+            server.terminate()  # "smart" waits for clients; every database was dropped by force
+            try:
+                server.wait(5)
+            except subprocess.TimeoutExpired:
+                server.send_signal(2)
+                server.wait(30)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            psycopg.connect(running.url("postgres")).close()
+            return
+        except psycopg.OperationalError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                log = (running.folder / "log").read_text(errors="replace")
+                raise RuntimeError(f"PostgreSQL did not start:\n{log}") from None
+            time.sleep(0.05)
