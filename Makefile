@@ -1,0 +1,52 @@
+# Each target does one thing, sets up what it needs and can be repeated.
+.DEFAULT_GOAL := help
+.PHONY: help setup check test interop hostile bench demo docs
+
+# One test process per core; a file stays in one process, since it may share a server.
+JOBS ?= $(shell nproc)
+PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## .venv/bin/seatrial, from the lock file
+	@scripts/python.sh
+
+check: ## format, lint, types, imports, scripts
+	@scripts/packages.sh check
+	@scripts/python.sh
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	shellcheck scripts/*.sh .ci/run
+
+test: ## all tests that need nothing but apt and PyPI
+	@scripts/packages.sh test
+	@scripts/python.sh
+	$(PYTEST) tests --ignore tests/interop
+
+interop: ## clients and runtimes built with Go
+	@scripts/packages.sh interop
+	@scripts/python.sh
+	@scripts/tools.sh
+	.venv/bin/pytest tests/interop
+
+hostile: ## evil images, requests and workers
+	@scripts/packages.sh test
+	@scripts/python.sh
+	.venv/bin/pytest tests/hostile
+
+bench: ## figures, to docs/benchmarks.json
+	@scripts/packages.sh demo
+	@scripts/python.sh
+	.venv/bin/python -m tests.bench
+
+demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
+	@scripts/packages.sh demo
+	@scripts/python.sh
+	@.venv/bin/python scripts/demo.py
+
+docs: ## write the generated reference pages
+	@scripts/python.sh
+	@.venv/bin/python scripts/reference.py

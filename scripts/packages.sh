@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Makes sure of the system packages that a target needs: scripts/packages.sh demo|test|check|interop
+#
+# Debian and Ubuntu, through apt-get when we are root or may sudo. On a terminal it shows what it would install
+# and asks. Where nothing can be installed it lists what is missing and goes on: the demo and the tests say
+# themselves what they cannot do without it. No service is started by what it installs.
+set -euo pipefail
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin
+
+# package | how we see that it is there already | what it is for
+demo='python3-venv|python|the Python environment (Python 3.11 or newer)
+podman|command podman|builds, pushes and pulls the images
+skopeo|command skopeo|pushes and pulls where podman itself cannot work
+runc|command runc|runs the images
+busybox-static|static busybox|the one file that the images are made of
+uidmap|command newuidmap|user namespaces of a plain user
+e2fsprogs|command mkfs.ext4|the bounded writable layer of a run'
+test="$demo
+buildah|command buildah|another client that pushes
+postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
+shellcheck|command shellcheck|checks the scripts
+curl|command curl|the pipeline example
+jq|command jq|the pipeline example"
+check='python3-venv|python|the Python environment (Python 3.11 or newer)
+shellcheck|command shellcheck|checks the scripts'
+interop="$test
+golang-go|command go|builds the clients and runtimes that Debian has not
+gcc|command gcc|builds a current runc
+pkg-config|command pkg-config|builds a current runc
+libseccomp-dev|file /usr/include/seccomp.h|builds a current runc"
+
+present() {
+  case $1 in
+    command) command -v "$2" >/dev/null ;;
+    file) compgen -G "$2" >/dev/null ;;
+    static) command -v "$2" >/dev/null && ! head -c 8192 "$(command -v "$2")" | grep -qaE 'ld-(linux|musl)' ;;
+    python) "$(dirname "$0")/python.sh" --find >/dev/null 2>&1 ;;
+  esac
+}
+
+install() {
+  local elevate=() policy=/usr/sbin/policy-rc.d
+  [[ $EUID -eq 0 ]] || elevate=(sudo)
+  if [[ ! -e $policy ]]; then
+    # apt-get would start what it installs (a database, say); this tells it not to, until it is done.
+    printf '#!/bin/sh\nexit 101\n' | "${elevate[@]}" tee "$policy" >/dev/null
+    "${elevate[@]}" chmod 755 "$policy"
+    # shellcheck disable=SC2064  # expanded now, since both are local
+    trap "${elevate[*]} rm -f $policy" EXIT
+  fi
+  "${elevate[@]}" apt-get update -q
+  "${elevate[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+may_install() {
+  command -v apt-get >/dev/null || return 1
+  [[ $EUID -eq 0 ]] && return 0
+  command -v sudo >/dev/null || return 1
+  [[ -t 0 ]] || sudo -n true 2>/dev/null
+}
+
+main() {
+  local list missing=() lines=() package probe purpose
+  case ${1:-} in
+    demo) list=$demo ;;
+    test) list=$test ;;
+    check) list=$check ;;
+    interop) list=$interop ;;
+    *)
+      echo 'usage: packages.sh demo|test|check|interop' >&2
+      return 64
+      ;;
+  esac
+  while IFS='|' read -r package probe purpose; do
+    # shellcheck disable=SC2086  # the probe is a word and its argument
+    present $probe && continue
+    missing+=("$package")
+    lines+=("$(printf '  %-16s %s' "$package" "$purpose")")
+  done <<<"$list"
+  [[ ${#missing[@]} -gt 0 ]] || return 0
+
+  printf 'These packages are not there yet:\n'
+  printf '%s\n' "${lines[@]}"
+  if ! may_install; then
+    printf 'They cannot be installed from here; as root:  apt-get install %s\nGoing on without them.\n' "${missing[*]}"
+    return 0
+  fi
+  if [[ -t 0 && -z ${CI:-} ]]; then
+    local answer
+    read -r -p 'Install them with apt-get now? [Y/n] ' answer
+    if [[ ${answer,,} == n* ]]; then
+      printf 'Going on without them.\n'
+      return 0
+    fi
+  fi
+  install "${missing[@]}"
+}
+
+main "$@"
