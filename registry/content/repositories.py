@@ -1,0 +1,89 @@
+"""Repositories: found by name, made by the first push to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy import select
+
+from registry.db.content import repositories
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+from registry.events.outbox import record
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.policy import Visibility
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository as its row says."""
+
+    id: int
+    name: str
+    visibility: Visibility
+    gate: str
+
+
+async def find(database: Database, name: str) -> Repository | None:
+    """The repository of that name, if there is one."""
+    async with database.read() as connection:
+        return await find_in(connection, name)
+
+
+async def find_in(connection: AsyncConnection, name: str) -> Repository | None:
+    """As :func:`find`, inside a transaction."""
+    row = (await connection.execute(_COLUMNS.where(repositories.c.name == name))).first()
+    return None if row is None else _repository(row)
+
+
+async def find_or_create(
+    connection: AsyncConnection, name: str, *, settings: Settings, actor: Actor
+) -> Repository:
+    """The repository of that name, made with the default visibility and gate if this is the first push."""
+    found = await find_in(connection, name)
+    if found is not None:
+        return found
+    values = {
+        "name": name,
+        "visibility": settings.visibility,
+        "gate": settings.gate,
+        "trial_on_push": settings.trial_on_push,
+        "created_at": db_time(),
+    }
+    made = await connection.execute(
+        insert_ignoring_conflict(connection, repositories, values).returning(repositories.c.id)
+    )
+    if made.first() is not None:
+        await record(connection, "repository.created", name, actor, {"visibility": settings.visibility})
+        await move_epoch(connection, "access")
+    row = (await connection.execute(_COLUMNS.where(repositories.c.name == name))).one()
+    return _repository(row)
+
+
+async def lock(connection: AsyncConnection, repository: Repository) -> bool:
+    """Let no other transaction change this repository's manifests and tags until this one ends.
+
+    Uploads go on beside it: what refers to a repository takes a weaker lock. False: it is gone.
+    """
+    held = await connection.execute(
+        select(repositories.c.id).where(repositories.c.id == repository.id).with_for_update(key_share=True)
+    )
+    return held.first() is not None
+
+
+_COLUMNS = select(
+    repositories.c.id, repositories.c.name, repositories.c.visibility, repositories.c.gate
+)
+
+
+def _repository(row: Row[tuple[int, str, str, str]]) -> Repository:
+    return Repository(row.id, row.name, cast("Visibility", row.visibility), row.gate)

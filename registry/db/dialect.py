@@ -1,0 +1,30 @@
+"""Statements that both databases have and SQLAlchemy spells once per dialect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT that can say ``on_conflict_do_nothing`` and ``on_conflict_do_update``."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def insert_ignoring_conflict(
+    connection: AsyncConnection, table: Table, values: Mapping[str, Any]
+) -> postgresql.Insert | sqlite.Insert:
+    """Insert one row unless a unique one stands in its way; with ``returning`` it tells which.
+
+    A unique violation would end the whole transaction on PostgreSQL.
+    """
+    return insert(connection, table).values(values).on_conflict_do_nothing()

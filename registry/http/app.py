@@ -1,0 +1,33 @@
+"""The application: the only place where routes are put together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from registry.http import v2
+from registry.http.health import show_health, show_readiness
+from registry.http.metrics import METRICS, Metrics, show_metrics
+from registry.http.middleware import observe, prepare_headers
+from registry.http.services import SERVICES
+
+if TYPE_CHECKING:
+    from registry.http.services import Services
+
+
+def create_app(services: Services) -> web.Application:
+    """The registry's HTTP application around these services."""
+    app = web.Application(middlewares=[observe])
+    app[SERVICES] = services
+    app[METRICS] = Metrics()
+    app.on_response_prepare.append(prepare_headers)
+    app.add_routes(
+        [
+            web.get("/healthz", show_health),
+            web.get("/readyz", show_readiness),
+            web.get("/metrics", show_metrics),
+        ]
+    )
+    v2.add_routes(app)
+    return app

@@ -1,0 +1,84 @@
+"""Errors on the wire: the one function that renders them, and how foreign exceptions become ours.
+
+Under ``/api/`` and ``/worker/`` an error is a problem document (RFC 9457), everywhere else the envelope of
+the distribution-spec ("Error Codes"), which token clients read too.
+"""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from registry.errors import (
+    CODES,
+    ContentTooLargeError,
+    MediaTypeUnsupportedError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RequestInvalidError,
+    SeatrialError,
+    UnavailableError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PROBLEM_PREFIXES = ("/api/", "/worker/")
+_FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
+    {
+        404: NotFoundError,
+        405: MethodNotAllowedError,
+        413: ContentTooLargeError,
+        415: MediaTypeUnsupportedError,
+        503: UnavailableError,
+    }
+)
+
+
+def render_error(path: str, error: SeatrialError, request_id: str) -> web.Response:
+    """The response for ``error``, in the form that clients of ``path`` read."""
+    if path.startswith(_PROBLEM_PREFIXES):
+        document: dict[str, object] = {
+            "type": "about:blank",
+            "title": HTTPStatus(error.status).phrase,
+            "status": error.status,
+            "detail": error.message,
+            "code": error.code,
+            "request_id": request_id,
+        }
+        if error.detail is not None:
+            document["data"] = error.detail
+        content_type = "application/problem+json"
+    else:
+        entry: dict[str, object] = {"code": error.code, "message": error.message}
+        if error.detail is not None:
+            entry["detail"] = error.detail
+        document, content_type = {"errors": [entry]}, "application/json"
+    # Header values come from here and from other rooms; none may smuggle a line of its own.
+    headers = {name: value.replace("\r", " ").replace("\n", " ") for name, value in error.headers.items()}
+    return web.Response(
+        status=error.status,
+        body=json.dumps(document, ensure_ascii=True).encode(),
+        headers=headers,
+        content_type=content_type,
+    )
+
+
+def from_aiohttp(error: web.HTTPException) -> SeatrialError:
+    """Our error for one that aiohttp raised by itself (no such route, wrong method, body too large)."""
+    headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+    kind = _FROM_STATUS.get(error.status, RequestInvalidError)
+    if kind is NotFoundError:
+        return NotFoundError("there is nothing at this address")
+    if kind is MethodNotAllowedError:
+        return MethodNotAllowedError(f"this address takes {headers.get('Allow', 'other methods')}", headers=headers)
+    return kind(error.reason or CODES[kind.code].meaning)
+
+
+def unexpected(request_id: str) -> SeatrialError:
+    """What a caller hears of a fault of ours: only where to find it."""
+    return SeatrialError(f"the registry failed; its log has the reason under request id {request_id}")

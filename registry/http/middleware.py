@@ -1,0 +1,115 @@
+"""Around every request: an id, one log line, the metrics, and errors turned into responses."""
+
+from __future__ import annotations
+
+import re
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import structlog
+import uuid_utils
+from aiohttp import web
+
+from registry.errors import SeatrialError
+from registry.http.errors import from_aiohttp, render_error, unexpected
+from registry.http.metrics import METRICS
+from registry.http.services import SERVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from structlog.typing import FilteringBoundLogger
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
+
+ACTOR_SHOWN = web.RequestKey("actor_shown", str)
+"""Who the request came from, for its log line; set by whoever authenticates."""
+
+ROUTE = web.RequestKey("route", str)
+"""The metrics label, where a handler knows a better one than its resource."""
+
+REQUEST_ID = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER = "X-Request-Id"
+_GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+CLIENT_GONE = 499
+"""Logged where the client went away before it had its answer; nobody receives it."""
+
+
+@web.middleware
+async def observe(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Give the request an id, answer errors, and count and log what became of it."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    request_id = given if _GIVEN_ID.fullmatch(given) else uuid_utils.uuid7().hex
+    request[REQUEST_ID] = request_id
+    # Each request runs in a task of its own, whose context ends with it.
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    metrics = request.app[METRICS]
+    started = perf_counter()
+    status = CLIENT_GONE
+    metrics.in_flight.inc()
+    try:
+        response = await _answer(request, handler, request_id)
+        status = response.status
+        return response
+    finally:
+        metrics.in_flight.dec()
+        seconds = perf_counter() - started
+        metrics.observe(route=_route(request), method=request.method, status=status, seconds=seconds)
+        if request.app[SERVICES].settings.access_log:
+            log.info(
+                "request",
+                method=request.method,
+                path=request.rel_url.raw_path[:512],
+                status=status,
+                seconds=round(seconds, 6),
+                actor=request.get(ACTOR_SHOWN, ""),
+                remote=request.remote,
+            )
+
+
+async def prepare_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Headers of every response."""
+    headers = response.headers
+    headers["Server"] = "seatrial"
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
+    if request.path.startswith("/v2"):
+        headers["Docker-Distribution-API-Version"] = "registry/2.0"
+
+
+async def _answer(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request_id: str
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except SeatrialError as error:
+        return _refused(request, error, request_id)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return _refused(request, from_aiohttp(error), request_id)
+    except ConnectionError:
+        raise  # the client is gone: aiohttp ends the connection
+    except Exception:  # the request loop: whatever it was, the next request must be served
+        log.exception("request failed", method=request.method, path=request.rel_url.raw_path[:512])
+        return _refused(request, unexpected(request_id), request_id)
+
+
+def _refused(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
+    if error.status >= 500:
+        log.error("request refused", code=error.code, reason=error.message, cause=repr(error.__cause__))
+    response = render_error(request.path, error, request_id)
+    if request.can_read_body:
+        # Part of the body is still to come: reading it all, only to keep the connection, could take hours.
+        response.force_close()
+    return response
+
+
+def _route(request: web.Request) -> str:
+    known = request.get(ROUTE)
+    if known is not None:
+        return known
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"

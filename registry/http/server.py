@@ -1,0 +1,73 @@
+"""The server: one application on one address, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.content import uploads
+from registry.errors import SeatrialError
+from registry.http.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from structlog.typing import FilteringBoundLogger
+
+    from registry.http.services import Services
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
+MAX_LINE_BYTES = 32768
+MAX_FIELD_BYTES = 65536
+KEEPALIVE_SECONDS = 75
+SWEEP_SECONDS = 600
+
+
+@asynccontextmanager
+async def running_server(services: Services, *, reuse_port: bool = False) -> AsyncIterator[tuple[str, int]]:
+    """Serve at the settings' address while the block runs, and give the host and port listened on.
+
+    ``reuse_port`` lets several processes listen on one port. At the end running transfers may take
+    ``shutdown_seconds`` more.
+    """
+    settings = services.settings
+    runner = web.AppRunner(
+        create_app(services),
+        handle_signals=False,
+        access_log=None,
+        # Compressed bodies would reach us inflated: another digest, and a bomb.
+        auto_decompress=False,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_FIELD_BYTES,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        shutdown_timeout=settings.shutdown_seconds,
+    )
+    await runner.setup()
+    sweeper = asyncio.create_task(_sweep(services))
+    try:
+        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, reuse_port=reuse_port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        yield host, port
+    finally:
+        sweeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await sweeper
+        await runner.cleanup()
+
+
+async def _sweep(services: Services) -> None:
+    while True:
+        try:
+            count = await uploads.sweep_expired(services.database, services.blobs)
+        except (SeatrialError, SQLAlchemyError, OSError) as error:
+            log.warning("expired uploads could not be swept", reason=repr(error))
+        else:
+            if count:
+                log.info("swept expired uploads", count=count)
+        await asyncio.sleep(SWEEP_SECONDS)

@@ -1,0 +1,30 @@
+"""What the handlers work with: made once by the composition root, frozen, found on the application."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from registry.auth.tokenservice import TokenService
+    from registry.content.effects import PushEffects
+    from registry.db.engine import Database
+    from registry.settings import Settings
+    from registry.storage.store import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts of one registry process."""
+
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    tokens: TokenService
+    push_effects: PushEffects
+
+
+SERVICES = web.AppKey("services", Services)
+"""Where a handler finds them: ``request.app[SERVICES]``."""
