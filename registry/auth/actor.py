@@ -25,6 +25,7 @@ class Actor:
     ``refused`` are (repository, action) pairs that were asked for when a registry token was made and not
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
+    ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password).
     """
 
     kind: Literal["user", "worker", "anonymous"]
@@ -36,6 +37,7 @@ class Actor:
     from_registry_token: bool = False
     lease: Lease | None = None
     token_id: str | None = None
+    credential_scopes: tuple[Scope, ...] | None = None
 
     @property
     def shown(self) -> str:

@@ -32,12 +32,13 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
             held and action == "pull", held, "a worker reads the image of its lease and nothing else"
         )
     pulls = _account_may(actor, "pull", visibility) and _token_may(actor, "pull", name)
+    # The token first: what it says does not depend on whether the repository exists.
+    if not _token_may(actor, action, name):
+        return Decision(False, pulls, f"the token of {actor.shown} does not cover {action} on {name}")
     if not _account_may(actor, action, visibility):
         return Decision(
             False, pulls, f"{actor.shown} has no {action} right on {name}; an administrator can do it"
         )
-    if not _token_may(actor, action, name):
-        return Decision(False, pulls, f"the token of {actor.shown} does not cover {action} on {name}")
     return Decision(True, True, f"{actor.shown} may {action} on {name}")
 
 

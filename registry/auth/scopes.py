@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from registry.errors import RequestInvalidError
+from registry.errors import NameInvalidError, RequestInvalidError
+from registry.oci.names import parse_repository_name
 
 ACTIONS = frozenset({"pull", "push", "delete"})
 MAX_SCOPES = 100
@@ -62,13 +63,22 @@ def parse_token_scope(text: str) -> Scope:
     return Scope(type_, name, known)
 
 
+def is_repository_name(text: str) -> bool:
+    """Whether a repository can have this name; a registry token names nothing else, and never a pattern."""
+    try:
+        parse_repository_name(text)
+    except NameInvalidError:
+        return False
+    return True
+
+
 def _requested(word: str) -> Scope | None:
     type_, name, actions = _split(word)
     type_ = _CLASS.sub("", type_)
     asked = frozenset(actions.split(","))
     if type_ == "registry" and name == "catalog":
         return Scope(type_, name, frozenset({"*"})) if "*" in asked else None
-    if type_ != "repository" or not name or "*" in name or len(name) > 255:
+    if type_ != "repository" or not is_repository_name(name):
         return None
     known = ACTIONS if "*" in asked else asked & ACTIONS
     return Scope(type_, name, known) if known else None

@@ -1,0 +1,90 @@
+"""Access as an answer to the caller: lets pass, or raises what the caller is told.
+
+Whoever is nobody may sign in: 401. Who used a registry token that was not asked for this can fetch a wider
+one: 401. Who is known and refused is told so: 403. A repository that is not visible and one that does not
+exist get the same answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from registry.auth.actor import Actor
+from registry.auth.policy import Action, Visibility, decide, may_administer
+from registry.errors import DeniedError, UnauthorizedError
+
+
+def require(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> None:
+    """Let ``actor`` do ``action`` in repository ``name``; ``visibility`` is ``None`` where there is none.
+
+    Raises:
+        UnauthorizedError: another credential or a wider token could help; ``detail`` names what is missing,
+            from which the challenge is made.
+        DeniedError: the actor is known and may not.
+    """
+    decision = decide(actor, action, name, visibility)
+    if decision.allowed:
+        return
+    detail = [{"Type": "repository", "Name": name, "Action": action}]
+    if actor.kind == "anonymous":
+        raise UnauthorizedError(f"sign in to {action} {name}", detail=detail)
+    covered = any(scope.covers("repository", name, action) for scope in actor.scopes or ())
+    if actor.from_registry_token and not covered and (name, action) not in actor.refused:
+        raise UnauthorizedError(f"this token was not asked for {action} on {name}", detail=detail)
+    raise DeniedError(_refusal(actor, action, name), detail=detail)
+
+
+def require_catalog(actor: Actor) -> Actor:
+    """Let ``actor`` list repositories; the actor to filter the list with, who is not limited to the names a
+    registry token was asked for.
+
+    Raises:
+        UnauthorizedError: nobody, or a registry token that was not asked for ``registry:catalog:*``.
+        DeniedError: a worker.
+    """
+    if actor.kind == "worker":
+        raise DeniedError("a worker lists nothing")
+    catalog = any(scope.covers("registry", "catalog", "*") for scope in actor.scopes or ())
+    if actor.from_registry_token and catalog:
+        return replace(actor, scopes=actor.credential_scopes)
+    if actor.from_registry_token or actor.kind == "anonymous":
+        raise UnauthorizedError(
+            "sign in to list repositories",
+            detail=[{"Type": "registry", "Name": "catalog", "Action": "*"}],
+        )
+    return actor
+
+
+def require_sign_in(actor: Actor) -> None:
+    """For ``/v2/`` itself: any valid credential will do, also a token for nobody; none at all will not.
+
+    Raises:
+        UnauthorizedError: no credential.
+    """
+    if actor.kind == "anonymous" and not actor.from_registry_token:
+        raise UnauthorizedError("sign in, or ask for a token")
+
+
+def require_admin(actor: Actor) -> None:
+    """Let ``actor`` manage accounts, tokens, workers and repositories.
+
+    Raises:
+        UnauthorizedError: nobody.
+        DeniedError: no administrator, or with a token that has not the scope ``admin``.
+    """
+    if actor.kind == "anonymous":
+        raise UnauthorizedError("sign in as an administrator")
+    if not may_administer(actor):
+        raise DeniedError(
+            f"{actor.shown} may not do this; an administrator can, by password or a token of scope admin"
+        )
+
+
+def _refusal(actor: Actor, action: Action, name: str) -> str:
+    # By what the actor is and not by what the repository is: the sentence must not tell whether it exists.
+    if actor.kind == "worker":
+        return f"{actor.shown} reads the image of its lease and nothing else"
+    limits = actor.credential_scopes if actor.from_registry_token else actor.scopes
+    if limits is not None and not any(scope.covers("repository", name, action) for scope in limits):
+        return f"the token of {actor.shown} does not cover {action} on {name}; ask for one that does"
+    return f"{actor.shown} has no {action} right on {name}; an administrator can give it"

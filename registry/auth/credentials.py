@@ -1,0 +1,183 @@
+"""From a password or an API token to an actor. Each answer is cached until the access epoch moves.
+
+Refusals all read alike: which of name, password or token was wrong is told to nobody.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import BigInteger, ColumnElement, Select, or_, select, type_coerce, update
+from sqlalchemy.engine import Row
+from sqlalchemy.exc import DBAPIError
+
+from registry.auth.actor import Actor
+from registry.auth.apitokens import is_api_token, looks_like_api_token, token_hash
+from registry.auth.epochcache import EpochCache
+from registry.auth.passwords import Passwords
+from registry.auth.scopes import Scope, parse_token_scope
+from registry.db.accounts import accounts, tokens
+from registry.db.engine import Database
+from registry.db.types import db_time
+from registry.errors import UnauthorizedError
+
+CACHED_SECONDS = 60.0
+LAST_USED_SECONDS = 60.0
+_REFUSAL = "the user name and password or the token are not valid, or no longer"
+_log = structlog.get_logger(__name__)
+
+
+class Credentials:
+    """One per process; holds the password threads and the caches."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._passwords = Passwords()
+        self._cache: EpochCache[Actor] = EpochCache()
+        # A fast hash of a password must not outlive the process or mean anything outside it.
+        self._cache_key = secrets.token_bytes(32)
+        self._noted: dict[str, float] = {}
+
+    @property
+    def passwords(self) -> Passwords:
+        """Where passwords are hashed."""
+        return self._passwords
+
+    def close(self) -> None:
+        """End the password threads."""
+        self._passwords.close()
+
+    async def from_basic(self, username: str, password: str) -> Actor:
+        """The actor of a user name and password. An API token is a password too, under any user name.
+
+        Raises:
+            UnauthorizedError: not valid, expired, revoked, or the account is disabled.
+        """
+        if looks_like_api_token(password):
+            return await self.from_api_token(password)
+        key = self._key("password", username, password)
+        epoch = (await self._database.epochs()).access
+        if (cached := self._cache.get(key, epoch=epoch)) is not None:
+            return cached
+        query = select(accounts).where(
+            accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if not await self._passwords.verify(row.password_hash if row else None, password) or row is None:
+            raise UnauthorizedError(_REFUSAL)
+        actor = Actor(kind="user", name=row.name, account_id=row.id, is_admin=row.is_admin)
+        self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
+        return actor
+
+    async def from_api_token(self, text: str) -> Actor:
+        """The actor of an API token, limited to the token's scopes.
+
+        Raises:
+            UnauthorizedError: not valid, expired, revoked, or its account is disabled.
+        """
+        if not is_api_token(text):
+            raise UnauthorizedError(_REFUSAL)
+        hashed = token_hash(text)
+        actor = await self._actor(self._key("token", hashed), _living(tokens.c.secret_hash == hashed))
+        assert actor.token_id is not None
+        await self._note_use(actor.token_id)
+        return actor
+
+    async def standing(self, account_id: int, token_id: str | None) -> Actor:
+        """The actor whom a registry token names, as its account and API token stand now.
+
+        Raises:
+            UnauthorizedError: since disabled, revoked or expired.
+        """
+        if token_id is not None:
+            query = _living(tokens.c.id == token_id, accounts.c.id == account_id)
+        else:
+            query = select(accounts).where(accounts.c.id == account_id, accounts.c.disabled_at.is_(None))
+        return await self._actor(self._key("standing", str(account_id), token_id or ""), query)
+
+    async def _actor(self, key: bytes, query: Select[Any]) -> Actor:
+        epoch = (await self._database.epochs()).access
+        if (cached := self._cache.get(key, epoch=epoch)) is not None:
+            return cached
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise UnauthorizedError(_REFUSAL)
+        actor, seconds = _actor_of(row)
+        self._cache.put(key, actor, epoch=epoch, seconds=min(CACHED_SECONDS, seconds))
+        return actor
+
+    async def _note_use(self, token_id: str) -> None:
+        now = time.monotonic()
+        if now - self._noted.get(token_id, -LAST_USED_SECONDS) < LAST_USED_SECONDS:
+            return
+        self._noted[token_id] = now
+        noting = (
+            update(tokens)
+            .where(
+                tokens.c.id == token_id,
+                or_(
+                    tokens.c.last_used_at.is_(None),
+                    tokens.c.last_used_at < db_time(-timedelta(seconds=LAST_USED_SECONDS)),
+                ),
+            )
+            .values(last_used_at=db_time())
+        )
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(noting)
+        except DBAPIError as error:
+            # A full disk must not keep anyone from pulling or deleting.
+            _log.warning("token.use_not_noted", token=token_id, error=type(error.orig).__name__)
+
+    def _key(self, kind: str, *parts: str) -> bytes:
+        hashed = hashlib.blake2b(key=self._cache_key, digest_size=32)
+        for part in (kind, *parts):
+            data = part.encode("utf-8", "surrogatepass")
+            hashed.update(len(data).to_bytes(8, "big") + data)
+        return hashed.digest()
+
+
+def _living(*which: ColumnElement[bool]) -> Select[Any]:
+    microseconds_left = type_coerce(tokens.c.expires_at, BigInteger) - type_coerce(db_time(), BigInteger)
+    return (
+        select(
+            accounts,
+            tokens.c.id.label("token_id"),
+            tokens.c.scopes,
+            microseconds_left.label("microseconds_left"),
+        )
+        .join(tokens, tokens.c.account_id == accounts.c.id)
+        .where(
+            *which,
+            accounts.c.disabled_at.is_(None),
+            tokens.c.revoked_at.is_(None),
+            or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > db_time()),
+        )
+    )
+
+
+def _actor_of(row: Row[Any]) -> tuple[Actor, float]:
+    actor = Actor(
+        kind="worker" if row.kind == "worker" else "user",
+        name=row.name,
+        account_id=row.id,
+        is_admin=row.is_admin,
+    )
+    if "token_id" not in row._fields:
+        return actor, CACHED_SECONDS
+    left = CACHED_SECONDS if row.microseconds_left is None else row.microseconds_left / 1e6
+    return replace(actor, token_id=row.token_id, scopes=stored_scopes(row.scopes)), left
+
+
+def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:
+    """The scopes of a token's row; ``None`` is everything its account may do."""
+    return None if text is None else tuple(parse_token_scope(scope) for scope in json.loads(text))

@@ -1,0 +1,260 @@
+"""Registry tokens: what ``/token`` hands out and ``/v2/`` takes (Docker's token documents; RFC 7519).
+
+A token names its account and API token, and both are looked at on each use: disabling and revoking work at
+once. Only ES256 with a key of the ring ``token`` verifies; every other header parameter is ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import jwt
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import select
+from uuid_utils import uuid7
+
+from registry.auth.actor import ANONYMOUS, Actor, Lease
+from registry.auth.credentials import Credentials
+from registry.auth.epochcache import EpochCache
+from registry.auth.keyring import ALGORITHM, KeyRing, open_token_ring
+from registry.auth.policy import Action, decide
+from registry.auth.scopes import Scope
+from registry.auth.secretkey import SecretKey, open_secret_key
+from registry.db.content import repositories
+from registry.db.engine import Database
+from registry.db.trials import parts
+from registry.db.types import db_time
+from registry.errors import UnauthorizedError
+from registry.settings import Settings
+
+SERVICE = "seatrial"
+"""``service`` of the challenge, ``aud`` and ``iss`` of the tokens: the keys tell installations apart."""
+SKEW_SECONDS = 10
+"""How far the clocks of replicas may be apart."""
+CATALOG = Scope("registry", "catalog", frozenset({"*"}))
+_INVALID = "the registry token is not valid, or no longer; ask for a new one"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class RegistryToken:
+    """A token as ``/token`` answers it; ``granted`` are the scopes it carries."""
+
+    text: str
+    granted: tuple[Scope, ...]
+    issued_at: datetime
+    seconds: int
+
+
+class _Access(BaseModel):
+    model_config = ConfigDict(strict=True)
+    type: str
+    name: str
+    actions: list[str]
+
+
+class _Lease(BaseModel):
+    model_config = ConfigDict(strict=True)
+    id: str
+    repository: str
+    digest: str
+
+
+class _Claims(BaseModel):
+    model_config = ConfigDict(strict=True)
+    sub: str
+    exp: int
+    access: list[_Access]
+    refused: list[_Access] = []
+    account: int | None = None
+    token: str | None = None
+    lease: _Lease | None = None
+
+
+class TokenService:
+    """Mints and verifies; one per process. ``credentials`` verifies passwords and API tokens."""
+
+    def __init__(
+        self, database: Database, *, credentials: Credentials, secret_key: SecretKey, seconds: int
+    ) -> None:
+        self._database = database
+        self.credentials = credentials
+        self._secret_key = secret_key
+        self._seconds = seconds
+        self._rings: EpochCache[KeyRing] = EpochCache()
+        self._verified: EpochCache[_Claims] = EpochCache()
+
+    def close(self) -> None:
+        """End the password threads."""
+        self.credentials.close()
+
+    async def mint(self, actor: Actor, asked: Iterable[Scope]) -> RegistryToken:
+        """A token for what ``actor`` may do of what is asked: the rest is remembered as refused."""
+        wanted = _merged(asked)
+        granted: list[Scope] = []
+        refused: list[Scope] = []
+        visibilities = await self._visibilities(scope.name for scope in wanted if scope.type == "repository")
+        for scope in wanted:
+            if scope == CATALOG:
+                granted.append(scope)
+                continue
+            visibility = visibilities.get(scope.name)
+            allowed = frozenset(
+                action
+                for action in get_args(Action)
+                if action in scope.actions and decide(actor, action, scope.name, visibility).allowed
+            )
+            granted += [replace(scope, actions=allowed)] if allowed else []
+            refused += [replace(scope, actions=scope.actions - allowed)] if scope.actions - allowed else []
+        claims = {
+            "sub": "" if actor.kind == "anonymous" else actor.name,
+            "access": [_access(scope) for scope in granted],
+            "refused": [_access(scope) for scope in refused],
+            "account": actor.account_id,
+            "token": actor.token_id,
+        }
+        return await self._sign(claims, tuple(granted), self._seconds)
+
+    async def mint_for_lease(self, worker: Actor, lease: Lease, *, seconds: int) -> str:
+        """A worker's pull token: it opens the image of one lease, and only while the lease lives."""
+        scope = Scope("repository", lease.repository, frozenset({"pull"}))
+        claims = {
+            "sub": worker.name,
+            "access": [_access(scope)],
+            "account": worker.account_id,
+            "token": worker.token_id,
+            "lease": {"id": lease.id, "repository": lease.repository, "digest": lease.digest},
+        }
+        return (await self._sign(claims, (scope,), seconds)).text
+
+    async def verify(self, text: str) -> Actor:
+        """The actor of a registry token.
+
+        Raises:
+            UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
+        """
+        claims = await self._claims(text)
+        scopes = tuple(_scope(access) for access in claims.access)
+        refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
+        if claims.account is None:
+            return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True)
+        actor = await self.credentials.standing(claims.account, claims.token)
+        lease = await self._living_lease(claims.lease) if claims.lease else None
+        if (lease is None) == (actor.kind == "worker"):
+            raise UnauthorizedError(_INVALID)
+        return replace(
+            actor,
+            scopes=scopes,
+            refused=refused,
+            from_registry_token=True,
+            lease=lease,
+            credential_scopes=actor.scopes,
+        )
+
+    async def _ring(self, epoch: int) -> KeyRing:
+        ring = self._rings.get(b"", epoch=epoch)
+        if ring is None:
+            ring = await open_token_ring(self._database, self._secret_key)
+            self._rings.put(b"", ring, epoch=epoch, seconds=3600)
+        return ring
+
+    async def _sign(
+        self, claims: Mapping[str, object], granted: tuple[Scope, ...], seconds: int
+    ) -> RegistryToken:
+        ring = await self._ring((await self._database.epochs()).access)
+        now = int(time.time())
+        document = {
+            **{name: value for name, value in claims.items() if value is not None},
+            "iss": SERVICE,
+            "aud": SERVICE,
+            "iat": now,
+            "nbf": now,
+            "exp": now + seconds,
+            "jti": str(uuid7()),
+        }
+        text = jwt.encode(document, ring.private, algorithm=ALGORITHM, headers={"kid": ring.kid})
+        return RegistryToken(text, granted, datetime.fromtimestamp(now, UTC), seconds)
+
+    async def _claims(self, text: str) -> _Claims:
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        epoch = (await self._database.epochs()).access
+        if (cached := self._verified.get(key, epoch=epoch)) is not None:
+            return cached
+        ring = await self._ring(epoch)
+        try:
+            kid = jwt.get_unverified_header(text).get("kid")
+            public = ring.public.get(kid) if isinstance(kid, str) else None
+            if public is None:
+                raise UnauthorizedError(_INVALID)
+            document: dict[str, Any] = jwt.decode(
+                text,
+                public,
+                algorithms=[ALGORITHM],
+                audience=SERVICE,
+                issuer=SERVICE,
+                leeway=SKEW_SECONDS,
+                options={"require": ["exp", "nbf", "iat", "iss", "aud", "sub", "jti"]},
+            )
+            claims = _Claims.model_validate(document)
+        except (jwt.PyJWTError, ValidationError, ValueError, RecursionError):
+            # ValueError: what PyJWT lets through from base64 and json for text that is no token at all.
+            raise UnauthorizedError(_INVALID) from None
+        self._verified.put(
+            key, claims, epoch=epoch, seconds=min(60.0, claims.exp + SKEW_SECONDS - time.time())
+        )
+        return claims
+
+    async def _visibilities(self, names: Iterable[str]) -> dict[str, Any]:
+        query = select(repositories.c.name, repositories.c.visibility).where(
+            repositories.c.name.in_(list(names))
+        )
+        async with self._database.read() as connection:
+            return {row.name: row.visibility for row in await connection.execute(query)}
+
+    async def _living_lease(self, lease: _Lease) -> Lease:
+        query = select(parts.c.id).where(
+            parts.c.lease == lease.id,
+            parts.c.digest == lease.digest,
+            parts.c.lease_expires_at > db_time(),
+        )
+        async with self._database.read() as connection:
+            if (await connection.execute(query)).first() is None:
+                raise UnauthorizedError(_INVALID)
+        return Lease(id=lease.id, repository=lease.repository, digest=lease.digest)
+
+
+async def open_token_service(settings: Settings, database: Database) -> TokenService:
+    """The token service of this process; makes the secret key and the first signing key where missing.
+
+    Raises:
+        SettingsError: the secret key cannot be read, or is not the database's.
+    """
+    secret_key = open_secret_key(settings)
+    await open_token_ring(database, secret_key)
+    return TokenService(
+        database,
+        credentials=Credentials(database),
+        secret_key=secret_key,
+        seconds=settings.token_seconds,
+    )
+
+
+def _merged(scopes: Iterable[Scope]) -> list[Scope]:
+    merged: dict[tuple[str, str], Scope] = {}
+    for scope in scopes:
+        key = (scope.type, scope.name)
+        known = merged.get(key)
+        merged[key] = replace(scope, actions=scope.actions | known.actions) if known else scope
+    return list(merged.values())
+
+
+def _access(scope: Scope) -> dict[str, object]:
+    return {"type": scope.type, "name": scope.name, "actions": sorted(scope.actions)}
+
+
+def _scope(access: _Access) -> Scope:
+    return Scope(access.type, access.name, frozenset(access.actions))
