@@ -89,9 +89,9 @@ class Database:
 
         SQLite is asked on a connection of its own without leaving the event loop: a few microseconds.
         """
-        query = select(epochs.c.content, epochs.c.access, epochs.c.gate)
         if not self.is_sqlite:
             async with self.read() as connection:
+                query = select(epochs.c.content, epochs.c.access, epochs.c.gate)
                 return Epochs(*(await connection.execute(query)).one())
         if self._epoch_look is None:
             self._epoch_look = sqlite3.connect(
