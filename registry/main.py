@@ -1,0 +1,127 @@
+"""The entry point ``seatrial``: finds the module of the command that was asked for, and only that one.
+
+A command is a module of ``registry.cli`` or ``sandbox.cli`` named in the table below. It offers either
+``app``, a typer app that is a group of commands, or ``command``, a function that typer makes one command of.
+Two modules may share a name; their groups are then one. What is slow to import, a module imports inside its
+functions.
+
+Exit codes: 0; 1 for a verdict of ``fail`` where a command says so; 2 for an error; 64 for wrong usage or
+settings; 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
+
+from registry.errors import SeatrialError
+from sandbox.errors import SandboxError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+
+EXIT_ERROR = 2
+EXIT_USAGE = 64
+EXIT_INTERRUPTED = 130
+
+COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "serve": ("registry.cli.serve",),
+        "up": ("registry.cli.up",),
+        "worker": ("sandbox.cli.worker", "registry.cli.worker"),
+        "run": ("sandbox.cli.run",),
+        "bundle": ("sandbox.cli.bundle",),
+        "doctor": ("sandbox.cli.doctor",),
+        "user": ("registry.cli.user",),
+        "token": ("registry.cli.token",),
+        "repo": ("registry.cli.repo",),
+        "tag": ("registry.cli.tag",),
+        "trial": ("registry.cli.trial",),
+        "gate": ("registry.cli.gate",),
+        "db": ("registry.cli.db",),
+    }
+)
+# What typer raises for wrong usage; it keeps the class itself to itself.
+_CLICK_ERROR: type[Any] = typer.BadParameter.__mro__[2]
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class _Commands(TyperGroup):
+    """The table above as a group of commands."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """All commands, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]
+        """The command of that name, imported now."""
+        modules = [importlib.import_module(name) for name in COMMANDS.get(cmd_name, ())]
+        return _command(cmd_name, modules) if modules else None
+
+
+app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """The OCI registry that tries every image before anyone else runs it."""
+    if version:
+        typer.echo(importlib.import_module("importlib.metadata").version("seatrial"))
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; the exit code."""
+    try:
+        code = get_command(app).main(args=arguments, prog_name="seatrial", standalone_mode=False)
+    except _USAGE_ERROR as error:
+        hint = f" (try: {error.ctx.command_path} --help)" if error.ctx else ""
+        typer.echo(f"{error.format_message()}{hint}", err=True)
+        return EXIT_USAGE
+    except _CLICK_ERROR as error:
+        typer.echo(f"seatrial: {error.format_message()}", err=True)
+        return EXIT_ERROR
+    except typer.Abort:
+        return EXIT_INTERRUPTED
+    except SeatrialError as error:
+        typer.echo(f"seatrial: {error.message}", err=True)
+        return EXIT_USAGE if error.status == HTTPStatus.BAD_REQUEST else EXIT_ERROR
+    except SandboxError as error:
+        typer.echo(f"seatrial: {error.message}", err=True)
+        return EXIT_ERROR
+    return code if isinstance(code, int) else 0
+
+
+def _command(name: str, modules: list[ModuleType]) -> Any:
+    if not hasattr(modules[0], "app"):
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name)(modules[0].command)
+        return get_command(single)
+    groups = []
+    for module in modules:
+        module.app.rich_markup_mode = None
+        groups.append(get_group(module.app))
+    merged = groups[0]
+    for group in groups[1:]:
+        merged.commands.update(group.commands)
+    merged.name = name
+    return merged
+
+
+if __name__ == "__main__":
+    main()
