@@ -1,0 +1,331 @@
+"""Whether a manifest or a blob may be read: the gate, asked with what the database knows.
+
+The access policy has been asked before; here only the state of images counts, and for a worker its lease.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, cast
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.auth.actor import Actor
+from registry.auth.policy import Visibility
+from registry.auth.policy import decide as decide_access
+from registry.db.content import edges, manifests
+from registry.db.engine import Database
+from registry.db.events import events
+from registry.db.trials import parts, trials
+from registry.db.types import db_time
+from registry.errors import DeniedError
+from registry.oci.digest import Digest
+from registry.oci.mediatypes import MANIFESTS
+from registry.settings import Settings
+from registry.trials.gate import Admit, AdmitWithWarning, Decision, Gate, Question, Refuse, Wait, decide
+from registry.trials.platforms import is_run
+from registry.trials.requests import try_again
+from registry.trials.states import ImageState, depends_on_time, effective_state
+from registry.trials.waiting import looks
+
+_ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
+_WARNING_MAX = 1000
+
+
+class GatedRepository(Protocol):
+    """The columns of a repository that the gate looks at."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def visibility(self) -> str: ...
+    @property
+    def gate(self) -> str: ...
+
+
+class GatedManifest(ImageState, Protocol):
+    """The columns of a manifest that the gate looks at."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def subject_digest(self) -> str | None: ...
+    @property
+    def runnable(self) -> bool: ...
+    @property
+    def platform(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Who reads in which repository."""
+
+    database: Database
+    settings: Settings
+    actor: Actor
+    repository: GatedRepository
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    state: str
+    state_reason: str
+    state_at: datetime
+    grandfathered_until: datetime | None
+    blocked_reason: str | None
+
+
+async def admit_manifest(
+    database: Database,
+    settings: Settings,
+    *,
+    actor: Actor,
+    repository: GatedRepository,
+    manifest: GatedManifest,
+) -> Mapping[str, str]:
+    """Return the headers to send with the manifest; waits up to ``gate_wait_seconds`` for a pending verdict.
+
+    Raises:
+        DeniedError: the gate refuses, with ``Retry-After`` where a verdict is on its way; or the reader is a
+            worker and this is not the image of its live lease.
+    """
+    reading = _Reading(database, settings, actor, repository)
+    state: ImageState = manifest
+    decision: Decision | None = None
+    if actor.kind == "worker":
+        await _check_lease(reading, digest=manifest.digest)
+    async for _ in looks(database, seconds=settings.gate_wait_seconds):
+        if decision is not None:
+            state = await _state_of(database, manifest.id) or state
+        decision = await _decide_manifest(reading, manifest, state)
+        if not isinstance(decision, Wait):
+            break
+    match decision:
+        case Admit():
+            return {}
+        case AdmitWithWarning(text=text):
+            return {"Warning": f'299 - "{_header_text(text)}"'}
+        case Wait(then=refusal) | (Refuse() as refusal):
+            raise await _refused(reading, refusal, digest=manifest.digest)
+    raise AssertionError("unreachable: at least one look was taken")
+
+
+async def admit_blob(
+    database: Database, settings: Settings, *, actor: Actor, repository: GatedRepository, digest: Digest
+) -> None:
+    """Return if an admitted manifest of the repository names the blob; waits as :func:`admit_manifest` does.
+
+    Raises:
+        DeniedError: none does, or the reader is a worker and the blob is not of its lease's image.
+    """
+    reading = _Reading(database, settings, actor, repository)
+    if actor.kind == "worker":
+        await _check_lease(reading, blob=str(digest))
+    decision: Decision | None = None
+    async for _ in looks(database, seconds=settings.gate_wait_seconds):
+        decision = await _decide_blob(reading, digest)
+        if not isinstance(decision, Wait):
+            break
+    if isinstance(decision, Wait):
+        decision = decision.then
+    if isinstance(decision, Refuse):
+        raise await _refused(reading, decision, digest=None)
+
+
+def may_push(actor: Actor, repository: GatedRepository) -> bool:
+    """Whether the reader's own credential may push, whatever its registry token was asked for."""
+    if actor.from_registry_token:
+        actor = replace(actor, scopes=actor.credential_scopes)
+    return decide_access(actor, "push", repository.name, cast(Visibility, repository.visibility)).allowed
+
+
+async def explain_manifest(
+    database: Database,
+    settings: Settings,
+    *,
+    actor: Actor,
+    repository: GatedRepository,
+    manifest: GatedManifest,
+) -> tuple[Question, Decision]:
+    """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
+    question = await _question(_Reading(database, settings, actor, repository), manifest, manifest)
+    return question, decide(question)
+
+
+async def _question(reading: _Reading, manifest: GatedManifest, state: ImageState) -> Question:
+    repository, settings = reading.repository, reading.settings
+    max_age = _max_age(settings)
+    now = await _now(reading.database) if depends_on_time(state, max_age=max_age) else _ANY_TIME
+    effective = effective_state(state, now=now, max_age=max_age)
+    return Question(
+        gate=cast(Gate, repository.gate),
+        state=effective.state,
+        subject=f"{repository.name}@{manifest.digest}",
+        reason=effective.reason,
+        may_push=may_push(reading.actor, repository),
+        holds_lease=reading.actor.kind == "worker",
+        referrer=manifest.subject_digest is not None
+        and not manifest.runnable
+        and manifest.media_type in MANIFESTS,
+        can_retry=manifest.platform is None or is_run(manifest.platform, settings.trial_platforms),
+    )
+
+
+async def _decide_manifest(reading: _Reading, manifest: GatedManifest, state: ImageState) -> Decision:
+    question = await _question(reading, manifest, state)
+    decision = decide(question)
+    if question.state == "expired" and question.can_retry:
+        await try_again(
+            reading.database,
+            reading.settings,
+            repository_id=reading.repository.id,
+            digest=manifest.digest,
+        )
+    return decision
+
+
+async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
+    repository = reading.repository
+    # One row for each kind of state: a base layer may be named by thousands of images.
+    states = (
+        select(
+            manifests.c.state,
+            func.max(manifests.c.state_reason).label("state_reason"),
+            func.max(manifests.c.state_at).label("state_at"),
+            func.max(manifests.c.grandfathered_until).label("grandfathered_until"),
+            func.max(manifests.c.blocked_reason).label("blocked_reason"),
+            db_time().label("now"),
+        )
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(manifests.c.repository_id == repository.id, edges.c.digest == str(digest))
+        .group_by(manifests.c.state, manifests.c.blocked_reason.is_(None))
+    )
+    async with reading.database.read() as connection:
+        rows = (await connection.execute(states)).all()
+    question = Question(
+        gate=cast(Gate, repository.gate),
+        state="untried",
+        subject=f"blob {digest} of {repository.name}",
+        reason="no admitted image of the repository names it",
+        may_push=may_push(reading.actor, repository),
+        holds_lease=reading.actor.kind == "worker",
+        can_retry=True,
+    )
+    if not rows:
+        return decide(question)
+    answers = []
+    for row in rows:
+        state = _State(*row[:-1])
+        effective = effective_state(state, now=row.now, max_age=_max_age(reading.settings))
+        answers.append(decide(replace(question, state=effective.state, reason=effective.reason)))
+    return _best(answers)
+
+
+def _best(answers: Sequence[Decision]) -> Decision:
+    order = (Admit, AdmitWithWarning, Wait, Refuse)
+    return min(answers, key=lambda answer: order.index(type(answer)))
+
+
+async def _check_lease(reading: _Reading, *, digest: str | None = None, blob: str | None = None) -> None:
+    """Raise unless the worker's lease is live and this is its image, or a blob of its image."""
+    lease, repository = reading.actor.lease, reading.repository
+    held = False
+    if lease is not None and lease.repository == repository.name and digest in (None, lease.digest):
+        live = select(parts.c.id).where(
+            parts.c.lease == lease.id,
+            parts.c.state == "leased",
+            parts.c.lease_expires_at > db_time(),
+            parts.c.repository_id == repository.id,
+            parts.c.digest == lease.digest,
+        )
+        if blob is not None:
+            named = (
+                select(edges.c.digest)
+                .join(manifests, manifests.c.id == edges.c.manifest_id)
+                .where(
+                    manifests.c.repository_id == repository.id,
+                    manifests.c.digest == lease.digest,
+                    edges.c.digest == blob,
+                )
+            )
+            live = live.where(named.exists())
+        async with reading.database.read() as connection:
+            held = (await connection.execute(live)).first() is not None
+    if not held:
+        raise DeniedError(
+            f"{reading.actor.shown} reads the image of a live lease and nothing else; this is not of it, or "
+            "the lease is over"
+        )
+
+
+async def _state_of(database: Database, manifest_id: int) -> ImageState | None:
+    columns = [manifests.c[name] for name in _State.__dataclass_fields__]
+    async with database.read() as connection:
+        row = (await connection.execute(select(*columns).where(manifests.c.id == manifest_id))).first()
+    return None if row is None else _State(*row)
+
+
+async def _now(database: Database) -> datetime:
+    async with database.read() as connection:
+        return (await connection.execute(select(db_time()))).scalar_one()
+
+
+def _max_age(settings: Settings) -> timedelta | None:
+    return timedelta(days=settings.verdict_max_age_days) if settings.verdict_max_age_days else None
+
+
+async def _refused(reading: _Reading, refusal: Refuse, *, digest: str | None) -> DeniedError:
+    """Record the refusal and make the error that tells of it."""
+    async with reading.database.write() as connection:
+        trial = None if digest is None else await _newest_trial(connection, reading.repository.id, digest)
+        data = {"digest": digest, "reason": refusal.sentence, "trial": trial}
+        await connection.execute(
+            insert(events).values(
+                kind="pull.refused",
+                repository=reading.repository.name,
+                actor=reading.actor.shown,
+                data=json.dumps(data),
+                at=db_time(),
+            )
+        )
+    address = "" if trial is None else f" (see {trial_address(reading.settings, trial)})"
+    headers = {}
+    if refusal.retry_after_seconds is not None:
+        headers["Retry-After"] = str(refusal.retry_after_seconds)
+    return DeniedError(
+        f"{refusal.sentence}{address}", detail={"trial": trial, "digest": digest}, headers=headers
+    )
+
+
+async def _newest_trial(connection: AsyncConnection, repository_id: int, digest: str) -> str | None:
+    query = (
+        select(trials.c.id)
+        .where(trials.c.repository_id == repository_id, trials.c.digest == digest)
+        .order_by(trials.c.created_at.desc(), trials.c.id.desc())
+        .limit(1)
+    )
+    return (await connection.execute(query)).scalar_one_or_none()
+
+
+def trial_address(settings: Settings, trial_id: str) -> str:
+    """Where a person reads more about a trial."""
+    base = settings.external_url
+    if base is None and settings.listen_host not in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
+        base = f"http://{settings.listen}"
+    return f"{base or ''}/api/v1/trials/{trial_id}"
+
+
+def _header_text(text: str) -> str:
+    """``text`` within a quoted string of RFC 9110: printable ASCII without quotes and backslashes."""
+    plain = "".join(c if " " <= c <= "~" and c not in '"\\' else "'" if c in '"\\' else " " for c in text)
+    return plain[:_WARNING_MAX]

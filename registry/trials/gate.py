@@ -1,0 +1,126 @@
+"""The gate: one pure function from the state of an image and who reads it to what happens (ARCHITECTURE 4).
+
+It decides for tag, digest, HEAD, blob and mount alike, and each answer carries its reasoning for
+``seatrial gate explain``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Gate = Literal["off", "warn", "enforce"]
+EffectiveState = Literal[
+    "pass",
+    "warn",
+    "not-applicable",
+    "grandfathered",
+    "expired",
+    "pending",
+    "fail",
+    "error",
+    "untried",
+    "unsupported",
+    "blocked",
+]
+ADMITTED: frozenset[EffectiveState] = frozenset({"pass", "warn", "not-applicable", "grandfathered"})
+RETRY_AFTER_SECONDS = 15
+_SENTENCES: dict[EffectiveState, str] = {
+    "expired": "the verdict on {subject} is too old and it cannot be tried again",
+    "pending": "{subject} is still being tried",
+    "fail": "{subject} failed its trial",
+    "error": "{subject} could not be tried",
+    "untried": "{subject} was never tried",
+    "unsupported": "{subject} is for a platform that no worker runs",
+    "blocked": "{subject} is blocked",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """All that the gate looks at. ``subject`` names the image in sentences, ``reason`` is why its state."""
+
+    gate: Gate
+    state: EffectiveState
+    subject: str
+    reason: str = ""
+    may_push: bool = False
+    """Whether the reader's credential may push to the repository."""
+    holds_lease: bool = False
+    """Whether the reader is the worker that holds the live lease of this very image."""
+    referrer: bool = False
+    """Whether this reads a referrer that nobody can run: the reason of a verdict must be readable."""
+    can_retry: bool = False
+    """Whether an expired image can be tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """The image may be read."""
+
+    explain: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitWithWarning:
+    """The image may be read, with ``text`` as a ``Warning`` header."""
+
+    text: str
+    explain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The image may not be read; ``retry_after_seconds`` where waiting could help."""
+
+    sentence: str
+    explain: str
+    retry_after_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A verdict is on its way: look again for a while, and then do ``then``."""
+
+    then: Refuse
+    explain: str
+
+
+Decision = Admit | AdmitWithWarning | Wait | Refuse
+
+
+def decide(question: Question) -> Decision:
+    """Whether the image may be read, exactly by the table."""
+    state, gate = question.state, question.gate
+    sentence = _sentence(question)
+    if state == "blocked":
+        return Refuse(sentence, "a person blocked the image, and that is above everything")
+    if question.holds_lease:
+        return Admit("the reader is the worker that tries this image")
+    if state in ADMITTED:
+        return Admit(f"the state {state} is admitted by every gate")
+    if gate == "off":
+        return Admit(f"the gate is off, so the state {state} does not matter")
+    if gate == "warn":
+        return AdmitWithWarning(sentence, f"the gate only warns of the state {state}")
+    if question.may_push:
+        return Admit(f"the state {state} is refused to readers, but who may push reads what was pushed")
+    if question.referrer:
+        return Admit("referrers are readable to whoever may read the repository")
+    if state == "expired" and question.can_retry:
+        return Admit("the verdict is too old, but holds until the image has been tried again")
+    if state == "pending":
+        refusal = Refuse(
+            sentence,
+            "there was still no verdict when the wait was over",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+        return Wait(refusal, "the gate enforces and the verdict is on its way")
+    return Refuse(sentence, f"the gate enforces and the state is {state}")
+
+
+def _sentence(question: Question) -> str:
+    if question.state not in _SENTENCES:
+        return ""
+    said = _SENTENCES[question.state].format(subject=question.subject)
+    return f"{said}: {question.reason}" if question.reason else said

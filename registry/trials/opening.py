@@ -1,0 +1,170 @@
+"""How a trial begins: parts found or made for each platform, in the transaction of its cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import uuid_utils
+from sqlalchemy import Dialect, Insert, delete, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.db.content import manifests, repositories
+from registry.db.trials import parts, runs, trial_parts, trials
+from registry.db.types import db_time
+from registry.settings import Settings
+from registry.trials.images import RunnableImage
+from registry.trials.platforms import is_run
+from registry.trials.specs import spec_digest
+from registry.trials.verdicts import settle_image, settle_trial
+
+UNKNOWN = frozenset({"error", "unsupported"})
+"""Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPolicy:
+    """What a repository says about its trials."""
+
+    repository_id: int
+    repository: str
+    trial_on_push: bool
+    image_spec_allowed: bool
+    run_spec: str | None
+    policy_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One trial to open. ``run_spec`` is canonical JSON; ``again`` asks even where a verdict stands."""
+
+    digest: str
+    images: Sequence[RunnableImage]
+    run_spec: str | None
+    cause: Literal["push", "request"]
+    created_by: str
+    again: bool
+
+
+async def trial_policy(connection: AsyncConnection, repository_id: int) -> TrialPolicy:
+    """Read what the repository says."""
+    query = select(
+        repositories.c.id,
+        repositories.c.name,
+        repositories.c.trial_on_push,
+        repositories.c.image_spec_allowed,
+        repositories.c.run_spec,
+        repositories.c.policy_version,
+    ).where(repositories.c.id == repository_id)
+    return TrialPolicy(*(await connection.execute(query)).one())
+
+
+async def open_trial(
+    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, opening: Opening
+) -> str:
+    """Make a trial with a part for each image and bring the states in line; returns its id.
+
+    Rows are locked in one order everywhere: manifests, parts, trials.
+    """
+    await _lock_images(connection, policy.repository_id, opening)
+    part_ids = [
+        await _find_or_make_part(connection, settings, policy, opening, image)
+        for image in sorted(opening.images)
+    ]
+    trial_id = str(uuid_utils.uuid7())
+    await connection.execute(
+        insert(trials).values(
+            id=trial_id,
+            repository_id=policy.repository_id,
+            digest=opening.digest,
+            spec_digest=spec_digest(opening.run_spec),
+            policy_version=policy.policy_version,
+            cause=opening.cause,
+            state="queued",
+            created_by=opening.created_by,
+            created_at=db_time(),
+        )
+    )
+    await connection.execute(
+        insert(trial_parts), [{"trial_id": trial_id, "part_id": part_id} for part_id in part_ids]
+    )
+    for part_id in part_ids:
+        await settle_image(connection, part_id)
+    await settle_trial(connection, trial_id)
+    return trial_id
+
+
+async def requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
+    """Ask finished parts again; those that are queued or run stay as they are. Their rows are locked."""
+    await connection.execute(delete(runs).where(runs.c.part_id.in_(part_ids)))
+    await connection.execute(
+        update(parts)
+        .where(parts.c.id.in_(part_ids), parts.c.state == "done")
+        .values(
+            state="queued",
+            attempts=0,
+            run_after=db_time(),
+            verdict=None,
+            reason="",
+            worker=None,
+            record=None,
+            finished_at=None,
+        )
+    )
+
+
+async def _lock_images(connection: AsyncConnection, repository_id: int, opening: Opening) -> None:
+    digests = sorted({opening.digest, *(image.digest for image in opening.images)})
+    await connection.execute(
+        select(manifests.c.id)
+        .where(manifests.c.repository_id == repository_id, manifests.c.digest.in_(digests))
+        .order_by(manifests.c.id)
+        .with_for_update()
+    )
+
+
+async def _find_or_make_part(
+    connection: AsyncConnection,
+    settings: Settings,
+    policy: TrialPolicy,
+    opening: Opening,
+    image: RunnableImage,
+) -> str:
+    supported = is_run(image.platform, settings.trial_platforms)
+    key = {
+        "repository_id": policy.repository_id,
+        "digest": image.digest,
+        "platform": image.platform,
+        "spec_digest": spec_digest(opening.run_spec),
+        "policy_version": policy.policy_version,
+    }
+    values = key | {
+        "id": str(uuid_utils.uuid7()),
+        "run_spec": opening.run_spec,
+        "image_spec_allowed": policy.image_spec_allowed,
+        "run_after": db_time(),
+        "created_at": db_time(),
+        "state": "queued" if supported else "done",
+    }
+    if not supported:
+        values |= {
+            "verdict": "unsupported",
+            "reason": f"no worker of this registry runs {image.platform}",
+            "finished_at": db_time(),
+        }
+    await connection.execute(_insert_new(connection.dialect).values(values))
+    found = select(parts.c.id, parts.c.state, parts.c.verdict).where(
+        *(parts.c[name] == value for name, value in key.items())
+    )
+    part = (await connection.execute(found.with_for_update())).one()
+    if part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN):
+        await requeue(connection, [part.id])
+    return str(part.id)
+
+
+def _insert_new(dialect: Dialect) -> Insert:
+    if dialect.name == "postgresql":
+        return postgresql.insert(parts).on_conflict_do_nothing()
+    return sqlite.insert(parts).on_conflict_do_nothing()

@@ -1,0 +1,98 @@
+"""Trials that a person or a rule asks for, beyond the one that a push makes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.contract.runspec import RunSpec
+from registry.db.content import manifests
+from registry.db.engine import Database, move_epoch
+from registry.db.trials import trials
+from registry.db.types import db_time
+from registry.errors import ConflictError
+from registry.settings import Settings
+from registry.trials.images import images_of_stored
+from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.specs import spec_digest
+
+RETRY_PAUSE = timedelta(minutes=10)
+
+
+async def start(
+    database: Database,
+    settings: Settings,
+    *,
+    repository_id: int,
+    digest: str,
+    spec: RunSpec | None,
+    created_by: str,
+) -> str:
+    """Try an image again, or under another run spec; returns the id of the trial.
+
+    Its verdict decides the image's state unless the repository has a run spec of its own and this is another.
+
+    Raises:
+        ConflictError: nothing in the image can be run.
+    """
+    async with database.write() as connection:
+        trial_id = await _open(
+            connection, settings, repository_id, digest=digest, spec=spec, created_by=created_by
+        )
+        await move_epoch(connection, "gate")
+    return trial_id
+
+
+async def try_again(database: Database, settings: Settings, *, repository_id: int, digest: str) -> None:
+    """Queue an image whose verdict has expired, unless that has been done a short while ago."""
+    async with database.read() as connection:
+        if await _tried_lately(connection, repository_id, digest):
+            return
+    async with database.write() as connection:
+        # Again under the lock: many readers may find the same verdict too old at once.
+        await connection.execute(
+            select(manifests.c.id)
+            .where(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
+            .with_for_update()
+        )
+        if await _tried_lately(connection, repository_id, digest):
+            return
+        await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
+        await move_epoch(connection, "gate")
+
+
+async def _open(
+    connection: AsyncConnection,
+    settings: Settings,
+    repository_id: int,
+    *,
+    digest: str,
+    spec: RunSpec | None,
+    created_by: str,
+) -> str:
+    policy = await trial_policy(connection, repository_id)
+    images = await images_of_stored(connection, repository_id, digest)
+    if not images:
+        raise ConflictError(f"nothing in {policy.repository}@{digest} can be run, so there is nothing to try")
+    opening = Opening(
+        digest=digest,
+        images=images,
+        run_spec=spec.canonical() if spec else policy.run_spec,
+        cause="request",
+        created_by=created_by,
+        again=True,
+    )
+    return await open_trial(connection, settings, policy, opening)
+
+
+async def _tried_lately(connection: AsyncConnection, repository_id: int, digest: str) -> bool:
+    policy = await trial_policy(connection, repository_id)
+    query = select(trials.c.id).where(
+        trials.c.repository_id == repository_id,
+        trials.c.digest == digest,
+        trials.c.spec_digest == spec_digest(policy.run_spec),
+        (trials.c.state != "done") | (trials.c.created_at > db_time(-RETRY_PAUSE)),
+    )
+    return (await connection.execute(query.limit(1))).first() is not None

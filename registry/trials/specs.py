@@ -1,0 +1,14 @@
+"""Run specs as they are stored: canonical JSON, known by its digest."""
+
+from __future__ import annotations
+
+import hashlib
+
+from registry.db.trials import IMAGE_SUGGESTED
+
+
+def spec_digest(run_spec: str | None) -> str:
+    """What the canonical JSON of a run spec is known by; ``None`` is what the image suggests."""
+    if run_spec is None:
+        return IMAGE_SUGGESTED
+    return "sha256:" + hashlib.sha256(run_spec.encode()).hexdigest()

@@ -1,0 +1,89 @@
+"""States of images: what stands on the row, what follows from time and people, and what changes them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, cast
+
+from sqlalchemy import update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.db.content import manifests
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+from registry.trials.gate import EffectiveState
+
+_JUDGED = frozenset({"pass", "warn", "fail", "error"})
+REASON_MAX = 500
+
+
+class ImageState(Protocol):
+    """The columns of a manifest's row that its state is made of."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def state_reason(self) -> str: ...
+    @property
+    def state_at(self) -> datetime: ...
+    @property
+    def grandfathered_until(self) -> datetime | None: ...
+    @property
+    def blocked_reason(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The state that counts at a time, and why."""
+
+    state: EffectiveState
+    reason: str
+
+
+def effective_state(image: ImageState, *, now: datetime, max_age: timedelta | None) -> Effective:
+    """blocked > expired > what stands on the row.
+
+    ``now`` is the database's time; ``max_age`` is how long a good verdict holds, ``None`` for ever. Where a
+    grandfathered image's date has passed, what is left is an image that was never tried.
+    """
+    if image.blocked_reason is not None:
+        return Effective("blocked", image.blocked_reason)
+    if image.state in ("pass", "warn") and max_age is not None and image.state_at + max_age <= now:
+        return Effective(
+            "expired", f"judged on {image.state_at:%Y-%m-%d}, and verdicts hold {max_age.days} days"
+        )
+    if image.state == "grandfathered" and (
+        image.grandfathered_until is None or image.grandfathered_until <= now
+    ):
+        return Effective("untried", "it was there before the gate, and the date set for that has passed")
+    return Effective(cast(EffectiveState, image.state), image.state_reason)
+
+
+def depends_on_time(image: ImageState, *, max_age: timedelta | None) -> bool:
+    """Whether :func:`effective_state` needs to know the time."""
+    return image.state == "grandfathered" or (max_age is not None and image.state in ("pass", "warn"))
+
+
+async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
+    """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
+
+    Images that were judged keep their verdict, those being tried and those nobody can run their state.
+    Returns how many it concerned.
+    """
+    if days == 0:
+        return 0
+    done = await connection.execute(
+        update(manifests)
+        .where(
+            manifests.c.repository_id == repository_id, manifests.c.state.in_(("untried", "grandfathered"))
+        )
+        .values(
+            state="grandfathered",
+            state_reason="it was there before the gate",
+            state_at=db_time(),
+            grandfathered_until=db_time(timedelta(days=days)),
+        )
+    )
+    await move_epoch(connection, "gate")
+    return done.rowcount
