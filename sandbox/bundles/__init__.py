@@ -1,1 +1,1 @@
-"""Bundles: image config and plan to the hardened ``config.json`` of one run, and the checks before it runs."""
+"""Bundles: image config and plan to the ``config.json`` of one run, and the checks before it."""

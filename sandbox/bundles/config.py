@@ -32,7 +32,14 @@ ROOT_CAPABILITIES = (
 )
 """What an image that starts as root may do to its own files and users, inside its user namespace only."""
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")
-STEERING_LABELS = ("run.oci.", "org.criu.", "org.systemd.property.", "dev.gvisor.", "io.kubernetes.", "io.kata")
+STEERING_LABELS = (
+    "run.oci.",
+    "org.criu.",
+    "org.systemd.property.",
+    "dev.gvisor.",
+    "io.kubernetes.",
+    "io.kata",
+)
 """Prefixes of annotations that steer one runtime or another; an image's labels may not."""
 _MIB = 1024 * 1024
 _MASKED = (
@@ -121,7 +128,9 @@ def make_annotations(config: ImageConfig) -> dict[str, str]:
     }
     annotations = {prefix + name: value for name, value in facts.items() if value}
     annotations.update(
-        (name, value) for name, value in config.labels.items() if name and not name.startswith(STEERING_LABELS)
+        (name, value)
+        for name, value in config.labels.items()
+        if name and not name.startswith(STEERING_LABELS)
     )
     return annotations
 
@@ -210,7 +219,9 @@ def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:
         _mount("/proc", "proc", *plain),
         # Never the image's own.
         _mount("/dev", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=64k", "nr_inodes=64"),
-        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"),
+        _mount(
+            "/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
+        ),
         _mount("/dev/shm", "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"),  # noqa: S108
         _mount("/dev/mqueue", "mqueue", *plain),
         _mount("/sys", "sysfs", *plain, "ro"),

@@ -133,7 +133,9 @@ class Rootfs:
                         resolve=_BENEATH | _NO_SYMLINKS,
                     )
                 except OSError:
-                    raise SandboxError("image-refused", f"{path} or a folder above it is not a real folder") from None
+                    raise SandboxError(
+                        "image-refused", f"{path} or a folder above it is not a real folder"
+                    ) from None
                 os.close(folder)
                 folder = below
                 if created:

@@ -1,0 +1,115 @@
+"""One look at a run, by a forked child of its supervisor.
+
+What an image answers is read by the child alone, never by the process that supervises. Its own answer is one
+line of JSON, and it is ended when its time is up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from sandbox.runtimes.kernel import CLONE_NEWNET, enter_namespace, no_new_privileges
+
+_NOBODY = 65534
+_ANSWER_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``met`` is null where the child could not look."""
+
+    met: bool | None
+    seen: str
+
+
+class Attempt:
+    """A running look. The caller's process must be single-threaded, for it is forked."""
+
+    __slots__ = ("_deadline", "_fd", "pid")
+
+    def __init__(self, look: Callable[[], Answer], *, timeout_seconds: float) -> None:
+        self._fd, write_fd = os.pipe()
+        self._deadline = time.monotonic() + timeout_seconds
+        self.pid = os.fork()
+        if self.pid == 0:
+            _child(look, write_fd)
+        os.close(write_fd)
+
+    def poll(self) -> Answer | None:
+        """The answer, or ``None`` for not yet."""
+        if select.select([self._fd], [], [], 0)[0]:
+            raw = os.read(self._fd, _ANSWER_BYTES)
+            self.close()
+            return _parse(raw)
+        if time.monotonic() > self._deadline:
+            self.close()
+            return Answer(False, "no answer in time")
+        return None
+
+    def close(self) -> None:
+        """End the child, whatever it does."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            os.close(self._fd)
+            self.pid = 0
+
+
+def inside_network(pid: int, look: Callable[[], Answer]) -> Callable[[], Answer]:
+    """``look``, done in the network of the process ``pid`` by nobody: no ids, no files, nothing to gain.
+
+    Only the network namespace is entered, so nothing of the image is used.
+    """
+
+    def entered() -> Answer:
+        try:
+            namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            enter_namespace(namespace, CLONE_NEWNET)
+            os.close(namespace)
+            os.setgroups([])
+            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+            no_new_privileges()
+            resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+        except OSError as error:
+            return Answer(None, f"the probe could not enter the run's network: {error.strerror}")
+        return look()
+
+    return entered
+
+
+def _parse(raw: bytes) -> Answer:
+    # The child has read hostile bytes: what it says is checked as well.
+    try:
+        met, seen = json.loads(raw)
+    except (ValueError, TypeError):
+        return Answer(None, "the probe ended without an answer")
+    if met not in (True, False, None) or not isinstance(seen, str):
+        return Answer(None, "the probe's answer is not readable")
+    return Answer(met, seen[:500])
+
+
+def _child(look: Callable[[], Answer], write_fd: int) -> None:
+    try:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        os.closerange(3, write_fd)
+        os.closerange(write_fd + 1, 4096)
+        answer = look()
+        os.write(write_fd, json.dumps([answer.met, answer.seen[:500]]).encode()[:_ANSWER_BYTES])
+    finally:
+        os._exit(0)

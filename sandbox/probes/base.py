@@ -1,0 +1,58 @@
+"""What every probe has in common: it is asked again and again until it has decided.
+
+A probe that could not look says so (``met`` is null); it never turns that into "not met".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from registry.contract.report import Observation
+
+FIRST_RETRY_SECONDS = 0.05
+LAST_RETRY_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the command ended: one of the two is set."""
+
+    exit_code: int | None
+    signal: int | None
+
+    def __str__(self) -> str:
+        return f"exit code {self.exit_code}" if self.signal is None else f"ended by signal {self.signal}"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What can be seen of a run at one moment."""
+
+    seconds: float
+    """Since the command was started."""
+    pid: int
+    """Of the command, on the host; valid only while ``ending`` is not set."""
+    ending: Ending | None
+    over: str
+    """Empty while the run goes on; else why nothing more will be seen."""
+    log: Callable[[], bytearray]
+    """The output so far."""
+
+
+class Probe(Protocol):
+    """One expectation being looked at."""
+
+    def poll(self, view: View) -> Observation | None:
+        """Decide, or ``None`` for not yet. With ``view.over`` set it must decide. Does not block."""
+        ...
+
+    def close(self) -> None:
+        """End whatever the probe has started."""
+        ...
+
+
+def retry_delay(attempts: int) -> float:
+    """Seconds until the next attempt: quick at first, then steady."""
+    return min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(attempts, 16))

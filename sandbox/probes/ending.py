@@ -1,0 +1,54 @@
+"""Expectations about how and when the command ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.contract.report import Observation
+from sandbox.probes.base import View
+
+
+@dataclass(frozen=True, slots=True)
+class ExitCode:
+    """The command ends with this code."""
+
+    wanted: int
+
+    def poll(self, view: View) -> Observation | None:
+        """Decided when the command has ended, or when the run is over."""
+        text = f"exit code is {self.wanted}"
+        if view.ending is not None:
+            met = view.ending.exit_code == self.wanted
+            return Observation(expectation=text, seen=str(view.ending), met=met)
+        if view.over:
+            return Observation(expectation=text, seen=view.over, met=False)
+        return None
+
+    def close(self) -> None:
+        """Nothing was started."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """The command still runs after so many seconds; or, where that is enough, it has ended with 0."""
+
+    after_seconds: float
+    zero_is_enough: bool
+
+    def poll(self, view: View) -> Observation | None:
+        """Decided when the command has ended, when the time has come, or when the run is over."""
+        text = f"alive after {self.after_seconds:g} s"
+        if self.zero_is_enough:
+            text = f"exit code is 0, or {text}"
+        if view.ending is not None:
+            met = self.zero_is_enough and view.ending.exit_code == 0
+            seen = f"{view.ending} after {view.seconds:.1f} s"
+            return Observation(expectation=text, seen=seen, met=met)
+        if view.over:
+            return Observation(expectation=text, seen=view.over, met=False)
+        if view.seconds >= self.after_seconds:
+            return Observation(expectation=text, seen=f"alive after {view.seconds:.1f} s", met=True)
+        return None
+
+    def close(self) -> None:
+        """Nothing was started."""

@@ -1,0 +1,120 @@
+"""The image's own HEALTHCHECK: its command, run inside under every restriction of the run.
+
+Docker's meaning: healthy at the first success; unhealthy after ``retries`` failures in a row, ``interval``
+apart, none of them within the start period. We also try sooner, and a success counts whenever it comes; a
+failure between the intervals does not count.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from registry.contract.report import Observation
+from registry.oci.imageconfig import Healthcheck
+from sandbox.probes.attempt import Answer, Attempt
+from sandbox.probes.base import View
+from sandbox.runtimes.base import RuntimeFailure
+from sandbox.runtimes.kernel import become_subreaper
+
+_INTERVAL_SECONDS, _TIMEOUT_SECONDS, _RETRIES = 30.0, 30.0, 3  # Docker's defaults
+_FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.1, 2.0
+_OUTPUT_BYTES = 4096
+
+Exec = Callable[[Mapping[str, object], int], int]
+"""Start a process inside, its output to a descriptor; its process id. Raises ``RuntimeFailure``."""
+
+
+@dataclass(slots=True)
+class HealthcheckProbe:
+    """Runs the command of ``healthcheck`` in ``process`` (the run's own, with another command)."""
+
+    healthcheck: Healthcheck
+    process: Mapping[str, object]
+    exec: Exec
+    _attempt: Attempt | None = field(default=None, init=False)
+    _attempts: int = field(default=0, init=False)
+    _next_at: float = field(default=_FIRST_DELAY_SECONDS, init=False)
+    _counted_at: float = field(default=0.0, init=False)
+    _failures: int = field(default=0, init=False)
+    _last: Answer = field(default_factory=lambda: Answer(None, "not tried"), init=False)
+
+    def poll(self, view: View) -> Observation | None:
+        """One attempt at a time."""
+        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
+            self._attempt, self._last = None, answer
+            if answer.met:
+                return self._observation(met=True, seen=answer.seen)
+            self._count(answer, view.seconds)
+            delay = min(_LAST_DELAY_SECONDS, _FIRST_DELAY_SECONDS * 2.0 ** min(self._attempts, 16))
+            self._next_at = view.seconds + min(delay, self._interval)
+            if self._failures >= (self.healthcheck.retries or _RETRIES):
+                return self._observation(met=False, seen=f"unhealthy; last: {answer.seen}")
+        if view.ending is not None:
+            return self._observation(met=False, seen=f"{view.ending}; before: {self._last.seen}")
+        if view.over:
+            return self._observation(met=self._last.met, seen=f"{view.over}; last: {self._last.seen}")
+        if self._attempt is None and view.seconds >= self._next_at:
+            timeout = self.healthcheck.timeout_seconds or _TIMEOUT_SECONDS
+            self._attempt = Attempt(self._look, timeout_seconds=timeout)
+            self._attempts += 1
+        return None
+
+    def close(self) -> None:
+        """End an attempt that is under way."""
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
+
+    @property
+    def _interval(self) -> float:
+        return self.healthcheck.interval_seconds or _INTERVAL_SECONDS
+
+    def _count(self, answer: Answer, seconds: float) -> None:
+        in_start_period = seconds < self.healthcheck.start_period_seconds
+        if answer.met is None or in_start_period or seconds - self._counted_at < self._interval:
+            return
+        self._counted_at = seconds
+        self._failures += 1
+
+    def _observation(self, *, met: bool | None, seen: str) -> Observation:
+        return Observation(expectation="the image's HEALTHCHECK succeeds", seen=seen[:2000], met=met)
+
+    def _look(self) -> Answer:
+        command = self.healthcheck.command
+        arguments = ["/bin/sh", "-c", *command] if self.healthcheck.shell else list(command)
+        # The runtime leaves the process to its nearest subreaper: this child, which then sees its exit code.
+        become_subreaper()
+        read_fd, write_fd = os.pipe()
+        try:
+            pid = self.exec({**self.process, "args": arguments}, write_fd)
+        except RuntimeFailure as failure:
+            return Answer(None, f"the HEALTHCHECK could not be started: {failure.text}"[:500])
+        os.close(write_fd)
+        output = _read_until_end(read_fd, pid)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        text = output.decode("utf-8", "replace").strip()
+        if code == 2 and "pthread_create failed" in text:
+            return Answer(None, "the HEALTHCHECK could not be started: the run has no process left")
+        return Answer(code == 0, f"exit code {code}" + (f": {text[:400]}" if text else ""))
+
+
+def _read_until_end(fd: int, pid: int) -> bytes:
+    """The first bytes of the output; what follows is read and thrown away, so that nobody blocks."""
+    kept = b""
+    while True:
+        ready = select.select([fd], [], [], 0.05)[0]
+        if ready:
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                return kept
+            kept = (kept + chunk)[:_OUTPUT_BYTES]
+            continue
+        # A daemon that the command left behind may hold the pipe open for ever.
+        with suppress(ChildProcessError):
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                return kept

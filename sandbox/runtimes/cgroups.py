@@ -1,0 +1,230 @@
+"""Control groups of runs, version 1 and 2: what was applied, what was used, and that nothing stays.
+
+The runtime makes and fills the groups; here they are read back, since a runtime may pass over a limit in
+silence, and swept, since one that is killed leaves them behind.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+NEEDED = ("memory", "cpu", "pids")
+_V1_UNLIMITED = 2**60
+
+
+@dataclass(frozen=True, slots=True)
+class Cgroups:
+    """Where the hierarchies of this host are mounted. ``by_controller`` is empty on version 2."""
+
+    by_controller: Mapping[str, Path]
+    unified: Path | None
+
+    @property
+    def version(self) -> int:
+        """1 also on a hybrid host, where version 2 limits nothing of ours."""
+        return 1 if any(name in self.by_controller for name in NEEDED) else 2
+
+    def controllers(self) -> frozenset[str]:
+        """The names of controllers that can limit a run."""
+        if self.version == 1:
+            return frozenset(self.by_controller)
+        if self.unified is None:
+            return frozenset()
+        return frozenset((self.unified / "cgroup.controllers").read_text(encoding="ascii").split())
+
+    def folders(self, path: str) -> tuple[Path, ...]:
+        """The existing folders of the group ``path`` (absolute, as in ``/seatrial/x``), one per hierarchy."""
+        roots = dict.fromkeys((*self.by_controller.values(), *((self.unified,) if self.unified else ())))
+        return tuple(folder for root in roots if (folder := root / path.lstrip("/")).is_dir())
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedLimits:
+    """What the kernel holds; ``None`` where there is no limit."""
+
+    memory_bytes: int | None
+    swap_bytes: int | None
+    """Swap beside the memory."""
+    pids: int | None
+    cpus: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run used so far."""
+
+    oom_kills: int
+    memory_peak_bytes: int | None
+    cpu_seconds: float | None
+
+
+def find_cgroups() -> Cgroups:
+    """The hierarchies mounted in this process's view."""
+    by_controller: dict[str, Path] = {}
+    unified: Path | None = None
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        mount_point = Path(left.split(" ")[4])
+        if kind == "cgroup2" and unified is None:
+            unified = mount_point
+        elif kind == "cgroup":
+            for name in options.split(","):
+                if name not in ("rw", "ro") and "=" not in name:
+                    by_controller.setdefault(name, mount_point)
+    return Cgroups(by_controller, unified)
+
+
+def why_no_limits(cgroups: Cgroups, *, privileged: bool) -> str | None:
+    """Why runs cannot be limited as a whole, or ``None`` where they can."""
+    if not privileged:
+        return "a worker without root has no cgroup of its own to divide"
+    missing = [name for name in NEEDED if name not in cgroups.controllers()]
+    if missing:
+        return f"no cgroup controller for {', '.join(missing)}"
+    folder = cgroups.by_controller.get("memory") or cgroups.unified
+    if folder is None or os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return "the cgroup file system is read-only here"
+    return None
+
+
+def swap_is_limited(cgroups: Cgroups) -> bool:
+    """Whether memory and swap together can be limited."""
+    if cgroups.version == 1:
+        memory = cgroups.by_controller.get("memory")
+        return memory is not None and (memory / "memory.memsw.limit_in_bytes").exists()
+    return True
+
+
+def read_limits(cgroups: Cgroups, path: str, pid: int) -> AppliedLimits:
+    """The limits that hold for ``pid`` in the group ``path``; a group it is not in limits nothing."""
+    if cgroups.version == 1:
+        memory = _member(cgroups.by_controller.get("memory"), path, pid)
+        limit = _number(memory, "memory.limit_in_bytes")
+        both = _number(memory, "memory.memsw.limit_in_bytes")
+        quota = _number(cpu := _member(cgroups.by_controller.get("cpu"), path, pid), "cpu.cfs_quota_us")
+        period = _number(cpu, "cpu.cfs_period_us")
+        limit = None if limit is None or limit > _V1_UNLIMITED else limit
+        return AppliedLimits(
+            memory_bytes=limit,
+            swap_bytes=None if both is None or limit is None else max(0, both - limit),
+            pids=_number(_member(cgroups.by_controller.get("pids"), path, pid), "pids.max"),
+            cpus=quota / period if quota and period and quota > 0 else None,
+        )
+    folder = _member(cgroups.unified, path, pid)
+    quota_text, _, period_text = (_text(folder, "cpu.max") or "max").partition(" ")
+    return AppliedLimits(
+        memory_bytes=_number(folder, "memory.max"),
+        swap_bytes=_number(folder, "memory.swap.max"),
+        pids=_number(folder, "pids.max"),
+        cpus=int(quota_text) / int(period_text) if quota_text.isdigit() and period_text else None,
+    )
+
+
+def read_usage(cgroups: Cgroups, path: str) -> Usage:
+    """What the group used; to be read before it is removed."""
+    if cgroups.version == 1:
+        memory = _folder(cgroups.by_controller.get("memory"), path)
+        used = _number(_folder(cgroups.by_controller.get("cpuacct"), path), "cpuacct.usage")
+        return Usage(
+            oom_kills=_entry(memory, "memory.oom_control", "oom_kill") or 0,
+            memory_peak_bytes=_number(memory, "memory.max_usage_in_bytes"),
+            cpu_seconds=None if used is None else used / 1e9,
+        )
+    folder = _folder(cgroups.unified, path)
+    micros = _entry(folder, "cpu.stat", "usage_usec")
+    return Usage(
+        oom_kills=_entry(folder, "memory.events", "oom_kill") or 0,
+        memory_peak_bytes=_number(folder, "memory.peak"),
+        cpu_seconds=None if micros is None else micros / 1e6,
+    )
+
+
+def group_names(cgroups: Cgroups, parent: str) -> tuple[str, ...]:
+    """Names of the groups directly below ``parent``, in any hierarchy."""
+    found = {entry.name for folder in cgroups.folders(parent) for entry in folder.iterdir() if entry.is_dir()}
+    return tuple(sorted(found))
+
+
+def remove_group(cgroups: Cgroups, path: str, *, timeout_seconds: float = 10.0) -> bool:
+    """Kill every process in the group and remove it from every hierarchy; whether nothing of it is left."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        for folder in cgroups.folders(path):
+            for below in _bottom_up(folder):
+                _kill_members(below)
+                with suppress(OSError):
+                    below.rmdir()
+        if not cgroups.folders(path):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+
+
+def members(cgroups: Cgroups, path: str) -> frozenset[int]:
+    """Process ids in the group and below."""
+    found: set[int] = set()
+    for folder in cgroups.folders(path):
+        for below in _bottom_up(folder):
+            found.update(_pids(below))
+    return frozenset(found)
+
+
+def _kill_members(folder: Path) -> None:
+    with suppress(OSError):
+        # A frozen process would never see the signal.
+        if (state := folder / "freezer.state").exists():
+            state.write_text("THAWED", encoding="ascii")
+    for pid in _pids(folder):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _pids(folder: Path) -> Sequence[int]:
+    try:
+        return [int(text) for text in (folder / "cgroup.procs").read_text(encoding="ascii").split()]
+    except OSError:
+        return ()
+
+
+def _bottom_up(folder: Path) -> Iterator[Path]:
+    for path, _, _ in os.walk(folder, topdown=False):
+        yield Path(path)
+
+
+def _folder(root: Path | None, path: str) -> Path | None:
+    return None if root is None else root / path.lstrip("/")
+
+
+def _member(root: Path | None, path: str, pid: int) -> Path | None:
+    folder = _folder(root, path)
+    return folder if folder is not None and pid in _pids(folder) else None
+
+
+def _text(folder: Path | None, name: str) -> str | None:
+    if folder is None:
+        return None
+    try:
+        return (folder / name).read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def _number(folder: Path | None, name: str) -> int | None:
+    text = _text(folder, name)
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None
+
+
+def _entry(folder: Path | None, name: str, key: str) -> int | None:
+    for line in (_text(folder, name) or "").splitlines():
+        word, _, value = line.partition(" ")
+        if word == key and value.strip().isdigit():
+            return int(value)
+    return None

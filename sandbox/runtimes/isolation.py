@@ -1,0 +1,60 @@
+"""What a run needs, what this host lacks of it, and what the operator allowed to be missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox.bundles.config import Surroundings, hard_rlimits
+from sandbox.errors import SandboxError
+from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
+from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
+from sandbox.runtimes.kernel import in_user_namespace
+
+
+def read_surroundings(info: RuntimeInfo, cgroups: Cgroups) -> Surroundings:
+    """The facts of this host that a bundle depends on, as the calling process sees them."""
+    return Surroundings(
+        machine=platform.machine(),
+        hard_rlimits=hard_rlimits(),
+        oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
+        swap_limit=swap_is_limited(cgroups),
+        time_namespace=info.time_namespace and Path("/proc/self/ns/time").exists(),
+    )
+
+
+def privileged() -> bool:
+    """Whether this process is root of the host, not only of a user namespace."""
+    return os.geteuid() == 0 and not in_user_namespace()
+
+
+def missing_isolation(info: RuntimeInfo, cgroups: Cgroups) -> Mapping[DowngradeName, str]:
+    """What is missing here that an operator may allow, each with why."""
+    missing: dict[DowngradeName, str] = {}
+    why = why_no_limits(cgroups, privileged=privileged())
+    if why is not None:
+        missing["cgroup-limits"] = why
+    if not info.seccomp:
+        missing["seccomp"] = f"{info} cannot filter system calls"
+    elif not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
+        missing["seccomp"] = "the kernel cannot filter system calls"
+    return missing
+
+
+def check_downgrades(missing: Mapping[DowngradeName, str], allowed: frozenset[str]) -> tuple[str, ...]:
+    """The names of what is missing and allowed to be.
+
+    Raises:
+        SandboxError: ``isolation-missing``: something is missing that was not allowed by name.
+    """
+    refused = [name for name in missing if name not in allowed]
+    if refused:
+        name = refused[0]
+        raise SandboxError(
+            "isolation-missing",
+            f"{name}: {missing[name]}; the worker's operator may allow it with --allow-downgrade {name}"
+            f" ({DOWNGRADES[name]})",
+        )
+    return tuple(missing)

@@ -1,0 +1,73 @@
+"""What ``execute`` and a run's supervisor process say to each other: one JSON line each way."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from registry.contract.plan import Plan
+from registry.contract.report import Mechanism, ReportError, Run, Step
+from registry.oci.imageconfig import ImageConfig
+
+MODULE = "sandbox.runtimes.supervisor"
+# Isolated: neither the worker's environment nor its working folder chooses what is imported.
+COMMAND = (sys.executable, "-I", "-m", MODULE)
+MAX_LINE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """Everything a supervisor needs; it is told nothing else and has no secret."""
+
+    plan: Plan
+    config: ImageConfig
+    root: Path
+    run_dir: Path
+    run_id: str
+    id_base: int
+    id_size: int
+    runtime: str
+    runtime_state: Path
+    allowed_downgrades: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """``run`` or ``error`` is set; both where the command ran but its end says nothing about the image."""
+
+    run: Run | None
+    mechanisms: tuple[Mechanism, ...]
+    downgrades: tuple[str, ...]
+    steps: tuple[Step, ...]
+    error: ReportError | None
+
+
+def dump_job(job: RunJob) -> bytes:
+    """The job as one line."""
+    return TypeAdapter(RunJob).dump_json(job) + b"\n"
+
+
+def parse_job(line: bytes) -> RunJob:
+    """Read a job.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return TypeAdapter(RunJob).validate_json(line)
+
+
+def dump_result(result: RunResult) -> bytes:
+    """The result as one line."""
+    return TypeAdapter(RunResult).dump_json(result) + b"\n"
+
+
+def parse_result(line: bytes) -> RunResult:
+    """Read a result.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    return TypeAdapter(RunResult).validate_json(line)

@@ -1,0 +1,88 @@
+"""From what was seen to how a run ended: pure rules, each with a reason of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from registry.contract.report import EndReason
+from sandbox.probes.base import Ending
+from sandbox.runtimes.cgroups import Usage
+from sandbox.runtimes.watch import Over
+
+_TAIL_BYTES = 16 * 1024
+_DENIED = r"[^\n]*(?:operation not permitted|permission denied|function not implemented)"
+# What programs say when a right is missing, most telling first. A text that an image fakes turns its own
+# `fail` into `error`: nothing is won by it.
+_CAPABILITY_TEXTS: tuple[tuple[str, str], ...] = (
+    (rf"iptables|ip6tables|nftables|rtnetlink answers{_DENIED}", "CAP_NET_ADMIN"),
+    (rf"(?:raw socket|sock_raw|ping: socket){_DENIED}", "CAP_NET_RAW"),
+    (rf"(?:pivot_root|unshare|setns|\bu?mount\b|mount:){_DENIED}", "CAP_SYS_ADMIN"),
+    (rf"chroot{_DENIED}", "CAP_SYS_CHROOT"),
+    (rf"mknod{_DENIED}", "CAP_MKNOD"),
+    (
+        rf"(?:settimeofday|clock_settime|adjtime|set(?:ting)? (?:the )?(?:date|clock)){_DENIED}",
+        "CAP_SYS_TIME",
+    ),
+    (rf"(?:ptrace|process_vm_){_DENIED}", "CAP_SYS_PTRACE"),
+    (rf"(?:mlock|lock memory){_DENIED}", "CAP_IPC_LOCK"),
+    (rf"(?:sched_set|set_?priority|renice){_DENIED}", "CAP_SYS_NICE"),
+    (rf"(?:setrlimit|rlimit_){_DENIED}", "CAP_SYS_RESOURCE"),
+    (rf"(?:init_module|modprobe|insmod){_DENIED}", "CAP_SYS_MODULE"),
+    (rf"(?:setgroups|initgroups|setre?s?gid|setegid){_DENIED}", "CAP_SETGID"),
+    (rf"(?:setre?s?uid|seteuid|failed switching to|su: |setpriv: ){_DENIED}", "CAP_SETUID"),
+    (rf"(?:chown|changing ownership|change owner){_DENIED}", "CAP_CHOWN"),
+    (rf"(?:chmod|changing permissions){_DENIED}", "CAP_FOWNER"),
+)
+_NOT_EXECUTABLE = re.compile(
+    rb"\A(?:exec /[^\n]*|exec user process caused|[^\n]*standard_init_linux[^\n]*): "
+    rb"(?:\"[^\n]*\": )?(exec format error|no such file or directory|permission denied|argument list too long"
+    rb"|text file busy|invalid argument)\s*\Z"
+)
+_CREATE_TEXTS: tuple[tuple[str, str], ...] = (
+    (r"executable file not found in \$PATH", "it is not on the image's PATH"),
+    (r"exec: .*(?:no such file or directory)", "there is no such file in the image"),
+    (r"exec: .*(?:permission denied|is a directory)", "it is not an executable file"),
+    (r"argument list too long", "arguments and environment are too long"),
+    (r"chdir to cwd|mkdir .*cwd", "its user may not enter the working folder"),
+)
+
+
+def end_reason(ending: Ending | None, over: Over, *, usage: Usage, disk_full: bool) -> EndReason:
+    """The one word for how the run ended."""
+    if ending is None:
+        return "timeout" if over == "timeout" else "log-full" if over == "log-full" else "stopped"
+    if ending.exit_code == 0:
+        return "exited"
+    if usage.oom_kills:
+        return "oom"
+    if disk_full:
+        return "disk-full"
+    return "exited" if ending.signal is None else "signal"
+
+
+def withheld_capability(ending: Ending | None, log: bytes | bytearray, held: Sequence[str]) -> str | None:
+    """The right that the command died of not having, where its last words tell."""
+    if ending is None or ending.exit_code in (0, None):
+        return None
+    tail = bytes(log[-_TAIL_BYTES:]).decode("utf-8", "replace").lower()
+    for pattern, name in _CAPABILITY_TEXTS:
+        if name not in held and re.search(pattern, tail):
+            return name
+    return None
+
+
+def not_executable(ending: Ending | None, log: bytes | bytearray) -> str | None:
+    """Why the command could not be executed, where that came out only at the very start."""
+    if ending is None or ending.exit_code not in (1, 255) or len(log) > 4096:
+        return None
+    match = _NOT_EXECUTABLE.match(bytes(log))
+    return match[1].decode() if match else None
+
+
+def why_not_created(text: str) -> str | None:
+    """What a failed ``create`` says about the image's command, or ``None`` where it is about something else."""
+    for pattern, reason in _CREATE_TEXTS:
+        if re.search(pattern, text):
+            return reason
+    return None

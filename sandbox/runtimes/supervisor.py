@@ -1,0 +1,342 @@
+"""The process that supervises one run: makes it, watches it, ends it and removes every trace of it.
+
+A process of its own, because being a subreaper, forking probes and waiting for programs concern a whole
+process. It reads one job from standard input and answers with one result; when its input closes, because the
+worker gave up or died, it ends the run and goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from registry.contract.plan import Plan
+from registry.contract.report import Mechanism, Observation, ReportError, Run, Step
+from sandbox.bundles.checks import Bundle, check_config, check_image
+from sandbox.bundles.config import make_config
+from sandbox.bundles.prepare import prepare_rootfs
+from sandbox.bundles.rootfs import Rootfs, open_rootfs
+from sandbox.bundles.users import resolve_user
+from sandbox.errors import SandboxError
+from sandbox.ids import IdRange
+from sandbox.probes.base import Probe
+from sandbox.probes.ending import Alive, ExitCode
+from sandbox.probes.healthcheck import HealthcheckProbe
+from sandbox.probes.log import LogMatch
+from sandbox.probes.network import http_probe, tcp_probe
+from sandbox.runtimes.base import Runtime, RuntimeFailure
+from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
+from sandbox.runtimes.isolation import check_downgrades, missing_isolation, read_surroundings
+from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
+from sandbox.runtimes.kernel import become_subreaper
+from sandbox.runtimes.outcome import end_reason, not_executable, why_not_created, withheld_capability
+from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
+from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
+
+_GRACE_SECONDS = 3.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    """What is known so far of the one run of this process."""
+
+    job: RunJob
+    runtime: Runtime
+    cgroups: Cgroups
+    cancelled: Callable[[], bool]
+    downgrades: tuple[str, ...] = ()
+    document: dict[str, Any] = field(default_factory=dict)
+    pid: int = 0
+    mechanisms: list[Mechanism] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def cgroup(self) -> str:
+        return f"{self.runtime.cgroup_parent}/{self.job.run_id}"
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.steps.append(Step(name=name, seconds=time.monotonic() - started))
+
+
+def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -> RunResult:
+    """Carry out one job. The calling process must be a single-threaded subreaper without other children."""
+    trial = _Trial(job, runtime, find_cgroups(), cancelled)
+    run: Run | None = None
+    error: ReportError | None = None
+    try:
+        with open_rootfs(job.root) as rootfs:
+            run, error = _carry_out(trial, rootfs)
+    except SandboxError as problem:
+        error = ReportError(reason=problem.reason, message=problem.message, retryable=problem.retryable)
+    left = _teardown(trial)
+    if left is not None:
+        run, error = None, ReportError(reason="worker-error", message=left, retryable=True)
+    return RunResult(run, tuple(trial.mechanisms), trial.downgrades, tuple(trial.steps), error)
+
+
+def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
+    job = trial.job
+    with trial.step("read metadata and configuration"):
+        _make_bundle(trial, rootfs)
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(read_fd, False)
+    log = LogBuffer(read_fd, job.plan.limits.log_bytes)
+    try:
+        try:
+            # So that the command may open /dev/stdout and /dev/stderr again, as many images do.
+            user = trial.document["process"]["user"]
+            os.fchown(write_fd, job.id_base + user["uid"], job.id_base + user["gid"])
+            with trial.step("assign namespaces and set limits"):
+                _create(trial, write_fd)
+        finally:
+            os.close(write_fd)
+        with trial.step("start through the kernel"):
+            _start(trial)
+        with trial.step("apply security constraints"):
+            held = trial.document["process"]["capabilities"]["bounding"]
+            seccomp = "seccomp" in trial.document["linux"]
+            trial.mechanisms += verify_privileges(trial.pid, held, seccomp=seccomp)
+        with trial.step("run and observe"):
+            watched = watch(
+                trial.pid,
+                make_probes(job.plan, trial.document["process"], runtime=trial.runtime, job=job),
+                log=log,
+                limits=job.plan.limits,
+                cancelled=trial.cancelled,
+            )
+        if watched.over == "cancelled":
+            raise SandboxError("worker-error", "the worker stopped the run", retryable=True)
+        return _conclude(trial, watched, log, rootfs)
+    finally:
+        log.close()
+
+
+def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
+    job = trial.job
+    info = trial.runtime.info
+    missing = missing_isolation(info, trial.cgroups)
+    trial.downgrades = check_downgrades(missing, frozenset(job.allowed_downgrades))
+    surroundings = read_surroundings(info, trial.cgroups)
+    trial.document = make_config(
+        job.plan,
+        job.config,
+        ids=IdRange(job.id_base, job.id_size),
+        user=resolve_user(rootfs, job.plan.user, size=job.id_size),
+        root=job.root,
+        cgroups_path=trial.cgroup,
+        surroundings=surroundings,
+        downgrades=frozenset(trial.downgrades),
+    )
+    bundle = Bundle(trial.document, rootfs, job.config.volumes, frozenset(trial.downgrades))
+    check_image(bundle)
+    prepare_rootfs(rootfs, job.plan, job.config, ids=IdRange(job.id_base, job.id_size))
+    # Once more, now that what was missing is there: nothing below the mount points may have been a link.
+    check_image(bundle)
+    check_config(bundle)
+    (job.run_dir / "config.json").write_text(json.dumps(trial.document), encoding="utf-8")
+    if info.known_holes:
+        detail = "; ".join(info.known_holes)[:1000]
+        trial.mechanisms.append(Mechanism(name="checks for known holes", applied=True, detail=detail))
+
+
+def _create(trial: _Trial, log_fd: int) -> None:
+    job = trial.job
+    try:
+        trial.pid = trial.runtime.create(
+            job.run_id, job.run_dir, log_fd=log_fd, pid_file=job.run_dir / "container.pid"
+        )
+    except RuntimeFailure as failure:
+        why = why_not_created(failure.text)
+        if why is not None:
+            command = job.plan.command[0][:200]
+            raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
+        raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
+    names = [one["type"] for one in trial.document["linux"]["namespaces"]]
+    trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
+    trial.mechanisms.append(_verify_limits(trial))
+
+
+def _verify_limits(trial: _Trial) -> Mechanism:
+    limits = trial.job.plan.limits
+    if "cgroup-limits" in trial.downgrades:
+        return Mechanism(name="cgroup limits", applied=False, detail="of each process alone, by rlimits")
+    applied = read_limits(trial.cgroups, trial.cgroup, trial.pid)
+    swap = "swap" in trial.document["linux"]["resources"]["memory"]
+    problems = limit_problems(applied, limits, swap=swap)
+    if problems:
+        names = ", ".join(problems)
+        trial.downgrades = (
+            *trial.downgrades,
+            *check_downgrades(
+                {"cgroup-limits": f"the kernel does not hold the limit of {names}"},
+                frozenset(trial.job.allowed_downgrades),
+            ),
+        )
+        return Mechanism(name="cgroup limits", applied=False, detail=f"without {names}")
+    detail = (
+        f"v{trial.cgroups.version}: memory {applied.memory_bytes}, pids {applied.pids}, cpus {applied.cpus}"
+    )
+    return Mechanism(name="cgroup limits", applied=True, detail=detail)
+
+
+def _start(trial: _Trial) -> None:
+    try:
+        trial.runtime.start(trial.job.run_id)
+    except RuntimeFailure as failure:
+        raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
+
+
+def make_probes(
+    plan: Plan, process: Mapping[str, object], *, runtime: Runtime, job: RunJob
+) -> tuple[Probe, ...]:
+    """One probe for each expectation of the plan."""
+    within = plan.limits.alive_seconds
+    probes: list[Probe] = []
+    if plan.exit_code is not None:
+        probes.append(ExitCode(plan.exit_code))
+    if plan.alive or plan.exit_zero_or_alive:
+        probes.append(Alive(within, zero_is_enough=plan.exit_zero_or_alive))
+    if plan.healthcheck is not None:
+
+        def run_inside(inside: Mapping[str, object], log_fd: int) -> int:
+            return runtime.exec(job.run_id, inside, log_fd=log_fd, folder=job.run_dir)
+
+        probes.append(HealthcheckProbe(plan.healthcheck, process, run_inside))
+    if plan.any_tcp:
+        probes.append(tcp_probe(plan.any_tcp, within_seconds=within))
+    probes += [LogMatch(one.match) for one in plan.log]
+    probes += [http_probe(one, within_seconds=within) for one in plan.http]
+    probes += [tcp_probe((one.port,), within_seconds=within) for one in plan.tcp]
+    return tuple(probes)
+
+
+def _conclude(
+    trial: _Trial, watched: Watched, log: LogBuffer, rootfs: Rootfs
+) -> tuple[Run, ReportError | None]:
+    plan = trial.job.plan
+    with trial.step("stop"):
+        if watched.ending is None:
+            number = signal_number(trial.job.config.stop_signal)
+            grace = 0.0 if watched.over else _GRACE_SECONDS
+            stop(trial.pid, number, log=log, grace_seconds=grace)
+        log.read()
+    usage = read_usage(trial.cgroups, trial.cgroup)
+    ending = watched.ending
+    error = _why_unknown(trial, watched, log)
+    run = Run(
+        name="smoke",
+        command=plan.command,
+        exit_code=ending.exit_code if ending else None,
+        signal=ending.signal if ending else None,
+        reason=end_reason(ending, watched.over, usage=usage, disk_full=rootfs.nearly_full()),
+        oom_killed=usage.oom_kills > 0,
+        seconds=watched.seconds,
+        cpu_seconds=usage.cpu_seconds,
+        memory_peak_bytes=usage.memory_peak_bytes,
+        log=log.data.decode("utf-8", "replace"),
+        log_truncated=log.full,
+        observations=watched.observations,
+    )
+    return run, error
+
+
+def _why_unknown(trial: _Trial, watched: Watched, log: LogBuffer) -> ReportError | None:
+    if all(one.met for one in watched.observations):
+        return None
+    command = trial.job.plan.command[0][:200]
+    broken = not_executable(watched.ending, log.data)
+    if broken is not None:
+        return ReportError(reason="start-failed", message=f"the command {command!r} cannot be run: {broken}")
+    held = trial.document["process"]["capabilities"]["bounding"]
+    capability = withheld_capability(watched.ending, log.data, held)
+    if capability is None:
+        return None
+    return ReportError(
+        reason="needs-capability",
+        message=f"the command ended ({watched.ending}) after being refused what needs {capability}",
+    )
+
+
+def _teardown(trial: _Trial) -> str | None:
+    """Remove everything; what is left, in words, or ``None``."""
+    with trial.step("teardown"):
+        if trial.pid:
+            kill(trial.pid)
+        try:
+            trial.runtime.delete(trial.job.run_id)
+        except RuntimeFailure:
+            return "the run's container could not be removed"
+        finally:
+            reap_strays(keep=())
+        if not remove_group(trial.cgroups, trial.cgroup):
+            return "the run's control groups could not be removed"
+    return None
+
+
+def _public(trial: _Trial, failure: RuntimeFailure) -> str:
+    text = failure.text
+    for path in (trial.job.root, trial.job.run_dir, trial.runtime.state):
+        text = text.replace(str(path), "…")
+    return f"{trial.runtime.info.name} could not {failure.call} the container: {text}"[:1000]
+
+
+def signal_number(text: str) -> int:
+    """A stop signal by number or name (``SIGQUIT``, ``QUIT``); SIGTERM where it is none."""
+    if text.isdigit() and int(text) in signal.valid_signals():
+        return int(text)
+    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
+    number = getattr(signal, name, signal.SIGTERM)
+    return int(number) if isinstance(number, signal.Signals) else int(signal.SIGTERM)
+
+
+def main() -> int:
+    """Read one job, carry it out, write one result."""
+    line = _read_line(0)
+    if not line.endswith(b"\n"):
+        return 1
+    job = parse_job(line)
+    become_subreaper()
+    runtime = find_runtime(job.runtime_state, name=job.runtime)
+    result = supervise(job, runtime, cancelled=_input_closed)
+    if not _input_closed():
+        with suppress(BrokenPipeError):
+            _write(1, dump_result(result))
+    return 0
+
+
+def _read_line(fd: int) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
+        chunk = os.read(fd, 65536)
+        if not chunk:
+            break
+        line += chunk
+    return bytes(line)
+
+
+def _input_closed() -> bool:
+    # Nothing is ever sent after the job: readable means closed.
+    return bool(select.select([0], [], [], 0)[0])
+
+
+def _write(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

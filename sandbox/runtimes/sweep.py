@@ -1,0 +1,36 @@
+"""Removing runs whose supervisor is gone: after a crash, and at the start of a worker."""
+
+from __future__ import annotations
+
+from sandbox.runtimes.base import Runtime, RuntimeFailure
+from sandbox.runtimes.cgroups import find_cgroups, group_names, remove_group
+
+
+def sweep(runtime: Runtime) -> tuple[str, ...]:
+    """End and remove every run of the runtime's state folder; blocks. Returns the ids of what was found.
+
+    Only for a worker that has no run of its own yet. What the runtime lists and what stands below our cgroup
+    are both taken: a crash can leave either alone.
+
+    Raises:
+        RuntimeFailure: something could not be removed.
+    """
+    found = {*runtime.list_runs(), *group_names(find_cgroups(), runtime.cgroup_parent)}
+    for run_id in sorted(found):
+        sweep_run(runtime, run_id)
+    return tuple(sorted(found))
+
+
+def sweep_run(runtime: Runtime, run_id: str) -> None:
+    """End and remove one run, whatever is left of it; blocks.
+
+    Raises:
+        RuntimeFailure: something could not be removed.
+    """
+    path = f"{runtime.cgroup_parent}/{run_id}"
+    cgroups = find_cgroups()
+    # First the processes, so that the runtime finds a container that has ended.
+    gone = remove_group(cgroups, path)
+    runtime.delete(run_id)
+    if not gone and not remove_group(cgroups, path):
+        raise RuntimeFailure("sweep", f"the control groups of {run_id} could not be removed")

@@ -1,0 +1,102 @@
+"""What was really applied to a run, read from the kernel, never from the configuration.
+
+A mechanism that was promised and is not there ends the run; what is there stands in the run's record.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from registry.contract.limits import Limits
+from registry.contract.report import Mechanism
+from sandbox.errors import SandboxError
+from sandbox.runtimes.cgroups import AppliedLimits
+from sandbox.runtimes.watch import find_ending, read_status
+
+_KERNEL_NAMES = {"network": "net", "mount": "mnt"}
+_SETTLE_SECONDS = 5.0
+_SECCOMP_FILTER = 2
+_CAPABILITY_BITS = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_FSETID": 4,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+}
+
+
+def verify_namespaces(pid: int, names: Sequence[str], *, base: int, size: int) -> tuple[Mechanism, ...]:
+    """Each namespace is not ours, and the run's root is ``base``.
+
+    Raises:
+        SandboxError: ``isolation-missing``.
+    """
+    for name in names:
+        kind = _KERNEL_NAMES.get(name, name)
+        if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}"):
+            raise SandboxError("isolation-missing", f"the run has no {name} namespace of its own")
+    for kind in ("uid_map", "gid_map"):
+        if Path(f"/proc/{pid}/{kind}").read_text(encoding="ascii").split() != ["0", str(base), str(size)]:
+            raise SandboxError("isolation-missing", f"the run's {kind} is not the one that was asked for")
+    return (
+        *(Mechanism(name=f"{name} namespace", applied=True) for name in names),
+        Mechanism(name="own ids", applied=True, detail=f"{size} ids that no other run has"),
+    )
+
+
+def limit_problems(applied: AppliedLimits, limits: Limits, *, swap: bool) -> tuple[str, ...]:
+    """Which limits do not hold as they were asked for."""
+    problems = []
+    if applied.memory_bytes is None or applied.memory_bytes > limits.memory_bytes:
+        problems.append("memory")
+    if swap and applied.swap_bytes:
+        problems.append("swap")
+    if applied.pids is None or applied.pids > limits.pids:
+        problems.append("pids")
+    # The kernel takes no quota below a millisecond.
+    if applied.cpus is None or applied.cpus > max(limits.cpus, 0.01) + 0.001:
+        problems.append("cpu")
+    return tuple(problems)
+
+
+def verify_privileges(pid: int, held: Sequence[str], *, seccomp: bool) -> tuple[Mechanism, ...]:
+    """The command runs without new privileges, with at most ``held``, and filtered.
+
+    Also of a command that has ended already: it is not reaped before this.
+
+    Raises:
+        SandboxError: ``isolation-missing``.
+    """
+    status = _settled(pid, seccomp=seccomp)
+    allowed = sum(1 << _CAPABILITY_BITS[name] for name in held)
+    rights = status.get("CapBnd", -1) | status.get("CapEff", -1) | status.get("CapPrm", -1)
+    if status.get("NoNewPrivs") != 1:
+        raise SandboxError("isolation-missing", "the run could gain privileges")
+    if rights & ~allowed:
+        raise SandboxError("isolation-missing", f"the run has capabilities beyond its own: {rights:#x}")
+    if seccomp and status.get("Seccomp") != _SECCOMP_FILTER:
+        raise SandboxError("isolation-missing", "the run's system calls are not filtered")
+    short = ", ".join(name.removeprefix("CAP_") for name in held) or "none"
+    return (
+        Mechanism(name="no_new_privs", applied=True),
+        Mechanism(name="capabilities", applied=True, detail=f"inside its own user namespace: {short}"),
+        Mechanism(
+            name="seccomp", applied=seccomp, detail="allow list" if seccomp else "allowed to be missing"
+        ),
+    )
+
+
+def _settled(pid: int, *, seccomp: bool) -> dict[str, int]:
+    # Between the runtime's "start" and the command the runtime's own code runs for a moment, unfiltered.
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        ended = find_ending(pid) is not None
+        status = read_status(pid)
+        if ended or not seccomp or status.get("Seccomp") == _SECCOMP_FILTER or time.monotonic() > deadline:
+            return status
+        time.sleep(0.002)

@@ -1,0 +1,185 @@
+"""Watching one running command: its output, its end, its time, and the probes that look at it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Literal
+
+from registry.contract.limits import Limits
+from registry.contract.report import Observation
+from sandbox.probes.base import Ending, Probe, View
+from sandbox.runtimes.kernel import children_of
+
+_TICK_SECONDS = 0.02
+_LAST_OUTPUT_SECONDS = 1.0
+_KILL_SECONDS = 10.0
+
+Over = Literal["", "timeout", "log-full", "cancelled"]
+
+
+@dataclass(slots=True)
+class LogBuffer:
+    """The output of a run, kept up to ``limit_bytes``. ``fd`` is the reading end of a pipe, non-blocking."""
+
+    fd: int
+    limit_bytes: int
+    data: bytearray = field(default_factory=bytearray, init=False)
+    full: bool = field(default=False, init=False)
+    ended: bool = field(default=False, init=False)
+
+    def read(self) -> None:
+        """Take what is there; at the limit the pipe is closed, which ends most writers."""
+        while not self.ended:
+            try:
+                chunk = os.read(self.fd, 65536)
+            except BlockingIOError:
+                return
+            self.data += chunk
+            if len(self.data) > self.limit_bytes:
+                del self.data[self.limit_bytes :]
+                self.full = True
+            if not chunk or self.full:
+                self.close()
+
+    def close(self) -> None:
+        """Close the pipe; once."""
+        if not self.ended:
+            self.ended = True
+            os.close(self.fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What was seen until every probe had decided, the command had ended or the run was over."""
+
+    ending: Ending | None
+    over: Over
+    seconds: float
+    observations: tuple[Observation, ...]
+
+
+def watch(
+    pid: int,
+    probes: Sequence[Probe],
+    *,
+    log: LogBuffer,
+    limits: Limits,
+    cancelled: Callable[[], bool],
+) -> Watched:
+    """Watch the command with process id ``pid``, a child of ours that is not reaped here."""
+    decided: dict[int, Observation] = {}
+    started = time.monotonic()
+    try:
+        while True:
+            select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
+            log.read()
+            ending = find_ending(pid)
+            if ending is not None:
+                _read_rest(log)
+            seconds = time.monotonic() - started
+            over = "" if ending is not None else _why_over(log, limits, seconds, cancelled)
+            view = View(
+                seconds=seconds,
+                pid=pid,
+                ending=ending,
+                over=_in_words(over, limits),
+                log=lambda: log.data,
+            )
+            for index, probe in enumerate(probes):
+                if index not in decided and (observation := probe.poll(view)) is not None:
+                    decided[index] = observation
+            if len(decided) == len(probes) or ending is not None or over:
+                return Watched(ending, over, seconds, tuple(decided[index] for index in sorted(decided)))
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def find_ending(pid: int) -> Ending | None:
+    """How the child ended, without reaping it, or ``None`` while it runs."""
+    found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if found is None:
+        return None
+    if found.si_code == os.CLD_EXITED:
+        return Ending(exit_code=found.si_status, signal=None)
+    return Ending(exit_code=None, signal=found.si_status)
+
+
+def stop(pid: int, number: int, *, log: LogBuffer, grace_seconds: float) -> None:
+    """Ask the child to end by signal ``number`` if it listens to it, then kill it."""
+    if _catches(pid, number):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        deadline = time.monotonic() + grace_seconds
+        while find_ending(pid) is None and time.monotonic() < deadline:
+            select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
+            log.read()
+    kill(pid)
+
+
+def kill(pid: int) -> None:
+    """Kill the child, and with it everything in its process namespace."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while find_ending(pid) is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def reap_strays(keep: Iterable[int]) -> None:
+    """Kill and reap every child that is not in ``keep``: what runtime and probes left to their subreaper."""
+    kept = set(keep)
+    for pid in children_of(os.getpid()):
+        if pid not in kept:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _read_rest(log: LogBuffer) -> None:
+    deadline = time.monotonic() + _LAST_OUTPUT_SECONDS
+    log.read()
+    while not log.ended and time.monotonic() < deadline:
+        select.select([log.fd], [], [], _TICK_SECONDS)
+        log.read()
+
+
+def _why_over(log: LogBuffer, limits: Limits, seconds: float, cancelled: Callable[[], bool]) -> Over:
+    if cancelled():
+        return "cancelled"
+    if log.full:
+        return "log-full"
+    return "timeout" if seconds >= limits.wall_seconds else ""
+
+
+def _in_words(over: Over, limits: Limits) -> str:
+    if over == "log-full":
+        return f"ended by us: more than {limits.log_bytes} bytes of output"
+    return f"ended by us: still running after {limits.wall_seconds:g} s" if over == "timeout" else over
+
+
+def _catches(pid: int, number: int) -> bool:
+    # The first process of a namespace does not even get a signal that it does not listen to.
+    return bool(read_status(pid).get("SigCgt", 0) & (1 << (number - 1)))
+
+
+def read_status(pid: int) -> dict[str, int]:
+    """The masks and numbers of ``/proc/PID/status`` that matter here; empty where the process is gone."""
+    found = {}
+    try:
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name in ("SigCgt", "CapBnd", "CapEff", "CapPrm"):
+                    found[name] = int(value, 16)
+                elif name in ("NoNewPrivs", "Seccomp"):
+                    found[name] = int(value)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return found
