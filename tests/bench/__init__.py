@@ -1,0 +1,1 @@
+"""Figures, measured against real processes; run by ``make bench``, never by pytest."""
