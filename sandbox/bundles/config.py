@@ -226,9 +226,8 @@ def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:
         _mount("/dev/mqueue", "mqueue", *plain),
         _mount("/sys", "sysfs", *plain, "ro"),
     ]
-    for path in temporary_folders(plan, config):
-        mounts.append(_mount(path, "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"))
-    return mounts
+    bounded = (*plain, "mode=1777", f"size={shared}", "nr_inodes=4096")
+    return [*mounts, *(_mount(path, "tmpfs", *bounded) for path in temporary_folders(plan, config))]
 
 
 def _mount(destination: str, kind: str, *options: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""What the worker puts into a run's writable layer before it starts: mount points and three files of its own."""
+"""What the worker puts into a run's writable layer before it starts: mount points, three files."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Rootfs:
         return "file" if stat.S_ISREG(mode) else "other"
 
     def resolve(self, path: str) -> str | None:
-        """The folder that ``path`` leads to with links resolved as inside, or ``None`` where there is none."""
+        """The folder that ``path`` leads to with links resolved as inside; ``None``: there is none."""
         try:
             fd = _openat2(
                 self.fd,

@@ -57,10 +57,8 @@ def resolve_user(rootfs: Rootfs, text: str, *, size: int) -> ContainerUser:
         raise SandboxError("user-unknown", f"the user {text[:80]!r} names no group after the colon")
     account = _find_account(accounts, user or "0")
     uid = account.uid if account else int(user or "0")
-    if group:
-        gid = _find_gid(groups, group)
-    else:
-        gid = account.gid if account else 0
+    own_gid = account.gid if account else 0
+    gid = _find_gid(groups, group) if group else own_gid
     named = bool(user) and not _number(user) and not group
     further = sorted({one.gid for one in groups if named and user in one.members and one.gid != gid})
     for number in (uid, gid, *further):

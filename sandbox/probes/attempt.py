@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sandbox.runtimes.kernel import CLONE_NEWNET, enter_namespace, no_new_privileges
+from sandbox.images.syscalls import CLONE_NEWNET, PR_SET_NO_NEW_PRIVS, enter, prctl
 
 _NOBODY = 65534
 _ANSWER_BYTES = 4096
@@ -73,12 +73,12 @@ def inside_network(pid: int, look: Callable[[], Answer]) -> Callable[[], Answer]
     def entered() -> Answer:
         try:
             namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            enter_namespace(namespace, CLONE_NEWNET)
+            enter(namespace, CLONE_NEWNET)
             os.close(namespace)
             os.setgroups([])
             os.setresgid(_NOBODY, _NOBODY, _NOBODY)
             os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-            no_new_privileges()
+            prctl(PR_SET_NO_NEW_PRIVS, 1)
             resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
             resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
             resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from sandbox.bundles.config import Surroundings, hard_rlimits
 from sandbox.errors import SandboxError
+from sandbox.images.syscalls import initial_user_namespace
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
-from sandbox.runtimes.kernel import in_user_namespace
 
 
 def read_surroundings(info: RuntimeInfo, cgroups: Cgroups) -> Surroundings:
@@ -27,7 +27,7 @@ def read_surroundings(info: RuntimeInfo, cgroups: Cgroups) -> Surroundings:
 
 def privileged() -> bool:
     """Whether this process is root of the host, not only of a user namespace."""
-    return os.geteuid() == 0 and not in_user_namespace()
+    return os.geteuid() == 0 and initial_user_namespace()
 
 
 def missing_isolation(info: RuntimeInfo, cgroups: Cgroups) -> Mapping[DowngradeName, str]:

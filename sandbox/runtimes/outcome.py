@@ -81,7 +81,7 @@ def not_executable(ending: Ending | None, log: bytes | bytearray) -> str | None:
 
 
 def why_not_created(text: str) -> str | None:
-    """What a failed ``create`` says about the image's command, or ``None`` where it is about something else."""
+    """What a failed ``create`` says about the image's command; ``None``: nothing."""
     for pattern, reason in _CREATE_TEXTS:
         if re.search(pattern, text):
             return reason

@@ -15,12 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from registry.contract.plan import Plan
-from registry.contract.report import Mechanism, Observation, ReportError, Run, Step
+from registry.contract.report import Mechanism, ReportError, Run, Step
 from sandbox.bundles.checks import Bundle, check_config, check_image
 from sandbox.bundles.config import make_config
 from sandbox.bundles.prepare import prepare_rootfs
@@ -37,11 +36,10 @@ from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
 from sandbox.runtimes.isolation import check_downgrades, missing_isolation, read_surroundings
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
-from sandbox.runtimes.kernel import become_subreaper
 from sandbox.runtimes.outcome import end_reason, not_executable, why_not_created, withheld_capability
 from sandbox.runtimes.runc import find_runtime
 from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
-from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
+from sandbox.runtimes.watch import LogBuffer, Watched, become_subreaper, kill, reap_strays, stop, watch
 
 _GRACE_SECONDS = 3.0
 
@@ -76,12 +74,14 @@ def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -
     trial = _Trial(job, runtime, find_cgroups(), cancelled)
     run: Run | None = None
     error: ReportError | None = None
+    left: str | None = None
     try:
         with open_rootfs(job.root) as rootfs:
             run, error = _carry_out(trial, rootfs)
     except SandboxError as problem:
         error = ReportError(reason=problem.reason, message=problem.message, retryable=problem.retryable)
-    left = _teardown(trial)
+    finally:
+        left = _teardown(trial)
     if left is not None:
         run, error = None, ReportError(reason="worker-error", message=left, retryable=True)
     return RunResult(run, tuple(trial.mechanisms), trial.downgrades, tuple(trial.steps), error)
