@@ -1,4 +1,4 @@
-"""Pull: one image for one platform, every byte verified by digest and size before anything is done with it."""
+"""Pull one image for one platform: every byte is verified by digest and size before it is used."""
 
 from __future__ import annotations
 
