@@ -196,7 +196,11 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in problem['loc']) or 'settings'}: "
-            + ("there is no such setting" if problem["type"] == "extra_forbidden" else problem["msg"])
+            + (
+                "there is no such setting"
+                if problem["type"] == "extra_forbidden"
+                else problem["msg"].removeprefix("Value error, ")
+            )
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         )
         raise SettingsError(f"the settings cannot be used: {problems}") from None

@@ -1,0 +1,77 @@
+"""Options that ``serve`` and ``up`` share: settings, from the command line.
+
+``None`` is not given: then the environment, the settings file or the default decides.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from registry.errors import UnavailableError
+from registry.settings import Settings, SettingsError, load_settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="SEATRIAL_CONFIG", metavar="FILE", help="Settings file (TOML)."),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="DIR", help="Folder for database, blobs and keys. [default: data]"),
+]
+ListenOption = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Address to listen on. [default: 127.0.0.1:8470]"),
+]
+GateOption = Annotated[
+    str | None,
+    typer.Option("--gate", metavar="off|warn|enforce", help="Gate of new repositories. [default: warn]"),
+]
+VisibilityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--visibility",
+        metavar="public|internal|private",
+        help="Visibility of new repositories. [default: private]",
+    ),
+]
+ExternalUrlOption = Annotated[
+    str | None,
+    typer.Option("--external-url", metavar="URL", help="Address that clients use, behind a proxy."),
+]
+LogFormatOption = Annotated[
+    str | None, typer.Option("--log-format", metavar="json|text", help="Form of log lines.")
+]
+
+
+def server_settings(config: Path | None, **given: Any) -> Settings:
+    """The settings, with the data folder made where it is missing, and readable by its owner only.
+
+    Raises:
+        UnavailableError: the server's libraries are not installed.
+        SettingsError: a setting, or the data folder, cannot be used.
+    """
+    require_server_libraries()
+    os.umask(0o077)
+    settings = load_settings(config, **given)
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"data: {settings.data} cannot be made: {error.strerror}") from None
+    if not os.access(settings.data, os.R_OK | os.W_OK | os.X_OK):
+        raise SettingsError(f"data: {settings.data} cannot be written to by this user")
+    return settings
+
+
+def require_server_libraries() -> None:
+    """Say so where only the worker's half is installed.
+
+    Raises:
+        UnavailableError: what to install.
+    """
+    if importlib.util.find_spec("sqlalchemy") is None:
+        raise UnavailableError("this command needs the server's libraries: pip install 'seatrial[server]'")

@@ -1,0 +1,89 @@
+"""``seatrial serve``: the registry, without a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.cli.options import (
+    ConfigOption,
+    DataOption,
+    ExternalUrlOption,
+    GateOption,
+    ListenOption,
+    LogFormatOption,
+    VisibilityOption,
+    server_settings,
+)
+
+if TYPE_CHECKING:
+    from registry.auth.firststart import FirstStart
+    from registry.settings import Settings
+
+
+def command(
+    *,
+    data: DataOption = None,
+    listen: ListenOption = None,
+    config: ConfigOption = None,
+    gate: GateOption = None,
+    visibility: VisibilityOption = None,
+    external_url: ExternalUrlOption = None,
+    log_format: LogFormatOption = None,
+    ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+) -> None:
+    """Serve the registry.
+
+    All settings can be given in a TOML file (--config) or as SEATRIAL_NAME in the environment; the command
+    line wins. First start makes the account 'admin' and writes its token to DATA/admin.token.
+    """
+    settings = server_settings(
+        config,
+        data=data,
+        listen=listen,
+        gate=gate,
+        visibility=visibility,
+        external_url=external_url,
+        log_format=log_format,
+    )
+    # Only now: these need the server's libraries, and take most of the time to start.
+    from registry.cli.process import serve  # noqa: PLC0415
+    from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
+    from registry.http.logs import configure_logs  # noqa: PLC0415
+
+    configure_logs(settings)
+    upgrade_and_tell(settings)
+
+    def ready(address: str, first: FirstStart | None) -> None:
+        typer.echo(f"Seatrial listens on {address}")
+        if first is not None:
+            typer.echo("\n".join(first_start_lines(settings, address, first)))
+        if ready_fd is not None:
+            os.write(ready_fd, f"{address}\n".encode())
+            os.close(ready_fd)
+
+    asyncio.run(serve(settings, ready))
+
+
+def first_start_lines(settings: Settings, address: str, first: FirstStart) -> list[str]:
+    """What a person does next, to copy."""
+    url = settings.external_url or address
+    host = url.partition("://")[2].replace("0.0.0.0", "localhost").replace("[::]", "localhost")  # noqa: S104
+    plain = "" if url.startswith("https://") else " --tls-verify=false"
+    lines = [
+        f"First start: the account '{first.account}' was made; its token, which is also its password, is in",
+        f"  {first.token_file}",
+        "To push and pull:",
+        f"  podman login{plain} -u {first.account} --password-stdin {host} < {first.token_file}",
+        f"  podman push{plain} IMAGE {host}/team/app:1",
+        f"  podman pull{plain} {host}/team/app:1",
+    ]
+    if settings.gate == "warn":
+        lines.append(
+            "The gate of new repositories is 'warn': verdicts are recorded and block nothing. "
+            "To let them decide: seatrial repo set NAME --gate enforce, or --gate enforce here."
+        )
+    return lines

@@ -1,0 +1,40 @@
+"""Bringing the database up to date, and saying what was done and what the way back is."""
+
+from __future__ import annotations
+
+import logging
+
+import typer
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from registry.db.migrate import Upgrade, upgrade
+from registry.settings import Settings, SettingsError
+
+
+def upgrade_and_tell(settings: Settings) -> Upgrade:
+    """Migrate the database of these settings.
+
+    Raises:
+        ConflictError: it is newer than this code.
+        SettingsError: it cannot be opened.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    url = settings.effective_database_url
+    if not url.startswith(("sqlite:///", "postgresql://")):
+        raise SettingsError("database_url: must be sqlite:///FILE or postgresql://…")
+    try:
+        done = upgrade(url)
+    except ArgumentError:
+        raise SettingsError("database_url: cannot be read as an address") from None
+    except DBAPIError as error:
+        # The driver's words, without the address: that may hold a password.
+        reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
+        raise SettingsError(f"database_url: the database cannot be used: {reason}") from None
+    except OSError as error:
+        raise SettingsError(f"database_url: the database cannot be used: {error.strerror}") from None
+    if done.backup is not None:
+        typer.echo(
+            f"The database was upgraded from schema {done.before} to {done.after}. The way back: stop, put\n"
+            f"  {done.backup}\nin its place, and start the version that it is from."
+        )
+    return done
