@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Builds the clients and runtimes that Debian has not, or has too old, once, into a folder outside the clone:
-# $SEATRIAL_TOOLS, else ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
+# $SEATRIAL_TEST_TOOLS, else ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
 
-tools=${SEATRIAL_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/seatrial/tools}
+tools=${SEATRIAL_TEST_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/seatrial/tools}
 mkdir -p "$tools"
 
 # build NAME VERSION PACKAGE [FLAGS...]: NAME-VERSION is the file, NAME a link to it.

@@ -1,0 +1,151 @@
+"""Writes the pages of docs/reference that are generated from the code; ``make docs`` runs it.
+
+A test holds that the pages in the clone are what this would write.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import typer.core
+import typer.main
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from registry.contract.runspec import RunSpec
+from registry.errors import CODES
+from registry.main import app
+from registry.settings import PREFIX, SECRET_FILES, Settings
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+HOST_DEPENDENT = {"trial_platforms": "the host's own"}
+FROM_FILES = " and ".join(f"`{PREFIX}{name.upper()}`" for name in SECRET_FILES)
+SETTINGS_INTRODUCTION = f"""\
+Generated from the code. Later wins: default, TOML file (`--config`), environment, command line. In TOML a
+setting has the name below and a group is a table. A wrong name or value stops the start with the name and the
+reason. {FROM_FILES} can be given as a file that holds the value: add `_FILE` to the variable."""
+ERRORS_INTRODUCTION = """\
+Generated from the code. Under `/v2/` the body is the envelope of the distribution specification,
+`{"errors": [{"code", "message", "detail"}]}`; under `/api/` it is RFC 9457 problem+json with the same
+code."""
+
+
+def pages() -> dict[str, str]:
+    """File name -> content."""
+    return {
+        "settings.md": settings_page(),
+        "errors.md": errors_page(),
+        "commands.md": commands_page(),
+        "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
+    }
+
+
+def settings_page() -> str:
+    """Every setting with its variable, type, default and meaning."""
+    lines = ["# Settings", "", SETTINGS_INTRODUCTION, ""]
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            defaults = field.default
+            lines += [f"## {name}", "", f"A group: {field.description}.", ""]
+            lines += ["| setting | variable | type | default | meaning |", "|---|---|---|---|---|"]
+            for member, inner in kind.model_fields.items():
+                variable = f"{PREFIX}{name}__{member}".upper()
+                lines.append(
+                    f"| `{name}.{member}` | `{variable}` | {_type(inner)} | `{getattr(defaults, member)}` "
+                    f"| {inner.description} |"
+                )
+            lines.append("")
+            continue
+        lines += [f"## {name}", "", f"{field.description}.", ""]
+        lines += [f"`{PREFIX}{name.upper()}`: {_type(field)}, default {_default(name, field)}.", ""]
+    return "\n".join(lines)
+
+
+def errors_page() -> str:
+    """Every error code with its status and meaning."""
+    lines = ["# Error codes", "", ERRORS_INTRODUCTION, "", "| code | status | meaning |", "|---|---|---|"]
+    lines += [f"| `{code}` | {row.status} | {row.meaning} |" for code, row in CODES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def commands_page() -> str:
+    """Every command with its help."""
+    lines = ["# Commands", "", "Generated from the code. Wrong usage exits 64.", ""]
+    for path, command in _commands(typer.main.get_command(app), ("seatrial",)):
+        lines += [f"## {' '.join(path)}", "", (command.help or "").strip(), ""]
+        rows = [
+            _parameter(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)
+        ]
+        if rows:
+            lines += ["| option or argument | default | meaning |", "|---|---|---|", *rows, ""]
+    return "\n".join(lines)
+
+
+def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    if isinstance(command, typer.core.TyperGroup):
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if not inner.hidden:
+                yield from _commands(inner, (*path, name))
+
+
+def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:
+    default, meaning = "", parameter.help or ""
+    if isinstance(parameter, typer.core.TyperOption):
+        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        if parameter.default not in (None, False, ()) and not callable(parameter.default):
+            default = f"`{parameter.default}`"
+    else:
+        names = f"`{parameter.metavar or (parameter.name or '').upper()}`"
+    if parameter.required:
+        meaning = f"{meaning} (required)".strip()
+    return f"| {names} | {default} | {meaning} |"
+
+
+def _default(name: str, field: FieldInfo) -> str:
+    if name in HOST_DEPENDENT:
+        return HOST_DEPENDENT[name]
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, bool):
+        return f"`{str(field.default).lower()}`"
+    return f"`{field.default}`"
+
+
+def _type(field: FieldInfo) -> str:
+    words = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}
+    kind = field.annotation
+    arguments = typing.get_args(kind)
+    if isinstance(kind, types.UnionType):
+        kind = next(argument for argument in arguments if argument is not types.NoneType)
+    if typing.get_origin(kind) is typing.Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in arguments)
+    if typing.get_origin(kind) is tuple:
+        return "list, commas between"
+    bounds = [
+        f"{word} {getattr(constraint, name)}"
+        for name, word in (("ge", "at least"), ("gt", "above"), ("le", "at most"))
+        for constraint in field.metadata
+        if hasattr(constraint, name)
+    ]
+    return ", ".join([words[kind], *bounds])
+
+
+def main() -> None:
+    """Write the pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, content in pages().items():
+        (FOLDER / name).write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

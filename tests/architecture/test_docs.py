@@ -1,0 +1,74 @@
+"""The documentation names what there is: its generated pages are current, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from registry.contract.runspec import parse_run_spec
+from registry.errors import CODES
+from registry.settings import PREFIX, Settings
+from scripts import reference
+from tests.kit.sources import ROOT, source_files, tracked_files
+
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+
+
+@pytest.mark.parametrize("name", sorted(reference.pages()))
+def test_the_generated_pages_are_current(name: str) -> None:
+    assert (reference.FOLDER / name).read_text() == reference.pages()[name], "run: make docs"
+
+
+def test_every_setting_and_error_code_is_named() -> None:
+    settings = reference.settings_page()
+    for name, field in Settings.model_fields.items():
+        assert f"## {name}\n" in settings
+        assert field.description
+    assert f"`{PREFIX}LISTEN`" in settings
+    errors = reference.errors_page()
+    assert all(f"`{code}`" in errors for code in CODES)
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    broken = [
+        f"{page.relative_to(ROOT)} -> {target}"
+        for page in tracked_files()
+        if page.suffix == ".md"
+        for target in LINK.findall(page.read_text())
+        if "://" not in target and not target.startswith("mailto:") and not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_the_example_of_a_run_spec_is_one() -> None:
+    example = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "run-spec.md").read_text(), re.DOTALL)
+    assert example is not None
+    assert parse_run_spec(example[1]).expect.alive
+
+
+def test_every_decision_is_in_the_list() -> None:
+    folder = ROOT / "docs" / "adr"
+    listed = LINK.findall((folder / "README.md").read_text())
+    assert sorted(path.name for path in folder.glob("0*.md")) == [
+        name for name in listed if "://" not in name
+    ]
+
+
+def test_every_room_is_on_the_plan() -> None:
+    plan = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = {path.parent.name for path in source_files() if path.parent.name not in ("registry", "sandbox")}
+    assert {room for room in rooms if f"  {room}/" not in plan and f"{room}/ (" not in plan} == set()
+
+
+def test_the_project_speaks_of_itself_alone() -> None:
+    """No path of the machine it was made on."""
+    place = re.compile(r"/work/(main|shared)|/tmp/brief")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if path.suffix in {".py", ".sh", ".md", ".toml", ".yaml", ".json", ".service"}
+        and path.name != "test_docs.py"
+        and place.search(path.read_text())
+    ]
+    assert found == []
