@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import select
 
@@ -33,6 +33,9 @@ class Repository:
     gate: str
 
 
+COLUMNS = select(repositories.c.id, repositories.c.name, repositories.c.visibility, repositories.c.gate)
+
+
 async def find(database: Database, name: str) -> Repository | None:
     """The repository of that name, if there is one."""
     async with database.read() as connection:
@@ -41,8 +44,8 @@ async def find(database: Database, name: str) -> Repository | None:
 
 async def find_in(connection: AsyncConnection, name: str) -> Repository | None:
     """As :func:`find`, inside a transaction."""
-    row = (await connection.execute(_COLUMNS.where(repositories.c.name == name))).first()
-    return None if row is None else _repository(row)
+    row = (await connection.execute(COLUMNS.where(repositories.c.name == name))).first()
+    return None if row is None else from_row(row)
 
 
 async def find_or_create(
@@ -65,8 +68,8 @@ async def find_or_create(
     if made.first() is not None:
         await record(connection, "repository.created", name, actor, {"visibility": settings.visibility})
         await move_epoch(connection, "access")
-    row = (await connection.execute(_COLUMNS.where(repositories.c.name == name))).one()
-    return _repository(row)
+    row = (await connection.execute(COLUMNS.where(repositories.c.name == name))).one()
+    return from_row(row)
 
 
 async def lock(connection: AsyncConnection, repository: Repository) -> bool:
@@ -80,10 +83,6 @@ async def lock(connection: AsyncConnection, repository: Repository) -> bool:
     return held.first() is not None
 
 
-_COLUMNS = select(
-    repositories.c.id, repositories.c.name, repositories.c.visibility, repositories.c.gate
-)
-
-
-def _repository(row: Row[tuple[int, str, str, str]]) -> Repository:
+def from_row(row: Row[Any, Any, Any, Any]) -> Repository:
+    """The value of a row of :data:`COLUMNS`."""
     return Repository(row.id, row.name, cast("Visibility", row.visibility), row.gate)

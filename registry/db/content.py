@@ -82,9 +82,8 @@ upload_sessions = Table(
         "repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True
     ),
     Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE")),
-    # How the blob store finds the bytes received so far.
-    Column("storage_session", Text, nullable=False),
-    Column("offset", BigInteger, nullable=False, default=0),
+    # How the blob store finds the bytes received so far; how many there are only it can say truly.
+    Column("locator", Bytewise, nullable=False),
     Column("digest_algorithm", Text, nullable=False, default="sha256"),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime, nullable=False, index=True),

@@ -25,6 +25,10 @@ EventKind = Literal[
     "tag.moved",
     "tag.deleted",
     "pull.refused",
+    "trial.finished",
+    "verdict.changed",
+    "image.blocked",
+    "image.unblocked",
 ]
 
 

@@ -75,7 +75,9 @@ def from_aiohttp(error: web.HTTPException) -> SeatrialError:
     if kind is NotFoundError:
         return NotFoundError("there is nothing at this address")
     if kind is MethodNotAllowedError:
-        return MethodNotAllowedError(f"this address takes {headers.get('Allow', 'other methods')}", headers=headers)
+        return MethodNotAllowedError(
+            f"this address takes {headers.get('Allow', 'other methods')}", headers=headers
+        )
     return kind(error.reason or CODES[kind.code].meaning)
 
 

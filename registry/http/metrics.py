@@ -33,7 +33,10 @@ class Metrics:
             "seatrial_http_requests_in_flight", "Requests being handled.", registry=self.registry
         )
         self.blob_bytes = Counter(
-            "seatrial_blob_bytes", "Bytes of blobs moved, by direction.", ("direction",), registry=self.registry
+            "seatrial_blob_bytes",
+            "Bytes of blobs moved, by direction.",
+            ("direction",),
+            registry=self.registry,
         )
 
     def observe(self, *, route: str, method: str, status: int, seconds: float) -> None:

@@ -108,8 +108,7 @@ def _refused(request: web.Request, error: SeatrialError, request_id: str) -> web
 
 
 def _route(request: web.Request) -> str:
-    known = request.get(ROUTE)
-    if known is not None:
-        return known
+    if ROUTE in request:
+        return str(request[ROUTE])
     resource = request.match_info.route.resource
-    return resource.canonical if resource is not None else "unmatched"
+    return str(resource.canonical) if resource is not None else "unmatched"

@@ -1,0 +1,150 @@
+"""Blobs: found, mounted and deleted through the links that make them visible in a repository."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import select
+
+from registry.content import repositories as repos
+from registry.db.content import blob_links, blobs, repositories
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+from registry.errors import BlobUnknownError
+from registry.events.outbox import record
+from registry.oci.digest import Digest, parse_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A blob as one repository sees it; ``locator`` is where the store has its bytes."""
+
+    id: int
+    digest: Digest
+    size: int
+    locator: str
+
+
+async def find(database: Database, repository: Repository | None, digest: Digest) -> Blob:
+    """The blob, if this repository links it.
+
+    Raises:
+        BlobUnknownError: otherwise.
+    """
+    if repository is not None:
+        async with database.read() as connection:
+            found = await find_all(connection, repository.id, [digest])
+        if found:
+            return found[digest]
+    raise unknown(digest)
+
+
+async def find_all(
+    connection: AsyncConnection, repository_id: int, digests: Collection[Digest]
+) -> dict[Digest, Blob]:
+    """Those of the blobs that the repository links, by digest."""
+    found: dict[Digest, Blob] = {}
+    wanted = [str(digest) for digest in digests]
+    for start in range(0, len(wanted), _DIGESTS_PER_STATEMENT):
+        rows = await connection.execute(
+            select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator)
+            .join(blob_links, blob_links.c.blob_id == blobs.c.id)
+            .where(
+                blob_links.c.repository_id == repository_id,
+                blobs.c.digest.in_(wanted[start : start + _DIGESTS_PER_STATEMENT]),
+            )
+        )
+        found |= {blob.digest: blob for blob in map(_blob, rows)}
+    return found
+
+
+async def link(connection: AsyncConnection, repository_id: int, blob_id: int) -> None:
+    """Make the blob visible in the repository. Caches hold no absence, so no epoch moves."""
+    values = {"repository_id": repository_id, "blob_id": blob_id, "created_at": db_time()}
+    await connection.execute(insert_ignoring_conflict(connection, blob_links, values))
+
+
+async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:
+    """Repositories that link the blob, a bounded number of them, to mount it from."""
+    async with database.read() as connection:
+        rows = await connection.execute(
+            repos.COLUMNS.join(blob_links, blob_links.c.repository_id == repositories.c.id)
+            .join(blobs, blobs.c.id == blob_links.c.blob_id)
+            .where(blobs.c.digest == str(digest))
+            .order_by(repositories.c.name)
+            .limit(_SOURCES_TRIED)
+        )
+        return [repos.from_row(row) for row in rows]
+
+
+async def mount(
+    database: Database, digest: Digest, *, source: Repository, into: str, settings: Settings, actor: Actor
+) -> bool:
+    """Link a blob of ``source``, which the caller may read there, in the repository named ``into``.
+
+    False: ``source`` does not have it (any more).
+    """
+    async with database.write() as connection:
+        found = await connection.execute(
+            select(blobs.c.id)
+            .join(blob_links, blob_links.c.blob_id == blobs.c.id)
+            .where(blob_links.c.repository_id == source.id, blobs.c.digest == str(digest))
+            # Neither the link nor the blob may go before ours stands.
+            .with_for_update(read=True, key_share=True)
+        )
+        blob_id = found.scalar()
+        if blob_id is None:
+            return False
+        target = await repos.find_or_create(connection, into, settings=settings, actor=actor)
+        await link(connection, target.id, blob_id)
+    return True
+
+
+async def delete(database: Database, repository: Repository | None, digest: Digest, *, actor: Actor) -> None:
+    """Hide the blob in this repository, at once; the bytes go when nothing links them any more.
+
+    Raises:
+        BlobUnknownError: the repository does not have it.
+    """
+    if repository is None:
+        raise unknown(digest)
+    async with database.write() as connection:
+        # So that no manifest is being accepted whose references were checked before this.
+        await repos.lock(connection, repository)
+        gone = await connection.execute(
+            sql_delete(blob_links).where(
+                blob_links.c.repository_id == repository.id,
+                blob_links.c.blob_id.in_(select(blobs.c.id).where(blobs.c.digest == str(digest))),
+            )
+        )
+        if gone.rowcount == 0:
+            raise unknown(digest)
+        await record(connection, "blob.deleted", repository.name, actor, {"digest": str(digest)})
+        await move_epoch(connection, "content")
+
+
+def unknown(digest: Digest) -> BlobUnknownError:
+    """The error for a blob that a repository does not show, whether or not another has it."""
+    return BlobUnknownError(f"blob {digest} is not in this repository", detail={"digest": str(digest)})
+
+
+_DIGESTS_PER_STATEMENT = 500
+_SOURCES_TRIED = 50
+
+
+def _blob(row: Row[Any, Any, Any, Any]) -> Blob:
+    return Blob(row.id, parse_digest(row.digest), row.size, row.locator)

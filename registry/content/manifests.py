@@ -1,0 +1,252 @@
+"""Manifests: stored byte for byte as received, found by tag or digest, deleted with the tags that name
+them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import insert, select
+
+from registry.content import repositories as repos
+from registry.content import tags as tag_use
+from registry.content.effects import ManifestPushed
+from registry.content.references import image_platform, require_references
+from registry.db.content import edges, manifest_contents, manifests, tags
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+from registry.errors import DigestInvalidError, ManifestUnknownError
+from registry.events.outbox import record
+from registry.oci.digest import Digest, digest_of, parse_digest
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.content.effects import PushEffects
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+    from registry.oci.manifest import Manifest
+    from registry.settings import Settings
+    from registry.storage.store import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest of a repository: its bytes, and the state of the image that the gate looks at."""
+
+    id: int
+    repository_id: int
+    digest: Digest
+    media_type: str
+    raw: bytes
+    runnable: bool
+    platform: str | None
+    subject_digest: str | None
+    state: str
+    state_reason: str
+    state_at: datetime
+    grandfathered_until: datetime | None
+    blocked_reason: str | None
+
+
+async def get(database: Database, repository: Repository | None, reference: str | Digest) -> StoredManifest:
+    """The manifest under a tag (``str``) or digest.
+
+    Raises:
+        ManifestUnknownError: there is none.
+    """
+    if repository is None:
+        raise unknown(reference)
+    async with database.read() as connection:
+        found = await find_in(connection, repository.id, reference)
+    if found is None:
+        raise unknown(reference)
+    return found
+
+
+async def find_in(
+    connection: AsyncConnection, repository_id: int, reference: str | Digest
+) -> StoredManifest | None:
+    """The manifest under a tag or digest, inside a transaction."""
+    query = (
+        select(
+            manifests.c.id,
+            manifests.c.repository_id,
+            manifests.c.digest,
+            manifests.c.media_type,
+            manifest_contents.c.raw,
+            manifests.c.runnable,
+            manifests.c.platform,
+            manifests.c.subject_digest,
+            manifests.c.state,
+            manifests.c.state_reason,
+            manifests.c.state_at,
+            manifests.c.grandfathered_until,
+            manifests.c.blocked_reason,
+        )
+        .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
+        .where(manifests.c.repository_id == repository_id)
+    )
+    if isinstance(reference, Digest):
+        query = query.where(manifests.c.digest == str(reference))
+    else:
+        query = query.join(tags, tags.c.manifest_id == manifests.c.id).where(
+            tags.c.repository_id == repository_id, tags.c.name == reference
+        )
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    values = row._asdict()
+    return StoredManifest(**(values | {"digest": parse_digest(row.digest), "raw": bytes(row.raw)}))
+
+
+async def put(
+    database: Database,
+    store: BlobStore,
+    name: str,
+    reference: str | Digest,
+    *,
+    raw: bytes,
+    manifest: Manifest,
+    settings: Settings,
+    actor: Actor,
+    effects: PushEffects,
+) -> Digest:
+    """Store ``raw``, of which ``manifest`` is the meaning, under a tag or its own digest.
+
+    What it refers to must be in this repository, except its subject and foreign layers. Manifest, edges,
+    tag, history, events and whatever ``effects`` add commit together or not at all.
+
+    Raises:
+        DigestInvalidError: ``reference`` is a digest, but not of these bytes.
+        ManifestBlobUnknownError: content it refers to is not in this repository.
+        ManifestInvalidError: the size of content is not what the manifest says.
+    """
+    digest = digest_of(raw, reference.algorithm if isinstance(reference, Digest) else "sha256")
+    if isinstance(reference, Digest) and reference != digest:
+        raise DigestInvalidError(f"the manifest has digest {digest}, not {reference}")
+    platform = await image_platform(database, store, name, manifest)
+    async with database.write() as connection:
+        repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
+        # One at a time per repository: references and tags stay as checked until this commits.
+        await repos.lock(connection, repository)
+        await require_references(connection, repository.id, manifest)
+        manifest_id, created = await _store(
+            connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor
+        )
+        await effects.manifest_pushed(
+            connection,
+            ManifestPushed(
+                repository_id=repository.id,
+                repository=name,
+                manifest_id=manifest_id,
+                digest=digest,
+                manifest=manifest,
+                platform=platform,
+                created=created,
+                actor=actor,
+            ),
+        )
+        data = {
+            "digest": str(digest),
+            "media_type": manifest.media_type,
+            "tag": None if isinstance(reference, Digest) else reference,
+        }
+        await record(connection, "manifest.pushed", name, actor, data)
+        if not isinstance(reference, Digest):
+            await tag_use.move(connection, repository, reference, manifest_id, digest, actor=actor)
+        await move_epoch(connection, "content")
+    return digest
+
+
+async def delete(database: Database, repository: Repository | None, digest: Digest, *, actor: Actor) -> None:
+    """Remove the manifest from the repository, and each tag that points to it.
+
+    Raises:
+        ManifestUnknownError: the repository does not have it.
+    """
+    if repository is None:
+        raise unknown(digest)
+    async with database.write() as connection:
+        await repos.lock(connection, repository)
+        found = await connection.execute(
+            select(manifests.c.id).where(
+                manifests.c.repository_id == repository.id, manifests.c.digest == str(digest)
+            )
+        )
+        manifest_id = found.scalar()
+        if manifest_id is None:
+            raise unknown(digest)
+        await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
+        await connection.execute(sql_delete(manifests).where(manifests.c.id == manifest_id))
+        await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})
+        await move_epoch(connection, "content")
+
+
+def unknown(reference: str | Digest) -> ManifestUnknownError:
+    """The error for a tag or digest that the repository does not show."""
+    kind = "manifest" if isinstance(reference, Digest) else "tag"
+    return ManifestUnknownError(
+        f"{kind} {reference} is not in this repository", detail={"reference": str(reference)}
+    )
+
+
+async def _store(
+    connection: AsyncConnection,
+    repository_id: int,
+    digest: Digest,
+    *,
+    raw: bytes,
+    manifest: Manifest,
+    platform: str | None,
+    actor: Actor,
+) -> tuple[int, bool]:
+    content = {"digest": str(digest), "raw": raw}
+    await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))
+    values = {
+        "repository_id": repository_id,
+        "digest": str(digest),
+        "media_type": manifest.media_type,
+        "size": len(raw),
+        "artifact_type": manifest.effective_artifact_type,
+        "annotations": json.dumps(dict(manifest.annotations), separators=(",", ":")),
+        "subject_digest": str(manifest.subject.digest) if manifest.subject else None,
+        "runnable": manifest.runnable,
+        "platform": platform,
+        # Nobody can run what is neither an image nor an index; the rest is for the effects to say.
+        "state": "untried" if manifest.runnable or manifest.is_index else "not-applicable",
+        "state_at": db_time(),
+        "pushed_by": actor.shown,
+        "pushed_at": db_time(),
+    }
+    made = await connection.execute(
+        insert_ignoring_conflict(connection, manifests, values).returning(manifests.c.id)
+    )
+    manifest_id = made.scalar()
+    if manifest_id is None:
+        held = await connection.execute(
+            select(manifests.c.id).where(
+                manifests.c.repository_id == repository_id, manifests.c.digest == str(digest)
+            )
+        )
+        return held.scalar_one(), False
+    rows = [
+        {
+            "manifest_id": manifest_id,
+            "position": position,
+            "kind": kind,
+            "digest": str(target.digest),
+            "media_type": target.media_type,
+            "size": target.size,
+        }
+        for position, (kind, target) in enumerate(manifest.edges())
+    ]
+    if rows:
+        await connection.execute(insert(edges), rows)
+    return manifest_id, True

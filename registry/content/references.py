@@ -1,0 +1,100 @@
+"""What a manifest refers to: whether the repository has it, and which platform its image config names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from registry.content import blobs as blob_use
+from registry.content import repositories as repos
+from registry.db.content import manifests
+from registry.errors import BlobUnknownError, ManifestBlobUnknownError, ManifestInvalidError
+from registry.oci.digest import Digest, parse_digest
+from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
+from registry.oci.imageconfig import parse_image_config
+from registry.oci.mediatypes import is_foreign_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.db.engine import Database
+    from registry.oci.manifest import Manifest
+    from registry.storage.store import BlobStore
+
+_DIGESTS_PER_STATEMENT = 500
+_NAMED_IN_ERROR = 10
+
+
+async def require_references(connection: AsyncConnection, repository_id: int, manifest: Manifest) -> None:
+    """Check that all content is visible in the repository, with the sizes that the manifest says.
+
+    Children of an index may be blobs as well as manifests: build caches list layers there. Foreign layers
+    and the subject are never required (distribution-spec, "Pushing Manifests").
+
+    Raises:
+        ManifestBlobUnknownError: some is not; ``detail`` names each digest.
+        ManifestInvalidError: some has another size.
+    """
+    required = [
+        (kind, target) for kind, target in manifest.edges() if not is_foreign_layer(target.media_type)
+    ]
+    found = await blob_use.find_all(connection, repository_id, {target.digest for _, target in required})
+    sizes = {digest: blob.size for digest, blob in found.items()}
+    sizes |= await _manifest_sizes(
+        connection, repository_id, {target.digest for kind, target in required if kind == "child"}
+    )
+    missing = sorted({str(target.digest) for _, target in required if target.digest not in sizes})
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ManifestBlobUnknownError(
+            f"{missing[0]}{more} is not in this repository; push it first",
+            detail=[{"digest": digest} for digest in missing[:_NAMED_IN_ERROR]],
+        )
+    for kind, target in required:
+        if sizes[target.digest] != target.size:
+            raise ManifestInvalidError(
+                f"the {kind} {target.digest} has {sizes[target.digest]} bytes, not {target.size}"
+            )
+
+
+async def image_platform(database: Database, store: BlobStore, name: str, manifest: Manifest) -> str | None:
+    """``os/architecture[/variant]`` from the config of a runnable image; ``None`` where nothing says so.
+
+    A config that cannot be read is no reason to refuse the push: its trial will say what is wrong with it.
+    """
+    if not manifest.runnable or manifest.config is None:
+        return None
+    async with database.read() as connection:
+        repository = await repos.find_in(connection, name)
+        if repository is None:
+            return None
+        digest = manifest.config.digest
+        config = (await blob_use.find_all(connection, repository.id, [digest])).get(digest)
+    if config is None or config.size > CONFIG_MAX_BYTES:
+        return None
+    try:
+        async with store.open_blob(config.locator) as blob:
+            raw = b"".join([chunk async for chunk in blob.chunks()])
+        platform = parse_image_config(raw).platform
+    except (ManifestInvalidError, BlobUnknownError):
+        return None
+    return str(platform) if platform.os and platform.architecture else None
+
+
+async def _manifest_sizes(
+    connection: AsyncConnection, repository_id: int, digests: Collection[Digest]
+) -> dict[Digest, int]:
+    sizes: dict[Digest, int] = {}
+    wanted = [str(digest) for digest in digests]
+    for start in range(0, len(wanted), _DIGESTS_PER_STATEMENT):
+        rows = await connection.execute(
+            select(manifests.c.digest, manifests.c.size).where(
+                manifests.c.repository_id == repository_id,
+                manifests.c.digest.in_(wanted[start : start + _DIGESTS_PER_STATEMENT]),
+            )
+        )
+        sizes |= {parse_digest(row.digest): row.size for row in rows}
+    return sizes

@@ -1,0 +1,235 @@
+"""Upload sessions: bytes first, row second.
+
+The blob store holds the bytes and alone knows how many there are; the row says whose they are and how long
+they wait. A crash anywhere leaves an offset that is true: what the store made durable.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import uuid_utils
+from sqlalchemy import delete, insert, select, update
+
+from registry.content import blobs as blob_use
+from registry.content import repositories as repos
+from registry.db.content import blobs, upload_sessions
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.types import db_time
+from registry.errors import (
+    BlobUploadInvalidError,
+    BlobUploadUnknownError,
+    ConflictError,
+    ContentTooLargeError,
+    DigestInvalidError,
+    RangeInvalidError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
+    from registry.auth.actor import Actor
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+    from registry.oci.digest import Digest
+    from registry.settings import Settings
+    from registry.storage.store import BlobStore
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open upload. ``stale`` tells that its expiry should be moved on at the next sign of life."""
+
+    id: str
+    repository_id: int
+    locator: str
+    algorithm: str
+    stale: bool = False
+
+
+async def start(
+    database: Database, store: BlobStore, name: str, *, settings: Settings, actor: Actor, algorithm: str
+) -> Session:
+    """Open an upload session in the repository ``name``, which the first push makes."""
+    locator = await store.start_upload()
+    session_id = uuid_utils.uuid7().hex
+    async with database.write() as connection:
+        repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
+        await connection.execute(
+            insert(upload_sessions).values(
+                id=session_id,
+                repository_id=repository.id,
+                account_id=actor.account_id,
+                locator=locator,
+                digest_algorithm=algorithm,
+                created_at=db_time(),
+                expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
+            )
+        )
+    return Session(session_id, repository.id, locator, algorithm)
+
+
+async def find(
+    database: Database, repository: Repository | None, session_id: str, *, settings: Settings, actor: Actor
+) -> Session:
+    """The session, if it is of this repository and this account and has not expired.
+
+    Raises:
+        BlobUploadUnknownError: otherwise.
+    """
+    if repository is None:
+        raise unknown()
+    half = timedelta(seconds=settings.upload_ttl_seconds / 2)
+    async with database.read() as connection:
+        rows = await connection.execute(
+            select(
+                upload_sessions.c.locator,
+                upload_sessions.c.digest_algorithm,
+                (upload_sessions.c.expires_at < db_time(half)).label("stale"),
+            ).where(
+                upload_sessions.c.id == session_id,
+                upload_sessions.c.repository_id == repository.id,
+                upload_sessions.c.account_id == actor.account_id,
+                upload_sessions.c.expires_at > db_time(),
+            )
+        )
+        row = rows.first()
+    if row is None:
+        raise unknown()
+    return Session(session_id, repository.id, row.locator, row.digest_algorithm, bool(row.stale))
+
+
+async def offset(store: BlobStore, session: Session) -> int:
+    """Bytes received and durable so far."""
+    return await store.upload_size(session.locator)
+
+
+async def append(
+    database: Database,
+    store: BlobStore,
+    session: Session,
+    chunks: AsyncIterable[bytes],
+    *,
+    at: int | None,
+    settings: Settings,
+) -> int:
+    """Append ``chunks`` and return the new offset; ``at`` is where the caller says they belong, if it says.
+
+    Whatever ends it early, what was received is kept and the offset tells how much that is.
+
+    Raises:
+        RangeInvalidError: ``at`` is not where the upload stands; ``detail["offset"]`` is.
+        ConflictError: another request is writing to this upload.
+        ContentTooLargeError: the blob would be larger than the limit.
+    """
+    if session.stale:
+        await _touch(database, session, settings)
+    standing = await store.upload_size(session.locator)
+    if at is not None and at != standing:
+        raise RangeInvalidError(
+            f"the upload stands at byte {standing}, not {at}", detail={"offset": standing}
+        )
+    try:
+        return await store.append(
+            session.locator,
+            _capped(chunks, settings.blob_max_bytes, standing),
+            offset=standing,
+            algorithm=session.algorithm,
+        )
+    except BlobUploadInvalidError as error:
+        raise ConflictError(error.message) from None
+
+
+async def finish(database: Database, store: BlobStore, session: Session, *, digest: Digest) -> None:
+    """Make the upload a blob of its repository. Of several that try at once exactly one succeeds.
+
+    Raises:
+        DigestInvalidError: the bytes have another digest; the session is dropped, nothing is stored.
+        ConflictError: another request is writing to or finishing this upload.
+        BlobUploadUnknownError: it was finished, cancelled or swept meanwhile.
+    """
+    try:
+        size = await store.finish(session.locator, digest)
+    except DigestInvalidError:
+        with suppress(BlobUploadUnknownError):
+            await cancel(database, store, session)
+        raise
+    except BlobUploadInvalidError as error:
+        raise ConflictError(error.message) from None
+    async with database.write() as connection:
+        # Whoever removes the row has finished the upload; the bytes are durable and named nowhere yet.
+        ended = await connection.execute(
+            delete(upload_sessions).where(upload_sessions.c.id == session.id).returning(upload_sessions.c.id)
+        )
+        if ended.first() is None:
+            raise unknown()
+        values = {
+            "digest": str(digest),
+            "size": size,
+            "locator": session.locator,
+            "created_at": db_time(),
+        }
+        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
+        held = await connection.execute(
+            select(blobs.c.id, blobs.c.locator)
+            .where(blobs.c.digest == str(digest))
+            .with_for_update(read=True, key_share=True)
+        )
+        blob = held.one()
+        await blob_use.link(connection, session.repository_id, blob.id)
+    if blob.locator != session.locator:
+        await store.delete(session.locator)
+
+
+async def cancel(database: Database, store: BlobStore, session: Session) -> None:
+    """Drop the session and its bytes.
+
+    Raises:
+        BlobUploadUnknownError: it was finished, cancelled or swept meanwhile.
+    """
+    async with database.write() as connection:
+        ended = await connection.execute(
+            delete(upload_sessions).where(upload_sessions.c.id == session.id).returning(upload_sessions.c.id)
+        )
+        if ended.first() is None:
+            raise unknown()
+    await store.delete(session.locator)
+
+
+async def sweep_expired(database: Database, store: BlobStore) -> int:
+    """Drop every session whose time is over, and its bytes; returns how many."""
+    async with database.write() as connection:
+        ended = await connection.execute(
+            delete(upload_sessions)
+            .where(upload_sessions.c.expires_at <= db_time())
+            .returning(upload_sessions.c.locator)
+        )
+        locators = [row.locator for row in ended]
+    for locator in locators:
+        await store.delete(locator)
+    return len(locators)
+
+
+def unknown() -> BlobUploadUnknownError:
+    """The error for a session that is not there, or is another repository's or account's."""
+    return BlobUploadUnknownError("there is no such upload in this repository; it may have ended or expired")
+
+
+async def _touch(database: Database, session: Session, settings: Settings) -> None:
+    async with database.write() as connection:
+        await connection.execute(
+            update(upload_sessions)
+            .where(upload_sessions.c.id == session.id)
+            .values(expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)))
+        )
+
+
+async def _capped(chunks: AsyncIterable[bytes], limit: int, length: int) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        length += len(chunk)
+        if length > limit:
+            raise ContentTooLargeError(f"a blob may have {limit} bytes; this one has more")
+        yield chunk

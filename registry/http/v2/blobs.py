@@ -1,0 +1,50 @@
+"""Blobs over HTTP (distribution-spec, end-2, end-10)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from registry.content import blobs
+from registry.http.v2.conditions import is_known, range_applies
+from registry.http.v2.download import send_blob
+from registry.oci.digest import parse_content_digest
+from registry.oci.ranges import parse_range
+from registry.trials.admission import admit_blob
+
+if TYPE_CHECKING:
+    from registry.http.v2.call import Call
+
+
+async def read(call: Call) -> web.StreamResponse:
+    """The bytes, or ranges of them, if an admitted manifest of the repository names them."""
+    services, request = call.services, call.request
+    digest = parse_content_digest(call.reference)
+    blob = await blobs.find(services.database, call.repository, digest)
+    assert call.repository is not None
+    await admit_blob(
+        services.database, services.settings, actor=call.actor, repository=call.repository, digest=digest
+    )
+    headers = {
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+    }
+    if is_known(request, str(digest)):
+        del headers["Content-Type"]
+        return web.Response(status=304, headers=headers)
+    if request.method == "HEAD":
+        return web.Response(headers={**headers, "Content-Length": str(blob.size)})
+    wanted = request.headers.get("Range") if range_applies(request, str(digest)) else None
+    ranges = parse_range(wanted, blob.size)
+    async with services.blobs.open_blob(blob.locator) as opened:
+        return await send_blob(request, opened, headers=headers, ranges=ranges)
+
+
+async def delete(call: Call) -> web.Response:
+    """Hide the blob in this repository."""
+    digest = parse_content_digest(call.reference)
+    await blobs.delete(call.services.database, call.repository, digest, actor=call.actor)
+    return web.Response(status=202)

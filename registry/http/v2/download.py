@@ -1,0 +1,105 @@
+"""Bytes of a blob to the client: whole, one range, or several (RFC 9110, 14).
+
+aiohttp's ``FileResponse`` answers several ranges with 416, which ends a partial pull of podman's, ignores
+entity tags in ``If-Range`` and serves ``.gz`` files that lie beside the one asked for; hence this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+import uuid_utils
+from aiohttp import web
+
+from registry.errors import SeatrialError
+from registry.http.metrics import METRICS
+from registry.oci.ranges import ByteRange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from structlog.typing import FilteringBoundLogger
+
+    from registry.storage.store import OpenBlob
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """Literal bytes, then a range of the blob."""
+
+    before: bytes
+    part: ByteRange | None
+
+
+async def send_blob(
+    request: web.Request,
+    blob: OpenBlob,
+    *,
+    headers: Mapping[str, str],
+    ranges: Sequence[ByteRange] | None,
+) -> web.StreamResponse:
+    """Send the blob, or these ranges of it; several that together exceed it are answered with the whole."""
+    response = web.StreamResponse(headers=headers)
+    if not ranges or sum(part.length for part in ranges) > blob.size:
+        pieces = [_Piece(b"", ByteRange(0, blob.size - 1) if blob.size else None)]
+    elif len(ranges) == 1:
+        response.set_status(206)
+        response.headers["Content-Range"] = _content_range(ranges[0], blob.size)
+        pieces = [_Piece(b"", ranges[0])]
+    else:
+        response.set_status(206)
+        boundary = uuid_utils.uuid4().hex
+        pieces = _multipart(ranges, blob.size, headers.get("Content-Type", ""), boundary)
+        response.headers["Content-Type"] = f"multipart/byteranges; boundary={boundary}"
+    response.content_length = sum(
+        len(piece.before) + (piece.part.length if piece.part else 0) for piece in pieces
+    )
+    await response.prepare(request)
+    sent = request.app[METRICS].blob_bytes.labels("out")
+    try:
+        for piece in pieces:
+            if piece.before:
+                await response.write(piece.before)
+            if piece.part is not None:
+                await _send(request, response, blob, piece.part)
+                sent.inc(piece.part.length)
+        await response.write_eof()
+    except (SeatrialError, OSError) as error:
+        if not isinstance(error, ConnectionError):
+            log.error("download broke off", reason=repr(error))
+        # The header has promised more bytes: only a broken connection tells the client that they are missing.
+        if request.transport is not None:
+            request.transport.abort()
+        raise ConnectionResetError("the download broke off") from error
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse, blob: OpenBlob, part: ByteRange) -> None:
+    if blob.file is None:
+        async for chunk in blob.chunks(part.first, part.length):
+            await response.write(chunk)
+        return
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    await asyncio.get_running_loop().sendfile(transport, blob.file, part.first, part.length)
+
+
+def _multipart(ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str) -> list[_Piece]:
+    pieces = []
+    for i, part in enumerate(ranges):
+        head = (
+            f"{'' if i == 0 else chr(13) + chr(10)}--{boundary}\r\nContent-Type: {content_type}\r\n"
+            f"Content-Range: {_content_range(part, size)}\r\n\r\n"
+        )
+        pieces.append(_Piece(head.encode(), part))
+    return [*pieces, _Piece(f"\r\n--{boundary}--\r\n".encode(), None)]
+
+
+def _content_range(part: ByteRange, size: int) -> str:
+    return f"bytes {part.first}-{part.last}/{size}"

@@ -1,0 +1,102 @@
+"""What lists things: ``/v2/`` itself, the catalog, tags and referrers."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
+
+from aiohttp import web
+
+from registry.auth.access import require_catalog, require_sign_in
+from registry.content import catalog, referrers, tags
+from registry.errors import PaginationInvalidError
+from registry.oci.digest import parse_digest
+from registry.oci.mediatypes import OCI_INDEX
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from registry.http.v2.call import Call
+
+PAGE_MAX = 1000
+_DIGITS_MAX = 9
+
+
+async def show_base(call: Call) -> web.Response:
+    """end-1: whether the credential is one."""
+    require_sign_in(call.actor)
+    return _json({})
+
+
+async def show_catalog(call: Call) -> web.Response:
+    """``_catalog``: the repositories that the caller may pull from (Docker's API; no part of OCI's)."""
+    actor = require_catalog(call.actor)
+    page = _parse_page(call.request)
+    names = await catalog.list_names(
+        call.services.database, actor=actor, limit=page.limit + 1, after=page.after
+    )
+    return _json({"repositories": names[: page.limit]}, _next("/v2/_catalog", page, names))
+
+
+async def show_tags(call: Call) -> web.Response:
+    """end-8."""
+    page = _parse_page(call.request)
+    names = await tags.list_names(
+        call.services.database, call.repository, limit=page.limit + 1, after=page.after
+    )
+    link = _next(f"/v2/{call.name}/tags/list", page, names)
+    return _json({"name": call.name, "tags": names[: page.limit]}, link)
+
+
+async def show_referrers(call: Call) -> web.Response:
+    """end-12: never 404, for an unknown repository neither."""
+    subject = parse_digest(call.reference)
+    types = [kind for kind in call.request.query.getall("artifactType", []) if kind]
+    page = await referrers.list_page(
+        call.services.database,
+        call.repository,
+        subject,
+        artifact_types=types,
+        after=_parse_number(call.request.query.get("last") or "0", "last"),
+    )
+    headers = {"OCI-Filters-Applied": "artifactType"} if types else {}
+    if page.next_after is not None:
+        query = urlencode([("last", page.next_after), *(("artifactType", kind) for kind in types)])
+        headers["Link"] = f'</v2/{call.name}/referrers/{subject}?{query}>; rel="next"'
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.descriptors}
+    return _json(index, headers, content_type=OCI_INDEX)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    limit: int
+    after: str | None
+
+
+def _parse_page(request: web.Request) -> _Page:
+    text = request.query.get("n")
+    limit = PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
+    return _Page(limit, request.query.get("last") or None)
+
+
+def _parse_number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise PaginationInvalidError(f"{name} must be a number of entries, 0 or more, not {text[:40]!r}")
+    return int(text) if len(text) <= _DIGITS_MAX else 10**_DIGITS_MAX
+
+
+def _next(path: str, page: _Page, names: list[str]) -> dict[str, str]:
+    """The Link to what follows, if anything does; a page of nothing has no next one."""
+    if page.limit == 0 or len(names) <= page.limit:
+        return {}
+    last = quote(names[page.limit - 1], safe="")
+    return {"Link": f'<{path}?n={page.limit}&last={last}>; rel="next"'}
+
+
+def _json(
+    document: object, headers: Mapping[str, str] | None = None, *, content_type: str = "application/json"
+) -> web.Response:
+    body = json.dumps(document, separators=(",", ":")).encode()
+    return web.Response(body=body, headers=headers, content_type=content_type)

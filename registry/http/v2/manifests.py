@@ -1,0 +1,77 @@
+"""Manifests over HTTP (distribution-spec, end-3, end-7, end-9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from registry.content import manifests, tags
+from registry.http.v2.body import read_all
+from registry.http.v2.conditions import is_known
+from registry.oci.digest import Digest
+from registry.oci.manifest import Manifest, parse_manifest
+from registry.oci.names import parse_reference
+from registry.trials.admission import admit_manifest
+
+if TYPE_CHECKING:
+    from registry.http.v2.call import Call
+
+_PARSED_AT_ONCE_BYTES = 64 * 1024
+
+
+async def read(call: Call) -> web.Response:
+    """The bytes as they were pushed, whatever ``Accept`` says, if the gate lets them pass."""
+    services = call.services
+    reference = parse_reference(call.reference)
+    stored = await manifests.get(services.database, call.repository, reference)
+    assert call.repository is not None
+    admitted = await admit_manifest(
+        services.database, services.settings, actor=call.actor, repository=call.repository, manifest=stored
+    )
+    digest = str(stored.digest)
+    headers = {**admitted, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+    if is_known(call.request, digest):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=stored.raw, headers=headers, content_type=stored.media_type)
+
+
+async def put(call: Call) -> web.Response:
+    """Store the body under a tag or its digest."""
+    services = call.services
+    reference = parse_reference(call.reference)
+    raw = await read_all(call.request, services.settings.manifest_max_bytes)
+    manifest = await _parse(raw, call.request.headers.get("Content-Type"))
+    digest = await manifests.put(
+        services.database,
+        services.blobs,
+        call.name,
+        reference,
+        raw=raw,
+        manifest=manifest,
+        settings=services.settings,
+        actor=call.actor,
+        effects=services.push_effects,
+    )
+    headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
+    if manifest.subject is not None:
+        headers["OCI-Subject"] = str(manifest.subject.digest)
+    return web.Response(status=201, headers=headers)
+
+
+async def delete(call: Call) -> web.Response:
+    """A tag: that tag. A digest: the manifest and every tag of it."""
+    reference = parse_reference(call.reference)
+    if isinstance(reference, Digest):
+        await manifests.delete(call.services.database, call.repository, reference, actor=call.actor)
+    else:
+        await tags.delete(call.services.database, call.repository, reference, actor=call.actor)
+    return web.Response(status=202)
+
+
+async def _parse(raw: bytes, content_type: str | None) -> Manifest:
+    # A large one takes long enough to hold up every other request.
+    if len(raw) <= _PARSED_AT_ONCE_BYTES:
+        return parse_manifest(raw, content_type)
+    return await asyncio.to_thread(parse_manifest, raw, content_type)
