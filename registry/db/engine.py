@@ -35,6 +35,8 @@ class Bell:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.muted = False
+        """The process is about to end: nobody should wait any more."""
 
     def listen(self) -> asyncio.Event:
         """What the next ring sets."""
@@ -44,6 +46,11 @@ class Bell:
         """Wake everybody who listens."""
         self._event.set()
         self._event = asyncio.Event()
+
+    def mute(self) -> None:
+        """Wake everybody for the last time."""
+        self.muted = True
+        self.ring()
 
 
 class Database:

@@ -1,28 +1,29 @@
 """Whether a manifest or a blob may be read: the gate, asked with what the database knows.
 
-The access policy has been asked before; here only the state of images counts, and for a worker its lease.
+The access policy and the token service have been asked before, so a worker's lease is live; here the state of
+images counts, and for a worker which image its lease is for.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, cast
+from typing import cast
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
-from registry.auth.policy import Visibility
 from registry.auth.policy import decide as decide_access
+from registry.content.manifests import StoredManifest
+from registry.content.repositories import Repository
 from registry.db.content import edges, manifests
 from registry.db.engine import Database
-from registry.db.events import events
-from registry.db.trials import parts, trials
+from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import DeniedError
+from registry.events.outbox import record
 from registry.oci.digest import Digest
 from registry.oci.mediatypes import MANIFESTS
 from registry.settings import Settings
@@ -36,36 +37,6 @@ _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _WARNING_MAX = 1000
 
 
-class GatedRepository(Protocol):
-    """The columns of a repository that the gate looks at."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def visibility(self) -> str: ...
-    @property
-    def gate(self) -> str: ...
-
-
-class GatedManifest(ImageState, Protocol):
-    """The columns of a manifest that the gate looks at."""
-
-    @property
-    def id(self) -> int: ...
-    @property
-    def digest(self) -> str: ...
-    @property
-    def media_type(self) -> str: ...
-    @property
-    def subject_digest(self) -> str | None: ...
-    @property
-    def runnable(self) -> bool: ...
-    @property
-    def platform(self) -> str | None: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Reading:
     """Who reads in which repository."""
@@ -73,7 +44,7 @@ class _Reading:
     database: Database
     settings: Settings
     actor: Actor
-    repository: GatedRepository
+    repository: Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +61,8 @@ async def admit_manifest(
     settings: Settings,
     *,
     actor: Actor,
-    repository: GatedRepository,
-    manifest: GatedManifest,
+    repository: Repository,
+    manifest: StoredManifest,
 ) -> Mapping[str, str]:
     """Return the headers to send with the manifest; waits up to ``gate_wait_seconds`` for a pending verdict.
 
@@ -102,8 +73,8 @@ async def admit_manifest(
     reading = _Reading(database, settings, actor, repository)
     state: ImageState = manifest
     decision: Decision | None = None
-    if actor.kind == "worker":
-        await _check_lease(reading, digest=manifest.digest)
+    if actor.kind == "worker" and not _is_leased(actor, repository, manifest):
+        raise _not_of_lease(actor)
     async for _ in looks(database, seconds=settings.gate_wait_seconds):
         if decision is not None:
             state = await _state_of(database, manifest.id) or state
@@ -116,12 +87,12 @@ async def admit_manifest(
         case AdmitWithWarning(text=text):
             return {"Warning": f'299 - "{_header_text(text)}"'}
         case Wait(then=refusal) | (Refuse() as refusal):
-            raise await _refused(reading, refusal, digest=manifest.digest)
+            raise await _refused(reading, refusal, digest=str(manifest.digest))
     raise AssertionError("unreachable: at least one look was taken")
 
 
 async def admit_blob(
-    database: Database, settings: Settings, *, actor: Actor, repository: GatedRepository, digest: Digest
+    database: Database, settings: Settings, *, actor: Actor, repository: Repository, digest: Digest
 ) -> None:
     """Return if an admitted manifest of the repository names the blob; waits as :func:`admit_manifest` does.
 
@@ -129,8 +100,8 @@ async def admit_blob(
         DeniedError: none does, or the reader is a worker and the blob is not of its lease's image.
     """
     reading = _Reading(database, settings, actor, repository)
-    if actor.kind == "worker":
-        await _check_lease(reading, blob=str(digest))
+    if actor.kind == "worker" and not await _is_of_lease(reading, digest):
+        raise _not_of_lease(actor)
     decision: Decision | None = None
     async for _ in looks(database, seconds=settings.gate_wait_seconds):
         decision = await _decide_blob(reading, digest)
@@ -142,11 +113,11 @@ async def admit_blob(
         raise await _refused(reading, decision, digest=None)
 
 
-def may_push(actor: Actor, repository: GatedRepository) -> bool:
+def may_push(actor: Actor, repository: Repository) -> bool:
     """Whether the reader's own credential may push, whatever its registry token was asked for."""
     if actor.from_registry_token:
         actor = replace(actor, scopes=actor.credential_scopes)
-    return decide_access(actor, "push", repository.name, cast(Visibility, repository.visibility)).allowed
+    return decide_access(actor, "push", repository.name, repository.visibility).allowed
 
 
 async def explain_manifest(
@@ -154,15 +125,15 @@ async def explain_manifest(
     settings: Settings,
     *,
     actor: Actor,
-    repository: GatedRepository,
-    manifest: GatedManifest,
+    repository: Repository,
+    manifest: StoredManifest,
 ) -> tuple[Question, Decision]:
     """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
     question = await _question(_Reading(database, settings, actor, repository), manifest, manifest)
     return question, decide(question)
 
 
-async def _question(reading: _Reading, manifest: GatedManifest, state: ImageState) -> Question:
+async def _question(reading: _Reading, manifest: StoredManifest, state: ImageState) -> Question:
     repository, settings = reading.repository, reading.settings
     max_age = _max_age(settings)
     now = await _now(reading.database) if depends_on_time(state, max_age=max_age) else _ANY_TIME
@@ -181,7 +152,7 @@ async def _question(reading: _Reading, manifest: GatedManifest, state: ImageStat
     )
 
 
-async def _decide_manifest(reading: _Reading, manifest: GatedManifest, state: ImageState) -> Decision:
+async def _decide_manifest(reading: _Reading, manifest: StoredManifest, state: ImageState) -> Decision:
     question = await _question(reading, manifest, state)
     decision = decide(question)
     if question.state == "expired" and question.can_retry:
@@ -189,7 +160,7 @@ async def _decide_manifest(reading: _Reading, manifest: GatedManifest, state: Im
             reading.database,
             reading.settings,
             repository_id=reading.repository.id,
-            digest=manifest.digest,
+            digest=str(manifest.digest),
         )
     return decision
 
@@ -236,36 +207,32 @@ def _best(answers: Sequence[Decision]) -> Decision:
     return min(answers, key=lambda answer: order.index(type(answer)))
 
 
-async def _check_lease(reading: _Reading, *, digest: str | None = None, blob: str | None = None) -> None:
-    """Raise unless the worker's lease is live and this is its image, or a blob of its image."""
-    lease, repository = reading.actor.lease, reading.repository
-    held = False
-    if lease is not None and lease.repository == repository.name and digest in (None, lease.digest):
-        live = select(parts.c.id).where(
-            parts.c.lease == lease.id,
-            parts.c.state == "leased",
-            parts.c.lease_expires_at > db_time(),
-            parts.c.repository_id == repository.id,
-            parts.c.digest == lease.digest,
+def _is_leased(actor: Actor, repository: Repository, manifest: StoredManifest) -> bool:
+    lease = actor.lease
+    return lease is not None and lease.repository == repository.name and lease.digest == str(manifest.digest)
+
+
+def _not_of_lease(actor: Actor) -> DeniedError:
+    return DeniedError(f"{actor.shown} reads the image of its lease and nothing else")
+
+
+async def _is_of_lease(reading: _Reading, blob: Digest) -> bool:
+    """Whether the image of the worker's lease is made of the blob, among others."""
+    lease = reading.actor.lease
+    if lease is None or lease.repository != reading.repository.name:
+        return False
+    named = (
+        select(edges.c.digest)
+        .join(manifests, manifests.c.id == edges.c.manifest_id)
+        .where(
+            manifests.c.repository_id == reading.repository.id,
+            manifests.c.digest == lease.digest,
+            edges.c.digest == str(blob),
         )
-        if blob is not None:
-            named = (
-                select(edges.c.digest)
-                .join(manifests, manifests.c.id == edges.c.manifest_id)
-                .where(
-                    manifests.c.repository_id == repository.id,
-                    manifests.c.digest == lease.digest,
-                    edges.c.digest == blob,
-                )
-            )
-            live = live.where(named.exists())
-        async with reading.database.read() as connection:
-            held = (await connection.execute(live)).first() is not None
-    if not held:
-        raise DeniedError(
-            f"{reading.actor.shown} reads the image of a live lease and nothing else; this is not of it, or "
-            "the lease is over"
-        )
+        .limit(1)
+    )
+    async with reading.database.read() as connection:
+        return (await connection.execute(named)).first() is not None
 
 
 async def _state_of(database: Database, manifest_id: int) -> ImageState | None:
@@ -289,15 +256,7 @@ async def _refused(reading: _Reading, refusal: Refuse, *, digest: str | None) ->
     async with reading.database.write() as connection:
         trial = None if digest is None else await _newest_trial(connection, reading.repository.id, digest)
         data = {"digest": digest, "reason": refusal.sentence, "trial": trial}
-        await connection.execute(
-            insert(events).values(
-                kind="pull.refused",
-                repository=reading.repository.name,
-                actor=reading.actor.shown,
-                data=json.dumps(data),
-                at=db_time(),
-            )
-        )
+        await record(connection, "pull.refused", reading.repository.name, reading.actor, data)
     address = "" if trial is None else f" (see {trial_address(reading.settings, trial)})"
     headers = {}
     if refusal.retry_after_seconds is not None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from sqlalchemy import update
 
-from sqlalchemy import insert, update
-
+from registry.auth.actor import Actor
 from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
-from registry.db.events import events
-from registry.db.types import db_time
 from registry.errors import ManifestUnknownError
+from registry.events.outbox import EventKind, record
 from registry.trials.states import REASON_MAX
 
 
 async def set_block(
-    database: Database, *, repository_id: int, repository: str, digest: str, reason: str | None, actor: str
+    database: Database, *, repository_id: int, repository: str, digest: str, reason: str | None, actor: Actor
 ) -> None:
     """Block an image with a reason that everybody refused will read, or with ``None`` let it be.
 
@@ -31,13 +29,6 @@ async def set_block(
         )
         if done.rowcount == 0:
             raise ManifestUnknownError(f"{repository} has no manifest {digest}")
-        await connection.execute(
-            insert(events).values(
-                kind="image.unblocked" if reason is None else "image.blocked",
-                repository=repository,
-                actor=actor,
-                data=json.dumps({"digest": digest, "reason": kept}),
-                at=db_time(),
-            )
-        )
+        kind: EventKind = "image.unblocked" if reason is None else "image.blocked"
+        await record(connection, kind, repository, actor, {"digest": digest, "reason": kept})
         await move_epoch(connection, "gate")

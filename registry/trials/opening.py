@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import uuid_utils
-from sqlalchemy import Dialect, Insert, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.db.content import manifests, repositories
+from registry.db.content import repositories
+from registry.db.dialect import insert_ignoring_conflict
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.settings import Settings
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
 from registry.trials.specs import spec_digest
-from registry.trials.verdicts import settle_image, settle_trial
+from registry.trials.verdicts import lock_repository, settle_image, settle_trial
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -66,9 +66,9 @@ async def open_trial(
 ) -> str:
     """Make a trial with a part for each image and bring the states in line; returns its id.
 
-    Rows are locked in one order everywhere: manifests, parts, trials.
+    Rows are locked in one order everywhere: repository, parts, trials.
     """
-    await _lock_images(connection, policy.repository_id, opening)
+    await lock_repository(connection, policy.repository_id)
     part_ids = [
         await _find_or_make_part(connection, settings, policy, opening, image)
         for image in sorted(opening.images)
@@ -115,16 +115,6 @@ async def requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
     )
 
 
-async def _lock_images(connection: AsyncConnection, repository_id: int, opening: Opening) -> None:
-    digests = sorted({opening.digest, *(image.digest for image in opening.images)})
-    await connection.execute(
-        select(manifests.c.id)
-        .where(manifests.c.repository_id == repository_id, manifests.c.digest.in_(digests))
-        .order_by(manifests.c.id)
-        .with_for_update()
-    )
-
-
 async def _find_or_make_part(
     connection: AsyncConnection,
     settings: Settings,
@@ -154,7 +144,7 @@ async def _find_or_make_part(
             "reason": f"no worker of this registry runs {image.platform}",
             "finished_at": db_time(),
         }
-    await connection.execute(_insert_new(connection.dialect).values(values))
+    await connection.execute(insert_ignoring_conflict(connection, parts, values))
     found = select(parts.c.id, parts.c.state, parts.c.verdict).where(
         *(parts.c[name] == value for name, value in key.items())
     )
@@ -162,9 +152,3 @@ async def _find_or_make_part(
     if part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN):
         await requeue(connection, [part.id])
     return str(part.id)
-
-
-def _insert_new(dialect: Dialect) -> Insert:
-    if dialect.name == "postgresql":
-        return postgresql.insert(parts).on_conflict_do_nothing()
-    return sqlite.insert(parts).on_conflict_do_nothing()

@@ -20,7 +20,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.platforms import is_run
-from registry.trials.verdicts import Reporter, finish_part, lock_images_of_part, put_back
+from registry.trials.verdicts import Reporter, finish_part, lock_repository, put_back
 from registry.trials.waiting import looks
 
 REAP_BATCH = 50
@@ -101,12 +101,17 @@ async def reap(database: Database, settings: Settings) -> int:
     """
     expired = (parts.c.state == "leased", parts.c.lease_expires_at <= db_time())
     async with database.read() as connection:
-        query = select(parts.c.id).where(*expired).order_by(parts.c.lease_expires_at).limit(REAP_BATCH)
-        lost = (await connection.execute(query)).scalars().all()
+        query = (
+            select(parts.c.id, parts.c.repository_id)
+            .where(*expired)
+            .order_by(parts.c.lease_expires_at)
+            .limit(REAP_BATCH)
+        )
+        lost = (await connection.execute(query)).all()
     reaped = 0
-    for part_id in lost:
+    for part_id, repository_id in lost:
         async with database.write() as connection:
-            await lock_images_of_part(connection, part_id)
+            await lock_repository(connection, repository_id)
             query_part = select(parts.c.id, parts.c.attempts, parts.c.worker).where(
                 parts.c.id == part_id, *expired
             )

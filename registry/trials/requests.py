@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.contract.runspec import RunSpec
-from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import trials
 from registry.db.types import db_time
@@ -17,6 +16,7 @@ from registry.settings import Settings
 from registry.trials.images import images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.specs import spec_digest
+from registry.trials.verdicts import lock_repository
 
 RETRY_PAUSE = timedelta(minutes=10)
 
@@ -52,11 +52,7 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
             return
     async with database.write() as connection:
         # Again under the lock: many readers may find the same verdict too old at once.
-        await connection.execute(
-            select(manifests.c.id)
-            .where(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
-            .with_for_update()
-        )
+        await lock_repository(connection, repository_id)
         if await _tried_lately(connection, repository_id, digest):
             return
         await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")

@@ -1,6 +1,6 @@
 """From a worker's report to verdicts: of the part, of each trial that links it, of each image they concern.
 
-Everything happens in one transaction. Rows are locked in one order: manifests, parts, trials.
+Everything happens in one transaction. Rows are locked in one order: repository, parts, trials.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from typing import cast
 from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.actor import Actor
 from registry.contract.judge import Judgement, Verdict, judge, worst
 from registry.contract.report import Report
 from registry.db.content import manifests, repositories
 from registry.db.engine import Database, move_epoch
-from registry.db.events import events
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError
+from registry.events import outbox
+from registry.events.outbox import EventKind
 from registry.settings import Settings
 from registry.trials.gate import ADMITTED
 from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
 
+_REGISTRY = Actor(kind="user", name="registry")
+"""Who judges: the worker only reports."""
 BACKOFF_SECONDS = 2
 BACKOFF_MAX_SECONDS = 60
 
@@ -120,22 +124,10 @@ async def finish_part(
         await settle_trial(connection, trial_id)
 
 
-async def lock_images_of_part(connection: AsyncConnection, part_id: str) -> None:
-    """Lock every manifest whose state the part decides, before the part itself is locked."""
-    of_trials = (
-        select(trials.c.digest)
-        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
-        .where(trial_parts.c.part_id == part_id)
-    )
-    part = (
-        await connection.execute(select(parts.c.repository_id, parts.c.digest).where(parts.c.id == part_id))
-    ).one()
-    digests = {part.digest, *(await connection.execute(of_trials)).scalars()}
+async def lock_repository(connection: AsyncConnection, repository_id: int) -> None:
+    """Take the lock that orders all changes to a repository's images, as a push does."""
     await connection.execute(
-        select(manifests.c.id)
-        .where(manifests.c.repository_id == part.repository_id, manifests.c.digest.in_(sorted(digests)))
-        .order_by(manifests.c.id)
-        .with_for_update()
+        select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update(key_share=True)
     )
 
 
@@ -207,11 +199,12 @@ def _judgement(platform: str, verdict: str, reason: str, *, several: bool) -> Ju
 
 async def _lock_leased(connection: AsyncConnection, worker: Reporter, lease: str) -> _Part:
     mine = (parts.c.lease == lease, parts.c.lease_account_id == worker.account_id, parts.c.state == "leased")
-    part_id = (await connection.execute(select(parts.c.id).where(*mine))).scalar_one_or_none()
-    if part_id is not None:
-        await lock_images_of_part(connection, part_id)
+    repository = select(parts.c.repository_id).where(*mine)
+    repository_id = (await connection.execute(repository)).scalar_one_or_none()
+    if repository_id is not None:
+        await lock_repository(connection, repository_id)
         query = select(*(parts.c[name] for name in _Part.__dataclass_fields__)).where(
-            parts.c.id == part_id, *mine, parts.c.lease_expires_at > db_time()
+            *mine, parts.c.lease_expires_at > db_time()
         )
         part = (await connection.execute(query.with_for_update())).first()
         if part is not None:
@@ -279,10 +272,8 @@ async def _set_state(
         await _tell(connection, repository_id, "verdict.changed", data)
 
 
-async def _tell(connection: AsyncConnection, repository_id: int, kind: str, data: dict[str, str]) -> None:
-    name = select(repositories.c.name).where(repositories.c.id == repository_id).scalar_subquery()
-    await connection.execute(
-        insert(events).values(
-            kind=kind, repository=name, actor="registry", data=json.dumps(data), at=db_time()
-        )
-    )
+async def _tell(
+    connection: AsyncConnection, repository_id: int, kind: EventKind, data: dict[str, str]
+) -> None:
+    name = select(repositories.c.name).where(repositories.c.id == repository_id)
+    await outbox.record(connection, kind, (await connection.execute(name)).scalar_one(), _REGISTRY, data)

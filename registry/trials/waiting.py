@@ -20,7 +20,7 @@ async def looks(database: Database, *, seconds: float) -> AsyncIterator[None]:
         heard = database.bell.listen()
         yield
         left = end - loop.time()
-        if left <= 0:
+        if left <= 0 or database.bell.muted:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(heard.wait(), min(left, POLL_SECONDS))

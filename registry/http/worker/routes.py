@@ -1,0 +1,160 @@
+"""Handlers of the worker protocol, and the task that takes back the leases of silent workers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.auth.actor import Lease
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.job import ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
+from registry.contract.report import MAX_REPORT_BYTES, Report
+from registry.contract.runspec import parse_run_spec
+from registry.errors import RequestInvalidError
+from registry.http.authentication import authenticate_worker
+from registry.http.services import SERVICES
+from registry.http.worker.messages import read_message
+from registry.oci.platform import parse_platform
+from registry.trials import queue, verdicts
+from registry.trials.verdicts import Reporter
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from structlog.typing import FilteringBoundLogger
+
+    from registry.auth.actor import Actor
+    from registry.http.services import Services
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.trials")
+MESSAGE_MAX_BYTES = 64 * 1024
+REAP_SECONDS = 5.0
+PULL_TOKEN_MARGIN_SECONDS = 60
+
+
+def add_routes(app: web.Application) -> None:
+    """Add the worker protocol to the application."""
+    app.add_routes(
+        [
+            web.post("/worker/v1/claim", claim),
+            web.post("/worker/v1/renew", renew),
+            web.post("/worker/v1/report", report),
+        ]
+    )
+    app.cleanup_ctx.append(_reaping)
+    app.on_shutdown.append(_end_long_polls)
+
+
+async def claim(request: web.Request) -> web.Response:
+    """``POST /worker/v1/claim``: a job, or nothing when the wait is over."""
+    services = request.app[SERVICES]
+    actor = await authenticate_worker(request)
+    asked = await read_message(request, ClaimRequest, limit_bytes=MESSAGE_MAX_BYTES)
+    for platform in asked.platforms:
+        try:
+            parse_platform(platform)
+        except ValueError as error:
+            raise RequestInvalidError(str(error)) from None
+    found = await queue.claim(
+        services.database,
+        services.settings,
+        worker=_reporter(actor),
+        platforms=asked.platforms,
+        address=request.remote,
+        wait_seconds=asked.wait_seconds,
+    )
+    if isinstance(found, queue.Nothing):
+        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=None, drain=found.drain)
+    else:
+        log.info("job leased", worker=actor.name, part=found.part, attempt=found.attempt)
+        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=await _job(services, actor, found))
+    return _json(answer.model_dump_json())
+
+
+async def renew(request: web.Request) -> web.Response:
+    """``POST /worker/v1/renew``: the heartbeat of a lease."""
+    services = request.app[SERVICES]
+    actor = await authenticate_worker(request)
+    asked = await read_message(request, RenewRequest, limit_bytes=MESSAGE_MAX_BYTES)
+    seconds = await queue.renew(
+        services.database, services.settings, worker=_reporter(actor), lease=asked.lease
+    )
+    return _json(RenewResponse(protocol=PROTOCOL_VERSION, lease_seconds=seconds).model_dump_json())
+
+
+async def report(request: web.Request) -> web.Response:
+    """``POST /worker/v1/report``: the end of a lease. The worker need not know what came of it."""
+    services = request.app[SERVICES]
+    actor = await authenticate_worker(request)
+    said = await read_message(request, Report, limit_bytes=MAX_REPORT_BYTES)
+    judgement = await verdicts.record(
+        services.database, services.settings, worker=_reporter(actor), report=said
+    )
+    log.info(
+        "report taken",
+        worker=actor.name,
+        digest=said.digest,
+        verdict=judgement.verdict if judgement else "tried again",
+    )
+    return web.Response(status=204)
+
+
+async def _job(services: Services, actor: Actor, claimed: queue.Claimed) -> Job:
+    settings = services.settings
+    lease = Lease(id=claimed.lease, repository=claimed.repository, digest=claimed.digest)
+    # The lease bounds the token's life; this only has to outlast the longest preparation.
+    seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
+    return Job(
+        protocol=PROTOCOL_VERSION,
+        lease=claimed.lease,
+        lease_seconds=settings.lease_seconds,
+        trial=claimed.trial,
+        part=claimed.part,
+        attempt=claimed.attempt,
+        repository=claimed.repository,
+        digest=claimed.digest,
+        platform=claimed.platform,
+        spec=None if claimed.run_spec is None else parse_run_spec(claimed.run_spec),
+        image_spec_allowed=claimed.image_spec_allowed,
+        limits=settings.limits,
+        ceiling=settings.ceiling,
+        prepare=settings.prepare,
+        pull_token=await services.tokens.mint_for_lease(actor, lease, seconds=seconds),
+    )
+
+
+def _reporter(actor: Actor) -> Reporter:
+    assert actor.account_id is not None
+    return Reporter(account_id=actor.account_id, name=actor.name)
+
+
+def _json(text: str) -> web.Response:
+    # Answers to a claim hold a token.
+    return web.Response(text=text, content_type="application/json", headers={"Cache-Control": "no-store"})
+
+
+async def _reaping(app: web.Application) -> AsyncIterator[None]:
+    task = asyncio.create_task(_reap_forever(app[SERVICES]))
+    yield
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def _reap_forever(services: Services) -> None:
+    while True:
+        try:
+            if count := await queue.reap(services.database, services.settings):
+                log.warning("leases of silent workers taken back", count=count)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("leases could not be looked at", reason=repr(error))
+        await asyncio.sleep(REAP_SECONDS)
+
+
+async def _end_long_polls(app: web.Application) -> None:
+    app[SERVICES].database.bell.mute()

@@ -1,0 +1,221 @@
+"""Trials as people and pipelines read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, select
+
+from registry.auth.policy import decide
+from registry.db.content import repositories
+from registry.db.trials import parts, runs, trial_parts, trials
+from registry.errors import NotFoundError
+from registry.trials.waiting import looks
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.policy import Visibility
+    from registry.db.engine import Database
+
+LIST_MAX = 50
+LOOKED_AT_MAX = 1000
+LOG_TAIL_CHARACTERS = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One container execution of a trial. ``log`` is ``None`` for those who may not read it."""
+
+    part: str
+    platform: str
+    name: str
+    command: Sequence[str]
+    exit_code: int | None
+    signal: int | None
+    reason: str
+    oom_killed: bool
+    seconds: float
+    cpu_seconds: float | None
+    memory_peak_bytes: int | None
+    log: str | None
+    log_truncated: bool
+    observations: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PartView:
+    """A trial's share for one platform. ``record`` is what the worker reported beside its runs."""
+
+    id: str
+    digest: str
+    platform: str
+    state: str
+    verdict: str | None
+    reason: str
+    attempts: int
+    worker: str | None
+    record: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """A trial with everything below it."""
+
+    id: str
+    repository: str
+    visibility: Visibility
+    digest: str
+    state: str
+    verdict: str | None
+    reason: str
+    cause: str
+    created_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    parts: Sequence[PartView] = ()
+    runs: Sequence[RunView] = ()
+
+
+async def wait_for_trials(
+    database: Database, *, repository_id: int, digest: str, seconds: float
+) -> Sequence[TrialView]:
+    """The trials of an image, newest first, as soon as the newest has a verdict or time is up.
+
+    An image that has no trial gets none by waiting.
+    """
+    found: Sequence[TrialView] = ()
+    newest = (
+        select(trials.c.state)
+        .where(trials.c.repository_id == repository_id, trials.c.digest == digest)
+        .order_by(trials.c.created_at.desc(), trials.c.id.desc())
+        .limit(1)
+    )
+    async for _ in looks(database, seconds=seconds):
+        async with database.read() as connection:
+            if (await connection.execute(newest)).scalar_one_or_none() in (None, "done"):
+                break
+    async with database.read() as connection:
+        query = _trials().where(trials.c.repository_id == repository_id, trials.c.digest == digest)
+        found = [TrialView(*row) for row in await connection.execute(query.limit(LIST_MAX))]
+        return [await _filled(connection, trial, tail=True) for trial in found]
+
+
+async def list_trials(database: Database, *, actor: Actor) -> Sequence[TrialView]:
+    """The newest trials in repositories that the actor may pull from."""
+    async with database.read() as connection:
+        rows = [TrialView(*row) for row in await connection.execute(_trials().limit(LOOKED_AT_MAX))]
+        seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]
+        return [await _filled(connection, trial, tail=True) for trial in seen[:LIST_MAX]]
+
+
+async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> TrialView:
+    """One trial, logs whole.
+
+    Raises:
+        NotFoundError: there is none, or it is in a repository that the actor may not pull from.
+    """
+    async with database.read() as connection:
+        row = (await connection.execute(_trials().where(trials.c.id == trial_id))).first()
+        trial = None if row is None else TrialView(*row)
+        if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
+            raise NotFoundError("there is no such trial, or it is not yours to see")
+        return await _filled(connection, trial, tail=False)
+
+
+def _trials() -> Select[Any]:
+    return (
+        select(
+            trials.c.id,
+            repositories.c.name,
+            repositories.c.visibility,
+            trials.c.digest,
+            trials.c.state,
+            trials.c.verdict,
+            trials.c.reason,
+            trials.c.cause,
+            trials.c.created_by,
+            trials.c.created_at,
+            trials.c.finished_at,
+        )
+        .join(repositories, repositories.c.id == trials.c.repository_id)
+        .order_by(trials.c.created_at.desc(), trials.c.id.desc())
+    )
+
+
+async def _filled(connection: AsyncConnection, trial: TrialView, *, tail: bool) -> TrialView:
+    linked = (
+        select(
+            parts.c.id,
+            parts.c.digest,
+            parts.c.platform,
+            parts.c.state,
+            parts.c.verdict,
+            parts.c.reason,
+            parts.c.attempts,
+            parts.c.worker,
+            parts.c.record,
+        )
+        .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .where(trial_parts.c.trial_id == trial.id)
+        .order_by(parts.c.platform, parts.c.digest)
+    )
+    views = [
+        PartView(*row[:-1], record=None if row.record is None else json.loads(row.record))
+        for row in await connection.execute(linked)
+    ]
+    return TrialView(
+        **{
+            name: getattr(trial, name)
+            for name in TrialView.__dataclass_fields__
+            if name not in ("parts", "runs")
+        },
+        parts=views,
+        runs=await _runs(connection, trial, views, tail=tail),
+    )
+
+
+async def _runs(
+    connection: AsyncConnection, trial: TrialView, views: Sequence[PartView], *, tail: bool
+) -> Sequence[RunView]:
+    length = func.length(runs.c.log)
+    cut = length > LOG_TAIL_CHARACTERS
+    last = case((cut, func.substr(runs.c.log, length - LOG_TAIL_CHARACTERS + 1)), else_=runs.c.log)
+    query = (
+        select(
+            runs.c.part_id,
+            parts.c.platform,
+            runs.c.name,
+            runs.c.command,
+            runs.c.exit_code,
+            runs.c.signal,
+            runs.c.reason,
+            runs.c.oom_killed,
+            runs.c.seconds,
+            runs.c.cpu_seconds,
+            runs.c.memory_peak_bytes,
+            last if tail else runs.c.log,
+            (runs.c.log_truncated | cut) if tail else runs.c.log_truncated,
+            runs.c.observations,
+        )
+        .join(parts, parts.c.id == runs.c.part_id)
+        .where(runs.c.part_id.in_([view.id for view in views]))
+        .order_by(parts.c.platform, runs.c.part_id, runs.c.id)
+    )
+    if trial.finished_at is not None:
+        # A part that was asked again since then belongs to a newer trial.
+        query = query.where(runs.c.finished_at <= trial.finished_at)
+    return [_run_view(*row) for row in await connection.execute(query)]
+
+
+def _run_view(*columns: Any) -> RunView:
+    values = list(columns)
+    for position in (3, 13):
+        values[position] = json.loads(values[position])
+    return RunView(*values)
