@@ -1,17 +1,44 @@
-"""The root file system of one run: snapshots below, one bounded writable layer above."""
+"""The root file system of one run: snapshots below, one bounded writable layer above.
+
+The snapshots are seen through id-mapped mounts, so that one copy serves every range of ids. The writable
+layer is an ext4 in a file where loop devices can be had, else a tmpfs (which counts into the run's memory);
+both end in ENOSPC, for bytes and for inodes. Only the overlay stays visible in the mount table: what it is made of
+is unmounted as soon as it stands, so the end of one mount is the end of all, after a crash too.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import errno
+import os
+import re
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.images.snapshots import PreparedImage
+from sandbox.images import syscalls as kernel
+from sandbox.images.snapshots import UNFINISHED, PreparedImage, remove_path, try_lock
+
+LOCK = "rootfs.lock"
+_OVERLAY_OPTIONS = "volatile,metacopy=off,redirect_dir=nofollow,index=off"
+_BYTES_PER_INODE = 16384
+_INODES_MIN = 1024
+_INODE_BYTES = 256
+_UNMOUNT_SECONDS = 1.0
+_LOOP_CONTROL = Path("/dev/loop-control")
+_ABANDONED_SECONDS = 3600
+_ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
-def mounted_rootfs(
+@asynccontextmanager
+async def mounted_rootfs(
     prepared: PreparedImage, run_dir: Path, ids: IdRange, *, written_bytes: int
-) -> AbstractAsyncContextManager[Path]:
+) -> AsyncIterator[Path]:
     """The image mounted at ``run_dir``/rootfs (nosuid, nodev), its ids shifted to ``ids``; at most
     ``written_bytes`` can be written to it (ENOSPC after that). On exit everything is unmounted and removed.
 
@@ -20,13 +47,204 @@ def mounted_rootfs(
     Raises:
         SandboxError: ``worker-disk``, ``isolation-missing``, ``worker-error``.
     """
-    raise NotImplementedError
+    loop = asyncio.get_running_loop()
+    # One thread for this run alone: it gives itself a working directory of its own.
+    with try_lock(run_dir / LOCK) as held, ThreadPoolExecutor(1, "rootfs") as executor:
+        if not held:
+            raise SandboxError("worker-error", "the run's folder is in use by another run")
+        try:
+            mounting = loop.run_in_executor(executor, _mount, prepared, run_dir, ids, written_bytes)
+            await asyncio.shield(mounting)
+            yield run_dir / "rootfs"
+        finally:
+            await asyncio.shield(loop.run_in_executor(executor, _take_down, run_dir))
 
 
 def sweep(state: Path) -> list[str]:
     """Unmount and remove what killed workers left under ``state`` (mounts, loop devices, run folders,
-    unfinished snapshots and blobs); returns a line for each thing done. Blocking; call it at start.
+    unfinished snapshots and blobs); returns a line for each thing done. Blocking; call it at start, after
+    the containers that a killed worker left have been ended.
 
     Runs that are alive hold a lock in their run folder and are left alone.
     """
-    raise NotImplementedError
+    done: list[str] = []
+    runs = state / "runs"
+    for run_dir in sorted(runs.iterdir()) if runs.is_dir() else ():
+        if not (run_dir / LOCK).exists() and time.time() - run_dir.stat().st_mtime < _ABANDONED_SECONDS:
+            continue
+        with try_lock(run_dir / LOCK) as held:
+            if held:
+                done += [f"unmounted {target}" for target in _detach_below(run_dir)]
+                if not _mounts_below(run_dir):
+                    remove_path(run_dir)
+                    done.append(f"removed the run folder {run_dir.name}")
+    snapshots = state / "snapshots"
+    for work in sorted(snapshots.glob(f"*{UNFINISHED}")) if snapshots.is_dir() else ():
+        with try_lock(state / "locks" / f"{work.name.removesuffix(UNFINISHED)}.lock") as held:
+            if held:
+                remove_path(work)
+                done.append(f"removed the unfinished snapshot {work.name}")
+    for part in sorted((state / "blobs").glob(f"*/*{UNFINISHED}")):
+        with try_lock(part) as held:
+            if held:
+                part.unlink()
+                done.append(f"removed the unfinished blob {part.name}")
+    return done
+
+
+def _mount(prepared: PreparedImage, run_dir: Path, ids: IdRange, written_bytes: int) -> None:
+    try:
+        kernel.unshare(kernel.CLONE_FS)
+        (run_dir / "rootfs").mkdir(mode=0o711)
+        (run_dir / "mnt").mkdir(mode=0o700)
+        with _working_in(run_dir / "mnt"):
+            if prepared.mapped:
+                with kernel.user_namespace(ids.base, ids.size) as userns_fd:
+                    lower = _attach(prepared.lower, userns_fd)
+            else:
+                lower = _attach(prepared.lower, None)
+            _writable(run_dir, written_bytes)
+            _upper(prepared, ids)
+            options = f"lowerdir={lower},upperdir=rw/u,workdir=rw/w,{_OVERLAY_OPTIONS}"
+            if not prepared.mapped:
+                options = f"{options},userxattr"
+            kernel.mount("none", f"{run_dir}/rootfs", "overlay", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise SandboxError("worker-disk", "the worker's disk is full", retryable=True) from None
+        raise SandboxError(
+            "isolation-missing", f"the worker cannot mount the image's root file system: {error}"
+        ) from None
+
+
+@contextmanager
+def _working_in(folder: Path) -> Iterator[None]:
+    """Work in a tmpfs of the moment: short relative names keep host paths out of the container's view."""
+    kernel.mount("none", str(folder), "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "mode=700")
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir("/")
+        _detach_below(folder)
+
+
+def _attach(layers: Sequence[Path], userns_fd: int | None) -> str:
+    """Mount the layers read-only in the current folder; returns them as overlay's ``lowerdir``."""
+    if not layers:
+        os.mkdir("0")
+        return "0"
+    for number, layer in enumerate(layers, start=1):
+        os.mkdir(str(number))
+        tree = kernel.clone_tree(str(layer), userns_fd=userns_fd, read_only=True, executable=True)
+        try:
+            kernel.attach_tree(tree, str(number))
+        finally:
+            os.close(tree)
+    return ":".join(str(number) for number in range(len(layers), 0, -1))
+
+
+def _writable(run_dir: Path, written_bytes: int) -> None:
+    os.mkdir("rw")
+    inodes = max(_INODES_MIN, written_bytes // _BYTES_PER_INODE)
+    if not kernel.initial_user_namespace() or not _LOOP_CONTROL.exists():
+        options = f"mode=711,size={written_bytes},nr_inodes={inodes}"
+        kernel.mount("none", "rw", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+        return
+    image = run_dir / "rw.img"
+    # The file system's own tables come on top of what the run may write.
+    size = written_bytes + inodes * _INODE_BYTES + written_bytes // 64 + 2 * 1024 * 1024
+    free = os.statvfs(run_dir)
+    if free.f_bavail * free.f_frsize < size:
+        raise OSError(errno.ENOSPC, "no room for the writable layer")
+    fd = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    os.ftruncate(fd, size)
+    os.close(fd)
+    features = "^has_journal,^resize_inode"
+    extended = "lazy_itable_init=1,nodiscard"
+    _run(
+        "mkfs.ext4",
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-b",
+        "4096",
+        "-N",
+        str(inodes),
+        "-O",
+        features,
+        "-E",
+        extended,
+        str(image),
+    )
+    _run("mount", "-t", "ext4", "-o", "loop,nosuid,nodev,noatime,noinit_itable", str(image), "rw")
+    _fill_to("rw", written_bytes)
+
+
+def _fill_to(folder: str, free_bytes: int) -> None:
+    """Take what a file system has beyond ``free_bytes`` with a file that holds no data."""
+    there = os.statvfs(folder)
+    beyond = there.f_bavail * there.f_frsize - free_bytes
+    if beyond > 0:
+        fd = os.open(f"{folder}/filler", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        os.posix_fallocate(fd, 0, beyond)
+        os.close(fd)
+
+
+def _upper(prepared: PreparedImage, ids: IdRange) -> None:
+    for name in ("rw/u", "rw/w"):
+        os.mkdir(name, 0o755)
+        os.chown(name, ids.base, ids.base)
+    if prepared.lower:
+        # The merged root folder looks like the upper one.
+        root = os.stat(prepared.lower[-1], follow_symlinks=False)
+        shift = ids.base if prepared.mapped else 0
+        os.chown("rw/u", root.st_uid + shift, root.st_gid + shift)
+        os.chmod("rw/u", root.st_mode & 0o7777)
+
+
+def _take_down(run_dir: Path) -> None:
+    deadline_at = time.monotonic() + _UNMOUNT_SECONDS
+    for target in sorted(_mounts_below(run_dir), reverse=True):
+        while True:
+            try:
+                kernel.unmount(target, kernel.MNT_DETACH if time.monotonic() > deadline_at else 0)
+                break
+            except OSError as error:
+                if error.errno != errno.EBUSY:
+                    break
+                time.sleep(0.02)
+    for name in ("rootfs", "mnt", "rw.img", LOCK):
+        path = run_dir / name
+        with suppress(FileNotFoundError):
+            path.unlink() if path.is_file() else path.rmdir()
+
+
+def _detach_below(folder: Path) -> list[str]:
+    done = []
+    for target in sorted(_mounts_below(folder), reverse=True):
+        with suppress(OSError):
+            kernel.unmount(target, kernel.MNT_DETACH)
+            done.append(target)
+    return done
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """Mount points at and below a folder."""
+    prefix = os.path.realpath(folder)
+    found = []
+    with open("/proc/thread-self/mountinfo", "rb") as table:
+        for line in table:
+            raw = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), line.split(b" ")[4])
+            target = os.fsdecode(raw)
+            if target == prefix or target.startswith(f"{prefix}/"):
+                found.append(target)
+    return found
+
+
+def _run(*command: str) -> None:
+    result = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    if result.returncode != 0:
+        text = result.stderr.decode("utf-8", "replace").strip()[:200]
+        raise OSError(errno.EIO, f"{command[0]}: {text}")

@@ -113,8 +113,11 @@ def unmount(target: str, flags: int = 0) -> None:
     checked(_libc.umount2(os.fsencode(target), ctypes.c_int(flags | UMOUNT_NOFOLLOW)), "umount")
 
 
-def clone_tree(path: str, *, userns_fd: int | None = None, read_only: bool = False) -> int:
-    """A detached copy of the mount at ``path`` (nosuid, nodev, noexec), as a file descriptor.
+def clone_tree(
+    path: str, *, userns_fd: int | None = None, read_only: bool = False, executable: bool = False
+) -> int:
+    """A detached copy of the mount at ``path`` (nosuid, nodev; noexec unless ``executable``), as a file
+    descriptor.
 
     With ``userns_fd`` the copy is id-mapped: what is owned by id N on disk is seen as the id that the
     namespace maps N to, and written back so.
@@ -127,7 +130,7 @@ def clone_tree(path: str, *, userns_fd: int | None = None, read_only: bool = Fal
         what="open_tree",
     )
     try:
-        attributes = _ATTR_NOSUID | _ATTR_NODEV | _ATTR_NOEXEC
+        attributes = _ATTR_NOSUID | _ATTR_NODEV | (0 if executable else _ATTR_NOEXEC)
         if read_only:
             attributes |= _ATTR_RDONLY
         attr = _MountAttr(attributes, 0, 0, 0)
