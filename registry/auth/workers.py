@@ -1,0 +1,108 @@
+"""Workers: listed, drained and revoked. A worker is an account of its own kind, made with its first token."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.auth.access import require_admin
+from registry.auth.actor import Actor
+from registry.db.accounts import accounts, tokens, workers
+from registry.db.engine import Database, move_epoch
+from registry.db.types import db_time
+from registry.errors import NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as its rows say; ``drain_at`` is since when it gets no more jobs."""
+
+    name: str
+    platforms: tuple[str, ...]
+    address: str | None
+    last_seen_at: datetime | None
+    drain_at: datetime | None
+    revoked_at: datetime | None
+
+
+async def list_workers(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[Worker]:
+    """At most ``limit`` workers by name, those after ``after``.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+    """
+    require_admin(actor)
+    query = (
+        select(
+            accounts.c.name,
+            workers.c.platforms,
+            workers.c.address,
+            workers.c.last_seen_at,
+            workers.c.drain_at,
+            accounts.c.disabled_at.label("revoked_at"),
+        )
+        .join(workers, workers.c.account_id == accounts.c.id)
+        .where(accounts.c.name > (after or ""))
+        .order_by(accounts.c.name)
+        .limit(limit)
+    )
+    async with database.read() as connection:
+        return [_worker(row._asdict()) for row in await connection.execute(query)]
+
+
+async def set_drained(database: Database, *, actor: Actor, name: str, drained: bool) -> None:
+    """Give a worker no more jobs, or jobs again; what it has, it ends.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+        NotFoundError: there is no such worker.
+    """
+    require_admin(actor)
+    async with database.write() as connection:
+        account_id = await _find(connection, name)
+        at = func.coalesce(workers.c.drain_at, db_time()) if drained else None
+        await connection.execute(
+            update(workers).where(workers.c.account_id == account_id).values(drain_at=at)
+        )
+
+
+async def revoke_worker(database: Database, *, actor: Actor, name: str) -> None:
+    """Let a worker and all its tokens open nothing from now on; what it has leased is tried elsewhere.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+        NotFoundError: there is no such worker.
+    """
+    require_admin(actor)
+    async with database.write() as connection:
+        account_id = await _find(connection, name)
+        await connection.execute(
+            update(accounts)
+            .where(accounts.c.id == account_id)
+            .values(disabled_at=func.coalesce(accounts.c.disabled_at, db_time()))
+        )
+        await connection.execute(
+            update(tokens)
+            .where(tokens.c.account_id == account_id, tokens.c.revoked_at.is_(None))
+            .values(revoked_at=db_time())
+        )
+        await move_epoch(connection, "access")
+
+
+async def _find(connection: AsyncConnection, name: str) -> int:
+    found = await connection.execute(
+        select(accounts.c.id).where(accounts.c.name == name, accounts.c.kind == "worker").with_for_update()
+    )
+    account_id: int | None = found.scalar_one_or_none()
+    if account_id is None:
+        raise NotFoundError(f"there is no worker {name[:80]!r}")
+    return account_id
+
+
+def _worker(row: dict[str, Any]) -> Worker:
+    return Worker(**{**row, "platforms": tuple(json.loads(row["platforms"]))})
