@@ -2,8 +2,8 @@
 
 The snapshots are seen through id-mapped mounts, so that one copy serves every range of ids. The writable
 layer is an ext4 in a file where loop devices can be had, else a tmpfs (which counts into the run's memory);
-both end in ENOSPC, for bytes and for inodes. Only the overlay stays visible in the mount table: what it is made of
-is unmounted as soon as it stands, so the end of one mount is the end of all, after a crash too.
+both end in ENOSPC, for bytes and for inodes. Only the overlay stays visible in the mount table: what it is
+made of is unmounted as soon as it stands, so the end of one mount is the end of all, after a crash too.
 """
 
 from __future__ import annotations

@@ -1,41 +1,81 @@
-"""Where images come from: a registry, an OCI layout folder, a tar of either layout."""
+"""Where images come from: one Protocol, and what ``IMAGE`` on a command line means."""
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import ipaddress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+from registry.errors import SeatrialError
 from registry.oci.descriptor import Descriptor
+from registry.oci.names import parse_image_name
+from sandbox.errors import SandboxError
+from sandbox.images.sourcefile import ArchiveSource, LayoutSource
+from sandbox.images.sourcehttp import registry_source
+
+__all__ = ["ImageSource", "open_source", "registry_source"]
 
 
 class ImageSource(Protocol):
-    """Hands out bytes. It promises nothing about them: ``pull`` verifies."""
+    """Hands out bytes. It promises nothing about them: ``pull`` verifies.
+
+    Both raise ``SandboxError`` (``pull-failed``, ``manifest-invalid``) where there is nothing to hand out.
+    """
 
     async def manifest(self, reference: str) -> tuple[bytes, str]:
         """Bytes and media type (empty: not said) of the manifest that a tag or digest names."""
 
-    async def blob(self, descriptor: Descriptor, into: Path) -> None:
-        """Write the blob to the new file ``into``, no more than ``descriptor.size`` bytes and one."""
+    def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        """The bytes of a blob, in pieces of at most 1 MiB."""
 
 
-def open_source(image: str) -> AbstractAsyncContextManager[tuple[ImageSource, str]]:
-    """The source and the reference that ``IMAGE`` on a command line means: ``oci:FOLDER[:TAG]``, the path of
-    a tar file, ``HOST/NAME:TAG`` or ``HOST/NAME@DIGEST``.
+@asynccontextmanager
+async def open_source(
+    image: str, *, credentials: tuple[str, str] | None = None, insecure: bool = False
+) -> AsyncIterator[tuple[ImageSource, str]]:
+    """The source and the reference that ``IMAGE`` means: ``oci:FOLDER[:TAG]``, the path of a tar file,
+    ``HOST/NAME:TAG`` or ``HOST/NAME@DIGEST``. ``credentials`` are user and password; ``insecure`` lets a host that is not this machine speak http.
 
     Raises:
         SandboxError: ``pull-failed`` with what is wrong about it.
     """
-    raise NotImplementedError
+    if image.startswith("oci:"):
+        folder, tag = _layout_and_tag(image.removeprefix("oci:"))
+        yield LayoutSource(folder), tag
+        return
+    if is_file(image):
+        with ArchiveSource(Path(image)) as archive:
+            yield archive, ""
+        return
+    try:
+        name = parse_image_name(image)
+    except SeatrialError as error:
+        raise SandboxError("pull-failed", f"{error.message}; and it is no file either") from None
+    scheme = "http" if insecure or is_loopback(name.host) else "https"
+    async with registry_source(f"{scheme}://{name.host}", name.repository, credentials=credentials) as source:
+        yield source, name.reference
 
 
-def registry_source(
-    url: str, repository: str, *, token: str | None = None, credentials: tuple[str, str] | None = None
-) -> AbstractAsyncContextManager[ImageSource]:
-    """A repository of the registry at ``url`` (``http://`` or ``https://``), over an HTTP session that lives
-    as long as the context.
+def is_file(path: str) -> bool:
+    """Whether a file of this name is there."""
+    return Path(path).is_file()
 
-    ``token`` is sent as it is (a worker's pull token); ``credentials`` (user, password) answer a Bearer or
-    Basic challenge; without either the challenge is answered anonymously.
-    """
-    raise NotImplementedError
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host[:port]`` is this machine by its name or address."""
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _layout_and_tag(text: str) -> tuple[Path, str]:
+    folder, colon, tag = text.rpartition(":")
+    if colon and not Path(text).is_dir():
+        return Path(folder), tag
+    return Path(text), ""
