@@ -45,8 +45,8 @@ bench: ## figures, to docs/benchmarks.json
 demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
 	@scripts/packages.sh demo
 	@scripts/python.sh
-	@.venv/bin/python scripts/demo.py
+	@.venv/bin/python -m scripts.demo
 
 docs: ## write the generated reference pages
 	@scripts/python.sh
-	@.venv/bin/python scripts/reference.py
+	@.venv/bin/python -m scripts.reference
