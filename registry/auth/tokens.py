@@ -148,7 +148,7 @@ async def add_worker_token(
 
 
 async def list_tokens(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[ApiToken]:
-    """At most ``limit`` tokens by age, those after the id ``after``; administrators see all, others theirs."""
+    """At most ``limit`` tokens by age, those after the id ``after``: for an administrator all, else own."""
     query = _SHOWN.where(tokens.c.id > (after or "")).order_by(tokens.c.id).limit(limit)
     if not may_administer(actor):
         query = query.where(tokens.c.account_id == actor.account_id)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EventKind = Literal[
     "repository.created",
+    "repository.changed",
+    "repository.deleted",
     "manifest.pushed",
     "manifest.deleted",
     "blob.deleted",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from registry.http import token, v2
+from registry.http.api import table
 from registry.http.health import show_health, show_readiness
 from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
@@ -30,5 +31,6 @@ def create_app(services: Services) -> web.Application:
         ]
     )
     token.add_routes(app)
+    table.add_routes(app)
     v2.add_routes(app)
     return app

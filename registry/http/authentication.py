@@ -100,14 +100,6 @@ def challenge(
     return {"WWW-Authenticate": "Bearer " + ",".join(parts)}
 
 
-def challenge_for(request: web.Request, error: UnauthorizedError) -> dict[str, str]:
-    """The challenge for what an :class:`UnauthorizedError` of ``registry.auth.access`` says is missing."""
-    missing = error.detail if isinstance(error.detail, list) else []
-    scopes = [Scope(entry["Type"], entry["Name"], frozenset({entry["Action"]})) for entry in missing]
-    reason = "insufficient_scope" if scopes and _authorization(request)[0] == "bearer" else None
-    return challenge(request, scopes, error=reason)
-
-
 def base_url(request: web.Request) -> str:
     """The registry's address for clients: as set, else where it listens, else what a checked Host says."""
     settings = request.app[SERVICES].settings

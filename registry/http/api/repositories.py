@@ -1,0 +1,124 @@
+"""``/api/v1/repositories``: what holds images, who may see it, and what a verdict does there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from registry.auth.policy import Visibility
+from registry.content import administration as use
+from registry.contract.runspec import RunSpec, parse_run_spec
+from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.trials.repositorypolicy import change
+
+
+class Change(Body):
+    """What to change; a run spec is an object or YAML, and null takes it away."""
+
+    visibility: Visibility | None = None
+    gate: Literal["off", "warn", "enforce"] | None = None
+    trial_on_push: bool | None = None
+    image_spec_allowed: bool | None = None
+    run_spec: dict[str, Any] | str | None = None
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _no_hold_yet(cls, value: object) -> object:
+        if value == "hold":
+            raise ValueError("'hold' does not exist yet; use off, warn or enforce")
+        return value
+
+
+class NewRepository(Change):
+    """A repository to make, empty; what is left out is as the settings say."""
+
+    name: str
+
+
+async def create_repository(call: Call) -> object:
+    """Make an empty repository."""
+    body = await call.body(NewRepository)
+    wanted = _wanted(body)
+    services = call.services
+    await use.create(services.database, services.settings, actor=call.actor, name=body.name, wanted=wanted)
+    return await _show(call, body.name)
+
+
+async def list_repositories(call: Call) -> object:
+    """Those that the caller may pull from, by name."""
+    asked = page(call.query("limit", "cursor"))
+    found = await use.list_readable(
+        call.services.database, actor=call.actor, limit=asked.limit + 1, after=asked.after
+    )
+    return asked.answer(found, key=lambda repository: repository.name, show=_shown)
+
+
+async def show_repository(call: Call) -> object:
+    """All about one repository."""
+    call.query()
+    return await _show(call, call.path("name"))
+
+
+async def change_repository(call: Call) -> object:
+    """Change its visibility, its gate, or what is tried in it."""
+    body = await call.body(Change)
+    services = call.services
+    await change(
+        services.database, services.settings, actor=call.actor, name=call.path("name"), wanted=_wanted(body)
+    )
+    return await _show(call, call.path("name"))
+
+
+async def delete_repository(call: Call) -> object:
+    """Remove it with all it holds."""
+    call.query()
+    services = call.services
+    await use.delete(services.database, services.blobs, actor=call.actor, name=call.path("name"))
+    return None
+
+
+async def _show(call: Call, name: str) -> object:
+    return _shown(await use.show(call.services.database, actor=call.actor, name=name))
+
+
+def _wanted(body: Change) -> use.RepositoryChange:
+    return use.RepositoryChange(
+        visibility=body.visibility,
+        gate=body.gate,
+        trial_on_push=body.trial_on_push,
+        image_spec_allowed=body.image_spec_allowed,
+        run_spec=_run_spec(body.run_spec),
+        clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
+    )
+
+
+def _run_spec(given: dict[str, Any] | str | None) -> RunSpec | None:
+    if given is None:
+        return None
+    return parse_run_spec(given if isinstance(given, str) else json.dumps(given))
+
+
+def _shown(repository: use.RepositoryDetails) -> dict[str, object]:
+    return {
+        "name": repository.name,
+        "visibility": repository.visibility,
+        "gate": repository.gate,
+        "trial_on_push": repository.trial_on_push,
+        "image_spec_allowed": repository.image_spec_allowed,
+        "run_spec": repository.run_spec,
+        "policy_version": repository.policy_version,
+        "created_at": shown_time(repository.created_at),
+        "tags": repository.tags,
+        "images": repository.images,
+    }
+
+
+ROUTES = (
+    Route("POST", "/repositories", "admin", create_repository, status=201),
+    Route("GET", "/repositories", "anyone", list_repositories),
+    Route("GET", "/repositories/{name}", "anyone", show_repository),
+    Route("PATCH", "/repositories/{name}", "admin", change_repository),
+    Route("DELETE", "/repositories/{name}", "admin", delete_repository),
+)

@@ -1,0 +1,20 @@
+"""All routes of ``/api/v1``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from registry.http.api import accounts, repositories, routes, tags, tokens, workers
+
+ROUTES: tuple[routes.Route, ...] = (
+    *accounts.ROUTES,
+    *tokens.ROUTES,
+    *workers.ROUTES,
+    *repositories.ROUTES,
+    *tags.ROUTES,
+)
+
+
+def add_routes(app: web.Application) -> None:
+    """Serve them."""
+    routes.add_routes(app, ROUTES)

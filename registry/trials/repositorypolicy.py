@@ -1,0 +1,63 @@
+"""What a repository's administrator decides about trials and the gate."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+
+from registry.auth.access import require_admin
+from registry.auth.actor import Actor
+from registry.content.administration import RepositoryChange
+from registry.db.content import repositories
+from registry.db.engine import Database, move_epoch
+from registry.errors import NameUnknownError, RequestInvalidError
+from registry.events.outbox import record
+from registry.oci.names import parse_repository_name
+from registry.settings import Settings
+from registry.trials.states import grandfather
+
+_STRICTNESS = ("off", "warn", "enforce")
+
+
+async def change(
+    database: Database, settings: Settings, *, actor: Actor, name: str, wanted: RepositoryChange
+) -> None:
+    """Change a repository. When its gate is turned on or made stricter, untried images from before stay
+    admitted for ``grandfather_days``.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+        NameUnknownError: there is none.
+        RequestInvalidError: a run spec given and cleared at once.
+    """
+    require_admin(actor)
+    if wanted.run_spec is not None and wanted.clear_run_spec:
+        raise RequestInvalidError("a run spec cannot be set and cleared at once")
+    async with database.write() as connection:
+        found = await connection.execute(
+            select(repositories)
+            .where(repositories.c.name == parse_repository_name(name))
+            .with_for_update(key_share=True)
+        )
+        row = found.one_or_none()
+        if row is None:
+            raise NameUnknownError(f"there is no repository {name}")
+        changes = {
+            column: value for column, value in wanted.values().items() if getattr(row, column) != value
+        }
+        if not changes:
+            return
+        if "image_spec_allowed" in changes:
+            # The same run spec now means something else: verdicts from before do not answer it.
+            changes["policy_version"] = row.policy_version + 1
+        await connection.execute(update(repositories).where(repositories.c.id == row.id).values(changes))
+        if "gate" in changes and _STRICTNESS.index(changes["gate"]) > _STRICTNESS.index(row.gate):
+            await grandfather(connection, row.id, settings.grandfather_days)
+        shown = {column: value for column, value in changes.items() if column != "run_spec"}
+        await record(
+            connection,
+            "repository.changed",
+            name,
+            actor,
+            {**shown, **({"run_spec": "changed"} if "run_spec" in changes else {})},
+        )
+        await move_epoch(connection, "access", "gate")
