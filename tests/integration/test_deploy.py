@@ -1,0 +1,191 @@
+"""The deployment files: well-formed, and what they start is started as they say."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.kit.sources import ROOT
+from tests.kit.wheel import Installed, build_wheel, install
+
+UNITS = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
+EXPOSURE_OF_SERVE = 20  # tenths, as `systemd-analyze security` counts; 0 is none, 100 is all
+CONTAINERFILE = ROOT / "deploy" / "Containerfile"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    wheel = build_wheel(tmp_path_factory.mktemp("dist"))
+    return install(wheel, tmp_path_factory.mktemp("deployed"), extras=["server"])
+
+
+def directive(unit: Path, name: str) -> list[str]:
+    """All values that a unit gives to ``name``."""
+    return re.findall(rf"^{name}=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+@contextmanager
+def started(
+    installed: Installed, arguments: list[str], environment: dict[str, str]
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run ``seatrial ARGUMENTS`` until it says where it listens."""
+    process = subprocess.Popen(
+        [installed.folder / "bin" / "seatrial", *arguments],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **environment}, cwd=installed.folder,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        yield process, _said(process, "listens on")
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _said(process: subprocess.Popen[str], words: str) -> str:
+    assert process.stdout is not None
+    deadline, lines = time.monotonic() + 60, []
+    while time.monotonic() < deadline:
+        if select.select([process.stdout], [], [], 1)[0]:
+            line = process.stdout.readline()
+            lines.append(line)
+            if words in line:
+                return line
+            if not line:
+                break
+    raise AssertionError(f"it never said {words!r}: {''.join(lines)}")
+
+
+def environment_of(unit: Path, tmp_path: Path) -> dict[str, str]:
+    """The unit's own environment, with a folder and a port that are free."""
+    given = dict(line.split("=", 1) for line in directive(unit, "Environment"))
+    return {name: value.replace("/var/lib", str(tmp_path)) for name, value in given.items()} | {
+        "SEATRIAL_LISTEN": "127.0.0.1:0"
+    }
+
+
+def arguments_of(unit: Path) -> list[str]:
+    (command,) = directive(unit, "ExecStart")
+    program, *arguments = shlex.split(command)
+    assert program == "/opt/seatrial/bin/seatrial"
+    return arguments
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_understands_the_unit(unit: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    # The same unit, but for the program, which is not installed there on this machine.
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/seatrial/bin/seatrial", "/bin/true"))
+    result = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", copy], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_the_registrys_unit_has_hardly_a_right() -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", f"--threshold={EXPOSURE_OF_SERVE}",
+         ROOT / "deploy" / "systemd" / "seatrial-serve.service"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["seatrial-serve", "seatrial-up"])
+def test_what_the_unit_starts_listens(installed: Installed, tmp_path: Path, name: str) -> None:
+    unit = ROOT / "deploy" / "systemd" / f"{name}.service"
+    with started(installed, arguments_of(unit), environment_of(unit, tmp_path)) as (process, line):
+        assert "http://127.0.0.1:" in line
+        assert (tmp_path / "seatrial" / "admin.token").stat().st_mode & 0o777 == 0o600
+        process.terminate()
+        assert process.wait(timeout=60) == 0
+
+
+def test_the_workers_unit_gives_options_that_there_are(installed: Installed) -> None:
+    arguments = arguments_of(ROOT / "deploy" / "systemd" / "seatrial-worker.service")
+    assert_takes(installed, arguments)
+
+
+def assert_takes(installed: Installed, arguments: list[str]) -> None:
+    """Whether the command has the options that are given to it."""
+    words = [word for word in arguments if not word.startswith("-")]
+    path = words[: 2 if words[0] == "worker" else 1]
+    shown = installed.run("seatrial", *path, "--help")
+    assert shown.returncode == 0, shown.stderr
+    for option in (word for word in arguments if word.startswith("--")):
+        assert re.search(rf"{option}\b", shown.stdout), option
+
+
+def instructions() -> list[tuple[str, str]]:
+    """The instructions of the Containerfile, continued lines joined."""
+    text = re.sub(r"^#.*\n", "", CONTAINERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ")
+    return [
+        (word, rest.strip()) for word, _, rest in (line.partition(" ") for line in text.splitlines()) if word
+    ]
+
+
+def test_the_containerfile_copies_what_there_is() -> None:
+    for word, rest in instructions():
+        sources = rest.split()[:-1]
+        if word == "COPY" and not rest.startswith("--from"):
+            assert all((ROOT / source).exists() for source in sources), rest
+
+
+def test_the_container_starts_what_it_says(installed: Installed, tmp_path: Path) -> None:
+    said = {
+        word: rest for word, rest in instructions() if word in ("ENTRYPOINT", "CMD", "HEALTHCHECK", "ENV")
+    }
+    assert json.loads(said["ENTRYPOINT"]) == ["seatrial"]
+    environment = dict(pair.split("=", 1) for pair in shlex.split(said["ENV"]))
+    environment |= {"SEATRIAL_DATA": str(tmp_path / "data"), "SEATRIAL_LISTEN": "127.0.0.1:0"}
+    with started(installed, json.loads(said["CMD"]), environment) as (_, line):
+        port = line.rsplit(":", 1)[1].strip()
+        check = json.loads(said["HEALTHCHECK"].removeprefix("CMD "))
+        healthy = [part.replace("127.0.0.1:8470", f"127.0.0.1:{port}") for part in check]
+        subprocess.run(healthy, check=True, timeout=30)
+
+
+def test_the_services_of_compose_are_commands(installed: Installed) -> None:
+    compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    build = compose["services"]["registry"]["build"]
+    assert (ROOT / "deploy" / build["context"] / build["dockerfile"]).resolve() == CONTAINERFILE
+    for service in compose["services"].values():
+        assert_takes(installed, service["command"])
+
+
+def test_the_locks_hold_what_the_project_asks_for() -> None:
+    """Each direct dependency is pinned, in a version that its range allows, in the lock that installs it."""
+    import tomllib
+
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    server = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["server"]
+    for lock, wanted in (
+        ("deploy/requirements.lock", server),
+        ("requirements.lock", server + project["dependency-groups"]["dev"]),
+    ):
+        pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE))
+        for text in wanted:
+            requirement = Requirement(text)
+            version = pinned.get(canonicalize_name(requirement.name))
+            assert version is not None, f"{lock} lacks {requirement.name}"
+            assert requirement.specifier.contains(version), f"{lock}: {requirement.name} {version}"
