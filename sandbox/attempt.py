@@ -1,0 +1,196 @@
+"""One attempt at one image: pull, unpack, mount, plan, run, observe, and always take down.
+
+Whatever goes wrong becomes a report with a reason that a person understands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.plan import NoCommandError, make_plan
+from registry.contract.report import ErrorReason, Report, ReportError, Step
+from registry.contract.runspec import RunSpec
+from registry.errors import RequestInvalidError
+from registry.oci.platform import Platform
+from sandbox.errors import SandboxError
+from sandbox.ids import leased_ids
+from sandbox.images.pull import pull
+from sandbox.images.rootfs import mounted_rootfs
+from sandbox.images.snapshots import Snapshots, remove_path
+from sandbox.images.source import ImageSource
+from sandbox.runtimes.base import Runtime
+from sandbox.runtimes.execute import Execution, execute
+
+Progress = Callable[[str], None]
+MESSAGE_MAX = 2000
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What a worker works with: folders under ``state``, which is nobody else's, and a runtime."""
+
+    state: Path
+    runtime: Runtime
+    snapshots: Snapshots
+    allowed_downgrades: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One image to try. ``reference`` is a tag or a digest; ``lease`` is empty where there is no registry."""
+
+    reference: str
+    platform: Platform
+    spec: RunSpec | None
+    image_spec_allowed: bool
+    limits: Limits
+    ceiling: Limits
+    prepare: PrepareLimits
+    lease: str = field(default="", repr=False)
+
+
+@dataclass(slots=True)
+class _Record:
+    """What is known so far, for the report."""
+
+    digest: str
+    platform: str
+    tested: str = ""
+    steps: list[Step] = field(default_factory=list)
+
+
+async def try_image(
+    source: ImageSource, task: Task, *, workplace: Workplace, progress: Progress = lambda _: None
+) -> Report:
+    """Try the image and say what was seen; nothing of the run is left when this returns.
+
+    Cancellation ends the run and takes it down before it goes on.
+    """
+    digest = task.reference if ":" in task.reference else ""
+    record = _Record(digest=digest, platform=str(task.platform))
+    execution: Execution | None = None
+    problem: ReportError | None = None
+    try:
+        execution = await _carry_out(source, task, workplace, record, progress)
+    except SandboxError as error:
+        problem = _problem(error.reason, error.message, retryable=error.retryable)
+    except NoCommandError as error:
+        problem = _problem("no-command", error.message)
+    except RequestInvalidError as error:
+        problem = _problem("spec-invalid", error.message)
+    except OSError as error:
+        log.warning("attempt failed", digest=record.digest, reason=repr(error))
+        problem = _problem("worker-error", f"the worker failed: {error.strerror or error}", retryable=True)
+    except Exception:  # the job loop: the next job must be tried
+        log.exception("attempt failed", digest=record.digest)
+        problem = _problem("worker-error", "the worker failed unexpectedly; its log has the reason")
+    return _report(task, workplace, record, execution, problem)
+
+
+async def _carry_out(
+    source: ImageSource, task: Task, workplace: Workplace, record: _Record, progress: Progress
+) -> Execution:
+    deadline = time.monotonic() + task.prepare.seconds
+    with _step(record, "pull", progress):
+        image = await pull(
+            source, task.reference, platform=task.platform, state=workplace.state, limits=task.prepare
+        )
+    record.digest, record.platform = str(image.digest), str(image.platform)
+    plan = make_plan(
+        image.config,
+        task.spec,
+        limits=task.limits,
+        ceiling=task.ceiling,
+        image_spec_allowed=task.image_spec_allowed,
+    )
+    record.tested = plan.tested
+    left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
+    with _step(record, "unpack", progress):
+        prepared = await workplace.snapshots.prepare(image, left)
+    run_id = f"run-{secrets.token_hex(8)}"
+    async with AsyncExitStack() as stack:
+        folder = await stack.enter_async_context(_run_folder(workplace.state, run_id))
+        ids = stack.enter_context(leased_ids())
+        with _step(record, "mount", progress):
+            mounting = mounted_rootfs(prepared, folder, ids, written_bytes=plan.limits.written_bytes)
+            root = await stack.enter_async_context(mounting)
+        progress(f"run: {plan.tested}")
+        return await execute(
+            plan,
+            config=image.config,
+            root=root,
+            run_dir=folder / "bundle",
+            run_id=run_id,
+            ids=ids,
+            runtime=workplace.runtime,
+            allowed_downgrades=workplace.allowed_downgrades,
+        )
+
+
+def _report(
+    task: Task,
+    workplace: Workplace,
+    record: _Record,
+    execution: Execution | None,
+    problem: ReportError | None,
+) -> Report:
+    report = Report(
+        protocol=PROTOCOL_VERSION,
+        lease=task.lease,
+        digest=record.digest,
+        platform=record.platform,
+        tested=record.tested,
+        runtime=str(workplace.runtime.info)[:100],
+        steps=tuple(record.steps),
+        error=problem,
+    )
+    if execution is None:
+        return report
+    return report.model_copy(
+        update={
+            "mechanisms": execution.mechanisms,
+            "downgrades": execution.downgrades,
+            "steps": (*record.steps, *execution.steps),
+            "runs": (execution.run,),
+            "error": execution.error,
+        }
+    )
+
+
+def _problem(reason: ErrorReason, message: str, *, retryable: bool = False) -> ReportError:
+    return ReportError(reason=reason, message=message[:MESSAGE_MAX], retryable=retryable)
+
+
+@contextmanager
+def _step(record: _Record, name: str, progress: Progress) -> Iterator[None]:
+    """Take the time of a step, also of one that fails."""
+    progress(name)
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        record.steps.append(Step(name=name, seconds=round(time.monotonic() - started, 6)))
+
+
+@asynccontextmanager
+async def _run_folder(state: Path, run_id: str) -> AsyncIterator[Path]:
+    """A folder of one run that mapped users can pass through, removed at the end."""
+    folder = state / "runs" / run_id
+    folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o711)
+    (folder / "bundle").mkdir(mode=0o711)
+    try:
+        yield folder
+    finally:
+        await asyncio.shield(asyncio.to_thread(remove_path, folder))

@@ -1,0 +1,184 @@
+"""``seatrial run``: try one image now, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from registry.contract.judge import Judgement, judge
+from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.runspec import parse_run_spec
+from registry.errors import RequestInvalidError
+from sandbox.cli.workshop import (
+    DowngradeOption,
+    PlatformOption,
+    RuntimeOption,
+    chosen_platform,
+    configure_logs,
+    read_small_file,
+)
+from sandbox.errors import SandboxError
+
+if TYPE_CHECKING:
+    from registry.contract.report import Report
+    from sandbox.attempt import Progress, Task, Workplace
+
+EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
+LOG_LINES = 20
+MAX_STATES = 64
+
+
+def command(
+    *,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
+        ),
+    ],
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE", help="Run spec (YAML or JSON).")
+    ] = None,
+    runtime: RuntimeOption = "auto",
+    allow_downgrade: DowngradeOption = None,
+    platform: PlatformOption = None,
+    state: Annotated[
+        Path | None,
+        typer.Option("--state", metavar="DIR", help="Folder for layers and runs. [default: one of its own]"),
+    ] = None,
+    username: Annotated[str | None, typer.Option("--username", help="User of the image's registry.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Try one image now: pull, unpack, run it isolated, and say what it did.
+
+    Exit code 0 for pass or warn, 1 for fail, 2 for error, 64 for wrong usage.
+    """
+    run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
+    if (username is None) != (password_file is None):
+        raise RequestInvalidError("--username and --password-file go together")
+    configure_logs("text", quiet=True)
+    from sandbox.attempt import Task  # noqa: PLC0415
+
+    credentials = None
+    if username is not None and password_file is not None:
+        password = read_small_file(password_file, "the password file").strip()
+        credentials = (username, password)
+    task = Task(
+        reference="",
+        platform=chosen_platform(platform),
+        spec=run_spec,
+        image_spec_allowed=True,
+        limits=Limits(),
+        ceiling=Limits(
+            memory_bytes=2**40,
+            cpus=1024,
+            pids=65536,
+            written_bytes=2**40,
+            wall_seconds=86400,
+            alive_seconds=86400,
+            log_bytes=2 * 1024**2,
+        ),
+        prepare=PrepareLimits(),
+    )
+    with _opened(state, runtime, frozenset(allow_downgrade or ())) as workplace:
+        report = asyncio.run(_try(image, task, workplace, credentials=credentials, plain_http=plain_http))
+    judgement = judge(report)
+    if as_json:
+        typer.echo(json.dumps(_document(image, report, judgement), indent=2))
+    else:
+        _print(report, judgement)
+    raise typer.Exit(EXIT_CODES[judgement.verdict])
+
+
+async def _try(
+    image: str, task: Task, workplace: Workplace, *, credentials: tuple[str, str] | None, plain_http: bool
+) -> Report:
+    from dataclasses import replace  # noqa: PLC0415
+
+    from sandbox.attempt import try_image  # noqa: PLC0415
+    from sandbox.images.source import open_source  # noqa: PLC0415
+
+    async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
+        named = replace(task, reference=reference)
+        return await try_image(source, named, workplace=workplace, progress=_progress())
+
+
+def _progress() -> Progress:
+    if not sys.stderr.isatty():
+        return lambda _: None
+    return lambda step: typer.echo(f"  … {step}", err=True)
+
+
+@contextmanager
+def _opened(state: Path | None, runtime: str, allowed: frozenset[str]) -> Iterator[Workplace]:
+    from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
+
+    if state is not None:
+        with opened_workplace(state, runtime=runtime, allowed_downgrades=allowed) as (workplace, _):
+            yield workplace
+        return
+    # Runs side by side have a folder each; the first one free keeps the layers of earlier runs.
+    for number in range(MAX_STATES):
+        with ExitStack() as stack:
+            own = _own_folder() / str(number)
+            try:
+                workplace, _ = stack.enter_context(
+                    opened_workplace(own, runtime=runtime, allowed_downgrades=allowed)
+                )
+            except InUseError:
+                continue
+            yield workplace
+            return
+    raise SandboxError("worker-error", f"{MAX_STATES} runs are going on already")
+
+
+def _own_folder() -> Path:
+    """Where an image's users can pass through, unlike most home folders, and nobody else can write."""
+    uid = os.geteuid()
+    folder = Path("/var/lib/seatrial/run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != uid or folder.is_symlink():
+        raise SandboxError("worker-error", f"{folder} belongs to somebody else; give a folder with --state")
+    return folder
+
+
+def _document(image: str, report: Report, judgement: Judgement) -> dict[str, object]:
+    known = report.model_dump(mode="json", exclude={"protocol", "lease", "runs"})
+    return {
+        "image": image,
+        "digest": known.pop("digest"),
+        "state": "done",
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        **known,
+        "runs": [run.model_dump(mode="json") for run in report.runs],
+    }
+
+
+def _print(report: Report, judgement: Judgement) -> None:
+    typer.echo(f"{judgement.verdict}: {_plain(judgement.reason)}")
+    for run in report.runs:
+        ended = f"exit code {run.exit_code}" if run.exit_code is not None else run.reason
+        typer.echo(f"{run.name}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
+        for line in run.log.splitlines()[-LOG_LINES:]:
+            typer.echo(f"  | {_plain(line)}")
+
+
+def _plain(text: str) -> str:
+    # What an image writes must not move the cursor.
+    return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,0 +1,121 @@
+"""``seatrial worker run``: try what the registry hands out."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from registry.errors import RequestInvalidError
+from sandbox.cli.workshop import (
+    DowngradeOption,
+    PlatformOption,
+    RuntimeOption,
+    chosen_platform,
+    configure_logs,
+    read_small_file,
+)
+
+if TYPE_CHECKING:
+    from sandbox.attempt import Workplace
+    from sandbox.worker import Drain
+
+app = typer.Typer(no_args_is_help=True, help="Run a worker, and manage workers.")
+_URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
+
+
+@app.command("run")
+def run(
+    *,
+    registry: Annotated[
+        str, typer.Option("--registry", metavar="URL", help="Address of the registry, http(s)://HOST[:PORT].")
+    ],
+    token_file: Annotated[
+        Path, typer.Option("--token-file", metavar="FILE", help="File with the worker's token.")
+    ],
+    state: Annotated[
+        Path, typer.Option("--state", metavar="DIR", help="Folder for layers and runs; this worker's alone.")
+    ],
+    runtime: RuntimeOption = "auto",
+    allow_downgrade: DowngradeOption = None,
+    slots: Annotated[int, typer.Option("--slots", min=1, max=64, help="Runs at once.")] = 1,
+    platform: PlatformOption = None,
+    grace: Annotated[
+        float, typer.Option("--grace", min=0, help="Seconds that a run may take to end after SIGTERM.")
+    ] = 60.0,
+    log_format: Annotated[
+        str, typer.Option("--log-format", metavar="auto|json|text", help="Form of log lines on stderr.")
+    ] = "auto",
+) -> None:
+    """Claim images from the registry, run each in isolation, and report what was seen.
+
+    SIGTERM drains: runs end within --grace seconds or are given back. A second one, or Ctrl-C, gives them
+    back at once.
+    """
+    if not _URL.fullmatch(registry.rstrip("/")):
+        raise RequestInvalidError(f"--registry {registry[:200]!r} is not http(s)://HOST[:PORT]")
+    token = read_small_file(token_file, "the token file").strip()
+    if not token or not token.isascii() or not token.isprintable():
+        raise RequestInvalidError(f"the token file {token_file} holds no token")
+    configure_logs(log_format)
+    # Only now: it takes most of the time to start.
+    from sandbox.workplace import opened_workplace  # noqa: PLC0415
+
+    platforms = (str(chosen_platform(platform)),)
+    allowed = frozenset(allow_downgrade or ())
+    log = structlog.get_logger("seatrial.worker")
+    with opened_workplace(state, runtime=runtime, allowed_downgrades=allowed) as (workplace, swept):
+        for line in swept:
+            log.warning("swept", what=line)
+        log.info("worker starts", registry=registry, runtime=str(workplace.runtime.info), platforms=platforms)
+        code = asyncio.run(
+            _work(registry, token, workplace, platforms=platforms, slots=slots, grace_seconds=grace)
+        )
+    raise typer.Exit(code)
+
+
+async def _work(
+    registry: str,
+    token: str,
+    workplace: Workplace,
+    *,
+    platforms: tuple[str, ...],
+    slots: int,
+    grace_seconds: float,
+) -> int:
+    from sandbox.client import RegistryRefusal, registry_client  # noqa: PLC0415
+    from sandbox.worker import Drain, run_worker  # noqa: PLC0415
+
+    drain = Drain(asked=asyncio.Event(), now=asyncio.Event())
+    _listen_to_signals(drain, grace_seconds)
+    log = structlog.get_logger("seatrial.worker")
+    try:
+        async with registry_client(registry, token) as client:
+            await run_worker(client, workplace, platforms=platforms, slots=slots, drain=drain)
+    except RegistryRefusal as refusal:
+        log.error("the registry refuses this worker", reason=str(refusal))
+        return 2
+    log.info("worker ends")
+    return 0
+
+
+def _listen_to_signals(drain: Drain, grace_seconds: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def terminate() -> None:
+        if drain.asked.is_set():
+            drain.now.set()
+        drain.asked.set()
+        loop.call_later(grace_seconds, drain.now.set)
+
+    def interrupt() -> None:
+        drain.asked.set()
+        drain.now.set()
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    loop.add_signal_handler(signal.SIGINT, interrupt)

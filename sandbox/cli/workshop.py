@@ -1,0 +1,95 @@
+"""What the commands that run images share: options, logs, the host's platform."""
+
+from __future__ import annotations
+
+import platform as host
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import structlog
+import typer
+
+from registry.errors import RequestInvalidError
+from registry.oci.platform import Platform, parse_platform
+
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+RuntimeOption = Annotated[
+    str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")
+]
+DowngradeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-downgrade",
+        metavar="NAME",
+        help="Run without this isolation where the host lacks it (cgroup-limits, seccomp); the verdict says "
+        "so. Can be repeated.",
+    ),
+]
+PlatformOption = Annotated[
+    str | None,
+    typer.Option("--platform", metavar="OS/ARCH", help="Platform to run. [default: that of this host]"),
+]
+
+
+def host_platform() -> Platform:
+    """The platform of images that run on this host."""
+    machine = host.machine()
+    return Platform("linux", _ARCHITECTURES.get(machine, machine))
+
+
+def chosen_platform(text: str | None) -> Platform:
+    """What ``--platform`` says.
+
+    Raises:
+        RequestInvalidError: it is none.
+    """
+    if text is None:
+        return host_platform()
+    try:
+        return parse_platform(text)
+    except ValueError as error:
+        raise RequestInvalidError(f"--platform: {error}") from None
+
+
+def read_small_file(path: Path, what: str, *, limit_bytes: int = 64 * 1024) -> str:
+    """The text of a file that a person names.
+
+    Raises:
+        RequestInvalidError: it cannot be read, or is too long.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(limit_bytes + 1)
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise RequestInvalidError(f"{what} {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestInvalidError(f"{what} {path} is not UTF-8 text") from None
+    if len(raw) > limit_bytes:
+        raise RequestInvalidError(f"{what} {path} has more than {limit_bytes} bytes")
+    return text
+
+
+def configure_logs(log_format: str, *, quiet: bool = False) -> None:
+    """Log lines on stderr, as JSON or as text. Tracebacks show no local variables: some hold tokens."""
+    as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    shared: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if as_json:
+        shared.append(structlog.processors.format_exc_info)
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger("error" if quiet else "info"),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )

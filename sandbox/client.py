@@ -1,0 +1,138 @@
+"""The registry as a worker sees it: claim, renew, report. No token ever reaches a log or a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import aiohttp
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.base import Wire
+from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
+from registry.contract.report import Report
+
+ANSWER_MAX_BYTES = 4 * 1024 * 1024
+ANSWER_SECONDS = 30.0
+T = TypeVar("T", bound=Wire)
+
+
+class RegistryUnreachable(Exception):  # noqa: N818  (a state of the world; the worker tries again)
+    """No answer, or one that says to come back: worth another try."""
+
+
+class LeaseOver(Exception):  # noqa: N818  (a state of the world; the worker drops the run)
+    """The lease is not, or no longer, this worker's."""
+
+
+class RegistryRefusal(Exception):  # noqa: N818  (what the registry said; the worker ends)
+    """The registry will not have this worker or this message, however often it is sent."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Problem(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryClient:
+    """One registry at ``url``, spoken to with a worker's token."""
+
+    url: str
+    session: aiohttp.ClientSession = field(repr=False)
+
+    async def claim(self, platforms: tuple[str, ...], *, wait_seconds: float) -> ClaimResponse:
+        """Ask for a job, and wait for one to come up.
+
+        Raises:
+            RegistryUnreachable, RegistryRefusal: as their names say.
+        """
+        asked = ClaimRequest(protocol=PROTOCOL_VERSION, platforms=platforms, wait_seconds=wait_seconds)
+        raw = await self._post("claim", asked, seconds=wait_seconds + ANSWER_SECONDS)
+        return _parse(raw, ClaimResponse)
+
+    async def renew(self, lease: str) -> float:
+        """Keep a lease; how many seconds it lives from now.
+
+        Raises:
+            LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
+        """
+        raw = await self._post("renew", RenewRequest(protocol=PROTOCOL_VERSION, lease=lease))
+        return _parse(raw, RenewResponse).lease_seconds
+
+    async def report(self, report: Report) -> None:
+        """End a lease with what was seen.
+
+        Raises:
+            LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
+        """
+        await self._post("report", report)
+
+    async def _post(self, action: str, message: Wire, *, seconds: float = ANSWER_SECONDS) -> bytes:
+        try:
+            async with self.session.post(
+                f"{self.url}/worker/v1/{action}",
+                data=message.model_dump_json().encode(),
+                headers={"Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
+                allow_redirects=False,
+            ) as response:
+                raw = await _read(response)
+                status = response.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise RegistryUnreachable(f"the registry cannot be reached: {type(error).__name__}") from None
+        if status in (200, 204):
+            return raw
+        said = f"the registry answered {status}: {_detail(raw)}"
+        if status == 409:
+            raise LeaseOver(said)
+        if status == 429 or status >= 500:
+            raise RegistryUnreachable(said)
+        raise RegistryRefusal(status, said)
+
+
+@asynccontextmanager
+async def registry_client(url: str, token: str) -> AsyncIterator[RegistryClient]:
+    """A client whose connections live as long as the block."""
+    headers = {"Authorization": f"Bearer {token}", "User-Agent": "seatrial-worker"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        yield RegistryClient(url.rstrip("/"), session)
+        # TLS connections need a moment of the loop to end.
+        await asyncio.sleep(0)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    raw = bytearray()
+    async for chunk in response.content.iter_any():
+        raw += chunk
+        if len(raw) > ANSWER_MAX_BYTES:
+            raise aiohttp.ClientPayloadError("the answer is too long")
+    return bytes(raw)
+
+
+def _parse(raw: bytes, kind: type[T]) -> T:
+    try:
+        return kind.model_validate_json(raw)
+    except ValidationError as error:
+        # The values are left out: an answer to a claim holds a token.
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RegistryRefusal(
+            200, f"the registry's answer is not understood ({where or 'message'}: {first['msg']})"
+        ) from None
+
+
+def _detail(raw: bytes) -> str:
+    try:
+        said = _Problem.model_validate_json(raw).detail
+    except ValidationError:
+        said = ""
+    return "".join(c if c.isprintable() else " " for c in said)[:500] or "no reason given"

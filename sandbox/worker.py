@@ -1,0 +1,194 @@
+"""A worker: claim, try, report, until told to drain.
+
+The registry is a stranger, as the worker is to it: it says what to try, and the worker says what it saw. A
+lease that cannot be kept ends its run at once, since somebody else may have it by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.job import Job
+from registry.contract.report import Report, ReportError
+from registry.oci.platform import parse_platform
+from sandbox.attempt import Task, Workplace, try_image
+from sandbox.client import LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
+from sandbox.images.sourcehttp import registry_source
+
+CLAIM_SECONDS = 20.0
+PAUSE_SECONDS = 0.5
+PAUSE_MAX_SECONDS = 15.0
+REPORT_ATTEMPT_SECONDS = 600.0
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How a worker is told to end: ``asked`` finishes what runs, ``now`` gives it back."""
+
+    asked: asyncio.Event
+    now: asyncio.Event
+
+
+async def run_worker(
+    client: RegistryClient, workplace: Workplace, *, platforms: tuple[str, ...], slots: int, drain: Drain
+) -> None:
+    """Work until drained; ``slots`` runs at once.
+
+    Raises:
+        RegistryRefusal: the registry will not have this worker.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(slots):
+                group.create_task(_work(client, workplace, platforms, drain))
+    except* RegistryRefusal as refused:
+        raise refused.exceptions[0] from None
+
+
+async def _work(
+    client: RegistryClient, workplace: Workplace, platforms: tuple[str, ...], drain: Drain
+) -> None:
+    pause = PAUSE_SECONDS
+    while not drain.asked.is_set():
+        try:
+            answer = await _unless(drain.asked, client.claim(platforms, wait_seconds=CLAIM_SECONDS))
+        except RegistryUnreachable as error:
+            log.warning("waiting for the registry", reason=str(error), seconds=pause)
+            await _unless(drain.asked, asyncio.sleep(pause))
+            pause = min(pause * 2, PAUSE_MAX_SECONDS)
+            continue
+        pause = PAUSE_SECONDS
+        if answer is None:
+            return
+        if answer.job is not None:
+            await _do(client, workplace, answer.job, drain)
+        elif answer.drain:
+            log.info("drained by the registry")
+            drain.asked.set()
+
+
+async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Drain) -> None:
+    started = asyncio.get_running_loop().time()
+    told = {"repository": job.repository, "digest": job.digest, "trial": job.trial, "attempt": job.attempt}
+    log.info("trying", **told)
+    attempt = asyncio.create_task(_attempt(client.url, workplace, job))
+    keeping = asyncio.create_task(_keep(client, job))
+    leaving = asyncio.create_task(drain.now.wait())
+    try:
+        await asyncio.wait((attempt, keeping, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not attempt.done():
+            await _end(attempt)
+        if keeping.done() and not leaving.done():
+            log.warning("lease lost, run ended", **told)
+            return
+        report = _given_back(job) if attempt.cancelled() else attempt.result()
+        await _deliver(client, report, drain)
+        error = report.error.reason if report.error else None
+        seconds = round(asyncio.get_running_loop().time() - started, 3)
+        log.info("reported", **told, error=error, seconds=seconds)
+    finally:
+        for task in (attempt, keeping, leaving):
+            await _end(task)
+
+
+async def _attempt(url: str, workplace: Workplace, job: Job) -> Report:
+    task = Task(
+        reference=job.digest,
+        platform=parse_platform(job.platform),
+        spec=job.spec,
+        image_spec_allowed=job.image_spec_allowed,
+        limits=job.limits,
+        ceiling=job.ceiling,
+        prepare=job.prepare,
+        lease=job.lease,
+    )
+    async with registry_source(url, job.repository, token=job.pull_token) as source:
+        return await try_image(source, task, workplace=workplace)
+
+
+async def _keep(client: RegistryClient, job: Job) -> None:
+    """Renew the lease until cancelled; return when it is lost, by the registry's word or by silence."""
+    loop = asyncio.get_running_loop()
+    seconds = job.lease_seconds
+    end = loop.time() + seconds
+    while loop.time() < end:
+        await asyncio.sleep(min(seconds / 3, max(end - loop.time(), 0)))
+        asked = loop.time()
+        try:
+            async with asyncio.timeout(max(end - asked, 0.05)):
+                seconds = await client.renew(job.lease)
+            # From before the question, so that we never believe in a lease longer than the registry does.
+            end = asked + seconds
+        except (RegistryUnreachable, TimeoutError) as error:
+            log.warning("lease not renewed", reason=str(error), left=round(end - loop.time(), 1))
+        except (LeaseOver, RegistryRefusal) as error:
+            log.warning("lease over", reason=str(error))
+            return
+
+
+async def _deliver(client: RegistryClient, report: Report, drain: Drain) -> None:
+    """Hand in the report, again and again while the registry is away; a lease that is over drops it."""
+    pause = PAUSE_SECONDS
+    loop = asyncio.get_running_loop()
+    end = loop.time() + REPORT_ATTEMPT_SECONDS
+    while True:
+        try:
+            await client.report(report)
+            return
+        except RegistryUnreachable as error:
+            if loop.time() + pause > end or drain.now.is_set():
+                log.warning("report dropped", reason=str(error))
+                return
+            log.warning("report not delivered yet", reason=str(error), seconds=pause)
+            await _unless(drain.now, asyncio.sleep(pause))
+            pause = min(pause * 2, PAUSE_MAX_SECONDS)
+        except LeaseOver as error:
+            log.warning("report refused", reason=str(error))
+            return
+        except RegistryRefusal as error:
+            if error.status in (401, 403):
+                raise
+            log.error("report refused", reason=str(error))
+            return
+
+
+def _given_back(job: Job) -> Report:
+    problem = ReportError(
+        reason="worker-lost", message="the worker was stopped before the run had ended", retryable=True
+    )
+    return Report(
+        protocol=PROTOCOL_VERSION,
+        lease=job.lease,
+        digest=job.digest,
+        platform=job.platform,
+        tested="",
+        runtime="",
+        error=problem,
+    )
+
+
+async def _unless(event: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """The result of ``work``, or ``None`` where the event came first and the work was cancelled."""
+    task = asyncio.ensure_future(work)
+    waiting = asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for one in (task, waiting):
+            await _end(one)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and wait for it; what it has to say is read elsewhere or not wanted."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))

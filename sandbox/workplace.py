@@ -1,0 +1,73 @@
+"""Opening a workplace: a state folder for one process alone, swept of what a killed one left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry.errors import RequestInvalidError
+from sandbox.attempt import Workplace
+from sandbox.errors import SandboxError
+from sandbox.images import rootfs
+from sandbox.images.snapshots import Snapshots
+from sandbox.runtimes import sweep as runs
+from sandbox.runtimes.base import DOWNGRADES, Runtime, RuntimeFailure
+from sandbox.runtimes.runc import find_runtime
+
+
+class InUseError(SandboxError):
+    """The state folder is another process's."""
+
+
+@contextmanager
+def opened_workplace(
+    state: Path, *, runtime: str, allowed_downgrades: frozenset[str]
+) -> Iterator[tuple[Workplace, tuple[str, ...]]]:
+    """The workplace in ``state``, and a line for each thing that was swept. Blocking.
+
+    Raises:
+        InUseError: the folder is another process's.
+        SandboxError: ``worker-error``: the folder cannot be used; ``isolation-missing``: there is no
+            runtime.
+        RequestInvalidError: no downgrade has that name.
+    """
+    unknown = sorted(allowed_downgrades - set(DOWNGRADES))
+    if unknown:
+        raise RequestInvalidError(
+            f"there is no downgrade {unknown[0][:40]!r}; known are {', '.join(DOWNGRADES)}"
+        )
+    state = Path(os.path.abspath(state))
+    try:
+        # Mapped users pass through; what only we may read has modes of its own below.
+        state.mkdir(mode=0o711, parents=True, exist_ok=True)
+        (state / "runs").mkdir(mode=0o711, exist_ok=True)
+        state.chmod(0o711)
+        lock = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SandboxError(
+            "worker-error", f"the state folder {state} cannot be used: {error.strerror}"
+        ) from None
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InUseError(
+                "worker-error", f"another worker uses {state}; give each its own --state folder"
+            ) from None
+        found = find_runtime(state / "runtime", name=runtime)
+        yield Workplace(state, found, Snapshots(state), allowed_downgrades), _sweep(state, found)
+    finally:
+        os.close(lock)
+
+
+def _sweep(state: Path, runtime: Runtime) -> tuple[str, ...]:
+    try:
+        ended = runs.sweep(runtime)
+    except RuntimeFailure as error:
+        raise SandboxError(
+            "runtime-error", f"what an earlier worker left cannot be removed: {error}"
+        ) from None
+    return (*(f"ended the run {run_id}" for run_id in ended), *rootfs.sweep(state))
