@@ -119,8 +119,15 @@ class LayerWriter:
         else:
             self.counts.skipped_special += 1
             self._remove(parent, name)
-        if self._made is not None:
+        self._mark(path)
+
+    def _mark(self, path: Parts) -> None:
+        """Note that this layer has made something here, and so has a part in each folder above."""
+        if self._made is None:
+            return
+        while path and hash(path) not in self._made:
             self._made.add(hash(path))
+            path = path[:-1]
 
     def _make_folder(self, entry: Entry, parent: int, name: bytes, path: Parts) -> None:
         try:
@@ -191,7 +198,7 @@ class LayerWriter:
                 raise LayerError("layer-invalid", "is a hard link to a folder")
             if self._made is not None and hash((*above, target[-1])) not in self._made:
                 # Linking to a file of a layer below copies it into this one.
-                self._made.add(hash((*above, target[-1])))
+                self._mark((*above, target[-1]))
                 self._count_bytes(found_target.st_size)
             self._remove(parent, name)
             os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
@@ -332,8 +339,7 @@ class LayerWriter:
                 return None
             self._count_file()
             os.mkdir(name, 0o755, dir_fd=here)
-            if self._made is not None:
-                self._made.add(hash(path))
+            self._mark(path)
             return os.open(name, _FOLDER, dir_fd=here)
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):

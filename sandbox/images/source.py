@@ -36,7 +36,9 @@ async def open_source(
     image: str, *, credentials: tuple[str, str] | None = None, insecure: bool = False
 ) -> AsyncIterator[tuple[ImageSource, str]]:
     """The source and the reference that ``IMAGE`` means: ``oci:FOLDER[:TAG]``, the path of a tar file,
-    ``HOST/NAME:TAG`` or ``HOST/NAME@DIGEST``. ``credentials`` are user and password; ``insecure`` lets a host that is not this machine speak http.
+    ``HOST/NAME:TAG`` or ``HOST/NAME@DIGEST``.
+
+    ``credentials`` are user and password; ``insecure`` lets a host that is not this machine speak http.
 
     Raises:
         SandboxError: ``pull-failed`` with what is wrong about it.
