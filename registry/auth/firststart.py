@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
 from registry.auth.apitokens import is_api_token, new_api_token, token_hash
 from registry.auth.privatefiles import write_private
 from registry.db.accounts import accounts, tokens
+from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
 from registry.db.types import db_time
+from registry.errors import NotFoundError
 from registry.settings import Settings, SettingsError
 
 ADMIN = "admin"
-_MADE_BY = "first start"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +51,59 @@ async def ensure_admin(database: Database, settings: Settings) -> FirstStart | N
         account_id = await _insert_admin(connection)
         if account_id is None:
             return None
-        text = _token_text(path)
-        await connection.execute(
-            tokens.insert().values(
-                id=str(uuid7()),
-                account_id=account_id,
-                name=_MADE_BY,
-                secret_hash=token_hash(text),
-                scopes=None,
-                created_at=db_time(),
-            )
-        )
+        await _insert_token(connection, account_id, _token_text(path), name="first start")
         await move_epoch(connection, "access")
     return FirstStart(account=ADMIN, token_file=path)
+
+
+async def renew_admin_token(database: Database, settings: Settings) -> Path:
+    """Give ``admin`` a new token in its file, enable it, and revoke its tokens that may do everything.
+
+    For whoever holds the data folder: nobody is asked for a right.
+
+    Raises:
+        NotFoundError: the server was never started.
+        SettingsError: the token file cannot be written.
+    """
+    path = admin_token_file(settings)
+    text = new_api_token()
+    async with database.write() as connection:
+        found = await connection.execute(
+            update(accounts)
+            .where(accounts.c.name == ADMIN)
+            .values(disabled_at=None, is_admin=True)
+            .returning(accounts.c.id)
+        )
+        account_id = found.scalar_one_or_none()
+        if account_id is None:
+            raise NotFoundError("there is no account 'admin' yet; the first start of 'serve' makes it")
+        await connection.execute(
+            update(tokens)
+            .where(
+                tokens.c.account_id == account_id, tokens.c.scopes.is_(None), tokens.c.revoked_at.is_(None)
+            )
+            .values(revoked_at=db_time())
+        )
+        await _insert_token(connection, account_id, text, name="reset")
+        try:
+            write_private(path, text)
+        except OSError as error:
+            raise SettingsError(f"admin_token_file: {path} cannot be written: {error.strerror}") from None
+        await move_epoch(connection, "access")
+    return path
+
+
+async def _insert_token(connection: AsyncConnection, account_id: int, text: str, *, name: str) -> None:
+    await connection.execute(
+        tokens.insert().values(
+            id=str(uuid7()),
+            account_id=account_id,
+            name=name,
+            secret_hash=token_hash(text),
+            scopes=None,
+            created_at=db_time(),
+        )
+    )
 
 
 async def _has_admin(connection: AsyncConnection) -> bool:
@@ -73,16 +113,12 @@ async def _has_admin(connection: AsyncConnection) -> bool:
 
 
 async def _insert_admin(connection: AsyncConnection) -> int | None:
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    row = (
-        await connection.execute(
-            dialect.insert(accounts)
-            .values(name=ADMIN, kind="user", is_admin=True, created_at=db_time())
-            .on_conflict_do_nothing()
-            .returning(accounts.c.id)
-        )
-    ).one_or_none()
-    return None if row is None else int(row.id)
+    values = {"name": ADMIN, "kind": "user", "is_admin": True, "created_at": db_time()}
+    made = await connection.execute(
+        insert_ignoring_conflict(connection, accounts, values).returning(accounts.c.id)
+    )
+    account_id: int | None = made.scalar_one_or_none()
+    return account_id
 
 
 def _token_text(path: Path) -> str:

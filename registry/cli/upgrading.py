@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import typer
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from registry.db.migrate import Upgrade, upgrade
+from registry.db import migrate
+from registry.db.migrate import Upgrade
+from registry.errors import ConflictError
 from registry.settings import Settings, SettingsError
 
 
@@ -18,12 +21,47 @@ def upgrade_and_tell(settings: Settings) -> Upgrade:
         ConflictError: it is newer than this code.
         SettingsError: it cannot be opened.
     """
+    done = _on_database(settings, migrate.upgrade)
+    if done.backup is not None:
+        typer.echo(
+            f"The database was upgraded from schema {done.before} to {done.after}. The way back: stop, put\n"
+            f"  {done.backup}\nin its place, and start the version that it is from.",
+            err=True,
+        )
+    return done
+
+
+def look(settings: Settings) -> Upgrade:
+    """Where the database stands, without changing it.
+
+    Raises:
+        ConflictError, SettingsError: as :func:`upgrade_and_tell`.
+    """
+    return _on_database(settings, migrate.look)
+
+
+def require_newest(settings: Settings) -> None:
+    """For commands that mend a database and do not move it.
+
+    Raises:
+        ConflictError: it has not the schema of this code.
+        SettingsError: it cannot be opened.
+    """
+    found = look(settings)
+    if found.before != found.after:
+        raise ConflictError(
+            f"the database has schema {found.before or 'none'} and this version needs {found.after}: "
+            "seatrial db upgrade"
+        )
+
+
+def _on_database(settings: Settings, call: Callable[[str], Upgrade]) -> Upgrade:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     url = settings.effective_database_url
     if not url.startswith(("sqlite:///", "postgresql://")):
         raise SettingsError("database_url: must be sqlite:///FILE or postgresql://…")
     try:
-        done = upgrade(url)
+        return call(url)
     except ArgumentError:
         raise SettingsError("database_url: cannot be read as an address") from None
     except DBAPIError as error:
@@ -32,9 +70,3 @@ def upgrade_and_tell(settings: Settings) -> Upgrade:
         raise SettingsError(f"database_url: the database cannot be used: {reason}") from None
     except OSError as error:
         raise SettingsError(f"database_url: the database cannot be used: {error.strerror}") from None
-    if done.backup is not None:
-        typer.echo(
-            f"The database was upgraded from schema {done.before} to {done.after}. The way back: stop, put\n"
-            f"  {done.backup}\nin its place, and start the version that it is from."
-        )
-    return done

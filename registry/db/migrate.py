@@ -62,6 +62,23 @@ def upgrade(url: str) -> Upgrade:
     return Upgrade(before=before, after=head, backup=backup)
 
 
+def look(url: str) -> Upgrade:
+    """Where the database stands and where this code would bring it; nothing is changed.
+
+    Raises:
+        ConflictError: as :func:`upgrade`.
+    """
+    parsed = make_url(url)
+    script = ScriptDirectory.from_config(alembic_config())
+    head = script.get_current_head()
+    assert head is not None
+    if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        return Upgrade(before=None, after=head, backup=None)
+    engine = create_engine(parsed.set(drivername=_DRIVERS[parsed.get_backend_name()]), poolclass=NullPool)
+    with engine.connect() as connection:
+        return Upgrade(before=_current(connection, script), after=head, backup=None)
+
+
 def alembic_config() -> Config:
     """Alembic's configuration, for the scripts inside the wheel or beside a clone's packages."""
     here = Path(__file__).resolve().parent.parent

@@ -1,0 +1,170 @@
+"""``seatrial repo``: repositories, who sees them, and what a verdict does in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import print_fields, print_json, print_table
+from registry.errors import RequestInvalidError
+
+app = typer.Typer(help="Repositories: create, list, show, set, delete.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in team/app.")]
+Visibility = Annotated[
+    str | None,
+    typer.Option(
+        "--visibility",
+        metavar="public|internal|private",
+        help="Who may pull: everybody, all accounts, or administrators and their tokens.",
+    ),
+]
+Gate = Annotated[
+    str | None,
+    typer.Option(
+        "--gate", metavar="off|warn|enforce", help="What a verdict does: nothing, a header, or it decides."
+    ),
+]
+TrialOnPush = Annotated[
+    bool | None, typer.Option("--trial-on-push/--no-trial-on-push", help="Whether each push is tried.")
+]
+ImageSpec = Annotated[
+    bool | None,
+    typer.Option(
+        "--image-spec/--no-image-spec",
+        help="Whether an image's own label io.seatrial.smoke may add expectations.",
+    ),
+]
+RunSpec = Annotated[
+    str | None, typer.Option("--run-spec", metavar="FILE|none", help="Run spec (YAML) of all its trials.")
+]
+_FIELDS = (
+    "name",
+    "visibility",
+    "gate",
+    "trial_on_push",
+    "image_spec_allowed",
+    "run_spec",
+    "tags",
+    "images",
+    "created_at",
+)
+
+
+@app.command()
+def create(
+    name: Name,
+    *,
+    visibility: Visibility = None,
+    gate: Gate = None,
+    trial_on_push: TrialOnPush = None,
+    image_spec: ImageSpec = None,
+    run_spec: RunSpec = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an empty repository. A push makes one too, with the server's defaults."""
+    wanted = _wanted(visibility, gate, trial_on_push=trial_on_push, image_spec=image_spec, run_spec=run_spec)
+    made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
+    _print(made, as_json=as_json)
+
+
+@app.command("set")
+def change(
+    name: Name,
+    *,
+    visibility: Visibility = None,
+    gate: Gate = None,
+    trial_on_push: TrialOnPush = None,
+    image_spec: ImageSpec = None,
+    run_spec: RunSpec = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a repository.
+
+    When the gate becomes stricter, images that were there before and never tried stay admitted for some
+    time (the setting grandfather_days).
+    """
+    wanted = _wanted(visibility, gate, trial_on_push=trial_on_push, image_spec=image_spec, run_spec=run_spec)
+    if not wanted:
+        raise RequestInvalidError("nothing to change: give --visibility, --gate, --run-spec, …")
+    changed = connect(server, token_file).send("PATCH", f"/repositories/{part(name)}", wanted)
+    _print(changed, as_json=as_json)
+
+
+@app.command("list")
+def list_repositories(
+    *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+) -> None:
+    """List the repositories that you may pull from."""
+    found = list(connect(server, token_file).items("/repositories"))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found, ("name", "visibility", "gate", "tags", "images", "created_at"))
+
+
+@app.command()
+def show(
+    name: Name, *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one repository."""
+    _print(connect(server, token_file).get(f"/repositories/{part(name)}"), as_json=as_json)
+
+
+@app.command()
+def delete(
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a repository with its tags, images and trials."""
+    if not yes:
+        typer.confirm(f"Delete {name} with all it holds?", abort=True, err=True)
+    connect(server, token_file).send("DELETE", f"/repositories/{part(name)}")
+    if as_json:
+        print_json({"name": name, "deleted": True})
+
+
+def _wanted(
+    visibility: str | None,
+    gate: str | None,
+    *,
+    trial_on_push: bool | None,
+    image_spec: bool | None,
+    run_spec: str | None,
+) -> dict[str, Any]:
+    wanted: dict[str, Any] = {
+        "visibility": visibility,
+        "gate": gate,
+        "trial_on_push": trial_on_push,
+        "image_spec_allowed": image_spec,
+    }
+    wanted = {field: value for field, value in wanted.items() if value is not None}
+    if run_spec is not None:
+        wanted["run_spec"] = None if run_spec == "none" else _read(Path(run_spec))
+    return wanted
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestInvalidError(f"the run spec {path} cannot be read: {error}") from None
+
+
+def _print(repository: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(repository)
+    else:
+        print_fields(repository, _FIELDS)
