@@ -12,6 +12,7 @@ from registry.http.health import show_health, show_readiness
 from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
 from registry.http.services import SERVICES
+from registry.http.worker import routes as worker_routes
 
 if TYPE_CHECKING:
     from registry.http.services import Services
@@ -32,5 +33,6 @@ def create_app(services: Services) -> web.Application:
     )
     token.add_routes(app)
     table.add_routes(app)
+    worker_routes.add_routes(app)
     v2.add_routes(app)
     return app

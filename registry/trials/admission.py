@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
+from registry.auth.policy import Visibility
 from registry.auth.policy import decide as decide_access
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
@@ -113,11 +114,11 @@ async def admit_blob(
         raise await _refused(reading, decision, digest=None)
 
 
-def may_push(actor: Actor, repository: Repository) -> bool:
+def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
     """Whether the reader's own credential may push, whatever its registry token was asked for."""
     if actor.from_registry_token:
         actor = replace(actor, scopes=actor.credential_scopes)
-    return decide_access(actor, "push", repository.name, repository.visibility).allowed
+    return decide_access(actor, "push", name, visibility).allowed
 
 
 async def explain_manifest(
@@ -143,7 +144,7 @@ async def _question(reading: _Reading, manifest: StoredManifest, state: ImageSta
         state=effective.state,
         subject=f"{repository.name}@{manifest.digest}",
         reason=effective.reason,
-        may_push=may_push(reading.actor, repository),
+        may_push=may_push(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
         referrer=manifest.subject_digest is not None
         and not manifest.runnable
@@ -188,7 +189,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
         state="untried",
         subject=f"blob {digest} of {repository.name}",
         reason="no admitted image of the repository names it",
-        may_push=may_push(reading.actor, repository),
+        may_push=may_push(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
         can_retry=True,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -56,13 +56,19 @@ async def claim(
     platforms: Sequence[str],
     address: str | None,
     wait_seconds: float,
+    is_gone: Callable[[], bool],
 ) -> Claimed | Nothing:
-    """Lease the part that has waited longest and that the worker can run; waits for one to come up."""
+    """Lease the part that has waited longest and that the worker can run; waits for one to come up.
+
+    A worker that hung up while it waited gets none: the lease would only have to run out.
+    """
     await _seen(database, worker, platforms, address)
     async for _ in looks(database, seconds=wait_seconds):
         if await _is_drained(database, worker):
             return Nothing(drain=True)
         await reap(database, settings)
+        if is_gone():
+            break
         claimed = await _try_claim(database, settings, worker, platforms)
         if claimed is not None:
             return claimed

@@ -107,10 +107,13 @@ async def wait_for_trials(
         return [await _filled(connection, trial, tail=True) for trial in found]
 
 
-async def list_trials(database: Database, *, actor: Actor) -> Sequence[TrialView]:
-    """The newest trials in repositories that the actor may pull from."""
+async def list_trials(
+    database: Database, *, actor: Actor, repository: str | None = None
+) -> Sequence[TrialView]:
+    """The newest trials in the repositories that the actor may pull from, or in one of them."""
+    query = _trials() if repository is None else _trials().where(repositories.c.name == repository)
     async with database.read() as connection:
-        rows = [TrialView(*row) for row in await connection.execute(_trials().limit(LOOKED_AT_MAX))]
+        rows = [TrialView(*row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
         seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]
         return [await _filled(connection, trial, tail=True) for trial in seen[:LIST_MAX]]
 

@@ -1,7 +1,7 @@
 """How a request to ``/api/v1`` becomes one call of a use case.
 
 A noun's module declares ``ROUTES``: method, path, the right needed, the handler. A handler takes a
-:class:`Call` and returns a JSON value, or ``None`` for an answer without content.
+:class:`Call` and returns a JSON value, ``None`` for an answer without content, or a response of its own.
 """
 
 from __future__ import annotations
@@ -161,8 +161,15 @@ def add_routes(app: web.Application, table: Sequence[Route]) -> None:
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
-        actor = await _authorized(request, route.right)
-        answer = await route.handler(Call(request=request, services=request.app[SERVICES], actor=actor))
+        try:
+            actor = await _authorized(request, route.right)
+            answer = await route.handler(Call(request=request, services=request.app[SERVICES], actor=actor))
+        except UnauthorizedError as error:
+            # No Basic challenge: a browser would ask for a password in a window of its own.
+            challenge = {"WWW-Authenticate": 'Bearer realm="seatrial API"'}
+            raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
+        if isinstance(answer, web.StreamResponse):
+            return answer
         if answer is None:
             return web.Response(status=204)
         return web.Response(
@@ -176,16 +183,11 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
 
 
 async def _authorized(request: web.Request, right: Right) -> Actor:
-    try:
-        actor = await authenticate(request)
-        if actor.kind == "worker":
-            raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
-        if right == "admin":
-            require_admin(actor)
-        if right == "user" and actor.kind != "user":
-            raise UnauthorizedError("sign in")
-    except UnauthorizedError as error:
-        # No Basic challenge: a browser would ask for a password in a window of its own.
-        challenge = {"WWW-Authenticate": 'Bearer realm="seatrial API"'}
-        raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
+    actor = await authenticate(request)
+    if actor.kind == "worker":
+        raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
+    if right == "admin":
+        require_admin(actor)
+    if right == "user" and actor.kind != "user":
+        raise UnauthorizedError("sign in")
     return actor

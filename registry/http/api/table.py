@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from registry.http.api import accounts, repositories, routes, tags, tokens, workers
+from registry.http.api import accounts, repositories, routes, tags, tokens, trials, workers
 
 ROUTES: tuple[routes.Route, ...] = (
     *accounts.ROUTES,
@@ -12,6 +12,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *workers.ROUTES,
     *repositories.ROUTES,
     *tags.ROUTES,
+    *trials.ROUTES,
 )
 
 

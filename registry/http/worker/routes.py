@@ -67,6 +67,7 @@ async def claim(request: web.Request) -> web.Response:
         platforms=asked.platforms,
         address=request.remote,
         wait_seconds=asked.wait_seconds,
+        is_gone=lambda: request.transport is None or request.transport.is_closing(),
     )
     if isinstance(found, queue.Nothing):
         answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=None, drain=found.drain)
