@@ -1,0 +1,51 @@
+"""``seatrial gate``: who may pull what, and why."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.output import print_fields, print_json
+
+app = typer.Typer(no_args_is_help=True, help="The gate: block and unblock images, and explain decisions.")
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry.")
+]
+
+
+@app.command("block")
+def block(
+    *,
+    image: ImageArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is refused reads it.")],
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Refuse an image to everybody, above every verdict and every gate."""
+    connect(server, token_file).send("POST", "/gate/block", {"image": image, "reason": reason})
+    typer.echo(f"{image} is blocked")
+
+
+@app.command("unblock")
+def unblock(*, image: ImageArgument, server: ServerOption = SERVER, token_file: TokenOption = None) -> None:
+    """Let an image be what its verdict makes it."""
+    connect(server, token_file).send("POST", "/gate/unblock", {"image": image})
+    typer.echo(f"{image} is not blocked")
+
+
+@app.command("explain")
+def explain(
+    *, image: ImageArgument, as_json: JsonOption = False, server: ServerOption = SERVER, token_file: TokenOption = None
+) -> None:
+    """Say what the gate answers to the caller who pulls an image, and why."""
+    answer = connect(server, token_file).get("/gate", {"image": image})
+    if as_json:
+        print_json(answer)
+    else:
+        print_fields(
+            answer,
+            ("image", "digest", "gate", "state", "reason", "may_push", "decision", "explain", "sentence"),
+        )

@@ -1,0 +1,166 @@
+"""``seatrial trial``: what was tried, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import cell, print_fields, print_json, print_table
+from registry.errors import RequestInvalidError
+from registry.oci.names import split_repository_reference
+
+app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
+EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
+EXIT_NOT_YET = 3
+POLL_SECONDS = 50.0
+SPEC_MAX_BYTES = 64 * 1024
+LOG_LINES = 20
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry.")
+]
+
+
+@app.command("list")
+def list_trials(
+    *,
+    image: Annotated[
+        str | None, typer.Option("--image", metavar="NAME[:TAG]", help="Only those of this image.")
+    ] = None,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """List trials, newest first."""
+    found = connect(server, token_file).get("/trials", {"image": image})
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found, ("id", "image", "digest", "state", "verdict", "reason"))
+
+
+@app.command("show")
+def show_trial(
+    *,
+    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial.")],
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Show one trial: its parts, its runs and the end of their logs."""
+    trial = connect(server, token_file).get(f"/trials/{part(trial_id)}")
+    if as_json:
+        print_json(trial)
+    else:
+        _print_trial(trial)
+
+
+@app.command("wait")
+def wait_for_trial(
+    *,
+    image: ImageArgument,
+    timeout: Annotated[
+        float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most.")
+    ] = 300.0,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Wait for the verdict on an image.
+
+    Exit code 0 for pass or warn (or where there is nothing to try), 1 for fail, 2 for error, 3 for not yet.
+    """
+    client = connect(server, token_file)
+    _, tag, digest = split_repository_reference(image)
+    named = image if tag or digest else f"{image}:latest"
+    trials = _wait(client, named, timeout)
+    if not trials:
+        standing = client.get("/gate", {"image": named})
+        if as_json:
+            print_json(standing)
+        else:
+            typer.echo(f"{standing['state']}: {cell(standing['reason'])}")
+        raise typer.Exit(0 if standing["state"] == "not-applicable" else EXIT_NOT_YET)
+    newest = trials[0]
+    if as_json:
+        print_json(newest)
+    else:
+        typer.echo(f"{newest['verdict'] or newest['state']}: {cell(newest['reason'])}")
+    raise typer.Exit(EXIT_CODES.get(newest["verdict"], EXIT_NOT_YET))
+
+
+@app.command("start")
+def start_trial(
+    *,
+    image: ImageArgument,
+    spec: Annotated[
+        Path | None, typer.Option("--spec", metavar="FILE", help="Run spec (YAML or JSON).")
+    ] = None,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Try an image again, or under a run spec of its own."""
+    body: dict[str, object] = {"image": image}
+    if spec is not None:
+        body["spec"] = _read_spec(spec)
+    trial = connect(server, token_file).send("POST", "/trials", body)
+    if as_json:
+        print_json(trial)
+    else:
+        typer.echo(f"trial {trial['id']} is {trial['state']}; wait for it: seatrial trial wait {image}")
+
+
+def _wait(client: Client, image: str, timeout: float) -> list[Any]:
+    """The trials of the image, newest first: with a verdict, or as they stand when time is up."""
+    end = time.monotonic() + timeout
+    while True:
+        left = max(end - time.monotonic(), 0.0)
+        wait = min(left, POLL_SECONDS)
+        trials: list[Any] = client.get("/trials", {"image": image, "wait": f"{wait:.3f}"}, seconds=wait + 30)
+        if not trials or trials[0]["verdict"] is not None or left <= POLL_SECONDS:
+            return trials
+
+
+def _read_spec(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(SPEC_MAX_BYTES + 1)
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise RequestInvalidError(f"the run spec {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestInvalidError(f"the run spec {path} is not UTF-8 text") from None
+    if len(raw) > SPEC_MAX_BYTES:
+        raise RequestInvalidError(f"the run spec {path} has more than {SPEC_MAX_BYTES} bytes")
+    return text
+
+
+def _print_trial(trial: dict[str, Any]) -> None:
+    print_fields(
+        trial,
+        ("id", "image", "digest", "state", "verdict", "reason", "created_by", "created_at", "finished_at"),
+    )
+    for one in trial["parts"]:
+        record = one["record"] or {}
+        typer.echo(
+            f"\n{one['platform']}: {one['verdict'] or one['state']}, attempt {one['attempts']}"
+            f"{', by worker ' + cell(one['worker']) if one['worker'] else ''}"
+            f"{', with ' + cell(record['runtime']) if record.get('runtime') else ''}"
+        )
+        if record.get("tested"):
+            typer.echo(f"  tested: {cell(record['tested'])}")
+        if record.get("downgrades"):
+            typer.echo(f"  without: {cell(record['downgrades'])}")
+    for run in trial["runs"]:
+        ended = f"exit code {run['exit_code']}" if run["exit_code"] is not None else run["reason"]
+        typer.echo(f"\n{run['platform']} {cell(run['name'])}: {ended} after {run['seconds']:.1f} s")
+        for observation in run["observations"]:
+            met = {True: "met", False: "missed", None: "unknown"}[observation["met"]]
+            typer.echo(f"  {met}: {cell(observation['expectation'])}; seen: {cell(observation['seen'])}")
+        for line in (run["log"] or "").splitlines()[-LOG_LINES:]:
+            typer.echo(f"  | {cell(line)}")
