@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aiohttp import ETAG_ANY
-
 if TYPE_CHECKING:
     from aiohttp import web
 
 
 def is_known(request: web.Request, digest: str) -> bool:
     """Whether ``If-None-Match`` says that the client holds this content already."""
-    return any(tag.value in (digest, ETAG_ANY) for tag in request.if_none_match or ())
+    return any(tag.value in (digest, "*") for tag in request.if_none_match or ())
 
 
 def range_applies(request: web.Request, digest: str) -> bool:

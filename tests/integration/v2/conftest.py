@@ -1,0 +1,45 @@
+"""Fixtures of the distribution API's tests: a registry on each database, and its administrator's client."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from tests.kit.server import Registry, running_registry
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, database_url: str) -> AsyncIterator[Registry]:
+    """A registry in this process, fresh for each test, on SQLite and on PostgreSQL."""
+    async with running_registry(tmp_path / "data", database_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(registry: Registry) -> AsyncIterator[aiohttp.ClientSession]:
+    """The administrator."""
+    async with registry.client() as session:
+        yield session
+
+
+@pytest.fixture
+async def nobody(registry: Registry) -> AsyncIterator[aiohttp.ClientSession]:
+    """Somebody without credentials."""
+    async with registry.client(anonymous=True) as session:
+        yield session
+
+
+@pytest.fixture
+async def registry_once(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[aiohttp.ClientSession]:
+    """The administrator of a registry on SQLite only, for long tables of what never reaches a database."""
+    path = tmp_path / "seatrial.db"
+    shutil.copyfile(sqlite_template, path)
+    async with (
+        running_registry(tmp_path / "data", f"sqlite:///{path}") as running,
+        running.client() as session,
+    ):
+        yield session

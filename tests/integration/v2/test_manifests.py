@@ -1,0 +1,341 @@
+"""Manifests and tags: kept byte for byte, refused with a reason, moved and deleted consistently."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import select
+from yarl import URL
+
+from registry.content import repositories, tags
+from registry.db.content import tag_history
+from registry.db.events import events
+from tests.kit.distribution import (
+    EMPTY_CONFIG,
+    error_code,
+    push_blob,
+    push_image,
+    push_small,
+    put_manifest,
+    small_index,
+    small_manifest,
+)
+from tests.kit.images import (
+    OCI_CONFIG,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    busybox_image,
+    descriptor,
+    digest_of,
+    make_index,
+    to_json,
+)
+from tests.kit.server import Registry
+
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+async def test_bytes_come_back_as_they_were_pushed(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "team/app", EMPTY_CONFIG)
+    raw = b"  " + small_manifest().replace(b",", b" ,\n") + b"\n"
+    response = await put_manifest(client, "team/app", "v1", raw, OCI_MANIFEST + "; charset=utf-8")
+    digest = digest_of(raw)
+    assert response.status == 201
+    assert response.headers["Location"] == f"/v2/team/app/manifests/{digest}"
+    assert response.headers["Docker-Content-Digest"] == digest
+    for reference in ("v1", digest):
+        async with client.get(f"/v2/team/app/manifests/{reference}", headers={"Accept": "text/html"}) as got:
+            assert await got.read() == raw
+            assert got.headers["Content-Type"] == OCI_MANIFEST
+            assert got.headers["Docker-Content-Digest"] == digest
+            assert got.headers["Content-Length"] == str(len(raw))
+        async with client.head(f"/v2/team/app/manifests/{reference}") as got:
+            assert (got.status, got.headers["Content-Length"]) == (200, str(len(raw)))
+            assert got.headers["Content-Type"] == OCI_MANIFEST
+        known = {"If-None-Match": f'"{digest}"'}
+        async with client.get(f"/v2/team/app/manifests/{reference}", headers=known) as got:
+            assert (got.status, await got.read()) == (304, b"")
+
+
+async def test_an_index_and_its_children(client: aiohttp.ClientSession) -> None:
+    index = make_index(busybox_image(platform="linux/amd64"), busybox_image(platform="linux/arm64"))
+    digest = await push_image(client, "multi", "latest", index)
+    async with client.get("/v2/multi/manifests/latest") as got:
+        assert got.headers["Content-Type"] == OCI_INDEX
+        assert await got.read() == index.manifest
+    for child in json.loads(index.manifest)["manifests"]:
+        async with client.head(f"/v2/multi/manifests/{child['digest']}") as got:
+            assert got.status == 200
+    async with client.head(f"/v2/multi/manifests/{digest}") as got:
+        assert got.status == 200
+
+
+async def test_sha512_by_digest(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = small_manifest()
+    digest = "sha512:" + hashlib.sha512(raw).hexdigest()
+    response = await put_manifest(client, "a", digest, raw)
+    assert (response.status, response.headers["Docker-Content-Digest"]) == (201, digest)
+    async with client.get(f"/v2/a/manifests/{digest}") as got:
+        assert await got.read() == raw
+
+
+async def test_large_manifests_by_chunked_transfer(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+
+    async def put(size: int) -> int:
+        raw = small_manifest(annotations={"pad": "x" * size})
+
+        async def pieces():
+            for start in range(0, len(raw), 100_000):
+                yield raw[start : start + 100_000]
+
+        async with client.put(
+            "/v2/a/manifests/big", data=pieces(), headers={"Content-Type": OCI_MANIFEST}
+        ) as response:
+            await response.read()
+            return response.status
+
+    assert await put(4_000_000) == 201
+    assert await put(4_300_000) == 413
+    raw = small_manifest(annotations={"pad": "x" * 4_300_000})
+    response = await put_manifest(client, "a", "big2", raw)
+    assert response.status == 413
+    async with client.get("/v2/a/manifests/big2") as got:
+        assert got.status == 404
+
+
+CONFIG = descriptor(EMPTY_CONFIG, OCI_CONFIG)
+BASE: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": CONFIG, "layers": []}
+
+
+@pytest.mark.parametrize(
+    ("raw", "content_type"),
+    [
+        (b"", OCI_MANIFEST),
+        (b"[]", OCI_MANIFEST),
+        (b"null", OCI_MANIFEST),
+        (b"not json", OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"layers":[]}', OCI_MANIFEST),
+        (b"\xef\xbb\xbf" + to_json(BASE), OCI_MANIFEST),
+        (to_json(BASE).decode().encode("utf-16"), OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"x":"\xff"}', OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"x":"\\ud800"}', OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"x":NaN}', OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"x":' + b"9" * 5000 + b"}", OCI_MANIFEST),
+        (to_json(BASE)[:-1] + b',"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", OCI_MANIFEST),
+        (to_json(BASE | {"mediaType": OCI_INDEX}), OCI_MANIFEST),
+        (to_json(BASE), "application/json"),
+        (to_json(BASE), OCI_INDEX),
+        (to_json(BASE | {"schemaVersion": 1}), OCI_MANIFEST),
+        (to_json(BASE | {"schemaVersion": 3}), OCI_MANIFEST),
+        (to_json(BASE | {"manifests": []}), OCI_MANIFEST),
+        (to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "layers": []}), OCI_INDEX),
+        (to_json(BASE | {"config": CONFIG | {"size": -1}}), OCI_MANIFEST),
+        (to_json(BASE | {"config": CONFIG | {"size": True}}), OCI_MANIFEST),
+        (to_json(BASE | {"config": CONFIG | {"digest": "sha256:../../../etc/passwd"}}), OCI_MANIFEST),
+        (to_json(BASE | {"config": None}), OCI_MANIFEST),
+        (to_json(BASE | {"layers": {}}), OCI_MANIFEST),
+        (to_json(BASE | {"annotations": {"a": 1}}), OCI_MANIFEST),
+        (b'{"schemaVersion":1}', "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else "",
+)
+async def test_what_is_no_manifest_is_refused(
+    registry_once: aiohttp.ClientSession, raw: bytes, content_type: str
+) -> None:
+    response = await put_manifest(registry_once, "a", "bad", raw, content_type)
+    assert response.status == 400, response.body
+    assert error_code(response.body) == "MANIFEST_INVALID"
+    async with registry_once.get("/v2/a/manifests/bad") as got:
+        assert got.status == 404
+
+
+async def test_references_must_be_in_this_repository(client: aiohttp.ClientSession) -> None:
+    layer = b"a layer"
+    await push_blob(client, "a", EMPTY_CONFIG)
+    await push_blob(client, "b", layer)
+    raw = small_manifest([layer])
+    response = await put_manifest(client, "a", "v1", raw)
+    assert response.status == 400
+    document = json.loads(response.body)
+    assert document["errors"][0]["code"] == "MANIFEST_BLOB_UNKNOWN"
+    assert document["errors"][0]["detail"] == [{"digest": digest_of(layer)}]
+    async with client.get("/v2/a/tags/list") as got:
+        assert (await got.json())["tags"] == []
+    response = await put_manifest(client, "fresh", "v1", raw)
+    assert response.status == 400
+    async with client.get("/v2/fresh/tags/list") as got:
+        assert got.status == 404, "a refused first push must not make the repository"
+    child = small_manifest()
+    response = await put_manifest(client, "a", "index", small_index(child), OCI_INDEX)
+    assert response.status == 400
+    assert (await put_manifest(client, "a", digest_of(child), child)).status == 201
+    assert (await put_manifest(client, "a", "index", small_index(child), OCI_INDEX)).status == 201
+
+
+async def test_a_wrong_size_is_refused(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = to_json(BASE | {"config": CONFIG | {"size": 5}})
+    response = await put_manifest(client, "a", "v1", raw)
+    assert response.status == 400
+    assert error_code(response.body) == "MANIFEST_INVALID"
+
+
+async def test_foreign_layers_and_subjects_are_never_required(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    foreign = descriptor(b"far away", "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip")
+    subject = descriptor(b"not here", OCI_MANIFEST)
+    raw = to_json(BASE | {"layers": [foreign | {"urls": ["https://x.example/l"]}], "subject": subject})
+    response = await put_manifest(client, "a", "v1", raw)
+    assert response.status == 201
+    assert response.headers["OCI-Subject"] == digest_of(b"not here")
+
+
+async def test_a_build_cache_index_lists_layers(client: aiohttp.ClientSession) -> None:
+    layer = b"cached layer"
+    await push_blob(client, "a", layer)
+    raw = to_json(
+        {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(layer, "application/x-layer")]}
+    )
+    assert (await put_manifest(client, "a", "cache", raw, OCI_INDEX)).status == 201
+
+
+async def test_a_manifest_without_media_type_is_what_its_header_says(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = to_json({"schemaVersion": 2, "config": CONFIG, "layers": []})
+    assert (await put_manifest(client, "a", "v1", raw, DOCKER_MANIFEST)).status == 201
+    async with client.get("/v2/a/manifests/v1") as got:
+        assert got.headers["Content-Type"] == DOCKER_MANIFEST
+
+
+async def test_a_digest_of_other_bytes(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    for reference in (digest_of(b"other"), "sha256:baddigeststring", "sha999:" + "a" * 64):
+        response = await put_manifest(client, "a", reference, small_manifest())
+        assert response.status == 400
+        assert error_code(response.body) == "DIGEST_INVALID"
+
+
+@pytest.mark.parametrize("tag", [".hidden", "-dash", "a" * 129, "sp%20ace", "ta%0d%0ag", "%C3%A4"])
+async def test_hostile_tags(registry_once: aiohttp.ClientSession, tag: str) -> None:
+    url = URL(f"/v2/a/manifests/{tag}", encoded=True)
+    async with registry_once.put(
+        url, data=small_manifest(), headers={"Content-Type": OCI_MANIFEST}
+    ) as response:
+        assert response.status == 400
+        assert error_code(await response.read()) == "TAG_INVALID"
+
+
+async def test_tags_move_and_remember(client: aiohttp.ClientSession, registry: Registry) -> None:
+    first = await push_small(client, "a", "v1", annotations={"n": "1"})
+    second = await push_small(client, "a", "v1", annotations={"n": "2"})
+    await push_small(client, "a", "v1", annotations={"n": "2"})
+    async with client.head(f"/v2/a/manifests/{first}") as got:
+        assert got.status == 200, "moving a tag keeps the old manifest"
+    async with client.delete("/v2/a/manifests/v1") as response:
+        assert response.status == 202
+    async with client.head("/v2/a/manifests/v1") as got:
+        assert got.status == 404
+    async with client.head(f"/v2/a/manifests/{second}") as got:
+        assert got.status == 200
+    assert registry.services is not None
+    database = registry.services.database
+    repository = await repositories.find(database, "a")
+    assert repository is not None
+    moves = await tags.history(database, repository, "v1", limit=10)
+    assert [(move.action, move.old_digest, move.new_digest) for move in moves] == [
+        ("delete", second, None),
+        ("push", first, second),
+        ("push", None, first),
+    ]
+    assert {move.actor for move in moves} == {"admin"}
+    async with database.read() as connection:
+        kinds = Counter((await connection.execute(select(events.c.kind))).scalars())
+    assert kinds == {"repository.created": 1, "manifest.pushed": 3, "tag.moved": 2, "tag.deleted": 1}
+
+
+async def test_deleting_by_digest_takes_the_tags_along(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    digest = await push_small(client, "a", "v1")
+    await push_small(client, "a", "v2")
+    other = await push_small(client, "a", "keep", annotations={"x": "y"})
+    await push_small(client, "b", "v1")
+    async with client.delete(f"/v2/a/manifests/{digest}") as response:
+        assert response.status == 202
+    for reference in ("v1", "v2", digest):
+        async with client.head(f"/v2/a/manifests/{reference}") as got:
+            assert got.status == 404
+    async with client.delete(f"/v2/a/manifests/{digest}") as response:
+        assert response.status == 404
+        assert error_code(await response.read()) == "MANIFEST_UNKNOWN"
+    async with client.get("/v2/a/tags/list") as got:
+        assert (await got.json())["tags"] == ["keep"]
+    for name, reference in (("a", other), ("b", "v1"), ("b", digest)):
+        async with client.head(f"/v2/{name}/manifests/{reference}") as got:
+            assert got.status == 200
+    assert registry.services is not None
+    async with registry.services.database.read() as connection:
+        rows = await connection.execute(select(tag_history.c.name).where(tag_history.c.action == "delete"))
+        assert sorted(rows.scalars()) == ["v1", "v2"]
+    await push_small(client, "a", "v1")
+    async with client.head(f"/v2/a/manifests/{digest}") as got:
+        assert got.status == 200
+
+
+async def test_many_puts_of_one_tag(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    bodies = [small_manifest(annotations={"n": str(i)}) for i in range(12)]
+    responses = await asyncio.gather(*(put_manifest(client, "a", "v1", raw) for raw in bodies))
+    assert {response.status for response in responses} == {201}
+    async with client.get("/v2/a/manifests/v1") as got:
+        assert await got.read() in bodies
+        assert got.headers["Docker-Content-Digest"] == digest_of(await got.read())
+
+
+async def test_putting_a_tag_races_deleting_its_digest(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = small_manifest()
+    digest = digest_of(raw)
+    for _ in range(8):
+        await put_manifest(client, "a", "v1", raw)
+        put, delete = await asyncio.gather(
+            put_manifest(client, "a", "v2", raw), client.delete(f"/v2/a/manifests/{digest}")
+        )
+        delete.release()
+        assert (put.status, delete.status) == (201, 202)
+        found = {}
+        for reference in ("v1", "v2", digest):
+            async with client.head(f"/v2/a/manifests/{reference}") as got:
+                found[reference] = got.status
+        async with client.get("/v2/a/tags/list") as got:
+            listed = (await got.json())["tags"]
+        # Deleted last: nothing is left. Put last: all of it is there, under the tag that was put.
+        if found["v2"] == 200:
+            assert (found[digest], listed) == (200, ["v2"])
+        else:
+            assert (found[digest], listed) == (404, [])
+        assert found["v1"] == 404
+
+
+async def test_deleting_a_blob_races_a_manifest_that_names_it(client: aiohttp.ClientSession) -> None:
+    layer = b"contested"
+    raw = small_manifest([layer])
+    await push_blob(client, "a", EMPTY_CONFIG)
+    for _ in range(5):
+        await push_blob(client, "a", layer)
+        put, delete = await asyncio.gather(
+            put_manifest(client, "a", "v1", raw), client.delete(f"/v2/a/blobs/{digest_of(layer)}")
+        )
+        delete.release()
+        assert delete.status == 202
+        assert put.status in (201, 400)
+        async with client.delete(f"/v2/a/manifests/{digest_of(raw)}") as response:
+            assert response.status == (202 if put.status == 201 else 404)

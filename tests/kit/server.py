@@ -1,0 +1,140 @@
+"""The registry for tests: in this process on a free port, or the real ``seatrial serve`` to be killed.
+
+Both are whole: real database, real blobs, real sign-in. The administrator's token is a password too::
+
+    async with running_registry(tmp_path, database_url) as registry:
+        async with registry.client() as client:
+            response = await client.get("/v2/")
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from registry.auth.firststart import admin_token_file, ensure_admin
+from registry.cli.process import opened_services
+from registry.http.server import running_server
+from registry.http.services import Services
+from registry.settings import Settings
+
+START_SECONDS = 30
+STOP_SECONDS = 15
+ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry that listens. ``host`` is what clients write before an image's name."""
+
+    host: str
+    token: str = field(repr=False)
+    services: Services | None = None
+
+    @property
+    def url(self) -> str:
+        """Address without a path."""
+        return f"http://{self.host}"
+
+    def client(self, token: str | None = None, *, anonymous: bool = False) -> aiohttp.ClientSession:
+        """A session for this registry: the administrator's, that of another API token, or nobody's."""
+        headers = {}
+        if not anonymous:
+            headers["Authorization"] = aiohttp.encode_basic_auth(ADMIN, token or self.token)
+        return aiohttp.ClientSession(self.url, headers=headers, auto_decompress=False)
+
+
+def settings_for(data: Path, database_url: str | None, **given: Any) -> Settings:
+    """Settings for a registry of a test: a free port, and no gate that a test did not ask for."""
+    values = {"listen": "127.0.0.1:0", "gate": "off", "trial_on_push": False} | given
+    return Settings(data=data, database_url=database_url, **values)
+
+
+@asynccontextmanager
+async def running_registry(data: Path, database_url: str, **given: Any) -> AsyncIterator[Registry]:
+    """Serve in this process. ``given`` are settings; the database has its schema already."""
+    settings = settings_for(data, database_url, **given)
+    data.mkdir(exist_ok=True)
+    async with opened_services(settings) as services:
+        await ensure_admin(services.database, settings)
+        token = admin_token_file(settings).read_text(encoding="utf-8").strip()
+        async with running_server(services) as (host, port):
+            yield Registry(f"{host}:{port}", token, services)
+
+
+class RegistryProcess:
+    """``seatrial serve`` as a process of its own, which can be killed and started again on the same data."""
+
+    def __init__(self, data: Path, database_url: str | None = None, **settings: str) -> None:
+        self.data = data
+        self.log = data.parent / f"{data.name}.log"
+        self._environment = {"SEATRIAL_GATE": "off", "SEATRIAL_TRIAL_ON_PUSH": "false"}
+        self._environment |= {f"SEATRIAL_{name.upper()}": value for name, value in settings.items()}
+        if database_url is not None:
+            self._environment["SEATRIAL_DATABASE_URL"] = database_url
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    def start(self) -> Registry:
+        """Start it and wait until it listens; after a kill it takes the same port again."""
+        read_end, write_end = os.pipe()
+        with self.log.open("ab") as log, os.fdopen(read_end) as ready:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "registry.main", "serve"),
+                    *("--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"),
+                    *("--ready-fd", str(write_end)),
+                ],
+                env=_inherited() | self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write_end,),
+            )
+            os.close(write_end)
+            address = ready.readline().strip()
+        if not address:
+            self.stop()
+            raise AssertionError(f"seatrial serve did not start:\n{self.log.read_text()[-4000:]}")
+        self._port = int(address.rpartition(":")[2])
+        token = (self.data / "admin.token").read_text(encoding="utf-8").strip()
+        return Registry(address.removeprefix("http://"), token)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running server."""
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        """``kill -9``: no time for a last word."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to end, and insist if it does not. Fine when it is not running."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _inherited() -> Mapping[str, str]:
+    kept = ("PATH", "HOME", "LANG", "TMPDIR")
+    return {name: os.environ[name] for name in kept if name in os.environ}
