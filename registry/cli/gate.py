@@ -38,7 +38,11 @@ def unblock(*, image: ImageArgument, server: ServerOption = SERVER, token_file: 
 
 @app.command("explain")
 def explain(
-    *, image: ImageArgument, as_json: JsonOption = False, server: ServerOption = SERVER, token_file: TokenOption = None
+    *,
+    image: ImageArgument,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
 ) -> None:
     """Say what the gate answers to the caller who pulls an image, and why."""
     answer = connect(server, token_file).get("/gate", {"image": image})

@@ -109,13 +109,13 @@ class RunSpec(Wire):
     limits: SpecLimits = SpecLimits()
     expect: Expectations = Expectations()
 
-    @model_validator(mode="before")
+    @field_validator("version", mode="before")
     @classmethod
-    def _reserved(cls, data: Any) -> Any:
-        for name in RESERVED:
-            if isinstance(data, dict) and name in data:
-                raise ValueError(f"{name!r} is reserved for a later version and cannot be used yet")
-        return data
+    def _number(cls, value: object) -> object:
+        # True equals 1.
+        if isinstance(value, bool):
+            raise ValueError("must be the number 1")
+        return value
 
     @field_validator("command")
     @classmethod
@@ -188,10 +188,11 @@ class _NoAliases(yaml.SafeLoader):
 
 
 def _validated(kind: type[T], text: str) -> T:
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise RequestInvalidError(f"a run spec has at most {MAX_BYTES} bytes")
     try:
         document = yaml.load(text, Loader=_NoAliases)  # noqa: S506  (a SafeLoader without aliases)
+        _refuse_reserved(document)
         # JSON mode lets YAML's lists become tuples while everything else stays strict.
         return kind.model_validate_json(json.dumps(document))
     except ValidationError as error:
@@ -202,6 +203,15 @@ def _validated(kind: type[T], text: str) -> T:
         raise RequestInvalidError(f"the run spec is not valid: {problems}") from None
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise RequestInvalidError(f"the run spec is not valid YAML: {str(error)[:300]}") from None
+
+
+def _refuse_reserved(document: object) -> None:
+    # Not a validator of the model: one that runs before the others takes JSON mode from them.
+    for name in RESERVED:
+        if isinstance(document, dict) and name in document:
+            raise RequestInvalidError(
+                f"the run spec is not valid: {name!r} is reserved for a later version and cannot be used yet"
+            )
 
 
 def _pattern(text: str) -> str:

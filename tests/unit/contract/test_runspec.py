@@ -1,0 +1,137 @@
+"""Run specs: what is taken, and that hostile text gets a sentence and not a crash."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.contract.runspec import RESERVED, parse_image_spec, parse_run_spec
+from registry.errors import RequestInvalidError
+
+FULL = """
+version: 1
+command: [/bin/sh, -c, "exit 3"]
+env: {MODE: test}
+user: app:staff
+profile: restricted
+limits: {memory_bytes: 8388608, alive_seconds: 1.5}
+expect:
+  exit: 3
+  log: [{match: 'ready in \\d+ ms'}]
+  http: [{port: 8080, path: /health, status: 204, body: ok}]
+  tcp: [{port: 5432}]
+"""
+
+
+def test_everything_that_a_spec_can_say() -> None:
+    spec = parse_run_spec(FULL)
+    assert spec.command == ("/bin/sh", "-c", "exit 3")
+    assert spec.expect.http[0].path == "/health"
+    assert spec.limits.alive_seconds == 1.5
+    assert parse_run_spec(spec.canonical()) == spec
+
+
+def test_one_meaning_has_one_digest() -> None:
+    yaml = "expect: {exit: 0}\nversion: 1\nprofile: standard\n"
+    json = '{"version": 1, "expect": {"exit": 0}}'
+    assert parse_run_spec(yaml).digest == parse_run_spec(json).digest
+    assert parse_run_spec(json).digest != parse_run_spec('{"version": 1, "expect": {"exit": 1}}').digest
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", "spec"),
+        ("[]", "spec"),
+        ("just text", "spec"),
+        ("{}", "version"),
+        ("version: 2", "version"),
+        ("version: '1'", "version"),
+        ("version: true", "version"),
+        ("version: 1\nsurprise: 1", "surprise"),
+        ("version: 1\ncommand: []", "command"),
+        ("version: 1\ncommand: /bin/sh", "command"),
+        ("version: 1\ncommand: [1]", "command"),
+        ('version: 1\ncommand: ["a\\0b"]', "command"),
+        ("version: 1\nenv: {'1A': x}", "env"),
+        ("version: 1\nenv: {A: 1}", "env"),
+        ("version: 1\nuser: '../root'", "user"),
+        ("version: 1\nuser: 'a:b:c'", "user"),
+        ("version: 1\nprofile: privileged", "profile"),
+        ("version: 1\nlimits: {memory_bytes: -1}", "limits.memory_bytes"),
+        ("version: 1\nlimits: {wall_seconds: .inf}", ""),
+        ("version: 1\nlimits: {wall_seconds: .nan}", ""),
+        ("version: 1\nexpect: {exit: 256}", "expect.exit"),
+        ("version: 1\nexpect: {exit: 0, alive: true}", "expect"),
+        ("version: 1\nexpect: {log: [{match: '('}]}", "expect.log.0.match"),
+        ("version: 1\nexpect: {log: [{match: '(?=x)'}]}", "expect.log.0.match"),
+        ("version: 1\nexpect: {log: [{match: '(a)\\1'}]}", "expect.log.0.match"),
+        ("version: 1\nexpect: {http: [{port: 0}]}", "expect.http.0.port"),
+        ("version: 1\nexpect: {http: [{port: 80, path: 'x'}]}", "expect.http.0.path"),
+        ('version: 1\nexpect: {http: [{port: 80, path: "/a\\r\\nHost: x"}]}', "expect.http.0.path"),
+        ("version: 1\nexpect: {tcp: [{port: 70000}]}", "expect.tcp.0.port"),
+    ],
+)
+def test_what_is_not_allowed_is_named(text: str, where: str) -> None:
+    with pytest.raises(RequestInvalidError) as raised:
+        parse_run_spec(text)
+    assert where in raised.value.message
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_reserved_keys_say_that_they_are(name: str) -> None:
+    with pytest.raises(RequestInvalidError, match=f"{name}.*reserved"):
+        parse_run_spec(f"version: 1\n{name}: []")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x]\nb: *a",  # an alias
+        "a: &a [*a]",  # one that holds itself
+        "!!python/object/apply:os.system ['true']",
+        "!!python/name:os.system",
+        "? [1, 2]\n: 3",
+        "version: 1\n---\nversion: 1",
+        "\x00",
+        "\ud800",
+        "version: 1\nenv: {A: \u0007}",
+        "{" * 5000,
+        "[" * 30000,
+        "- " * 20000,
+        "version: 0o1",
+        "version: 1\ncommand: [" + "x," * 40000 + "]",
+    ],
+)
+def test_hostile_yaml_is_refused_quickly(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(RequestInvalidError):
+        parse_run_spec(text)
+    assert time.process_time() - started < 10
+
+
+def test_a_long_text_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(RequestInvalidError, match="at most 65536 bytes"):
+        parse_run_spec("#" * 65537)
+
+
+def test_a_hungry_pattern_is_no_trouble_for_re2() -> None:
+    spec = parse_run_spec("version: 1\nexpect: {log: [{match: '(a+)+$'}]}")
+    assert spec.expect.log[0].match == "(a+)+$"
+
+
+@pytest.mark.parametrize("member", ["command: [x]", "env: {A: x}", "user: root", "profile: standard"])
+def test_labels_may_say_less(member: str) -> None:
+    assert parse_run_spec(f"version: 1\n{member}")
+    with pytest.raises(RequestInvalidError):
+        parse_image_spec(f"version: 1\n{member}")
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_a_spec_or_a_clear_error(text: str) -> None:
+    with suppress(RequestInvalidError):
+        assert parse_run_spec(text).version == 1

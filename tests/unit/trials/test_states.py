@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from registry.trials.states import depends_on_time, effective_state
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    state: str
+    state_reason: str = "as it was"
+    state_at: datetime = NOW - 10 * DAY
+    grandfathered_until: datetime | None = None
+    blocked_reason: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("row", "max_age", "state"),
+    [
+        (Row("pass"), None, "pass"),
+        (Row("pass"), 11 * DAY, "pass"),
+        (Row("pass"), 10 * DAY, "expired"),
+        (Row("warn"), 9 * DAY, "expired"),
+        # Only what is admitted can expire: age makes nothing better.
+        (Row("fail"), 9 * DAY, "fail"),
+        (Row("pending"), 9 * DAY, "pending"),
+        (Row("not-applicable"), 9 * DAY, "not-applicable"),
+        (Row("grandfathered", grandfathered_until=NOW + DAY), 9 * DAY, "grandfathered"),
+        (Row("grandfathered", grandfathered_until=NOW), None, "untried"),
+        (Row("grandfathered"), None, "untried"),
+        (Row("pass", blocked_reason="broken"), 9 * DAY, "blocked"),
+        (Row("grandfathered", grandfathered_until=NOW + DAY, blocked_reason=""), None, "blocked"),
+    ],
+)
+def test_blocked_above_expired_above_the_row(row: Row, max_age: timedelta | None, state: str) -> None:
+    assert effective_state(row, now=NOW, max_age=max_age).state == state
+
+
+def test_reasons_come_from_what_decided() -> None:
+    assert effective_state(Row("fail"), now=NOW, max_age=None).reason == "as it was"
+    assert effective_state(Row("fail", blocked_reason="no"), now=NOW, max_age=None).reason == "no"
+    assert "2026-10-22" in effective_state(Row("pass"), now=NOW, max_age=DAY).reason
+
+
+def test_time_is_asked_for_only_where_it_matters() -> None:
+    assert depends_on_time(Row("grandfathered"), max_age=None)
+    assert depends_on_time(Row("pass"), max_age=DAY)
+    assert not depends_on_time(Row("pass"), max_age=None)
+    assert not depends_on_time(Row("fail"), max_age=DAY)
