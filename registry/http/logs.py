@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -45,4 +46,15 @@ def configure_logs(settings: Settings) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_calm)
     logging.basicConfig(level=max(level, logging.INFO), handlers=[handler], force=True)
+
+
+def _calm(record: logging.LogRecord) -> bool:
+    """Anybody can send what is no HTTP: one line tells it, where aiohttp would log its own stack."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.INFO, "INFO"
+        record.msg, record.args = f"not HTTP from {record.args!r}: {type(error).__name__}", ()
+        record.exc_info = record.exc_text = None
+    return True
