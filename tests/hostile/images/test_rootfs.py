@@ -1,0 +1,258 @@
+"""The mounted root file system: its bounds, its ids, and that nothing of it stays behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from registry.contract.limits import PrepareLimits
+from sandbox.errors import SandboxError
+from sandbox.ids import IdRange, leased_ids, mapped_ids
+from sandbox.images.pull import PulledImage
+from sandbox.images.rootfs import mounted_rootfs, sweep
+from sandbox.images.snapshots import Snapshots
+from tests.hostile.images.conftest import Mounted, Prepare, mounts_and_loops, processes
+from tests.kit.images import Image, busybox_image, file, folder, make_image, make_layer, symlink, write_layout
+
+IMAGE = make_image(make_layer(folder("d"), file("d/f", b"x", uid=33, gid=33)), config={"Cmd": ["/x"]})
+
+
+async def test_bytes_are_bounded(mounted: Mounted) -> None:
+    async with mounted(IMAGE, written_bytes=4 << 20) as root:
+        free = os.statvfs(root)
+        assert free.f_bavail * free.f_frsize <= 4 << 20
+        with pytest.raises(OSError, match="No space"):
+            (root / "big").write_bytes(b"x" * (8 << 20))
+        assert 3 << 20 < (root / "big").stat().st_size <= 4 << 20
+
+
+async def test_inodes_are_bounded(mounted: Mounted) -> None:
+    async with mounted(IMAGE) as root:
+        free = os.statvfs(root).f_favail
+        assert free < 2000
+        for number in range(free):
+            (root / f"f{number}").touch()
+        with pytest.raises(OSError, match="No space"):
+            (root / "one more").touch()
+
+
+async def test_options_and_names_in_the_mount_table(mounted: Mounted, tmp_path: Path) -> None:
+    async with mounted(IMAGE) as root:
+        lines = [line for line in mounts_and_loops(str(tmp_path)) if "rw.img" not in line]
+        assert len(lines) == 1
+        assert f" {root} rw,nosuid,nodev,relatime " in lines[0]
+        assert "lowerdir=1,upperdir=rw/u,workdir=rw/w" in lines[0]
+
+
+async def test_one_snapshot_for_every_range(prepare: Prepare, state: Path) -> None:
+    prepared = await prepare(IMAGE)
+    seen = []
+    for number in range(2):
+        (state / "runs" / str(number)).mkdir()
+    with leased_ids() as one, leased_ids() as two:
+        assert one.base != two.base
+        async with (
+            mounted_rootfs(prepared, state / "runs" / "0", one, written_bytes=1 << 20) as first,
+            mounted_rootfs(prepared, state / "runs" / "1", two, written_bytes=1 << 20) as second,
+        ):
+            for root, ids in ((first, one), (second, two)):
+                owner = (root / "d" / "f").stat()
+                seen.append((owner.st_uid - ids.base, owner.st_gid - ids.base))
+                assert root.stat().st_uid == ids.base
+            (first / "d" / "f").write_text("changed")
+            assert (second / "d" / "f").read_text() == "x"
+    assert seen == [(33, 33), (33, 33)]
+    assert (prepared.lower[0] / "d" / "f").read_text() == "x"
+    assert (prepared.lower[0] / "d" / "f").stat().st_uid == 33
+
+
+async def test_a_mapped_user_writes_where_the_image_lets_it(mounted: Mounted) -> None:
+    image = make_image(make_layer(folder("d", 0o755, uid=33, gid=33), folder("r")), config={"Cmd": ["/x"]})
+    async with mounted(image) as root:
+        base = root.stat().st_uid
+        script = "import os, sys; os.setgid({0}); os.setuid({0}); os.mkdir('d/mine'); os.mkdir('r/mine')"
+        result = subprocess.run(
+            ["python3", "-c", script.format(base + 33)], cwd=root, capture_output=True, text=True, check=False
+        )
+        assert "r/mine" in result.stderr
+        assert (root / "d" / "mine").stat().st_uid == base + 33
+
+
+async def test_an_image_of_links_is_mounted_without_following_one(mounted: Mounted, canary: Path) -> None:
+    links = [symlink(name, str(canary)) for name in ("dev", "proc", "tmp", "etc", "rootfs", "lost+found")]
+    async with mounted(make_image(make_layer(*links), config={"Cmd": ["/x"]})) as root:
+        assert os.readlink(root / "dev") == str(canary)
+
+
+async def test_an_error_inside_takes_it_down(mounted: Mounted, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with mounted(IMAGE) as root:
+            (root / "x").touch()
+            raise RuntimeError("of the run")
+
+    with pytest.raises(RuntimeError, match="of the run"):
+        await run()
+    assert mounts_and_loops(str(tmp_path)) == []
+
+
+async def test_open_files_inside_do_not_keep_it(mounted: Mounted, tmp_path: Path) -> None:
+    async with mounted(IMAGE) as root:
+        held = (root / "d" / "f").open()
+    assert [line for line in mounts_and_loops(str(tmp_path)) if "rw.img" not in line] == []
+    held.close()
+
+
+async def test_cancelled_while_mounting(prepare: Prepare, state: Path) -> None:
+    prepared = await prepare(IMAGE)
+    run_dir = state / "runs" / "one"
+    run_dir.mkdir()
+
+    async def run(ids: IdRange) -> None:
+        async with mounted_rootfs(prepared, run_dir, ids, written_bytes=1 << 20):
+            await asyncio.sleep(60)
+
+    with leased_ids() as ids:
+        for _ in range(3):
+            task = asyncio.create_task(run(ids))
+            await asyncio.sleep(0.005)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert list(run_dir.iterdir()) == []
+
+
+async def test_no_room_for_the_writable_layer(prepare: Prepare, state: Path) -> None:
+    prepared = await prepare(IMAGE)
+    (state / "runs" / "one").mkdir()
+    with leased_ids() as ids, pytest.raises(SandboxError) as caught:
+        async with mounted_rootfs(prepared, state / "runs" / "one", ids, written_bytes=1 << 50):
+            pass
+    assert caught.value.reason == "worker-disk"
+    assert caught.value.retryable
+    assert list((state / "runs" / "one").iterdir()) == []
+
+
+async def test_two_prepare_one_image_at_once(
+    pulled: Callable[[Image], Awaitable[PulledImage]], state: Path
+) -> None:
+    image = await pulled(busybox_image())
+    both = await asyncio.gather(*(Snapshots(state).prepare(image, PrepareLimits()) for _ in range(3)))
+    assert both[0].lower == both[1].lower == both[2].lower
+    assert len(list((state / "snapshots").iterdir())) == 1
+
+
+async def test_snapshots_are_closed_to_others(prepare: Prepare, state: Path) -> None:
+    """They hold set-user-id files of the image's root, which on disk is the host's."""
+    await prepare(make_image(make_layer(file("suid", b"x", 0o4755)), config={"Cmd": ["/x"]}))
+    assert (state / "snapshots").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_snapshot_of_another_boot_is_made_anew(prepare: Prepare) -> None:
+    prepared = await prepare(IMAGE)
+    meta = prepared.lower[0].parent / "meta.json"
+    (prepared.lower[0] / "d" / "f").write_text("half written when the power went")
+    meta.write_text(meta.read_text().replace('"boot_id": "', '"boot_id": "other'))
+    again = await prepare(IMAGE)
+    assert (again.lower[0] / "d" / "f").read_text() == "x"
+
+
+CRASH = """
+import asyncio, os, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from registry.contract.limits import PrepareLimits
+from registry.oci.platform import Platform
+from sandbox.ids import leased_ids
+from sandbox.images.pull import pull
+from sandbox.images.rootfs import mounted_rootfs
+from sandbox.images.snapshots import Snapshots
+from sandbox.images.sourcefile import LayoutSource
+
+async def main(layout, state):
+    limits = PrepareLimits()
+    platform = Platform("linux", "amd64")
+    image = await pull(LayoutSource(layout), "", platform=platform, state=state, limits=limits)
+    print("pulled", flush=True)
+    prepared = await Snapshots(state).prepare(image, limits)
+    run_dir = state / "runs" / "crashed"
+    run_dir.mkdir()
+    with leased_ids() as ids:
+        async with mounted_rootfs(prepared, run_dir, ids, written_bytes=1 << 20) as root:
+            (root / "written").write_text("x")
+            print("mounted", flush=True)
+            await asyncio.sleep(60)
+
+asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+"""
+
+
+async def test_killed_while_a_run_is_mounted(state: Path, tmp_path: Path) -> None:
+    process = await _crashing_worker(IMAGE, state, tmp_path)
+    assert await process.stdout.readline() == b"pulled\n"  # type: ignore[union-attr]
+    assert await process.stdout.readline() == b"mounted\n"  # type: ignore[union-attr]
+    assert sweep(state) == []
+    assert (state / "runs" / "crashed" / "rootfs" / "written").exists()
+    process.kill()
+    await process.wait()
+    assert mounts_and_loops(str(tmp_path)) != []
+    done = sweep(state)
+    assert [line.split(" ")[0] for line in done] == ["unmounted", "removed"]
+    assert list((state / "runs").iterdir()) == []
+
+
+async def test_killed_while_a_layer_is_unpacked(state: Path, tmp_path: Path, prepare: Prepare) -> None:
+    slow = make_layer(*(file(f"f{n}", b"x" * 5000) for n in range(40_000)), compression="none")
+    image = make_image(slow, config={"Cmd": ["/x"]})
+    process = await _crashing_worker(image, state, tmp_path)
+    assert await process.stdout.readline() == b"pulled\n"  # type: ignore[union-attr]
+    await _until(lambda: any((state / "snapshots").glob("*.tmp/fs/f1")))
+    process.kill()
+    await process.wait()
+    await _until(lambda: not processes(str(tmp_path)))
+    assert len(list((state / "snapshots").glob("*.tmp"))) == 1
+    assert len(sweep(state)) == 1
+    assert list((state / "snapshots").iterdir()) == []
+    assert (await prepare(image)).counts[0].files == 40_000
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  (another process makes it true)
+            await asyncio.sleep(0.01)
+
+
+async def _crashing_worker(image: Image, state: Path, tmp_path: Path) -> asyncio.subprocess.Process:
+    root = Path(__file__).resolve().parents[3]
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        CRASH.format(root=str(root)),
+        str(write_layout(tmp_path / "crash-layout", image)),
+        str(state),
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+
+def test_ids_of_the_host() -> None:
+    assert mapped_ids() == 2**32 - 1
+
+
+def test_a_table_of_ids(tmp_path: Path) -> None:
+    (tmp_path / "uid_map").write_text("         0       1000          1\n         1     100000      65536\n")
+    (tmp_path / "gid_map").write_text("         1     100000      65536\n         0       1000          1\n")
+    assert mapped_ids(tmp_path) == 65537
+    (tmp_path / "gid_map").write_text("         0       1000          1\n")
+    assert mapped_ids(tmp_path) == 1
+
+
+def test_a_range_is_given_back(tmp_path: Path) -> None:
+    with leased_ids(tmp_path) as first, leased_ids(tmp_path) as second:
+        assert second.base == first.base + 65536
+    with leased_ids(tmp_path) as again:
+        assert again == first
