@@ -147,6 +147,12 @@ async def add_worker_token(
     return made
 
 
+async def is_known_token(connection: AsyncConnection, hashed: str) -> bool:
+    """Whether a token with this hash was ever made here, whatever became of it."""
+    found = await connection.execute(select(tokens.c.id).where(tokens.c.secret_hash == hashed))
+    return found.first() is not None
+
+
 async def list_tokens(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[ApiToken]:
     """At most ``limit`` tokens by age, those after the id ``after``: for an administrator all, else own."""
     query = _SHOWN.where(tokens.c.id > (after or "")).order_by(tokens.c.id).limit(limit)

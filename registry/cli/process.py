@@ -6,10 +6,12 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from registry.auth.firststart import FirstStart, ensure_admin
+from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.db.engine import Database
 from registry.http.server import running_server
@@ -19,16 +21,34 @@ from registry.storage.filesystem import FilesystemStore
 from registry.storage.store import BlobStore
 from registry.trials.on_push import TrialOnPush
 
-Ready = Callable[[str, FirstStart | None], None]
+
+@dataclass(frozen=True, slots=True)
+class OwnWorker:
+    """The worker that runs beside this registry, and the SHA-256 of the token that it has, if any."""
+
+    name: str
+    token_hash: str | None
 
 
-async def serve(settings: Settings, ready: Ready) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is told the address and what first start made.
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The address served at, what first start made, and a token for the own worker where it needs one."""
+
+    address: str
+    first: FirstStart | None
+    worker_token: str | None
+
+
+async def serve(
+    settings: Settings, *, ready: Callable[[Started], None], worker: OwnWorker | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT; ``ready`` is told once it does.
 
     The database has the newest schema already.
 
     Raises:
         SettingsError: the secret key, the storage or the address cannot be used.
+        ConflictError: a person's account has the worker's name.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -36,9 +56,11 @@ async def serve(settings: Settings, ready: Ready) -> None:
         loop.add_signal_handler(number, stop.set)
     async with opened_services(settings) as services:
         first = await ensure_admin(services.database, settings)
+        token = await _worker_token(services.database, worker) if worker else None
         try:
             async with running_server(services) as (host, port):
-                ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}", first)
+                address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                ready(Started(address=address, first=first, worker_token=token))
                 await stop.wait()
         except OSError as error:
             raise SettingsError(
@@ -72,6 +94,15 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
             await blobs.close()
     finally:
         await database.close()
+
+
+async def _worker_token(database: Database, worker: OwnWorker) -> str | None:
+    async with database.write() as connection:
+        # A token that the database knows stands, also when it was revoked: that was somebody's decision.
+        if worker.token_hash and await is_known_token(connection, worker.token_hash):
+            return None
+        made = await add_worker_token(connection, worker=worker.name, expires_seconds=None)
+        return made.secret
 
 
 def open_blob_store(settings: Settings) -> BlobStore:

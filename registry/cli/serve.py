@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from registry.cli.options import (
 
 if TYPE_CHECKING:
     from registry.auth.firststart import FirstStart
+    from registry.cli.process import Started
     from registry.settings import Settings
 
 
@@ -34,6 +36,8 @@ def command(
     external_url: ExternalUrlOption = None,
     log_format: LogFormatOption = None,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
+    own_worker: Annotated[str | None, typer.Option("--own-worker", hidden=True)] = None,
+    own_worker_token: Annotated[str | None, typer.Option("--own-worker-token", hidden=True)] = None,
 ) -> None:
     """Serve the registry.
 
@@ -50,22 +54,25 @@ def command(
         log_format=log_format,
     )
     # Only now: these need the server's libraries, and take most of the time to start.
-    from registry.cli.process import serve  # noqa: PLC0415
+    from registry.cli.process import OwnWorker, serve  # noqa: PLC0415
     from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
     from registry.http.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings)
     upgrade_and_tell(settings)
 
-    def ready(address: str, first: FirstStart | None) -> None:
-        typer.echo(f"Seatrial listens on {address}")
-        if first is not None:
-            typer.echo("\n".join(first_start_lines(settings, address, first)))
+    def ready(started: Started) -> None:
+        typer.echo(f"Seatrial listens on {started.address}")
+        if started.first is not None:
+            typer.echo("\n".join(first_start_lines(settings, started.address, started.first)))
         if ready_fd is not None:
-            os.write(ready_fd, f"{address}\n".encode())
+            # What "up" waits for; only the two processes have this pipe.
+            told = {"address": started.address, "worker_token": started.worker_token}
+            os.write(ready_fd, json.dumps(told).encode())
             os.close(ready_fd)
 
-    asyncio.run(serve(settings, ready))
+    worker = OwnWorker(own_worker, own_worker_token) if own_worker else None
+    asyncio.run(serve(settings, ready=ready, worker=worker))
 
 
 def first_start_lines(settings: Settings, address: str, first: FirstStart) -> list[str]:

@@ -1,0 +1,92 @@
+"""Keeping child processes running: started again with growing pauses, stopped in order, never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import sys
+from asyncio.subprocess import Process
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import typer
+
+from registry.cli.dropping import Identity
+
+_PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
+_STEADY_SECONDS = 60
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Child:
+    """One process to keep running. ``command`` is asked anew for each start; ``stop_seconds`` is how long it
+    may take to end after a signal before it is killed."""
+
+    name: str
+    command: Callable[[], Sequence[str]]
+    stop_seconds: float
+    identity: Identity | None = None
+    umask: int = 0o077
+    process: Process | None = None
+
+    async def start(self, *, pass_fds: Sequence[int] = (), more: Sequence[str] = ()) -> Process:
+        """Start it. A terminal's Ctrl-C does not reach it, and it ends when this process dies."""
+        identity = self.identity
+        prctl = ctypes.CDLL(None).prctl
+
+        def end_with_parent() -> None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+        self.process = await asyncio.create_subprocess_exec(
+            *self.command(),
+            *more,
+            pass_fds=pass_fds,
+            stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            umask=self.umask,
+            preexec_fn=end_with_parent,
+            user=identity.uid if identity else None,
+            group=identity.gid if identity else None,
+            extra_groups=[] if identity else None,
+        )
+        return self.process
+
+    async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Signal it and wait for its end; kill it when that takes too long."""
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(number)
+        try:
+            await asyncio.wait_for(process.wait(), self.stop_seconds)
+        except TimeoutError:
+            typer.echo(f"The {self.name} does not end; it is killed.", err=True)
+            process.kill()
+            await process.wait()
+
+
+async def keep_running(child: Child, start: Callable[[], Awaitable[Process]]) -> None:
+    """Wait for the end of ``child`` and start it again, for ever: the caller cancels."""
+    loop = asyncio.get_running_loop()
+    failures = 0
+    while True:
+        assert child.process is not None
+        began = loop.time()
+        code = await child.process.wait()
+        failures = 0 if loop.time() - began > _STEADY_SECONDS else failures
+        pause = _PAUSES_SECONDS[min(failures, len(_PAUSES_SECONDS) - 1)]
+        failures += 1
+        typer.echo(f"The {child.name} ended ({_ending(code)}); it is started again in {pause} s.", err=True)
+        await asyncio.sleep(pause)
+        await start()
+
+
+def seatrial(*arguments: str) -> list[str]:
+    """The command line of another ``seatrial`` process, under the same Python."""
+    return [sys.executable, "-m", "registry.main", *arguments]
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name

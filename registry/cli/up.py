@@ -1,0 +1,303 @@
+"""``seatrial up``: registry and worker on one machine, as two processes that know each other by HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+from asyncio.subprocess import Process
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from registry.auth.privatefiles import write_private
+from registry.cli.dropping import Identity, choose_identity, give, why_unable
+from registry.cli.options import (
+    ConfigOption,
+    DataOption,
+    ExternalUrlOption,
+    GateOption,
+    ListenOption,
+    LogFormatOption,
+    VisibilityOption,
+    server_settings,
+)
+from registry.cli.supervision import Child, keep_running, seatrial
+from registry.errors import SeatrialError, UnavailableError
+from registry.settings import Settings
+
+WORKER_GRACE_SECONDS = 30
+_DOCTOR_SECONDS = 60
+_REGISTRY_ONLY = 2
+
+
+def command(
+    *,
+    data: DataOption = None,
+    listen: ListenOption = None,
+    config: ConfigOption = None,
+    gate: GateOption = None,
+    visibility: VisibilityOption = None,
+    external_url: ExternalUrlOption = None,
+    log_format: LogFormatOption = None,
+    worker_state: Annotated[
+        Path | None,
+        typer.Option(
+            "--worker-state",
+            metavar="DIR",
+            help="The worker's folder, never served from. [default: DATA-worker beside DATA, or DATA/worker "
+            "where DATA is a file system of its own]",
+        ),
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")
+    ] = "auto",
+    allow_downgrade: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-downgrade",
+            metavar="NAME",
+            help="Run without this isolation where the host lacks it; the verdict says so. Can be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Run registry and worker together.
+
+    Two processes: started as root, the registry drops to a user who owns the data folder, and the worker
+    keeps what it needs to isolate what it runs. Where nothing can be isolated the registry serves alone.
+    SIGTERM and Ctrl-C end both; a second Ctrl-C ends runs at once.
+    """
+    settings = server_settings(
+        config,
+        data=data,
+        listen=listen,
+        gate=gate,
+        visibility=visibility,
+        external_url=external_url,
+        log_format=log_format,
+    )
+    state = worker_state or _default_state(settings.data)
+    # What "serve" shares with this command, it gets as it was given here; the rest it reads by itself.
+    given = {
+        "--config": config,
+        "--data": settings.data,
+        "--gate": gate,
+        "--visibility": visibility,
+        "--external-url": external_url,
+        "--log-format": log_format,
+    }
+    house = _House(
+        settings=settings,
+        serve_options=[
+            text for name, value in given.items() if value is not None for text in (name, str(value))
+        ],
+        state=state,
+        worker_options=[
+            *("--runtime", runtime, "--grace", str(WORKER_GRACE_SECONDS)),
+            *(text for name in allow_downgrade or () for text in ("--allow-downgrade", name)),
+        ],
+        identity=_identity(settings.data, state),
+        with_worker=_can_isolate(frozenset(allow_downgrade or ())),
+    )
+    code = asyncio.run(house.run())
+    raise typer.Exit(code)
+
+
+@dataclass(slots=True)
+class _House:
+    """Both processes and what they are started with."""
+
+    settings: Settings
+    serve_options: list[str]
+    state: Path
+    worker_options: list[str]
+    identity: Identity | None
+    with_worker: bool
+    address: str | None = None
+    registry: Child = field(init=False)
+    worker: Child = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.registry = Child(
+            name="registry",
+            command=self._serve_command,
+            stop_seconds=self.settings.shutdown_seconds + 10,
+            identity=self.identity,
+        )
+        self.worker = Child(
+            name="worker",
+            command=self._worker_command,
+            stop_seconds=WORKER_GRACE_SECONDS + 30,
+            umask=0o022,
+        )
+
+    async def run(self) -> int:
+        """Run until told to stop; the exit code."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt, stop)
+        stopped = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(self._start())
+        tasks: list[asyncio.Task[Any]] = [starting]
+        try:
+            await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not stopped.done():
+                failed = starting.result()
+                if failed is not None:
+                    return failed
+                tasks.append(asyncio.create_task(keep_running(self.registry, self._start_registry)))
+                if self.with_worker:
+                    tasks.append(asyncio.create_task(keep_running(self.worker, self._start_worker)))
+                await asyncio.wait([*tasks[1:], stopped], return_when=asyncio.FIRST_COMPLETED)
+            return 0
+        finally:
+            for task in (*tasks, stopped):
+                task.cancel()
+            await self.worker.stop()
+            await self.registry.stop()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            _raise_first(ended)
+
+    async def _start(self) -> int | None:
+        """Start both; the exit code of a registry that could not start."""
+        process = await self._start_registry()
+        if self.address is None:
+            return await process.wait()
+        if self.with_worker:
+            await self._start_worker()
+        return None
+
+    async def _start_registry(self) -> Process:
+        read_fd, write_fd = os.pipe()
+        try:
+            process = await self.registry.start(pass_fds=(write_fd,), more=("--ready-fd", str(write_fd)))
+        finally:
+            os.close(write_fd)
+        told = await _read_all(read_fd)
+        if told:
+            ready = json.loads(told)
+            self.address = ready["address"]
+            if ready["worker_token"]:
+                write_private(self.state / "worker.token", ready["worker_token"])
+        return process
+
+    async def _start_worker(self) -> Process:
+        return await self.worker.start()
+
+    def _serve_command(self) -> list[str]:
+        # The address of the first start stays, also where any free port would do.
+        listen = urlsplit(self.address).netloc if self.address else self.settings.listen
+        command = seatrial("serve", *self.serve_options, "--listen", listen)
+        if not self.with_worker:
+            return command
+        command += ["--own-worker", _worker_name()]
+        token_file = self.state / "worker.token"
+        if token_file.exists():
+            hashed = sha256(token_file.read_text(encoding="ascii").strip().encode()).hexdigest()
+            command += ["--own-worker-token", hashed]
+        return command
+
+    def _worker_command(self) -> list[str]:
+        assert self.address is not None
+        local = self.address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        return seatrial(
+            *("worker", "run", "--registry", local, "--token-file", str(self.state / "worker.token")),
+            *("--state", str(self.state), *self.worker_options),
+        )
+
+    def _interrupt(self, stop: asyncio.Event) -> None:
+        process = self.worker.process
+        if stop.is_set() and process is not None and process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        stop.set()
+
+
+def _default_state(data: Path) -> Path:
+    # Not inside a folder that the registry's user owns: who owns a folder can exchange what is in it. But a
+    # data folder with a file system of its own is a volume, and what is beside it may be none.
+    data = data.resolve()
+    return data / "worker" if data.is_mount() else data.with_name(f"{data.name}-worker")
+
+
+def _identity(data: Path, state: Path) -> Identity | None:
+    state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if os.geteuid() != 0:
+        return None
+    identity = choose_identity(data)
+    why = why_unable(identity, data)
+    if why is not None:
+        typer.echo(
+            f"WARNING: the registry keeps running as root: user {identity.uid} cannot run it here ({why}).\n"
+            "  Install Seatrial and keep its data where other users may pass, as in /opt and /var/lib.",
+            err=True,
+        )
+        return None
+    give(data, identity, leave=state.resolve())
+    return identity
+
+
+def _can_isolate(allowed: frozenset[str]) -> bool:
+    try:
+        done = subprocess.run(
+            seatrial("doctor", "--json"), capture_output=True, text=True, timeout=_DOCTOR_SECONDS, check=False
+        )
+        mechanisms = json.loads(done.stdout)["mechanisms"]
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        raise UnavailableError("'seatrial doctor' does not say what this host can isolate") from None
+    missing = [one for one in mechanisms if not one["available"] and one["need"] != "stated"]
+    if done.returncode == _REGISTRY_ONLY:
+        typer.echo("WARNING: nothing can be isolated on this host, so no worker is started here:", err=True)
+        _tell(missing)
+        typer.echo(
+            "  The registry serves; images stay pending until a worker elsewhere tries them.", err=True
+        )
+        return False
+    unmet = [one for one in missing if one["name"] not in allowed]
+    if unmet:
+        typer.echo(
+            "WARNING: this host lacks isolation that was not waived, so runs will be refused:", err=True
+        )
+        _tell(unmet)
+        names = " ".join(f"--allow-downgrade {one['name']}" for one in unmet)
+        typer.echo(f"  To run without it, and have each verdict say so: seatrial up {names}", err=True)
+    return True
+
+
+def _tell(missing: list[dict[str, Any]]) -> None:
+    for one in missing:
+        typer.echo(f"  {one['name']}: {one['detail']}", err=True)
+        if one.get("fix"):
+            typer.echo(f"    to have it: {one['fix']}", err=True)
+
+
+def _worker_name() -> str:
+    name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:64].strip("-")
+    return f"{name}-up"[-64:] if name else "up"
+
+
+async def _read_all(descriptor: int) -> bytes:
+    """All that comes through a pipe until its other end is closed."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        return await reader.read()
+    finally:
+        transport.close()
+
+
+def _raise_first(ended: list[Any]) -> None:
+    for result in ended:
+        if isinstance(result, SeatrialError | OSError):
+            raise result
