@@ -9,6 +9,7 @@ Both are whole: real database, real blobs, real sign-in. The administrator's tok
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -101,10 +102,11 @@ class RegistryProcess:
                 pass_fds=(write_end,),
             )
             os.close(write_end)
-            address = ready.readline().strip()
-        if not address:
+            told = ready.read()  # ends when it has listened, or when it has died
+        if not told:
             self.stop()
             raise AssertionError(f"seatrial serve did not start:\n{self.log.read_text()[-4000:]}")
+        address = str(json.loads(told)["address"])
         self._port = int(address.rpartition(":")[2])
         token = (self.data / "admin.token").read_text(encoding="utf-8").strip()
         return Registry(address.removeprefix("http://"), token)
