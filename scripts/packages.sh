@@ -20,6 +20,7 @@ test="$demo
 buildah|command buildah|another client that pushes
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
 shellcheck|command shellcheck|checks the scripts
+git|command git|the tests ask which files ship
 curl|command curl|the pipeline example
 jq|command jq|the pipeline example"
 check='python3-venv|python|the Python environment (Python 3.11 or newer)

@@ -66,6 +66,7 @@ async def execute(
         id_base=ids.base,
         id_size=ids.size,
         runtime=runtime.info.name,
+        runtime_path=runtime.info.path,
         runtime_state=runtime.state,
         allowed_downgrades=tuple(sorted(allowed_downgrades)),
     )

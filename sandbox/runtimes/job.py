@@ -30,6 +30,8 @@ class RunJob:
     id_base: int
     id_size: int
     runtime: str
+    runtime_path: Path
+    """The program that the worker found; the supervisor has no PATH of its own to find another."""
     runtime_state: Path
     allowed_downgrades: tuple[str, ...]
 

@@ -106,15 +106,15 @@ class Runc:
             raise RuntimeFailure(call, text or f"exit code {code}")
 
 
-def find_runc(state: Path) -> Runc:
-    """The runc found on PATH, or in a folder where systems keep it for root.
+def find_runc(state: Path, *, path: Path | None = None) -> Runc:
+    """The runc at ``path``, else the one found on PATH, or in a folder where systems keep it for root.
 
     ``state`` is the worker's own folder for runtime state, absolute.
 
     Raises:
         SandboxError: ``isolation-missing``: there is none, or it does not say its version.
     """
-    found = shutil.which("runc") or shutil.which("runc", path=_SEARCH)
+    found = path or shutil.which("runc") or shutil.which("runc", path=_SEARCH)
     if found is None:
         raise SandboxError("isolation-missing", "there is no container runtime: runc is not on PATH")
     try:
@@ -138,15 +138,15 @@ def find_runc(state: Path) -> Runc:
     return Runc(info=info, state=state, cgroup_parent=f"/seatrial/{name}")
 
 
-def find_runtime(state: Path, *, name: str = "auto") -> Runtime:
-    """The runtime that runs are carried out with: ``auto`` or ``runc``.
+def find_runtime(state: Path, *, name: str = "auto", path: Path | None = None) -> Runtime:
+    """The runtime that runs are carried out with: ``auto`` or ``runc``, at ``path`` if that is known already.
 
     Raises:
         SandboxError: ``isolation-missing``: it is not there, or there is no driver for it.
     """
     if name not in ("auto", "runc"):
         raise SandboxError("isolation-missing", f"there is no driver for the runtime {name[:40]!r}; use runc")
-    return find_runc(state)
+    return find_runc(state, path=path)
 
 
 def _at_least(version: str, wanted: tuple[int, int, int]) -> bool:

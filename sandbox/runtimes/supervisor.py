@@ -309,7 +309,7 @@ def main() -> int:
         return 1
     job = parse_job(line)
     become_subreaper()
-    runtime = find_runtime(job.runtime_state, name=job.runtime)
+    runtime = find_runtime(job.runtime_state, name=job.runtime, path=job.runtime_path)
     result = supervise(job, runtime, cancelled=_input_closed)
     if not _input_closed():
         with suppress(BrokenPipeError):

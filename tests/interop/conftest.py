@@ -1,0 +1,29 @@
+"""The tools that ``make interop`` builds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.server import Registry, RegistryProcess
+
+
+@pytest.fixture(scope="session")
+def tools() -> Path:
+    """Folder with crane and a current runc; see ``scripts/tools.sh``."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or Path(cache) / "seatrial" / "tools")
+    if not (folder / "crane").exists():
+        pytest.skip("the tools are not built: make interop")
+    return folder
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """The real ``seatrial serve``, without trials."""
+    process = RegistryProcess(tmp_path / "registry")
+    yield process.start()
+    process.stop()

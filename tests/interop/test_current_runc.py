@@ -1,0 +1,41 @@
+"""A current runc, found before Debian's older one: it has all eight namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.kit.images import busybox_image, write_layout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that an image's users may pass through."""
+    for part in (tmp_path, *tmp_path.parents):
+        if part.stat().st_uid == os.geteuid() and part != Path("/"):
+            part.chmod(part.stat().st_mode | 0o011)
+    return tmp_path
+
+
+def test_it_is_chosen_and_gives_a_time_namespace(tools: Path, folder: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("running images with all isolation needs root")
+    image = busybox_image(["/bin/sh", "-c", "readlink /proc/self/ns/time; exit 0"])
+    layout = write_layout(folder / "layout", image)
+    done = subprocess.run(
+        [sys.executable, "-m", "registry.main", "run", f"oci:{layout}", "--json",
+         "--state", folder / "state"],
+        env={"PATH": f"{tools}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(done.stdout)
+    version = subprocess.run([tools / "runc", "--version"], capture_output=True, text=True, check=True).stdout
+    assert report["runtime"] == version.splitlines()[0].replace("version ", "")
+    own = os.readlink("/proc/self/ns/time")
+    assert report["runs"][0]["log"].strip() not in ("", own)
