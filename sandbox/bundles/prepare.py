@@ -30,8 +30,9 @@ def prepare_rootfs(rootfs: Rootfs, plan: Plan, config: ImageConfig, *, ids: IdRa
     owner = (ids.base, ids.base)
     for path in (*MOUNT_POINTS, *temporary_folders(plan, config)):
         rootfs.make_folder(path, owner=owner)
-    # As /tmp is everywhere; some runtimes give a tmpfs the mode of the folder below it.
-    rootfs.set_mode("/tmp", 0o1777)  # noqa: S108
+    # As /tmp is everywhere; and older runtimes give a tmpfs the mode of the folder below it.
+    for path in ("/tmp", *temporary_folders(plan, config)):  # noqa: S108
+        rootfs.set_mode(path, 0o1777)
     for path in (*config.volumes, plan.working_dir):
         if rootfs.resolve(path) is None:
             rootfs.make_folder(path, owner=owner)

@@ -48,6 +48,10 @@ class Probe(Protocol):
         """Decide, or ``None`` for not yet. With ``view.over`` set it must decide. Does not block."""
         ...
 
+    def children(self) -> tuple[int, ...]:
+        """Process ids of children that the probe waits for itself."""
+        ...
+
     def close(self) -> None:
         """End whatever the probe has started."""
         ...

@@ -24,6 +24,10 @@ class ExitCode:
             return Observation(expectation=text, seen=view.over, met=False)
         return None
 
+    def children(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
     def close(self) -> None:
         """Nothing was started."""
 
@@ -49,6 +53,10 @@ class Alive:
         if view.seconds >= self.after_seconds:
             return Observation(expectation=text, seen=f"alive after {view.seconds:.1f} s", met=True)
         return None
+
+    def children(self) -> tuple[int, ...]:
+        """None."""
+        return ()
 
     def close(self) -> None:
         """Nothing was started."""

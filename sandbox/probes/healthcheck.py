@@ -63,6 +63,10 @@ class HealthcheckProbe:
             self._attempts += 1
         return None
 
+    def children(self) -> tuple[int, ...]:
+        """The attempt that is under way."""
+        return () if self._attempt is None else (self._attempt.pid,)
+
     def close(self) -> None:
         """End an attempt that is under way."""
         if self._attempt is not None:

@@ -33,5 +33,9 @@ class LogMatch:
             return Observation(expectation=text, seen=f"no line matches; {why}", met=False)
         return None
 
+    def children(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
     def close(self) -> None:
         """Nothing was started."""

@@ -80,6 +80,8 @@ def watch(
         while True:
             select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
             log.read()
+            # A namespace ends only when all of it is reaped, also what a probe that was ended left to us.
+            reap_strays(keep=(pid, *(child for probe in probes for child in probe.children())))
             ending = find_ending(pid)
             if ending is not None:
                 _read_rest(log)
@@ -130,6 +132,7 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _KILL_SECONDS
     while find_ending(pid) is None and time.monotonic() < deadline:
+        reap_strays(keep=(pid,))
         time.sleep(0.005)
 
 

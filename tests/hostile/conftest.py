@@ -1,0 +1,31 @@
+"""Runs in the real runtime. Every test here also shows that the host is as it was before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sandbox.runtimes.runc import find_runtime
+from tests.kit.runs import Harbour, harbour
+
+
+@pytest.fixture
+def port() -> Iterator[Harbour]:
+    """A harbour of this test alone; afterwards nothing of its runs may be left."""
+    if os.geteuid() != 0 or shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
+        pytest.skip("needs root and runc")
+    # Not tmp_path: its parents are closed to the mapped users.
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-runs-"))
+    try:
+        with harbour(folder, find_runtime(folder / "state")) as place:
+            before = place.host()
+            assert before.groups == before.states == before.processes == ()
+            yield place
+            assert place.host() == before
+    finally:
+        shutil.rmtree(folder)

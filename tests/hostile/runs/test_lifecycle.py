@@ -1,0 +1,147 @@
+"""Whoever is killed or gives up: nothing of a run stays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sandbox.errors import SandboxError
+from sandbox.runtimes.cgroups import find_cgroups, members
+from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.sweep import sweep
+from tests.kit.runs import QUICK, Harbour, image_config
+
+LONG = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
+
+
+async def until(found: object) -> None:
+    """Wait until ``found`` is true, with patience for a busy machine."""
+    assert callable(found)
+    async with asyncio.timeout(30):
+        while not found():  # noqa: ASYNC110  (the kernel sets no event)
+            await asyncio.sleep(0.02)
+
+
+WORKER = """
+import asyncio, pathlib, sys
+from sandbox.ids import IdRange
+from sandbox.runtimes.runc import find_runtime
+from tests.kit.runs import QUICK, Harbour, image_config
+folder = pathlib.Path(sys.argv[1])
+harbour = Harbour(folder, find_runtime(folder / "state"), IdRange(int(sys.argv[2])))
+limits = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
+asyncio.run(harbour.run(image_config("/bin/sleep", "1000"), limits=limits))
+"""
+
+
+async def start_worker(port: Harbour) -> asyncio.subprocess.Process:
+    """A process of its own with one run that has begun."""
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WORKER, str(port.folder), str(port.ids.base), cwd=Path(__file__).parents[3]
+    )
+    await until(lambda: any("sleep" in _command(pid) for pid in port.processes()))
+    return worker
+
+
+def supervisors() -> list[int]:
+    """Process ids of supervisors of this test process."""
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in children if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def test_cancel(port: Harbour) -> None:
+    task = asyncio.create_task(port.run(image_config("/bin/sleep", "1000"), limits=LONG))
+    await until(lambda: list(port.processes()))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert port.host().processes == port.host().states == port.host().groups == ()
+
+
+async def test_two_cancels_do_not_hurry_the_teardown(port: Harbour) -> None:
+    task = asyncio.create_task(port.run(image_config("/bin/sleep", "1000"), limits=LONG))
+    await until(lambda: list(port.processes()))
+    task.cancel()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert port.host().processes == port.host().states == port.host().groups == ()
+
+
+async def test_a_killed_supervisor_leaves_nothing(port: Harbour) -> None:
+    task = asyncio.create_task(port.run(image_config("/bin/sleep", "1000"), limits=LONG))
+    await until(lambda: list(port.processes()))
+    for pid in supervisors():
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SandboxError, match="supervisor") as caught:
+        await task
+    assert (caught.value.reason, caught.value.retryable) == ("worker-error", True)
+
+
+async def test_sweep_removes_what_a_dead_worker_left(port: Harbour) -> None:
+    before = port.host()
+    worker = await start_worker(port)
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    for pid in children:
+        os.kill(int(pid), signal.SIGKILL)
+    worker.kill()
+    await worker.wait()
+    assert list(port.processes())
+    found = await asyncio.to_thread(sweep, port.runtime)
+    assert len(found) == 1
+    after = port.host()
+    assert (after.groups, after.states, after.processes) == ((), (), ())
+    assert before.mounts == after.mounts
+    assert await asyncio.to_thread(sweep, port.runtime) == ()
+
+
+async def test_a_worker_that_dies_takes_its_runs_along(port: Harbour) -> None:
+    worker = await start_worker(port)
+    worker.kill()
+    await worker.wait()
+    # The supervisor sees its input close and ends the run.
+    await until(lambda: port.host().processes == port.host().groups == port.host().states == ())
+
+
+async def test_another_workers_runs_are_left_alone(port: Harbour) -> None:
+    task = asyncio.create_task(
+        port.run(image_config("/bin/sleep", "1000"), limits=QUICK.model_copy(update={"alive_seconds": 1.5}))
+    )
+    await until(lambda: list(port.processes()))
+    other = find_runtime(port.folder / "other")
+    assert await asyncio.to_thread(sweep, other) == ()
+    done = await task
+    assert done.run.reason == "stopped"
+
+
+async def test_two_runs_at_once(port: Harbour) -> None:
+    started = time.monotonic()
+    config = image_config("/bin/sh", "-c", "sleep 1; exit 5")
+    limits = QUICK.model_copy(update={"alive_seconds": 3})
+    one, two = await asyncio.gather(port.run(config, limits=limits), port.run(config, limits=limits))
+    assert (one.run.exit_code, two.run.exit_code) == (5, 5)
+    assert time.monotonic() - started < 10
+
+
+async def test_groups_of_a_run_hold_its_processes(port: Harbour) -> None:
+    task = asyncio.create_task(port.sh("sleep 100 & sleep 100; true", limits=LONG))
+    group = f"{port.runtime.cgroup_parent}/run1"
+    await until(lambda: len(members(find_cgroups(), group)) == 3)
+    assert {str(pid) for pid in members(find_cgroups(), group)} == set(port.processes())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+def _command(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

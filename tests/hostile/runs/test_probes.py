@@ -1,0 +1,127 @@
+"""Probes look from outside, at real servers inside."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from registry.oci.imageconfig import Healthcheck, Port
+from tests.kit.runs import QUICK, Harbour, image_config, seen
+
+SLOW = QUICK.model_copy(update={"alive_seconds": 5.0})
+SERVE = "mkdir -p /www && echo hello > /www/index.html && exec httpd -f -p {port} -h /www"
+
+
+async def test_tcp_of_an_exposed_port(port: Harbour) -> None:
+    config = image_config(
+        "/bin/sh", "-c", "sleep 0.3; " + SERVE.format(port=80), exposed_ports=(Port(81), Port(80))
+    )
+    done = await port.run(config, limits=SLOW)
+    assert (done.run.reason, seen(done)) == ("stopped", [True])
+    assert done.run.observations[0].seen == "port 80 accepts"
+    assert done.run.seconds < 4
+
+
+async def test_tcp_that_nobody_serves(port: Harbour) -> None:
+    done = await port.sh("sleep 60", spec={"expect": {"tcp": [{"port": 80}]}})
+    assert seen(done) == [False]
+    assert "Connection refused" in done.run.observations[0].seen
+
+
+async def test_tcp_of_a_command_that_ends(port: Harbour) -> None:
+    done = await port.sh("exit 1", spec={"expect": {"tcp": [{"port": 80}]}}, limits=SLOW)
+    assert seen(done) == [False]
+    assert "exit code 1" in done.run.observations[0].seen
+
+
+async def test_http(port: Harbour) -> None:
+    expect = {
+        "http": [
+            {"port": 8080, "body": "^hel+o"},
+            {"port": 8080, "path": "/none", "status": 404},
+            {"port": 8080, "status": 201},
+            {"port": 8080, "body": "bye"},
+            {"port": 9090},
+        ]
+    }
+    limits = QUICK.model_copy(update={"alive_seconds": 1.5})
+    done = await port.sh(SERVE.format(port=8080), spec={"expect": expect}, limits=limits)
+    assert seen(done) == [True, True, False, False, False]
+    assert done.run.observations[2].seen == "HTTP 200"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "cat /dev/zero",
+        "printf 'HTTP/1.1 200 OK\\r\\n'; cat /dev/zero",
+        "yes 'HTTP/1.1 200 OK: x'",
+        "sleep 60",
+    ],
+)
+async def test_hostile_http_servers_are_not_met(port: Harbour, answer: str) -> None:
+    script = f'while :; do nc -l -p 80 -e sh -c "{answer}"; done'
+    limits = QUICK.model_copy(update={"alive_seconds": 1.0})
+    started = time.monotonic()
+    done = await port.sh(script, spec={"expect": {"http": [{"port": 80}]}}, limits=limits)
+    assert seen(done) == [False]
+    assert time.monotonic() - started < 12
+
+
+async def test_the_host_is_not_what_is_probed(port: Harbour) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        number = server.getsockname()[1]
+        done = await port.sh("sleep 60", spec={"expect": {"tcp": [{"port": number}]}})
+    assert seen(done) == [False]
+
+
+def health(*command: str, shell: bool = True, **members: float) -> Healthcheck:
+    return Healthcheck(command=command, shell=shell, **members)  # type: ignore[arg-type]
+
+
+async def test_healthcheck(port: Harbour) -> None:
+    check = health("test -e /ready && test $(id -u) = 12 && grep -q 'CapBnd:.*0000$' /proc/self/status")
+    config = image_config(
+        "/bin/sh", "-c", "sleep 0.4; touch /tmp/ready; sleep 60", healthcheck=check, user="12:12"
+    )
+    done = await port.run(config, limits=QUICK.model_copy(update={"wall_seconds": 4}))
+    assert seen(done) == [False]
+    assert done.run.reason == "timeout"
+    check = health("test -e /tmp/ready && grep -q 'Seccomp:.*2' /proc/self/status && exit 0; exit 1")
+    done = await port.run(image_config(*config.cmd, healthcheck=check, user="12:12"), limits=SLOW)
+    assert (seen(done), done.run.reason) == ([True], "stopped")
+    assert done.run.seconds < 10
+
+
+async def test_unhealthy_after_the_retries(port: Harbour) -> None:
+    check = health("echo sick; exit 1", interval_seconds=0.2, retries=2)
+    done = await port.run(image_config("/bin/sleep", "60", healthcheck=check))
+    assert seen(done) == [False]
+    assert done.run.observations[0].seen == "unhealthy; last: exit code 1: sick"
+    assert done.run.seconds < 10
+
+
+async def test_a_healthcheck_that_hangs_is_ended(port: Harbour) -> None:
+    check = health("sleep", "1000", shell=False, timeout_seconds=0.3, interval_seconds=0.1, retries=1)
+    done = await port.run(image_config("/bin/sleep", "60", healthcheck=check))
+    assert seen(done) == [False]
+    assert done.run.observations[0].seen == "unhealthy; last: no answer in time"
+
+
+async def test_a_healthcheck_that_leaves_a_daemon(port: Harbour) -> None:
+    check = health("sleep 1000 & exit 0")
+    done = await port.run(image_config("/bin/sleep", "60", healthcheck=check))
+    assert seen(done) == [True]
+
+
+async def test_a_healthcheck_that_cannot_be_started_is_unknown(port: Harbour) -> None:
+    check = health("/bin/none", shell=False)
+    done = await port.run(
+        image_config("/bin/sleep", "60", healthcheck=check),
+        limits=QUICK.model_copy(update={"wall_seconds": 1.0}),
+    )
+    assert seen(done) == [None]
+    assert "could not be started" in done.run.observations[0].seen
