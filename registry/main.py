@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import sys
 from http import HTTPStatus
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,14 +71,26 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
+def _print_version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("seatrial"))
+        raise typer.Exit
+
+
 @app.callback()
 def root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    *,
+    show_version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=lambda value: _print_version(wanted=value),
+            help="Print the version and stop.",
+        ),
+    ] = False,
 ) -> None:
     """The OCI registry that tries every image before anyone else runs it."""
-    if version:
-        typer.echo(importlib.import_module("importlib.metadata").version("seatrial"))
-        raise typer.Exit
 
 
 def main() -> None:

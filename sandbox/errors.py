@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from registry.contract.report import ErrorReason
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.contract.report import ErrorReason
 
 
 class SandboxError(Exception):

@@ -1,0 +1,127 @@
+"""Scopes: what clients ask for never grows, and what is no scope is dropped or refused."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.auth.scopes import ACTIONS, MAX_SCOPES, Scope, parse_requested_scopes, parse_token_scope
+from registry.errors import RequestInvalidError
+
+COMPONENT = st.from_regex(r"[a-z0-9]{1,5}((\.|_|__|-)[a-z0-9]{1,5})?", fullmatch=True)
+NAMES = st.lists(COMPONENT, min_size=1, max_size=3).map("/".join)
+ACTION_SETS = st.sets(st.sampled_from(sorted(ACTIONS)), min_size=1).map(frozenset)
+
+
+@given(NAMES, ACTION_SETS)
+def test_asking_and_writing_are_inverse(name: str, actions: frozenset[str]) -> None:
+    scope = Scope("repository", name, actions)
+    assert parse_requested_scopes([str(scope)]) == (scope,)
+    assert parse_token_scope(str(scope)) == scope
+
+
+@given(st.lists(st.text(max_size=60), max_size=10))
+def test_whatever_is_asked_for_becomes_plain_names_and_known_actions(texts: list[str]) -> None:
+    for scope in parse_requested_scopes(texts):
+        assert scope.type in ("repository", "registry")
+        if scope.type == "repository":
+            assert re.fullmatch(r"[a-z0-9._/-]+", scope.name)
+            assert scope.actions
+            assert scope.actions <= ACTIONS
+
+
+@given(st.text(max_size=80))
+def test_a_token_scope_is_known_or_refused(text: str) -> None:
+    try:
+        scope = parse_token_scope(text)
+    except RequestInvalidError:
+        return
+    assert scope.type in ("repository", "admin", "worker")
+
+
+@given(NAMES, NAMES, ACTION_SETS)
+def test_a_name_without_star_covers_itself_alone(name: str, other: str, actions: frozenset[str]) -> None:
+    scope = Scope("repository", name, actions)
+    for action in ACTIONS:
+        assert scope.covers("repository", other, action) == (other == name and action in actions)
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("repository:a:pull repository:b:push", ["a", "b"]),
+        ("repository(plugin):a/b:pull", ["a/b"]),
+        ("repository:a:pull,fly", ["a"]),
+        ("repository:a:*", ["a"]),
+        ("repository:../x:pull", []),
+        ("repository:A:pull", []),
+        ("repository:*:pull", []),
+        ("repository:a/*:pull", []),
+        ("repository:[a-z]:pull", []),
+        ("repository:a?:pull", []),
+        ("repository::pull", []),
+        ("repository:host:5000/a:pull", []),
+        ("repository:a:fly", []),
+        ("repository:a:", []),
+        ("repository:a", []),
+        ("repo:a:pull", []),
+        ("admin", []),
+        ("worker", []),
+        ("registry:catalog:*", ["catalog"]),
+        ("registry:catalog:pull", []),
+        ("registry:other:*", []),
+        ("repository:a\nb:pull", []),
+        ("\x00", []),
+    ],
+)
+def test_what_may_be_asked_for(text: str, names: list[str]) -> None:
+    assert [scope.name for scope in parse_requested_scopes([text])] == names
+
+
+def test_star_asks_for_all_actions() -> None:
+    assert parse_requested_scopes(["repository:a:*"])[0].actions == ACTIONS
+
+
+def test_too_many_are_refused() -> None:
+    assert len(parse_requested_scopes(["repository:a:pull"] * MAX_SCOPES)) == MAX_SCOPES
+    with pytest.raises(RequestInvalidError, match="101 scopes"):
+        parse_requested_scopes([" ".join(["repository:a:pull"] * (MAX_SCOPES + 1))])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "covered"),
+    [
+        ("team/*", "team/app", True),
+        ("team/*", "team/a/b", True),
+        ("team/*", "team", False),
+        ("team/*", "teams/app", False),
+        ("*", "anything/at/all", True),
+        ("a*z", "abcz", True),
+        ("team.x", "teamyx", False),
+    ],
+)
+def test_stars_in_a_token_of_ones_own(pattern: str, name: str, covered: bool) -> None:
+    scope = parse_token_scope(f"repository:{pattern}:pull")
+    assert scope.covers("repository", name, "pull") is covered
+    assert not scope.covers("registry", name, "pull")
+    assert not scope.covers("repository", name, "push")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pull",
+        "repository:a",
+        "repository:a:",
+        "repository:A:pull",
+        "repository:a:pull,",
+        "registry:catalog:*",
+    ],
+)
+def test_what_is_no_token_scope(text: str) -> None:
+    with pytest.raises(RequestInvalidError, match="is not a scope"):
+        parse_token_scope(text)

@@ -1,0 +1,137 @@
+"""The entry point: exit codes, lazy imports, sentences instead of tracebacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from registry.cli.durations import parse_duration_seconds
+from registry.cli.output import cell, print_table
+from registry.errors import RequestInvalidError
+from registry.main import COMMANDS, run
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)  # no data folder, so no token
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        ["serve", "--nonsense"],
+        ["serve", "--gate", "hold"],
+        ["serve", "--listen", "nowhere"],
+        ["token", "create"],
+        ["token", "create", "--name", "n"],
+        ["token", "create", "--name", "n", "--scope", "admin", "--expires", "soon"],
+        ["token", "create", "--name", "n", "--worker", "w"],
+        ["repo", "set", "a/b"],
+        ["repo", "create"],
+        ["repo", "create", "a", "--run-spec", "none.yaml"],
+        ["tag", "history", "a/b"],
+        ["tag", "rollback", "a/b:UP:x"],
+        ["repo", "list", "--server", "ftp://x"],
+        ["repo", "list", "--token-file", "none"],
+        ["user"],
+        [],
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_64(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 64
+    said = capsys.readouterr()
+    assert said.err
+    assert "Traceback" not in said.err
+    assert not said.out
+
+
+def test_a_registry_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["repo", "list", "--server", "127.0.0.1:1"]) == 2
+    assert capsys.readouterr().err == "seatrial: http://127.0.0.1:1 cannot be reached: Connection refused\n"
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([name, "--help"]) == 0
+    assert f"Usage: seatrial {name}" in capsys.readouterr().out
+
+
+def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in shown
+
+
+def test_worker_is_one_group_of_two_halves(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["worker", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("run", "list", "drain", "revoke"):
+        assert f"\n  {name} " in shown
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out.strip()[0].isdigit()
+
+
+def test_a_command_imports_what_it_needs_and_no_more() -> None:
+    code = (
+        "import sys; from registry.main import run; run(['repo', '--help']); "
+        "print(sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for heavy in ("sqlalchemy", "aiohttp", "jwt", "registry.settings", "re2"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+def test_without_the_server_libraries_a_server_command_says_so() -> None:
+    # As where only the worker's half is installed: nothing of these can be found.
+    code = (
+        "import sys, importlib.util as util\n"
+        "missing = ('sqlalchemy', 'alembic', 'jwt', 'argon2', 'uuid_utils', 'psycopg')\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in missing:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "real = util.find_spec\n"
+        "util.find_spec = lambda name: None if name in missing else real(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from registry.main import run\n"
+        "sys.exit(run(sys.argv[1:]))\n"
+    )
+    for command in (["serve"], ["db", "check"], ["user", "reset", "x"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert (
+            done.stderr
+            == "seatrial: this command needs the server's libraries: pip install 'seatrial[server]'\n"
+        )
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("7d", 604800)])
+def test_durations(text: str, seconds: int) -> None:
+    assert parse_duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "-1h", "1.5h", "0s", "1H", "1 h", "\u0661h"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(RequestInvalidError):
+        parse_duration_seconds(text)
+
+
+def test_tables_are_aligned_and_tame(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"name": "a", "is_x": True}, {"name": "\x1b[2Jlong", "is_x": None}], ("name", "is_x"))
+    assert capsys.readouterr().out == "NAME      IS X\na         yes\n?[2Jlong  -\n"
+    assert cell(["x", "y"]) == "x, y"
+    assert cell("2026-01-02T03:04:05.000001Z") == "2026-01-02 03:04:05"
+    assert cell("2026-01-02Tnot a time at all") == "2026-01-02Tnot a time at all"
