@@ -1,0 +1,200 @@
+"""What podman, skopeo and buildah do with a registry, against the real server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.clients import ClientError, Clients, client_home
+from tests.kit.images import busybox_image, file, make_index, make_layer, write_layout
+from tests.kit.server import ADMIN, Registry, RegistryProcess
+
+ONE = busybox_image(["/bin/sh", "-c", "echo one"])
+TWO = busybox_image(["/bin/sh", "-c", "echo two"], layers=[make_layer(file("two", b"2"))])
+ARM = busybox_image(["/bin/sh", "-c", "echo arm"], platform="linux/arm64")
+INDEX = make_index(ONE, ARM)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """One server for the module; each test has repositories of its own."""
+    process = RegistryProcess(tmp_path_factory.mktemp("registry") / "data")
+    try:
+        yield process.start()
+    finally:
+        process.stop()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Clients]:
+    """Clients of somebody without credentials."""
+    with client_home() as made:
+        yield made
+
+
+@pytest.fixture
+def clients(registry: Registry) -> Iterator[Clients]:
+    """Clients that are signed in."""
+    with client_home() as made:
+        login = ("login", *INSECURE, "--username", ADMIN, "--password-stdin", registry.host)
+        made.skopeo(*login, stdin=registry.token)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An image layout with all images of this module, as skopeo names it."""
+    folder = tmp_path_factory.mktemp("layout")
+    return f"oci:{write_layout(folder, ONE, TWO, INDEX, tag=['one', 'two', 'index'])}"
+
+
+INSECURE = ("--tls-verify=false",)
+FROM = ("--src-tls-verify=false",)
+TO = ("--dest-tls-verify=false",)
+SAME = ("--preserve-digests",)
+"""Root's cache of blobs, which no option moves, knows the same layers compressed otherwise, and uses them."""
+
+
+def test_signing_in(stranger: Clients, registry: Registry) -> None:
+    login = ("login", *INSECURE, "--username", ADMIN, "--password-stdin", registry.host)
+    with pytest.raises(ClientError, match=r"(?i)invalid username/password"):
+        stranger.podman(*login, stdin="wrong")
+    assert "Login Succeeded" in stranger.podman(*login, stdin=registry.token)
+    assert "Login Succeeded" in stranger.buildah(*login, stdin=registry.token)
+
+
+def test_nobody_pulls_what_is_private(
+    clients: Clients, stranger: Clients, registry: Registry, layout: str
+) -> None:
+    clients.skopeo("copy", *TO, f"{layout}:one", f"docker://{registry.host}/secret/app:1")
+    said = {}
+    for name in ("secret/app", "secret/none"):
+        with pytest.raises(ClientError) as caught:
+            stranger.skopeo("inspect", *INSECURE, f"docker://{registry.host}/{name}:1")
+        said[name] = re.sub(r"^time=\S+ ", "", str(caught.value)).replace(name, "NAME")
+    assert said["secret/app"] == said["secret/none"]
+    assert "unauthorized" in said["secret/app"].lower()
+
+
+def test_podman_pushes_and_pulls(clients: Clients, registry: Registry, layout: str) -> None:
+    name = f"{registry.host}/podman/app"
+    image = clients.podman("pull", "--quiet", f"{layout}:two")
+    clients.podman("push", "--quiet", *INSECURE, image, f"{name}:v1")
+    clients.podman("push", "--quiet", *INSECURE, image, f"{name}:v2")
+    clients.podman("rmi", "--all", "--force")
+    assert clients.podman("pull", "--quiet", *INSECURE, f"{name}:v1") == image
+    config = json.loads(clients.podman("image", "inspect", image))[0]
+    assert config["Config"]["Cmd"] == ["/bin/sh", "-c", "echo two"]
+    (digest,) = {text.partition("@")[2] for text in config["RepoDigests"]}
+    clients.podman("rmi", "--all", "--force")
+    assert clients.podman("pull", "--quiet", *INSECURE, f"{name}@{digest}") == image
+    (listed,) = json.loads(clients.podman("search", *INSECURE, "--list-tags", "--format", "json", name))
+    assert listed["Tags"] == ["v1", "v2"]
+    found = json.loads(clients.podman("search", *INSECURE, "--format", "json", f"{registry.host}/podman"))
+    assert name in [one["Name"] for one in found]
+
+
+def test_podman_pushes_an_index(clients: Clients, registry: Registry, layout: str) -> None:
+    name = f"docker://{registry.host}/podman/multi:1"
+    clients.podman("manifest", "create", "both")
+    for tag in ("one", "two"):
+        clients.podman("manifest", "add", "both", f"{layout}:{tag}")
+    clients.podman("manifest", "push", "--all", *INSECURE, "both", name)
+    children = json.loads(clients.skopeo("inspect", "--raw", *INSECURE, name))["manifests"]
+    assert len({child["digest"] for child in children}) == 2
+    for child in children:
+        clients.skopeo("inspect", "--config", *INSECURE, f"{name.removesuffix(':1')}@{child['digest']}")
+
+
+def test_skopeo_copies_single_images(
+    clients: Clients, registry: Registry, layout: str, tmp_path: Path
+) -> None:
+    source = f"docker://{registry.host}/skopeo/app:1"
+    clients.skopeo("copy", "--quiet", *SAME, *TO, f"{layout}:two", source)
+    assert json.loads(clients.skopeo("inspect", *INSECURE, source))["Digest"] == TWO.digest
+    target = f"docker://{registry.host}/skopeo/copy:2"
+    clients.skopeo("copy", "--quiet", *SAME, *FROM, *TO, source, target)
+    assert json.loads(clients.skopeo("inspect", *INSECURE, target))["Digest"] == TWO.digest
+    clients.skopeo("copy", "--quiet", *SAME, *FROM, target, f"oci:{tmp_path / 'back'}:x")
+    for digest, content in TWO.blobs().items():
+        path = tmp_path / "back" / "blobs" / digest.replace(":", "/")
+        assert path.read_bytes() == content, "every byte comes back"
+    for form in ("v2s2", "oci"):
+        changed = f"docker://{registry.host}/skopeo/{form}:1"
+        clients.skopeo("copy", "--quiet", *FROM, *TO, "--format", form, source, changed)
+        clients.skopeo("inspect", *INSECURE, changed)
+    compressed = f"docker://{registry.host}/skopeo/zstd:1"
+    clients.skopeo("copy", "--quiet", *FROM, *TO, "--dest-compress-format=zstd", source, compressed)
+    clients.skopeo("inspect", "--config", *INSECURE, compressed)
+
+
+def test_skopeo_copies_an_index(clients: Clients, registry: Registry, layout: str, tmp_path: Path) -> None:
+    source = f"docker://{registry.host}/skopeo/multi:1"
+    clients.skopeo("copy", "--quiet", "--all", *SAME, *TO, f"{layout}:index", source)
+    assert clients.skopeo("inspect", "--raw", *INSECURE, source).encode() == INDEX.manifest
+    target = f"docker://{registry.host}/other/multi:1"
+    clients.skopeo("copy", "--quiet", "--all", *SAME, *FROM, *TO, source, target)
+    clients.skopeo("copy", "--quiet", "--all", *SAME, *FROM, target, f"oci:{tmp_path / 'back'}:x")
+    for digest, content in INDEX.blobs().items():
+        assert (tmp_path / "back" / "blobs" / digest.replace(":", "/")).read_bytes() == content
+    said = clients.skopeo("--override-arch", "arm64", "inspect", *INSECURE, target)
+    assert json.loads(said)["Architecture"] == "arm64"
+
+
+def test_skopeo_lists_and_deletes(clients: Clients, registry: Registry, layout: str) -> None:
+    name = f"docker://{registry.host}/skopeo/tags"
+    for tag, source in (("b", "one"), ("a", "one"), ("c", "two")):
+        clients.skopeo("copy", "--quiet", *TO, f"{layout}:{source}", f"{name}:{tag}")
+    assert json.loads(clients.skopeo("list-tags", *INSECURE, name))["Tags"] == ["a", "b", "c"]
+    clients.skopeo("delete", *INSECURE, f"{name}:a")
+    # skopeo deletes by digest: every tag of that manifest goes.
+    assert json.loads(clients.skopeo("list-tags", *INSECURE, name))["Tags"] == ["c"]
+    with pytest.raises(ClientError, match="manifest unknown"):
+        clients.skopeo("inspect", *INSECURE, f"{name}:a")
+
+
+def test_skopeo_mirrors_a_repository(
+    clients: Clients, registry: Registry, layout: str, tmp_path: Path
+) -> None:
+    for tag in ("one", "two"):
+        clients.skopeo("copy", "--quiet", *TO, f"{layout}:{tag}", f"docker://{registry.host}/sync/app:{tag}")
+    folder = tmp_path / "mirror"
+    clients.skopeo(
+        "sync",
+        *FROM,
+        "--scoped=false",
+        "--src",
+        "docker",
+        "--dest",
+        "dir",
+        f"{registry.host}/sync/app",
+        str(folder),
+    )
+    assert sorted(path.name for path in folder.iterdir()) == ["app:one", "app:two"]
+
+
+def test_buildah_builds_pushes_and_pulls(
+    clients: Clients, registry: Registry, layout: str, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/buildah/app"
+    base = f"{registry.host}/buildah/base:1"
+    clients.skopeo("copy", "--quiet", *TO, f"{layout}:one", f"docker://{base}")
+    context = tmp_path / "context"
+    context.mkdir()
+    (context / "hello").write_text("hello")
+    (context / "Containerfile").write_text(f'FROM {base}\nCOPY hello /hello\nCMD ["/bin/cat", "/hello"]\n')
+    clients.buildah("build", *INSECURE, "--quiet", "--tag", "built", str(context))
+    clients.buildah("push", "--quiet", *INSECURE, "built", f"docker://{name}:1")
+    layers = json.loads(clients.skopeo("inspect", *INSECURE, f"docker://{name}:1"))["Layers"]
+    assert len(layers) == 2
+    clients.buildah("rmi", "--all", "--force")
+    clients.buildah("pull", "--quiet", *INSECURE, f"{name}:1")
+    clients.buildah("manifest", "create", "list")
+    clients.buildah("manifest", "add", *INSECURE, "list", f"docker://{name}:1")
+    clients.buildah("manifest", "push", "--all", *INSECURE, "list", f"docker://{name}:list")
+    (child,) = json.loads(clients.skopeo("inspect", "--raw", *INSECURE, f"docker://{name}:list"))["manifests"]
+    assert child["digest"] == json.loads(clients.skopeo("inspect", *INSECURE, f"docker://{name}:1"))["Digest"]
