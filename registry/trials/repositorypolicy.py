@@ -13,6 +13,7 @@ from registry.errors import NameUnknownError, RequestInvalidError
 from registry.events.outbox import record
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
+from registry.trials.requests import try_pending_anew
 from registry.trials.states import grandfather
 
 _STRICTNESS = ("off", "warn", "enforce")
@@ -50,6 +51,8 @@ async def change(
             # The same run spec now means something else: verdicts from before do not answer it.
             changes["policy_version"] = row.policy_version + 1
         await connection.execute(update(repositories).where(repositories.c.id == row.id).values(changes))
+        if "run_spec" in changes or "policy_version" in changes:
+            await try_pending_anew(connection, settings, row.id)
         if "gate" in changes and _STRICTNESS.index(changes["gate"]) > _STRICTNESS.index(row.gate):
             await grandfather(connection, row.id, settings.grandfather_days)
         shown = {column: value for column, value in changes.items() if column != "run_spec"}

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.contract.runspec import RunSpec
+from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import trials
 from registry.db.types import db_time
@@ -57,6 +58,19 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
             return
         await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
         await move_epoch(connection, "gate")
+
+
+async def try_pending_anew(connection: AsyncConnection, settings: Settings, repository_id: int) -> None:
+    """Ask again, under the repository's present policy, about images that still wait for a verdict.
+
+    The verdicts on their way answer a question of before, and would leave these images pending for ever.
+    """
+    await lock_repository(connection, repository_id)
+    waiting = select(manifests.c.digest).where(
+        manifests.c.repository_id == repository_id, manifests.c.state == "pending"
+    )
+    for digest in (await connection.execute(waiting.order_by(manifests.c.id))).scalars().all():
+        await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
 
 
 async def _open(
