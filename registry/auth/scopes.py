@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from registry.errors import NameInvalidError, RequestInvalidError
 from registry.oci.names import parse_repository_name
@@ -28,7 +27,14 @@ class Scope:
 
     def covers(self, type_: str, name: str, action: str) -> bool:
         """Whether this scope, as a token carries it, allows ``action`` on the resource."""
-        return self.type == type_ and action in self.actions and fnmatchcase(name, self.name)
+        return self.type == type_ and action in self.actions and _matches(self.name, name)
+
+
+def _matches(pattern: str, name: str) -> bool:
+    # Nothing but "*" means anything else than itself.
+    if "*" not in pattern:
+        return pattern == name
+    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name) is not None
 
 
 def parse_requested_scopes(texts: list[str]) -> tuple[Scope, ...]:

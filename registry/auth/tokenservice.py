@@ -138,7 +138,8 @@ class TokenService:
             UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
         """
         claims = await self._claims(text)
-        scopes = tuple(_scope(access) for access in claims.access)
+        # Exact names only: a pattern is something that API tokens have.
+        scopes = tuple(_scope(access) for access in claims.access if "*" not in access.name)
         refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True)
