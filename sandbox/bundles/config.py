@@ -52,6 +52,8 @@ _MASKED = (
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _OOM_SCORE = 500
 _CPU_PERIOD = 100_000
+# What the runtime's own start inside the run needs under a limit of data, with some to spare.
+_RUNTIME_BYTES = 128 * _MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,14 @@ def make_config(
     ids: IdRange,
     user: ContainerUser,
     root: Path,
-    cgroups_path: str,
+    cgroups_path: str | None,
     surroundings: Surroundings,
     downgrades: frozenset[str],
 ) -> dict[str, object]:
     """The document for one run. ``root`` is the root file system on the host, absolute.
 
-    ``downgrades`` names the isolation to leave out: ``cgroup-limits``, ``seccomp``.
+    ``cgroups_path`` is ``None`` where the worker may make no cgroup. ``downgrades`` names the isolation to
+    leave out: ``cgroup-limits``, ``seccomp``.
 
     Raises:
         SandboxError: ``isolation-missing``: there is no seccomp list for this machine.
@@ -93,7 +96,6 @@ def make_config(
         "namespaces": [{"type": name} for name in _namespaces(surroundings)],
         "uidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
         "gidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
-        "cgroupsPath": cgroups_path,
         "resources": _resources(plan, surroundings, downgrades),
         "devices": [],
         "maskedPaths": list(_MASKED),
@@ -101,6 +103,8 @@ def make_config(
         # Instead of CAP_NET_BIND_SERVICE.
         "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
     }
+    if cgroups_path is not None:
+        linux["cgroupsPath"] = cgroups_path
     if "seccomp" not in downgrades:
         linux["seccomp"] = make_seccomp(surroundings.machine)
     return {
@@ -189,7 +193,7 @@ def _rlimits(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str])
     }
     if "cgroup-limits" in downgrades:
         # Of one process each, where nothing holds for all of them together.
-        wanted["DATA"] = limits.memory_bytes
+        wanted["DATA"] = max(limits.memory_bytes, _RUNTIME_BYTES)
         wanted["CPU"] = int(limits.wall_seconds * max(limits.cpus, 1.0)) + 1
     clamped = {name: min(value, surroundings.hard_rlimits.get(name, value)) for name, value in wanted.items()}
     return [{"type": f"RLIMIT_{name}", "soft": value, "hard": value} for name, value in clamped.items()]

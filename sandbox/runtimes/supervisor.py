@@ -34,7 +34,7 @@ from sandbox.probes.log import LogMatch
 from sandbox.probes.network import http_probe, tcp_probe
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
-from sandbox.runtimes.isolation import check_downgrades, missing_isolation, read_surroundings
+from sandbox.runtimes.isolation import check_downgrades, missing_isolation, privileged, read_surroundings
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.outcome import end_reason, not_executable, why_not_created, withheld_capability
 from sandbox.runtimes.runc import find_runtime
@@ -136,7 +136,7 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
         ids=IdRange(job.id_base, job.id_size),
         user=resolve_user(rootfs, job.plan.user, size=job.id_size),
         root=job.root,
-        cgroups_path=trial.cgroup,
+        cgroups_path=trial.cgroup if privileged() else None,
         surroundings=surroundings,
         downgrades=frozenset(trial.downgrades),
     )

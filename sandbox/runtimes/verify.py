@@ -45,7 +45,7 @@ def verify_namespaces(pid: int, names: Sequence[str], *, base: int, size: int) -
             raise SandboxError("isolation-missing", f"the run's {kind} is not the one that was asked for")
     return (
         *(Mechanism(name=f"{name} namespace", applied=True) for name in names),
-        Mechanism(name="own ids", applied=True, detail=f"{size} ids that no other run has"),
+        Mechanism(name="own ids", applied=True, detail=f"{size} ids, none of them the worker's"),
     )
 
 
