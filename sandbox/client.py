@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -80,7 +81,8 @@ class RegistryClient:
         try:
             async with self.session.post(
                 f"{self.url}/worker/v1/{action}",
-                data=message.model_dump_json().encode(),
+                # A report with its log may be long; as a file it is sent in pieces.
+                data=io.BytesIO(message.model_dump_json().encode()),
                 headers={"Content-Type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
                 allow_redirects=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import AsyncIterator, Mapping
@@ -84,7 +85,7 @@ class ScriptedWorker:
             self.client,
             "POST",
             f"/worker/v1/{action}",
-            data=data,
+            data=io.BytesIO(data),
             headers={"Content-Type": "application/json"},
         )
 

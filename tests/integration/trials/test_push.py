@@ -188,7 +188,10 @@ async def test_indexes_of_indexes_bring_their_images(port: Port) -> None:
         {
             "schemaVersion": 2,
             "mediaType": OCI_INDEX,
-            "manifests": [descriptor(inner.manifest, OCI_INDEX), descriptor(image.manifest, image.media_type)],
+            "manifests": [
+                descriptor(inner.manifest, OCI_INDEX),
+                descriptor(image.manifest, image.media_type),
+            ],
         }
     )
     assert (await put_manifest(port.admin, REPOSITORY, "outer", outer, OCI_INDEX)).status == 201
