@@ -23,5 +23,6 @@ build() {
 }
 
 build crane v0.22.1 github.com/google/go-containerregistry/cmd/crane
+build conformance v0.0.0-20260831232431-97274622c111 github.com/opencontainers/distribution-spec/conformance
 CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
   -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'

@@ -23,6 +23,7 @@ from registry.events.outbox import record
 from registry.oci.digest import Digest, digest_of, parse_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -110,27 +111,29 @@ async def put(
     database: Database,
     store: BlobStore,
     name: str,
-    reference: str | Digest,
     *,
+    stated: Digest | None,
+    tag_names: Sequence[str],
     raw: bytes,
     manifest: Manifest,
     settings: Settings,
     actor: Actor,
     effects: PushEffects,
 ) -> Digest:
-    """Store ``raw``, of which ``manifest`` is the meaning, under a tag or its own digest.
+    """Store ``raw``, of which ``manifest`` is the meaning, and point these tags at it.
 
+    ``stated`` is the digest that the caller gave, whose algorithm then names the manifest; else it is sha256.
     What it refers to must be in this repository, except its subject and foreign layers. Manifest, edges,
     tag, history, events and whatever ``effects`` add commit together or not at all.
 
     Raises:
-        DigestInvalidError: ``reference`` is a digest, but not of these bytes.
+        DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
     """
-    digest = digest_of(raw, reference.algorithm if isinstance(reference, Digest) else "sha256")
-    if isinstance(reference, Digest) and reference != digest:
-        raise DigestInvalidError(f"the manifest has digest {digest}, not {reference}")
+    digest = digest_of(raw, stated.algorithm if stated else "sha256")
+    if stated not in (None, digest):
+        raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
     platform = await image_platform(database, store, name, manifest)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
@@ -156,11 +159,11 @@ async def put(
         data = {
             "digest": str(digest),
             "media_type": manifest.media_type,
-            "tag": None if isinstance(reference, Digest) else reference,
+            "tags": list(tag_names),
         }
         await record(connection, "manifest.pushed", name, actor, data)
-        if not isinstance(reference, Digest):
-            await tag_use.move(connection, repository, reference, manifest_id, digest, actor=actor)
+        for tag in tag_names:
+            await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
         await move_epoch(connection, "content")
     return digest
 

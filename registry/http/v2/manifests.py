@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from registry.content import manifests, tags
+from registry.errors import TagInvalidError
 from registry.http.v2.body import read_all
 from registry.http.v2.conditions import is_known
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
-from registry.oci.names import parse_reference
+from registry.oci.names import parse_reference, parse_tag
 from registry.trials.admission import admit_manifest
 
 if TYPE_CHECKING:
     from registry.http.v2.call import Call
 
+TAGS_MAX = 100
 _PARSED_AT_ONCE_BYTES = 64 * 1024
 
 
@@ -38,16 +40,19 @@ async def read(call: Call) -> web.Response:
 
 
 async def put(call: Call) -> web.Response:
-    """Store the body under a tag or its digest."""
+    """Store the body under a tag, or under its digest and the tags of the query: all of them or none."""
     services = call.services
     reference = parse_reference(call.reference)
+    stated = reference if isinstance(reference, Digest) else None
+    tag_names = _stated_tags(call) if stated else [call.reference]
     raw = await read_all(call.request, services.settings.manifest_max_bytes)
     manifest = await _parse(raw, call.request.headers.get("Content-Type"))
     digest = await manifests.put(
         services.database,
         services.blobs,
         call.name,
-        reference,
+        stated=stated,
+        tag_names=tag_names,
         raw=raw,
         manifest=manifest,
         settings=services.settings,
@@ -57,6 +62,8 @@ async def put(call: Call) -> web.Response:
     headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
+    if stated and tag_names:
+        headers["OCI-Tag"] = ", ".join(tag_names)
     return web.Response(status=201, headers=headers)
 
 
@@ -68,6 +75,13 @@ async def delete(call: Call) -> web.Response:
     else:
         await tags.delete(call.services.database, call.repository, reference, actor=call.actor)
     return web.Response(status=202)
+
+
+def _stated_tags(call: Call) -> list[str]:
+    given = call.request.query.getall("tag", [])
+    if len(given) > TAGS_MAX:
+        raise TagInvalidError(f"{len(given)} tags in one push; {TAGS_MAX} are the limit")
+    return [parse_tag(text) for text in dict.fromkeys(given)]
 
 
 async def _parse(raw: bytes, content_type: str | None) -> Manifest:

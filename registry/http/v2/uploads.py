@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -169,13 +170,16 @@ async def _mount(call: Call, digest: Digest, source_name: str | None) -> bool:
 
 
 async def _may_read(call: Call, source: Repository, digest: Digest) -> bool:
-    if not decide(call.actor, "pull", source.name, source.visibility).allowed:
+    # A registry token is asked for before a client knows what it will mount: what counts is its account and
+    # the API token behind it, if there is one.
+    actor = call.actor
+    if actor.from_registry_token:
+        actor = replace(actor, scopes=actor.credential_scopes)
+    if not decide(actor, "pull", source.name, source.visibility).allowed:
         return False
     services = call.services
     try:
-        await admit_blob(
-            services.database, services.settings, actor=call.actor, repository=source, digest=digest
-        )
+        await admit_blob(services.database, services.settings, actor=actor, repository=source, digest=digest)
     except (DeniedError, BlobUnknownError):
         return False
     return True

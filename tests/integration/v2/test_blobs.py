@@ -256,3 +256,30 @@ async def test_nobody_is_challenged(
     assert seen[0][0] == 401
     assert f'realm="{registry.url}/token"' in seen[0][2]
     assert 'scope="repository:NAME:pull"' in seen[0][2]
+
+
+async def bearer(client: aiohttp.ClientSession, scope: str) -> dict[str, str]:
+    async with client.get("/token", params={"service": "seatrial", "scope": scope}) as response:
+        return {"Authorization": f"Bearer {(await response.json())['token']}"}
+
+
+async def test_a_registry_token_mounts_what_its_account_may_read(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    digest = await push_blob(client, "a", CONTENT)
+    headers = await bearer(client, "repository:b:pull,push")
+    for params in ({"mount": digest}, {"mount": digest, "from": "a"}):
+        async with client.post("/v2/b/blobs/uploads/", params=params, headers=headers) as response:
+            assert response.status == 201
+    # An API token of fewer repositories mounts from those only, and hears nothing of the others.
+    async with client.post(
+        "/api/v1/tokens", json={"name": "b only", "scopes": ["repository:b:pull,push"]}
+    ) as response:
+        assert response.status == 201, await response.text()
+        narrow = (await response.json())["token"]
+    other = await push_blob(client, "a", b"not for b")
+    async with registry.client(narrow) as limited:
+        for headers in ({}, await bearer(limited, "repository:b:pull,push repository:a:pull")):
+            for params in ({"mount": other}, {"mount": other, "from": "a"}):
+                async with limited.post("/v2/b/blobs/uploads/", params=params, headers=headers) as response:
+                    assert response.status == 202

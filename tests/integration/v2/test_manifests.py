@@ -339,3 +339,27 @@ async def test_deleting_a_blob_races_a_manifest_that_names_it(client: aiohttp.Cl
         assert put.status in (201, 400)
         async with client.delete(f"/v2/a/manifests/{digest_of(raw)}") as response:
             assert response.status == (202 if put.status == 201 else 404)
+
+
+async def test_one_push_with_several_tags(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = small_manifest()
+    for digest in (digest_of(raw), "sha512:" + hashlib.sha512(raw).hexdigest()):
+        answer = await put_manifest(client, "a", f"{digest}?tag=v1&tag=v1.2&tag=latest&tag=v1", raw)
+        assert answer.status == 201
+        assert answer.headers["OCI-Tag"] == "v1, v1.2, latest"
+        for tag in ("v1", "v1.2", "latest"):
+            async with client.head(f"/v2/a/manifests/{tag}") as got:
+                assert got.headers["Docker-Content-Digest"] == digest, "a tag remembers its algorithm"
+
+
+async def test_several_tags_go_all_or_none(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    raw = small_manifest()
+    for query in ("tag=good&tag=.bad", "&".join(f"tag=t{i}" for i in range(101))):
+        answer = await put_manifest(client, "a", f"{digest_of(raw)}?{query}", raw)
+        assert (answer.status, error_code(answer.body)) == (400, "TAG_INVALID")
+    async with client.get("/v2/a/tags/list") as got:
+        assert (await got.json())["tags"] == []
+    async with client.head(f"/v2/a/manifests/{digest_of(raw)}") as got:
+        assert got.status == 404
