@@ -54,6 +54,14 @@ def enter_user_namespace() -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (ourselves)
 
 
+def host_uid() -> int:
+    """The user id of this process as the host knows it."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    inside, outside, _ = Path("/proc/self/uid_map").read_text(encoding="ascii").split()[:3]
+    return int(outside) if inside == "0" else 0
+
+
 def why_not_rootless() -> str | None:
     """Why the calling user cannot have the ids that a run needs, or ``None``."""
     try:

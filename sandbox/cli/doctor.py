@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SUMMARIES = (
     "Everything that a run is promised is here.",
-    "Runs are possible without what is 'missing', if allowed by --allow-downgrade NAME; verdicts then say so.",
+    "Runs are possible without what is 'missing', if allowed by --allow-downgrade NAME; verdicts say so.",
     "Nothing can be run here: the registry serves, but trying images needs what is 'MISSING' above.",
 )
 _MARKS = {

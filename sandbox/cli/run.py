@@ -67,6 +67,9 @@ def command(
 
     Exit code 0 for pass or warn, 1 for fail, 2 for error, 64 for wrong usage.
     """
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
+
+    enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
     if (username is None) != (password_file is None):
         raise RequestInvalidError("--username and --password-file go together")
@@ -148,11 +151,13 @@ def _opened(state: Path | None, runtime: str, allowed: frozenset[str]) -> Iterat
 
 def _own_folder() -> Path:
     """Where an image's users can pass through, unlike most home folders, and nobody else can write."""
-    uid = os.geteuid()
+    from sandbox.rootless import host_uid  # noqa: PLC0415
+
+    uid = host_uid()
     folder = Path("/var/lib/seatrial/run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     found = folder.lstat()
-    if found.st_uid != uid or folder.is_symlink():
+    if found.st_uid != os.geteuid() or folder.is_symlink():
         raise SandboxError("worker-error", f"{folder} belongs to somebody else; give a folder with --state")
     return folder
 

@@ -57,6 +57,9 @@ def run(
     SIGTERM drains: runs end within --grace seconds or are given back. A second one, or Ctrl-C, gives them
     back at once.
     """
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
+
+    enter_user_namespace()
     if not _URL.fullmatch(registry.rstrip("/")):
         raise RequestInvalidError(f"--registry {registry[:200]!r} is not http(s)://HOST[:PORT]")
     token = read_small_file(token_file, "the token file").strip()
