@@ -25,8 +25,9 @@ class Answer:
 
     @property
     def look(self) -> tuple[object, ...]:
-        """What a caller can tell two answers apart by: all but the time, the request's id and the name."""
-        kept = {name: value for name, value in self.headers.items() if name not in ("Date", "X-Request-Id")}
+        """What a caller can tell two answers apart by: all but the time and the request's id."""
+        varying = ("date", "x-request-id")
+        kept = {name: value for name, value in self.headers.items() if name.lower() not in varying}
         body = self.json if self.body else {}
         if isinstance(body, dict):
             body.pop("request_id", None)
