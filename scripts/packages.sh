@@ -18,6 +18,8 @@ uidmap|command newuidmap|user namespaces of a plain user
 e2fsprogs|command mkfs.ext4|the bounded writable layer of a run'
 test="$demo
 buildah|command buildah|another client that pushes
+nginx-light|command nginx|an ordinary image that must start
+redis-server|command redis-server|an ordinary image that must start
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
 shellcheck|command shellcheck|checks the scripts
 git|command git|the tests ask which files ship
