@@ -17,6 +17,7 @@ from registry.cli.dropping import Identity
 _PAUSES_SECONDS = (1, 2, 4, 8, 15, 30)
 _STEADY_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 
 
 @dataclass(slots=True)
@@ -36,8 +37,10 @@ class Child:
         identity = self.identity
         prctl = ctypes.CDLL(None).prctl
 
-        def end_with_parent() -> None:
+        def restrict() -> None:
             prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if identity is not None:
+                prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
         self.process = await asyncio.create_subprocess_exec(
             *self.command(),
@@ -46,7 +49,7 @@ class Child:
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             umask=self.umask,
-            preexec_fn=end_with_parent,
+            preexec_fn=restrict,
             user=identity.uid if identity else None,
             group=identity.gid if identity else None,
             extra_groups=[] if identity else None,

@@ -35,6 +35,8 @@ from registry.errors import SeatrialError, UnavailableError
 from registry.settings import Settings
 
 WORKER_GRACE_SECONDS = 30
+WORKER_UMASK = 0o022
+"""Mapped users pass through the worker's folders; the registry's are its own."""
 _DOCTOR_SECONDS = 60
 _REGISTRY_ONLY = 2
 
@@ -136,7 +138,7 @@ class _House:
             name="worker",
             command=self._worker_command,
             stop_seconds=WORKER_GRACE_SECONDS + 30,
-            umask=0o022,
+            umask=WORKER_UMASK,
         )
 
     async def run(self) -> int:
@@ -248,7 +250,12 @@ def _identity(data: Path, state: Path) -> Identity | None:
 def _can_isolate(allowed: frozenset[str]) -> bool:
     try:
         done = subprocess.run(
-            seatrial("doctor", "--json"), capture_output=True, text=True, timeout=_DOCTOR_SECONDS, check=False
+            seatrial("doctor", "--json"),
+            umask=WORKER_UMASK,
+            capture_output=True,
+            text=True,
+            timeout=_DOCTOR_SECONDS,
+            check=False,
         )
         mechanisms = json.loads(done.stdout)["mechanisms"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
