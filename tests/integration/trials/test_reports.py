@@ -7,8 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from registry.contract.report import MAX_REPORT_BYTES
 from tests.kit.trials import Port, make_report, open_port, send, tiny_image
 
@@ -65,9 +63,9 @@ async def test_another_worker_s_report_is_refused(port: Port) -> None:
     await assert_unchanged(port, worker, job, digest)
 
 
-@pytest.mark.parametrize(
-    ("members", "said"),
-    [
+async def test_reports_that_are_wrong_change_nothing(port: Port) -> None:
+    worker, job, digest = await leased(port)
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"digest": f"sha256:{'0' * 64}"}, "the lease is for"),
         ({"platform": "linux/arm64"}, "the lease is for"),
         ({"runs": []}, "at least one run with at least one observation"),
@@ -76,14 +74,11 @@ async def test_another_worker_s_report_is_refused(port: Port) -> None:
         ({"error": {"reason": "bored", "message": "x"}}, "error.reason"),
         ({"tested": "x" * 301}, "tested"),
         ({"runs": "none"}, "runs"),
-    ],
-    ids=["digest", "platform", "no-runs", "no-observations", "own-verdict", "reason", "too-long", "no-list"],
-)
-async def test_a_report_that_is_wrong_changes_nothing(port: Port, members: dict[str, Any], said: str) -> None:
-    worker, job, digest = await leased(port)
-    answer = await worker.report(job, **members)
-    assert answer.status == 400
-    assert said in answer.json["detail"]
+    ]
+    for members, said in wrong:
+        answer = await worker.report(job, **members)
+        assert answer.status == 400, members
+        assert said in answer.json["detail"]
     await assert_unchanged(port, worker, job, digest)
 
 
@@ -93,21 +88,21 @@ async def test_an_oversize_report_is_refused(port: Port) -> None:
     await assert_unchanged(port, worker, job, digest)
 
 
-@pytest.mark.parametrize("body", [b"", b"null", b"[]", b"{", b"\xff", b'{"protocol":"1"}', b"[" * 5000])
-async def test_what_is_no_report_is_refused(port: Port, body: bytes) -> None:
+async def test_what_is_no_message_is_refused(port: Port) -> None:
+    worker = await port.worker("one")
+    for body in (b"", b"null", b"[]", b"{", b"\xff", b'{"protocol":"1"}', b"[" * 5000):
+        for action in ("claim", "renew", "report"):
+            assert (await worker.post(action, body)).status == 400, body
+
+
+async def test_another_version_of_the_protocol_is_named(port: Port) -> None:
     worker = await port.worker("one")
     for action in ("claim", "renew", "report"):
-        assert (await worker.post(action, body)).status == 400
-
-
-@pytest.mark.parametrize("action", ["claim", "renew", "report"])
-async def test_another_version_of_the_protocol_is_named(port: Port, action: str) -> None:
-    worker = await port.worker("one")
-    answer = await worker.post(action, {"protocol": 2, "anything": "else"})
-    assert answer.status == 426
-    assert answer.json["code"] == "PROTOCOL_UNSUPPORTED"
-    assert "version 2" in answer.json["detail"]
-    assert answer.headers["Upgrade"] == "seatrial-worker/1"
+        answer = await worker.post(action, {"protocol": 2, "anything": "else"})
+        assert answer.status == 426
+        assert answer.json["code"] == "PROTOCOL_UNSUPPORTED"
+        assert "version 2" in answer.json["detail"]
+        assert answer.headers["Upgrade"] == "seatrial-worker/1"
 
 
 async def test_an_unknown_platform_in_a_claim_is_refused(port: Port) -> None:

@@ -1,0 +1,266 @@
+"""Trials over ``/api/v1``: shown, waited for, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from registry.contract.job import Job
+from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+
+POLICY = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
+
+
+async def finish(port: Port, *, met: bool = True, name: str = "one", **members: Any) -> Any:
+    worker = await port.worker(name)
+    job = await worker.claim()
+    assert (await worker.report(job, met=met, exit_code=0 if met else 3, **members)).status == 204
+    return job
+
+
+async def show(port: Port, client: Any = None, **query: str) -> Any:
+    answer = await send(client or port.admin, "GET", "/api/v1/trials", params=query)
+    assert answer.status == 200, answer.body
+    return answer.json
+
+
+async def test_the_shape_that_scripts_rely_on(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    await finish(port, met=False, log="one\ntwo\n")
+    (trial,) = await show(port, image=f"{REPOSITORY}:1")
+    assert {name: trial[name] for name in ("image", "digest", "state", "verdict")} == {
+        "image": REPOSITORY,
+        "digest": digest,
+        "state": "done",
+        "verdict": "fail",
+    }
+    (run,) = trial["runs"]
+    assert {name: run[name] for name in ("name", "exit_code", "reason", "log")} == {
+        "name": "smoke",
+        "exit_code": 3,
+        "reason": "exited",
+        "log": "one\ntwo\n",
+    }
+    answer = await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}")
+    assert answer.json == trial
+    log = await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}/log")
+    assert (log.body, log.headers["Content-Type"]) == (b"one\ntwo\n", "text/plain; charset=utf-8")
+
+
+async def test_readers_read_verdict_and_reason_but_no_log(port: Port) -> None:
+    await port.push(tiny_image())
+    await finish(port, met=False, log="a secret")
+    (trial,) = await show(port, port.reader, image=REPOSITORY, tag="1")
+    assert trial["verdict"] == "fail"
+    assert trial["runs"][0]["exit_code"] == 3
+    assert trial["runs"][0]["log"] is None
+    assert "a secret" not in json.dumps(trial)
+    answer = await send(port.reader, "GET", f"/api/v1/trials/{trial['id']}/log")
+    assert answer.status == 403
+    assert "a secret" not in answer.body.decode()
+
+
+async def test_what_is_not_visible_looks_like_what_is_not_there(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    ((trial,)) = await show(port, image=REPOSITORY)
+    body = {"name": "other", "scopes": ["repository:other/*:pull"]}
+    token = (await send(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
+    async with port.registry.client(token) as other, port.registry.client(anonymous=True) as nobody:
+        for client in (other, nobody):
+            assert await show(port, client) == []
+            there = await send(client, "GET", f"/api/v1/trials/{trial['id']}")
+            gone = await send(client, "GET", f"/api/v1/trials/{trial['id'][:-1]}x")
+            assert there.status == gone.status == 404
+            assert there.json["detail"] == gone.json["detail"]
+            for name in (REPOSITORY, "team/none"):
+                for path in ("/api/v1/trials", "/api/v1/gate"):
+                    answer = await send(client, "GET", path, params={"image": name, "digest": digest})
+                    assert answer.status == (401 if client is nobody else 403), path
+                    assert ("WWW-Authenticate" in answer.headers) == (client is nobody)
+
+
+async def test_a_wait_ends_with_the_verdict(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    waiting = asyncio.create_task(show(port, image=REPOSITORY, digest=digest, wait="30"))
+    await asyncio.sleep(0.2)
+    assert not waiting.done()
+    await finish(port)
+    assert (await waiting)[0]["verdict"] == "pass"
+
+
+async def test_a_wait_ends_with_its_time(port: Port) -> None:
+    await port.push(tiny_image())
+    (trial,) = await show(port, image=REPOSITORY, tag="1", wait="0.3")
+    assert (trial["state"], trial["verdict"]) == ("queued", None)
+
+
+async def test_queries_that_make_no_sense_are_refused(port: Port) -> None:
+    await port.push(tiny_image())
+    queries = [
+        {"wait": "1"},
+        {"tag": "1"},
+        {"image": REPOSITORY, "wait": "1"},
+        {"image": REPOSITORY, "tag": "1", "wait": "61"},
+        {"image": REPOSITORY, "tag": "1", "wait": "-1"},
+        {"image": REPOSITORY, "tag": "1", "wait": "nan"},
+        {"image": REPOSITORY, "tag": "1", "wait": "soon"},
+        {"image": REPOSITORY, "tag": "1", "digest": f"sha256:{'0' * 64}"},
+        {"image": f"{REPOSITORY}:1", "tag": "1"},
+        {"image": "../etc", "tag": "1"},
+        {"image": REPOSITORY, "tag": "not a tag"},
+        {"image": REPOSITORY, "digest": "sha256:short"},
+        {"image": REPOSITORY, "surprise": "1"},
+    ]
+    for query in queries:
+        answer = await send(port.admin, "GET", "/api/v1/trials", params=query)
+        assert answer.status == 400, query
+
+
+async def test_an_unknown_image_is_not_found(port: Port) -> None:
+    await port.push(tiny_image())
+    for query in ({"image": REPOSITORY, "tag": "9"}, {"image": "team/none", "tag": "1"}):
+        assert (await send(port.admin, "GET", "/api/v1/trials", params=query)).status == 404
+
+
+async def test_a_trial_started_again_asks_anew(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    await finish(port, met=False)
+    answer = await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    assert answer.status == 201
+    assert (answer.json["state"], answer.json["cause"], answer.json["runs"]) == ("queued", "request", [])
+    assert await port.state(digest) == "pending"
+    await finish(port, name="two")
+    assert await port.state(digest) == "pass"
+    newest, oldest = await port.trials(digest)
+    assert [(one["cause"], one["verdict"]) for one in (newest, oldest)] == [
+        ("request", "pass"),
+        ("push", "fail"),
+    ]
+    assert len(newest["runs"]) == 1
+    # What the older verdict was made of is no more; the newer run is not shown as if it were.
+    assert oldest["runs"] == []
+
+
+async def test_an_admitted_image_stays_so_while_it_is_tried_again(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    await finish(port)
+    await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}@{digest}"})
+    assert (await port.pull(digest)).status == 200
+    await finish(port, name="two", met=False)
+    assert (await port.pull(digest)).status == 403
+
+
+async def test_a_started_trial_of_an_untried_image(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, trial_on_push=False) as port:
+        index, (image,) = tiny_index("linux/amd64")
+        digest = await port.push(index)
+        assert (
+            await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+        ).status == 201
+        assert [await port.state(one) for one in (digest, image.digest)] == ["pending", "pending"]
+        await finish(port)
+        assert [await port.state(one) for one in (digest, image.digest)] == ["pass", "pass"]
+
+
+async def test_a_spec_of_the_request_reaches_the_worker(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    await finish(port, met=False)
+    spec = {"version": 1, "command": ["/app", "-x"], "expect": {"exit": 3, "log": [{"match": "x"}]}}
+    body = {"image": f"{REPOSITORY}:1", "spec": spec}
+    assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
+    job = await finish(port, name="two")
+    parsed = Job.model_validate_json(json.dumps(job))
+    assert parsed.spec is not None
+    assert parsed.spec.command == ("/app", "-x")
+    assert parsed.spec.expect.exit == 3
+    assert "pull_token" not in repr(parsed)
+    # Nobody else has said what this image should do, so the word of who may push it counts.
+    assert await port.state(digest) == "pass"
+
+
+async def test_a_repository_s_own_spec_yields_to_no_other(port: Port) -> None:
+    spec = {"version": 1, "expect": {"exit": 0}}
+    assert (await send(port.admin, "POST", "/api/v1/repositories", json={"name": REPOSITORY})).status == 201
+    assert (await send(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
+    digest = await port.push(tiny_image())
+    job = await finish(port, met=False)
+    assert job["spec"]["expect"]["exit"] == 0
+    easy = {"version": 1, "command": ["/bin/true"], "expect": {"exit": 0}}
+    body = {"image": f"{REPOSITORY}:1", "spec": easy}
+    assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
+    await finish(port, name="two")
+    newest, _ = await port.trials(digest)
+    assert newest["verdict"] == "pass"
+    assert await port.state(digest) == "fail"
+
+
+async def test_a_change_of_policy_asks_again_about_what_is_pending(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    worker = await port.worker("one")
+    before = await worker.claim()
+    spec = {"version": 1, "expect": {"exit": 7}}
+    assert (await send(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
+    await worker.report(before)
+    assert await port.state(digest) == "pending"
+    job = await finish(port, name="two", met=False)
+    assert job["spec"]["expect"]["exit"] == 7
+    assert await port.state(digest) == "fail"
+
+
+async def test_requests_for_a_trial_that_are_wrong(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    bodies: list[tuple[dict[str, Any], int]] = [
+        ({}, 400),
+        ({"image": "team/app", "surprise": 1}, 400),
+        ({"image": "team/app:1", "spec": {"version": 2}}, 400),
+        ({"image": "team/app:1", "spec": "version: 1\nservices: {}"}, 400),
+        ({"image": "team/app:9"}, 404),
+        ({"image": "team/none:1"}, 404),
+    ]
+    for body, status in bodies:
+        assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == status, body
+    assert len(await port.trials(digest)) == 1
+
+
+async def test_trials_are_started_by_those_who_may_push(port: Port) -> None:
+    await port.push(tiny_image())
+    answer = await send(port.reader, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    assert answer.status == 403
+    async with port.registry.client(anonymous=True) as nobody:
+        answer = await send(nobody, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+        assert answer.status == 401
+
+
+async def test_what_nobody_can_run_is_not_started(port: Port) -> None:
+    index, _ = tiny_index()
+    await port.push(index)
+    answer = await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    assert answer.status == 409
+
+
+async def test_long_logs_are_whole_in_one_trial_and_cut_in_lists(port: Port) -> None:
+    await port.push(tiny_image())
+    log = "".join(f"line {number}\n" for number in range(20_000))
+    await finish(port, log=log)
+    (trial,) = await show(port, image=REPOSITORY, tag="1")
+    (run,) = trial["runs"]
+    assert run["log_truncated"]
+    assert log.endswith(run["log"])
+    assert len(run["log"]) == 16 * 1024
+    whole = (await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}")).json["runs"][0]
+    assert (whole["log"], whole["log_truncated"]) == (log, False)
+
+
+async def test_the_gate_explains_itself(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    await finish(port, met=False)
+    query = {"image": f"{REPOSITORY}:1"}
+    told = (await send(port.reader, "GET", "/api/v1/gate", params=query)).json
+    assert (told["digest"], told["gate"], told["state"]) == (digest, "enforce", "fail")
+    assert (told["decision"], told["may_push"]) == ("refuse", False)
+    assert told["explain"] == "the gate enforces and the state is fail"
+    assert told["sentence"].startswith(f"{REPOSITORY}@{digest} failed its trial")
+    told = (await send(port.admin, "GET", "/api/v1/gate", params=query)).json
+    assert (told["decision"], told["may_push"]) == ("admit", True)
