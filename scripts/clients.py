@@ -90,16 +90,16 @@ class Podman:
         target = f"{self._registry}/{reference}"
         self._run("pushing", "push", "--quiet", *_insecure(authfile), f"localhost/{image.name}", target)
 
-    def pull(self, reference: str, login: Login) -> str:
-        """Pull ``reference`` into a storage that holds nothing; returns what was typed.
+    def pull(self, reference: str, login: Login) -> None:
+        """Show and do a pull of ``reference`` into a storage that holds nothing.
 
         Raises:
             ClientError: it was refused.
         """
         authfile = self._login("pulling", login)
         target = f"{self._registry}/{reference}"
+        print(f"  $ podman pull --tls-verify=false {target}", flush=True)
         self._run("pulling", "pull", "--quiet", *_insecure(authfile), target)
-        return f"podman pull --tls-verify=false {target}"
 
     def _login(self, storage: str, login: Login) -> Path:
         authfile = self._folder / f"auth-{login.user}.json"
@@ -143,16 +143,16 @@ class Skopeo:
         source = f"oci:{self._folder / f'layout-{image.name}'}:latest"
         self._copy("dest", login, source, f"docker://{self._registry}/{reference}")
 
-    def pull(self, reference: str, login: Login) -> str:
-        """Pull ``reference`` into a new layout; returns what was typed.
+    def pull(self, reference: str, login: Login) -> None:
+        """Show and do a pull of ``reference`` into a new layout.
 
         Raises:
             ClientError: it was refused.
         """
         target = self._folder / f"pulled-{len(list(self._folder.glob('pulled-*')))}"
         source = f"docker://{self._registry}/{reference}"
+        print(f"  $ skopeo copy --src-tls-verify=false {source} oci:{target.name}", flush=True)
         self._copy("src", login, source, f"oci:{target}:latest")
-        return f"skopeo copy --src-tls-verify=false {source} oci:pulled"
 
     def _copy(self, side: str, login: Login, source: str, target: str) -> None:
         authfile = self._folder / f"auth-{login.user}.json"
