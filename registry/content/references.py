@@ -14,6 +14,7 @@ from registry.oci.digest import Digest, parse_digest
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
 from registry.oci.imageconfig import parse_image_config
 from registry.oci.mediatypes import is_foreign_layer
+from registry.oci.platform import parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -78,10 +79,9 @@ async def image_platform(database: Database, store: BlobStore, name: str, manife
     try:
         async with store.open_blob(config.locator) as blob:
             raw = b"".join([chunk async for chunk in blob.chunks()])
-        platform = parse_image_config(raw).platform
-    except (ManifestInvalidError, BlobUnknownError):
+        return str(parse_platform(str(parse_image_config(raw).platform)))
+    except (ManifestInvalidError, BlobUnknownError, ValueError):
         return None
-    return str(platform) if platform.os and platform.architecture else None
 
 
 async def _manifest_sizes(

@@ -12,6 +12,7 @@ from registry.oci.platform import Platform
 from registry.oci.strictjson import json_type
 
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}")
+_PLATFORM_PART = re.compile(r"[a-zA-Z0-9._-]{0,64}")
 
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
@@ -124,4 +125,8 @@ def _platform(value: object, where: str) -> Platform | None:
     members = as_object(value, where)
     os = optional_string(members, "os", where) or ""
     architecture = optional_string(members, "architecture", where) or ""
-    return Platform(os, architecture, optional_string(members, "variant", where) or "")
+    variant = optional_string(members, "variant", where) or ""
+    for name, text in (("os", os), ("architecture", architecture), ("variant", variant)):
+        if not _PLATFORM_PART.fullmatch(text):
+            raise ManifestInvalidError(f"{where}.{name} {text[:80]!r} is not a plain word")
+    return Platform(os, architecture, variant)

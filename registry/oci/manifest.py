@@ -21,6 +21,7 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_REFERENCES = 10_000
+ARTIFACT_TYPE_MAX = 255
 _IN_TOTO = "application/vnd.in-toto+json"
 
 EdgeKind = Literal["config", "layer", "child"]
@@ -92,7 +93,8 @@ def parse_manifest(raw: bytes, content_type: str | None = None) -> Manifest:
     except JsonInvalidError as error:
         raise ManifestInvalidError(f"the manifest is not valid JSON: {error}") from None
     media_type = _media_type(document, content_type)
-    if document.get("schemaVersion") != 2 or isinstance(document.get("schemaVersion"), bool):
+    version = document.get("schemaVersion")
+    if not isinstance(version, int) or version != 2:
         raise ManifestInvalidError("schemaVersion must be 2")
     is_index = media_type in mediatypes.INDEXES
     if is_index and ("layers" in document or "config" in document):
@@ -106,7 +108,7 @@ def parse_manifest(raw: bytes, content_type: str | None = None) -> Manifest:
         layers=() if is_index else _descriptors(document, "layers"),
         children=_descriptors(document, "manifests") if is_index else (),
         subject=None if subject is None else parse_descriptor(subject, "subject"),
-        artifact_type=optional_string(document, "artifactType", "manifest"),
+        artifact_type=_artifact_type(document),
         annotations=string_map(document.get("annotations"), "annotations"),
     )
 
@@ -130,7 +132,18 @@ def _media_type(document: Mapping[str, object], content_type: str | None) -> str
     return media_type
 
 
+def _artifact_type(document: Mapping[str, object]) -> str | None:
+    text = optional_string(document, "artifactType", "manifest")
+    if text is not None and (len(text) > ARTIFACT_TYPE_MAX or not text.isprintable()):
+        raise ManifestInvalidError(
+            f"artifactType has control characters, or more than {ARTIFACT_TYPE_MAX} characters"
+        )
+    return text
+
+
 def _descriptors(document: Mapping[str, object], name: str) -> tuple[Descriptor, ...]:
+    if name in document and document[name] is None:
+        return ()  # what Go makes of an empty list
     values = as_list(document.get(name), name)
     if len(values) > MAX_REFERENCES:
         raise ManifestInvalidError(f"{name} has {len(values)} entries; {MAX_REFERENCES} are the limit")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 _PART = re.compile(r"[a-zA-Z0-9._-]{1,64}")
-_DEFAULT_VARIANT = {"arm64": "v8", "arm": "v7"}
+_DEFAULT_VARIANT = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 UNKNOWN = "unknown"
 
 
@@ -28,7 +28,7 @@ class Platform:
 
     def runs(self, image: Platform) -> bool:
         """Whether a host of this platform runs an image of that one: same system and architecture, and a
-        variant no higher than the host's (arm64 and arm have default variants; amd64 v1 to v4)."""
+        variant no higher than the host's (amd64, arm64 and arm have default ones)."""
         if (self.os, self.architecture) != (image.os, image.architecture):
             return False
         return _rank(self) >= _rank(image)
@@ -49,4 +49,4 @@ def parse_platform(text: str) -> Platform:
 def _rank(platform: Platform) -> int:
     variant = platform.variant or _DEFAULT_VARIANT.get(platform.architecture, "")
     digits = variant.removeprefix("v")
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isascii() and digits.isdigit() else 0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from registry.errors import BlobUploadInvalidError, RangeInvalidError
 
-_SPEC = re.compile(r"(\d*)-(\d*)")
-_CONTENT_RANGE = re.compile(r"(\d{1,19})-(\d{1,19})")
+_SPEC = re.compile(r"([0-9]*)-([0-9]*)")
+_CONTENT_RANGE = re.compile(r"([0-9]{1,19})-([0-9]{1,19})")
 MAX_RANGES = 1024
 
 

@@ -11,7 +11,9 @@ import re
 from typing import NoReturn
 
 MAX_DEPTH = 64
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# A string that never ends is one match up to the end: looking again from each quote inside would take a time
+# that grows with the square of the length.
+_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER_MAX = 2**63 - 1
 
@@ -35,7 +37,7 @@ def parse_json(raw: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         raise JsonInvalidError("starts with a byte order mark")
     _check_depth(text, max_depth)
     try:
-        return json.loads(
+        value: object = json.loads(
             text,
             object_pairs_hook=_object,
             parse_constant=_refuse_constant,
@@ -48,6 +50,8 @@ def parse_json(raw: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         raise JsonInvalidError("nested too deeply") from None
     except ValueError as error:
         raise JsonInvalidError(str(error)) from None
+    _check_strings([value])  # what stands in no object
+    return value
 
 
 def parse_json_object(raw: bytes, *, max_depth: int = MAX_DEPTH) -> dict[str, object]:

@@ -53,7 +53,8 @@ async def show_tags(call: Call) -> web.Response:
 async def show_referrers(call: Call) -> web.Response:
     """end-12: never 404, for an unknown repository neither."""
     subject = parse_digest(call.reference)
-    types = [kind for kind in call.request.query.getall("artifactType", []) if kind]
+    # No artifact type has a NUL, and PostgreSQL takes none.
+    types = [kind.replace("\0", "") for kind in call.request.query.getall("artifactType", []) if kind]
     page = await referrers.list_page(
         call.services.database,
         call.repository,
@@ -78,7 +79,10 @@ class _Page:
 def _parse_page(request: web.Request) -> _Page:
     text = request.query.get("n")
     limit = PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
-    return _Page(limit, request.query.get("last") or None)
+    after = request.query.get("last") or None
+    if after is not None and "\0" in after:
+        raise PaginationInvalidError("last has a NUL character, which no name has")
+    return _Page(limit, after)
 
 
 def _parse_number(text: str, name: str) -> int:

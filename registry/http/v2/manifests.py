@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -14,11 +13,14 @@ from registry.http.v2.conditions import is_known
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.names import parse_reference, parse_tag
+from registry.storage.threads import Threads
 from registry.trials.admission import admit_manifest
 
 if TYPE_CHECKING:
     from registry.http.v2.call import Call
 
+PARSERS = web.AppKey("manifest-parsers", Threads)
+"""Threads that parse what would take too long on the event loop."""
 TAGS_MAX = 100
 _PARSED_AT_ONCE_BYTES = 64 * 1024
 
@@ -46,7 +48,7 @@ async def put(call: Call) -> web.Response:
     stated = reference if isinstance(reference, Digest) else None
     tag_names = _stated_tags(call) if stated else [call.reference]
     raw = await read_all(call.request, services.settings.manifest_max_bytes)
-    manifest = await _parse(raw, call.request.headers.get("Content-Type"))
+    manifest = await _parse(call.request, raw)
     digest = await manifests.put(
         services.database,
         services.blobs,
@@ -84,8 +86,9 @@ def _stated_tags(call: Call) -> list[str]:
     return [parse_tag(text) for text in dict.fromkeys(given)]
 
 
-async def _parse(raw: bytes, content_type: str | None) -> Manifest:
+async def _parse(request: web.Request, raw: bytes) -> Manifest:
+    content_type = request.headers.get("Content-Type")
     # A large one takes long enough to hold up every other request.
     if len(raw) <= _PARSED_AT_ONCE_BYTES:
         return parse_manifest(raw, content_type)
-    return await asyncio.to_thread(parse_manifest, raw, content_type)
+    return await request.app[PARSERS].run(parse_manifest, raw, content_type)

@@ -363,3 +363,20 @@ async def test_several_tags_go_all_or_none(client: aiohttp.ClientSession) -> Non
         assert (await got.json())["tags"] == []
     async with client.head(f"/v2/a/manifests/{digest_of(raw)}") as got:
         assert got.status == 404
+
+
+async def test_words_that_a_database_cannot_hold(client: aiohttp.ClientSession) -> None:
+    """A NUL inside JSON strings is legal there, and PostgreSQL's text takes none."""
+    await push_blob(client, "a", EMPTY_CONFIG)
+    odd = small_manifest(annotations={"a\0b": "c\0d"}, subject=descriptor(b"x", OCI_MANIFEST))
+    assert (await put_manifest(client, "a", "odd", odd)).status == 201
+    async with client.get(f"/v2/a/referrers/{digest_of(b'x')}") as got:
+        assert json.loads(await got.read())["manifests"][0]["annotations"] == {"a\0b": "c\0d"}
+    assert (await put_manifest(client, "a", "type", small_manifest(artifactType="a/\0"))).status == 400
+    for words in ({"os": "li\0nux"}, {"architecture": "²"}, {"os": {"a": 1}}):
+        config = to_json({"architecture": "amd64", "os": "linux"} | words)
+        layer = b"layer"
+        await push_blob(client, "a", config)
+        await push_blob(client, "a", layer)
+        raw = small_manifest([layer], config=config)
+        assert (await put_manifest(client, "a", "config", raw)).status == 201, "its trial will tell"
