@@ -176,8 +176,15 @@ def tidy(folder: Path) -> None:
         with contextlib.suppress(ValueError, ProcessLookupError, PermissionError):
             os.kill(int(pause.read_text()), signal.SIGKILL)
     for parent, _, _ in os.walk(folder):
-        Path(parent).chmod(0o700)  # an image's root folder is kept read-only
+        with contextlib.suppress(PermissionError):
+            Path(parent).chmod(0o700)  # an image's root folder is kept read-only
     shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        # What a plain user's runs unpacked belongs to the ids of their user namespaces.
+        subprocess.run(
+            ["unshare", "--user", "--map-root-user", "--map-auto", "rm", "-rf", folder],
+            capture_output=True, check=False,
+        )  # fmt: skip
 
 
 def write_layout(image: Image, folder: Path) -> None:
