@@ -16,7 +16,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
@@ -42,7 +42,7 @@ def upgrade(url: str) -> Upgrade:
         ConflictError: the database is newer than this code, or of another program.
     """
     parsed = make_url(url)
-    engine = create_engine(parsed.set(drivername=_DRIVERS[parsed.get_backend_name()]), poolclass=NullPool)
+    engine = _engine(parsed)
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
     head = script.get_current_head()
@@ -74,9 +74,25 @@ def look(url: str) -> Upgrade:
     assert head is not None
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         return Upgrade(before=None, after=head, backup=None)
-    engine = create_engine(parsed.set(drivername=_DRIVERS[parsed.get_backend_name()]), poolclass=NullPool)
-    with engine.connect() as connection:
+    with _engine(parsed).connect() as connection:
         return Upgrade(before=_current(connection, script), after=head, backup=None)
+
+
+def _engine(url: URL) -> Engine:
+    engine = create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]), poolclass=NullPool)
+    if engine.dialect.name == "sqlite":
+        # The driver begins no transaction before DDL: a migration that fails would leave half of it.
+        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _leave_transactions_to_us(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def alembic_config() -> Config:

@@ -1,0 +1,167 @@
+"""Migrations: they make what the models say, never go down, and keep a way back."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.engine import make_url
+
+from registry.db import migrate
+from registry.db.schema import metadata
+from registry.errors import ConflictError
+from registry.main import run
+
+ROOT = Path(__file__).resolve().parents[3]
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+
+
+def execute(url: str, *statements: str) -> None:
+    parsed = make_url(url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
+
+
+def test_models_and_migrations_agree(database_url: str) -> None:
+    parsed = make_url(database_url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+        found = inspect(connection)
+        for table in metadata.sorted_tables:
+            checks = {check["name"] for check in found.get_check_constraints(table.name)}
+            wanted = {
+                str(constraint.name) for constraint in table.constraints
+                if type(constraint).__name__ == "CheckConstraint"
+            }  # fmt: skip
+            assert {name.removeprefix(f"ck_{table.name}_") for name in wanted} == {
+                str(name).removeprefix(f"ck_{table.name}_") for name in checks
+            }, table.name
+    engine.dispose()
+
+
+def test_an_empty_database_gets_the_newest_schema_once(empty_database_url: str) -> None:
+    assert migrate.look(empty_database_url).before is None
+    first = migrate.upgrade(empty_database_url)
+    assert first.before is None
+    assert first.backup is None
+    again = migrate.upgrade(empty_database_url)
+    assert (again.before, again.after, again.backup) == (first.after, first.after, None)
+    assert migrate.look(empty_database_url) == again
+
+
+def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
+    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    for call in (migrate.upgrade, migrate.look):
+        with pytest.raises(
+            ConflictError, match="the database has schema 9999, which this version does not know"
+        ):
+            call(database_url)
+    execute(database_url, "SELECT id FROM epochs", "UPDATE alembic_version SET version_num = '0001'")
+    assert migrate.look(database_url).before == "0001"
+
+
+def test_serve_says_so_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"sqlite:///{tmp_path / 'seatrial.db'}"
+    migrate.upgrade(url)
+    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    umask = os.umask(0o077)
+    os.umask(umask)
+    try:
+        assert run(["serve", "--data", str(tmp_path), "--listen", "127.0.0.1:0"]) == 2
+    finally:
+        os.umask(umask)
+    assert "schema 9999" in capsys.readouterr().err
+    assert not (tmp_path / "admin.token").exists()
+
+
+def test_sqlite_is_copied_aside_before_it_changes(
+    tmp_path: Path, add_migration: Callable[[str], None]
+) -> None:
+    path = tmp_path / "seatrial.db"
+    url = f"sqlite:///{path}"
+    migrate.upgrade(url)
+    execute(url, "INSERT INTO events (kind, actor, data, at) VALUES ('k', 'a', '{}', 1)")
+    add_migration("op.drop_table('events')")
+    done = migrate.upgrade(url)
+    assert (done.before, done.after) == ("0001", "0002")
+    assert done.backup is not None
+    with sqlite3.connect(done.backup) as copy:
+        assert copy.execute("SELECT count(*) FROM events").fetchone() == (1,)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+    copy.close()
+    # The way back: the copy in its place, and the old version starts.
+    add_migration("")
+    path.write_bytes(done.backup.read_bytes())
+    assert migrate.upgrade(url).before == "0001"
+
+
+def test_a_migration_that_fails_leaves_the_old_schema(
+    empty_database_url: str, add_migration: Callable[[str], None]
+) -> None:
+    migrate.upgrade(empty_database_url)
+    add_migration(
+        "op.create_table('half', sa.Column('id', sa.Integer()))\n    raise RuntimeError('no power')"
+    )
+    with pytest.raises(RuntimeError, match="no power"):
+        migrate.upgrade(empty_database_url)
+    add_migration("")
+    assert migrate.upgrade(empty_database_url).before == "0001"
+    parsed = make_url(empty_database_url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
+    with engine.connect() as connection:
+        assert not inspect(connection).has_table("half")
+    engine.dispose()
+
+
+def test_processes_that_upgrade_at_once(empty_database_url: str) -> None:
+    code = "import sys; from registry.db.migrate import upgrade; print(upgrade(sys.argv[1]).before)"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, empty_database_url],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    ended = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, ended
+    assert sorted(out.strip() for out, _ in ended) == ["0001", "0001", "0001", "None"]
+
+
+@pytest.fixture
+def add_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """The code as a later version would be: the scripts copied, with one more revision that does ``body``."""
+    folder = tmp_path / "code"
+    scripts = folder / "registry" / "_migrations"
+    (scripts / "versions").mkdir(parents=True)
+    for path in (ROOT / "migrations").rglob("*"):
+        if path.suffix in (".py", ".mako"):
+            (scripts / path.relative_to(ROOT / "migrations")).write_text(path.read_text())
+
+    def add(body: str) -> None:
+        more = scripts / "versions" / "0002_more.py"
+        if body:
+            more.write_text(
+                "import sqlalchemy as sa\nfrom alembic import op\n\n"
+                "revision = '0002'\ndown_revision = '0001'\n\n\n"
+                f"def upgrade() -> None:\n    {body}\n"
+            )
+        else:
+            more.unlink()
+        monkeypatch.setattr(migrate, "__file__", str(folder / "registry" / "db" / "migrate.py"))
+
+    return add
