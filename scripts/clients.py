@@ -164,7 +164,7 @@ class Skopeo:
         policy = self._folder / "policy.json"
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         _call(
-            "skopeo", "--policy", str(policy), "--tmpdir", str(self._folder), "copy", "--quiet",
+            "skopeo", "--policy", str(policy), "--tmpdir", str(self._folder), "copy", "--quiet", "--remove-signatures",
             f"--{side}-tls-verify=false", f"--{side}-authfile={authfile}", source, target,
             folder=self._folder,
         )  # fmt: skip

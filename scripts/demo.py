@@ -118,7 +118,7 @@ def show(folder: Path, *, once: bool) -> None:
     host = examine()
     for one in host.missing:
         print(f"  {one['name']} is missing: {one['detail']}")
-        if one.get("fix"):
+        if one.get("fix") not in (None, "", one["detail"]):
             print(f"    to have it: {one['fix']}")
     if not host.missing:
         print("  everything that a run is promised")
