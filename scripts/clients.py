@@ -164,8 +164,8 @@ class Skopeo:
         policy = self._folder / "policy.json"
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         _call(
-            "skopeo", "--policy", str(policy), "--tmpdir", str(self._folder), "copy", "--quiet", "--remove-signatures",
-            f"--{side}-tls-verify=false", f"--{side}-authfile={authfile}", source, target,
+            "skopeo", "--policy", str(policy), "--tmpdir", str(self._folder), "copy", "--quiet",
+            "--remove-signatures", f"--{side}-tls-verify=false", f"--{side}-authfile={authfile}", source, target,
             folder=self._folder,
         )  # fmt: skip
 
