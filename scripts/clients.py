@@ -165,8 +165,8 @@ class Skopeo:
         policy.write_text('{"default": [{"type": "insecureAcceptAnything"}]}')
         _call(
             "skopeo", "--policy", str(policy), "--tmpdir", str(self._folder), "copy", "--quiet",
-            "--remove-signatures", f"--{side}-tls-verify=false", f"--{side}-authfile={authfile}", source, target,
-            folder=self._folder,
+            "--remove-signatures", f"--{side}-tls-verify=false", f"--{side}-authfile={authfile}",
+            source, target, folder=self._folder,
         )  # fmt: skip
 
 
