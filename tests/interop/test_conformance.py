@@ -1,4 +1,4 @@
-"""The distribution-spec's own program: nothing failed, nothing skipped, and as many cases as a full run has."""
+"""The distribution-spec's own program: nothing failed, nothing skipped, and all the cases of a full run."""
 
 from __future__ import annotations
 
