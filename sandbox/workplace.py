@@ -58,7 +58,10 @@ def opened_workplace(
                 "worker-error", f"another worker uses {state}; give each its own --state folder"
             ) from None
         found = find_runtime(state / "runtime", name=runtime)
-        yield Workplace(state, found, Snapshots(state), allowed_downgrades), _sweep(state, found)
+        try:
+            yield Workplace(state, found, Snapshots(state), allowed_downgrades), _sweep(state, found)
+        finally:
+            runs.forget(found)
     finally:
         os.close(lock)
 

@@ -57,6 +57,8 @@ class Rootfs:
                 return "absent" if error.errno == errno.ENOENT else "other"
             if error.errno in (errno.ELOOP, errno.EXDEV):
                 return "link"
+            if error.errno == errno.ENAMETOOLONG:
+                return "other"
             raise
         try:
             mode = os.fstat(fd).st_mode
@@ -100,8 +102,11 @@ class Rootfs:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise SandboxError("image-refused", f"{path} is not a plain file") from None
+        info = os.fstat(fd)
+        if stat.S_ISDIR(info.st_mode):
+            os.close(fd)
+            raise SandboxError("image-refused", f"{path} is not a plain file")
         with os.fdopen(fd, "rb") as file:
-            info = os.fstat(file.fileno())
             if not stat.S_ISREG(info.st_mode):
                 raise SandboxError("image-refused", f"{path} is not a plain file")
             if info.st_size > limit_bytes:
@@ -125,6 +130,9 @@ class Rootfs:
                     created = True
                 except FileExistsError:
                     pass
+                except OSError as error:
+                    why = os.strerror(error.errno or 0)
+                    raise SandboxError("image-refused", f"{path[:200]} cannot be made: {why}") from None
                 try:
                     below = _openat2(
                         folder,

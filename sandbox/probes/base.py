@@ -5,6 +5,7 @@ A probe that could not look says so (``met`` is null); it never turns that into 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,8 @@ from registry.contract.report import Observation
 
 FIRST_RETRY_SECONDS = 0.05
 LAST_RETRY_SECONDS = 0.5
+# Tab, newline, return and escape are what terminals are written to with.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,11 @@ class Probe(Protocol):
     def close(self) -> None:
         """End whatever the probe has started."""
         ...
+
+
+def plain(text: str) -> str:
+    """What an image wrote, without the control characters that no report can hold (a NUL, say)."""
+    return _CONTROL.sub("\ufffd", text)
 
 
 def retry_delay(attempts: int) -> float:

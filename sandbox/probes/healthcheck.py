@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from registry.contract.report import Observation
 from registry.oci.imageconfig import Healthcheck
 from sandbox.probes.attempt import Answer, Attempt
-from sandbox.probes.base import View
+from sandbox.probes.base import View, plain
 from sandbox.runtimes.base import RuntimeFailure
 from sandbox.runtimes.watch import become_subreaper
 
@@ -101,7 +101,7 @@ class HealthcheckProbe:
         output = _read_until_end(read_fd, pid)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
-        text = output.decode("utf-8", "replace").strip()
+        text = plain(output.decode("utf-8", "replace").strip())
         if code == 2 and "pthread_create failed" in text:
             return Answer(None, "the HEALTHCHECK could not be started: the run has no process left")
         return Answer(code == 0, f"exit code {code}" + (f": {text[:400]}" if text else ""))

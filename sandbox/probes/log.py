@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import re2  # type: ignore[import-untyped]
 
 from registry.contract.report import Observation
-from sandbox.probes.base import View
+from sandbox.probes.base import View, plain
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class LogMatch:
         for line in log[self._seen_bytes : end].splitlines():
             line_text = line.decode("utf-8", "replace")
             if re2.search(self.pattern, line_text):
-                return Observation(expectation=text, seen=line_text[:500], met=True)
+                return Observation(expectation=text, seen=plain(line_text[:500]), met=True)
         self._seen_bytes = max(self._seen_bytes, end)
         if last:
             why = view.over or str(view.ending)

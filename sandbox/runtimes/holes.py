@@ -39,6 +39,8 @@ def known_holes(version: str, holes: tuple[Hole, ...]) -> tuple[str, ...]:
     """The holes that a version may have; all of them where the version cannot be read."""
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     number = tuple(int(part) for part in match.groups()) if match else (0, 0, 0)
+    if "-rc" in version:  # a candidate comes before its release
+        number = (*number[:2], number[2] - 1)
     return tuple(f"{hole.name} ({hole.closed_by})" for hole in holes if not _fixed(number, hole))
 
 

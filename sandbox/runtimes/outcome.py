@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 
 from registry.contract.report import EndReason
-from sandbox.probes.base import Ending
+from sandbox.probes.base import Ending, plain
 from sandbox.runtimes.cgroups import Usage
 from sandbox.runtimes.watch import Over
 
 _TAIL_BYTES = 16 * 1024
+# A report has at most 4 MiB, and a log can need six bytes of JSON for one of its own.
+_LOG_JSON_BYTES = 3 * 1024 * 1024 + 1024
+_COMMAND_CHARACTERS = 16 * 1024
 _DENIED = r"[^\n]*(?:operation not permitted|permission denied|function not implemented)"
 # What programs say when a right is missing, most telling first. A text that an image fakes turns its own
 # `fail` into `error`: nothing is won by it.
@@ -46,6 +50,27 @@ _CREATE_TEXTS: tuple[tuple[str, str], ...] = (
     (r"argument list too long", "arguments and environment are too long"),
     (r"chdir to cwd|mkdir .*cwd", "its user may not enter the working folder"),
 )
+
+
+def readable_log(data: bytes | bytearray) -> tuple[str, bool]:
+    """The output as text that fits into a report, and whether something had to be cut off for that."""
+    text = plain(data.decode("utf-8", "replace"))
+    cut = False
+    while (size := len(json.dumps(text, ensure_ascii=False).encode())) > _LOG_JSON_BYTES:
+        text, cut = text[: len(text) * _LOG_JSON_BYTES // size - 1], True
+    return text, cut
+
+
+def shown_command(command: Sequence[str]) -> tuple[str, ...]:
+    """The command as a report shows it: an image may have a megabyte of arguments."""
+    shown: list[str] = []
+    room = _COMMAND_CHARACTERS
+    for argument in command:
+        if len(argument) > room:
+            return (*shown, plain(argument[:room]) + "…")
+        shown.append(plain(argument))
+        room -= len(argument) + 1
+    return tuple(shown)
 
 
 def end_reason(ending: Ending | None, over: Over, *, usage: Usage, disk_full: bool) -> EndReason:

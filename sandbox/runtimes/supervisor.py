@@ -36,7 +36,14 @@ from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
 from sandbox.runtimes.isolation import check_downgrades, missing_isolation, privileged, read_surroundings
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
-from sandbox.runtimes.outcome import end_reason, not_executable, why_not_created, withheld_capability
+from sandbox.runtimes.outcome import (
+    end_reason,
+    not_executable,
+    readable_log,
+    shown_command,
+    why_not_created,
+    withheld_capability,
+)
 from sandbox.runtimes.runc import find_runtime
 from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
 from sandbox.runtimes.watch import LogBuffer, Watched, become_subreaper, kill, reap_strays, stop, watch
@@ -80,6 +87,9 @@ def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -
             run, error = _carry_out(trial, rootfs)
     except SandboxError as problem:
         error = ReportError(reason=problem.reason, message=problem.message, retryable=problem.retryable)
+    except OSError as problem:
+        message = f"the run could not be prepared or watched: {os.strerror(problem.errno or 0)}"
+        error = ReportError(reason="worker-error", message=message, retryable=True)
     finally:
         left = _teardown(trial)
     if left is not None:
@@ -236,9 +246,10 @@ def _conclude(
     usage = read_usage(trial.cgroups, trial.cgroup)
     ending = watched.ending
     error = _why_unknown(trial, watched, log)
+    text, cut = readable_log(log.data)
     run = Run(
         name="smoke",
-        command=plan.command,
+        command=shown_command(plan.command),
         exit_code=ending.exit_code if ending else None,
         signal=ending.signal if ending else None,
         reason=end_reason(ending, watched.over, usage=usage, disk_full=rootfs.nearly_full()),
@@ -246,8 +257,8 @@ def _conclude(
         seconds=watched.seconds,
         cpu_seconds=usage.cpu_seconds,
         memory_peak_bytes=usage.memory_peak_bytes,
-        log=log.data.decode("utf-8", "replace"),
-        log_truncated=log.full,
+        log=text,
+        log_truncated=log.full or cut,
         observations=watched.observations,
     )
     return run, error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import PurePosixPath
+
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import find_cgroups, group_names, remove_group
 
@@ -19,6 +22,17 @@ def sweep(runtime: Runtime) -> tuple[str, ...]:
     for run_id in sorted(found):
         sweep_run(runtime, run_id)
     return tuple(sorted(found))
+
+
+def forget(runtime: Runtime) -> None:
+    """Remove the empty cgroups that runs stood in; for a worker that ends and has no run any more."""
+    cgroups = find_cgroups()
+    parent = PurePosixPath(runtime.cgroup_parent)
+    for path in (parent, parent.parent):
+        for folder in cgroups.folders(str(path)):
+            # Not empty: another worker's.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def sweep_run(runtime: Runtime, run_id: str) -> None:

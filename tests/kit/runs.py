@@ -19,6 +19,7 @@ from sandbox.ids import IdRange
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 from sandbox.runtimes.execute import Execution, execute
+from sandbox.runtimes.sweep import forget
 from tests.kit.images import APPLETS, BUSYBOX
 
 MIB = 1024 * 1024
@@ -144,6 +145,7 @@ def harbour(folder: Path, runtime: Runtime) -> Iterator[Harbour]:
     (canary / "bird").write_text("sings")
     # Away from the ranges that workers lease: whatever has these ids is of this test process.
     yield Harbour(folder, runtime, IdRange(0x60000000 + os.getpid() % 4096 * 65536))
+    forget(runtime)
 
 
 def seen(execution: Execution) -> Sequence[bool | None]:
