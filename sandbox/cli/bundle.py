@@ -1,0 +1,258 @@
+"""``seatrial bundle``: an image as ``config.json`` and ``rootfs/``, which any OCI runtime starts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform as host
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from registry.contract.limits import Limits, PrepareLimits
+from registry.errors import RequestInvalidError
+from sandbox.cli.workshop import PlatformOption, chosen_platform, configure_logs, read_small_file
+from sandbox.errors import SandboxError
+
+if TYPE_CHECKING:
+    from registry.oci.platform import Platform
+    from sandbox.ids import IdRange
+    from sandbox.images.pull import PulledImage
+
+# Room for the few files and folders that are added to the image before it is copied.
+_ADDED_BYTES = 16 * 1024 * 1024
+_README = """\
+An OCI bundle of {image}
+({digest}, {platform})
+
+Start it with an OCI runtime, as the user who made it:
+
+    {start}
+
+It runs with the image's own command, in namespaces of its own, without a network, under the limits in
+config.json; its output goes to this terminal, and its exit code is the runtime's. Change process.args in
+config.json to run something else.
+
+The files in rootfs/ belong to the ids {base} to {last}, which config.json maps to 0 to {highest} inside.
+Every folder above this one must let others pass (mode 0711 or more). Remove the bundle as you would any
+folder: nothing else refers to it.
+{limits}"""
+_NO_LIMITS = "\nMade without root: memory and processor time are limited for each process alone.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    image: PulledImage
+    ids: IdRange
+    document: dict[str, Any]
+    limited: bool
+
+
+def command(
+    *,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
+        ),
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; it must not be there yet.")],
+    platform: PlatformOption = None,
+    username: Annotated[str | None, typer.Option("--username", help="User of the image's registry.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
+    ] = None,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write the image as a bundle: config.json and rootfs/, which any OCI runtime can run.
+
+    The folder also gets a README with the line that starts it. Exit code 0 when it is written, 2 when not.
+    """
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
+
+    enter_user_namespace()
+    configure_logs("text", quiet=True)
+    if (username is None) != (password_file is None):
+        raise RequestInvalidError("--username and --password-file go together")
+    credentials = None
+    if username is not None and password_file is not None:
+        credentials = (username, read_small_file(password_file, "the password file").strip())
+    folder = Path(os.path.abspath(folder))
+    chosen = chosen_platform(platform)
+    _make(folder)
+    try:
+        written = asyncio.run(_write(image, folder, chosen, credentials=credentials, plain_http=plain_http))
+    except BaseException:
+        from sandbox.images.snapshots import remove_path  # noqa: PLC0415
+
+        remove_path(folder)
+        raise
+    _say(image, folder, written, as_json=as_json)
+
+
+def _make(folder: Path) -> None:
+    closed = [str(one) for one in folder.parents if one.is_dir() and not one.stat().st_mode & 0o001]
+    if closed:
+        # The run is another user than whoever starts it.
+        raise RequestInvalidError(
+            f"{closed[0]} lets no other user pass, and a run has users of its own: name a folder elsewhere, "
+            f"or chmod o+x {shlex.join(closed)}"
+        )
+    try:
+        folder.mkdir(mode=0o711)
+        folder.chmod(0o711)
+    except FileExistsError:
+        raise RequestInvalidError(f"{folder} is there already; name a new folder") from None
+    except OSError as error:
+        raise RequestInvalidError(f"{folder} cannot be made: {error.strerror}") from None
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """A folder beside the bundle, on the same file system, gone at the end."""
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        scratch = Path(name)
+        scratch.chmod(0o711)
+        yield scratch
+
+
+async def _write(
+    image: str,
+    folder: Path,
+    platform: Platform,
+    *,
+    credentials: tuple[str, str] | None,
+    plain_http: bool,
+) -> _Written:
+    from registry.contract.plan import NoCommandError, make_plan  # noqa: PLC0415
+    from sandbox.ids import leased_ids  # noqa: PLC0415
+    from sandbox.images.pull import pull  # noqa: PLC0415
+    from sandbox.images.rootfs import mounted_rootfs  # noqa: PLC0415
+    from sandbox.images.snapshots import Snapshots  # noqa: PLC0415
+    from sandbox.images.source import open_source  # noqa: PLC0415
+    from sandbox.runtimes.isolation import privileged  # noqa: PLC0415
+
+    limits = PrepareLimits()
+    with _scratch(folder) as state:
+        run_dir = state / "run"
+        run_dir.mkdir(mode=0o711)
+        async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
+            pulled = await pull(source, reference, platform=platform, state=state, limits=limits)
+        try:
+            plan = make_plan(pulled.config, None, limits=Limits(), ceiling=Limits(), image_spec_allowed=False)
+        except NoCommandError:
+            raise SandboxError("no-command", "the image has no entrypoint and no command") from None
+        prepared = await Snapshots(state).prepare(pulled, limits)
+        with leased_ids() as ids:
+            mounting = mounted_rootfs(prepared, run_dir, ids, written_bytes=_ADDED_BYTES)
+            async with mounting as root:
+                document = _document(plan, pulled, root, ids)
+                _copy(root, folder / "rootfs")
+    (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return _Written(pulled, _outside(ids), document, privileged())
+
+
+def _document(plan: Any, pulled: PulledImage, root: Path, ids: IdRange) -> dict[str, Any]:
+    """Check the image, put in what a bundle needs, and say how it is run."""
+    from sandbox.bundles.checks import Bundle, check_config, check_image  # noqa: PLC0415
+    from sandbox.bundles.config import Surroundings, hard_rlimits, make_config  # noqa: PLC0415
+    from sandbox.bundles.prepare import prepare_rootfs  # noqa: PLC0415
+    from sandbox.bundles.rootfs import open_rootfs  # noqa: PLC0415
+    from sandbox.bundles.users import resolve_user  # noqa: PLC0415
+    from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited  # noqa: PLC0415
+    from sandbox.runtimes.isolation import privileged  # noqa: PLC0415
+
+    downgrades: frozenset[str] = frozenset() if privileged() else frozenset({"cgroup-limits"})
+    with open_rootfs(root) as rootfs:
+        document = make_config(
+            plan,
+            pulled.config,
+            ids=_outside(ids),
+            user=resolve_user(rootfs, plan.user, size=ids.size),
+            root=root,
+            cgroups_path=None,
+            surroundings=Surroundings(
+                machine=host.machine(),
+                hard_rlimits=hard_rlimits(),
+                oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
+                swap_limit=swap_is_limited(find_cgroups()),
+                # Not every runtime knows it.
+                time_namespace=False,
+            ),
+            downgrades=downgrades,
+        )
+        bundle = Bundle(document, rootfs, pulled.config.volumes, downgrades)
+        check_image(bundle)
+        prepare_rootfs(rootfs, plan, pulled.config, ids=ids)
+        check_image(bundle)
+        check_config(bundle)
+    # From the bundle's own folder, so that it can be moved.
+    document["root"] = {"path": "rootfs", "readonly": False}
+    return document
+
+
+def _copy(root: Path, target: Path) -> None:
+    """Copy the tree as it is. Nothing in it is followed, and nothing in it runs."""
+    result = subprocess.run(
+        ["cp", "--archive", "--", str(root), str(target)],
+        capture_output=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if result.returncode != 0:
+        text = result.stderr.decode("utf-8", "replace").strip().rpartition(":")[2]
+        raise SandboxError("worker-disk", f"the root file system cannot be copied:{text[:200]}")
+
+
+def _outside(ids: IdRange) -> IdRange:
+    """The range as it is called outside the worker's user namespace, where the runtime is started."""
+    from sandbox.ids import IdRange  # noqa: PLC0415
+
+    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
+        inside, outside, length = map(int, line.split())
+        if inside <= ids.base and ids.base + ids.size <= inside + length:
+            return IdRange(outside + ids.base - inside, ids.size)
+    raise SandboxError("isolation-missing", "the ids of this user are not one range")
+
+
+def _say(image: str, folder: Path, written: _Written, *, as_json: bool) -> None:
+    ids = written.ids
+    start = f"runc run --bundle {shlex.quote(str(folder))} {written.image.digest.encoded[:12]}"
+    text = _README.format(
+        image=image,
+        digest=written.image.digest,
+        platform=written.image.platform,
+        start=start,
+        base=ids.base,
+        last=ids.base + ids.size - 1,
+        highest=ids.size - 1,
+        limits="" if written.limited else _NO_LIMITS,
+    )
+    (folder / "README").write_text(text, encoding="utf-8")
+    if as_json:
+        document = {
+            "image": image,
+            "digest": str(written.image.digest),
+            "platform": str(written.image.platform),
+            "bundle": str(folder),
+            "config": str(folder / "config.json"),
+            "rootfs": str(folder / "rootfs"),
+            "command": written.document["process"]["args"],
+            "ids": {"base": ids.base, "size": ids.size},
+            "limited": written.limited,
+            "start": start,
+        }
+        typer.echo(json.dumps(document, indent=2))
+        return
+    typer.echo(f"{folder}: bundle of {written.image.digest}\nstart it with: {start}")
