@@ -101,14 +101,16 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
 def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:
     default, meaning = "", parameter.help or ""
     if isinstance(parameter, typer.core.TyperOption):
-        names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
+        given = f" {parameter.metavar}" if parameter.metavar else ""
+        names = ", ".join(f"`{name}{given}`" for name in (*parameter.opts, *parameter.secondary_opts))
         if parameter.default not in (None, False, ()) and not callable(parameter.default):
             default = f"`{parameter.default}`"
     else:
         names = f"`{parameter.metavar or (parameter.name or '').upper()}`"
     if parameter.required:
         meaning = f"{meaning} (required)".strip()
-    return f"| {names} | {default} | {meaning} |"
+    cells = (text.replace("|", "\\|") for text in (names, default, meaning))
+    return f"| {' | '.join(cells)} |"
 
 
 def _default(name: str, field: FieldInfo) -> str:
