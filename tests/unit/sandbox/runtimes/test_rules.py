@@ -172,11 +172,15 @@ def test_version_2_groups(tmp_path: Path) -> None:
     group.mkdir(parents=True)
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     for name, text in {
-        "cgroup.procs": "41\n42\n", "memory.max": "67108864\n", "pids.max": "32\n",
+        "cgroup.procs": "41\n42\n",
+        "memory.max": "67108864\n",
+        "pids.max": "32\n",
         "memory.swap.max": "0\n",
-        "cpu.max": "50000 100000\n", "memory.events": "low 0\noom 1\noom_kill 2\n", "memory.peak": "67108864\n",
+        "cpu.max": "50000 100000\n",
+        "memory.events": "low 0\noom 1\noom_kill 2\n",
+        "memory.peak": "67108864\n",
         "cpu.stat": "usage_usec 1500000\nuser_usec 1\n",
-    }.items():  # fmt: skip
+    }.items():
         (group / name).write_text(text)
     cgroups = Cgroups({}, tmp_path)
     assert cgroups.version == 2
