@@ -7,7 +7,6 @@ from datetime import datetime
 from pathlib import Path
 
 import aiohttp
-import pytest
 from sqlalchemy import select, update
 
 from registry.db.accounts import accounts, tokens
@@ -114,9 +113,9 @@ async def test_lacking_rights_is_no_error(
     assert await granted(**basic("admin", registry.token)) == everything
 
 
-@pytest.mark.parametrize(
-    "scope",
-    [
+async def test_scopes_that_are_none_are_dropped(registry: Registry, nobody: aiohttp.ClientSession) -> None:
+    """A17."""
+    for scope in (
         "repository:../x:pull",
         "repository:UPPER:pull",
         "repository:a:b:pull",
@@ -125,16 +124,12 @@ async def test_lacking_rights_is_no_error(
         "\x00",
         "%00%0d%0a",
         "🚢",
-    ],
-)
-async def test_scopes_that_are_none_are_dropped(
-    registry: Registry, nobody: aiohttp.ClientSession, scope: str
-) -> None:
-    answer = await ask(
-        nobody, "GET", "/token", params={"scope": scope}, headers=basic("admin", registry.token)
-    )
-    assert answer.status == 200
-    assert answer.json["scope"] == ""
+    ):
+        answer = await ask(
+            nobody, "GET", "/token", params={"scope": scope}, headers=basic("admin", registry.token)
+        )
+        assert answer.status == 200, scope[:50]
+        assert answer.json["scope"] == ""
 
 
 async def test_requests_to_token_that_are_none(registry: Registry, nobody: aiohttp.ClientSession) -> None:
