@@ -119,9 +119,10 @@ async def _run_child(argument: str, blob_fd: int, seconds: float, where: str) ->
             "prepare-timeout", f"{where} was not unpacked in the {seconds:.0f} s that were left"
         ) from None
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
     try:
         return parse_json_object(out)
     except JsonInvalidError:

@@ -72,7 +72,7 @@ def main(argument: str) -> int:
         alive_read, alive_write = os.pipe()
         inner = os.fork()
     except OSError as error:
-        return _answer({"error": "isolation-missing", "message": str(error)})
+        return _answer({"error": "isolation-missing", "message": _what_is_missing(error)})
     if inner == 0:
         os.close(alive_write)
         _exit_with(lambda: _inner(task, out_fd, alive_read))
@@ -125,7 +125,7 @@ def _inner(task: Task, out_fd: int, alive_read: int) -> int:
             out_fd, confine.Rlimits(cpu_seconds=task.cpu_seconds, file_bytes=max(task.max_bytes, 4096))
         )
     except OSError as error:
-        return _answer({"error": "isolation-missing", "message": str(error)})
+        return _answer({"error": "isolation-missing", "message": _what_is_missing(error)})
     return _answer({**_unpack(task, out_fd), "landlock": landlocked})
 
 
@@ -155,6 +155,13 @@ def _unpack(task: Task, out_fd: int) -> dict[str, object]:
         elif error.errno in _AUTHOR_ERRORS:
             reason = "layer-invalid"
     return {"error": reason, "message": text, "member": None if name is None else shown(name)}
+
+
+def _what_is_missing(error: OSError) -> str:
+    text = f"this host cannot confine the unpacking of layers ({error.args[-1]})"
+    if "mount_setattr" in str(error):
+        return f"{text}: the state folder's file system cannot map ids; ext4, xfs, btrfs and tmpfs can"
+    return text
 
 
 def _answer(result: dict[str, object]) -> int:

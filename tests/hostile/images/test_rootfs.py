@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,11 @@ import pytest
 from registry.contract.limits import PrepareLimits
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids, mapped_ids
-from sandbox.images.pull import PulledImage
+from sandbox.images.pull import PulledImage, pull
 from sandbox.images.rootfs import mounted_rootfs, sweep
 from sandbox.images.snapshots import Snapshots
-from tests.hostile.images.conftest import Mounted, Prepare, mounts_and_loops, processes
+from sandbox.images.sourcefile import LayoutSource
+from tests.hostile.images.conftest import AMD64, Mounted, Prepare, mounts_and_loops, processes
 from tests.kit.images import Image, busybox_image, file, folder, make_image, make_layer, symlink, write_layout
 
 IMAGE = make_image(make_layer(folder("d"), file("d/f", b"x", uid=33, gid=33)), config={"Cmd": ["/x"]})
@@ -160,6 +161,51 @@ async def test_a_snapshot_of_another_boot_is_made_anew(prepare: Prepare) -> None
     meta.write_text(meta.read_text().replace('"boot_id": "', '"boot_id": "other'))
     again = await prepare(IMAGE)
     assert (again.lower[0] / "d" / "f").read_text() == "x"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    image, folder_ = tmp_path / "disk.img", tmp_path / "disk"
+    folder_.mkdir()
+    with image.open("wb") as file_:
+        file_.truncate(8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder_)], check=True)
+    yield folder_
+    subprocess.run(["umount", str(folder_)], check=True)
+
+
+@pytest.mark.parametrize("compressible", [True, False])
+async def test_the_workers_disk_is_full(compressible: bool, small_disk: Path, tmp_path: Path) -> None:
+    """While the layer is unpacked, and already while it is pulled."""
+    content = b"x" * (20 << 20) if compressible else os.urandom(12 << 20)
+    image = make_image(make_layer(file("big", content)), config={"Cmd": ["/x"]})
+    layout = write_layout(tmp_path / "layout", image)
+    limits = PrepareLimits()
+    with pytest.raises(SandboxError) as caught:
+        await Snapshots(small_disk).prepare(
+            await pull(LayoutSource(layout), "", platform=AMD64, state=small_disk, limits=limits), limits
+        )
+    assert caught.value.reason == "worker-disk"
+    assert caught.value.retryable
+    assert not list(small_disk.glob("**/*.tmp"))
+
+
+async def test_a_file_system_that_cannot_map_ids(tmp_path: Path) -> None:
+    for name in ("lower", "upper", "work", "state"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    state = tmp_path / "state"
+    subprocess.run(["mount", "-t", "overlay", "none", "-o", options, str(state)], check=True)
+    try:
+        layout = write_layout(tmp_path / "layout", IMAGE)
+        image = await pull(LayoutSource(layout), "", platform=AMD64, state=state, limits=PrepareLimits())
+        with pytest.raises(SandboxError, match="file system cannot map ids") as caught:
+            await Snapshots(state).prepare(image, PrepareLimits())
+        assert caught.value.reason == "isolation-missing"
+    finally:
+        subprocess.run(["umount", str(state)], check=True)
 
 
 CRASH = """

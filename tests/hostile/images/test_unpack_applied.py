@@ -33,6 +33,14 @@ from tests.kit.images import (
 COMMAND = {"Cmd": ["/x"]}
 
 
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all of these: the first layer of most is the same."""
+    path = tmp_path_factory.mktemp("state")
+    (path / "runs").mkdir()
+    return path
+
+
 def listing(root: Path) -> dict[str, str]:
     """Every path of a root with its kind or content; nothing is followed."""
     found = {}

@@ -92,12 +92,17 @@ REFUSED: dict[str, tuple[list[Member], str]] = {
 async def test_refused(case: str, prepare: Prepare, state: Path) -> None:
     members, why = REFUSED[case]
     with pytest.raises(SandboxError) as caught:
-        await prepare(make_image(GOOD, make_layer(*members), config=COMMAND))
+        await prepare(make_image(make_layer(*members), config=COMMAND))
     assert caught.value.reason in ("layer-invalid", "too-large")
     assert why in caught.value.message
-    assert caught.value.message.startswith("layer 2 (sha256:")
+    assert caught.value.message.startswith("layer 1 (sha256:")
     assert not caught.value.retryable
-    # The good layer below is kept, the bad one has left nothing.
+    assert list((state / "snapshots").iterdir()) == []
+
+
+async def test_a_good_layer_below_a_bad_one_is_kept(prepare: Prepare, state: Path) -> None:
+    with pytest.raises(SandboxError, match=r"layer 2 \(sha256:[0-9a-f]{12}\): member '../x'"):
+        await prepare(make_image(GOOD, make_layer(file("../x")), config=COMMAND))
     assert [path.suffix for path in (state / "snapshots").iterdir()] == [""]
 
 
