@@ -51,10 +51,14 @@ async def find_in(connection: AsyncConnection, name: str) -> Repository | None:
 async def find_or_create(
     connection: AsyncConnection, name: str, *, settings: Settings, actor: Actor
 ) -> Repository:
-    """The repository of that name, made with the default visibility and gate if this is the first push."""
-    found = await find_in(connection, name)
-    if found is not None:
-        return found
+    """The repository of that name, made with the default visibility and gate if this is the first push.
+
+    It cannot be deleted before the caller's transaction ends.
+    """
+    held = COLUMNS.where(repositories.c.name == name).with_for_update(read=True, key_share=True)
+    row = (await connection.execute(held)).first()
+    if row is not None:
+        return from_row(row)
     values = {
         "name": name,
         "visibility": settings.visibility,
@@ -68,8 +72,7 @@ async def find_or_create(
     if made.first() is not None:
         await record(connection, "repository.created", name, actor, {"visibility": settings.visibility})
         await move_epoch(connection, "access")
-    row = (await connection.execute(COLUMNS.where(repositories.c.name == name))).one()
-    return from_row(row)
+    return from_row((await connection.execute(held)).one())
 
 
 async def lock(connection: AsyncConnection, repository: Repository) -> bool:

@@ -131,9 +131,14 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     if backend == "postgresql":
         # No server-side prepared statements: pgbouncer in transaction mode cannot keep them.
         return create_async_engine(
-            url, pool_size=pool_size, max_overflow=pool_size, connect_args={"prepare_threshold": None}
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            connect_args={"prepare_threshold": None},
+            hide_parameters=True,
         )
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size)
+    # Parameters hold hashes of secrets and whole manifests: neither belongs into a log.
+    engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine

@@ -7,11 +7,14 @@ the distribution-spec ("Error Codes"), which token clients read too.
 from __future__ import annotations
 
 import json
+import sqlite3
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from aiohttp import web
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from registry.errors import (
     CODES,
@@ -21,11 +24,14 @@ from registry.errors import (
     NotFoundError,
     RequestInvalidError,
     SeatrialError,
+    StorageFullError,
     UnavailableError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy.exc import SQLAlchemyError
 
 _PROBLEM_PREFIXES = ("/api/", "/worker/")
 _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
@@ -37,6 +43,13 @@ _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
         503: UnavailableError,
     }
 )
+
+_SQLITE_PASSING = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+)
+_POSTGRES_DISK_FULL = "53100"
+# Connection, rollback by a deadlock, resources, intervention of an operator.
+_POSTGRES_PASSING = ("08", "40", "53", "55", "57")
 
 
 def render_error(path: str, error: SeatrialError, request_id: str) -> web.Response:
@@ -79,6 +92,35 @@ def from_aiohttp(error: web.HTTPException) -> SeatrialError:
             f"this address takes {headers.get('Allow', 'other methods')}", headers=headers
         )
     return kind(error.reason or CODES[kind.code].meaning)
+
+
+def from_database(error: SQLAlchemyError) -> SeatrialError | None:
+    """Our error for a database that cannot answer now or has no room; ``None`` for a fault of ours.
+
+    SQLite tells them apart by its primary result code, PostgreSQL by the class of its SQLSTATE, and a
+    connection that failed has none.
+    """
+    if isinstance(error, PoolTimeoutError):
+        return _unavailable()
+    if not isinstance(error, DBAPIError):
+        return None
+    cause = error.orig
+    code = getattr(cause, "sqlite_errorcode", None)
+    if code is not None:
+        primary = code & 0xFF
+        full, passing = primary == sqlite3.SQLITE_FULL, primary in _SQLITE_PASSING
+    elif isinstance(error, OperationalError):
+        state = getattr(cause, "sqlstate", None) or "08000"
+        full, passing = state == _POSTGRES_DISK_FULL, state.startswith(_POSTGRES_PASSING)
+    else:
+        return None
+    if full:
+        return StorageFullError("the database has no room; nothing was stored")
+    return _unavailable() if passing else None
+
+
+def _unavailable() -> UnavailableError:
+    return UnavailableError("the database does not answer; try again", headers={"Retry-After": "5"})
 
 
 def unexpected(request_id: str) -> SeatrialError:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import structlog
 import uuid_utils
 from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import SeatrialError
-from registry.http.errors import from_aiohttp, render_error, unexpected
+from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
 from registry.http.metrics import METRICS
 from registry.http.services import SERVICES
 
@@ -92,7 +93,11 @@ async def _answer(
         return _refused(request, from_aiohttp(error), request_id)
     except ConnectionError:
         raise  # the client is gone: aiohttp ends the connection
-    except Exception:  # the request loop: whatever it was, the next request must be served
+    except Exception as error:  # the request loop: whatever it was, the next request must be served
+        told = from_database(error) if isinstance(error, SQLAlchemyError) else None
+        if told is not None:
+            told.__cause__ = error
+            return _refused(request, told, request_id)
         log.exception("request failed", method=request.method, path=request.rel_url.raw_path[:512])
         return _refused(request, unexpected(request_id), request_id)
 

@@ -55,6 +55,9 @@ async def test_not_ready_without_a_database(tmp_path: Path, make_postgres_url: C
                 assert (await response.json())["database"] == "unavailable"
             async with client.get("/healthz") as response:
                 assert response.status == 200
+            async with client.get("/v2/a/tags/list") as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+                assert (await response.json())["errors"][0]["code"] == "UNAVAILABLE"
             await admin.execute(text(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'))
         await other.close()
         async with client.get("/readyz") as response:
