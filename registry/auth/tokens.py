@@ -127,15 +127,21 @@ async def add_worker_token(
     values = {"name": worker, "kind": "worker", "is_admin": False, "created_at": db_time()}
     await connection.execute(insert_ignoring_conflict(connection, accounts, values))
     found = await connection.execute(
-        update(accounts)
+        select(accounts.c.id, accounts.c.disabled_at)
         .where(accounts.c.name == worker, accounts.c.kind == "worker")
-        .values(disabled_at=None)
-        .returning(accounts.c.id)
+        .with_for_update()
     )
-    account_id = found.scalar_one_or_none()
-    if account_id is None:
+    account = found.one_or_none()
+    if account is None:
         raise ConflictError(f"{worker!r} is the account of a person; give the worker another name")
+    account_id = account.id
     await connection.execute(insert_ignoring_conflict(connection, workers, {"account_id": account_id}))
+    if account.disabled_at is not None:
+        # What revoking did to the worker; its tokens stay revoked.
+        await connection.execute(update(accounts).where(accounts.c.id == account_id).values(disabled_at=None))
+        await connection.execute(
+            update(workers).where(workers.c.account_id == account_id).values(drain_at=None)
+        )
     made = await _insert(
         connection,
         account_id=account_id,

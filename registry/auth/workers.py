@@ -91,6 +91,12 @@ async def revoke_worker(database: Database, *, actor: Actor, name: str) -> None:
             .where(tokens.c.account_id == account_id, tokens.c.revoked_at.is_(None))
             .values(revoked_at=db_time())
         )
+        # A claim that waits since before looks at this.
+        await connection.execute(
+            update(workers)
+            .where(workers.c.account_id == account_id)
+            .values(drain_at=func.coalesce(workers.c.drain_at, db_time()))
+        )
         await move_epoch(connection, "access")
 
 

@@ -123,7 +123,7 @@ async def test_workers(client: aiohttp.ClientSession, nobody: aiohttp.ClientSess
     }
 
     async def claims(secret: str) -> int:
-        body = {"protocol": 1, "platforms": ["linux/amd64"]}
+        body = {"protocol": 1, "platforms": ["linux/amd64"], "wait_seconds": 0}
         return (await ask(nobody, "POST", "/worker/v1/claim", headers=bearer(secret), json=body)).status
 
     assert await claims(token) != 401
@@ -131,9 +131,10 @@ async def test_workers(client: aiohttp.ClientSession, nobody: aiohttp.ClientSess
     (worker,) = (await api(client, "GET", "/workers"))["items"]
     assert worker["drain_at"] is not None
     await api(client, "DELETE", "/workers/w1/drain", status=204)
-    await api(client, "POST", "/workers/w1/revoke", status=204)
     (worker,) = (await api(client, "GET", "/workers"))["items"]
     assert worker["drain_at"] is None
+    await api(client, "POST", "/workers/w1/revoke", status=204)
+    (worker,) = (await api(client, "GET", "/workers"))["items"]
     assert worker["revoked_at"] is not None
     assert [await claims(token), await claims(second)] == [401, 401]
     again = await make_worker_token(client, "w1")
@@ -175,6 +176,20 @@ WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("/repositories", {"name": "a", "run_spec": {"version": 2}}, "the run spec is not valid"),
     ("/repositories", {"name": "a", "run_spec": "version: 1\nservices: {}"}, "reserved"),
 ]
+
+
+async def test_a_waiting_claim_ends_when_its_worker_is_revoked(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    token = await make_worker_token(client, "w1")
+    body = {"protocol": 1, "platforms": ["linux/amd64"], "wait_seconds": 60}
+    waiting = asyncio.create_task(ask(nobody, "POST", "/worker/v1/claim", headers=bearer(token), json=body))
+    async with asyncio.timeout(20):
+        while (await api(client, "GET", "/workers"))["items"][0]["last_seen_at"] is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        await api(client, "POST", "/workers/w1/revoke", status=204)
+        answer = await waiting
+    assert answer.json["job"] is None
 
 
 async def test_a_wrong_body_is_named_and_changes_nothing(client: aiohttp.ClientSession) -> None:
