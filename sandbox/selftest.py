@@ -39,19 +39,19 @@ def can_test() -> bool:
     return platform.machine() in _EXIT_CODE
 
 
-def try_own_image(*, runtime: str, allowed_downgrades: frozenset[str]) -> Report:
-    """Try the image as any other is tried; nothing of it stays. Blocks.
+def try_own_image(*, runtime: str, allowed_downgrades: frozenset[str], folder: Path | None = None) -> Report:
+    """Try the image as any other is tried, below ``folder``; nothing of it stays. Blocks.
 
     Raises:
         SandboxError: there is no runtime, or no room to work in.
     """
-    with tempfile.TemporaryDirectory(prefix="seatrial-doctor-") as name:
-        folder = Path(name)
-        folder.chmod(0o711)
-        _write_layout(folder / "image")
-        opened = opened_workplace(folder / "state", runtime=runtime, allowed_downgrades=allowed_downgrades)
+    with tempfile.TemporaryDirectory(prefix="seatrial-doctor-", dir=folder) as name:
+        own = Path(name)
+        own.chmod(0o711)
+        _write_layout(own / "image")
+        opened = opened_workplace(own / "state", runtime=runtime, allowed_downgrades=allowed_downgrades)
         with opened as (workplace, _):
-            return asyncio.run(_try(f"oci:{folder / 'image'}", workplace))
+            return asyncio.run(_try(f"oci:{own / 'image'}", workplace))
 
 
 async def _try(image: str, workplace: Workplace) -> Report:

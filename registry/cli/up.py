@@ -107,7 +107,7 @@ def command(
             *(text for name in allow_downgrade or () for text in ("--allow-downgrade", name)),
         ],
         identity=_identity(settings.data, state),
-        with_worker=_can_isolate(frozenset(allow_downgrade or ())),
+        with_worker=_can_isolate(state, frozenset(allow_downgrade or ())),
     )
     code = asyncio.run(house.run())
     raise typer.Exit(code)
@@ -247,10 +247,10 @@ def _identity(data: Path, state: Path) -> Identity | None:
     return identity
 
 
-def _can_isolate(allowed: frozenset[str]) -> bool:
+def _can_isolate(state: Path, allowed: frozenset[str]) -> bool:
     try:
         done = subprocess.run(
-            seatrial("doctor", "--json"),
+            seatrial("doctor", "--json", "--state", str(state)),
             umask=WORKER_UMASK,
             capture_output=True,
             text=True,

@@ -34,6 +34,16 @@ _MARKS = {
 def command(
     *,
     runtime: RuntimeOption = "auto",
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            exists=True,
+            file_okay=False,
+            help="The worker's folder, to test there: not every file system can. [default: a temporary one]",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say line by line what this host can isolate, and prove it by running a tiny image of its own.
@@ -52,7 +62,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="seatrial-doctor-") as folder:
         report = inspect_host(Path(folder) / "runtime", runtime=runtime, outside=outside)
     if report.exit_code < 2:
-        report = HostReport((*report.mechanisms, _self_test(runtime)))
+        report = HostReport((*report.mechanisms, _self_test(runtime, state)))
     if as_json:
         document = {
             "exit_code": report.exit_code,
@@ -65,7 +75,7 @@ def command(
     raise typer.Exit(report.exit_code)
 
 
-def _self_test(runtime: str) -> HostMechanism:
+def _self_test(runtime: str, folder: Path | None) -> HostMechanism:
     from registry.contract.judge import judge  # noqa: PLC0415
     from sandbox.host import HostMechanism  # noqa: PLC0415
     from sandbox.runtimes.base import DOWNGRADES  # noqa: PLC0415
@@ -79,7 +89,7 @@ def _self_test(runtime: str) -> HostMechanism:
             detail="not run: there is no program for this architecture",
         )
     try:
-        tried = try_own_image(runtime=runtime, allowed_downgrades=frozenset(DOWNGRADES))
+        tried = try_own_image(runtime=runtime, allowed_downgrades=frozenset(DOWNGRADES), folder=folder)
         judgement = judge(tried)
         passed, detail = judgement.verdict in ("pass", "warn"), judgement.reason
     except SandboxError as error:
