@@ -231,7 +231,8 @@ def _default_state(data: Path) -> Path:
 
 
 def _identity(data: Path, state: Path) -> Identity | None:
-    state.mkdir(mode=0o711, parents=True, exist_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
+    state.chmod(0o711)  # whatever the umask: the users of images pass through
     if os.geteuid() != 0:
         return None
     identity = choose_identity(data)
