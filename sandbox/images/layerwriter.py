@@ -45,6 +45,7 @@ class LayerWriter:
         self._max_files = max_files
         # What this layer made, by hash of its path: whiteouts hide the layers below, never this one.
         self._made: set[int] | None = set() if lower else None
+        self._copied: set[int] = set()
         self._folders: OrderedDict[Parts, tuple[int, Parts]] = OrderedDict()
         self._times: dict[Parts, int] = {}
 
@@ -196,9 +197,10 @@ class LayerWriter:
             found_target = os.stat(target[-1], dir_fd=source, follow_symlinks=False)
             if stat.S_ISDIR(found_target.st_mode):
                 raise LayerError("layer-invalid", "is a hard link to a folder")
-            if self._made is not None and hash((*above, target[-1])) not in self._made:
+            below = (*above, target[-1])
+            if self._made is not None and not (hash(below) in self._made or hash(below) in self._copied):
                 # Linking to a file of a layer below copies it into this one.
-                self._mark((*above, target[-1]))
+                self._copied.add(hash(below))
                 self._count_bytes(found_target.st_size)
             self._remove(parent, name)
             os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
@@ -230,8 +232,9 @@ class LayerWriter:
         parent, above = found
         path = (*above, parts[-1])
         if hash(path) in self._made:
-            # This layer has it again: what is below must not show through it.
-            self._hide(path)
+            # This layer has it again: of a folder, what is below must not show through it.
+            if _is_folder(parent, parts[-1]):
+                self._hide(path)
         else:
             self._remove(parent, parts[-1])
 
@@ -379,7 +382,10 @@ def _names(folder: int) -> list[bytes]:
 
 
 def _is_folder(parent: int, name: bytes) -> bool:
-    return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
 
 
 def remove_folder(parent: int, name: bytes) -> None:

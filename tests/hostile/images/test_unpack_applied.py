@@ -141,6 +141,16 @@ CASES: dict[str, tuple[list[Member], dict[str, str], set[str]]] = {
     "hard link over file": ([hardlink("etc/a", "etc/b")], {"etc/a": "lower b"}, set()),
     "hard link to itself": ([hardlink("etc/a", "etc/a")], {}, set()),
     "hard link to a link": ([hardlink("l2", "lib")], {"l2": "-> usr/lib"}, set()),
+    "hard link and then the whiteout of its target": (
+        [hardlink("etc/c", "etc/a"), whiteout("etc/a")],
+        {"etc/c": "lower a"},
+        {"etc/a"},
+    ),
+    "link again and then its whiteout": (
+        [symlink("lib", "/etc"), whiteout("lib")],
+        {"lib": "-> /etc"},
+        set(),
+    ),
     "pipe over file": ([fifo("etc/a")], {}, {"etc/a"}),
     "twice": ([file("n", b"1"), file("n", b"2")], {"n": "2"}, set()),
     "twice with other types": (
