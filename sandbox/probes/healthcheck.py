@@ -30,10 +30,16 @@ Exec = Callable[[Mapping[str, object], int], int]
 
 @dataclass(slots=True)
 class HealthcheckProbe:
-    """Runs the command of ``healthcheck`` in ``process`` (the run's own, with another command)."""
+    """Runs the command of ``healthcheck`` in ``process`` (the run's own, with another command).
+
+    ``process`` starts in ``/``, and a shell then enters ``working_dir``; a command without a shell stays in
+    ``/``. For the runtime to enter a folder that the running image can exchange was a way out
+    (CVE-2024-21626).
+    """
 
     healthcheck: Healthcheck
     process: Mapping[str, object]
+    working_dir: str
     exec: Exec
     _attempt: Attempt | None = field(default=None, init=False)
     _attempts: int = field(default=0, init=False)
@@ -89,7 +95,11 @@ class HealthcheckProbe:
 
     def _look(self) -> Answer:
         command = self.healthcheck.command
-        arguments = ["/bin/sh", "-c", *command] if self.healthcheck.shell else list(command)
+        arguments = list(command)
+        if self.healthcheck.shell:
+            # The shell enters the folder, not the runtime: by now the image may have put a link there.
+            enter = 'cd -- "$0" && exec /bin/sh -c "$1"'
+            arguments = ["/bin/sh", "-c", enter, self.working_dir, " ".join(command)]
         # The runtime leaves the process to its nearest subreaper: this child, which then sees its exit code.
         become_subreaper()
         read_fd, write_fd = os.pipe()

@@ -31,6 +31,8 @@ class Runc:
     info: RuntimeInfo
     state: Path
     cgroup_parent: str
+    call_seconds: float = _CALL_SECONDS
+    """A call that takes longer is killed."""
 
     def create(self, run_id: str, bundle: Path, *, log_fd: int, pid_file: Path) -> int:
         """As :class:`Runtime` says."""
@@ -93,12 +95,12 @@ class Runc:
             start_new_session=True,
         )
         try:
-            code = process.wait(_CALL_SECONDS)
+            code = process.wait(self.call_seconds)
         except subprocess.TimeoutExpired:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise RuntimeFailure(call, f"not done after {_CALL_SECONDS:g} s", timed_out=True) from None
+            raise RuntimeFailure(call, f"not done after {self.call_seconds:g} s", timed_out=True) from None
         finally:
             text = _errors(log)
             log.unlink(missing_ok=True)

@@ -224,7 +224,8 @@ def make_probes(
         def run_inside(inside: Mapping[str, object], log_fd: int) -> int:
             return runtime.exec(job.run_id, inside, log_fd=log_fd, folder=job.run_dir)
 
-        probes.append(HealthcheckProbe(plan.healthcheck, process, run_inside))
+        inside = {**process, "cwd": "/"}
+        probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside))
     if plan.any_tcp:
         probes.append(tcp_probe(plan.any_tcp, within_seconds=within))
     probes += [LogMatch(one.match) for one in plan.log]

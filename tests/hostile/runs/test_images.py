@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from registry.contract.plan import make_plan
 from registry.oci.imageconfig import ImageConfig
+from sandbox.bundles.config import make_config
+from sandbox.bundles.users import ContainerUser
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeFailure
+from sandbox.runtimes.cgroups import find_cgroups, group_names
+from sandbox.runtimes.isolation import read_surroundings
+from sandbox.runtimes.runc import Runc
+from sandbox.runtimes.sweep import sweep_run
 from tests.kit.runs import MIB, QUICK, Harbour, image_config, seen
 
 
@@ -201,6 +210,36 @@ async def test_even_without_our_checks_the_runtime_call_ends(port: Harbour, tmp_
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(RuntimeFailure):
         port.runtime.create("broken", tmp_path, log_fd=2, pid_file=tmp_path / "pid")
+
+
+async def test_a_runtime_call_that_hangs_is_killed(port: Harbour) -> None:
+    # What the check of /etc/passwd keeps away is real: the runtime waits for the other end of the FIFO.
+    root, bundle = port.rootfs(), port.folder / "bundle"
+    bundle.mkdir(mode=0o711)
+    for name in ("etc", "proc", "sys", "dev", "tmp", "run"):
+        (root / name).mkdir()
+    os.mkfifo(root / "etc/passwd")
+    port.own(root)
+    config = image_config("/bin/true")
+    plan = make_plan(config, None, limits=QUICK, ceiling=QUICK, image_spec_allowed=False)
+    document = make_config(
+        plan,
+        config,
+        ids=port.ids,
+        user=ContainerUser(0, 0),
+        root=root,
+        cgroups_path=f"{port.runtime.cgroup_parent}/hangs",
+        surroundings=read_surroundings(port.runtime.info, find_cgroups()),
+        downgrades=frozenset(),
+    )
+    (bundle / "config.json").write_text(json.dumps(document))
+    assert isinstance(port.runtime, Runc)
+    hasty = replace(port.runtime, call_seconds=1.0)
+    with pytest.raises(RuntimeFailure) as caught:
+        hasty.create("hangs", bundle, log_fd=2, pid_file=bundle / "pid")
+    assert caught.value.timed_out
+    assert group_names(find_cgroups(), port.runtime.cgroup_parent) == ("hangs",)
+    sweep_run(port.runtime, "hangs")
 
 
 @contextmanager

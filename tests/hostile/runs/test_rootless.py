@@ -21,7 +21,7 @@ from tests.kit.plainuser import as_user, plain_user
 
 SEATRIAL = str(Path(sys.prefix) / "bin/seatrial")
 ALLOW = ("--allow-downgrade", "cgroup-limits")
-LIMITS = "limits: {memory_bytes: 134217728, pids: 32, written_bytes: 8388608, wall_seconds: 8}\n"
+LIMITS = "limits: {memory_bytes: 134217728, pids: 32, written_bytes: 8388608, wall_seconds: 4}\n"
 
 
 @pytest.fixture(scope="module")
