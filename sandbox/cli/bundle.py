@@ -7,6 +7,7 @@ import json
 import os
 import platform as host
 import shlex
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -41,9 +42,8 @@ It runs with the image's own command, in namespaces of its own, without a networ
 config.json; its output goes to this terminal, and its exit code is the runtime's. Change process.args in
 config.json to run something else.
 
-The files in rootfs/ belong to the ids {base} to {last}, which config.json maps to 0 to {highest} inside.
-Every folder above this one must let others pass (mode 0711 or more). Remove the bundle as you would any
-folder: nothing else refers to it.
+The files in rootfs/ belong to the ids that config.json maps into the run (linux.uidMappings). Every
+folder above this one must let others pass (mode 0711 or more). Nothing else refers to the bundle.
 {limits}"""
 _NO_LIMITS = "\nMade without root: memory and processor time are limited for each process alone.\n"
 
@@ -51,7 +51,6 @@ _NO_LIMITS = "\nMade without root: memory and processor time are limited for eac
 @dataclass(frozen=True, slots=True)
 class _Written:
     image: PulledImage
-    ids: IdRange
     document: dict[str, Any]
     limited: bool
 
@@ -159,8 +158,10 @@ async def _write(
             async with mounting as root:
                 document = _document(plan, pulled, root, ids)
                 _copy(root, folder / "rootfs")
+                if not privileged():
+                    _shift_owners(folder / "rootfs", by=-ids.base)
     (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    return _Written(pulled, _outside(ids), document, privileged())
+    return _Written(pulled, document, privileged())
 
 
 def _document(plan: Any, pulled: PulledImage, root: Path, ids: IdRange) -> dict[str, Any]:
@@ -178,7 +179,7 @@ def _document(plan: Any, pulled: PulledImage, root: Path, ids: IdRange) -> dict[
         document = make_config(
             plan,
             pulled.config,
-            ids=_outside(ids),
+            ids=ids,
             user=resolve_user(rootfs, plan.user, size=ids.size),
             root=root,
             cgroups_path=None,
@@ -199,6 +200,10 @@ def _document(plan: Any, pulled: PulledImage, root: Path, ids: IdRange) -> dict[
         check_config(bundle)
     # From the bundle's own folder, so that it can be moved.
     document["root"] = {"path": "rootfs", "readonly": False}
+    if not privileged():
+        # A plain user's runtime gives the run's root the user's own id, which opens terminal and pipes to it.
+        linux: Any = document["linux"]
+        linux |= {f"{kind}Mappings": _own_map(kind) for kind in ("uid", "gid")}
     return document
 
 
@@ -215,28 +220,40 @@ def _copy(root: Path, target: Path) -> None:
         raise SandboxError("worker-disk", f"the root file system cannot be copied:{text[:200]}")
 
 
-def _outside(ids: IdRange) -> IdRange:
-    """The range as it is called outside the worker's user namespace, where the runtime is started."""
-    from sandbox.ids import IdRange  # noqa: PLC0415
+def _own_map(kind: str) -> list[dict[str, int]]:
+    """The worker's own map of ids, as it would be written from outside."""
+    lines = Path(f"/proc/self/{kind}_map").read_text(encoding="ascii").splitlines()
+    return [
+        dict(zip(("containerID", "hostID", "size"), map(int, line.split()), strict=True)) for line in lines
+    ]
 
-    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
-        inside, outside, length = map(int, line.split())
-        if inside <= ids.base and ids.base + ids.size <= inside + length:
-            return IdRange(outside + ids.base - inside, ids.size)
-    raise SandboxError("isolation-missing", "the ids of this user are not one range")
+
+def _shift_owners(root: Path, *, by: int) -> None:
+    """Move the owners of a whole tree; nothing in it is followed."""
+    linked: set[int] = set()
+    for _, folders, files, fd in os.fwalk(root, follow_symlinks=False):
+        # A real folder gets its turn as "." of its own; a link to one never does.
+        links = [
+            name for name in folders if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
+        ]
+        for name in (".", *files, *links):
+            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                if found.st_ino in linked:
+                    continue
+                linked.add(found.st_ino)
+            os.chown(name, found.st_uid + by, found.st_gid + by, dir_fd=fd, follow_symlinks=False)
+            if stat.S_IMODE(found.st_mode) & 0o6000 and not stat.S_ISLNK(found.st_mode):
+                os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=fd)
 
 
 def _say(image: str, folder: Path, written: _Written, *, as_json: bool) -> None:
-    ids = written.ids
     start = f"runc run --bundle {shlex.quote(str(folder))} {written.image.digest.encoded[:12]}"
     text = _README.format(
         image=image,
         digest=written.image.digest,
         platform=written.image.platform,
         start=start,
-        base=ids.base,
-        last=ids.base + ids.size - 1,
-        highest=ids.size - 1,
         limits="" if written.limited else _NO_LIMITS,
     )
     (folder / "README").write_text(text, encoding="utf-8")
@@ -249,7 +266,7 @@ def _say(image: str, folder: Path, written: _Written, *, as_json: bool) -> None:
             "config": str(folder / "config.json"),
             "rootfs": str(folder / "rootfs"),
             "command": written.document["process"]["args"],
-            "ids": {"base": ids.base, "size": ids.size},
+            "uid_mappings": written.document["linux"]["uidMappings"],
             "limited": written.limited,
             "start": start,
         }

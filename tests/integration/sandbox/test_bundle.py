@@ -13,7 +13,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.images import busybox_image, file, folder, make_image, make_layer, symlink, write_layout
+from tests.kit.images import (
+    busybox_image,
+    file,
+    folder,
+    hardlink,
+    make_image,
+    make_layer,
+    symlink,
+    write_layout,
+)
 
 COMMAND = [sys.executable, "-c", "import sys; from registry.main import run; sys.exit(run(sys.argv[1:]))"]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a bundle for a user namespace needs root")
@@ -46,10 +55,9 @@ def test_plain_runc_starts_it(place: Path) -> None:
     assert said["command"][0] == "/bin/sh"
     config = json.loads((place / "bundle" / "config.json").read_text())
     assert config["root"]["path"] == "rootfs"
-    assert config["linux"]["uidMappings"] == [
-        {"containerID": 0, "hostID": said["ids"]["base"], "size": said["ids"]["size"]}
-    ]
-    assert (place / "bundle" / "rootfs" / "data" / "mine").stat().st_uid == said["ids"]["base"] + 1000
+    assert config["linux"]["uidMappings"] == said["uid_mappings"]
+    (mapping,) = said["uid_mappings"]
+    assert (place / "bundle" / "rootfs" / "data" / "mine").stat().st_uid == mapping["hostID"] + 1000
     assert said["start"] in (place / "bundle" / "README").read_text()
     # It can be moved: nothing in it names where it was made.
     (place / "bundle").rename(place / "moved")
@@ -63,6 +71,51 @@ def test_plain_runc_starts_it(place: Path) -> None:
     assert ran.returncode == 7, ran.stderr
     assert ran.stdout == "uid=1000(app) gid=1000(app)\nof app\nwritten\nrefused\n"
     assert sorted(path.name for path in place.iterdir()) == ["layout", "moved"]
+
+
+def test_without_root_the_runs_root_is_the_user(place: Path) -> None:
+    """As a plain user after newuidmap: the user's own id first, then a range."""
+    data = make_layer(
+        file("f", b"x", 0o4755, uid=1000, gid=1000),
+        hardlink("g", "f"),
+        symlink("l", "bin", uid=7),
+        folder("d", uid=9),
+    )
+    layout = write_layout(place / "layout", busybox_image(layers=[data]))
+    enter = 'echo; read -r _; exec setpriv --reuid 0 --regid 0 --clear-groups "$0" "$@"'
+    made = subprocess.Popen(
+        ["unshare", "--user", "--mount", "/bin/sh", "-c", enter, *COMMAND]
+        + ["bundle", f"oci:{layout}", str(place / "bundle"), "--json"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert made.stdout is not None
+    assert made.stdout.readline() == "\n"
+    for name in ("uid_map", "gid_map"):
+        Path(f"/proc/{made.pid}/{name}").write_text("0 0 1\n1 1500000000 65536\n")
+    said = json.loads(made.communicate("\n")[0])
+    assert made.returncode == 0
+    assert not said["limited"]
+    assert said["uid_mappings"] == [
+        {"containerID": 0, "hostID": 0, "size": 1},
+        {"containerID": 1, "hostID": 1500000000, "size": 65536},
+    ]
+    root = place / "bundle" / "rootfs"
+    owners = {
+        name: (root / name).lstat().st_uid for name in ("", "bin/sh", "f", "g", "l", "d", "bin/busybox")
+    }
+    assert owners == {
+        "": 0,
+        "bin/sh": 0,
+        "bin/busybox": 0,
+        "f": 1500000999,
+        "g": 1500000999,
+        "l": 1500000006,
+        "d": 1500000008,
+    }
+    assert (root / "f").stat().st_mode & 0o7777 == 0o4755
+    assert (root / "f").stat().st_nlink == 2
 
 
 @pytest.mark.parametrize(
