@@ -1,0 +1,93 @@
+"""A real registry, real workers, real containers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.kit.distribution import push_image
+from tests.kit.images import Image
+from tests.kit.server import Registry, RegistryProcess
+from tests.kit.trials import send, worker_token
+from tests.kit.worker import WorkerProcess, why_no_runs, worker_process
+
+REPOSITORY = "team/app"
+
+
+@dataclass(slots=True)
+class Yard:
+    """A registry process and its workers."""
+
+    process: RegistryProcess
+    registry: Registry
+    stack: ExitStack = field(repr=False)
+
+    def worker(self, name: str, *, slots: int = 1) -> WorkerProcess:
+        """A worker with a token of its own, not started."""
+
+        async def make() -> str:
+            async with self.registry.client() as admin:
+                return await worker_token(admin, name)
+
+        token = asyncio.run(make())
+        return self.stack.enter_context(worker_process(self.registry.url, token, slots=slots))
+
+    def push(self, image: Image, tag: str) -> str:
+        """Push an image; returns its digest."""
+
+        async def push() -> str:
+            async with self.registry.client() as admin:
+                return await push_image(admin, REPOSITORY, tag, image)
+
+        return asyncio.run(push())
+
+    def call(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON that the administrator gets."""
+
+        async def call() -> Any:
+            async with self.registry.client() as admin:
+                answer = await send(admin, method, path, **options)
+                assert answer.status < 300, answer.body
+                return answer.json if answer.body else None
+
+        return asyncio.run(call())
+
+    def verdict(self, tag: str, *, seconds: float = 60) -> Any:
+        """The newest trial of a tag, once it has a verdict."""
+        query = {"image": REPOSITORY, "tag": tag, "wait": f"{seconds}"}
+        trial = self.call("GET", "/api/v1/trials", params=query)[0]
+        assert trial["verdict"] is not None, trial
+        return trial
+
+    def newest(self, tag: str) -> Any:
+        """The newest trial of a tag, as it stands."""
+        return self.call("GET", "/api/v1/trials", params={"image": REPOSITORY, "tag": tag})[0]
+
+
+@pytest.fixture(scope="module")
+def make_yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Yard]]:
+    """Makes registries that enforce, whose services have a second to come up."""
+    why = why_no_runs()
+    if why is not None:
+        pytest.skip(why)
+    with ExitStack() as stack:
+
+        def make(**settings: str) -> Yard:
+            values = {
+                "gate": "enforce",
+                "trial_on_push": "true",
+                "limits__alive_seconds": "1",
+                "gate_wait_seconds": "0",
+            }
+            data: Path = tmp_path_factory.mktemp("yard") / "data"
+            process = RegistryProcess(data, **(values | settings))
+            stack.callback(process.stop)
+            return Yard(process, process.start(), stack)
+
+        yield make

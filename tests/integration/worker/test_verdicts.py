@@ -1,0 +1,156 @@
+"""From push to verdict with a real worker: what each smoke test sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.integration.worker.conftest import REPOSITORY, Yard
+from tests.kit.images import busybox_image, make_index
+from tests.kit.worker import WorkerProcess
+
+SERVER = (
+    "/bin/sh",
+    "-c",
+    "mkdir /tmp/www && echo fine > /tmp/www/index.html && echo starting && exec httpd -f -p 8080 -h /tmp/www",
+)
+
+
+@pytest.fixture(scope="module")
+def yard(make_yard: Callable[..., Yard]) -> Yard:
+    return make_yard()
+
+
+@pytest.fixture(scope="module")
+def worker(yard: Yard) -> WorkerProcess:
+    started = yard.worker("one", slots=2)
+    started.start()
+    return started
+
+
+def only_run(trial: Any) -> Any:
+    (run,) = trial["runs"]
+    return run
+
+
+def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("/bin/sh", "-c", "echo hello; echo there >&2")), "good")
+    trial = yard.verdict("good")
+    assert (trial["verdict"], trial["reason"]) == ("pass", "the command exits 0 or is alive after 1 s")
+    run = only_run(trial)
+    assert (run["exit_code"], run["reason"], run["log"]) == (0, "exited", "hello\nthere\n")
+    part = trial["parts"][0]
+    assert (part["worker"], part["attempts"]) == ("one", 1)
+    assert part["record"]["runtime"].startswith("runc ")
+    steps = [step["name"] for step in part["record"]["steps"]]
+    assert steps[:3] == ["pull", "unpack", "mount"]
+    applied = {one["name"]: one["applied"] for one in part["record"]["mechanisms"]}
+    assert applied["user namespace"]
+    assert applied["seccomp"]
+
+
+def test_a_bad_image_fails_with_its_exit_code_and_last_lines(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("/bin/sh", "-c", "echo one; echo cannot open the door >&2; exit 3")), "bad")
+    trial = yard.verdict("bad")
+    assert trial["verdict"] == "fail"
+    assert "exit code 3" in trial["reason"]
+    run = only_run(trial)
+    assert (run["exit_code"], run["log"].splitlines()[-1]) == (3, "cannot open the door")
+
+
+def test_a_service_that_stays_up_passes(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("sleep", "600")), "stays")
+    trial = yard.verdict("stays")
+    assert (trial["verdict"], only_run(trial)["reason"]) == ("pass", "stopped")
+
+
+def test_a_healthcheck_decides_where_there_is_one(yard: Yard, worker: WorkerProcess) -> None:
+    healthy = ["CMD-SHELL", "test -f /tmp/ready"]
+    yard.push(busybox_image(("/bin/sh", "-c", "touch /tmp/ready; sleep 600"), healthcheck=healthy), "healthy")
+    check = {"Test": ["CMD", "false"], "Interval": 100_000_000, "Retries": 2}
+    yard.push(busybox_image(("sleep", "600"), healthcheck=check), "sick")
+    good, bad = yard.verdict("healthy"), yard.verdict("sick")
+    assert (good["verdict"], good["reason"]) == ("pass", "the image's HEALTHCHECK succeeds")
+    assert bad["verdict"] == "fail"
+
+
+def test_an_exposed_port_must_accept(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(SERVER, ports=["8080/tcp"]), "listens")
+    yard.push(busybox_image(("sleep", "600"), ports=["8080/tcp"]), "deaf")
+    good, bad = yard.verdict("listens"), yard.verdict("deaf")
+    assert (good["verdict"], good["reason"]) == ("pass", "TCP port 8080 accepts within 1 s")
+    assert bad["verdict"] == "fail"
+
+
+def test_a_run_spec_asks_for_more(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(SERVER), "spec")
+    yard.verdict("spec")
+    asked: list[tuple[dict[str, Any], str]] = [
+        ({"http": [{"port": 8080, "status": 200, "body": "^fine"}], "log": [{"match": "^start"}]}, "pass"),
+        ({"http": [{"port": 8080, "path": "/gone"}]}, "fail"),
+        ({"log": [{"match": "never written"}], "alive": True}, "fail"),
+    ]
+    for expect, verdict in asked:
+        spec = {"version": 1, "limits": {"wall_seconds": 3}, "expect": expect}
+        body = {"image": f"{REPOSITORY}:spec", "spec": spec}
+        started = yard.call("POST", "/api/v1/trials", json=body)
+        trial = yard.verdict("spec")
+        assert (trial["id"], trial["verdict"]) == (started["id"], verdict), trial["reason"]
+
+
+def test_a_spec_s_command_environment_and_user(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("false",)), "other")
+    yard.verdict("other")
+    spec = {
+        "version": 1,
+        "command": ["/bin/sh", "-c", "echo $MODE-$(id -u); exit 7"],
+        "env": {"MODE": "quiet"},
+        "user": "app",
+        "expect": {"exit": 7, "log": [{"match": "^quiet-1000$"}]},
+    }
+    yard.call("POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:other", "spec": spec})
+    trial = yard.verdict("other")
+    assert trial["verdict"] == "pass", trial["reason"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "image", "reason"),
+    [
+        ("nothing", busybox_image((), entrypoint=()), "no-command"),
+        ("missing", busybox_image(("/no/such/program",)), "start-failed"),
+        ("nobody", busybox_image(user="stranger"), "user-unknown"),
+    ],
+)
+def test_what_cannot_be_run_is_an_error_with_a_reason(
+    yard: Yard, worker: WorkerProcess, tag: str, image: Any, reason: str
+) -> None:
+    yard.push(image, tag)
+    trial = yard.verdict(tag)
+    assert trial["verdict"] == "error"
+    assert trial["reason"].startswith(f"{reason}: ")
+    assert "Traceback" not in trial["reason"]
+    assert "/tmp/" not in trial["reason"]
+
+
+def test_an_index_is_tried_for_the_platforms_that_are_run(yard: Yard, worker: WorkerProcess) -> None:
+    here = busybox_image(("/bin/sh", "-c", "exit 0"))
+    index = make_index(here, busybox_image(("true",), platform="linux/s390x"))
+    yard.push(index, "index")
+    trial = yard.verdict("index")
+    assert trial["verdict"] == "pass"
+    assert sorted((part["platform"], part["verdict"]) for part in trial["parts"]) == [
+        ("linux/amd64", "pass"),
+        ("linux/s390x", "unsupported"),
+    ]
+
+
+def test_nothing_is_left_and_no_token_was_logged(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("/bin/sh", "-c", "echo last")), "last")
+    yard.verdict("last")
+    worker.stop()
+    assert worker.left_behind() == []
+    assert worker.token not in worker.log
+    assert "eyJ" not in worker.log  # how every registry token begins
+    assert "Traceback" not in worker.log
