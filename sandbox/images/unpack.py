@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+import structlog
+
 import sandbox
 from registry.contract.report import ErrorReason
 from registry.oci.digest import Digest
@@ -20,6 +22,7 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 _ANSWER_MAX_BYTES = 64 * 1024
 _REASONS = frozenset(get_args(ErrorReason))
 _COUNTS = ("written_bytes", "files", "skipped_special", "skipped_xattrs", "setuid")
@@ -76,7 +79,8 @@ async def unpack_layer(task: LayerTask, ids: IdRange, *, mapped: bool) -> LayerC
             "algorithm": task.diff_id.algorithm,
             "max_bytes": task.max_bytes,
             "max_files": task.max_files,
-            "cpu_seconds": int(task.seconds) + 1,
+            # Two threads work: one decompresses, one writes.
+            "cpu_seconds": 2 * max(1, int(task.seconds) + 1),
         }
     )
     where = f"layer {task.number} ({str(task.diff_id)[:19]})"
@@ -126,9 +130,11 @@ async def _run_child(argument: str, blob_fd: int, seconds: float, where: str) ->
     try:
         return parse_json_object(out)
     except JsonInvalidError:
-        end = error.decode("utf-8", "replace").strip().rpartition("\n")[2][:200]
+        log.warning(
+            "unpacking failed", code=process.returncode, said=error.decode("utf-8", "replace")[-2000:]
+        )
         raise SandboxError(
-            "worker-error", f"{where}: unpacking ended with code {process.returncode}: {end}", retryable=True
+            "worker-error", f"{where}: unpacking ended with code {process.returncode}", retryable=True
         ) from None
 
 

@@ -82,10 +82,10 @@ def test_without_root_the_runs_root_is_the_user(place: Path) -> None:
         folder("d", uid=9),
     )
     layout = write_layout(place / "layout", busybox_image(layers=[data]))
+    unshare = ["unshare", "--user", "--mount", "/bin/sh", "-c"]
     enter = 'echo; read -r _; exec setpriv --reuid 0 --regid 0 --clear-groups "$0" "$@"'
     made = subprocess.Popen(
-        ["unshare", "--user", "--mount", "/bin/sh", "-c", enter, *COMMAND]
-        + ["bundle", f"oci:{layout}", str(place / "bundle"), "--json"],
+        [*unshare, enter, *COMMAND, "bundle", f"oci:{layout}", str(place / "bundle"), "--json"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
