@@ -1,0 +1,200 @@
+"""``seatrial trial`` and ``seatrial gate``: shapes, words and exit codes that scripts rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from registry.main import run
+from tests.kit.distribution import push_image
+from tests.kit.images import Image, make_index
+from tests.kit.server import Registry, RegistryProcess
+from tests.kit.trials import REPOSITORY, ScriptedWorker, make_error, pull_token, tiny_image, worker_token
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    server = RegistryProcess(
+        tmp_path_factory.mktemp("server") / "data",
+        gate="enforce",
+        trial_on_push="true",
+        trial_platforms="linux/amd64",
+    )
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def token_file(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens") / "admin"
+    path.write_text(registry.token)
+    return path
+
+
+@pytest.fixture(scope="module")
+def worker_secret(registry: Registry) -> str:
+    async def make() -> str:
+        async with registry.client() as admin:
+            return await worker_token(admin, "one")
+
+    return asyncio.run(make())
+
+
+class Shell:
+    """Types commands and reads what they print."""
+
+    def __init__(self, registry: Registry, token_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.where = ("--server", registry.url, "--token-file", str(token_file))
+        self.capsys = capsys
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        self.capsys.readouterr()
+        assert run([*arguments, *self.where]) == code, self.capsys.readouterr()
+        out, err = self.capsys.readouterr()
+        return out if code in (0, 1, 2, 3) and out else err
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def shell(registry: Registry, token_file: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(registry, token_file, capsys)
+
+
+def push(registry: Registry, tag: str, image: Image) -> str:
+    async def work() -> str:
+        async with registry.client() as admin:
+            return await push_image(admin, REPOSITORY, tag, image)
+
+    return asyncio.run(work())
+
+
+def work_off(registry: Registry, secret: str, **members: Any) -> None:
+    """Let a worker take one job and report."""
+
+    async def work() -> None:
+        headers = {"Authorization": f"Bearer {secret}"}
+        async with aiohttp.ClientSession(registry.url, headers=headers) as client:
+            worker = ScriptedWorker(client, "one")
+            job = await worker.claim(wait_seconds=20)
+            assert (await worker.report(job, **members)).status == 204
+
+    asyncio.run(work())
+
+
+def test_verdicts_are_exit_codes(registry: Registry, shell: Shell, worker_secret: str) -> None:
+    for tag, code, members in (
+        ("good", 0, {}),
+        ("warned", 0, {"downgrades": ["seccomp"]}),
+        ("bad", 1, {"met": False, "exit_code": 3}),
+        ("broken", 2, make_error("layer-invalid")),
+    ):
+        digest = push(registry, tag, tiny_image())
+        assert shell("trial", "wait", f"{REPOSITORY}:{tag}", "--timeout", "0", code=3) == "queued: \n"
+        work_off(registry, worker_secret, **members)
+        said = shell("trial", "wait", f"{REPOSITORY}:{tag}", "--timeout", "20", code=code)
+        assert said.count("\n") == 1
+        assert shell("trial", "wait", f"{REPOSITORY}@{digest}", code=code) == said
+
+
+def test_a_wait_ends_when_the_verdict_comes(registry: Registry, shell: Shell, worker_secret: str) -> None:
+    push(registry, "awaited", tiny_image())
+    later = threading.Timer(0.3, work_off, (registry, worker_secret))
+    later.start()
+    trial = shell.json("trial", "wait", f"{REPOSITORY}:awaited", "--timeout", "60")
+    later.join()
+    assert (trial["state"], trial["verdict"]) == ("done", "pass")
+
+
+def test_what_nobody_can_run_needs_no_waiting(registry: Registry, shell: Shell) -> None:
+    push(registry, "empty", make_index())
+    said = shell("trial", "wait", f"{REPOSITORY}:empty")
+    assert said == "not-applicable: nothing in it can be run\n"
+
+
+def test_list_and_show(registry: Registry, shell: Shell, worker_secret: str) -> None:
+    digest = push(registry, "shown", tiny_image())
+    log = "".join(f"line {number}\n" for number in range(30)) + "\x1b[2Jlast\n"
+    work_off(registry, worker_secret, met=False, exit_code=3, log=log)
+    (trial,) = shell.json("trial", "list", "--image", f"{REPOSITORY}:shown")
+    assert (trial["image"], trial["digest"], trial["verdict"]) == (REPOSITORY, digest, "fail")
+    assert trial["id"] in [one["id"] for one in shell.json("trial", "list")]
+    assert trial["id"] in [one["id"] for one in shell.json("trial", "list", "--image", REPOSITORY)]
+    whole = shell.json("trial", "show", trial["id"])
+    assert whole["runs"][0]["log"] == log
+    text = shell("trial", "show", trial["id"])
+    assert "missed: exit code is 0; seen: exit code 3" in text
+    assert "  | line 29\n" in text
+    assert "  | line 9\n" not in text
+    assert "\x1b" not in text
+    table = shell("trial", "list", "--image", f"{REPOSITORY}:shown")
+    assert table.splitlines()[0].split() == ["ID", "IMAGE", "DIGEST", "STATE", "VERDICT", "REASON"]
+
+
+def test_start_with_a_spec(registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path) -> None:
+    push(registry, "again", tiny_image())
+    work_off(registry, worker_secret, met=False, exit_code=3)
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("version: 1\nexpect: {exit: 3}\n")
+    started = shell.json("trial", "start", f"{REPOSITORY}:again", "--spec", str(spec))
+    assert (started["state"], started["cause"]) == ("queued", "request")
+    work_off(registry, worker_secret)
+    assert shell.json("trial", "wait", f"{REPOSITORY}:again")["id"] == started["id"]
+    assert "seatrial trial wait" in shell("trial", "start", f"{REPOSITORY}:again")
+    work_off(registry, worker_secret)
+
+
+def test_block_explain_and_unblock(
+    registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path
+) -> None:
+    image = f"{REPOSITORY}:guarded"
+    push(registry, "guarded", tiny_image())
+    work_off(registry, worker_secret, met=False, exit_code=3)
+
+    async def token() -> str:
+        async with registry.client() as admin:
+            return await pull_token(admin)
+
+    reader = tmp_path / "reader"
+    reader.write_text(asyncio.run(token()))
+    told = shell.json("gate", "explain", image)
+    assert (told["state"], told["decision"]) == ("fail", "admit")
+    assert run(["gate", "explain", image, *shell.where[:3], str(reader)]) == 0
+    text = shell.capsys.readouterr().out
+    assert "refuse" in text
+    assert "the gate enforces and the state is fail" in text
+    shell("gate", "block", image, "--reason", "holds a key")
+    assert shell.json("gate", "explain", image)["sentence"].endswith("is blocked: holds a key")
+    shell("gate", "unblock", image)
+    assert shell.json("gate", "explain", image)["decision"] == "admit"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("trial", "wait", "UPPER:1"), 64),
+        (("trial", "wait", f"{REPOSITORY}:none"), 2),
+        (("trial", "show", "nonsense"), 2),
+        (("trial", "start", f"{REPOSITORY}:none"), 2),
+        (("trial", "start", f"{REPOSITORY}:none", "--spec", "/no/such/file"), 64),
+        (("gate", "explain", f"{REPOSITORY}:none"), 2),
+        (("gate", "block", f"{REPOSITORY}:none", "--reason", "x"), 2),
+        (("gate", "block", f"{REPOSITORY}:none"), 64),
+        (("gate", "block", f"{REPOSITORY}:none", "--reason", ""), 64),
+        (("trial", "wait"), 64),
+    ],
+)
+def test_wrong_usage_and_errors(shell: Shell, arguments: tuple[str, ...], code: int) -> None:
+    said = shell(*arguments, code=code)
+    assert said.strip()
+    assert "Traceback" not in said
