@@ -22,6 +22,7 @@ nginx-light|command nginx|an ordinary image that must start
 redis-server|command redis-server|an ordinary image that must start
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
 shellcheck|command shellcheck|checks the scripts
+systemd|command systemd-analyze|checks the service units
 git|command git|the tests ask which files ship
 curl|command curl|the pipeline example
 jq|command jq|the pipeline example"
