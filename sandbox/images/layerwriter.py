@@ -1,8 +1,7 @@
 """Writes the members of one layer into a folder that shows the layers below it.
 
-The folder is the root of everything: links are followed only for the parents of a member, part by part, as a
-chroot would (layers write through ``/lib -> usr/lib`` made below). Nothing here ever opens a path of more
-than one part, so no link can lead elsewhere.
+Where a member goes is for :mod:`sandbox.images.layertree` to find; here stands what becomes of it there, what
+is counted, and what a whiteout may hide.
 """
 
 from __future__ import annotations
@@ -10,18 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass
 
 from sandbox.images.layerstream import BLOCK_BYTES, LayerReader
+from sandbox.images.layertree import LIST, LayerTree, is_folder, names_in
 from sandbox.images.tarpolicy import DEPTH_MAX, Entry, LayerError, Parts, split_path
 
-_FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LINKS_MAX = 40
-_CACHED_FOLDERS = 128
 
 
 @dataclass(slots=True)
@@ -40,13 +35,12 @@ class LayerWriter:
 
     def __init__(self, root_fd: int, *, lower: bool, max_bytes: int, max_files: int) -> None:
         self.counts = Counts()
-        self._root = root_fd
+        self._tree = LayerTree(root_fd, self._making_folder)
         self._max_bytes = max_bytes
         self._max_files = max_files
         # What this layer made, by hash of its path: whiteouts hide the layers below, never this one.
         self._made: set[int] | None = set() if lower else None
         self._copied: set[int] = set()
-        self._folders: OrderedDict[Parts, tuple[int, Parts]] = OrderedDict()
         self._times: dict[Parts, int] = {}
 
     def apply(self, entry: Entry, reader: LayerReader, data_end: int) -> None:
@@ -70,16 +64,16 @@ class LayerWriter:
     def finish(self) -> None:
         """Set the times of folders, which making their children has moved."""
         for parts in sorted(self._times):
-            parent = self._folder(parts[:-1], create=False)
+            parent = self._tree.folder(parts[:-1], create=False)
             if parent is None or not parts:
                 continue
             with suppress(FileNotFoundError):
                 os.utime(parts[-1], ns=(self._times[parts],) * 2, dir_fd=parent[0], follow_symlinks=False)
         if () in self._times:
-            fd = os.open(b".", _LIST, dir_fd=self._root)
+            fd = os.open(b".", LIST, dir_fd=self._tree.root)
             os.utime(fd, ns=(self._times[()],) * 2)
             os.close(fd)
-        self._forget_folders()
+        self._tree.forget()
 
     def _count(self, entry: Entry) -> None:
         self.counts.skipped_xattrs += entry.skipped_xattrs
@@ -101,7 +95,7 @@ class LayerWriter:
             )
 
     def _make(self, entry: Entry, reader: LayerReader, data_end: int) -> None:
-        found = self._folder(entry.parts[:-1], create=True)
+        found = self._tree.folder(entry.parts[:-1], create=True)
         assert found is not None
         parent, above = found
         name = entry.parts[-1]
@@ -119,7 +113,7 @@ class LayerWriter:
             self._make_hardlink(entry, parent, name, path)
         else:
             self.counts.skipped_special += 1
-            self._remove(parent, name)
+            self._tree.remove(parent, name)
         self._mark(path)
 
     def _mark(self, path: Parts) -> None:
@@ -130,14 +124,18 @@ class LayerWriter:
             self._made.add(hash(path))
             path = path[:-1]
 
+    def _making_folder(self, path: Parts) -> None:
+        self._count_file()
+        self._mark(path)
+
     def _make_folder(self, entry: Entry, parent: int, name: bytes, path: Parts) -> None:
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
-                self._remove(parent, name)
+                self._tree.remove(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
-        fd = os.open(name, _LIST, dir_fd=parent)
+        fd = os.open(name, LIST, dir_fd=parent)
         try:
             self._attributes(fd, entry)
         finally:
@@ -145,7 +143,7 @@ class LayerWriter:
         self._times[path] = entry.mtime_ns
 
     def _root_folder(self, entry: Entry) -> None:
-        fd = os.open(b".", _LIST, dir_fd=self._root)
+        fd = os.open(b".", LIST, dir_fd=self._tree.root)
         try:
             self._attributes(fd, entry)
         finally:
@@ -156,7 +154,7 @@ class LayerWriter:
         try:
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         except FileExistsError:
-            self._remove(parent, name)
+            self._tree.remove(parent, name)
             fd = os.open(name, _CREATE, 0o600, dir_fd=parent)
         try:
             if entry.sparse is None:
@@ -177,7 +175,7 @@ class LayerWriter:
         try:
             os.symlink(entry.target, name, dir_fd=parent)
         except FileExistsError:
-            self._remove(parent, name)
+            self._tree.remove(parent, name)
             os.symlink(entry.target, name, dir_fd=parent)
         if entry.uid or entry.gid:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
@@ -185,7 +183,7 @@ class LayerWriter:
 
     def _make_hardlink(self, entry: Entry, parent: int, name: bytes, path: Parts) -> None:
         target = split_path(entry.target, "link target")
-        found = self._folder(target[:-1], create=False) if target else None
+        found = self._tree.folder(target[:-1], create=False) if target else None
         if found is None:
             raise LayerError("layer-invalid", "is a hard link to something that is not in the image")
         source, above = found
@@ -202,7 +200,7 @@ class LayerWriter:
                 # Linking to a file of a layer below copies it into this one.
                 self._copied.add(hash(below))
                 self._count_bytes(found_target.st_size)
-            self._remove(parent, name)
+            self._tree.remove(parent, name)
             os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:
             raise LayerError(
@@ -226,17 +224,17 @@ class LayerWriter:
                 self.counts.skipped_xattrs += 1
 
     def _whiteout(self, parts: Parts) -> None:
-        found = self._folder(parts[:-1], create=False)
+        found = self._tree.folder(parts[:-1], create=False)
         if self._made is None or found is None:
             return
         parent, above = found
         path = (*above, parts[-1])
         if hash(path) in self._made:
             # This layer has it again: of a folder, what is below must not show through it.
-            if _is_folder(parent, parts[-1]):
+            if is_folder(parent, parts[-1]):
                 self._hide(path)
         else:
-            self._remove(parent, parts[-1])
+            self._tree.remove(parent, parts[-1])
 
     def _hide(self, parts: Parts) -> None:
         """Remove what layers below have in a folder, and keep what this one made there."""
@@ -244,122 +242,17 @@ class LayerWriter:
             return
         todo = [parts]
         while todo:
-            found = self._folder(todo.pop(), create=False)
+            found = self._tree.folder(todo.pop(), create=False)
             if found is None:
                 continue
             parent, path = found
-            for name in _names(parent):
+            for name in names_in(parent):
                 child = (*path, name)
                 if hash(child) not in self._made:
-                    self._remove(parent, name, forget=False)
-                elif _is_folder(parent, name):
+                    self._tree.remove(parent, name, forget=False)
+                elif is_folder(parent, name):
                     todo.append(child)
-            self._forget_folders()
-
-    def _remove(self, parent: int, name: bytes, *, forget: bool = True) -> None:
-        """Remove whatever has this name, with all below it; nothing there is fine."""
-        try:
-            mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return
-        if stat.S_ISDIR(mode):
-            remove_folder(parent, name)
-        else:
-            os.unlink(name, dir_fd=parent)
-        if stat.S_ISREG(mode) or not forget:
-            return
-        # Cached folders may have led through what is gone. The caller's own parent stays open: it is the
-        # newest, and what is removed lies below it.
-        self._forget_folders(but=parent)
-
-    def _folder(self, parts: Parts, *, create: bool) -> tuple[int, Parts] | None:
-        """The folder a path leads to, as an open handle and the path without links; handles belong to the
-        cache. ``None`` where it is not there and not to be created."""
-        if not parts:
-            return self._root, ()
-        cached = self._folders.get(parts)
-        if cached is not None:
-            self._folders.move_to_end(parts)
-            return cached
-        found = self._walk(parts, create=create)
-        if found is not None:
-            self._folders[parts] = found
-            if len(self._folders) > _CACHED_FOLDERS:
-                os.close(self._folders.popitem(last=False)[1][0])
-        return found
-
-    def _walk(self, parts: Parts, *, create: bool) -> tuple[int, Parts] | None:
-        above = self._folders.get(parts[:-1])
-        if above is not None:
-            with suppress(OSError):
-                return os.open(parts[-1], _FOLDER, dir_fd=above[0]), (*above[1], parts[-1])
-        todo = deque(parts)
-        names: list[bytes] = []
-        handles: list[int] = []
-        links = 0
-        try:
-            while todo:
-                name = todo.popleft()
-                if name in (b"", b"."):
-                    continue
-                if name == b"..":
-                    if names:
-                        names.pop()
-                        os.close(handles.pop())
-                    continue
-                here = handles[-1] if handles else self._root
-                fd = self._open_or_make(here, (*names, name), create=create)
-                if fd is None:
-                    return None
-                if fd >= 0:
-                    names.append(name)
-                    handles.append(fd)
-                    continue
-                links += 1
-                if links > _LINKS_MAX:
-                    raise LayerError("layer-invalid", "lies below links that lead in a circle")
-                target = os.readlink(name, dir_fd=here)
-                if target.startswith(b"/"):
-                    names.clear()
-                    while handles:
-                        os.close(handles.pop())
-                todo.extendleft(reversed(target.split(b"/")))
-            last = handles.pop() if handles else os.open(b".", _FOLDER, dir_fd=self._root)
-            return last, tuple(names)
-        finally:
-            for fd in handles:
-                os.close(fd)
-
-    def _open_or_make(self, here: int, path: Parts, *, create: bool) -> int | None:
-        """A handle of the folder; -1: it is a link; ``None``: not there."""
-        name = path[-1]
-        if len(path) > DEPTH_MAX:
-            raise LayerError("layer-invalid", f"lies more than {DEPTH_MAX} folders deep")
-        try:
-            return os.open(name, _FOLDER, dir_fd=here)
-        except FileNotFoundError:
-            if not create:
-                return None
-            self._count_file()
-            os.mkdir(name, 0o755, dir_fd=here)
-            self._mark(path)
-            return os.open(name, _FOLDER, dir_fd=here)
-        except OSError as error:
-            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
-                raise
-        if stat.S_ISLNK(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
-            return -1
-        if not create:
-            return None
-        raise LayerError("layer-invalid", "lies below something that is no folder")
-
-    def _forget_folders(self, *, but: int = -1) -> None:
-        kept = [(parts, found) for parts, found in self._folders.items() if found[0] == but]
-        for fd, _ in self._folders.values():
-            if fd != but:
-                os.close(fd)
-        self._folders.clear()
-        self._folders.update(kept)
+            self._tree.forget()
 
 
 def _copy(reader: LayerReader, fd: int, size: int) -> None:
@@ -371,45 +264,3 @@ def _copy(reader: LayerReader, fd: int, size: int) -> None:
         left -= len(piece)
         while piece:
             piece = piece[os.write(fd, piece) :]
-
-
-def _names(folder: int) -> list[bytes]:
-    fd = os.open(b".", _LIST, dir_fd=folder)
-    try:
-        return [os.fsencode(name) for name in os.listdir(fd)]
-    finally:
-        os.close(fd)
-
-
-def _is_folder(parent: int, name: bytes) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
-def remove_folder(parent: int, name: bytes) -> None:
-    """Remove a folder and all below it, without recursion and without following anything."""
-    path: list[tuple[int, bytes, list[bytes]]] = []
-    here = parent
-    try:
-        while True:
-            fd = os.open(name, _LIST, dir_fd=here)
-            folders = []
-            for child in os.listdir(fd):
-                raw = os.fsencode(child)
-                if _is_folder(fd, raw):
-                    folders.append(raw)
-                else:
-                    os.unlink(raw, dir_fd=fd)
-            path.append((fd, name, folders))
-            while path and not path[-1][2]:
-                fd, name, _ = path.pop()
-                os.close(fd)
-                os.rmdir(name, dir_fd=path[-1][0] if path else parent)
-            if not path:
-                return
-            here, name = path[-1][0], path[-1][2].pop()
-    finally:
-        for fd, _, _ in path:
-            os.close(fd)

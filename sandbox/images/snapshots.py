@@ -28,7 +28,7 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
 from sandbox.images import syscalls as kernel
-from sandbox.images.layerwriter import remove_folder
+from sandbox.images.layertree import remove_folder
 from sandbox.images.pull import PulledImage
 from sandbox.images.unpack import LayerCounts, LayerTask, unpack_layer
 
