@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -149,3 +151,20 @@ async def test_logs_are_json_with_ids_and_without_secrets(tmp_path: Path) -> Non
     assert line["timestamp"].endswith("Z")
     requests = [line for line in lines if line.get("event") == "request"]
     assert len({line["request_id"] for line in requests}) == len(requests)
+
+
+async def test_a_logged_fault_shows_no_local_variables(tmp_path: Path) -> None:
+    process = RegistryProcess(tmp_path / "data", log_format="text")
+    try:
+        registry = process.start()
+        with closing(sqlite3.connect(tmp_path / "data" / "seatrial.db")) as database:
+            database.execute("ALTER TABLE repositories RENAME TO gone")
+        async with registry.client() as client, client.get("/v2/a/tags/list") as response:
+            assert response.status == 500
+    finally:
+        process.stop()
+    logged = process.log.read_text()
+    assert "Traceback (most recent call last)" in logged
+    assert "no such table" in logged
+    for secret in (registry.token, "Authorization", "locals"):
+        assert secret not in logged

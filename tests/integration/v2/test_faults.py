@@ -196,7 +196,7 @@ async def test_a_full_disk_while_a_blob_streams(small_disk: Path, tmp_path: Path
 def fill(path: Path) -> None:
     with path.open("wb", buffering=0) as file:
         for size in (MIB, 4096, 1):
-            with pytest.raises(OSError, match="No space left"):
+            with pytest.raises(OSError, match="No space left"):  # noqa: PT012
                 while file.write(bytes(size)):
                     pass
 

@@ -173,25 +173,25 @@ async def test_long_lists_of_referrers_have_pages(client: aiohttp.ClientSession)
     assert not path
 
 
-@pytest.mark.parametrize("text", ["%00", "%ff", "%ED%A0%80", "%C3%A4", "'", "%25", "a%0d%0aX:%20y"])
-async def test_odd_characters_in_queries(client: aiohttp.ClientSession, text: str) -> None:
+async def test_odd_characters_in_queries(client: aiohttp.ClientSession) -> None:
     await push_small(client, "a", "v1")
-    for path in (
-        f"/v2/a/tags/list?last={text}",
-        f"/v2/_catalog?last={text}",
-        f"/v2/a/tags/list?n={text}",
-        f"/v2/a/referrers/{digest_of(b'x')}?artifactType={text}",
-        f"/v2/a/referrers/{digest_of(b'x')}?last={text}",
-    ):
-        async with client.get(URL(path, encoded=True)) as response:
-            assert response.status in (200, 400), (path, await response.text())
-            assert "X" not in response.headers
-    for query in (f"mount={text}", f"digest={text}", f"digest-algorithm={text}"):
+    for text in ("%00", "%ff", "%ED%A0%80", "%C3%A4", "'", "%25", "a%0d%0aX:%20y"):
+        for path in (
+            f"/v2/a/tags/list?last={text}",
+            f"/v2/_catalog?last={text}",
+            f"/v2/a/tags/list?n={text}",
+            f"/v2/a/referrers/{digest_of(b'x')}?artifactType={text}",
+            f"/v2/a/referrers/{digest_of(b'x')}?last={text}",
+        ):
+            async with client.get(URL(path, encoded=True)) as response:
+                assert response.status in (200, 400), (path, await response.text())
+                assert "X" not in response.headers
+        for query in (f"mount={text}", f"digest={text}", f"digest-algorithm={text}"):
+            async with client.post(URL(f"/v2/a/blobs/uploads/?{query}", encoded=True)) as response:
+                assert (response.status, error_code(await response.read())) == (400, "DIGEST_INVALID")
+        query = f"mount={digest_of(b'x')}&from={text}"
         async with client.post(URL(f"/v2/a/blobs/uploads/?{query}", encoded=True)) as response:
-            assert (response.status, error_code(await response.read())) == (400, "DIGEST_INVALID")
-    query = f"mount={digest_of(b'x')}&from={text}"
-    async with client.post(URL(f"/v2/a/blobs/uploads/?{query}", encoded=True)) as response:
-        assert response.status == 202
-    raw = small_manifest()
-    answer = await put_manifest(client, "a", f"{digest_of(raw)}?tag={text}", raw)
-    assert answer.status == 400
+            assert response.status == 202
+        raw = small_manifest()
+        answer = await put_manifest(client, "a", f"{digest_of(raw)}?tag={text}", raw)
+        assert answer.status == 400

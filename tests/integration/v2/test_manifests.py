@@ -9,7 +9,6 @@ from collections import Counter
 from typing import Any
 
 import aiohttp
-import pytest
 from sqlalchemy import select
 from yarl import URL
 
@@ -115,46 +114,42 @@ CONFIG = descriptor(EMPTY_CONFIG, OCI_CONFIG)
 BASE: dict[str, Any] = {"schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": CONFIG, "layers": []}
 
 
-@pytest.mark.parametrize(
-    ("raw", "content_type"),
-    [
-        (b"", OCI_MANIFEST),
-        (b"[]", OCI_MANIFEST),
-        (b"null", OCI_MANIFEST),
-        (b"not json", OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"layers":[]}', OCI_MANIFEST),
-        (b"\xef\xbb\xbf" + to_json(BASE), OCI_MANIFEST),
-        (to_json(BASE).decode().encode("utf-16"), OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"x":"\xff"}', OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"x":"\\ud800"}', OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"x":NaN}', OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"x":' + b"9" * 5000 + b"}", OCI_MANIFEST),
-        (to_json(BASE)[:-1] + b',"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", OCI_MANIFEST),
-        (to_json(BASE | {"mediaType": OCI_INDEX}), OCI_MANIFEST),
-        (to_json(BASE), "application/json"),
-        (to_json(BASE), OCI_INDEX),
-        (to_json(BASE | {"schemaVersion": 1}), OCI_MANIFEST),
-        (to_json(BASE | {"schemaVersion": 3}), OCI_MANIFEST),
-        (to_json(BASE | {"manifests": []}), OCI_MANIFEST),
-        (to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "layers": []}), OCI_INDEX),
-        (to_json(BASE | {"config": CONFIG | {"size": -1}}), OCI_MANIFEST),
-        (to_json(BASE | {"config": CONFIG | {"size": True}}), OCI_MANIFEST),
-        (to_json(BASE | {"config": CONFIG | {"digest": "sha256:../../../etc/passwd"}}), OCI_MANIFEST),
-        (to_json(BASE | {"config": None}), OCI_MANIFEST),
-        (to_json(BASE | {"layers": {}}), OCI_MANIFEST),
-        (to_json(BASE | {"annotations": {"a": 1}}), OCI_MANIFEST),
-        (b'{"schemaVersion":1}', "application/vnd.docker.distribution.manifest.v1+prettyjws"),
-    ],
-    ids=lambda value: None if isinstance(value, bytes) else "",
-)
-async def test_what_is_no_manifest_is_refused(
-    registry_once: aiohttp.ClientSession, raw: bytes, content_type: str
-) -> None:
-    response = await put_manifest(registry_once, "a", "bad", raw, content_type)
-    assert response.status == 400, response.body
-    assert error_code(response.body) == "MANIFEST_INVALID"
-    async with registry_once.get("/v2/a/manifests/bad") as got:
-        assert got.status == 404
+NO_MANIFESTS = [
+    (b"", OCI_MANIFEST),
+    (b"[]", OCI_MANIFEST),
+    (b"null", OCI_MANIFEST),
+    (b"not json", OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"layers":[]}', OCI_MANIFEST),
+    (b"\xef\xbb\xbf" + to_json(BASE), OCI_MANIFEST),
+    (to_json(BASE).decode().encode("utf-16"), OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"x":"\xff"}', OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"x":"\\ud800"}', OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"x":NaN}', OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"x":' + b"9" * 5000 + b"}", OCI_MANIFEST),
+    (to_json(BASE)[:-1] + b',"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}", OCI_MANIFEST),
+    (to_json(BASE | {"mediaType": OCI_INDEX}), OCI_MANIFEST),
+    (to_json(BASE), "application/json"),
+    (to_json(BASE), OCI_INDEX),
+    (to_json(BASE | {"schemaVersion": 1}), OCI_MANIFEST),
+    (to_json(BASE | {"schemaVersion": 3}), OCI_MANIFEST),
+    (to_json(BASE | {"manifests": []}), OCI_MANIFEST),
+    (to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "layers": []}), OCI_INDEX),
+    (to_json(BASE | {"config": CONFIG | {"size": -1}}), OCI_MANIFEST),
+    (to_json(BASE | {"config": CONFIG | {"size": True}}), OCI_MANIFEST),
+    (to_json(BASE | {"config": CONFIG | {"digest": "sha256:../../../etc/passwd"}}), OCI_MANIFEST),
+    (to_json(BASE | {"config": None}), OCI_MANIFEST),
+    (to_json(BASE | {"layers": {}}), OCI_MANIFEST),
+    (to_json(BASE | {"annotations": {"a": 1}}), OCI_MANIFEST),
+    (b'{"schemaVersion":1}', "application/vnd.docker.distribution.manifest.v1+prettyjws"),
+]
+
+
+async def test_what_is_no_manifest_is_refused(registry_once: aiohttp.ClientSession) -> None:
+    for raw, content_type in NO_MANIFESTS:
+        answer = await put_manifest(registry_once, "a", "bad", raw, content_type)
+        assert (answer.status, error_code(answer.body)) == (400, "MANIFEST_INVALID"), (raw[:200], answer.body)
+    async with registry_once.get("/v2/a/tags/list") as got:
+        assert got.status == 404, "not even the repository was made"
 
 
 async def test_references_must_be_in_this_repository(client: aiohttp.ClientSession) -> None:
@@ -223,14 +218,12 @@ async def test_a_digest_of_other_bytes(client: aiohttp.ClientSession) -> None:
         assert error_code(response.body) == "DIGEST_INVALID"
 
 
-@pytest.mark.parametrize("tag", [".hidden", "-dash", "a" * 129, "sp%20ace", "ta%0d%0ag", "%C3%A4"])
-async def test_hostile_tags(registry_once: aiohttp.ClientSession, tag: str) -> None:
-    url = URL(f"/v2/a/manifests/{tag}", encoded=True)
-    async with registry_once.put(
-        url, data=small_manifest(), headers={"Content-Type": OCI_MANIFEST}
-    ) as response:
-        assert response.status == 400
-        assert error_code(await response.read()) == "TAG_INVALID"
+async def test_hostile_tags(registry_once: aiohttp.ClientSession) -> None:
+    for tag in (".hidden", "-dash", "a" * 129, "sp%20ace", "ta%0d%0ag", "%C3%A4"):
+        url = URL(f"/v2/a/manifests/{tag}", encoded=True)
+        headers = {"Content-Type": OCI_MANIFEST}
+        async with registry_once.put(url, data=small_manifest(), headers=headers) as response:
+            assert (response.status, error_code(await response.read())) == (400, "TAG_INVALID"), tag
 
 
 async def test_tags_move_and_remember(client: aiohttp.ClientSession, registry: Registry) -> None:

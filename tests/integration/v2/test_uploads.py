@@ -89,12 +89,13 @@ async def test_a_chunk_out_of_order_says_where_to_go_on(client: aiohttp.ClientSe
         assert response.headers["Range"] == "0-4999"
 
 
-@pytest.mark.parametrize("header", ["bytes 0-9/10", "0-9/10", "9-0", "-1-9", "a-b", "0", "0-" + "9" * 30])
-async def test_a_content_range_that_is_none(client: aiohttp.ClientSession, header: str) -> None:
+async def test_a_content_range_that_is_none(client: aiohttp.ClientSession) -> None:
     location = await start_upload(client, "a")
-    async with client.patch(location, data=b"0123456789", headers={"Content-Range": header}) as response:
-        assert response.status == 400
-        assert error_code(await response.read()) == "BLOB_UPLOAD_INVALID"
+    for header in ("bytes 0-9/10", "0-9/10", "9-0", "-1-9", "a-b", "0", "0-" + "9" * 30):
+        async with client.patch(location, data=b"0123456789", headers={"Content-Range": header}) as response:
+            assert (response.status, error_code(await response.read())) == (400, "BLOB_UPLOAD_INVALID"), (
+                header
+            )
     async with client.get(location) as response:
         assert response.headers["Range"] == "0-0"
 
@@ -133,24 +134,21 @@ async def test_a_wrong_digest_stores_nothing(client: aiohttp.ClientSession, tmp_
     assert [path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "",
-        "digest=",
-        "digest=nonsense",
-        "digest=sha256:" + "A" * 64,
-        "digest=blake3:" + "a" * 64,
-        f"digest={digest_of(CONTENT)}&digest={digest_of(CONTENT)}",
-    ],
-)
-async def test_a_digest_that_cannot_be_used_is_refused_first(
-    client: aiohttp.ClientSession, query: str
-) -> None:
+NO_DIGESTS = [
+    "",
+    "digest=",
+    "digest=nonsense",
+    "digest=sha256:" + "A" * 64,
+    "digest=blake3:" + "a" * 64,
+    f"digest={digest_of(CONTENT)}&digest={digest_of(CONTENT)}",
+]
+
+
+async def test_a_digest_that_cannot_be_used_is_refused_first(client: aiohttp.ClientSession) -> None:
     location = await start_upload(client, "a")
-    async with client.put(f"{location}?{query}", data=CONTENT) as response:
-        assert response.status == 400
-        assert error_code(await response.read()) == "DIGEST_INVALID"
+    for query in NO_DIGESTS:
+        async with client.put(f"{location}?{query}", data=CONTENT) as response:
+            assert (response.status, error_code(await response.read())) == (400, "DIGEST_INVALID"), query
     async with client.get(location) as response:
         assert response.headers["Range"] == "0-0"
 
