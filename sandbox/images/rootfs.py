@@ -215,10 +215,22 @@ def _take_down(run_dir: Path) -> None:
                 if error.errno != errno.EBUSY:
                     break
                 time.sleep(0.02)
+    # The kernel lets go of the device some moments after its last user.
+    while _has_loop(run_dir / "rw.img") and time.monotonic() < deadline_at:
+        time.sleep(0.005)
     for name in ("rootfs", "mnt", "rw.img", LOCK):
         path = run_dir / name
         with suppress(FileNotFoundError):
             path.unlink() if path.is_file() else path.rmdir()
+
+
+def _has_loop(image: Path) -> bool:
+    path = os.path.realpath(image)
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):
+            if backing.read_text(encoding="utf-8", errors="surrogateescape").rstrip("\n") == path:
+                return True
+    return False
 
 
 def _detach_below(folder: Path) -> list[str]:

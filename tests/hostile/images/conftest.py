@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -83,6 +84,10 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     before = tree(folder)
     yield folder
     assert tree(folder) == before
+    # The kernel lets go of a loop device some moments after its last user.
+    deadline_at = time.monotonic() + 5
+    while mounts_and_loops(str(tmp_path)) and time.monotonic() < deadline_at:
+        time.sleep(0.01)
     assert mounts_and_loops(str(tmp_path)) == []
     assert processes(str(tmp_path)) == []
 
