@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,7 @@ def opened_workplace(
             "worker-error", f"the state folder {state} cannot be used: {error.strerror}"
         ) from None
     try:
+        _require_passable(state)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -64,6 +66,16 @@ def opened_workplace(
             runs.forget(found)
     finally:
         os.close(lock)
+
+
+def _require_passable(state: Path) -> None:
+    for folder in (state, *state.parents):
+        if not folder.stat().st_mode & stat.S_IXOTH:
+            raise SandboxError(
+                "worker-error",
+                f"{folder} is closed to others, and the users of images must pass through it: "
+                f"run 'chmod o+x {folder}', or give another --state folder",
+            )
 
 
 def _sweep(state: Path, runtime: Runtime) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from sandbox.cli.workshop import (
     RuntimeOption,
     chosen_platform,
     configure_logs,
+    let_others_pass,
     read_small_file,
 )
 from sandbox.errors import SandboxError
@@ -52,7 +53,11 @@ def command(
     platform: PlatformOption = None,
     state: Annotated[
         Path | None,
-        typer.Option("--state", metavar="DIR", help="Folder for layers and runs. [default: one of its own]"),
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="Folder for layers and runs that others may pass through. [default: one of its own]",
+        ),
     ] = None,
     username: Annotated[str | None, typer.Option("--username", help="User of the image's registry.")] = None,
     password_file: Annotated[
@@ -73,6 +78,7 @@ def command(
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
     if (username is None) != (password_file is None):
         raise RequestInvalidError("--username and --password-file go together")
+    let_others_pass()
     configure_logs("text", quiet=True)
     from sandbox.attempt import Task  # noqa: PLC0415
 
@@ -130,17 +136,13 @@ def _progress() -> Progress:
 def _opened(state: Path | None, runtime: str, allowed: frozenset[str]) -> Iterator[Workplace]:
     from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
 
-    if state is not None:
-        with opened_workplace(state, runtime=runtime, allowed_downgrades=allowed) as (workplace, _):
-            yield workplace
-        return
+    base = state or _own_folder()
     # Runs side by side have a folder each; the first one free keeps the layers of earlier runs.
     for number in range(MAX_STATES):
         with ExitStack() as stack:
-            own = _own_folder() / str(number)
             try:
                 workplace, _ = stack.enter_context(
-                    opened_workplace(own, runtime=runtime, allowed_downgrades=allowed)
+                    opened_workplace(base / str(number), runtime=runtime, allowed_downgrades=allowed)
                 )
             except InUseError:
                 continue
@@ -154,7 +156,7 @@ def _own_folder() -> Path:
     from sandbox.rootless import host_uid  # noqa: PLC0415
 
     uid = host_uid()
-    folder = Path("/var/lib/seatrial/run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
+    folder = Path("/var/lib/seatrial-run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
     folder.mkdir(mode=0o711, parents=True, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.geteuid() or folder.is_symlink():

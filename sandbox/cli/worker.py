@@ -18,6 +18,7 @@ from sandbox.cli.workshop import (
     RuntimeOption,
     chosen_platform,
     configure_logs,
+    let_others_pass,
     read_small_file,
 )
 
@@ -65,6 +66,7 @@ def run(
     token = read_small_file(token_file, "the token file").strip()
     if not token or not token.isascii() or not token.isprintable():
         raise RequestInvalidError(f"the token file {token_file} holds no token")
+    let_others_pass()
     configure_logs(log_format)
     # Only now: it takes most of the time to start.
     from sandbox.workplace import opened_workplace  # noqa: PLC0415

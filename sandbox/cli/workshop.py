@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform as host
 import sys
 from pathlib import Path
@@ -30,6 +31,11 @@ PlatformOption = Annotated[
     str | None,
     typer.Option("--platform", metavar="OS/ARCH", help="Platform to run. [default: that of this host]"),
 ]
+
+
+def let_others_pass() -> None:
+    """Whatever the umask: the users of images pass through folders that a worker makes."""
+    os.umask(0o022)
 
 
 def host_platform() -> Platform:

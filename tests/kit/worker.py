@@ -36,12 +36,13 @@ class WorkerProcess:
     url: str
     token: str = field(repr=False)
     slots: int = 1
+    state_name: str = "state"
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
     def state(self) -> Path:
         """The worker's state folder."""
-        return self.folder / "state"
+        return self.folder / self.state_name
 
     @property
     def log(self) -> str:

@@ -1,0 +1,217 @@
+"""``seatrial run``: one image, no server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.main import run
+from tests.integration.worker.conftest import Yard
+from tests.kit.images import Image, busybox_image, write_docker_archive, write_layout
+from tests.kit.worker import PATH, WorkerProcess, eventually, processes_with, why_no_runs
+
+BAD = busybox_image(("/bin/sh", "-c", "echo first; echo last words >&2; exit 3"))
+SPEC = "version: 1\nlimits: {alive_seconds: 0.5}\n"
+
+
+@dataclass(slots=True)
+class Runner:
+    """Types ``seatrial run`` and reads what it prints."""
+
+    folder: Path
+    capsys: pytest.CaptureFixture[str]
+
+    @property
+    def remains(self) -> list[str]:
+        """What is left of the runs on this host."""
+        return WorkerProcess(self.folder / "runs", "", "", state_name="0").left_behind()
+
+    def layout(self, image: Image, tag: str = "latest") -> str:
+        """The image as a layout folder, as it is named on the command line."""
+        into = Path(tempfile.mkdtemp(dir=self.folder))
+        return f"oci:{write_layout(into, image, tag=tag)}"
+
+    def __call__(self, *arguments: str, code: int) -> str:
+        """What it prints, on stdout or else on stderr."""
+        self.capsys.readouterr()
+        assert run(["run", *arguments, "--state", str(self.folder / "runs")]) == code
+        out, err = self.capsys.readouterr()
+        return out or err
+
+    def json(self, *arguments: str, code: int) -> Any:
+        """The JSON that it prints."""
+        return json.loads(self(*arguments, "--json", code=code))
+
+
+@pytest.fixture
+def runner(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
+    why = why_no_runs()
+    if why is not None:
+        pytest.skip(why)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{PATH}")
+    # Mapped users pass through: pytest's own folders are closed to them.
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-run-"))
+    folder.chmod(0o711)
+    try:
+        yield Runner(folder, capsys)
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_good_image_and_the_shape_that_scripts_rely_on(runner: Runner) -> None:
+    image = busybox_image()
+    told = runner.json(runner.layout(image), code=0)
+    assert {name: told[name] for name in ("digest", "state", "verdict", "error", "downgrades")} == {
+        "digest": image.digest,
+        "state": "done",
+        "verdict": "pass",
+        "error": None,
+        "downgrades": [],
+    }
+    assert {"image", "reason", "platform", "tested", "runtime", "mechanisms", "steps"} <= set(told)
+    (ran,) = told["runs"]
+    assert {name: ran[name] for name in ("name", "exit_code", "reason", "log")} == {
+        "name": "smoke",
+        "exit_code": 0,
+        "reason": "exited",
+        "log": "hello\n",
+    }
+    assert runner.remains == []
+
+
+def test_a_bad_image_says_how_it_ended(runner: Runner) -> None:
+    said = runner(runner.layout(BAD), code=1)
+    assert said.startswith("fail: expected: exit code is 0, or alive after 5 s; seen: exit code 3")
+    assert said.endswith("  | first\n  | last words\n")
+    assert runner.remains == []
+
+
+def test_what_an_image_writes_moves_no_cursor(runner: Runner) -> None:
+    image = busybox_image(("/bin/sh", "-c", "printf '\\033[2Jhidden\\007\\n'; exit 1"))
+    said = runner(runner.layout(image), code=1)
+    assert "?[2Jhidden" in said
+    assert not {"\x1b", "\x07"} & set(said)
+
+
+def test_a_spec_from_a_file(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text("version: 1\nexpect: {exit: 3, log: [{match: '^last'}]}\n")
+    said = runner(runner.layout(BAD), "--spec", str(spec), code=0)
+    assert said.startswith("pass: the command exits 3; the log matches '^last'\n")
+
+
+def test_tars_of_both_layouts(runner: Runner) -> None:
+    archive = write_docker_archive(runner.folder / "image.tar", BAD)
+    assert runner.json(str(archive), code=1)["runs"][0]["exit_code"] == 3
+
+
+def test_an_image_of_a_registry(runner: Runner, make_yard: Callable[..., Yard]) -> None:
+    yard = make_yard(trial_on_push="false")
+    yard.push(BAD, "bad")
+    password = runner.folder / "password"
+    password.write_text(yard.registry.token)
+    name = f"{yard.registry.host}/team/app:bad"
+    told = runner.json(name, "--username", "admin", "--password-file", str(password), code=1)
+    assert told["digest"] == BAD.digest
+    refused = runner(name, code=2)
+    assert refused.startswith("error: pull-failed: ")
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (busybox_image(()), "no-command"),
+        (busybox_image(("/no/such",)), "start-failed"),
+        (busybox_image(platform="linux/s390x"), "platform-unsupported"),
+        (busybox_image(labels={"io.seatrial.smoke": "version: 9"}), "spec-invalid"),
+    ],
+)
+def test_what_cannot_be_tried_is_an_error_with_a_reason(runner: Runner, image: Image, reason: str) -> None:
+    told = runner.json(runner.layout(image), code=2)
+    assert told["error"]["reason"] == reason
+    assert (told["verdict"], told["runs"]) == ("error", [])
+    assert told["reason"].startswith(f"{reason}: ")
+    assert runner.remains == []
+
+
+def test_wrong_usage(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text("version: 1\nservices: {}\n")
+    layout = runner.layout(busybox_image())
+    for arguments, word in (
+        ((layout, "--spec", str(spec)), "reserved"),
+        ((layout, "--spec", str(runner.folder / "none")), "cannot be read"),
+        ((layout, "--allow-downgrade", "everything"), "no downgrade"),
+        ((layout, "--username", "admin"), "go together"),
+        ((layout, "--platform", "linux"), "--platform"),
+    ):
+        assert word in runner(*arguments, code=64)
+    assert "no such" in runner("oci:/no/such/folder", code=2).lower()
+
+
+def test_a_folder_closed_to_others_is_refused_at_once(runner: Runner) -> None:
+    closed = runner.folder / "closed"
+    closed.mkdir(mode=0o700)
+    assert run(["run", runner.layout(busybox_image()), "--state", str(closed / "state")]) == 2
+    assert f"run 'chmod o+x {closed}'" in runner.capsys.readouterr().err
+
+
+def test_a_strict_umask_does_no_harm(runner: Runner) -> None:
+    before = os.umask(0o077)
+    try:
+        runner(runner.layout(busybox_image()), code=0)
+    finally:
+        os.umask(before)
+
+
+def test_interrupted_it_takes_down_what_runs(runner: Runner) -> None:
+    marker = "613.726354"
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "registry.main", "run", runner.layout(busybox_image(("sleep", marker)))),
+            *("--state", str(runner.folder / "runs")),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        eventually(
+            lambda: [pid for pid in processes_with(marker) if pid != process.pid] != [], what="it runs"
+        )
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 130, output
+        assert b"Traceback" not in output
+    finally:
+        process.kill()
+        process.communicate()
+    assert processes_with(marker) == []
+    assert runner.remains == []
+
+
+def test_two_at_once_get_folders_of_their_own(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text(SPEC)
+    layout = runner.layout(busybox_image(("sleep", "600")))
+    base = runner.folder / "runs"
+    command = [
+        *(sys.executable, "-m", "registry.main", "run", layout, "--spec", str(spec)),
+        *("--state", str(base)),
+    ]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    for process in runs:
+        output, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, output
+    assert sorted(entry.name for entry in base.iterdir()) == ["0", "1"]
