@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import sys
@@ -158,6 +159,12 @@ async def test_a_child_that_was_taken_over(below: bool, tmp_path: Path, canary: 
     assert seen["thread"] == 1
     assert seen["calls that are not on the list"] == ["ENOSYS"]
     assert seen["allowed calls"] < 70
+    assert seen["landlock"] is _kernel_has_landlock()
+
+
+def _kernel_has_landlock() -> bool:
+    ask_for_version = ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    return bool(ask_for_version > 0)
 
 
 async def _run(program: str, task: dict[str, object]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -271,6 +272,31 @@ def _fill(path: Path) -> None:
     with path.open("wb", buffering=0) as out:
         for _ in range(1000):
             out.write(b"x" * 4096 * 4)
+
+
+async def test_cancelled_while_a_layer_is_unpacked(
+    pulled: Callable[[Image], Awaitable[PulledImage]], state: Path, tmp_path: Path
+) -> None:
+    slow = make_layer(*(file(f"f{n}", b"x" * 5000) for n in range(15_000)), compression="none")
+    image = await pulled(make_image(slow, config={"Cmd": ["/x"]}))
+    task = asyncio.create_task(Snapshots(state).prepare(image, PrepareLimits()))
+    await _until(lambda: any((state / "snapshots").glob("*.tmp/fs/f1")))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list((state / "snapshots").iterdir()) == []
+    await _until(lambda: not processes(str(tmp_path)))
+
+
+def test_the_sweep_of_blobs_leaves_those_that_are_being_fetched(state: Path) -> None:
+    blobs = state / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (blobs / "00").write_bytes(b"whole")
+    (blobs / "11.aa.tmp").write_bytes(b"left behind")
+    with (blobs / "22.bb.tmp").open("wb") as fetching:
+        fcntl.flock(fetching, fcntl.LOCK_EX)
+        assert sweep(state) == ["removed the unfinished blob 11.aa.tmp"]
+    assert sorted(path.name for path in blobs.iterdir()) == ["00", "22.bb.tmp"]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

@@ -72,6 +72,13 @@ async def test_a_blob_that_is_there_is_not_fetched_again(tmp_path: Path) -> None
     assert (await _pull(tmp_path / "layout", tmp_path)).layers[0].read_bytes() == LAYER.blob
 
 
+async def test_several_at_once_into_one_state(tmp_path: Path) -> None:
+    layout = write_layout(tmp_path / "layout", IMAGE)
+    found = await asyncio.gather(*(_pull(layout, tmp_path) for _ in range(5)))
+    assert {one.layers for one in found} == {found[0].layers}
+    assert len(list((tmp_path / "state" / "blobs" / "sha256").iterdir())) == 2
+
+
 @pytest.mark.parametrize("reference", ["latest", "digest", ""])
 async def test_references(reference: str, tmp_path: Path) -> None:
     text = IMAGE.digest if reference == "digest" else reference
