@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
 
 from tests.kit.distribution import (
     EMPTY_CONFIG,
@@ -91,6 +95,56 @@ async def test_killed_while_a_blob_streams(process: RegistryProcess) -> None:
             assert response.status == 201, "the hash is that of all bytes, also those from before the kill"
         async with client.get(f"/v2/team/app/blobs/{digest_of(content)}") as response:
             assert await response.read() == content
+
+
+async def test_killed_between_the_bytes_and_their_row(process: RegistryProcess, database_url: str) -> None:
+    """Holding the database's lock from outside stops the server exactly there."""
+    content = os.urandom(MIB)
+    digest = digest_of(content)
+    registry = process.start()
+    async with registry.client() as client:
+        location = await start_upload(client, "a")
+        async with client.patch(location, data=content) as response:
+            assert response.status == 202
+        with writes_held(database_url):
+            finishing = asyncio.ensure_future(client.put(location, params={"digest": digest}))
+            while not list((process.data / "blobs" / "blobs").glob("*/*")):  # noqa: ASYNC110  (another process)
+                await asyncio.sleep(0.01)
+            process.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await finishing
+    registry = process.start()
+    async with registry.client() as client:
+        async with client.head(f"/v2/a/blobs/{digest}") as response:
+            assert response.status == 404, "nothing shows that was not acknowledged"
+        async with client.get(location) as response:
+            assert (response.status, response.headers["Range"]) == (204, f"0-{MIB - 1}")
+        async with client.put(location, params={"digest": digest}) as response:
+            assert response.status == 201
+        async with client.get(f"/v2/a/blobs/{digest}") as response:
+            assert await response.read() == content
+    assert len(list((process.data / "blobs" / "blobs").glob("*/*"))) == 1
+
+
+async def test_killed_while_a_manifest_is_recorded(process: RegistryProcess, database_url: str) -> None:
+    raw = small_manifest()
+    registry = process.start()
+    async with registry.client() as client:
+        await push_blob(client, "a", EMPTY_CONFIG)
+        with writes_held(database_url):
+            putting = asyncio.ensure_future(put_manifest(client, "a", "v1", raw))
+            metric = "seatrial_http_requests_in_flight 2.0"  # this one, and the one that asks
+            while metric not in await metrics(client):  # noqa: ASYNC110  (another process)
+                await asyncio.sleep(0.01)
+            process.kill()
+            with pytest.raises(aiohttp.ClientError):
+                await putting
+    registry = process.start()
+    async with registry.client() as client:
+        for reference in ("v1", digest_of(raw)):
+            async with client.head(f"/v2/a/manifests/{reference}") as response:
+                assert response.status == 404
+        assert (await put_manifest(client, "a", "v1", raw)).status == 201
 
 
 async def test_asked_to_stop_while_a_blob_is_pulled(process: RegistryProcess) -> None:
@@ -191,6 +245,29 @@ async def test_a_full_disk_while_a_blob_streams(small_disk: Path, tmp_path: Path
                 assert await response.read() == content
     finally:
         process.stop()
+
+
+@contextmanager
+def writes_held(database_url: str) -> Iterator[None]:
+    """Let no transaction write while the block runs; all may read."""
+    url = make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        with closing(sqlite3.connect(str(url.database), isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            yield
+            database.execute("ROLLBACK")
+        return
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text("LOCK TABLE upload_sessions, manifests IN SHARE MODE"))
+        yield
+        connection.rollback()
+    engine.dispose()
+
+
+async def metrics(client: aiohttp.ClientSession) -> str:
+    async with client.get("/metrics") as response:
+        return await response.text()
 
 
 def fill(path: Path) -> None:
