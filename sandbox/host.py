@@ -13,7 +13,7 @@ from sandbox.images.syscalls import CLONE_NEWUSER, unshare
 from sandbox.rootless import why_not_rootless
 from sandbox.runtimes.base import DOWNGRADES, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
-from sandbox.runtimes.isolation import missing_isolation, privileged
+from sandbox.runtimes.isolation import missing_isolation, privileged, security_modules
 from sandbox.runtimes.runc import find_runtime
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
@@ -76,7 +76,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             _no_new_privs(),
             *_downgrades(found),
             _swap(),
-            *_security_modules(),
+            _security_modules(),
         )
     )
 
@@ -211,17 +211,14 @@ def _swap() -> HostMechanism:
     )
 
 
-def _security_modules() -> tuple[HostMechanism, ...]:
-    active = _read("/sys/kernel/security/lsm").split(",")
-    return tuple(
-        HostMechanism(
-            name,
-            available=kind in active,
-            need="stated",
-            detail="active on this host" if kind in active else "not active on this host",
-            without="one layer less behind the others",
-        )
-        for name, kind in (("AppArmor", "apparmor"), ("SELinux", "selinux"))
+def _security_modules() -> HostMechanism:
+    module = security_modules()
+    return HostMechanism(
+        module.name,
+        available=module.applied,
+        need="stated",
+        detail=module.detail,
+        without="one layer less behind the others",
     )
 
 

@@ -41,7 +41,8 @@ class Cgroups:
     def folders(self, path: str) -> tuple[Path, ...]:
         """The existing folders of the group ``path`` (absolute, as in ``/seatrial/x``), one per hierarchy."""
         roots = dict.fromkeys((*self.by_controller.values(), *((self.unified,) if self.unified else ())))
-        return tuple(folder for root in roots if (folder := root / path.lstrip("/")).is_dir())
+        # What another worker made may be closed to this one: then it is none of ours.
+        return tuple(folder for root in roots if os.path.isdir(folder := root / path.lstrip("/")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from registry.contract.report import Mechanism
 from sandbox.bundles.config import Surroundings, hard_rlimits
 from sandbox.errors import SandboxError
 from sandbox.images.syscalls import initial_user_namespace
@@ -41,6 +42,23 @@ def missing_isolation(info: RuntimeInfo, cgroups: Cgroups) -> Mapping[DowngradeN
     elif not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         missing["seccomp"] = "the kernel cannot filter system calls"
     return missing
+
+
+def active_modules() -> tuple[str, ...]:
+    """AppArmor and SELinux, as far as they are active on this host."""
+    try:
+        active = Path("/sys/kernel/security/lsm").read_text(encoding="ascii").strip().split(",")
+    except OSError:
+        return ()
+    return tuple(name for name in ("apparmor", "selinux") if name in active)
+
+
+def security_modules() -> Mechanism:
+    """The line of a run's record about AppArmor and SELinux: stated, never a downgrade."""
+    active = active_modules()
+    detail = f"{' and '.join(active)} active, but runs have no profile or label of their own yet"
+    detail = detail if active else "not active on this host"
+    return Mechanism(name="AppArmor, SELinux", applied=False, detail=detail)
 
 
 def check_downgrades(missing: Mapping[DowngradeName, str], allowed: frozenset[str]) -> tuple[str, ...]:

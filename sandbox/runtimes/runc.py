@@ -52,6 +52,7 @@ class Runc:
         """As :class:`Runtime` says. Detached, so that the process becomes a child of the subreaper and its
         exit code is not mixed up with the runtime's own."""
         document, pid_file = folder / "process.json", folder / "exec.pid"
+        document.touch(mode=0o600)
         document.write_text(json.dumps(process), encoding="utf-8")
         self._call(
             folder,
@@ -84,7 +85,7 @@ class Runc:
 
     def _call(self, folder: Path | None, call: str, *arguments: str, output: int | None = None) -> None:
         log = (folder or self.state) / f"runc-{call}-{arguments[-1]}.log"
-        self.state.mkdir(mode=0o711, parents=True, exist_ok=True)
+        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [str(self.info.path), "--root", str(self.state), "--log", str(log), "--log-format", "json"]
         process = subprocess.Popen(
             [*command, call, *arguments],

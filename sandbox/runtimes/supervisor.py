@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from registry.contract.plan import Plan
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from sandbox.bundles.checks import Bundle, check_config, check_image
 from sandbox.bundles.config import make_config
@@ -27,14 +27,16 @@ from sandbox.bundles.rootfs import Rootfs, open_rootfs
 from sandbox.bundles.users import resolve_user
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.probes.base import Probe
-from sandbox.probes.ending import Alive, ExitCode
-from sandbox.probes.healthcheck import HealthcheckProbe
-from sandbox.probes.log import LogMatch
-from sandbox.probes.network import http_probe, tcp_probe
+from sandbox.probes.choose import make_probes
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
-from sandbox.runtimes.isolation import check_downgrades, missing_isolation, privileged, read_surroundings
+from sandbox.runtimes.isolation import (
+    check_downgrades,
+    missing_isolation,
+    privileged,
+    read_surroundings,
+    security_modules,
+)
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.outcome import (
     end_reason,
@@ -122,7 +124,7 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,
-                make_probes(job.plan, trial.document["process"], runtime=trial.runtime, job=job),
+                make_probes(job.plan, trial.document["process"], run_inside=partial(_run_inside, trial)),
                 log=log,
                 limits=job.plan.limits,
                 cancelled=trial.cancelled,
@@ -156,7 +158,11 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.
     check_image(bundle)
     check_config(bundle)
-    (job.run_dir / "config.json").write_text(json.dumps(trial.document), encoding="utf-8")
+    # The environment may hold what other users of this host should not read.
+    fd = os.open(job.run_dir / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        json.dump(trial.document, file)
+    trial.mechanisms.append(security_modules())
     if info.known_holes:
         detail = "; ".join(info.known_holes)[:1000]
         trial.mechanisms.append(Mechanism(name="checks for known holes", applied=True, detail=detail))
@@ -209,29 +215,8 @@ def _start(trial: _Trial) -> None:
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
 
 
-def make_probes(
-    plan: Plan, process: Mapping[str, object], *, runtime: Runtime, job: RunJob
-) -> tuple[Probe, ...]:
-    """One probe for each expectation of the plan."""
-    within = plan.limits.alive_seconds
-    probes: list[Probe] = []
-    if plan.exit_code is not None:
-        probes.append(ExitCode(plan.exit_code))
-    if plan.alive or plan.exit_zero_or_alive:
-        probes.append(Alive(within, zero_is_enough=plan.exit_zero_or_alive))
-    if plan.healthcheck is not None:
-
-        def run_inside(inside: Mapping[str, object], log_fd: int) -> int:
-            return runtime.exec(job.run_id, inside, log_fd=log_fd, folder=job.run_dir)
-
-        inside = {**process, "cwd": "/"}
-        probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside))
-    if plan.any_tcp:
-        probes.append(tcp_probe(plan.any_tcp, within_seconds=within))
-    probes += [LogMatch(one.match) for one in plan.log]
-    probes += [http_probe(one, within_seconds=within) for one in plan.http]
-    probes += [tcp_probe((one.port,), within_seconds=within) for one in plan.tcp]
-    return tuple(probes)
+def _run_inside(trial: _Trial, process: Mapping[str, object], log_fd: int) -> int:
+    return trial.runtime.exec(trial.job.run_id, process, log_fd=log_fd, folder=trial.job.run_dir)
 
 
 def _conclude(

@@ -170,7 +170,8 @@ async def test_the_cpu_limit_holds(port: Harbour) -> None:
     script = "while :; do :; done & while :; do :; done"
     done = await port.sh(script, limits=limits, spec={"expect": {"exit": 0}})
     assert done.run.cpu_seconds is not None
-    assert done.run.cpu_seconds < 0.2 * 1.5 * 2
+    # Two processors would take twice the time; far less is used, with room for the start.
+    assert done.run.cpu_seconds < 0.6 * done.run.seconds
 
 
 async def test_shared_memory_is_bounded(port: Harbour) -> None:
