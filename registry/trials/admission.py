@@ -64,8 +64,11 @@ async def admit_manifest(
     actor: Actor,
     repository: Repository,
     manifest: StoredManifest,
+    base_url: str,
 ) -> Mapping[str, str]:
     """Return the headers to send with the manifest; waits up to ``gate_wait_seconds`` for a pending verdict.
+
+    ``base_url`` is the registry's address for this client; a refusal names the trial below it.
 
     Raises:
         DeniedError: the gate refuses, with ``Retry-After`` where a verdict is on its way; or the reader is a
@@ -88,7 +91,7 @@ async def admit_manifest(
         case AdmitWithWarning(text=text):
             return {"Warning": f'299 - "{_header_text(text)}"'}
         case Wait(then=refusal) | (Refuse() as refusal):
-            raise await _refused(reading, refusal, digest=str(manifest.digest))
+            raise await _refused(reading, refusal, digest=str(manifest.digest), base_url=base_url)
     raise AssertionError("unreachable: at least one look was taken")
 
 
@@ -111,7 +114,7 @@ async def admit_blob(
     if isinstance(decision, Wait):
         decision = decision.then
     if isinstance(decision, Refuse):
-        raise await _refused(reading, decision, digest=None)
+        raise await _refused(reading, decision)
 
 
 def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
@@ -195,6 +198,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
     )
     if not rows:
         return decide(question)
+    question = replace(question, subject=f"the image that names blob {digest} in {repository.name}")
     answers = []
     for row in rows:
         state = _State(*row[:-1])
@@ -252,13 +256,15 @@ def _max_age(settings: Settings) -> timedelta | None:
     return timedelta(days=settings.verdict_max_age_days) if settings.verdict_max_age_days else None
 
 
-async def _refused(reading: _Reading, refusal: Refuse, *, digest: str | None) -> DeniedError:
+async def _refused(
+    reading: _Reading, refusal: Refuse, *, digest: str | None = None, base_url: str = ""
+) -> DeniedError:
     """Record the refusal and make the error that tells of it."""
     async with reading.database.write() as connection:
         trial = None if digest is None else await _newest_trial(connection, reading.repository.id, digest)
         data = {"digest": digest, "reason": refusal.sentence, "trial": trial}
         await record(connection, "pull.refused", reading.repository.name, reading.actor, data)
-    address = "" if trial is None else f" (see {trial_address(reading.settings, trial)})"
+    address = "" if trial is None else f" (see {base_url}/api/v1/trials/{trial})"
     headers = {}
     if refusal.retry_after_seconds is not None:
         headers["Retry-After"] = str(refusal.retry_after_seconds)
@@ -275,14 +281,6 @@ async def _newest_trial(connection: AsyncConnection, repository_id: int, digest:
         .limit(1)
     )
     return (await connection.execute(query)).scalar_one_or_none()
-
-
-def trial_address(settings: Settings, trial_id: str) -> str:
-    """Where a person reads more about a trial."""
-    base = settings.external_url
-    if base is None and settings.listen_host not in ("0.0.0.0", "::"):  # noqa: S104  (compared, not bound)
-        base = f"http://{settings.listen}"
-    return f"{base or ''}/api/v1/trials/{trial_id}"
 
 
 def _header_text(text: str) -> str:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
+from registry.http.authentication import base_url
 from registry.http.v2.body import read_all
 from registry.http.v2.conditions import is_known
 from registry.oci.digest import Digest
@@ -32,7 +33,12 @@ async def read(call: Call) -> web.Response:
     stored = await manifests.get(services.database, call.repository, reference)
     assert call.repository is not None
     admitted = await admit_manifest(
-        services.database, services.settings, actor=call.actor, repository=call.repository, manifest=stored
+        services.database,
+        services.settings,
+        actor=call.actor,
+        repository=call.repository,
+        manifest=stored,
+        base_url=base_url(call.request),
     )
     digest = str(stored.digest)
     headers = {**admitted, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}

@@ -73,12 +73,14 @@ async def test_a_bad_image_is_refused_with_the_reason_and_an_address(port: Port)
         assert error["message"].startswith(
             f"{REPOSITORY}@{digest} failed its trial: expected: exit code is 0; seen: exit code 3"
         )
-        assert f"/api/v1/trials/{trial['id']}" in error["message"]
+        assert f"(see {port.registry.url}/api/v1/trials/{trial['id']})" in error["message"]
         assert "\n" not in error["message"]
         head = await send(port.reader, "HEAD", f"/v2/{REPOSITORY}/manifests/{reference}")
         assert (head.status, head.body) == (403, b"")
     for blob in blobs_of(image):
-        assert (await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 403
+        refused = await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")
+        assert refused.status == 403
+        assert f"the image that names blob {blob} in {REPOSITORY} failed" in refused.body.decode()
 
 
 async def test_refused_pulls_are_events(port: Port) -> None:
