@@ -162,7 +162,8 @@ async def delete(database: Database, blobs: BlobStore, *, actor: Actor, name: st
         repository = await repos.find_in(connection, parse_repository_name(name))
         if repository is None or not await repos.lock(connection, repository):
             raise NameUnknownError(f"there is no repository {name}")
-        uploads = await _upload_locators(connection, repository.id)
+        # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
+        uploads = await _end_uploads(connection, repository.id)
         await connection.execute(sql_delete(repositories).where(repositories.c.id == repository.id))
         await record(connection, "repository.deleted", name, actor, {})
         await move_epoch(connection, "content", "access", "gate")
@@ -170,9 +171,13 @@ async def delete(database: Database, blobs: BlobStore, *, actor: Actor, name: st
         await blobs.delete(locator)
 
 
-async def _upload_locators(connection: AsyncConnection, repository_id: int) -> list[str]:
-    query = select(upload_sessions.c.locator).where(upload_sessions.c.repository_id == repository_id)
-    return [str(row.locator) for row in await connection.execute(query)]
+async def _end_uploads(connection: AsyncConnection, repository_id: int) -> list[str]:
+    ended = await connection.execute(
+        sql_delete(upload_sessions)
+        .where(upload_sessions.c.repository_id == repository_id)
+        .returning(upload_sessions.c.locator)
+    )
+    return [str(row.locator) for row in ended]
 
 
 _DETAILS = select(
