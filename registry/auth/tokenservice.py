@@ -144,7 +144,7 @@ class TokenService:
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True)
         actor = await self.credentials.standing(claims.account, claims.token)
-        lease = await self._living_lease(claims.lease) if claims.lease else None
+        lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
         return replace(
@@ -216,9 +216,10 @@ class TokenService:
         async with self._database.read() as connection:
             return {row.name: row.visibility for row in await connection.execute(query)}
 
-    async def _living_lease(self, lease: _Lease) -> Lease:
+    async def _living_lease(self, lease: _Lease, account_id: int) -> Lease:
         query = select(parts.c.id).where(
             parts.c.lease == lease.id,
+            parts.c.lease_account_id == account_id,
             parts.c.digest == lease.digest,
             parts.c.lease_expires_at > db_time(),
         )
