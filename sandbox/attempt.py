@@ -106,7 +106,9 @@ async def _carry_out(
         image = await pull(
             source, task.reference, platform=task.platform, state=workplace.state, limits=task.prepare
         )
-    record.digest, record.platform = str(image.digest), str(image.platform)
+    if not task.lease:
+        # Where there is a lease, the report answers in the words of the job.
+        record.digest, record.platform = str(image.digest), str(image.platform)
     plan = make_plan(
         image.config,
         task.spec,
@@ -169,7 +171,9 @@ def _report(
 
 
 def _problem(reason: ErrorReason, message: str, *, retryable: bool = False) -> ReportError:
-    return ReportError(reason=reason, message=message[:MESSAGE_MAX], retryable=retryable)
+    # A message may name a file of the image, and such a name need not be text.
+    text = message.encode("utf-8", "replace").decode("utf-8")
+    return ReportError(reason=reason, message=text[:MESSAGE_MAX], retryable=retryable)
 
 
 @contextmanager

@@ -15,9 +15,9 @@ import structlog
 
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import Job
-from registry.contract.report import Report, ReportError
+from registry.contract.report import ErrorReason, Report, ReportError
 from registry.oci.platform import parse_platform
-from sandbox.attempt import Task, Workplace, try_image
+from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
 from sandbox.client import LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
 from sandbox.images.sourcehttp import registry_source
 
@@ -90,7 +90,7 @@ async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Dra
             log.warning("lease lost, run ended", **told)
             return
         report = _given_back(job) if attempt.cancelled() else attempt.result()
-        await _deliver(client, report, drain)
+        await _hand_in(client, job, report, drain)
         error = report.error.reason if report.error else None
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("reported", **told, error=error, seconds=seconds)
@@ -134,8 +134,25 @@ async def _keep(client: RegistryClient, job: Job) -> None:
             return
 
 
+async def _hand_in(client: RegistryClient, job: Job, report: Report, drain: Drain) -> None:
+    """Deliver the report; where it is not taken, one that says so: else the part would be tried again, and
+    end the same way."""
+    try:
+        await _deliver(client, report, drain)
+    except RegistryRefusal as refusal:
+        if refusal.status in (401, 403):
+            raise
+        log.error("report refused", trial=job.trial, reason=str(refusal))
+        instead = _without_run(job, "worker-error", f"the report was refused: {refusal}")
+        await _deliver(client, instead, drain)
+
+
 async def _deliver(client: RegistryClient, report: Report, drain: Drain) -> None:
-    """Hand in the report, again and again while the registry is away; a lease that is over drops it."""
+    """Hand in the report, again and again while the registry is away; a lease that is over drops it.
+
+    Raises:
+        RegistryRefusal: the registry does not take it, or this worker.
+    """
     pause = PAUSE_SECONDS
     loop = asyncio.get_running_loop()
     end = loop.time() + REPORT_ATTEMPT_SECONDS
@@ -153,17 +170,15 @@ async def _deliver(client: RegistryClient, report: Report, drain: Drain) -> None
         except LeaseOver as error:
             log.warning("report refused", reason=str(error))
             return
-        except RegistryRefusal as error:
-            if error.status in (401, 403):
-                raise
-            log.error("report refused", reason=str(error))
-            return
 
 
 def _given_back(job: Job) -> Report:
-    problem = ReportError(
-        reason="worker-lost", message="the worker was stopped before the run had ended", retryable=True
-    )
+    message = "the worker was stopped before the run had ended"
+    return _without_run(job, "worker-lost", message, retryable=True)
+
+
+def _without_run(job: Job, reason: ErrorReason, message: str, *, retryable: bool = False) -> Report:
+    problem = ReportError(reason=reason, message=message[:MESSAGE_MAX], retryable=retryable)
     return Report(
         protocol=PROTOCOL_VERSION,
         lease=job.lease,
