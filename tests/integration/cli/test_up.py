@@ -232,3 +232,11 @@ def test_whose_the_data_is(tmp_path: Path) -> None:
     owners = {path.name: path.lstat().st_uid for path in tmp_path.rglob("*")}
     assert owners == {"folder": 12345, "file": 12345, "worker": 0, "link": 12345}
     assert Path("/etc/passwd").stat().st_uid == 0
+
+    # From then on only what a command of root's may have left beside the rest.
+    for path in (tmp_path / "token", tmp_path / "folder" / "file"):
+        path.touch()
+        os.chown(path, 0, 0)
+    give(tmp_path, Identity(12345, 23456), leave=tmp_path / "worker")
+    assert (tmp_path / "token").stat().st_uid == 12345
+    assert (tmp_path / "folder" / "file").stat().st_uid == 0

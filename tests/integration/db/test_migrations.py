@@ -15,10 +15,12 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
+from registry.cli.upgrading import upgrade_and_tell
 from registry.db import migrate
 from registry.db.schema import metadata
 from registry.errors import ConflictError
 from registry.main import run
+from registry.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
@@ -90,16 +92,17 @@ def test_serve_says_so_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_sqlite_is_copied_aside_before_it_changes(
-    tmp_path: Path, add_migration: Callable[[str], None]
+    tmp_path: Path, add_migration: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "seatrial.db"
     url = f"sqlite:///{path}"
     migrate.upgrade(url)
     execute(url, "INSERT INTO events (kind, actor, data, at) VALUES ('k', 'a', '{}', 1)")
     add_migration("op.drop_table('events')")
-    done = migrate.upgrade(url)
+    done = upgrade_and_tell(Settings(data=tmp_path))
     assert (done.before, done.after) == ("0001", "0002")
     assert done.backup is not None
+    assert f"The way back: stop, put\n  {done.backup}\nin its place" in capsys.readouterr().err
     with sqlite3.connect(done.backup) as copy:
         assert copy.execute("SELECT count(*) FROM events").fetchone() == (1,)
         assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
