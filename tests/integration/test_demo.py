@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +16,7 @@ import pytest
 from scripts.clients import ClientError, Image, Login, Podman, Skopeo, tidy
 from tests.kit.images import BUSYBOX
 from tests.kit.server import ADMIN, Registry, RegistryProcess
+from tests.kit.sources import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +65,26 @@ def test_tidy_removes_what_may_not_be_written(folder: Path) -> None:
     (folder / "kept").chmod(0o555)
     tidy(folder)
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_it_stops_what_it_started_however_it_is_ended(ending: signal.Signals, folder: Path) -> None:
+    """A closed terminal (SIGHUP) too, since the server has a session of its own and would not hear of it."""
+    folder.chmod(0o711)  # as /tmp, which the users of images may pass through
+    demo = subprocess.Popen(
+        [sys.executable, "-u", "-m", "scripts.demo"], cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert demo.stdout is not None
+    lines = []
+    for line in demo.stdout:
+        lines.append(line)
+        if line.startswith("== Building"):
+            demo.send_signal(ending)
+            break
+    rest = demo.communicate(timeout=90)[0]
+    assert demo.returncode == 130, "".join(lines) + rest
+    assert list(folder.iterdir()) == []
+    address = next(line.split()[-1] for line in lines if line.startswith("== Starting"))
+    with pytest.raises(OSError, match="refused"):
+        socket.create_connection(("127.0.0.1", int(address.split(":")[1])), timeout=5)
