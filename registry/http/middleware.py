@@ -91,9 +91,11 @@ async def _answer(
         if error.status < 400:
             raise
         return _refused(request, from_aiohttp(error), request_id)
-    except ConnectionError:
-        raise  # the client is gone: aiohttp ends the connection
     except Exception as error:  # the request loop: whatever it was, the next request must be served
+        if isinstance(error, ConnectionError) and (
+            request.transport is None or request.transport.is_closing()
+        ):
+            return web.Response(status=CLIENT_GONE)  # raised further, aiohttp would log it as an error
         told = from_database(error) if isinstance(error, SQLAlchemyError) else None
         if told is not None:
             told.__cause__ = error

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import func, select
 
 from registry.db.content import repositories
+from tests.kit.distribution import small_manifest
 from tests.kit.images import digest_of
 from tests.kit.rawhttp import RawResponse, exchange, read_response, request
 from tests.kit.server import Registry, running_registry
@@ -239,6 +240,54 @@ async def test_a_client_that_goes_away_leaves_an_offset(target: Registry) -> Non
     assert rest.status == 202
     done = await ask(target, "PUT", f"{location}?digest={digest_of(content)}")
     assert done.status == 201
+
+
+async def test_bodies_that_end_early_store_nothing(
+    target: Registry, caplog: pytest.LogCaptureFixture
+) -> None:
+    location = (await ask(target, "POST", "/v2/a/blobs/uploads/")).headers["location"]
+    manifest = small_manifest()
+    for head, sent in (
+        (request("PUT", f"{location}?digest={DIGEST}", token=target.token, Content_Length="1000"), b"x"),
+        (request("PUT", "/v2/a/manifests/v1", token=target.token, Content_Length="9999"), manifest),
+        (
+            request("POST", f"/v2/a/blobs/uploads/?digest={DIGEST}", token=target.token, Content_Length="9"),
+            b"x",
+        ),
+    ):
+        host, _, port = target.host.rpartition(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        writer.write(head + sent)
+        await writer.drain()
+        await until_in_flight(target, 1)
+        writer.transport.abort()
+        await until_in_flight(target, 0)
+    assert (await ask(target, "GET", f"/v2/a/blobs/{DIGEST}")).status == 404
+    assert json.loads((await ask(target, "GET", "/v2/a/tags/list")).body)["tags"] == []
+    assert (await ask(target, "GET", location)).headers["range"] == "0-0", "one byte came"
+    assert not caplog.records, "clients go away all the time: that is no error of ours"
+
+
+async def test_a_reader_that_goes_away(target: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    content = bytes(24 << 20)
+    digest = digest_of(content)
+    response = await ask(target, "POST", f"/v2/a/blobs/uploads/?digest={digest}", content)
+    assert response.status == 201
+    for wanted in ({}, {"Range": "bytes=0-,5-9,7-8"}, {"Range": "bytes=0-12000000,12000001-"}):
+        host, _, port = target.host.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=4096)
+        writer.write(request("GET", f"/v2/a/blobs/{digest}", token=target.token, **wanted))
+        await reader.readexactly(1000)
+        writer.transport.abort()
+        await until_in_flight(target, 0)
+    assert not caplog.records
+    assert (await ask(target, "GET", f"/v2/a/blobs/{digest}", Range="bytes=-3")).body == content[-3:]
+
+
+async def until_in_flight(registry: Registry, count: int) -> None:
+    """Wait until so many requests are being handled beside the one that asks."""
+    line = f"seatrial_http_requests_in_flight {count + 1}.0".encode()
+    await until(lambda: ask(registry, "GET", "/metrics"), lambda response: line in response.body)
 
 
 async def until(
