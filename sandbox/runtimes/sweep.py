@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import PurePosixPath
 
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import find_cgroups, group_names, remove_group
@@ -25,14 +24,13 @@ def sweep(runtime: Runtime) -> tuple[str, ...]:
 
 
 def forget(runtime: Runtime) -> None:
-    """Remove the empty cgroups that runs stood in; for a worker that ends and has no run any more."""
-    cgroups = find_cgroups()
-    parent = PurePosixPath(runtime.cgroup_parent)
-    for path in (parent, parent.parent):
-        for folder in cgroups.folders(str(path)):
-            # Not empty: another worker's.
-            with suppress(OSError):
-                folder.rmdir()
+    """Remove the empty cgroups that runs stood in; for a worker that ends and has no run any more.
+
+    What is above them stays: another worker's runtime may be about to make its own in there.
+    """
+    for folder in find_cgroups().folders(runtime.cgroup_parent):
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def sweep_run(runtime: Runtime, run_id: str) -> None:
