@@ -183,6 +183,9 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
 
 
 async def _authorized(request: web.Request, right: Right) -> Actor:
+    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        # A browser adds a password that it knows also to what another site's page sends.
+        raise DeniedError("another site's page may not use this API")
     actor = await authenticate(request)
     if actor.kind == "worker":
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")

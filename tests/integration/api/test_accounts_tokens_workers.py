@@ -285,3 +285,11 @@ async def test_addresses_and_methods_that_are_none(client: aiohttp.ClientSession
         answer = await ask(client, method, path)
         assert answer.status == status, path
         assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_pages_of_other_sites_are_refused(client: aiohttp.ClientSession) -> None:
+    await make_user(client, "bob")
+    for site, status in (("cross-site", 403), ("same-site", 403), ("none", 204), ("same-origin", 204)):
+        headers = {"Sec-Fetch-Site": site}
+        answer = await ask(client, "POST", "/api/v1/accounts/bob/disable", headers=headers)
+        assert answer.status == status, site
