@@ -14,8 +14,8 @@ from tests.kit.trials import REPOSITORY, Port, make_error, open_port, send, tiny
 
 @pytest.fixture
 async def short(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
-    """A registry whose leases end after a second."""
-    async with open_port(tmp_path / "data", database_url, lease_seconds=1, trial_attempts=2) as opened:
+    """A registry whose leases end after two seconds."""
+    async with open_port(tmp_path / "data", database_url, lease_seconds=2, trial_attempts=2) as opened:
         yield opened
 
 
@@ -76,10 +76,10 @@ async def test_a_lease_that_is_renewed_lives_on(short: Port) -> None:
     await short.push(tiny_image())
     worker, other = await short.worker("one"), await short.worker("two")
     job = await worker.claim()
-    end = time.monotonic() + 1.6
+    end = time.monotonic() + 2.6
     while time.monotonic() < end:
         answer = await worker.renew(job)
-        assert (answer.status, answer.json["lease_seconds"]) == (200, 1)
+        assert (answer.status, answer.json["lease_seconds"]) == (200, 2)
         assert await other.claim() is None
         await asyncio.sleep(0.2)
     assert (await worker.report(job)).status == 204
@@ -109,17 +109,18 @@ async def test_a_silent_worker_loses_its_job_and_the_last_attempt_is_an_error(sh
     assert await other.claim() is None
 
 
-async def test_a_retryable_error_is_tried_again_and_then_stands(short: Port) -> None:
-    digest = await short.push(tiny_image())
-    worker = await short.worker("one")
-    problem = make_error("pull-failed", retryable=True)
-    assert (await worker.report(await worker.claim(), **problem)).status == 204
-    assert await short.state(digest) == "pending"
-    again = await worker.claim(wait_seconds=30)
-    assert again["attempt"] == 2
-    assert (await worker.report(again, **problem)).status == 204
-    (trial,) = await short.trials(digest)
-    assert (trial["verdict"], trial["reason"]) == ("error", "pull-failed: it was pull-failed")
+async def test_a_retryable_error_is_tried_again_and_then_stands(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, trial_attempts=2) as port:
+        digest = await port.push(tiny_image())
+        worker = await port.worker("one")
+        problem = make_error("pull-failed", retryable=True)
+        assert (await worker.report(await worker.claim(), **problem)).status == 204
+        assert await port.state(digest) == "pending"
+        again = await worker.claim(wait_seconds=30)
+        assert again["attempt"] == 2
+        assert (await worker.report(again, **problem)).status == 204
+        (trial,) = await port.trials(digest)
+        assert (trial["verdict"], trial["reason"]) == ("error", "pull-failed: it was pull-failed")
 
 
 async def test_an_error_that_would_come_again_stands_at_once(port: Port) -> None:

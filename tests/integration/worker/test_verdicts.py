@@ -20,7 +20,7 @@ SERVER = (
 
 @pytest.fixture(scope="module")
 def yard(make_yard: Callable[..., Yard]) -> Yard:
-    return make_yard()
+    return make_yard(limits__alive_seconds="3")
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def only_run(trial: Any) -> Any:
 def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(("/bin/sh", "-c", "echo hello; echo there >&2")), "good")
     trial = yard.verdict("good")
-    assert (trial["verdict"], trial["reason"]) == ("pass", "the command exits 0 or is alive after 1 s")
+    assert (trial["verdict"], trial["reason"]) == ("pass", "the command exits 0 or is alive after 3 s")
     run = only_run(trial)
     assert (run["exit_code"], run["reason"], run["log"]) == (0, "exited", "hello\nthere\n")
     part = trial["parts"][0]
@@ -80,7 +80,7 @@ def test_an_exposed_port_must_accept(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(SERVER, ports=["8080/tcp"]), "listens")
     yard.push(busybox_image(("sleep", "600"), ports=["8080/tcp"]), "deaf")
     good, bad = yard.verdict("listens"), yard.verdict("deaf")
-    assert (good["verdict"], good["reason"]) == ("pass", "TCP port 8080 accepts within 1 s")
+    assert (good["verdict"], good["reason"]) == ("pass", "TCP port 8080 accepts within 3 s")
     assert bad["verdict"] == "fail"
 
 
@@ -93,7 +93,7 @@ def test_a_run_spec_asks_for_more(yard: Yard, worker: WorkerProcess) -> None:
         ({"log": [{"match": "never written"}], "alive": True}, "fail"),
     ]
     for expect, verdict in asked:
-        spec = {"version": 1, "limits": {"wall_seconds": 3}, "expect": expect}
+        spec = {"version": 1, "limits": {"wall_seconds": 5}, "expect": expect}
         body = {"image": f"{REPOSITORY}:spec", "spec": spec}
         started = yard.call("POST", "/api/v1/trials", json=body)
         trial = yard.verdict("spec")
