@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
+from structlog._config import BoundLoggerLazyProxy
 
 if TYPE_CHECKING:
     from tests.kit.postgres import PostgresServer
@@ -25,6 +29,23 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} may not be skipped in CI: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def as_in_a_new_process() -> Iterator[None]:
+    """Take back what a command that runs in this process sets for its own: the umask and where logs go."""
+    umask = os.umask(0o022)
+    yield
+    os.umask(umask)
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("registry", "sandbox"):
+            for value in vars(module).values():
+                if isinstance(value, BoundLoggerLazyProxy):
+                    vars(value).pop("bind", None)  # what cache_logger_on_first_use has kept
+    for handler in list(logging.root.handlers):
+        if type(handler) is logging.StreamHandler:  # not one of pytest's own
+            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,8 @@ REFUSED: dict[str, tuple[list[Member], str]] = {
     ),
     "owner": ([file("x", uid=65536)], "owners are numbers"),
     "negative owner": ([raw_member(b"x", uid=b"\xff" * 8)], "owners are numbers"),
-    "negative size": ([raw_member(b"x", size=b"\xff" * 12)], "size of -1"),
+    # Told by us or, before Python 3.11.4, by its own reader.
+    "negative size": ([raw_member(b"x", size=b"\xff" * 12)], "layer 1"),
     "huge size": ([raw_member(b"x", size=b"\x80" + b"\x7f" * 11)], "limit"),
     "no number": ([file("a"), raw_member(b"x", size=b"zzzzzzzzzzz")], "header after member 1"),
     "no time": ([file("x", pax={"mtime": "nan"})], "the time nan"),
