@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.sweep import sweep
 from tests.kit.runs import Harbour, harbour
 
 
@@ -25,7 +26,10 @@ def port() -> Iterator[Harbour]:
         with harbour(folder, find_runtime(folder / "state")) as place:
             before = place.host()
             assert before.groups == before.states == before.processes == ()
-            yield place
-            assert place.host() == before
+            try:
+                yield place
+                assert place.host() == before
+            finally:
+                sweep(place.runtime)
     finally:
         shutil.rmtree(folder)
