@@ -208,6 +208,8 @@ def goodbye(server: Server, host: Host) -> None:
     step(f"This was the {host.ending} demo.")
     if host.ending == "partial":
         print(f"  Runs went without {', '.join(host.downgrades)}; their verdicts say so.")
+    if host.ending == "registry only":
+        print("  Images wait until a worker comes from a host that can isolate: seatrial worker run --help")
     token = server.data / "admin.token"
     print(f"""
   The registry:   {server.url}
