@@ -143,8 +143,13 @@ def test_both_run_survive_a_crash_and_stop_together(open_folder: Path) -> None:
 
         for name in ("serve", "worker"):
             os.kill(before[name], signal.SIGKILL)
-        after = until(lambda: set(found := house.children()) == {"serve", "worker"} and found)
-        assert not set(before.values()) & set(after.values())
+
+        def replaced() -> Any:
+            found = house.children()
+            dying = set(before.values()) & set(found.values())
+            return set(found) == {"serve", "worker"} and not dying and found
+
+        after = until(replaced)
         first_seen = worker["last_seen_at"]
         until(lambda: (seen := house.seen_worker()) and seen[0]["last_seen_at"] > first_seen)
         assert token_file.read_text() == token
