@@ -1,4 +1,4 @@
-"""Fixtures of all integration tests: a registry on each database, its administrator's client, and nobody's."""
+"""Fixtures of all integration tests: a registry on each database, its administrator's client, nobody's."""
 
 from __future__ import annotations
 
