@@ -25,7 +25,8 @@ class Actor:
     ``refused`` are (repository, action) pairs that were asked for when a registry token was made and not
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
-    ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password).
+    ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
+    is where the request came from, for history and events.
     """
 
     kind: Literal["user", "worker", "anonymous"]
@@ -38,6 +39,7 @@ class Actor:
     lease: Lease | None = None
     token_id: str | None = None
     credential_scopes: tuple[Scope, ...] | None = None
+    address: str | None = None
 
     @property
     def shown(self) -> str:

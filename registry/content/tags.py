@@ -170,6 +170,7 @@ async def _remember(
             old_digest=old,
             new_digest=new,
             actor=actor.shown,
+            address=actor.address,
             at=db_time(),
         )
     )

@@ -43,6 +43,7 @@ async def record(
             kind=kind,
             repository=repository,
             actor=actor.shown,
+            address=actor.address,
             data=json.dumps(data, separators=(",", ":"), sort_keys=True),
             at=db_time(),
         )

@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -116,6 +117,10 @@ def base_url(request: web.Request) -> str:
 
 
 async def _identify(request: web.Request) -> Actor:
+    return replace(await _from_credential(request), address=request.remote)
+
+
+async def _from_credential(request: web.Request) -> Actor:
     scheme, value = _authorization(request)
     if not scheme:
         return ANONYMOUS

@@ -373,3 +373,12 @@ async def test_words_that_a_database_cannot_hold(client: aiohttp.ClientSession) 
         await push_blob(client, "a", layer)
         raw = small_manifest([layer], config=config)
         assert (await put_manifest(client, "a", "config", raw)).status == 201, "its trial will tell"
+
+
+async def test_history_and_events_tell_from_where(client: aiohttp.ClientSession, registry: Registry) -> None:
+    await push_small(client, "team/app", "v1")
+    async with registry.services.database.read() as connection:
+        moves = (await connection.execute(select(tag_history.c.actor, tag_history.c.address))).all()
+        told = (await connection.execute(select(events.c.address).distinct())).scalars().all()
+    assert [tuple(move) for move in moves] == [("admin", "127.0.0.1")]
+    assert told == ["127.0.0.1"]
