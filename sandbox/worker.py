@@ -45,12 +45,15 @@ async def run_worker(
     Raises:
         RegistryRefusal: the registry will not have this worker.
     """
+    refusals: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(slots):
                 group.create_task(_work(client, workplace, platforms, drain))
     except* RegistryRefusal as refused:
-        raise refused.exceptions[0] from None
+        refusals.extend(refused.exceptions)
+    if refusals:
+        raise refusals[0]  # not above: Python 3.11.2 makes a group again of what is raised in except*
 
 
 async def _work(

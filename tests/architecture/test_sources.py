@@ -93,6 +93,26 @@ def test_nothing_unpickles() -> None:
     assert found == []
 
 
+def raised_in_groups(tree: ast.Module) -> list[int]:
+    """Lines of ``raise X`` in an ``except*``: Python before 3.11.4 (Debian 12 has 3.11.2) makes it a group."""
+    handlers = (
+        handler for node in ast.walk(tree) if isinstance(node, ast.TryStar) for handler in node.handlers
+    )
+    return [
+        inner.lineno
+        for handler in handlers
+        for inner in ast.walk(handler)
+        if isinstance(inner, ast.Raise) and inner.exc is not None
+    ]
+
+
+def test_nothing_new_is_raised_in_an_except_star() -> None:
+    assert {str(path): found for path, tree in trees() if (found := raised_in_groups(tree))} == {}
+    assert raised_in_groups(
+        ast.parse("try:\n    f()\nexcept* OSError as e:\n    raise e.exceptions[0]\n")
+    ) == [4]
+
+
 def test_nothing_is_left_to_do_later() -> None:
     mark = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|X{3})\b")
     found = []
