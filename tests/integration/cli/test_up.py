@@ -88,6 +88,17 @@ def open_folder() -> Iterator[Path]:
 
 
 @contextmanager
+def shown_at(place: Path, tree: Path) -> Iterator[Path]:
+    """``tree`` at ``place``, where other users may pass."""
+    place.mkdir()
+    subprocess.run(["mount", "--bind", "-o", "ro", str(tree), str(place)], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@contextmanager
 def up(
     folder: Path, *arguments: str, python: tuple[str, ...] = (sys.executable,), **environment: str
 ) -> Iterator[House]:
@@ -205,12 +216,16 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can drop its
 
 @ROOT_ONLY
 def test_the_registry_drops_to_who_owns_the_data(open_folder: Path) -> None:
-    # A Python that other users may run; this one may lie in root's home.
+    # A Python that other users may run; this one may lie in root's home, as may the clone.
     python = "/usr/bin/python3"
     libraries = next(Path(sys.prefix).glob("lib/python3*/site-packages"))
     (open_folder / "data").mkdir(mode=0o700)
     (open_folder / "data" / "from-before").write_text("x")
-    with up(open_folder, python=(python,), PYTHONPATH=f"{ROOT}:{libraries}") as house:
+    with (
+        shown_at(open_folder / "code", ROOT) as code,
+        shown_at(open_folder / "libraries", libraries) as libraries,
+        up(open_folder, python=(python,), PYTHONPATH=f"{code}:{libraries}") as house,
+    ):
         until(lambda: house.get("/repositories"))
         status = Path(f"/proc/{house.children()['serve']}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
