@@ -91,9 +91,10 @@ class Server:
 
 def main() -> int:
     """Run the show; exit code 0 if it went as it should."""
-    # A closed terminal must end the server too, which has a session of its own.
+    # A closed terminal must end the server too, which has a session of its own; "nohup" is heeded.
     for ending in (signal.SIGHUP, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, signal.default_int_handler)
     # A folder that the registry may reach when it drops root's rights.
     folder = Path(tempfile.mkdtemp(prefix="seatrial-demo-"))
     folder.chmod(0o711)
