@@ -94,7 +94,7 @@ def test_nothing_unpickles() -> None:
 
 
 def raised_in_groups(tree: ast.Module) -> list[int]:
-    """Lines of ``raise X`` in an ``except*``: Python before 3.11.4 (Debian 12 has 3.11.2) makes it a group."""
+    """Lines of ``raise X`` in an ``except*``: Python before 3.11.4 (Debian 12 has 3.11.2) groups it."""
     handlers = (
         handler for node in ast.walk(tree) if isinstance(node, ast.TryStar) for handler in node.handlers
     )
