@@ -56,10 +56,11 @@ def server_settings(config: Path | None, **given: Any) -> Settings:
         SettingsError: a setting, or the data folder, cannot be used.
     """
     require_server_libraries()
-    os.umask(0o077)
     settings = load_settings(config, **given)
     try:
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.parent.mkdir(parents=True, exist_ok=True)  # as open as the caller makes folders
+        os.umask(0o077)
+        settings.data.mkdir(exist_ok=True)
     except OSError as error:
         raise SettingsError(f"data: {settings.data} cannot be made: {error.strerror}") from None
     if not os.access(settings.data, os.R_OK | os.W_OK | os.X_OK):

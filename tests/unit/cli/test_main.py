@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.cli.durations import parse_duration_seconds
+from registry.cli.options import server_settings
 from registry.cli.output import cell, print_table
 from registry.errors import RequestInvalidError
 from registry.main import COMMANDS, run
@@ -135,3 +137,16 @@ def test_tables_are_aligned_and_tame(capsys: pytest.CaptureFixture[str]) -> None
     assert cell(["x", "y"]) == "x, y"
     assert cell("2026-01-02T03:04:05.000001Z") == "2026-01-02 03:04:05"
     assert cell("2026-01-02Tnot a time at all") == "2026-01-02Tnot a time at all"
+
+
+def test_only_the_data_folder_itself_is_closed(tmp_path: Path) -> None:
+    """The worker's folder lies beside it, and the users of images must pass through what is above."""
+    data = tmp_path / "srv" / "seatrial" / "data"
+    before = os.umask(0o022)
+    try:
+        server_settings(None, data=data)
+    finally:
+        os.umask(before)
+    assert [folder.stat().st_mode & 0o777 for folder in (data, data.parent, data.parent.parent)] == [
+        0o700, 0o755, 0o755,
+    ]  # fmt: skip
