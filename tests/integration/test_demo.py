@@ -77,12 +77,17 @@ def test_it_stops_what_it_started_however_it_is_ended(ending: signal.Signals, fo
     )  # fmt: skip
     assert demo.stdout is not None
     lines = []
-    for line in demo.stdout:
-        lines.append(line)
-        if line.startswith("== Building"):
-            demo.send_signal(ending)
-            break
-    rest = demo.communicate(timeout=90)[0]
+    try:
+        for line in demo.stdout:
+            lines.append(line)
+            if line.startswith("== Building"):
+                demo.send_signal(ending)
+                break
+        rest = demo.communicate(timeout=90)[0]
+    finally:
+        if demo.poll() is None:
+            demo.terminate()
+            demo.communicate()
     assert demo.returncode == 130, "".join(lines) + rest
     assert list(folder.iterdir()) == []
     address = next(line.split()[-1] for line in lines if line.startswith("== Starting"))
