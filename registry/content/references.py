@@ -14,7 +14,7 @@ from registry.oci.digest import Digest, parse_digest
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
 from registry.oci.imageconfig import parse_image_config
 from registry.oci.mediatypes import is_foreign_layer
-from registry.oci.platform import parse_platform
+from registry.oci.platform import UNKNOWN_PLATFORM, parse_platform
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -62,26 +62,27 @@ async def require_references(connection: AsyncConnection, repository_id: int, ma
 
 
 async def image_platform(database: Database, store: BlobStore, name: str, manifest: Manifest) -> str | None:
-    """``os/architecture[/variant]`` from the config of a runnable image; ``None`` where nothing says so.
+    """``os/architecture[/variant]`` from the config of a runnable image; ``None`` for everything else.
 
-    A config that cannot be read is no reason to refuse the push: its trial will say what is wrong with it.
+    A config that cannot be read, or names no platform, is no reason to refuse the push. But clients that are
+    less strict run such an image, so it counts as one, for a platform that is unknown.
     """
     if not manifest.runnable or manifest.config is None:
         return None
     async with database.read() as connection:
         repository = await repos.find_in(connection, name)
         if repository is None:
-            return None
+            return UNKNOWN_PLATFORM
         digest = manifest.config.digest
         config = (await blob_use.find_all(connection, repository.id, [digest])).get(digest)
     if config is None or config.size > CONFIG_MAX_BYTES:
-        return None
+        return UNKNOWN_PLATFORM
     try:
         async with store.open_blob(config.locator) as blob:
             raw = b"".join([chunk async for chunk in blob.chunks()])
         return str(parse_platform(str(parse_image_config(raw).platform)))
     except (ManifestInvalidError, BlobUnknownError, ValueError):
-        return None
+        return UNKNOWN_PLATFORM
 
 
 async def _manifest_sizes(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 _PART = re.compile(r"[a-zA-Z0-9._-]{1,64}")
 _DEFAULT_VARIANT = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 UNKNOWN = "unknown"
+UNKNOWN_PLATFORM = f"{UNKNOWN}/{UNKNOWN}"
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -14,6 +14,7 @@ from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
+from registry.oci.platform import UNKNOWN_PLATFORM
 from registry.settings import Settings
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
@@ -141,7 +142,7 @@ async def _find_or_make_part(
     if not supported:
         values |= {
             "verdict": "unsupported",
-            "reason": f"no worker of this registry runs {image.platform}",
+            "reason": _why_not_run(image.platform),
             "finished_at": db_time(),
         }
     await connection.execute(insert_ignoring_conflict(connection, parts, values))
@@ -152,3 +153,9 @@ async def _find_or_make_part(
     if part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN):
         await requeue(connection, [part.id])
     return str(part.id)
+
+
+def _why_not_run(platform: str) -> str:
+    if platform == UNKNOWN_PLATFORM:
+        return "its image config cannot be read, or names no platform"
+    return f"no worker of this registry runs {platform}"

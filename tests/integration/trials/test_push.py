@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from sqlalchemy import func, select
 
 from registry.db.trials import parts
-from tests.kit.distribution import push_blob, put_manifest
+from tests.kit.distribution import push_blob, put_manifest, small_manifest
 from tests.kit.images import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -154,6 +156,39 @@ async def test_what_nobody_can_run_is_not_applicable(port: Port) -> None:
         assert await port.state(digest) == "not-applicable"
         assert await port.trials(digest) == []
         assert (await port.pull(digest)).status == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text[:-1] + ',"os":"linux"}',
+        lambda text: text[:-1] + ',"x":99999999999999999999999}',
+        lambda text: text.replace('"os":"linux",', "").replace(',"os":"linux"', ""),
+        lambda text: "\ufeff" + text,
+        lambda text: text[:-1] + ',"x":' + "[" * 70 + "]" * 70 + "}",
+        lambda text: text[:-1] + ',"x":"' + "a" * 8 * 1024 * 1024 + '"}',
+        lambda text: "{}",
+    ],
+    ids=["a name twice", "a large number", "no os", "a mark in front", "deep", "long", "empty"],
+)
+async def test_an_image_whose_config_only_others_can_read_is_not_admitted(
+    port: Port, change: Callable[[str], str]
+) -> None:
+    image = tiny_image()
+    config = change(image.config.decode()).encode()
+    await push_blob(port.admin, REPOSITORY, image.layers[0].blob)
+    await push_blob(port.admin, REPOSITORY, config)
+    raw = small_manifest([image.layers[0].blob], config)
+    assert (await put_manifest(port.admin, REPOSITORY, "1", raw)).status == 201
+    assert await port.state("1") == "unsupported"
+    (trial,) = await port.trials(digest_of(raw))
+    assert trial["reason"] == "its image config cannot be read, or names no platform"
+    answers = [
+        await port.pull("1"),
+        await port.pull(digest_of(raw)),
+        await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{image.layers[0].digest}"),
+    ]
+    assert [answer.status for answer in answers] == [403, 403, 403]
 
 
 async def test_attestation_children_are_never_tried(port: Port) -> None:
