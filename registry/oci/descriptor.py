@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from registry.errors import DigestInvalidError, ManifestInvalidError
@@ -14,6 +14,8 @@ from registry.oci.strictjson import json_type
 _MEDIA_TYPE = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}/[a-zA-Z0-9][a-zA-Z0-9!#$&^_.+-]{0,126}")
 _PLATFORM_PART = re.compile(r"[a-zA-Z0-9._-]{0,64}")
 
+_NAMES = frozenset({"mediaType", "digest", "size", "platform", "artifactType", "annotations", "urls", "data"})
+_PLATFORM_NAMES = frozenset({"os", "architecture", "variant"})
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
 
@@ -35,7 +37,7 @@ def parse_descriptor(value: object, where: str) -> Descriptor:
     Raises:
         ManifestInvalidError: a required field is missing, of the wrong type or out of range.
     """
-    members = as_object(value, where)
+    members = as_struct(value, where, _NAMES)
     media_type = required_string(members, "mediaType", where)
     if not _MEDIA_TYPE.fullmatch(media_type):
         raise ManifestInvalidError(f"{where}.mediaType {media_type[:80]!r} is not a media type")
@@ -65,6 +67,24 @@ def as_object(value: object, where: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise ManifestInvalidError(f"{where} must be an object, not {json_type(value)}")
     return value
+
+
+def as_struct(value: object, where: str, names: Collection[str]) -> dict[str, object]:
+    """The value as a JSON object in which ``names`` mean something.
+
+    Go's JSON reader, which most clients use, takes a name in other letters (``Layers``, or with U+017F for an
+    ``s``) for the same, and the last one wins: such a client would run something else than what was tried.
+
+    Raises:
+        ManifestInvalidError: it is something else, or has a name that differs from one of these only so.
+    """
+    members = as_object(value, where)
+    meant = {name.casefold(): name for name in names}
+    for name in members:
+        known = meant.get(name.casefold(), name)
+        if known != name:
+            raise ManifestInvalidError(f"{where} has {name[:80]!r}, which some clients take for {known!r}")
+    return members
 
 
 def as_list(value: object, where: str) -> list[object]:
@@ -122,7 +142,7 @@ def string_map(value: object, where: str) -> dict[str, str]:
 def _platform(value: object, where: str) -> Platform | None:
     if value is None:
         return None
-    members = as_object(value, where)
+    members = as_struct(value, where, _PLATFORM_NAMES)
     os = optional_string(members, "os", where) or ""
     architecture = optional_string(members, "architecture", where) or ""
     variant = optional_string(members, "variant", where) or ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from registry.errors import DigestInvalidError, ManifestInvalidError
-from registry.oci.descriptor import as_list, as_object, optional_string, string_map
+from registry.oci.descriptor import as_list, as_object, as_struct, optional_string, string_map
 from registry.oci.digest import Digest, parse_digest
 from registry.oci.platform import Platform
 from registry.oci.strictjson import JsonInvalidError, json_type, parse_json_object
@@ -16,6 +16,15 @@ from registry.oci.strictjson import JsonInvalidError, json_type, parse_json_obje
 MAX_BYTES = 8 * 1024 * 1024
 MAX_ENTRIES = 1_000
 MAX_STRINGS_BYTES = 1024 * 1024
+_NAMES = frozenset({"os", "architecture", "variant", "config", "rootfs", "author", "created"})
+_CONFIG_NAMES = frozenset(
+    {
+        *("Env", "Entrypoint", "Cmd", "User", "WorkingDir", "ExposedPorts", "Volumes", "Labels"),
+        *("StopSignal", "Healthcheck", "Shell"),
+    }
+)
+_ROOTFS_NAMES = frozenset({"type", "diff_ids"})
+_HEALTHCHECK_NAMES = frozenset({"Test", "Interval", "Timeout", "StartPeriod", "Retries"})
 _PORT = re.compile(r"([0-9]{1,5})(?:/(tcp|udp|sctp))?")
 _NANOSECONDS = 1_000_000_000
 
@@ -70,17 +79,18 @@ def parse_image_config(raw: bytes) -> ImageConfig:
     """Parse the bytes of an image configuration.
 
     Raises:
-        ManifestInvalidError: not strict JSON, a member of the wrong type, or more entries than the limits
-            (1,000 of each kind, 1 MiB of strings) that keep a run's arguments within the kernel's.
+        ManifestInvalidError: not strict JSON, a member of the wrong type, a name that some clients take for
+            another, or more entries than the limits (1,000 of each kind, 1 MiB of strings) that keep a run's
+            arguments within the kernel's.
     """
     if len(raw) > MAX_BYTES:
         raise ManifestInvalidError(f"the image config has {len(raw)} bytes; {MAX_BYTES} are the limit")
     try:
-        document = parse_json_object(raw)
+        document = as_struct(parse_json_object(raw), "the image config", _NAMES)
     except JsonInvalidError as error:
         raise ManifestInvalidError(f"the image config is not valid JSON: {error}") from None
-    config = as_object(document.get("config") or {}, "config")
-    rootfs = as_object(document.get("rootfs") or {}, "rootfs")
+    config = as_struct(document.get("config") or {}, "config", _CONFIG_NAMES)
+    rootfs = as_struct(document.get("rootfs") or {}, "rootfs", _ROOTFS_NAMES)
     if rootfs and rootfs.get("type") != "layers":
         raise ManifestInvalidError("rootfs.type must be 'layers'")
     return ImageConfig(
@@ -190,7 +200,7 @@ def _volumes(value: object) -> tuple[str, ...]:
 def _healthcheck(value: object) -> Healthcheck | None:
     if value is None:
         return None
-    members = as_object(value, "config.Healthcheck")
+    members = as_struct(value, "config.Healthcheck", _HEALTHCHECK_NAMES)
     test = _strings(members.get("Test"), "config.Healthcheck.Test")
     if not test or test == ("NONE",):
         return None

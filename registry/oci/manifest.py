@@ -13,6 +13,7 @@ from registry.oci.descriptor import (
     Descriptor,
     as_list,
     as_object,
+    as_struct,
     optional_string,
     parse_descriptor,
     string_map,
@@ -23,6 +24,10 @@ MAX_BYTES = 4 * 1024 * 1024
 MAX_REFERENCES = 10_000
 ARTIFACT_TYPE_MAX = 255
 _IN_TOTO = "application/vnd.in-toto+json"
+
+_NAMES = frozenset(
+    {"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"}
+)
 
 EdgeKind = Literal["config", "layer", "child"]
 
@@ -85,11 +90,11 @@ def parse_manifest(raw: bytes, content_type: str | None = None) -> Manifest:
 
     Raises:
         ManifestInvalidError: not strict JSON, an unknown or withdrawn manifest type, a body that contradicts
-            its Content-Type, both ``manifests`` and ``layers`` or ``config`` (CVE-2021-41190), or a
-            descriptor that is malformed.
+            its Content-Type, both ``manifests`` and ``layers`` or ``config`` (CVE-2021-41190), a name that
+            some clients take for another, or a descriptor that is malformed.
     """
     try:
-        document = parse_json_object(raw)
+        document = as_struct(parse_json_object(raw), "the manifest", _NAMES)
     except JsonInvalidError as error:
         raise ManifestInvalidError(f"the manifest is not valid JSON: {error}") from None
     media_type = _media_type(document, content_type)

@@ -133,8 +133,14 @@ def test_healthchecks(test: list[str], expected: Healthcheck | None) -> None:
         config(Healthcheck={"Test": ["CMD", "x"], "Interval": -1}),
         config(Healthcheck={"Test": ["CMD", "x"], "Timeout": "5s"}),
         config(Healthcheck=[]),
+        config({"Config": {}}),
+        config({"OS": "linux"}),
+        config({"rootf\u017f": {}}),
+        config({"rootfs": {"type": "layers", "Diff_IDs": []}}),
+        config(cmd=["/other"]),
+        config(Healthcheck={"Test": ["CMD", "x"], "TEST": []}),
     ],
-    ids=range(37),
+    ids=range(43),
 )
 def test_what_breaks_the_specification(raw: bytes) -> None:
     with pytest.raises(ManifestInvalidError) as caught:
