@@ -17,7 +17,7 @@ class ManifestPushed:
     """A manifest that has just been stored or stored again in a repository.
 
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
-    a runnable image, as its config says, else ``None``.
+    an image that can be run, as its config says, else ``None``.
     """
 
     repository_id: int

@@ -220,10 +220,10 @@ async def _store(
         "artifact_type": manifest.effective_artifact_type,
         "annotations": json.dumps(dict(manifest.annotations), separators=(",", ":")),
         "subject_digest": str(manifest.subject.digest) if manifest.subject else None,
-        "runnable": manifest.runnable,
+        "runnable": platform is not None,
         "platform": platform,
         # Nobody can run what is neither an image nor an index; the rest is for the effects to say.
-        "state": "untried" if manifest.runnable or manifest.is_index else "not-applicable",
+        "state": "untried" if platform is not None or manifest.is_index else "not-applicable",
         "state_at": db_time(),
         "pushed_by": actor.shown,
         "pushed_at": db_time(),

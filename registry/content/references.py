@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -21,12 +23,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from registry.content.blobs import Blob
     from registry.db.engine import Database
     from registry.oci.manifest import Manifest
     from registry.storage.store import BlobStore
 
 _DIGESTS_PER_STATEMENT = 500
 _NAMED_IN_ERROR = 10
+_STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 async def require_references(connection: AsyncConnection, repository_id: int, manifest: Manifest) -> None:
@@ -62,7 +67,7 @@ async def require_references(connection: AsyncConnection, repository_id: int, ma
 
 
 async def image_platform(database: Database, store: BlobStore, name: str, manifest: Manifest) -> str | None:
-    """``os/architecture[/variant]`` from the config of a runnable image; ``None`` for everything else.
+    """``os/architecture[/variant]`` from the config of what can be run; ``None`` for everything else.
 
     A config that cannot be read, or names no platform, is no reason to refuse the push. But clients that are
     less strict run such an image, so it counts as one, for a platform that is unknown.
@@ -73,8 +78,12 @@ async def image_platform(database: Database, store: BlobStore, name: str, manife
         repository = await repos.find_in(connection, name)
         if repository is None:
             return UNKNOWN_PLATFORM
-        digest = manifest.config.digest
-        config = (await blob_use.find_all(connection, repository.id, [digest])).get(digest)
+        layers = {layer.digest for layer in manifest.layers} if manifest.attests else set()
+        found = await blob_use.find_all(connection, repository.id, {manifest.config.digest, *layers})
+    statements = [found[digest] for digest in layers & found.keys()]
+    if manifest.attests and len(statements) == len(layers) and await _are_text(store, statements):
+        return None
+    config = found.get(manifest.config.digest)
     if config is None or config.size > CONFIG_MAX_BYTES:
         return UNKNOWN_PLATFORM
     try:
@@ -83,6 +92,23 @@ async def image_platform(database: Database, store: BlobStore, name: str, manife
         return str(parse_platform(str(parse_image_config(raw).platform)))
     except (ManifestInvalidError, BlobUnknownError, ValueError):
         return UNKNOWN_PLATFORM
+
+
+async def _are_text(store: BlobStore, layers: Collection[Blob]) -> bool:
+    """Whether all of these are text, as JSON is: no archive, compressed or not, that holds a program."""
+    if sum(layer.size for layer in layers) > _STATEMENTS_MAX_BYTES:
+        return False
+    for layer in layers:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        try:
+            async with store.open_blob(layer.locator) as blob:
+                async for chunk in blob.chunks():
+                    if _CONTROL.search(decoder.decode(chunk)):
+                        return False
+            decoder.decode(b"", final=True)
+        except (UnicodeDecodeError, BlobUnknownError):
+            return False
+    return True
 
 
 async def _manifest_sizes(

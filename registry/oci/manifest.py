@@ -23,7 +23,6 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 MAX_BYTES = 4 * 1024 * 1024
 MAX_REFERENCES = 10_000
 ARTIFACT_TYPE_MAX = 255
-_IN_TOTO = "application/vnd.in-toto+json"
 
 _NAMES = frozenset(
     {"schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations"}
@@ -60,17 +59,24 @@ class Manifest:
     def runnable(self) -> bool:
         """Whether clients may make a container of this, so that it must be tried.
 
-        Clients do not look at the config's type in Docker's own manifests, so each of those counts. Build
-        attestations carry an image config over in-toto layers, and no client unpacks those.
+        Clients do not look at the config's type in Docker's own manifests, so each of those counts. In others
+        podman and containerd go by the config's type alone, and Docker by something like it.
         """
         if self.config is None or not self.layers:
-            return False
-        if all(layer.media_type == _IN_TOTO for layer in self.layers):
             return False
         return (
             self.media_type == mediatypes.DOCKER_MANIFEST
             or self.config.media_type in mediatypes.IMAGE_CONFIGS
+            or all(mediatypes.docker_takes(one.media_type) for one in (self.config, *self.layers))
         )
+
+    @property
+    def attests(self) -> bool:
+        """Whether this says of itself that it is a build attestation: an image config over statements.
+
+        Clients that run it all the same unpack layers whatever their type says: the word is not enough.
+        """
+        return bool(self.layers) and all(layer.media_type == mediatypes.IN_TOTO for layer in self.layers)
 
     def edges(self) -> Iterator[tuple[EdgeKind, Descriptor]]:
         """Everything this manifest is made of, in document order; the subject is not part of it."""

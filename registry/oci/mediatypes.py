@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -16,6 +18,13 @@ MANIFESTS = frozenset({OCI_MANIFEST, DOCKER_MANIFEST})
 INDEXES = frozenset({OCI_INDEX, DOCKER_MANIFEST_LIST})
 IMAGE_CONFIGS = frozenset({OCI_CONFIG, DOCKER_CONFIG})
 """A manifest whose config has one of these types is an image that can be run."""
+
+IN_TOTO = "application/vnd.in-toto+json"
+"""A layer with a statement about an image, as build attestations have them."""
+
+_DOCKER_TAKES = re.compile(
+    r"application/vnd\.(?:oci\.image|docker)(?:\..*)?|application/octet-stream|application/json|text/html"
+)
 
 LAYER_TARS = frozenset(
     {
@@ -35,6 +44,14 @@ SCHEMA1 = frozenset(
     }
 )
 WITHDRAWN_ARTIFACT = "application/vnd.oci.artifact.manifest.v1+json"
+
+
+def docker_takes(media_type: str) -> bool:
+    """Whether Docker's own puller makes an image of a config or layer of this type in an OCI manifest.
+
+    It goes by the beginning, in any letters, and lets through what old registries said of configs.
+    """
+    return _DOCKER_TAKES.fullmatch(media_type.lower()) is not None
 
 
 def is_foreign_layer(media_type: str) -> bool:

@@ -42,7 +42,7 @@ async def images_of_push(connection: AsyncConnection, pushed: ManifestPushed) ->
         ManifestInvalidError: an index with more images or more levels than the limits.
     """
     if not pushed.manifest.is_index:
-        if pushed.platform is None or not pushed.manifest.runnable:
+        if pushed.platform is None:
             return ()
         return (RunnableImage(str(pushed.digest), pushed.platform),)
     children = [str(child.digest) for child in pushed.manifest.children if not _is_attestation(child)]

@@ -13,9 +13,11 @@ from tests.kit.distribution import push_blob, put_manifest, small_manifest
 from tests.kit.images import (
     OCI_CONFIG,
     OCI_INDEX,
+    Compression,
     Image,
     descriptor,
     digest_of,
+    file,
     make_image,
     make_index,
     make_layer,
@@ -189,6 +191,24 @@ async def test_an_image_whose_config_only_others_can_read_is_not_admitted(
         await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{image.layers[0].digest}"),
     ]
     assert [answer.status for answer in answers] == [403, 403, 403]
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd", "none"])
+async def test_an_image_that_calls_its_layers_statements_is_tried(
+    port: Port, compression: Compression
+) -> None:
+    program = b"\x7fELF\x02\x01\x01" + bytes(9)
+    image = make_image(make_layer(file("app", program), compression=compression), config={"Cmd": ["/app"]})
+    await push_blob(port.admin, REPOSITORY, image.config)
+    await push_blob(port.admin, REPOSITORY, image.layers[0].blob)
+    layers = [
+        descriptor(content, "application/vnd.in-toto+json") for content in (b"{}", image.layers[0].blob)
+    ]
+    await push_blob(port.admin, REPOSITORY, b"{}")
+    raw = to_json({"schemaVersion": 2, "config": descriptor(image.config, OCI_CONFIG), "layers": layers})
+    assert (await put_manifest(port.admin, REPOSITORY, "1", raw)).status == 201
+    assert await port.state("1") == "pending"
+    assert (await port.pull("1")).status == 403
 
 
 async def test_attestation_children_are_never_tried(port: Port) -> None:

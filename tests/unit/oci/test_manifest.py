@@ -159,6 +159,7 @@ def test_what_is_no_index(change: dict[str, Any]) -> None:
 
 IN_TOTO = descriptor(b"{}", "application/vnd.in-toto+json")
 HELM = descriptor(b"{}", "application/vnd.cncf.helm.config.v1+json")
+CHART = descriptor(b"{}", "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
 EMPTY = descriptor(b"{}", mediatypes.OCI_EMPTY)
 
 
@@ -168,12 +169,19 @@ EMPTY = descriptor(b"{}", mediatypes.OCI_EMPTY)
         ({}, True),
         ({"config": descriptor(b"{}", mediatypes.DOCKER_CONFIG)}, True),
         ({"layers": []}, False),
-        ({"layers": [IN_TOTO]}, False),
+        ({"layers": [IN_TOTO]}, True),
         ({"layers": [IN_TOTO, LAYER]}, True),
         ({"config": HELM}, False),
         ({"config": EMPTY, "artifactType": "a/b"}, False),
         ({"config": HELM, "mediaType": mediatypes.DOCKER_MANIFEST}, True),
         ({"artifactType": "harmless/thing"}, True),
+        ({"config": descriptor(b"{}", "application/vnd.oci.image.config.v2+json")}, True),
+        ({"config": descriptor(b"{}", "application/vnd.OCI.image.config.v1+JSON")}, True),
+        ({"config": descriptor(b"{}", "application/vnd.docker.anything")}, True),
+        ({"config": descriptor(b"{}", "application/octet-stream")}, True),
+        ({"config": descriptor(b"{}", "application/json"), "layers": [CHART]}, False),
+        ({"config": descriptor(b"{}", "application/vnd.oci.images")}, False),
+        ({"config": descriptor(b"{}", "application/vnd.buildkit.cacheconfig.v0")}, False),
         ({"subject": LAYER}, True),
     ],
 )
