@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 
 import re2  # type: ignore[import-untyped]
@@ -9,13 +10,20 @@ import re2  # type: ignore[import-untyped]
 from registry.contract.report import Observation
 from sandbox.probes.base import View, plain
 
+# Linear is not quick: a megabyte of empty lines, or one long line under a large pattern, keeps the supervisor
+# from everything else it watches, and an image may ask for 32 patterns.
+_LINE_BYTES = 16 * 1024
+_CPU_SECONDS = 1.0
+
 
 @dataclass(slots=True)
 class LogMatch:
-    """A line of the output matches; looked for until the command ends or the run is over."""
+    """The first 16 KiB of a line of the output match; looked for until the command ends or the run is over,
+    with at most a second of processor time."""
 
     pattern: str
     _seen_bytes: int = field(default=0, init=False)
+    _cpu_seconds: float = field(default=0.0, init=False)
 
     def poll(self, view: View) -> Observation | None:
         """Looks at whole lines only, each once; at the end also at the last one without its newline."""
@@ -23,10 +31,16 @@ class LogMatch:
         log = view.log()
         last = view.ending is not None or bool(view.over)
         end = len(log) if last else log.rfind(b"\n") + 1
+        pattern = re2.compile(self.pattern)
+        started = time.process_time()
         for line in log[self._seen_bytes : end].splitlines():
-            line_text = line.decode("utf-8", "replace")
-            if re2.search(self.pattern, line_text):
+            line_text = line[:_LINE_BYTES].decode("utf-8", "replace")
+            if pattern.search(line_text):
                 return Observation(expectation=text, seen=plain(line_text[:500]), met=True)
+            if self._cpu_seconds + time.process_time() - started > _CPU_SECONDS:
+                seen = f"not looked for in all of the output: that takes more than {_CPU_SECONDS:g} s"
+                return Observation(expectation=text, seen=seen, met=None)
+        self._cpu_seconds += time.process_time() - started
         self._seen_bytes = max(self._seen_bytes, end)
         if last:
             why = view.over or str(view.ending)
