@@ -159,6 +159,14 @@ class ImageSpec(Wire):
     limits: SpecLimits = SpecLimits()
     expect: Expectations = Expectations()
 
+    @field_validator("limits")
+    @classmethod
+    def _watched_as_long(cls, value: SpecLimits) -> SpecLimits:
+        # A command that crashes after a moment is alive before that moment.
+        if value.alive_seconds is not None:
+            raise ValueError("an image cannot choose how long it is watched (alive_seconds)")
+        return value
+
 
 def parse_run_spec(text: str) -> RunSpec:
     """Read a run spec from YAML (of which JSON is a part).

@@ -114,3 +114,8 @@ def test_the_image_s_own_label_cannot_say_how_the_run_of_a_spec_ends() -> None:
 def test_the_image_s_own_label_replaces_nothing(member: str) -> None:
     with pytest.raises(RequestInvalidError, match=member):
         plan(labelled(**{member: "x"}), allowed=True)
+
+
+def test_the_image_s_own_label_cannot_say_how_long_it_is_watched() -> None:
+    with pytest.raises(RequestInvalidError, match="alive_seconds"):
+        plan(labelled(limits={"alive_seconds": 0.001}), allowed=True)
