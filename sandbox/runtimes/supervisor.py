@@ -292,7 +292,7 @@ def _public(trial: _Trial, failure: RuntimeFailure) -> str:
 
 def signal_number(text: str) -> int:
     """A stop signal by number or name (``SIGQUIT``, ``QUIT``); SIGTERM where it is none."""
-    if text.isdigit() and int(text) in signal.valid_signals():
+    if text.isascii() and text.isdigit() and len(text) < 4 and int(text) in signal.valid_signals():
         return int(text)
     name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
     number = getattr(signal, name, signal.SIGTERM)
