@@ -69,8 +69,10 @@ class Credentials:
         query = select(accounts).where(
             accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
         )
-        async with self._database.read() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        row = None
+        if "\0" not in username:  # PostgreSQL takes none, and nobody has such a name
+            async with self._database.read_once() as connection:
+                row = (await connection.execute(query)).one_or_none()
         if not await self._passwords.verify(row.password_hash if row else None, password) or row is None:
             raise UnauthorizedError(_REFUSAL)
         actor = Actor(kind="user", name=row.name, account_id=row.id, is_admin=row.is_admin)
@@ -86,13 +88,16 @@ class Credentials:
         if not is_api_token(text):
             raise UnauthorizedError(_REFUSAL)
         hashed = token_hash(text)
-        actor = await self._actor(self._key("token", hashed), _living(tokens.c.secret_hash == hashed))
+        epoch = (await self._database.epochs()).access
+        query = _living(tokens.c.secret_hash == hashed)
+        actor = await self._actor(self._key("token", hashed), query, epoch=epoch)
         assert actor.token_id is not None
         await self._note_use(actor.token_id)
         return actor
 
-    async def standing(self, account_id: int, token_id: str | None) -> Actor:
-        """The actor whom a registry token names, as its account and API token stand now.
+    async def standing(self, account_id: int, token_id: str | None, *, epoch: int) -> Actor:
+        """The actor whom a registry token names, as its account and API token stand under the access epoch
+        ``epoch``, read just now.
 
         Raises:
             UnauthorizedError: since disabled, revoked or expired.
@@ -101,13 +106,13 @@ class Credentials:
             query = _living(tokens.c.id == token_id, accounts.c.id == account_id)
         else:
             query = select(accounts).where(accounts.c.id == account_id, accounts.c.disabled_at.is_(None))
-        return await self._actor(self._key("standing", str(account_id), token_id or ""), query)
+        key = self._key("standing", str(account_id), token_id or "")
+        return await self._actor(key, query, epoch=epoch)
 
-    async def _actor(self, key: bytes, query: Select[Any]) -> Actor:
-        epoch = (await self._database.epochs()).access
+    async def _actor(self, key: bytes, query: Select[Any], *, epoch: int) -> Actor:
         if (cached := self._cache.get(key, epoch=epoch)) is not None:
             return cached
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise UnauthorizedError(_REFUSAL)

@@ -137,13 +137,14 @@ class TokenService:
         Raises:
             UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
         """
-        claims = await self._claims(text)
+        epoch = (await self._database.epochs()).access
+        claims = await self._claims(text, epoch)
         # Exact names only: a pattern is something that API tokens have.
         scopes = tuple(_scope(access) for access in claims.access if "*" not in access.name)
         refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True)
-        actor = await self.credentials.standing(claims.account, claims.token)
+        actor = await self.credentials.standing(claims.account, claims.token, epoch=epoch)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
@@ -180,9 +181,8 @@ class TokenService:
         text = jwt.encode(document, ring.private, algorithm=ALGORITHM, headers={"kid": ring.kid})
         return RegistryToken(text, granted, datetime.fromtimestamp(now, UTC), seconds)
 
-    async def _claims(self, text: str) -> _Claims:
+    async def _claims(self, text: str, epoch: int) -> _Claims:
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        epoch = (await self._database.epochs()).access
         if (cached := self._verified.get(key, epoch=epoch)) is not None:
             return cached
         ring = await self._ring(epoch)
@@ -213,7 +213,7 @@ class TokenService:
         query = select(repositories.c.name, repositories.c.visibility).where(
             repositories.c.name.in_(list(names))
         )
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             return {row.name: row.visibility for row in await connection.execute(query)}
 
     async def _living_lease(self, lease: _Lease, account_id: int) -> Lease:
@@ -223,7 +223,7 @@ class TokenService:
             parts.c.digest == lease.digest,
             parts.c.lease_expires_at > db_time(),
         )
-        async with self._database.read() as connection:
+        async with self._database.read_once() as connection:
             if (await connection.execute(query)).first() is None:
                 raise UnauthorizedError(_INVALID)
         return Lease(id=lease.id, repository=lease.repository, digest=lease.digest)

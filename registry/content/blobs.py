@@ -46,7 +46,7 @@ async def find(database: Database, repository: Repository | None, digest: Digest
         BlobUnknownError: otherwise.
     """
     if repository is not None:
-        async with database.read() as connection:
+        async with database.read_once() as connection:
             found = await find_all(connection, repository.id, [digest])
         if found:
             return found[digest]
@@ -80,7 +80,7 @@ async def link(connection: AsyncConnection, repository_id: int, blob_id: int) ->
 
 async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:
     """Repositories that link the blob, a bounded number of them, to mount it from."""
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         rows = await connection.execute(
             repos.COLUMNS.join(blob_links, blob_links.c.repository_id == repositories.c.id)
             .join(blobs, blobs.c.id == blob_links.c.blob_id)

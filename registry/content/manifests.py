@@ -64,7 +64,7 @@ async def get(database: Database, repository: Repository | None, reference: str 
     """
     if repository is None:
         raise unknown(reference)
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         found = await find_in(connection, repository.id, reference)
     if found is None:
         raise unknown(reference)

@@ -38,7 +38,7 @@ COLUMNS = select(repositories.c.id, repositories.c.name, repositories.c.visibili
 
 async def find(database: Database, name: str) -> Repository | None:
     """The repository of that name, if there is one."""
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         return await find_in(connection, name)
 
 

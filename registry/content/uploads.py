@@ -83,7 +83,7 @@ async def find(
     if repository is None:
         raise unknown()
     half = timedelta(seconds=settings.upload_ttl_seconds / 2)
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         rows = await connection.execute(
             select(
                 upload_sessions.c.locator,

@@ -19,6 +19,7 @@ Epoch = Literal["content", "access", "gate"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 BUSY_MILLISECONDS = 20_000
 _MOVED = "seatrial_moved"
+_BEGIN = "seatrial_begin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,8 @@ class Bell:
 
 
 class Database:
-    """One engine. Reads see one consistent moment; writes commit when the block ends and roll back when it
-    raises.
+    """One engine, with a connection for each way to use it. Whoever reads with one statement needs no
+    transaction around it, which would take longer than the statement.
 
     SQLite has one writer: writers queue in this process first (fair, without polling) and then take the
     file's lock at BEGIN, so that no transaction fails when it turns from reading to writing.
@@ -64,6 +65,14 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         self._engine = _engine(make_url(url), pool_size)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
+        if self.is_sqlite:
+            once, several, write = ({_BEGIN: statement} for statement in ("", "BEGIN", "BEGIN IMMEDIATE"))
+        else:
+            levels = ("AUTOCOMMIT", "REPEATABLE READ", "READ COMMITTED")
+            once, several, write = ({"isolation_level": level} for level in levels)
+        self._reading_once = self._engine.execution_options(**once)
+        self._reading = self._engine.execution_options(**several)
+        self._writing = self._engine.execution_options(**write)
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._epoch_look: sqlite3.Connection | None = None
         self.bell = Bell()
@@ -71,15 +80,20 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction for reading only."""
-        async with self._engine.connect() as connection, connection.begin():
+        """A transaction for reading only: all of its statements see one moment."""
+        async with self._reading.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def read_once(self) -> AsyncIterator[AsyncConnection]:
+        """For one statement that reads: it sees one moment, a second one may see another."""
+        async with self._reading_once.connect() as connection:
             yield connection
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that commits at the end of the block."""
-        async with self._writer, self._engine.connect() as connection:
-            await connection.execution_options(seatrial_writes=True)
+        """A transaction that commits at the end of the block, and rolls back when it raises."""
+        async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
                 connection.info.pop(_MOVED, None)
                 yield connection
@@ -88,7 +102,7 @@ class Database:
 
     async def ping(self) -> None:
         """Raise if the database cannot answer."""
-        async with self.read() as connection:
+        async with self.read_once() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def epochs(self) -> Epochs:
@@ -97,7 +111,7 @@ class Database:
         SQLite is asked on a connection of its own without leaving the event loop: a few microseconds.
         """
         if not self.is_sqlite:
-            async with self.read() as connection:
+            async with self.read_once() as connection:
                 query = select(epochs.c.content, epochs.c.access, epochs.c.gate)
                 return Epochs(*(await connection.execute(query)).one())
         if self._epoch_look is None:
@@ -158,5 +172,5 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Any) -> None:
-    writes = connection.get_execution_options().get("seatrial_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    if statement := connection.get_execution_options().get(_BEGIN, "BEGIN"):
+        connection.exec_driver_sql(statement)

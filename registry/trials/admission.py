@@ -185,7 +185,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
         .where(manifests.c.repository_id == repository.id, edges.c.digest == str(digest))
         .group_by(manifests.c.state, manifests.c.blocked_reason.is_(None))
     )
-    async with reading.database.read() as connection:
+    async with reading.database.read_once() as connection:
         rows = (await connection.execute(states)).all()
     question = Question(
         gate=cast(Gate, repository.gate),
@@ -236,19 +236,19 @@ async def _is_of_lease(reading: _Reading, blob: Digest) -> bool:
         )
         .limit(1)
     )
-    async with reading.database.read() as connection:
+    async with reading.database.read_once() as connection:
         return (await connection.execute(named)).first() is not None
 
 
 async def _state_of(database: Database, manifest_id: int) -> ImageState | None:
     columns = [manifests.c[name] for name in _State.__dataclass_fields__]
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         row = (await connection.execute(select(*columns).where(manifests.c.id == manifest_id))).first()
     return None if row is None else _State(*row)
 
 
 async def _now(database: Database) -> datetime:
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         return (await connection.execute(select(db_time()))).scalar_one()
 
 

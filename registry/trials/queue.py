@@ -106,7 +106,7 @@ async def reap(database: Database, settings: Settings) -> int:
     A part whose attempts are used up ends with ``error``, the others are queued again.
     """
     expired = (parts.c.state == "leased", parts.c.lease_expires_at <= db_time())
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         query = (
             select(parts.c.id, parts.c.repository_id)
             .where(*expired)
@@ -143,7 +143,7 @@ async def _try_claim(
 ) -> Claimed | None:
     due = (parts.c.state == "queued", parts.c.run_after <= db_time())
     # Looked at without the writer's lock first: most looks find nothing.
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         waiting = (await connection.execute(select(parts.c.platform).where(*due).distinct())).scalars().all()
     mine = [platform for platform in waiting if is_run(platform, platforms)]
     if not mine:
@@ -223,7 +223,7 @@ async def _seen(database: Database, worker: Reporter, platforms: Sequence[str], 
         workers.c.last_seen_at < db_time(timedelta(seconds=-10)),
         workers.c.platforms != said,
     )
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         due = (await connection.execute(select(workers.c.account_id).where(row, stale))).first()
     if due is not None:
         async with database.write() as connection:
@@ -234,5 +234,5 @@ async def _seen(database: Database, worker: Reporter, platforms: Sequence[str], 
 
 async def _is_drained(database: Database, worker: Reporter) -> bool:
     query = select(workers.c.drain_at).where(workers.c.account_id == worker.account_id)
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         return (await connection.execute(query)).scalar_one_or_none() is not None
