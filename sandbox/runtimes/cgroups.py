@@ -77,7 +77,8 @@ def find_cgroups() -> Cgroups:
             unified = mount_point
         elif kind == "cgroup":
             for name in options.split(","):
-                if name not in ("rw", "ro") and "=" not in name:
+                # Runtimes make their groups in named hierarchies too, though nothing is limited there.
+                if name not in ("rw", "ro") and ("=" not in name or name.startswith("name=")):
                     by_controller.setdefault(name, mount_point)
     return Cgroups(by_controller, unified)
 

@@ -13,7 +13,7 @@ import pytest
 from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.runc import find_runtime
-from sandbox.runtimes.sweep import sweep
+from sandbox.runtimes.sweep import forget, sweep
 from tests.kit.runs import QUICK, Harbour, image_config
 
 LONG = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
@@ -139,6 +139,15 @@ async def test_groups_of_a_run_hold_its_processes(port: Harbour) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_no_hierarchy_keeps_a_group(port: Harbour) -> None:
+    """Read from the mounts themselves: a runtime makes a group in each, also where nothing can be limited."""
+    await port.sh("true")
+    forget(port.runtime)
+    mounted = [line.split() for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    roots = {Path(fields[4]) for fields in mounted if fields[fields.index("-") + 1] in ("cgroup", "cgroup2")}
+    assert [root for root in sorted(roots) if (root / port.runtime.cgroup_parent.lstrip("/")).exists()] == []
 
 
 def _command(pid: str) -> str:
