@@ -191,7 +191,9 @@ class _Pull:
             part.unlink(missing_ok=True)
             raise
         finally:
-            os.close(fd)
+            # In the thread that writes, after its last write: a cancelled one goes on, and by then the number
+            # might be another file's.
+            self._executor.submit(os.close, fd)
         return final
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from registry.contract.limits import PrepareLimits
 from registry.oci.descriptor import Descriptor
 from registry.oci.platform import Platform, parse_platform
 from sandbox.errors import SandboxError
+from sandbox.images import pull as pull_module
 from sandbox.images.pull import PulledImage, pull
 from sandbox.images.source import ImageSource, is_loopback, open_source
 from sandbox.images.sourcefile import LayoutSource
@@ -26,6 +29,8 @@ from tests.kit.images import (
     make_image,
     make_index,
     make_layer,
+    make_tar,
+    raw_member,
     to_json,
     with_layers,
     write_docker_archive,
@@ -70,6 +75,24 @@ async def test_a_blob_that_is_there_is_not_fetched_again(tmp_path: Path) -> None
     await _pull(IMAGE, tmp_path)
     (tmp_path / "layout" / "blobs" / "sha256" / LAYER.digest[7:]).unlink()
     assert (await _pull(tmp_path / "layout", tmp_path)).layers[0].read_bytes() == LAYER.blob
+
+
+async def test_what_is_being_written_when_time_is_up_keeps_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[int] = []
+    write = pull_module._write
+
+    def slow_write(fd: int, *rest: Any) -> None:
+        time.sleep(0.5)
+        links.append(os.fstat(fd).st_nlink)  # fails, or finds another file, where it was closed meanwhile
+        write(fd, *rest)
+
+    monkeypatch.setattr(pull_module, "_write", slow_write)
+    with pytest.raises(SandboxError, match="prepare-timeout"):
+        await _pull(IMAGE, tmp_path, seconds=0.1)
+    assert links == [0]
+    assert not list((tmp_path / "state").glob("**/*.tmp"))
 
 
 async def test_several_at_once_into_one_state(tmp_path: Path) -> None:
@@ -334,3 +357,31 @@ async def test_a_layout_of_pipes_and_links(tmp_path: Path) -> None:
 )
 def test_this_machine(host: str, is_this_machine: bool) -> None:
     assert is_loopback(host) is is_this_machine
+
+
+@pytest.mark.parametrize("kind", [b"L", b"x"])
+@pytest.mark.parametrize(
+    ("size", "data"),
+    [
+        (b"\x80" + (1 << 40).to_bytes(11, "big"), b""),
+        (b"%011o" % 400_000, b"1" * 400_000),
+        (b"\xff" * 12, b""),
+    ],
+)
+async def test_archives_with_endless_headers(tmp_path: Path, kind: bytes, size: bytes, data: bytes) -> None:
+    path = tmp_path / "evil.tar"
+    path.write_bytes(make_tar([raw_member(b"h", size=size, kind=kind, data=data)]))
+    with pytest.raises(SandboxError, match="not a plain tar"):
+        await _opened(str(path), tmp_path)
+
+
+async def test_a_layer_that_is_listed_many_times_is_read_once(tmp_path: Path) -> None:
+    """Else a file of a few megabytes keeps its reader for hours."""
+    listed = to_json([{"Config": "config", "Layers": ["layer"] * 2000}])
+    path = tmp_path / "evil.tar"
+    layer = file("layer", b"\0" * (16 << 20))
+    path.write_bytes(make_tar([file("config", IMAGE.config), layer, file("manifest.json", listed)]))
+    started = time.process_time()
+    with pytest.raises(SandboxError, match="diff IDs|layers"):
+        await _opened(str(path), tmp_path)
+    assert time.process_time() - started < 10
