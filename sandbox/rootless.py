@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.images.syscalls import CLONE_NEWNS, CLONE_NEWUSER, unshare
+from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, unshare
 
 NEEDED_IDS = 65536
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -19,9 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
+from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.images import syscalls as kernel
 from sandbox.images.snapshots import UNFINISHED, PreparedImage, remove_path, try_lock
 
 LOCK = "rootfs.lock"

@@ -25,9 +25,9 @@ from pathlib import Path
 from registry.contract.limits import PrepareLimits
 from registry.oci.digest import Digest
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
+from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
-from sandbox.images import syscalls as kernel
 from sandbox.images.layertree import remove_folder
 from sandbox.images.pull import PulledImage
 from sandbox.images.unpack import LayerCounts, LayerTask, unpack_layer

@@ -17,8 +17,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sandbox import syscalls as kernel
 from sandbox.images import confine
-from sandbox.images import syscalls as kernel
 from sandbox.images.layerstream import LayerReader, members
 from sandbox.images.layerwriter import LayerWriter
 from sandbox.images.tarpolicy import LayerError, read_entry, shown

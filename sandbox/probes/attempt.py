@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sandbox.images.syscalls import CLONE_NEWNET, PR_SET_NO_NEW_PRIVS, enter, prctl
+from sandbox.syscalls import CLONE_NEWNET, PR_SET_NO_NEW_PRIVS, enter, prctl
 
 _NOBODY = 65534
 _ANSWER_BYTES = 4096

@@ -18,7 +18,7 @@ from registry.oci.imageconfig import Healthcheck
 from sandbox.probes.attempt import Answer, Attempt
 from sandbox.probes.base import View, plain
 from sandbox.runtimes.base import RuntimeFailure
-from sandbox.runtimes.watch import become_subreaper
+from sandbox.syscalls import become_subreaper
 
 _INTERVAL_SECONDS, _TIMEOUT_SECONDS, _RETRIES = 30.0, 30.0, 3  # Docker's defaults
 _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.1, 2.0

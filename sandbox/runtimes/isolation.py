@@ -10,9 +10,9 @@ from pathlib import Path
 from registry.contract.report import Mechanism
 from sandbox.bundles.config import Surroundings, hard_rlimits
 from sandbox.errors import SandboxError
-from sandbox.images.syscalls import initial_user_namespace
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
+from sandbox.syscalls import initial_user_namespace
 
 
 def read_surroundings(info: RuntimeInfo, cgroups: Cgroups) -> Surroundings:

@@ -48,7 +48,8 @@ from sandbox.runtimes.outcome import (
 )
 from sandbox.runtimes.runc import find_runtime
 from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
-from sandbox.runtimes.watch import LogBuffer, Watched, become_subreaper, kill, reap_strays, stop, watch
+from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
+from sandbox.syscalls import become_subreaper
 
 _GRACE_SECONDS = 3.0
 

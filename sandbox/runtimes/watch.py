@@ -13,13 +13,11 @@ from typing import Literal
 
 from registry.contract.limits import Limits
 from registry.contract.report import Observation
-from sandbox.images.syscalls import prctl
 from sandbox.probes.base import Ending, Probe, View
 
 _TICK_SECONDS = 0.02
 _LAST_OUTPUT_SECONDS = 1.0
 _KILL_SECONDS = 10.0
-_PR_SET_CHILD_SUBREAPER = 36
 
 Over = Literal["", "timeout", "log-full", "cancelled"]
 
@@ -144,11 +142,6 @@ def reap_strays(keep: Iterable[int]) -> None:
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
-
-
-def become_subreaper() -> None:
-    """Let descendants whose parents end become children of the calling process."""
-    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def children_of(pid: int) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 32, 4096, 16384, 1 << 19
 MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_CAPBSET_DROP = 1, 38, 24
+_PR_SET_CHILD_SUBREAPER = 36
 
 _CAPABILITY_VERSION = 0x20080522
 _AT_FDCWD = -100
@@ -70,6 +71,11 @@ def prctl(option: int, value: int = 0, pointer: object = 0) -> int:
     long = ctypes.c_ulong
     third = pointer if not isinstance(pointer, int) else long(pointer)
     return checked(_libc.prctl(ctypes.c_int(option), long(value), third, long(0), long(0)), "prctl")
+
+
+def become_subreaper() -> None:
+    """Let descendants whose parents end become children of the calling process."""
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def unshare(flags: int) -> None:
