@@ -28,6 +28,17 @@ BLOCK_BYTES = 1024 * 1024
 HEADER_MAX_BYTES = 1024 * 1024
 _GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 _ZERO = b"\0" * tarfile.BLOCKSIZE
+_DIGIT_RUN = b"1" * 300
+_DIGITS_AS_ONE = bytes(0x31 if 0x30 <= byte <= 0x39 else 0x30 for byte in range(256))
+
+
+def has_digit_run(data: bytes) -> bool:
+    """Whether a header has more digits in a row than any name may have.
+
+    ``tarfile`` before Python 3.11.10 looks through them in a time that grows with the square of the run
+    (CVE-2024-6232): one header of a megabyte is half an hour.
+    """
+    return _DIGIT_RUN in data.translate(_DIGITS_AS_ONE)
 
 
 class LayerReader:
@@ -43,6 +54,7 @@ class LayerReader:
         self._block = memoryview(b"")
         self._at = 0
         self._offset = 0
+        self._header_bytes = 0
         self._ended = False
         self._error: LayerError | None = LayerError("worker-error", "the decompressor ended early")
         self._feeder = threading.Thread(target=self._feed, args=(fd,), name="decompress", daemon=True)
@@ -58,11 +70,14 @@ class LayerReader:
         Raises:
             LayerError: more than a header may have, or the data is broken.
         """
-        if not 0 <= size <= HEADER_MAX_BYTES:
-            raise LayerError("layer-invalid", f"has an extended header of {size} bytes")
+        self._header_bytes += size
+        if size < 0 or self._header_bytes > HEADER_MAX_BYTES:
+            raise LayerError("layer-invalid", f"has extended headers of {self._header_bytes} bytes")
         data = b""
         while len(data) < size and (piece := self.read_some(size - len(data))):
             data += piece
+        if has_digit_run(data):
+            raise LayerError("layer-invalid", f"has {len(_DIGIT_RUN)} digits in a row in a header")
         return data
 
     def read_some(self, size: int) -> memoryview:
@@ -75,7 +90,7 @@ class LayerReader:
         return piece
 
     def skip_to(self, offset: int) -> None:
-        """Go forward.
+        """Go forward, to the headers of the next member.
 
         Raises:
             LayerError: the layer ends before, or ``offset`` lies behind.
@@ -85,6 +100,7 @@ class LayerReader:
         while self._offset < offset:
             if not self.read_some(offset - self._offset):
                 raise LayerError("layer-invalid", "is cut off: the layer ends inside it")
+        self._header_bytes = 0
 
     def finish(self) -> str:
         """Read to the end; the digest of everything, as ``algorithm:hex``."""

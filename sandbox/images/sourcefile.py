@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, cast
 
 from registry.errors import SeatrialError
 from registry.oci import mediatypes
@@ -27,6 +27,7 @@ from registry.oci.manifest import MAX_BYTES as MANIFEST_MAX_BYTES
 from registry.oci.manifest import parse_manifest
 from registry.oci.strictjson import JsonInvalidError, parse_json
 from sandbox.errors import SandboxError
+from sandbox.images.layerstream import HEADER_MAX_BYTES, has_digit_run
 
 PIECE_BYTES = 1024 * 1024
 _MEMBERS_MAX = 100_000
@@ -143,8 +144,12 @@ class ArchiveSource:
         config_digest = digest_of(config)
         names[config_digest] = config_name
         layers = []
+        hashed: dict[tuple[int, int], Digest] = {}
         for name in layer_names:
-            digest, size = self._hashed(str(name))
+            member = self._member(str(name))
+            # Once, however often it is listed.
+            digest = hashed[member] = hashed.get(member) or self._hashed(*member)
+            size = member[1]
             names[digest] = str(name)
             layers.append({"mediaType": mediatypes.OCI_LAYER, "digest": str(digest), "size": size})
         manifest = {
@@ -159,8 +164,7 @@ class ArchiveSource:
         }
         return json.dumps(manifest).encode(), names
 
-    def _hashed(self, name: str) -> tuple[Digest, int]:
-        offset, size = self._member(name)
+    def _hashed(self, offset: int, size: int) -> Digest:
         state = hashlib.sha256()
         done = 0
         while done < size and (
@@ -168,7 +172,7 @@ class ArchiveSource:
         ):
             state.update(piece)
             done += len(piece)
-        return Digest("sha256", state.hexdigest()), size
+        return Digest("sha256", state.hexdigest())
 
     def _read(self, name: str, max_bytes: int) -> bytes:
         offset, size = self._member(name)
@@ -200,16 +204,43 @@ def tagged(index: bytes, tag: str, where: str) -> tuple[Digest, str]:
     return found[0].digest, found[0].media_type
 
 
+class _Headers:
+    """As much of a file as ``tarfile`` needs for the headers of members, and no more at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._bytes = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; ``tarfile`` seeks to the headers of each member, so that the count is for one."""
+        self._bytes += size
+        if size < 0 or self._bytes > HEADER_MAX_BYTES:
+            raise ValueError("extended headers without end")
+        data = self._file.read(size)
+        if has_digit_run(data):
+            raise ValueError("too many digits in a header")
+        return data
+
+    def seek(self, offset: int) -> int:
+        """Go to an offset from the start."""
+        self._bytes = 0
+        return self._file.seek(offset)
+
+    def tell(self) -> int:
+        """Where the next byte comes from."""
+        return self._file.tell()
+
+
 def _index(file: IO[bytes], name: str) -> dict[str, tuple[int, int]]:
     members: dict[str, tuple[int, int]] = {}
     links: dict[str, str] = {}
     try:
-        with tarfile.open(fileobj=file, mode="r:") as archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Headers(file)), mode="r:") as archive:
             for count, member in enumerate(archive):
                 if count >= _MEMBERS_MAX:
                     raise SandboxError("pull-failed", f"{name} has more than {_MEMBERS_MAX} members")
                 path = posixpath.normpath(member.name)
-                if member.isreg() and not member.issparse():
+                if member.isreg() and not member.issparse() and member.size >= 0:
                     members[path] = (member.offset_data, member.size)
                 elif member.issym():
                     # Old versions of docker save a layer once and link to it.

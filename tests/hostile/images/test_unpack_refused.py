@@ -227,3 +227,30 @@ def test_a_plain_reader_takes_them() -> None:
     for case in ("parent", "hard link out", "whiteout of the parent", "owner", "no time"):
         with tarfile.open(fileobj=io.BytesIO(make_tar(REFUSED[case][0]))) as archive:
             assert archive.getmembers()
+
+
+SPARSE = {
+    f"GNU.sparse.{name}": value
+    for name, value in {"major": "1", "minor": "0", "name": "x", "realsize": "1"}.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("member", "why"),
+    [
+        (raw_member(b"h", size=b"%011o" % 800_000, kind=b"x", data=b"1" * 800_000), "digits in a row"),
+        (raw_member(b"h", size=b"%011o" % 800_000, kind=b"L", data=b"1" * 800_000), "digits in a row"),
+        (
+            file(
+                "x",
+                b"999999999\n" + b"0\n" * (1 << 20),
+                pax={f"GNU.sparse.{k}": v for k, v in SPARSE.items()},
+            ),
+            "extended headers of",
+        ),
+    ],
+)
+async def test_headers_that_take_for_ever_to_read(member: Member, why: str, prepare: Prepare) -> None:
+    """Minutes in the library of older Pythons; here they end before it looks."""
+    with pytest.raises(SandboxError, match=why):
+        await prepare(make_image(make_layer(member, file("a")), config=COMMAND), seconds=60)

@@ -382,6 +382,6 @@ async def test_a_layer_that_is_listed_many_times_is_read_once(tmp_path: Path) ->
     layer = file("layer", b"\0" * (16 << 20))
     path.write_bytes(make_tar([file("config", IMAGE.config), layer, file("manifest.json", listed)]))
     started = time.process_time()
-    with pytest.raises(SandboxError, match="diff IDs|layers"):
+    with pytest.raises(SandboxError, match="diff IDs"):
         await _opened(str(path), tmp_path)
     assert time.process_time() - started < 10
