@@ -38,9 +38,10 @@ def judge(report: Report) -> Judgement:
     unknown = [o for o in observations if o.met is None]
     if unknown:
         return Judgement("error", _sentence(unknown[0].expectation, unknown[0].seen, len(unknown) - 1))
+    met = f"{report.tested}; seen: {'; '.join(o.seen for o in observations)}"
     if report.downgrades:
-        return Judgement("warn", f"{report.tested}; run without {', '.join(report.downgrades)}")
-    return Judgement("pass", report.tested)
+        return Judgement("warn", f"run without {', '.join(report.downgrades)}: {met}")
+    return Judgement("pass", met)
 
 
 def worst(judgements: Sequence[Judgement]) -> Judgement:

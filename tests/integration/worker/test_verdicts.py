@@ -38,7 +38,8 @@ def only_run(trial: Any) -> Any:
 def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(("/bin/sh", "-c", "echo hello; echo there >&2")), "good")
     trial = yard.verdict("good")
-    assert (trial["verdict"], trial["reason"]) == ("pass", "the command exits 0 or is alive after 3 s")
+    assert trial["verdict"] == "pass"
+    assert trial["reason"].startswith("the command exits 0 or is alive after 3 s; seen: exit code 0 after ")
     run = only_run(trial)
     assert (run["exit_code"], run["reason"], run["log"]) == (0, "exited", "hello\nthere\n")
     part = trial["parts"][0]
@@ -72,7 +73,8 @@ def test_a_healthcheck_decides_where_there_is_one(yard: Yard, worker: WorkerProc
     check = {"Test": ["CMD", "false"], "Interval": 100_000_000, "Retries": 2}
     yard.push(busybox_image(("sleep", "600"), healthcheck=check), "sick")
     good, bad = yard.verdict("healthy"), yard.verdict("sick")
-    assert (good["verdict"], good["reason"]) == ("pass", "the image's HEALTHCHECK succeeds")
+    assert good["verdict"] == "pass"
+    assert good["reason"].startswith("the image's HEALTHCHECK succeeds; seen: ")
     assert bad["verdict"] == "fail"
 
 
@@ -80,7 +82,8 @@ def test_an_exposed_port_must_accept(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(SERVER, ports=["8080/tcp"]), "listens")
     yard.push(busybox_image(("sleep", "600"), ports=["8080/tcp"]), "deaf")
     good, bad = yard.verdict("listens"), yard.verdict("deaf")
-    assert (good["verdict"], good["reason"]) == ("pass", "TCP port 8080 accepts within 3 s")
+    assert good["verdict"] == "pass"
+    assert good["reason"].startswith("TCP port 8080 accepts within 3 s; seen: ")
     assert bad["verdict"] == "fail"
 
 

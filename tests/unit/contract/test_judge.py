@@ -29,7 +29,7 @@ def run(*met: bool | None) -> Run:
 def report(*runs: Run, **more: Any) -> Report:
     values = {
         "protocol": PROTOCOL_VERSION,
-        "lease": "",
+        "lease": "lease",
         "digest": "sha256:aa",
         "platform": "linux/amd64",
         "tested": "it works",
@@ -39,8 +39,8 @@ def report(*runs: Run, **more: Any) -> Report:
     return Report(**(values | more))
 
 
-def test_all_met_passes_and_says_what_was_tested() -> None:
-    assert judge(report(run(True, True))) == Judgement("pass", "it works")
+def test_all_met_passes_and_says_what_was_tested_and_seen() -> None:
+    assert judge(report(run(True, True))) == Judgement("pass", "it works; seen: sight 0; sight 1")
 
 
 def test_a_missed_expectation_fails_and_is_named_first() -> None:
@@ -65,7 +65,7 @@ def test_an_error_of_the_worker_wins_over_good_observations() -> None:
 
 def test_a_downgrade_warns_but_hides_no_failure() -> None:
     assert judge(report(run(True), downgrades=("seccomp",))) == Judgement(
-        "warn", "it works; run without seccomp"
+        "warn", "run without seccomp: it works; seen: sight 0"
     )
     assert judge(report(run(False), downgrades=("seccomp",))).verdict == "fail"
 
