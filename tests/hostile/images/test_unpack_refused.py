@@ -244,7 +244,7 @@ SPARSE = {
             file(
                 "x",
                 b"999999999\n" + b"0\n" * (1 << 20),
-                pax={f"GNU.sparse.{k}": v for k, v in SPARSE.items()},
+                pax=SPARSE,
             ),
             "extended headers of",
         ),
