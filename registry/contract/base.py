@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+LEASE = "^[A-Za-z0-9_-]{1,128}$"
+"""What the name of a lease looks like."""
+
 
 class Wire(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error with its path, never ignored."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from registry.contract.base import Wire
+from registry.contract.base import LEASE, Wire
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import RunSpec
 
@@ -52,7 +52,7 @@ class RenewRequest(Wire):
     """``POST /worker/v1/renew``: the heartbeat of a lease."""
 
     protocol: int
-    lease: str
+    lease: str = Field(pattern=LEASE)
 
 
 class RenewResponse(Wire):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from registry.contract.base import Wire
+from registry.contract.base import LEASE, Wire
 
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 """A larger body is refused: 1 MiB of log, base64-free, with room for escapes."""
@@ -68,13 +68,15 @@ class Run(Wire):
 
     name: str = Field(max_length=64)
     command: tuple[str, ...] = Field(max_length=2000)
-    exit_code: int | None = Field(description="null where the worker stopped it or it never started")
-    signal: int | None = None
+    exit_code: int | None = Field(
+        ge=0, le=255, description="null where the worker stopped it or it never started"
+    )
+    signal: int | None = Field(default=None, ge=1, le=64)
     reason: EndReason
     oom_killed: bool = False
     seconds: float = Field(ge=0)
     cpu_seconds: float | None = Field(default=None, ge=0)
-    memory_peak_bytes: int | None = Field(default=None, ge=0)
+    memory_peak_bytes: int | None = Field(default=None, ge=0, lt=2**63)
     log: str = Field(max_length=MAX_REPORT_BYTES, description="output as UTF-8, undecodable bytes replaced")
     log_truncated: bool = False
     observations: tuple[Observation, ...] = Field(max_length=200)
@@ -95,7 +97,7 @@ class Report(Wire):
     """``POST /worker/v1/report``: the end of one lease. Exactly one is taken for each."""
 
     protocol: int
-    lease: str
+    lease: str = Field(pattern=LEASE)
     digest: str
     platform: str
     tested: str = Field(max_length=300, description="what was tested, in words: 'TCP port 80 accepts'")

@@ -55,8 +55,12 @@ class Call:
     actor: Actor
 
     def path(self, name: str) -> str:
-        """A part of the path."""
-        return self.request.match_info[name]
+        """A part of the path.
+
+        Raises:
+            RequestInvalidError: it has a NUL.
+        """
+        return _plain(self.request.match_info[name], name)
 
     def query(self, *known: str) -> dict[str, str]:
         """The query parameters, each once and none that is not in ``known``.
@@ -72,7 +76,7 @@ class Call:
                 )
             if name in found:
                 raise RequestInvalidError(f"the parameter {name!r} is given twice")
-            found[name] = value
+            found[name] = _plain(value, name)
         return found
 
     async def body(self, kind: type[T]) -> T:
@@ -126,6 +130,13 @@ class Route:
     right: Right
     handler: Handler
     status: int = 200
+
+
+def _plain(text: str, name: str) -> str:
+    # PostgreSQL takes no NUL, and nothing here has a name with one.
+    if "\0" in text:
+        raise RequestInvalidError(f"{name} has a NUL character")
+    return text
 
 
 def page(query: dict[str, str]) -> Page:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import aiohttp
+import pytest
 
 from registry.http.api.table import ROUTES
 from tests.kit.access import (
@@ -270,6 +271,26 @@ async def test_every_route_asks_for_its_right(
         if route.right == "admin":
             answer = await ask(nobody, route.method, path, headers=basic("bob", password), **options)
             assert answer.status == 403, path
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/accounts?cursor=%00"),
+        ("GET", "/tokens?cursor=%00"),
+        ("GET", "/workers?cursor=%00"),
+        ("GET", "/repositories?cursor=%00"),
+        ("GET", "/trials/%00"),
+        ("GET", "/trials/%00/log"),
+        ("POST", "/accounts/%00/disable"),
+        ("DELETE", "/tokens/a%00b"),
+        ("PUT", "/workers/%00/drain"),
+        ("POST", "/workers/%00/revoke"),
+    ],
+)
+async def test_a_character_that_no_name_has(client: aiohttp.ClientSession, method: str, path: str) -> None:
+    answer = await ask(client, method, f"/api/v1{path}")
+    assert (answer.status, answer.json["code"]) == (400, "REQUEST_INVALID")
 
 
 async def test_addresses_and_methods_that_are_none(client: aiohttp.ClientSession) -> None:

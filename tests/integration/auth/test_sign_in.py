@@ -61,6 +61,7 @@ async def test_all_refusals_read_alike(client: aiohttp.ClientSession, nobody: ai
         basic("bob", revoked["token"]),
         basic("bob", "seatrial_" + "x" * 49),
         basic("é" * 100, "ü" * 10_000),
+        basic("b\0ob", password),
     ):
         answer = await ask(nobody, "GET", TAGS, headers=headers)
         assert answer.status == 401

@@ -74,6 +74,11 @@ async def test_reports_that_are_wrong_change_nothing(port: Port) -> None:
         ({"error": {"reason": "bored", "message": "x"}}, "error.reason"),
         ({"tested": "x" * 301}, "tested"),
         ({"runs": "none"}, "runs"),
+        ({"lease": "\0"}, "lease"),
+        ({"runs": [BLIND_RUN | {"exit_code": 256}]}, "exit_code"),
+        ({"runs": [BLIND_RUN | {"exit_code": -1}]}, "exit_code"),
+        ({"runs": [BLIND_RUN | {"signal": 2**40}]}, "signal"),
+        ({"runs": [BLIND_RUN | {"memory_peak_bytes": 2**63}]}, "memory_peak_bytes"),
     ]
     for members, said in wrong:
         answer = await worker.report(job, **members)
@@ -93,6 +98,13 @@ async def test_what_is_no_message_is_refused(port: Port) -> None:
     for body in (b"", b"null", b"[]", b"{", b"\xff", b'{"protocol":"1"}', b"[" * 5000):
         for action in ("claim", "renew", "report"):
             assert (await worker.post(action, body)).status == 400, body
+
+
+async def test_a_lease_that_is_no_name_is_refused(port: Port) -> None:
+    worker = await port.worker("one")
+    for lease in ("", "\0", "a b", "x" * 129):
+        answer = await worker.renew({"lease": lease})
+        assert (answer.status, "lease" in answer.json["detail"]) == (400, True)
 
 
 async def test_another_version_of_the_protocol_is_named(port: Port) -> None:
@@ -138,7 +150,7 @@ async def test_a_downgrade_is_a_warning_that_stays_on_record(port: Port) -> None
     await worker.report(job, downgrades=["seccomp"], mechanisms=mechanisms)
     (trial,) = await port.trials(digest)
     assert (trial["verdict"], await port.state(digest)) == ("warn", "warn")
-    assert trial["reason"] == "the command exits 0; run without seccomp"
+    assert trial["reason"] == "run without seccomp: the command exits 0; seen: exit code 0"
     record = trial["parts"][0]["record"]
     assert record["downgrades"] == ["seccomp"]
     assert record["mechanisms"] == mechanisms
