@@ -142,7 +142,9 @@ def show(folder: Path, *, once: bool) -> None:
             show_verdicts(server, client, reader, host)
         goodbye(server, host)
         (folder / "shown").touch()
-        if not once:
+        if once:
+            print("\nStopping here, as ONCE=1 says. Without it all this keeps running until Ctrl-C.")
+        else:
             print("\nRunning until Ctrl-C.")
             signal.pause()
 

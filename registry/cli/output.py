@@ -38,7 +38,7 @@ def cell(value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(cell(item) for item in value) or "-"
-    text = str(value)
+    text = str(value) or "-"
     if len(text) >= 20 and text[4:5] == "-" and text[10:11] == "T":
         try:
             return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S")
