@@ -18,7 +18,7 @@ from registry.db.content import edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
-from registry.errors import DigestInvalidError, ManifestUnknownError
+from registry.errors import DeniedError, DigestInvalidError, ManifestUnknownError
 from registry.events.outbox import record
 from registry.oci.digest import Digest, digest_of, parse_digest
 
@@ -173,19 +173,23 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
 
     Raises:
         ManifestUnknownError: the repository does not have it.
+        DeniedError: it is blocked, and pushed again it would not be.
     """
     if repository is None:
         raise unknown(digest)
     async with database.write() as connection:
         await repos.lock(connection, repository)
         found = await connection.execute(
-            select(manifests.c.id).where(
+            select(manifests.c.id, manifests.c.blocked_reason).where(
                 manifests.c.repository_id == repository.id, manifests.c.digest == str(digest)
             )
         )
-        manifest_id = found.scalar()
-        if manifest_id is None:
+        row = found.first()
+        if row is None:
             raise unknown(digest)
+        if row.blocked_reason is not None:
+            raise DeniedError(f"{digest} is blocked; an administrator has to unblock it first")
+        manifest_id = row.id
         await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
         await connection.execute(sql_delete(manifests).where(manifests.c.id == manifest_id))
         await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})

@@ -192,6 +192,20 @@ async def test_blocked_is_above_everything_and_everybody(
         assert (await port.pull(digest)).status == 200
 
 
+async def test_a_block_is_not_lifted_by_deleting_and_pushing_again(port: Port) -> None:
+    image = tiny_image()
+    digest = await judged(port, image, met=True)
+    body = {"image": f"{REPOSITORY}@{digest}"}
+    await send(port.admin, "POST", "/api/v1/gate/block", json=body | {"reason": "holds a private key"})
+    answer = await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")
+    assert (answer.status, "is blocked" in answer.body.decode()) == (403, True)
+    assert (await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/1")).status == 202
+    await port.push(image, tag="2")
+    assert [await port.state(reference) for reference in ("2", digest)] == ["blocked", "blocked"]
+    assert (await send(port.admin, "POST", "/api/v1/gate/unblock", json=body)).status == 204
+    assert (await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+
+
 async def test_a_blob_is_for_readers_if_any_admitted_image_names_it(port: Port) -> None:
     bad = tiny_image()
     layer = bad.layers[0]
