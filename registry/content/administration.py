@@ -160,7 +160,7 @@ async def delete(database: Database, blobs: BlobStore, *, actor: Actor, name: st
     require_admin(actor)
     async with database.write() as connection:
         repository = await repos.find_in(connection, parse_repository_name(name))
-        if repository is None or not await repos.lock(connection, repository):
+        if repository is None or not await repos.lock(connection, repository.id):
             raise NameUnknownError(f"there is no repository {name}")
         # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
         uploads = await _end_uploads(connection, repository.id)

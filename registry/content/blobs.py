@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from registry.content import repositories as repos
 from registry.db.content import blob_links, blobs, repositories
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.errors import BlobUnknownError
@@ -58,15 +58,11 @@ async def find_all(
 ) -> dict[Digest, Blob]:
     """Those of the blobs that the repository links, by digest."""
     found: dict[Digest, Blob] = {}
-    wanted = [str(digest) for digest in digests]
-    for start in range(0, len(wanted), _DIGESTS_PER_STATEMENT):
+    for batch in batches(digests):
         rows = await connection.execute(
             select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator)
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
-            .where(
-                blob_links.c.repository_id == repository_id,
-                blobs.c.digest.in_(wanted[start : start + _DIGESTS_PER_STATEMENT]),
-            )
+            .where(blob_links.c.repository_id == repository_id, blobs.c.digest.in_(batch))
         )
         found |= {blob.digest: blob for blob in map(_blob, rows)}
     return found
@@ -124,7 +120,7 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
         raise unknown(digest)
     async with database.write() as connection:
         # So that no manifest is being accepted whose references were checked before this.
-        await repos.lock(connection, repository)
+        await repos.lock(connection, repository.id)
         gone = await connection.execute(
             sql_delete(blob_links).where(
                 blob_links.c.repository_id == repository.id,
@@ -142,7 +138,6 @@ def unknown(digest: Digest) -> BlobUnknownError:
     return BlobUnknownError(f"blob {digest} is not in this repository", detail={"digest": str(digest)})
 
 
-_DIGESTS_PER_STATEMENT = 500
 _SOURCES_TRIED = 50
 
 

@@ -138,7 +138,7 @@ async def put(
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
-        await repos.lock(connection, repository)
+        await repos.lock(connection, repository.id)
         await require_references(connection, repository.id, manifest)
         manifest_id, created = await _store(
             connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor
@@ -178,7 +178,7 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
     if repository is None:
         raise unknown(digest)
     async with database.write() as connection:
-        await repos.lock(connection, repository)
+        await repos.lock(connection, repository.id)
         found = await connection.execute(
             select(manifests.c.id, manifests.c.blocked_reason).where(
                 manifests.c.repository_id == repository.id, manifests.c.digest == str(digest)

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
 from registry.db.content import manifests
+from registry.db.dialect import batches
 from registry.errors import BlobUnknownError, ManifestBlobUnknownError, ManifestInvalidError
 from registry.oci.digest import Digest, parse_digest
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from registry.oci.manifest import Manifest
     from registry.storage.store import BlobStore
 
-_DIGESTS_PER_STATEMENT = 500
 _NAMED_IN_ERROR = 10
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -115,12 +115,10 @@ async def _manifest_sizes(
     connection: AsyncConnection, repository_id: int, digests: Collection[Digest]
 ) -> dict[Digest, int]:
     sizes: dict[Digest, int] = {}
-    wanted = [str(digest) for digest in digests]
-    for start in range(0, len(wanted), _DIGESTS_PER_STATEMENT):
+    for batch in batches(digests):
         rows = await connection.execute(
             select(manifests.c.digest, manifests.c.size).where(
-                manifests.c.repository_id == repository_id,
-                manifests.c.digest.in_(wanted[start : start + _DIGESTS_PER_STATEMENT]),
+                manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
             )
         )
         sizes |= {parse_digest(row.digest): row.size for row in rows}

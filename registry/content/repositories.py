@@ -75,13 +75,13 @@ async def find_or_create(
     return from_row((await connection.execute(held)).one())
 
 
-async def lock(connection: AsyncConnection, repository: Repository) -> bool:
-    """Let no other transaction change this repository's manifests and tags until this one ends.
+async def lock(connection: AsyncConnection, repository_id: int) -> bool:
+    """Let no other transaction change this repository's manifests, tags and trials until this one ends.
 
     Uploads go on beside it: what refers to a repository takes a weaker lock. False: it is gone.
     """
     held = await connection.execute(
-        select(repositories.c.id).where(repositories.c.id == repository.id).with_for_update(key_share=True)
+        select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update(key_share=True)
     )
     return held.first() is not None
 

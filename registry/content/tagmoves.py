@@ -66,7 +66,7 @@ async def roll_back(
         ConflictError: it stood nowhere else, never at ``to``, or that image is gone.
     """
     async with database.write() as connection:
-        if not await repos.lock(connection, repository):
+        if not await repos.lock(connection, repository.id):
             raise NameUnknownError(f"there is no repository {repository.name}")
         digest = await _target(connection, repository, tag, to)
         found = await connection.execute(

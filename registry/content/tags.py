@@ -114,7 +114,7 @@ async def delete(database: Database, repository: Repository | None, tag: str, *,
     if repository is None:
         raise _unknown(tag)
     async with database.write() as connection:
-        await repos.lock(connection, repository)
+        await repos.lock(connection, repository.id)
         found = await connection.execute(
             select(manifests.c.digest)
             .join(tags, tags.c.manifest_id == manifests.c.id)

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Table
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+_VALUES_PER_STATEMENT = 500
+
+
+def batches(values: Iterable[object]) -> Iterator[list[str]]:
+    """The values as text, each once, so many at a time as the ``IN`` of one statement takes anywhere."""
+    wanted = list(dict.fromkeys(map(str, values)))
+    for start in range(0, len(wanted), _VALUES_PER_STATEMENT):
+        yield wanted[start : start + _VALUES_PER_STATEMENT]
 
 
 def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:

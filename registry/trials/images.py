@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content.effects import ManifestPushed
 from registry.db.content import edges, manifests
+from registry.db.dialect import batches
 from registry.errors import ManifestInvalidError
 from registry.oci.descriptor import ATTESTATION_ANNOTATION, Descriptor
 from registry.oci.mediatypes import INDEXES
@@ -84,9 +85,7 @@ async def _stored(connection: AsyncConnection, repository_id: int, digests: set[
         manifests.c.id, manifests.c.digest, manifests.c.runnable, manifests.c.platform, manifests.c.media_type
     ).where(manifests.c.repository_id == repository_id)
     rows: list[_Stored] = []
-    ordered = sorted(digests)
-    for start in range(0, len(ordered), 500):
-        batch = ordered[start : start + 500]
+    for batch in batches(sorted(digests)):
         found = await connection.execute(query.where(manifests.c.digest.in_(batch)))
         rows += [_Stored(*row) for row in found]
     return rows

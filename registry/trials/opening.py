@@ -10,6 +10,7 @@ import uuid_utils
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.content import repositories as repos
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.trials import parts, runs, trial_parts, trials
@@ -19,7 +20,7 @@ from registry.settings import Settings
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
 from registry.trials.specs import spec_digest
-from registry.trials.verdicts import lock_repository, settle_image, settle_trial
+from registry.trials.verdicts import settle_image, settle_trial
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -69,7 +70,7 @@ async def open_trial(
 
     Rows are locked in one order everywhere: repository, parts, trials.
     """
-    await lock_repository(connection, policy.repository_id)
+    await repos.lock(connection, policy.repository_id)
     part_ids = [
         await _find_or_make_part(connection, settings, policy, opening, image)
         for image in sorted(opening.images)

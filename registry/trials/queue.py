@@ -11,6 +11,7 @@ from datetime import timedelta
 from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.content import repositories as repos
 from registry.contract.judge import Judgement
 from registry.db.accounts import workers
 from registry.db.content import manifests, repositories
@@ -20,7 +21,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.platforms import is_run
-from registry.trials.verdicts import Reporter, finish_part, lock_repository, put_back
+from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 
 REAP_BATCH = 50
@@ -117,7 +118,7 @@ async def reap(database: Database, settings: Settings) -> int:
     reaped = 0
     for part_id, repository_id in lost:
         async with database.write() as connection:
-            await lock_repository(connection, repository_id)
+            await repos.lock(connection, repository_id)
             query_part = select(parts.c.id, parts.c.attempts, parts.c.worker).where(
                 parts.c.id == part_id, *expired
             )

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.content import repositories as repos
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
@@ -17,7 +18,6 @@ from registry.settings import Settings
 from registry.trials.images import images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.specs import spec_digest
-from registry.trials.verdicts import lock_repository
 
 RETRY_PAUSE = timedelta(minutes=10)
 
@@ -53,7 +53,7 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
             return
     async with database.write() as connection:
         # Again under the lock: many readers may find the same verdict too old at once.
-        await lock_repository(connection, repository_id)
+        await repos.lock(connection, repository_id)
         if await _tried_lately(connection, repository_id, digest):
             return
         await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
@@ -65,7 +65,7 @@ async def try_pending_anew(connection: AsyncConnection, settings: Settings, repo
 
     The verdicts on their way answer a question of before, and would leave these images pending for ever.
     """
-    await lock_repository(connection, repository_id)
+    await repos.lock(connection, repository_id)
     waiting = select(manifests.c.digest).where(
         manifests.c.repository_id == repository_id, manifests.c.state == "pending"
     )

@@ -14,7 +14,6 @@ from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.trials.gate import EffectiveState
 
-_JUDGED = frozenset({"pass", "warn", "fail", "error"})
 REASON_MAX = 500
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
+from registry.content import repositories as repos
 from registry.contract.judge import Judgement, Verdict, judge, worst
 from registry.contract.report import Report
 from registry.db.content import manifests, repositories
@@ -124,13 +125,6 @@ async def finish_part(
         await settle_trial(connection, trial_id)
 
 
-async def lock_repository(connection: AsyncConnection, repository_id: int) -> None:
-    """Take the lock that orders all changes to a repository's images, as a push does."""
-    await connection.execute(
-        select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update(key_share=True)
-    )
-
-
 async def settle_image(connection: AsyncConnection, part_id: str) -> None:
     """Bring the state of a part's own image in line with the part."""
     part = (await connection.execute(select(parts).where(parts.c.id == part_id))).one()
@@ -202,7 +196,7 @@ async def _lock_leased(connection: AsyncConnection, worker: Reporter, lease: str
     repository = select(parts.c.repository_id).where(*mine)
     repository_id = (await connection.execute(repository)).scalar_one_or_none()
     if repository_id is not None:
-        await lock_repository(connection, repository_id)
+        await repos.lock(connection, repository_id)
         query = select(*(parts.c[name] for name in _Part.__dataclass_fields__)).where(
             *mine, parts.c.lease_expires_at > db_time()
         )
