@@ -223,8 +223,11 @@ def _refuse_reserved(document: object) -> None:
 
 
 def _pattern(text: str) -> str:
+    options = re2.Options()
+    # It would write the pattern itself to stderr, newlines and all, between the lines of the log.
+    options.log_errors = False
     try:
-        re2.compile(text)
+        re2.compile(text, options)
     except re2.error as error:
         raise ValueError(f"not an RE2 pattern: {error}") from None
     return text

@@ -135,3 +135,9 @@ def test_labels_may_say_less(member: str) -> None:
 def test_any_text_is_a_spec_or_a_clear_error(text: str) -> None:
     with suppress(RequestInvalidError):
         assert parse_run_spec(text).version == 1
+
+
+def test_a_wrong_pattern_is_told_to_the_caller_and_not_to_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RequestInvalidError, match="not an RE2 pattern"):
+        parse_run_spec('{"version": 1, "expect": {"log": [{"match": "(\\n{\\"event\\":\\"forged\\"}"}]}}')
+    assert capfd.readouterr() == ("", "")
