@@ -97,7 +97,7 @@ class Report(Wire):
     """``POST /worker/v1/report``: the end of one lease. Exactly one is taken for each."""
 
     protocol: int
-    lease: str = Field(pattern=LEASE)
+    lease: str = Field(pattern=f"{LEASE}|^$", description="empty where an image is tried without a registry")
     digest: str
     platform: str
     tested: str = Field(max_length=300, description="what was tested, in words: 'TCP port 80 accepts'")
