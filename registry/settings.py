@@ -7,7 +7,7 @@ A wrong name or value stops the start with the name and the reason.
 from __future__ import annotations
 
 import os
-import platform as host_platform
+import platform
 import re
 import tomllib
 from pathlib import Path
@@ -17,20 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from registry.contract.limits import Limits, PrepareLimits
 from registry.errors import RequestInvalidError
-from registry.oci.platform import parse_platform
+from registry.oci.platform import parse_platform, platform_of_machine
 
 PREFIX = "SEATRIAL_"
 _CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG"})
 """Variables that only commands about a server read; they are no settings of the server."""
 SECRET_FILES = ("database_url", "storage_url")
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
-
-
-def host_image_platform() -> str:
-    """The platform of images that run on this host, as in ``linux/amd64``."""
-    machine = host_platform.machine()
-    return f"linux/{_ARCHITECTURES.get(machine, machine)}"
 
 
 class SettingsError(RequestInvalidError):
@@ -72,7 +65,7 @@ class Settings(BaseModel):
     )
     trial_on_push: bool = Field(default=True, description="whether a push to a new repository makes a trial")
     trial_platforms: tuple[str, ...] = Field(
-        default_factory=lambda: (host_image_platform(),),
+        default_factory=lambda: (str(platform_of_machine(platform.machine())),),
         description="platforms that some worker runs; images for others are 'unsupported' at once",
     )
     trial_attempts: int = Field(

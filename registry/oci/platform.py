@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _PART = re.compile(r"[a-zA-Z0-9._-]{1,64}")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 _DEFAULT_VARIANT = {"amd64": "v1", "arm64": "v8", "arm": "v7"}
 UNKNOWN = "unknown"
 UNKNOWN_PLATFORM = f"{UNKNOWN}/{UNKNOWN}"
@@ -45,6 +46,11 @@ def parse_platform(text: str) -> Platform:
     if len(parts) not in (2, 3) or not all(_PART.fullmatch(part) for part in parts):
         raise ValueError(f"{text[:80]!r} is not a platform (os/architecture or os/architecture/variant)")
     return Platform(*parts)
+
+
+def platform_of_machine(machine: str) -> Platform:
+    """The platform of images that run on a Linux machine, as ``uname -m`` names it."""
+    return Platform("linux", _ARCHITECTURES.get(machine, machine))
 
 
 def _rank(platform: Platform) -> int:

@@ -20,7 +20,17 @@ import typer
 
 from registry.contract.limits import Limits, PrepareLimits
 from registry.errors import RequestInvalidError
-from sandbox.cli.workshop import PlatformOption, chosen_platform, configure_logs, read_small_file
+from sandbox.cli.workshop import (
+    ImageArgument,
+    JsonOption,
+    PasswordFileOption,
+    PlainHttpOption,
+    PlatformOption,
+    UsernameOption,
+    chosen_platform,
+    configure_logs,
+    read_credentials,
+)
 from sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -57,22 +67,13 @@ class _Written:
 
 def command(
     *,
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
-        ),
-    ],
+    image: ImageArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; it must not be there yet.")],
     platform: PlatformOption = None,
-    username: Annotated[str | None, typer.Option("--username", help="User of the image's registry.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
-    ] = None,
-    plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    username: UsernameOption = None,
+    password_file: PasswordFileOption = None,
+    plain_http: PlainHttpOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the image as a bundle: config.json and rootfs/, which any OCI runtime can run.
 
@@ -82,11 +83,7 @@ def command(
 
     enter_user_namespace()
     configure_logs("text", quiet=True)
-    if (username is None) != (password_file is None):
-        raise RequestInvalidError("--username and --password-file go together")
-    credentials = None
-    if username is not None and password_file is not None:
-        credentials = (username, read_small_file(password_file, "the password file").strip())
+    credentials = read_credentials(username, password_file)
     folder = Path(os.path.abspath(folder))
     chosen = chosen_platform(platform)
     _make(folder)

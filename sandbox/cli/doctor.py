@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sandbox.cli.workshop import RuntimeOption, configure_logs
+from sandbox.cli.workshop import JsonOption, RuntimeOption, configure_logs
 from sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(
             help="The worker's folder, to test there: not every file system can. [default: a temporary one]",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say line by line what this host can isolate, and prove it by running a tiny image of its own.
 

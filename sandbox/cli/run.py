@@ -16,14 +16,19 @@ import typer
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import parse_run_spec
-from registry.errors import RequestInvalidError
 from sandbox.cli.workshop import (
     DowngradeOption,
+    ImageArgument,
+    JsonOption,
+    PasswordFileOption,
+    PlainHttpOption,
     PlatformOption,
     RuntimeOption,
+    UsernameOption,
     chosen_platform,
     configure_logs,
     let_others_pass,
+    read_credentials,
     read_small_file,
 )
 from sandbox.errors import SandboxError
@@ -39,12 +44,7 @@ MAX_STATES = 64
 
 def command(
     *,
-    image: Annotated[
-        str,
-        typer.Argument(
-            metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
-        ),
-    ],
+    image: ImageArgument,
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="Run spec (YAML or JSON).")
     ] = None,
@@ -59,14 +59,10 @@ def command(
             help="Folder for layers and runs that others may pass through. [default: one of its own]",
         ),
     ] = None,
-    username: Annotated[str | None, typer.Option("--username", help="User of the image's registry.")] = None,
-    password_file: Annotated[
-        Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
-    ] = None,
-    plain_http: Annotated[
-        bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    username: UsernameOption = None,
+    password_file: PasswordFileOption = None,
+    plain_http: PlainHttpOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Try one image now: pull, unpack, run it isolated, and say what it did.
 
@@ -76,16 +72,11 @@ def command(
 
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
-    if (username is None) != (password_file is None):
-        raise RequestInvalidError("--username and --password-file go together")
+    credentials = read_credentials(username, password_file)
     let_others_pass()
     configure_logs("text", quiet=True)
     from sandbox.attempt import Task  # noqa: PLC0415
 
-    credentials = None
-    if username is not None and password_file is not None:
-        password = read_small_file(password_file, "the password file").strip()
-        credentials = (username, password)
     task = Task(
         reference="",
         platform=chosen_platform(platform),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import platform as host
+import platform
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +12,22 @@ import structlog
 import typer
 
 from registry.errors import RequestInvalidError
-from registry.oci.platform import Platform, parse_platform
+from registry.oci.platform import Platform, parse_platform, platform_of_machine
 
-_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
+ImageArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
+    ),
+]
+UsernameOption = Annotated[str | None, typer.Option("--username", help="User of the image's registry.")]
+PasswordFileOption = Annotated[
+    Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
+]
+PlainHttpOption = Annotated[
+    bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RuntimeOption = Annotated[
     str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")
 ]
@@ -38,12 +51,6 @@ def let_others_pass() -> None:
     os.umask(0o022)
 
 
-def host_platform() -> Platform:
-    """The platform of images that run on this host."""
-    machine = host.machine()
-    return Platform("linux", _ARCHITECTURES.get(machine, machine))
-
-
 def chosen_platform(text: str | None) -> Platform:
     """What ``--platform`` says.
 
@@ -51,11 +58,24 @@ def chosen_platform(text: str | None) -> Platform:
         RequestInvalidError: it is none.
     """
     if text is None:
-        return host_platform()
+        return platform_of_machine(platform.machine())
     try:
         return parse_platform(text)
     except ValueError as error:
         raise RequestInvalidError(f"--platform: {error}") from None
+
+
+def read_credentials(username: str | None, password_file: Path | None) -> tuple[str, str] | None:
+    """What ``--username`` and ``--password-file`` say.
+
+    Raises:
+        RequestInvalidError: one without the other, or the file cannot be read.
+    """
+    if (username is None) != (password_file is None):
+        raise RequestInvalidError("--username and --password-file go together")
+    if username is None or password_file is None:
+        return None
+    return username, read_small_file(password_file, "the password file").strip()
 
 
 def read_small_file(path: Path, what: str, *, limit_bytes: int = 64 * 1024) -> str:
