@@ -1,6 +1,7 @@
 """Snapshots: layers unpacked once, read-only, keyed by chain ID, shared by images and workers of one host.
 
-``STATE/snapshots/<chain>/fs`` is one layer as overlay takes it; ``meta.json`` beside it has its counts. Made
+``STATE/snapshots/<chain>/fs`` is one layer as overlay takes it; ``meta.json`` beside it has its counts, and
+``blobs/`` the digests of the blobs that were seen to unpack to it: an image config can name any diff ID. Made
 under ``<chain>.tmp`` and renamed when whole, under a lock that a killed worker gives back. Nothing is synced
 to disk, so a snapshot counts only for the boot that made it: what a power cut left half written is made anew.
 
@@ -90,10 +91,10 @@ class Snapshots:
 
     async def _layer(self, task: LayerTask, ids: IdRange, executor: Executor, *, mapped: bool) -> LayerCounts:
         final = _finished(task.work)
-        known = _known(final)
+        known = _known(final, task.blob)
         if known is None:
             async with _locked(self._locks / f"{final.name}.lock", task.seconds):
-                known = _known(final)
+                known = _known(final, task.blob)
                 if known is None:
                     return await self._make(task, ids, executor, mapped=mapped)
         _check_budget(task, known)
@@ -101,11 +102,10 @@ class Snapshots:
 
     async def _make(self, task: LayerTask, ids: IdRange, executor: Executor, *, mapped: bool) -> LayerCounts:
         loop = asyncio.get_running_loop()
-        final = _finished(task.work)
         try:
             await loop.run_in_executor(executor, _lay_out, task, 0 if mapped else ids.base)
             counts = await unpack_layer(task, ids, mapped=mapped)
-            await loop.run_in_executor(executor, _publish, task.work, final, counts)
+            await loop.run_in_executor(executor, _publish, task, counts)
         except OSError as error:
             raise SandboxError(
                 "worker-disk",
@@ -176,7 +176,21 @@ def _finished(work: Path) -> Path:
     return work.with_name(work.name.removesuffix(UNFINISHED))
 
 
-def _known(final: Path) -> LayerCounts | None:
+def _known(final: Path, blob: Path) -> LayerCounts | None:
+    """The counts of a snapshot that ``blob`` is known to unpack to."""
+    return _finished_counts(final) if (final / "blobs" / _blob_name(blob)).exists() else None
+
+
+def _blob_name(blob: Path) -> str:
+    return f"{blob.parent.name}-{blob.name}"
+
+
+def _remember(snapshot: Path, blob: Path) -> None:
+    (snapshot / "blobs").mkdir(mode=0o700, exist_ok=True)
+    (snapshot / "blobs" / _blob_name(blob)).touch()
+
+
+def _finished_counts(final: Path) -> LayerCounts | None:
     try:
         meta = parse_json_object((final / "meta.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError, JsonInvalidError):
@@ -201,7 +215,8 @@ def _check_budget(task: LayerTask, counts: LayerCounts) -> None:
 
 def _lay_out(task: LayerTask, owner: int) -> None:
     remove_path(task.work)
-    remove_path(_finished(task.work))
+    if _finished_counts(_finished(task.work)) is None:
+        remove_path(_finished(task.work))
     task.work.mkdir(mode=0o700)
     for name in ("fs", "work", "mnt"):
         (task.work / name).mkdir(mode=0o755)
@@ -213,7 +228,13 @@ def _lay_out(task: LayerTask, owner: int) -> None:
         os.chmod(task.work / "fs", below.st_mode & 0o7777)
 
 
-def _publish(work: Path, final: Path, counts: LayerCounts) -> None:
+def _publish(task: LayerTask, counts: LayerCounts) -> None:
+    work, final = task.work, _finished(task.work)
+    if _finished_counts(final) is not None:
+        # From another blob, and perhaps mounted by a run: all that is new is that this one is the same.
+        _remember(final, task.blob)
+        return
+    _remember(work, task.blob)
     boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
     (work / "meta.json").write_text(json.dumps({**asdict(counts), "boot_id": boot_id}), encoding="ascii")
     for name in ("work", "mnt"):

@@ -151,6 +151,23 @@ async def test_other_content_than_its_diff_id(prepare: Prepare, state: Path) -> 
     assert list((state / "snapshots").iterdir()) == []
 
 
+async def test_other_content_than_the_snapshot_that_it_names(prepare: Prepare) -> None:
+    """Else the snapshot of a good image is tried, and passes, in place of what everybody else would pull."""
+    good = await prepare(make_image(GOOD, config=COMMAND))
+    evil = make_layer(file("bin/evil", mode=0o755))
+    lying = Layer(evil.blob, evil.media_type, GOOD.diff_id)
+    for _ in range(2):
+        with pytest.raises(SandboxError) as caught:
+            await prepare(make_image(lying, config=COMMAND))
+        assert caught.value.reason == "digest-mismatch"
+    # The same content, compressed otherwise, is no lie; and the snapshot stays where runs have it mounted.
+    inode = good.lower[0].stat().st_ino
+    again = Layer(gzip.compress(gzip.decompress(GOOD.blob), 9), GOOD.media_type, GOOD.diff_id)
+    other = await prepare(make_image(again, config=COMMAND))
+    assert (other.lower, other.counts) == (good.lower, good.counts)
+    assert other.lower[0].stat().st_ino == inode
+
+
 async def test_bytes_over_the_limit(prepare: Prepare) -> None:
     layer = make_layer(file("a", b"x" * 900_000), file("b", b"x" * 900_000))
     with pytest.raises(SandboxError) as caught:
