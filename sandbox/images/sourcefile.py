@@ -47,7 +47,7 @@ class LayoutSource:
         else:
             index = self._read("index.json", MANIFEST_MAX_BYTES)
             digest, media_type = tagged(index, reference, f"the layout {self._folder.name}")
-        return self._read(_blob_path(digest), MANIFEST_MAX_BYTES), media_type
+        return _verified(self._read(_blob_path(digest), MANIFEST_MAX_BYTES), digest), media_type
 
     async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
         """The bytes of a blob file."""
@@ -104,7 +104,7 @@ class ArchiveSource:
         else:
             index = self._read("index.json", MANIFEST_MAX_BYTES)
             digest, media_type = tagged(index, reference, self._name)
-        return self._read(_blob_path(digest), MANIFEST_MAX_BYTES), media_type
+        return _verified(self._read(_blob_path(digest), MANIFEST_MAX_BYTES), digest), media_type
 
     async def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
         """The bytes of a member."""
@@ -257,6 +257,14 @@ def _index(file: IO[bytes], name: str) -> dict[str, tuple[int, int]]:
 
 def _blob_path(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
+
+
+def _verified(manifest: bytes, digest: Digest) -> bytes:
+    # Under a tag nobody else knows which digest was meant.
+    if not digest.supported or (found := digest_of(manifest, digest.algorithm)) != digest:
+        seen = found if digest.supported else "not one that can be verified"
+        raise SandboxError("digest-mismatch", f"the manifest is {seen}, not {digest} as index.json says")
+    return manifest
 
 
 def _content_digest(text: str) -> Digest:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import tarfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -385,3 +387,20 @@ async def test_a_layer_that_is_listed_many_times_is_read_once(tmp_path: Path) ->
     with pytest.raises(SandboxError, match="diff IDs"):
         await _opened(str(path), tmp_path)
     assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("tar", [False, True])
+async def test_a_manifest_that_index_json_does_not_name(tmp_path: Path, tar: bool) -> None:
+    lying = replace(IMAGE, manifest=IMAGE.manifest + b" ", extra={IMAGE.digest: IMAGE.manifest + b" "})
+    entry = descriptor(IMAGE.manifest, IMAGE.media_type)
+    layout = write_layout(tmp_path / "layout", lying)
+    index = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
+    (layout / "index.json").write_bytes(index)
+    image = f"oci:{layout}"
+    if tar:
+        with tarfile.open(tmp_path / "layout.tar", "w") as archive:
+            archive.add(layout, arcname=".")
+        image = str(tmp_path / "layout.tar")
+    with pytest.raises(SandboxError) as caught:
+        await _opened(image, tmp_path)
+    assert caught.value.reason == "digest-mismatch"
