@@ -160,10 +160,13 @@ async def is_known_token(connection: AsyncConnection, hashed: str) -> bool:
 
 
 async def list_tokens(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[ApiToken]:
-    """At most ``limit`` tokens by age, those after the id ``after``: for an administrator all, else own."""
+    """At most ``limit`` tokens by age, those after the id ``after``: for an administrator all, else own, and
+    with a limited token only that one."""
     query = _SHOWN.where(tokens.c.id > (after or "")).order_by(tokens.c.id).limit(limit)
     if not may_administer(actor):
         query = query.where(tokens.c.account_id == actor.account_id)
+        if actor.scopes is not None:
+            query = query.where(tokens.c.id == actor.token_id)
     async with database.read() as connection:
         return [_token(row._asdict()) for row in await connection.execute(query)]
 

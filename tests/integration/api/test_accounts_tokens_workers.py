@@ -18,6 +18,7 @@ from tests.kit.access import (
     make_token,
     make_user,
     make_worker_token,
+    registry_token,
 )
 from tests.kit.server import Registry
 
@@ -98,6 +99,10 @@ async def test_a_limited_token_makes_no_wider_one(
     await api(nobody, "POST", "/tokens", status=403, headers=as_limited, json=body)
     await api(nobody, "POST", "/accounts", status=403, headers=as_limited, json={"name": "bob"})
     await api(nobody, "DELETE", f"/tokens/{other['id']}", status=403, headers=as_limited)
+    for_registry = bearer(await registry_token(nobody, "repository:team/app:pull", headers=as_limited))
+    for headers in (as_limited, for_registry):
+        listed = await api(nobody, "GET", "/tokens", headers=headers)
+        assert [token["id"] for token in listed["items"]] == [limited["id"]]
     await api(nobody, "DELETE", f"/tokens/{limited['id']}", status=204, headers=as_limited)
     await api(nobody, "GET", "/tokens", status=401, headers=as_limited)
     password = await make_user(client, "bob")
