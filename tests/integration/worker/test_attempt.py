@@ -58,10 +58,10 @@ async def attempt(workplace: Workplace, error: Exception) -> Report:
         limits=Limits(),
         ceiling=Limits(),
         prepare=PrepareLimits(),
-        lease="a lease",
+        lease="a-lease",
     )
     report = await try_image(Failing(error), task, workplace=workplace)
-    assert (report.digest, report.lease, report.runs) == (DIGEST, "a lease", ())
+    assert (report.digest, report.lease, report.runs) == (DIGEST, "a-lease", ())
     assert judge(report).verdict == "error"
     assert [step.name for step in report.steps] == ["pull"]
     assert Report.model_validate_json(report.model_dump_json()) == report
