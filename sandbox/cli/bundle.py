@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform as host
 import shlex
 import stat
 import subprocess
@@ -163,38 +162,23 @@ async def _write(
 
 def _document(plan: Any, pulled: PulledImage, root: Path, ids: IdRange) -> dict[str, Any]:
     """Check the image, put in what a bundle needs, and say how it is run."""
-    from sandbox.bundles.checks import Bundle, check_config, check_image  # noqa: PLC0415
-    from sandbox.bundles.config import Surroundings, hard_rlimits, make_config  # noqa: PLC0415
-    from sandbox.bundles.prepare import prepare_rootfs  # noqa: PLC0415
+    from sandbox.bundles.assemble import assemble  # noqa: PLC0415
     from sandbox.bundles.rootfs import open_rootfs  # noqa: PLC0415
-    from sandbox.bundles.users import resolve_user  # noqa: PLC0415
-    from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited  # noqa: PLC0415
-    from sandbox.runtimes.isolation import privileged  # noqa: PLC0415
+    from sandbox.runtimes.cgroups import find_cgroups  # noqa: PLC0415
+    from sandbox.runtimes.isolation import privileged, read_surroundings  # noqa: PLC0415
 
-    downgrades: frozenset[str] = frozenset() if privileged() else frozenset({"cgroup-limits"})
     with open_rootfs(root) as rootfs:
-        document = make_config(
+        document = assemble(
             plan,
             pulled.config,
-            ids=ids,
-            user=resolve_user(rootfs, plan.user, size=ids.size),
+            rootfs=rootfs,
             root=root,
+            ids=ids,
             cgroups_path=None,
-            surroundings=Surroundings(
-                machine=host.machine(),
-                hard_rlimits=hard_rlimits(),
-                oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
-                swap_limit=swap_is_limited(find_cgroups()),
-                # Not every runtime knows it.
-                time_namespace=False,
-            ),
-            downgrades=downgrades,
+            # Not every runtime knows the time namespace.
+            surroundings=read_surroundings(find_cgroups(), time_namespace=False),
+            downgrades=frozenset() if privileged() else frozenset({"cgroup-limits"}),
         )
-        bundle = Bundle(document, rootfs, pulled.config.volumes, downgrades)
-        check_image(bundle)
-        prepare_rootfs(rootfs, plan, pulled.config, ids=ids)
-        check_image(bundle)
-        check_config(bundle)
     # From the bundle's own folder, so that it can be moved.
     document["root"] = {"path": "rootfs", "readonly": False}
     if not privileged():

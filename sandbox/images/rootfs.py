@@ -30,6 +30,7 @@ _BYTES_PER_INODE = 16384
 _INODES_MIN = 1024
 _INODE_BYTES = 256
 _UNMOUNT_SECONDS = 1.0
+_COMMAND_SECONDS = 60.0
 _LOOP_CONTROL = Path("/dev/loop-control")
 _ABANDONED_SECONDS = 3600
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
@@ -256,7 +257,12 @@ def _mounts_below(folder: Path) -> list[str]:
 
 
 def _run(*command: str) -> None:
-    result = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+    try:
+        result = subprocess.run(
+            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_COMMAND_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise OSError(errno.ETIMEDOUT, f"{command[0]}: not done after {_COMMAND_SECONDS:g} s") from None
     if result.returncode != 0:
         text = result.stderr.decode("utf-8", "replace").strip()[:200]
         raise OSError(errno.EIO, f"{command[0]}: {text}")

@@ -15,14 +15,15 @@ from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
 from sandbox.syscalls import initial_user_namespace
 
 
-def read_surroundings(info: RuntimeInfo, cgroups: Cgroups) -> Surroundings:
-    """The facts of this host that a bundle depends on, as the calling process sees them."""
+def read_surroundings(cgroups: Cgroups, *, time_namespace: bool) -> Surroundings:
+    """The facts of this host that a bundle depends on, as the calling process sees them; ``time_namespace``
+    is whether the runtime knows it."""
     return Surroundings(
         machine=platform.machine(),
         hard_rlimits=hard_rlimits(),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
         swap_limit=swap_is_limited(cgroups),
-        time_namespace=info.time_namespace and Path("/proc/self/ns/time").exists(),
+        time_namespace=time_namespace and Path("/proc/self/ns/time").exists(),
     )
 
 

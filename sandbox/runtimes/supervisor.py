@@ -20,11 +20,8 @@ from functools import partial
 from typing import Any
 
 from registry.contract.report import Mechanism, ReportError, Run, Step
-from sandbox.bundles.checks import Bundle, check_config, check_image
-from sandbox.bundles.config import make_config
-from sandbox.bundles.prepare import prepare_rootfs
+from sandbox.bundles.assemble import assemble
 from sandbox.bundles.rootfs import Rootfs, open_rootfs
-from sandbox.bundles.users import resolve_user
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.probes.choose import make_probes
@@ -142,23 +139,16 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
     info = trial.runtime.info
     missing = missing_isolation(info, trial.cgroups)
     trial.downgrades = check_downgrades(missing, frozenset(job.allowed_downgrades))
-    surroundings = read_surroundings(info, trial.cgroups)
-    trial.document = make_config(
+    trial.document = assemble(
         job.plan,
         job.config,
-        ids=IdRange(job.id_base, job.id_size),
-        user=resolve_user(rootfs, job.plan.user, size=job.id_size),
+        rootfs=rootfs,
         root=job.root,
+        ids=IdRange(job.id_base, job.id_size),
         cgroups_path=trial.cgroup if privileged() else None,
-        surroundings=surroundings,
+        surroundings=read_surroundings(trial.cgroups, time_namespace=info.time_namespace),
         downgrades=frozenset(trial.downgrades),
     )
-    bundle = Bundle(trial.document, rootfs, job.config.volumes, frozenset(trial.downgrades))
-    check_image(bundle)
-    prepare_rootfs(rootfs, job.plan, job.config, ids=IdRange(job.id_base, job.id_size))
-    # Once more, now that what was missing is there: nothing below the mount points may have been a link.
-    check_image(bundle)
-    check_config(bundle)
     # The environment may hold what other users of this host should not read.
     fd = os.open(job.run_dir / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:

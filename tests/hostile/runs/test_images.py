@@ -229,7 +229,7 @@ async def test_a_runtime_call_that_hangs_is_killed(port: Harbour) -> None:
         user=ContainerUser(0, 0),
         root=root,
         cgroups_path=f"{port.runtime.cgroup_parent}/hangs",
-        surroundings=read_surroundings(port.runtime.info, find_cgroups()),
+        surroundings=read_surroundings(find_cgroups(), time_namespace=port.runtime.info.time_namespace),
         downgrades=frozenset(),
     )
     (bundle / "config.json").write_text(json.dumps(document))
