@@ -24,7 +24,6 @@ from sandbox.ids import IdRange
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 _ANSWER_MAX_BYTES = 64 * 1024
-_REASONS = frozenset(get_args(ErrorReason))
 _COUNTS = ("written_bytes", "files", "skipped_special", "skipped_xattrs", "setuid")
 _PROGRAM = (
     "import sys; sys.path.insert(0, {root!r}); "
@@ -149,10 +148,8 @@ def _refused(answer: dict[str, object], where: str) -> SandboxError:
     message = (
         f"{where}{f': member {str(member)[:200]}' if member else ''}: {str(answer.get('message'))[:500]}"
     )
-    known: ErrorReason = "worker-error"
-    for one in get_args(ErrorReason):
-        if reason == one:
-            known = one
+    reasons: tuple[ErrorReason, ...] = get_args(ErrorReason)
+    known: ErrorReason = next((one for one in reasons if one == reason), "worker-error")
     return SandboxError(known, message, retryable=known in ("worker-disk", "worker-error"))
 
 

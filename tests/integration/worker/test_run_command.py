@@ -108,7 +108,8 @@ def test_a_spec_from_a_file(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
     spec.write_text("version: 1\nexpect: {exit: 3, log: [{match: '^last'}]}\n")
     said = runner(runner.layout(BAD), "--spec", str(spec), code=0)
-    assert said.startswith("pass: the command exits 3; the log matches '^last'\n")
+    tested = "the command exits 3; the log matches '^last'"
+    assert said.startswith(f"pass: {tested}; seen: exit code 3; last words\n")
 
 
 def test_tars_of_both_layouts(runner: Runner) -> None:
