@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from registry.oci.manifest import Manifest
     from registry.settings import Settings
     from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,14 @@ async def put(
     settings: Settings,
     actor: Actor,
     effects: PushEffects,
+    parsers: Threads,
 ) -> Digest:
     """Store ``raw``, of which ``manifest`` is the meaning, and point these tags at it.
 
     ``stated`` is the digest that the caller gave, whose algorithm then names the manifest; else it is sha256.
     What it refers to must be in this repository, except its subject and foreign layers. Manifest, edges,
-    tag, history, events and whatever ``effects`` add commit together or not at all.
+    tag, history, events and whatever ``effects`` add commit together or not at all. ``parsers`` are the
+    threads that read the image config.
 
     Raises:
         DigestInvalidError: ``stated`` is not the digest of these bytes.
@@ -134,7 +137,7 @@ async def put(
     digest = digest_of(raw, stated.algorithm if stated else "sha256")
     if stated not in (None, digest):
         raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
-    platform = await image_platform(database, store, name, manifest)
+    platform = await image_platform(database, store, name, manifest, parsers=parsers)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.

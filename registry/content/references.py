@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.oci.manifest import Manifest
     from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
 
 _NAMED_IN_ERROR = 10
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
@@ -66,7 +67,9 @@ async def require_references(connection: AsyncConnection, repository_id: int, ma
             )
 
 
-async def image_platform(database: Database, store: BlobStore, name: str, manifest: Manifest) -> str | None:
+async def image_platform(
+    database: Database, store: BlobStore, name: str, manifest: Manifest, *, parsers: Threads
+) -> str | None:
     """``os/architecture[/variant]`` from the config of what can be run; ``None`` for everything else.
 
     A config that cannot be read, or names no platform, is no reason to refuse the push. But clients that are
@@ -89,7 +92,9 @@ async def image_platform(database: Database, store: BlobStore, name: str, manife
     try:
         async with store.open_blob(config.locator) as blob:
             raw = b"".join([chunk async for chunk in blob.chunks()])
-        return str(parse_platform(str(parse_image_config(raw).platform)))
+        # A large one takes seconds, during which every other request would wait.
+        config_values = await parsers.run(parse_image_config, raw)
+        return str(parse_platform(str(config_values.platform)))
     except (ManifestInvalidError, BlobUnknownError, ValueError):
         return UNKNOWN_PLATFORM
 

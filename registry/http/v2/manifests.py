@@ -66,6 +66,7 @@ async def put(call: Call) -> web.Response:
         settings=services.settings,
         actor=call.actor,
         effects=services.push_effects,
+        parsers=call.request.app[PARSERS],
     )
     headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
     if manifest.subject is not None:
