@@ -17,13 +17,13 @@ from registry.auth.actor import Actor
 from registry.auth.scopes import parse_requested_scopes
 from registry.auth.tokenservice import SERVICE
 from registry.errors import (
-    ContentTooLargeError,
     MediaTypeUnsupportedError,
     NotFoundError,
     RequestInvalidError,
     UnauthorizedError,
 )
 from registry.http.authentication import authenticate_account
+from registry.http.body import leave_expectation, read_all
 from registry.http.middleware import ACTOR_SHOWN
 from registry.http.services import SERVICES
 
@@ -34,7 +34,7 @@ _FORM = "application/x-www-form-urlencoded"
 def add_routes(app: web.Application) -> None:
     """Serve ``/token``."""
     app.router.add_get("/token", give_token, allow_head=False)
-    app.router.add_post("/token", give_token_for_form)
+    app.router.add_post("/token", give_token_for_form, expect_handler=leave_expectation)
 
 
 async def give_token(request: web.Request) -> web.Response:
@@ -81,11 +81,7 @@ async def _answer(request: web.Request, actor: Actor, scopes: Sequence[str]) -> 
 async def _read_form(request: web.Request) -> dict[str, list[str]]:
     if request.content_type != _FORM or "Content-Encoding" in request.headers:
         raise MediaTypeUnsupportedError(f"the body must be {_FORM}, not compressed")
-    raw = bytearray()
-    async for chunk in request.content.iter_chunked(MAX_FORM_BYTES):
-        raw += chunk
-        if len(raw) > MAX_FORM_BYTES:
-            raise ContentTooLargeError(f"the form may have {MAX_FORM_BYTES} bytes")
+    raw = await read_all(request, MAX_FORM_BYTES)
     try:
         return parse_qs(raw.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=200)
     except ValueError as error:

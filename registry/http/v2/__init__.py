@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.http.v2.body import leave_expectation
+from registry.http.body import leave_expectation
 from registry.http.v2.manifests import PARSERS
 from registry.http.v2.routes import dispatch
 from registry.storage.threads import Threads

@@ -9,7 +9,7 @@ from aiohttp import web
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
 from registry.http.authentication import base_url
-from registry.http.v2.body import read_all
+from registry.http.body import read_all
 from registry.http.v2.conditions import is_known
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest

@@ -20,7 +20,7 @@ from registry.errors import (
     SeatrialError,
     SizeInvalidError,
 )
-from registry.http.v2.body import chunks, exactly
+from registry.http.body import chunks, exactly
 from registry.oci.digest import ALGORITHMS, Digest, parse_content_digest
 from registry.oci.names import parse_repository_name
 from registry.oci.ranges import parse_content_range

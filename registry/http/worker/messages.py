@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.base import Wire
-from registry.errors import ContentTooLargeError, ProtocolUnsupportedError, RequestInvalidError
+from registry.errors import ProtocolUnsupportedError, RequestInvalidError
+from registry.http.body import read_all
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -31,12 +32,7 @@ async def read_message(request: web.Request, kind: type[T], *, limit_bytes: int)
         ProtocolUnsupportedError: of another version of the protocol.
         RequestInvalidError: not JSON, or not such a message; with the path of what is wrong.
     """
-    raw = bytearray()
-    async for chunk in request.content.iter_any():
-        raw += chunk
-        if len(raw) > limit_bytes:
-            raise ContentTooLargeError(f"this message has at most {limit_bytes} bytes")
-    return parse_message(bytes(raw), kind)
+    return parse_message(await read_all(request, limit_bytes), kind)
 
 
 def parse_message(raw: bytes, kind: type[T]) -> T:

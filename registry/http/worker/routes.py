@@ -17,6 +17,7 @@ from registry.contract.report import MAX_REPORT_BYTES, Report
 from registry.contract.runspec import parse_run_spec
 from registry.errors import RequestInvalidError
 from registry.http.authentication import authenticate_worker
+from registry.http.body import leave_expectation
 from registry.http.services import SERVICES
 from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
@@ -41,9 +42,8 @@ def add_routes(app: web.Application) -> None:
     """Add the worker protocol to the application."""
     app.add_routes(
         [
-            web.post("/worker/v1/claim", claim),
-            web.post("/worker/v1/renew", renew),
-            web.post("/worker/v1/report", report),
+            web.post(f"/worker/v1/{name}", handler, expect_handler=leave_expectation)
+            for name, handler in (("claim", claim), ("renew", renew), ("report", report))
         ]
     )
     app.cleanup_ctx.append(_reaping)

@@ -27,7 +27,19 @@ async def leave_expectation(request: web.Request) -> None:
 
 
 async def chunks(request: web.Request) -> AsyncIterator[bytes]:
-    """The body, in pieces as they arrive.
+    """The content that a body is, in pieces as they arrive.
+
+    Raises:
+        MediaTypeUnsupportedError, RequestInvalidError, ConnectionError: as of every body.
+    """
+    received = request.app[METRICS].blob_bytes.labels("in")
+    async for chunk in _pieces(request):
+        received.inc(len(chunk))
+        yield chunk
+
+
+async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
+    """The body as it arrives.
 
     Raises:
         MediaTypeUnsupportedError: it is compressed; its digest would be another's.
@@ -40,7 +52,6 @@ async def chunks(request: web.Request) -> AsyncIterator[bytes]:
             f"Content-Encoding {encoding[:40]!r} is not taken; send the bytes as they are"
         )
     await _continue(request)
-    received = request.app[METRICS].blob_bytes.labels("in")
     while True:
         try:
             async with asyncio.timeout(IDLE_SECONDS):
@@ -51,7 +62,6 @@ async def chunks(request: web.Request) -> AsyncIterator[bytes]:
             raise RequestInvalidError("the body is not well-formed") from None
         if not chunk:
             return
-        received.inc(len(chunk))
         yield chunk
 
 
@@ -75,12 +85,13 @@ async def read_all(request: web.Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
+        MediaTypeUnsupportedError, RequestInvalidError, ConnectionError: as :func:`chunks`.
         ContentTooLargeError: more than ``limit`` bytes; nothing beyond them is read.
     """
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     body = bytearray()
-    async for chunk in chunks(request):
+    async for chunk in _pieces(request):
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
@@ -98,4 +109,4 @@ async def _continue(request: web.Request) -> None:
 
 
 def _too_large(limit: int) -> ContentTooLargeError:
-    return ContentTooLargeError(f"a manifest may have {limit} bytes; this one has more")
+    return ContentTooLargeError(f"this body may have {limit} bytes; it has more")
