@@ -6,12 +6,14 @@ import os
 import secrets
 from pathlib import Path
 
+from registry.storage.files import sync_folder
+
 
 def write_private(path: Path, text: str) -> None:
     """Write ``text`` to ``path``, in place of what was there."""
     temporary = _written_beside(path, text)
     temporary.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def make_private(path: Path, text: str) -> str:
@@ -20,7 +22,7 @@ def make_private(path: Path, text: str) -> str:
     temporary = _written_beside(path, text)
     try:
         os.link(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except FileExistsError:
         pass
     finally:
@@ -37,11 +39,3 @@ def _written_beside(path: Path, text: str) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return temporary
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,6 +22,7 @@ DEFAULT_SERVER = "http://127.0.0.1:8470"
 _DEFAULT_TOKEN_FILE = Path("data/admin.token")
 _TOKEN_PREFIX = "seatrial_"  # noqa: S105  (what tells a token from the path of a file)
 TIMEOUT_SECONDS = 60.0
+SPEC_MAX_BYTES = 64 * 1024
 
 ServerOption = Annotated[
     str,
@@ -39,6 +40,9 @@ TokenOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry.")
+]
 
 
 class CallError(SeatrialError):
@@ -139,6 +143,25 @@ def connect(server: str, token: str | None) -> Client:
 def part(text: str) -> str:
     """A value as one part of a path."""
     return quote(text, safe="")
+
+
+def read_run_spec(path: Path) -> str:
+    """The text of a run spec, for the registry to parse.
+
+    Raises:
+        RequestInvalidError: it cannot be read, or is too long.
+    """
+    try:
+        with path.open("rb") as file:
+            raw = file.read(SPEC_MAX_BYTES + 1)
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise RequestInvalidError(f"the run spec {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestInvalidError(f"the run spec {path} is not UTF-8 text") from None
+    if len(raw) > SPEC_MAX_BYTES:
+        raise RequestInvalidError(f"the run spec {path} has more than {SPEC_MAX_BYTES} bytes")
+    return text
 
 
 def _token(given: str | None) -> str | None:

@@ -7,13 +7,10 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.client import ImageArgument, JsonOption, ServerOption, TokenOption, connect
 from registry.cli.output import print_fields, print_json
 
 app = typer.Typer(no_args_is_help=True, help="The gate: block and unblock images, and explain decisions.")
-ImageArgument = Annotated[
-    str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry.")
-]
 
 
 @app.command("block")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
 from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
 
@@ -152,15 +152,8 @@ def _wanted(
     }
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if run_spec is not None:
-        wanted["run_spec"] = None if run_spec == "none" else _read(Path(run_spec))
+        wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
     return wanted
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestInvalidError(f"the run spec {path} cannot be read: {error}") from None
 
 
 def _print(repository: dict[str, Any], *, as_json: bool) -> None:

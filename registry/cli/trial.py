@@ -9,20 +9,24 @@ from typing import Annotated, Any
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import (
+    Client,
+    ImageArgument,
+    JsonOption,
+    ServerOption,
+    TokenOption,
+    connect,
+    part,
+    read_run_spec,
+)
 from registry.cli.output import cell, print_fields, print_json, print_table
-from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
 EXIT_NOT_YET = 3
 POLL_SECONDS = 50.0
-SPEC_MAX_BYTES = 64 * 1024
 LOG_LINES = 20
-ImageArgument = Annotated[
-    str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry.")
-]
 
 
 @app.command("list")
@@ -107,7 +111,7 @@ def start_trial(
     """Try an image again, or under a run spec of its own."""
     body: dict[str, object] = {"image": image}
     if spec is not None:
-        body["spec"] = _read_spec(spec)
+        body["spec"] = read_run_spec(spec)
     trial = connect(server, token_file).send("POST", "/trials", body)
     if as_json:
         print_json(trial)
@@ -124,20 +128,6 @@ def _wait(client: Client, image: str, timeout: float) -> list[Any]:
         trials: list[Any] = client.get("/trials", {"image": image, "wait": f"{wait:.3f}"}, seconds=wait + 30)
         if not trials or trials[0]["verdict"] is not None or left <= POLL_SECONDS:
             return trials
-
-
-def _read_spec(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            raw = file.read(SPEC_MAX_BYTES + 1)
-        text = raw.decode("utf-8")
-    except OSError as error:
-        raise RequestInvalidError(f"the run spec {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RequestInvalidError(f"the run spec {path} is not UTF-8 text") from None
-    if len(raw) > SPEC_MAX_BYTES:
-        raise RequestInvalidError(f"the run spec {path} has more than {SPEC_MAX_BYTES} bytes")
-    return text
 
 
 def _print_trial(trial: dict[str, Any]) -> None:

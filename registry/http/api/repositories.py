@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import field_validator
 
 from registry.auth.policy import Visibility
 from registry.content import administration as use
-from registry.contract.runspec import RunSpec, parse_run_spec
-from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.http.api.routes import Body, Call, Route, given_run_spec, page, shown_time
 from registry.trials.repositorypolicy import change
 
 
@@ -89,15 +87,9 @@ def _wanted(body: Change) -> use.RepositoryChange:
         gate=body.gate,
         trial_on_push=body.trial_on_push,
         image_spec_allowed=body.image_spec_allowed,
-        run_spec=_run_spec(body.run_spec),
+        run_spec=given_run_spec(body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
     )
-
-
-def _run_spec(given: dict[str, Any] | str | None) -> RunSpec | None:
-    if given is None:
-        return None
-    return parse_run_spec(given if isinstance(given, str) else json.dumps(given))
 
 
 def _shown(repository: use.RepositoryDetails) -> dict[str, object]:

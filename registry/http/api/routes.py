@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
+from registry.contract.runspec import RunSpec, parse_run_spec
 from registry.errors import (
-    ContentTooLargeError,
     DeniedError,
     MediaTypeUnsupportedError,
     PaginationInvalidError,
@@ -26,6 +26,7 @@ from registry.errors import (
     UnauthorizedError,
 )
 from registry.http.authentication import authenticate
+from registry.http.body import leave_expectation, read_all
 from registry.http.services import SERVICES, Services
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
@@ -88,14 +89,10 @@ class Call:
         """
         if self.request.content_type != "application/json" or "Content-Encoding" in self.request.headers:
             raise MediaTypeUnsupportedError("the body must be application/json, not compressed")
-        raw = bytearray()
-        async for chunk in self.request.content.iter_chunked(64 * 1024):
-            raw += chunk
-            if len(raw) > MAX_BODY_BYTES:
-                raise ContentTooLargeError(f"the body may have {MAX_BODY_BYTES} bytes")
+        raw = await read_all(self.request, MAX_BODY_BYTES)
         try:
-            parse_json_object(bytes(raw))
-            return kind.model_validate_json(bytes(raw))
+            parse_json_object(raw)
+            return kind.model_validate_json(raw)
         except JsonInvalidError as error:
             raise RequestInvalidError(f"the body cannot be read: {error}") from None
         except ValidationError as error:
@@ -151,6 +148,17 @@ def page(query: dict[str, str]) -> Page:
     return Page(limit=int(text), after=query.get("cursor"))
 
 
+def given_run_spec(given: dict[str, Any] | str | None) -> RunSpec | None:
+    """The run spec that a body holds as an object or as YAML, if it holds one.
+
+    Raises:
+        RequestInvalidError: it is not valid.
+    """
+    if given is None:
+        return None
+    return parse_run_spec(given if isinstance(given, str) else json.dumps(given))
+
+
 def shown_time(at: datetime | None) -> str | None:
     """A time on the wire: RFC 3339, UTC."""
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -167,7 +175,9 @@ def problems(error: ValidationError) -> str:
 def add_routes(app: web.Application, table: Sequence[Route]) -> None:
     """Serve the routes of ``table`` under ``/api/v1``."""
     for route in table:
-        app.router.add_route(route.method, PREFIX + route.path, _served(route))
+        app.router.add_route(
+            route.method, PREFIX + route.path, _served(route), expect_handler=leave_expectation
+        )
 
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -13,9 +12,8 @@ from registry.content import manifests
 from registry.content.administration import find_readable
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
-from registry.contract.runspec import RunSpec, parse_run_spec
 from registry.errors import DeniedError, RequestInvalidError
-from registry.http.api.routes import Body, Call, Route, shown_time
+from registry.http.api.routes import Body, Call, Route, given_run_spec, shown_time
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_tag, split_repository_reference
 from registry.trials import blocking, reading, requests
@@ -85,7 +83,7 @@ async def start_trial(call: Call) -> object:
         services.settings,
         repository_id=repository.id,
         digest=str(manifest.digest),
-        spec=_spec(body.spec),
+        spec=given_run_spec(body.spec),
         created_by=call.actor.shown,
     )
     return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
@@ -199,12 +197,6 @@ def _seconds(text: str) -> float:
     if not 0 <= seconds <= WAIT_MAX_SECONDS:
         raise RequestInvalidError(f"wait must be 0 to {WAIT_MAX_SECONDS:g} seconds")
     return seconds
-
-
-def _spec(given: dict[str, Any] | str | None) -> RunSpec | None:
-    if given is None:
-        return None
-    return parse_run_spec(given if isinstance(given, str) else json.dumps(given))
 
 
 def _may_read_log(call: Call, trial: TrialView) -> bool:
