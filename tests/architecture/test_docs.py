@@ -60,14 +60,3 @@ def test_every_room_is_on_the_plan() -> None:
     parts = [path.relative_to(ROOT).parts for path in source_files()]
     rooms = {each[1] for each in parts if len(each) > 2}
     assert {room for room in rooms if f"\n  {room}/ " not in plan} == set()
-
-
-def test_the_project_speaks_of_itself_alone() -> None:
-    """No path of the machine it was made on."""
-    found = [
-        str(path.relative_to(ROOT))
-        for path in tracked_files()
-        if path.suffix in {".py", ".sh", ".md", ".toml", ".yaml", ".json", ".service"}
-        and str(ROOT) in path.read_text()
-    ]
-    assert found == []
