@@ -42,6 +42,12 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
     return Decision(True, True, f"{actor.shown} may {action} on {name}")
 
 
+def pullable(actor: Actor) -> tuple[Visibility, ...]:
+    """Which visibilities the actor's account may pull from, for a query; a token may cover less of them."""
+    kinds: tuple[Visibility, ...] = ("public", "internal", "private")
+    return tuple(kind for kind in kinds if _account_may(actor, "pull", kind))
+
+
 def may_administer(actor: Actor) -> bool:
     """Whether the actor manages accounts, tokens and repositories with this credential."""
     return actor.is_admin and (actor.scopes is None or any(scope.type == "admin" for scope in actor.scopes))

@@ -87,13 +87,13 @@ def wait_for_trial(
         if as_json:
             print_json(standing)
         else:
-            typer.echo(f"{standing['state']}: {cell(standing['reason'])}")
+            _print_standing(standing["state"], standing["reason"])
         raise typer.Exit(0 if standing["state"] == "not-applicable" else EXIT_NOT_YET)
     newest = trials[0]
     if as_json:
         print_json(newest)
     else:
-        typer.echo(f"{newest['verdict'] or newest['state']}: {cell(newest['reason'])}")
+        _print_standing(newest["verdict"] or newest["state"], newest["reason"])
     raise typer.Exit(EXIT_CODES.get(newest["verdict"], EXIT_NOT_YET))
 
 
@@ -128,6 +128,10 @@ def _wait(client: Client, image: str, timeout: float) -> list[Any]:
         trials: list[Any] = client.get("/trials", {"image": image, "wait": f"{wait:.3f}"}, seconds=wait + 30)
         if not trials or trials[0]["verdict"] is not None or left <= POLL_SECONDS:
             return trials
+
+
+def _print_standing(state: str, reason: str) -> None:
+    typer.echo(f"{state}: {cell(reason)}" if reason else state)
 
 
 def _print_trial(trial: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
 
-from registry.auth.policy import decide
+from registry.auth.policy import decide, pullable
 from registry.db.content import repositories
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.errors import NotFoundError
@@ -111,7 +111,9 @@ async def list_trials(
     database: Database, *, actor: Actor, repository: str | None = None
 ) -> Sequence[TrialView]:
     """The newest trials in the repositories that the actor may pull from, or in one of them."""
-    query = _trials() if repository is None else _trials().where(repositories.c.name == repository)
+    query = _trials().where(repositories.c.visibility.in_(pullable(actor)))
+    if repository is not None:
+        query = query.where(repositories.c.name == repository)
     async with database.read() as connection:
         rows = [TrialView(*row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
         seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]

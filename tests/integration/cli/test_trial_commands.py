@@ -100,7 +100,7 @@ def test_verdicts_are_exit_codes(registry: Registry, shell: Shell, worker_secret
         ("broken", 2, make_error("layer-invalid")),
     ):
         digest = push(registry, tag, tiny_image())
-        assert shell("trial", "wait", f"{REPOSITORY}:{tag}", "--timeout", "0", code=3) == "queued: \n"
+        assert shell("trial", "wait", f"{REPOSITORY}:{tag}", "--timeout", "0", code=3) == "queued\n"
         work_off(registry, worker_secret, **members)
         said = shell("trial", "wait", f"{REPOSITORY}:{tag}", "--timeout", "20", code=code)
         assert said.count("\n") == 1

@@ -7,7 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from registry.contract.job import Job
+from registry.trials import reading
 from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
 
 POLICY = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
@@ -264,3 +267,13 @@ async def test_the_gate_explains_itself(port: Port) -> None:
     assert told["sentence"].startswith(f"{REPOSITORY}@{digest} failed its trial")
     told = (await send(port.admin, "GET", "/api/v1/gate", params=query)).json
     assert (told["decision"], told["may_push"]) == ("admit", True)
+
+
+async def test_a_busy_hidden_repository_hides_no_other(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only so many trials are looked at, and none of them is spent on what the caller cannot see."""
+    digest = await port.push(tiny_image())
+    assert (await send(port.admin, "PATCH", POLICY, json={"visibility": "public"})).status == 200
+    await port.push(tiny_image(), repository="team/hidden")
+    monkeypatch.setattr(reading, "LOOKED_AT_MAX", 1)
+    async with port.registry.client(anonymous=True) as nobody:
+        assert [trial["digest"] for trial in await show(port, nobody)] == [digest]
