@@ -6,7 +6,6 @@ read only where the repository allows it; it may add expectations and lower limi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from typing import Any, Literal, TypeVar
@@ -141,13 +140,8 @@ class RunSpec(Wire):
             raise ValueError(f"{value[:80]!r} is not user[:group]")
         return value
 
-    @property
-    def digest(self) -> str:
-        """``sha256:…`` of the spec's canonical JSON: two texts with one meaning have one digest."""
-        return "sha256:" + hashlib.sha256(self.canonical().encode()).hexdigest()
-
     def canonical(self) -> str:
-        """JSON with sorted keys and nothing that is merely the default."""
+        """JSON with sorted keys and nothing that is merely the default: one for each meaning."""
         document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
 

@@ -34,11 +34,6 @@ def parse_repository_name(text: str) -> str:
     return text
 
 
-def namespace_of(name: str) -> str:
-    """The path before the last part of a repository name; empty for a name of one part."""
-    return name.rpartition("/")[0]
-
-
 def parse_tag(text: str) -> str:
     """Check a tag and return it.
 

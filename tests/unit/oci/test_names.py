@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from registry.errors import DigestInvalidError, NameInvalidError, SeatrialError, TagInvalidError
 from registry.oci.digest import Digest
 from registry.oci.names import (
-    namespace_of,
     parse_image_name,
     parse_reference,
     parse_repository_name,
@@ -71,11 +70,6 @@ def test_references_are_tags_or_digests() -> None:
     for text in ("sha256:short", f"blake3:{HEX}", "a:b"):
         with pytest.raises(DigestInvalidError):
             parse_reference(text)
-
-
-def test_namespaces() -> None:
-    assert namespace_of("team/sub/app") == "team/sub"
-    assert namespace_of("app") == ""
 
 
 @pytest.mark.parametrize(
