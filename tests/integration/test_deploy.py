@@ -8,6 +8,7 @@ import select
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,9 +119,41 @@ def test_what_the_unit_starts_listens(installed: Installed, tmp_path: Path, name
         assert process.wait(timeout=60) == 0
 
 
-def test_the_workers_unit_gives_options_that_there_are(installed: Installed) -> None:
-    arguments = arguments_of(ROOT / "deploy" / "systemd" / "seatrial-worker.service")
-    assert_takes(installed, arguments)
+def test_what_the_workers_unit_starts_reports_for_work(installed: Installed, tmp_path: Path) -> None:
+    unit = ROOT / "deploy" / "systemd" / "seatrial-serve.service"
+    with (
+        tempfile.TemporaryDirectory(prefix="seatrial-worker-", dir="/tmp") as name,
+        started(installed, arguments_of(unit), environment_of(unit, tmp_path)) as (_, line),
+    ):
+        # As in /var/lib, where the users of images may pass through.
+        state = Path(name)
+        state.chmod(0o711)
+        server = ["--server", line.split()[-1], "--token-file", str(tmp_path / "seatrial" / "admin.token")]
+        made = installed.run("seatrial", "token", "create", "--worker", "one", "--json", *server)
+        (state / "token").write_text(json.loads(made.stdout)["token"])
+        arguments = [
+            argument.replace("${SEATRIAL_REGISTRY}", server[1])
+            .replace("${CREDENTIALS_DIRECTORY}", name)
+            .replace("/var/lib", name)
+            for argument in arguments_of(ROOT / "deploy" / "systemd" / "seatrial-worker.service")
+        ]
+        process = subprocess.Popen(
+            [installed.folder / "bin" / "seatrial", *arguments],
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, cwd=installed.folder, umask=0o077,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            deadline = time.monotonic() + 60
+            seen = None
+            while seen is None and process.poll() is None and time.monotonic() < deadline:
+                listed = installed.run("seatrial", "worker", "list", "--json", *server)
+                (worker,) = json.loads(listed.stdout)
+                seen = worker["last_seen_at"]
+        finally:
+            process.terminate()
+            said = process.communicate(timeout=60)[1]
+        assert seen is not None, said
+        assert process.returncode == 0, said
 
 
 def assert_takes(installed: Installed, arguments: list[str]) -> None:
