@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Builds the clients and runtimes that Debian has not, or has too old, once, into a folder outside the clone:
-# $SEATRIAL_TEST_TOOLS, else ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
+# Builds what Debian has not, or has too old, once, into a folder outside the clone: $SEATRIAL_TEST_TOOLS, else
+# ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
+#   scripts/tools.sh           clients, runtimes and an S3 server: what `make interop` runs
+#   scripts/tools.sh bench     other registries, to be measured beside this one
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
 
@@ -22,7 +24,39 @@ build() {
   ln -sfn "$name-$version" "$tools/$name"
 }
 
-build crane v0.22.1 github.com/google/go-containerregistry/cmd/crane
-build conformance v0.0.0-20260831232431-97274622c111 github.com/opencontainers/distribution-spec/conformance
-CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
-  -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'
+# build_olareg VERSION: the proxy serves no list of its versions, so a module of our own has to require one.
+build_olareg() {
+  local version=$1 folder
+  if [[ ! -x $tools/olareg-$version ]]; then
+    echo "Building olareg $version"
+    folder=$(mktemp -d "$tools/.build-XXXXXX")
+    printf 'module scratch\n\ngo 1.24\n\nrequire github.com/olareg/olareg %s\n' "$version" >"$folder/go.mod"
+    printf '//go:build tools\n\npackage scratch\n\nimport _ "github.com/olareg/olareg/cmd/olareg"\n' >"$folder/scratch.go"
+    (cd "$folder" && GOFLAGS=-mod=mod go build -o olareg github.com/olareg/olareg/cmd/olareg)
+    mv "$folder/olareg" "$tools/olareg-$version"
+    rm -rf "$folder"
+  fi
+  ln -sfn "olareg-$version" "$tools/olareg"
+}
+
+case ${1:-interop} in
+  interop)
+    build crane v0.22.1 github.com/google/go-containerregistry/cmd/crane
+    build conformance v0.0.0-20260831232431-97274622c111 github.com/opencontainers/distribution-spec/conformance
+    build regctl v0.11.7 github.com/regclient/regclient/cmd/regctl
+    build oras v1.3.6 oras.land/oras/cmd/oras
+    build cosign v3.1.3 github.com/sigstore/cosign/v3/cmd/cosign
+    build versitygw v1.8.0 github.com/versity/versitygw/cmd/versitygw
+    build helm v4.3.1 helm.sh/helm/v4/cmd/helm
+    CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
+      -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'
+    ;;
+  bench)
+    build_olareg v0.2.2
+    build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
+    ;;
+  *)
+    echo 'usage: tools.sh [interop|bench]' >&2
+    exit 64
+    ;;
+esac
