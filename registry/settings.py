@@ -102,6 +102,10 @@ class Settings(BaseModel):
         ge=60,
         description="seconds after the last byte until an unfinished upload is dropped",
     )
+    read_only: bool = Field(
+        default=False,
+        description="whether pushes, deletes and tag moves are refused; pulls, sign-in and trials work on",
+    )
     manifest_max_bytes: int = Field(
         default=4 * 1024**2, ge=64 * 1024, le=16 * 1024**2, description="largest manifest taken"
     )

@@ -35,6 +35,19 @@ def require(actor: Actor, action: Action, name: str, visibility: Visibility | No
     raise DeniedError(_refusal(actor, action, name), detail=detail)
 
 
+def require_writable(*, read_only: bool) -> None:
+    """Let content change, for an actor who has the right to: not where ``read_only`` is set.
+
+    Raises:
+        DeniedError: it is.
+    """
+    if read_only:
+        raise DeniedError(
+            "this registry is read-only (SEATRIAL_READ_ONLY): pulls work, pushes, deletes and tag moves do "
+            "not; try again when its operator has ended that"
+        )
+
+
 def require_catalog(actor: Actor) -> Actor:
     """Let ``actor`` list repositories; the actor to filter the list with, who is not limited to the names a
     registry token was asked for.

@@ -63,6 +63,8 @@ def command(
 
     def ready(started: Started) -> None:
         typer.echo(f"Seatrial listens on {started.address}")
+        if settings.read_only:
+            typer.echo("It is read-only (SEATRIAL_READ_ONLY): pushes, deletes and tag moves are refused.")
         if started.first is not None:
             typer.echo("\n".join(first_start_lines(settings, started.address, started.first)))
         if ready_fd is not None:

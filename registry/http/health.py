@@ -34,6 +34,7 @@ async def show_readiness(request: web.Request) -> web.Response:
         "status": "ok" if ready else "unavailable",
         "database": "ok" if database else "unavailable",
         "storage": "ok" if storage else "unavailable",
+        "read_only": services.settings.read_only,
     }
     return web.Response(
         status=200 if ready else 503, body=json.dumps(document).encode(), content_type="application/json"

@@ -22,7 +22,12 @@ async def test_ready_only_while_database_and_store_answer(tmp_path: Path, databa
             assert (response.status, await response.json()) == (200, {"status": "ok"})
         async with client.get("/readyz") as response:
             assert response.status == 200
-            assert await response.json() == {"status": "ok", "database": "ok", "storage": "ok"}
+            assert await response.json() == {
+                "status": "ok",
+                "database": "ok",
+                "storage": "ok",
+                "read_only": False,
+            }
         folder = tmp_path / "data" / "blobs"
         folder.rename(tmp_path / "away")
         async with client.get("/readyz") as response:
@@ -31,6 +36,7 @@ async def test_ready_only_while_database_and_store_answer(tmp_path: Path, databa
                 "status": "unavailable",
                 "database": "ok",
                 "storage": "unavailable",
+                "read_only": False,
             }
         (tmp_path / "away").rename(folder)
         async with client.get("/readyz") as response:

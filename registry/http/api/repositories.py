@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import field_validator
 
+from registry.auth.access import require_writable
 from registry.auth.policy import Visibility
 from registry.content import administration as use
 from registry.http.api.routes import Body, Call, Route, given_run_spec, page, shown_time
@@ -73,6 +74,7 @@ async def delete_repository(call: Call) -> object:
     """Remove it with all it holds."""
     call.query()
     services = call.services
+    require_writable(read_only=services.settings.read_only)
     await use.delete(services.database, services.blobs, actor=call.actor, name=call.path("name"))
     return None
 

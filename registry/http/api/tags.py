@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.auth.access import require
+from registry.auth.access import require, require_writable
 from registry.auth.policy import Action
 from registry.content import tagmoves as use
 from registry.content import tags as tag_use
@@ -77,6 +77,8 @@ async def delete_tag(call: Call) -> object:
 async def _repository(call: Call, action: Action) -> Repository:
     repository = await find_readable(call.services.database, actor=call.actor, name=call.path("name"))
     require(call.actor, action, repository.name, repository.visibility)
+    if action != "pull":
+        require_writable(read_only=call.services.settings.read_only)
     return repository
 
 

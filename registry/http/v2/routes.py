@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.auth.access import require
+from registry.auth.access import require, require_writable
 from registry.auth.scopes import Scope
 from registry.content import repositories as repos
 from registry.errors import DeniedError, SeatrialError, UnauthorizedError, UnsupportedError
@@ -80,6 +80,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
             repository = await repos.find(services.database, target.name)
             require(actor, route.action, target.name, repository.visibility if repository else None)
             _require_worker_reads(actor, target)
+            if request.method not in _READ:
+                require_writable(read_only=services.settings.read_only)
         return await route.handler(Call(request, services, actor, target.name, target.reference, repository))
     except UnauthorizedError as error:
         reason = "insufficient_scope" if actor.from_registry_token else None
