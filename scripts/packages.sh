@@ -32,7 +32,8 @@ interop="$test
 golang-go|command go|builds the clients and runtimes that Debian has not
 gcc|command gcc|builds a current runc
 pkg-config|command pkg-config|builds a current runc
-libseccomp-dev|file /usr/include/seccomp.h|builds a current runc"
+libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
+containerd|command containerd|another client: ctr, with a containerd of its own"
 
 present() {
   case $1 in
