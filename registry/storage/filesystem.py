@@ -69,9 +69,14 @@ class FilesystemStore:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(root)
 
-    async def start_upload(self) -> str:
+    async def start_upload(self, locator: str | None = None) -> str:
         """See :meth:`BlobStore.start_upload`."""
-        locator = uuid_utils.uuid7().hex
+        if locator is None:
+            locator = uuid_utils.uuid7().hex
+        elif not _LOCATOR.fullmatch(locator):
+            raise BlobUploadInvalidError("this is no locator")
+        else:
+            await self._threads.run(self._refuse_finished, locator)
         await self._threads.run(self._create, locator)
         return locator
 
@@ -181,12 +186,15 @@ class FilesystemStore:
 
     def _create(self, locator: str) -> None:
         with storage_faults():
-            os.close(os.open(self._uploads / locator, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            try:
+                os.close(os.open(self._uploads / locator, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            except FileExistsError:
+                raise BlobUploadInvalidError("there is an upload under this locator") from None
             sync_folder(self._uploads)
 
     def _refuse_finished(self, locator: str) -> None:
         if self._blob_path(locator).exists():
-            raise BlobUploadInvalidError("the upload is finished; nothing can be appended")
+            raise BlobUploadInvalidError("the upload is finished; it never changes again")
 
     def _upload_size(self, locator: str) -> int:
         for path in (self._upload_path(locator), self._blob_path(locator)):

@@ -1,14 +1,16 @@
 """The blob store: what every driver promises. It knows bytes and locators, never names, digests' owners or
 rights; those are rows in the database.
 
-A *locator* is an opaque string that the store makes. It names one run of bytes for ever: first an upload
-that grows at its end, then, once finished, a blob that never changes. No locator is used again for other
-bytes, so a late delete can never hit a newer push.
+A *locator* is 32 hexadecimal digits that a store makes, in the same form in every driver. It names one run of
+bytes for ever: first an upload that grows at its end, then, once finished, a blob that never changes. No
+locator is used again for other bytes, so a late delete can never hit a newer push. What is copied to another
+store keeps its locator there, so that a registry moves by a change of its setting.
 
 What is promised after which call:
 
 ``start_upload``
-    An empty upload exists; it survives a restart of the process.
+    An empty upload exists; it survives a restart of the process. Its locator is new, or the given one, which
+    another store made for the same bytes.
 ``append``
     When it returns, every byte up to the length it returns is durable. When it raises, whatever the reason
     (the source broke off, no room, cancelled), the upload holds all bytes up to what ``upload_size`` then
@@ -68,8 +70,12 @@ class OpenBlob(Protocol):
 class BlobStore(Protocol):
     """See the module docstring for the contract; ``tests/kit/blobstore_contract.py`` checks it."""
 
-    async def start_upload(self) -> str:
-        """Begin an upload and return its locator."""
+    async def start_upload(self, locator: str | None = None) -> str:
+        """Begin an upload and return its locator: a new one, or ``locator``, which another store made.
+
+        Raises:
+            BlobUploadInvalidError: ``locator`` has not the form of one, or an upload or a blob is under it.
+        """
 
     async def append(
         self, locator: str, chunks: AsyncIterable[bytes], *, offset: int, algorithm: str = "sha256"

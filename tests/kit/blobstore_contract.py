@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -82,6 +83,26 @@ class BlobStoreContract:
         store = make_store()
         locators = {await stored(store, b"same") for _ in range(20)}
         assert len(locators) == 20
+
+    async def test_a_copy_keeps_the_locator_of_another_store(self, make_store: MakeStore) -> None:
+        store = make_store()
+        wanted = "0123456789abcdef" * 2
+        assert await store.start_upload(wanted) == wanted
+        with pytest.raises(BlobUploadInvalidError):
+            await store.start_upload(wanted)
+        await store.append(wanted, source(b"con"), offset=0)
+        assert await make_store().upload_size(wanted) == 3
+        await store.append(wanted, source(b"tent"), offset=3)
+        await store.finish(wanted, digest_of(b"content"))
+        with pytest.raises(BlobUploadInvalidError):
+            await make_store().start_upload(wanted)
+        assert await read(store, wanted) == b"content"
+        assert re.fullmatch("[0-9a-f]{32}", await store.start_upload())
+
+    @pytest.mark.parametrize("locator", [name for name in UNKNOWN_LOCATORS if name != "0" * 32])
+    async def test_what_is_no_locator_starts_nothing(self, make_store: MakeStore, locator: str) -> None:
+        with pytest.raises(BlobUploadInvalidError):
+            await make_store().start_upload(locator)
 
     @pytest.mark.parametrize("size", [1, 255, 262_143, 262_144, 262_145, 1_048_576, 1_048_577])
     async def test_chunks_of_any_size_arrive_in_order(self, make_store: MakeStore, size: int) -> None:
