@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
@@ -24,6 +25,7 @@ from registry.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
 DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+HEAD = ScriptDirectory.from_config(migrate.alembic_config()).get_current_head()
 
 
 def execute(url: str, *statements: str) -> None:
@@ -73,8 +75,8 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
             ConflictError, match="the database has schema 9999, which this version does not know"
         ):
             call(database_url)
-    execute(database_url, "SELECT id FROM epochs", "UPDATE alembic_version SET version_num = '0001'")
-    assert migrate.look(database_url).before == "0001"
+    execute(database_url, "SELECT id FROM epochs", f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    assert migrate.look(database_url).before == HEAD
 
 
 def test_serve_says_so_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,17 +102,17 @@ def test_sqlite_is_copied_aside_before_it_changes(
     execute(url, "INSERT INTO events (kind, actor, data, at) VALUES ('k', 'a', '{}', 1)")
     add_migration("op.drop_table('events')")
     done = upgrade_and_tell(Settings(data=tmp_path))
-    assert (done.before, done.after) == ("0001", "0002")
+    assert (done.before, done.after) == (HEAD, "next")
     assert done.backup is not None
     assert f"The way back: stop, put\n  {done.backup}\nin its place" in capsys.readouterr().err
     with sqlite3.connect(done.backup) as copy:
         assert copy.execute("SELECT count(*) FROM events").fetchone() == (1,)
-        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert copy.execute("SELECT version_num FROM alembic_version").fetchone() == (HEAD,)
     copy.close()
     # The way back: the copy in its place, and the old version starts.
     add_migration("")
     path.write_bytes(done.backup.read_bytes())
-    assert migrate.upgrade(url).before == "0001"
+    assert migrate.upgrade(url).before == HEAD
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(
@@ -123,7 +125,7 @@ def test_a_migration_that_fails_leaves_the_old_schema(
     with pytest.raises(RuntimeError, match="no power"):
         migrate.upgrade(empty_database_url)
     add_migration("")
-    assert migrate.upgrade(empty_database_url).before == "0001"
+    assert migrate.upgrade(empty_database_url).before == HEAD
     parsed = make_url(empty_database_url)
     engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
     with engine.connect() as connection:
@@ -142,7 +144,7 @@ def test_processes_that_upgrade_at_once(empty_database_url: str) -> None:
     ]  # fmt: skip
     ended = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, ended
-    assert sorted(out.strip() for out, _ in ended) == ["0001", "0001", "0001", "None"]
+    assert sorted(out.strip() for out, _ in ended) == [HEAD, HEAD, HEAD, "None"]
 
 
 @pytest.fixture
@@ -156,11 +158,11 @@ def add_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
             (scripts / path.relative_to(ROOT / "migrations")).write_text(path.read_text())
 
     def add(body: str) -> None:
-        more = scripts / "versions" / "0002_more.py"
+        more = scripts / "versions" / "next.py"
         if body:
             more.write_text(
                 "import sqlalchemy as sa\nfrom alembic import op\n\n"
-                "revision = '0002'\ndown_revision = '0001'\n\n\n"
+                f"revision = 'next'\ndown_revision = '{HEAD}'\n\n\n"
                 f"def upgrade() -> None:\n    {body}\n"
             )
         else:
