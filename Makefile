@@ -37,10 +37,11 @@ hostile: ## evil images, requests and workers
 	@scripts/python.sh
 	.venv/bin/pytest tests/hostile
 
-bench: ## figures, to docs/benchmarks.json
-	@scripts/packages.sh demo
+bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP...": print some)
+	@scripts/packages.sh bench
 	@scripts/python.sh
-	.venv/bin/python -m tests.bench
+	@scripts/tools.sh bench
+	.venv/bin/python -m tests.bench $(ONLY)
 
 demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
 	@scripts/packages.sh demo

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure of the system packages that a target needs: scripts/packages.sh demo|test|check|interop
+# Makes sure of the system packages that a target needs: scripts/packages.sh demo|test|check|interop|bench
 #
 # Debian and Ubuntu, through apt-get when we are root or may sudo. On a terminal it shows what it would install
 # and asks. Where nothing can be installed it lists what is missing and goes on: the demo and the tests say
@@ -34,6 +34,11 @@ gcc|command gcc|builds a current runc
 pkg-config|command pkg-config|builds a current runc
 libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
 containerd|command containerd|another client: ctr, with a containerd of its own"
+bench="$demo
+golang-go|command go|builds the registries that Debian has not
+docker-registry|command docker-registry|a registry to compare with
+nginx-light|command nginx|plain files to compare with
+postgresql|file /usr/lib/postgresql/*/bin/postgres|the other database"
 
 present() {
   case $1 in
@@ -72,8 +77,9 @@ main() {
     test) list=$test ;;
     check) list=$check ;;
     interop) list=$interop ;;
+    bench) list=$bench ;;
     *)
-      echo 'usage: packages.sh demo|test|check|interop' >&2
+      echo 'usage: packages.sh demo|test|check|interop|bench' >&2
       return 64
       ;;
   esac

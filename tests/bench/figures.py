@@ -1,124 +1,85 @@
-"""The figures of the first thread: start, memory of a large blob, push to verdict."""
+"""What is measured: one value each, its spread over the rounds, and the limit that it must keep."""
 
 from __future__ import annotations
 
-import hashlib
-import http.client
-import json
 import statistics
-import subprocess
-import time
-from base64 import b64encode
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
-
-from tests.bench.processes import Service, cpu_seconds, peak_bytes, reset_peak, resident_bytes, service
-from tests.kit.images import busybox_image, write_layout
-
-MIB = 1024 * 1024
-BLOB_BYTES = 1024 * MIB
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measured value and, where there is one, what it must not exceed."""
+    """One measured value. ``low`` and ``high`` are the extremes over the rounds.
+
+    A ``value`` of ``None`` could not be measured, which misses every limit; ``note`` says why.
+    """
 
     name: str
-    value: float
+    value: float | None
     unit: str
-    limit: float | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
 
     @property
     def met(self) -> bool:
-        """Whether the value is within its limit."""
-        return self.limit is None or self.value <= self.limit
+        """Whether the value keeps its limits, if it has any."""
+        if self.value is None:
+            return self.at_most is None and self.at_least is None
+        return (self.at_most is None or self.value <= self.at_most) and (
+            self.at_least is None or self.value >= self.at_least
+        )
+
+    def line(self) -> str:
+        """For the table."""
+        value = "-" if self.value is None else f"{self.value:.2f}"
+        spread = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}"
+        limit = "" if self.at_most is None else f"at most {self.at_most:g}"
+        limit = limit if self.at_least is None else f"at least {self.at_least:g}"
+        verdict = "" if not limit else "met" if self.met else "MISSED"
+        line = f"  {self.name:<66} {value:>9} {self.unit:<6} {spread:<18} {limit:<14} {verdict}".rstrip()
+        return f"{line}\n      {self.note}" if self.note else line
+
+    def document(self) -> dict[str, object]:
+        """For the kept file: what there is to say, with the numbers rounded."""
+        return {
+            name: round(value, 3) if isinstance(value, float) else value
+            for name, value in asdict(self).items()
+            if value is not None or name == "value"
+            if value != ""
+        } | {"met": self.met}
 
 
-def start(scratch: Path) -> Iterator[Figure]:
-    """From the command line to ``/readyz``, with an empty data folder and with a used one."""
-    fresh = []
-    for i in range(3):
-        with service("serve", scratch / f"start{i}") as running:
-            fresh.append(running.start_seconds)
-    with service("serve", scratch / "start0") as running:
-        again = running.start_seconds
-        idle = resident_bytes(running.process.pid)
-    yield Figure("start of serve, empty data folder", statistics.median(fresh), "s", 3)
-    yield Figure("start of serve, used data folder", again, "s", 3)
-    yield Figure("memory of serve after start", idle / MIB, "MiB")
+def over(
+    name: str,
+    samples: Sequence[float],
+    unit: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Figure:
+    """The median of what the rounds gave."""
+    return Figure(
+        name,
+        statistics.median(samples),
+        unit,
+        at_most=at_most,
+        at_least=at_least,
+        low=min(samples),
+        high=max(samples),
+    )
 
 
-def large_blob(scratch: Path) -> Iterator[Figure]:
-    """Growth of the registry's memory while one blob of 1 GiB is pushed and pulled."""
-    with service("serve", scratch / "large") as running:
-        pid = running.process.pid
-        _push_and_pull(running, MIB)
-        before, cpu = resident_bytes(pid), cpu_seconds(pid)
-        reset_peak(pid)
-        _push_and_pull(running, BLOB_BYTES)
-        yield Figure("growth of memory, 1 GiB pushed and pulled", (peak_bytes(pid) - before) / MIB, "MiB", 40)
-        yield Figure("CPU of serve, 1 GiB pushed and pulled", cpu_seconds(pid) - cpu, "s")
-
-
-def verdict(scratch: Path) -> Iterator[Figure]:
-    """From the start of ``skopeo copy`` of a 2 MB busybox image to its verdict, layers known already."""
-    seconds = []
-    with service("up", scratch / "verdict", "--gate", "enforce") as running:
-        for i in range(6):
-            layout = write_layout(scratch / f"layout{i}", busybox_image(["/bin/true"], env=[f"TRY={i}"]))
-            began = time.monotonic()
-            _skopeo_push(running, layout)
-            found = running.request("/api/v1/trials?image=bench/app&tag=latest&wait=60")
-            seconds.append(time.monotonic() - began)
-            if '"pass"' not in json.dumps(found):
-                raise RuntimeError(f"no pass: {json.dumps(found)[:500]}")
-    yield Figure("push of busybox to its verdict, cold", seconds[0], "s")
-    yield Figure("push of busybox to its verdict, warm", statistics.median(seconds[1:]), "s", 3)
-
-
-def _skopeo_push(running: Service, layout: Path) -> None:
-    subprocess.run(
-        [
-            "skopeo", "copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false",
-            "--dest-creds", f"admin:{running.token}",
-            f"oci:{layout}:latest", f"docker://127.0.0.1:{running.port}/bench/app:latest",
-        ],
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def _push_and_pull(running: Service, size: int) -> None:
-    block = bytes(range(256)) * 4096
-    digest = hashlib.sha256()
-    for _ in range(size // len(block)):
-        digest.update(block)
-    name = f"sha256:{digest.hexdigest()}"
-    headers = {"Authorization": "Basic " + b64encode(f"admin:{running.token}".encode()).decode()}
-    connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=600)
-    connection.request("POST", "/v2/bench/large/blobs/uploads/", headers=headers)
-    location = _answer(connection, 202).getheader("Location") or ""
-    body = (block for _ in range(size // len(block)))
-    stream = {**headers, "Content-Type": "application/octet-stream", "Content-Length": str(size)}
-    connection.request("PATCH", location, body=body, headers=stream)
-    location = _answer(connection, 202).getheader("Location") or ""
-    joint = "&" if urlsplit(location).query else "?"
-    connection.request("PUT", f"{location}{joint}digest={name}", headers={**headers, "Content-Length": "0"})
-    _answer(connection, 201)
-    connection.request("GET", f"/v2/bench/large/blobs/{name}", headers=headers)
-    pulled, answer = hashlib.sha256(), connection.getresponse()
-    while chunk := answer.read(MIB):
-        pulled.update(chunk)
-    connection.close()
-    if answer.status != 200 or pulled.digest() != digest.digest():
-        raise RuntimeError(f"the blob came back with {answer.status} and another digest")
-
-
-def _answer(connection: http.client.HTTPConnection, status: int) -> http.client.HTTPResponse:
-    answer = connection.getresponse()
-    body = answer.read()
-    if answer.status != status:
-        raise RuntimeError(f"{answer.status} instead of {status}: {body[:300]!r}")
-    return answer
+def ratio(
+    name: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Figure:
+    """The median of the ratios within each round, whose two halves ran one right after the other."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return over(name, ratios, "x", at_most=at_most, at_least=at_least)
