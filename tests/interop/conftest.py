@@ -13,7 +13,7 @@ from tests.kit.server import Registry, RegistryProcess
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
-    """Folder with crane and a current runc; see ``scripts/tools.sh``."""
+    """Folder with the clients and a current runc; see ``scripts/tools.sh``."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or Path(cache) / "seatrial" / "tools")
     if not (folder / "crane").exists():
