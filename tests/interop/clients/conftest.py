@@ -14,13 +14,23 @@ from tests.kit.server import ADMIN, Registry, RegistryProcess
 
 
 @pytest.fixture(scope="session")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryProcess]:
     """The real ``seatrial serve``, without trials; each test has repositories of its own."""
-    process = RegistryProcess(tmp_path_factory.mktemp("registry") / "data")
-    try:
-        yield process.start()
-    finally:
-        process.stop()
+    made = RegistryProcess(tmp_path_factory.mktemp("registry") / "data")
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(process: RegistryProcess) -> Registry:
+    """It listens."""
+    return process.start()
+
+
+@pytest.fixture
+def server_log(process: RegistryProcess) -> Path:
+    """What the server has logged."""
+    return process.log
 
 
 @pytest.fixture
