@@ -1,4 +1,4 @@
-"""Clients of registries with a home, storage and credentials of a test's own: Debian's, and those built with Go.
+"""Clients with a home, storage and credentials of a test's own: Debian's, and those built with Go.
 
 ::
 
@@ -98,6 +98,7 @@ class Clients:
             "REGISTRY_AUTH_FILE": str(self.folder / "config.json"),
             "DOCKER_CONFIG": str(self.folder),
             "HELM_REGISTRY_CONFIG": str(self.folder / "config.json"),
+            "COSIGN_PASSWORD": "",
             # Without it buildah starts itself again in a user namespace.
             "BUILDAH_ISOLATION": "chroot",
         }
