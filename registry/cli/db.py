@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from registry.cli.client import JsonOption
-from registry.cli.options import ConfigOption, DataOption, server_settings
+from registry.cli.options import ConfigOption, DataOption, require_server_libraries, server_settings
 from registry.cli.output import print_json
 
-app = typer.Typer(help="The database: upgrade, check.", no_args_is_help=True)
+app = typer.Typer(help="The database: upgrade, check, copy.", no_args_is_help=True)
 
 
 @app.command()
@@ -40,3 +42,31 @@ def check(*, data: DataOption = None, config: ConfigOption = None, as_json: Json
     require_newest(settings)
     if not as_json:
         typer.echo(f"The database has schema {found.after}, the newest.")
+
+
+@app.command()
+def copy(
+    *,
+    source: Annotated[
+        str, typer.Option("--from", metavar="URL", help="sqlite:///FILE or postgresql://…; is only read.")
+    ],
+    target: Annotated[
+        str, typer.Option("--to", metavar="URL", help="An empty database, or one that a copy was begun into.")
+    ],
+    ahead: Annotated[
+        bool, typer.Option("--ahead", help="Copy while the server runs; then stop it, and run this again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be copied; change nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a whole database to another, as from SQLite to PostgreSQL, while no server runs.
+
+    It can be interrupted and run again. At the end every table is read back from both sides and compared; no
+    server starts on a target that is not finished. A password belongs in ~/.pgpass or PGPASSWORD, not here.
+    """
+    require_server_libraries()
+    from registry.cli.copying import copy_database  # noqa: PLC0415  (needs the server's libraries)
+
+    copy_database(source, target, ahead=ahead, dry_run=dry_run, as_json=as_json)

@@ -14,6 +14,7 @@ from registry.auth.firststart import FirstStart, ensure_admin
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.db.engine import Database
+from registry.db.inuse import serving
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings, SettingsError
@@ -48,13 +49,13 @@ async def serve(
 
     Raises:
         SettingsError: the secret key, the storage or the address cannot be used.
-        ConflictError: a person's account has the worker's name.
+        ConflictError: a person's account has the worker's name, or the database is being copied.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with opened_services(settings) as services:
+    async with serving(settings.effective_database_url), opened_services(settings) as services:
         first = await ensure_admin(services.database, settings)
         token = await _worker_token(services.database, worker) if worker else None
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import typer
 from sqlalchemy.exc import ArgumentError, DBAPIError
@@ -56,17 +57,36 @@ def require_newest(settings: Settings) -> None:
 
 
 def _on_database(settings: Settings, call: Callable[[str], Upgrade]) -> Upgrade:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    url = settings.effective_database_url
+    with database_faults("database_url"):
+        return call(require_known(settings.effective_database_url, "database_url"))
+
+
+def require_known(url: str, name: str) -> str:
+    """The address, if it is of a kind of database that there is; ``name`` is what the message calls it.
+
+    Raises:
+        SettingsError: it is not.
+    """
     if not url.startswith(("sqlite:///", "postgresql://")):
-        raise SettingsError("database_url: must be sqlite:///FILE or postgresql://…")
+        raise SettingsError(f"{name}: must be sqlite:///FILE or postgresql://…")
+    return url
+
+
+@contextmanager
+def database_faults(name: str) -> Iterator[None]:
+    """Turn what drivers raise into a sentence about the address that is called ``name``.
+
+    Raises:
+        SettingsError: the database cannot be used.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        return call(url)
+        yield
     except ArgumentError:
-        raise SettingsError("database_url: cannot be read as an address") from None
+        raise SettingsError(f"{name}: cannot be read as an address") from None
     except DBAPIError as error:
         # The driver's words, without the address: that may hold a password.
         reason = str(error.orig).strip().splitlines()[0] if error.orig else type(error).__name__
-        raise SettingsError(f"database_url: the database cannot be used: {reason}") from None
+        raise SettingsError(f"{name}: the database cannot be used: {reason}") from None
     except OSError as error:
-        raise SettingsError(f"database_url: the database cannot be used: {error.strerror}") from None
+        raise SettingsError(f"{name}: the database cannot be used: {error.strerror}") from None

@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from registry.db.events import epochs
+from registry.db.inuse import APPLICATION_NAME
 
 Epoch = Literal["content", "access", "gate"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
@@ -148,7 +149,7 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            connect_args={"prepare_threshold": None},
+            connect_args={"prepare_threshold": None, "application_name": APPLICATION_NAME},
             hide_parameters=True,
         )
     # Parameters hold hashes of secrets and whole manifests: neither belongs into a log.

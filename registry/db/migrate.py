@@ -24,6 +24,8 @@ from registry.errors import ConflictError
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _ADVISORY_LOCK = 0x5EA7_41A1
+COPYING = "copying"
+"""How the version of a database begins while another is being copied into it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,7 @@ def upgrade(url: str) -> Upgrade:
     engine = _engine(parsed)
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
-    head = script.get_current_head()
-    assert head is not None
+    head = newest()
     with _file_lock(parsed), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -70,12 +71,18 @@ def look(url: str) -> Upgrade:
     """
     parsed = make_url(url)
     script = ScriptDirectory.from_config(alembic_config())
-    head = script.get_current_head()
-    assert head is not None
+    head = newest()
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         return Upgrade(before=None, after=head, backup=None)
     with _engine(parsed).connect() as connection:
         return Upgrade(before=_current(connection, script), after=head, backup=None)
+
+
+def newest() -> str:
+    """The newest schema this code knows."""
+    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert head is not None
+    return head
 
 
 def _engine(url: URL) -> Engine:
@@ -107,6 +114,10 @@ def alembic_config() -> Config:
 def _current(connection: Connection, script: ScriptDirectory) -> str | None:
     current = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
+    if current is not None and current.startswith(COPYING):
+        raise ConflictError(
+            "a copy into this database was begun and is not finished: run the same 'seatrial db copy' again"
+        )
     known = {revision.revision for revision in script.walk_revisions()}
     if current is not None and current not in known:
         raise ConflictError(
