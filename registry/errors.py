@@ -51,6 +51,7 @@ CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "REQUEST_INVALID": ErrorCode(400, "the request is malformed"),
         "NOT_FOUND": ErrorCode(404, "there is no such thing, or it is not yours to see"),
         "METHOD_NOT_ALLOWED": ErrorCode(405, "this address does not take that method"),
+        "REQUEST_TIMEOUT": ErrorCode(408, "the request arrives too slowly; what came of an upload is kept"),
         "CONFLICT": ErrorCode(409, "the thing is not in the state that this needs"),
         "CONTENT_TOO_LARGE": ErrorCode(413, "the body is larger than the stated limit"),
         "MEDIA_TYPE_UNSUPPORTED": ErrorCode(415, "the body's type or encoding is not taken here"),
@@ -168,6 +169,10 @@ class NotFoundError(SeatrialError):
 
 class MethodNotAllowedError(SeatrialError):
     code = "METHOD_NOT_ALLOWED"
+
+
+class RequestTimeoutError(SeatrialError):
+    code = "REQUEST_TIMEOUT"
 
 
 class ConflictError(SeatrialError):

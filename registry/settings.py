@@ -110,6 +110,27 @@ class Settings(BaseModel):
         default=4 * 1024**2, ge=64 * 1024, le=16 * 1024**2, description="largest manifest taken"
     )
     blob_max_bytes: int = Field(default=100 * 1024**3, ge=1024, description="largest blob taken")
+    uploads_per_account: int = Field(
+        default=256,
+        ge=1,
+        description="upload sessions that an account may have open at once, and uploads running in one "
+        "process; more are answered with 429",
+    )
+    idle_connection_seconds: float = Field(
+        default=75.0,
+        gt=0,
+        description="seconds that a connection may be without a whole request header, before the first and "
+        "between two; longer than a proxy in front keeps its own",
+    )
+    stall_seconds: float = Field(
+        default=60.0, gt=0, description="seconds that a transfer may stand still while we wait for the client"
+    )
+    min_bytes_per_second: int = Field(
+        default=256,
+        ge=0,
+        description="slowest transfer that is borne, measured over stall_seconds in both directions; 0 bears "
+        "any that does not stand still",
+    )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"
@@ -139,7 +160,9 @@ class Settings(BaseModel):
     @classmethod
     def _external(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", value.rstrip("/")):
-            raise ValueError("must be http(s)://HOST[:PORT] without a path")
+            raise ValueError(
+                "must be http(s)://HOST[:PORT] without a path: clients look for /v2/ at the root of a host"
+            )
         return value.rstrip("/") if value else None
 
     @field_validator("trial_platforms", mode="before")

@@ -12,10 +12,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import uuid_utils
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
+from registry.db.accounts import accounts
 from registry.db.content import blobs, upload_sessions
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.types import db_time
@@ -26,10 +27,13 @@ from registry.errors import (
     ContentTooLargeError,
     DigestInvalidError,
     RangeInvalidError,
+    TooManyRequestsError,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
     from registry.content.repositories import Repository
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.settings import Settings
     from registry.storage.store import BlobStore
+
+_RETRY_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +59,31 @@ class Session:
 async def start(
     database: Database, store: BlobStore, name: str, *, settings: Settings, actor: Actor, algorithm: str
 ) -> Session:
-    """Open an upload session in the repository ``name``, which the first push makes."""
+    """Open an upload session in the repository ``name``, which the first push makes.
+
+    Raises:
+        TooManyRequestsError: the account has as many open as it may, on all replicas together.
+    """
     locator = await store.start_upload()
     session_id = uuid_utils.uuid7().hex
-    async with database.write() as connection:
-        repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
-        await connection.execute(
-            insert(upload_sessions).values(
-                id=session_id,
-                repository_id=repository.id,
-                account_id=actor.account_id,
-                locator=locator,
-                digest_algorithm=algorithm,
-                created_at=db_time(),
-                expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
+    try:
+        async with database.write() as connection:
+            await _require_room(connection, actor, settings.uploads_per_account)
+            repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
+            await connection.execute(
+                insert(upload_sessions).values(
+                    id=session_id,
+                    repository_id=repository.id,
+                    account_id=actor.account_id,
+                    locator=locator,
+                    digest_algorithm=algorithm,
+                    created_at=db_time(),
+                    expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
+                )
             )
-        )
+    except TooManyRequestsError:
+        await store.delete(locator)
+        raise
     return Session(session_id, repository.id, locator, algorithm)
 
 
@@ -216,6 +231,29 @@ async def sweep_expired(database: Database, store: BlobStore) -> int:
 def unknown() -> BlobUploadUnknownError:
     """The error for a session that is not there, or is another repository's or account's."""
     return BlobUploadUnknownError("there is no such upload in this repository; it may have ended or expired")
+
+
+def too_many(limit: int) -> TooManyRequestsError:
+    """The error for an account with as many uploads as it may have."""
+    return TooManyRequestsError(
+        f"this account has {limit} uploads open, which is the limit; finish or cancel some, or wait",
+        headers={"Retry-After": str(_RETRY_SECONDS)},
+    )
+
+
+async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -> None:
+    # The lock lets nobody else count before this one's row is there. It stands in no other's way: what refers
+    # to the account only needs its key.
+    await connection.execute(
+        select(accounts.c.id).where(accounts.c.id == actor.account_id).with_for_update(key_share=True)
+    )
+    rows = await connection.execute(
+        select(func.count())
+        .select_from(upload_sessions)
+        .where(upload_sessions.c.account_id == actor.account_id, upload_sessions.c.expires_at > db_time())
+    )
+    if rows.scalar_one() >= limit:
+        raise too_many(limit)
 
 
 async def _touch(database: Database, session: Session, settings: Settings) -> None:

@@ -81,7 +81,7 @@ upload_sessions = Table(
     Column(
         "repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True
     ),
-    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE")),
+    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), index=True),
     # How the blob store finds the bytes received so far; how many there are only it can say truly.
     Column("locator", Bytewise, nullable=False),
     Column("digest_algorithm", Text, nullable=False, default="sha256"),

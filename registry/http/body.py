@@ -11,15 +11,15 @@ from registry.errors import (
     ContentTooLargeError,
     MediaTypeUnsupportedError,
     RequestInvalidError,
+    RequestTimeoutError,
     SizeInvalidError,
 )
+from registry.http.limits import Pace
 from registry.http.metrics import METRICS
+from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-IDLE_SECONDS = 60
-"""A body of which nothing arrives for so long is given up; what came before it stands."""
 
 
 async def leave_expectation(request: web.Request) -> None:
@@ -30,7 +30,8 @@ async def chunks(request: web.Request) -> AsyncIterator[bytes]:
     """The content that a body is, in pieces as they arrive.
 
     Raises:
-        MediaTypeUnsupportedError, RequestInvalidError, ConnectionError: as of every body.
+        MediaTypeUnsupportedError, RequestInvalidError, RequestTimeoutError, ConnectionError: as of every
+            body.
     """
     received = request.app[METRICS].blob_bytes.labels("in")
     async for chunk in _pieces(request):
@@ -43,7 +44,8 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
 
     Raises:
         MediaTypeUnsupportedError: it is compressed; its digest would be another's.
-        RequestInvalidError: it is malformed, or nothing came for a minute.
+        RequestInvalidError: it is malformed.
+        RequestTimeoutError: it stands still or is too slow; what came before stands.
         ConnectionError: the client went away.
     """
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -52,16 +54,22 @@ async def _pieces(request: web.Request) -> AsyncIterator[bytes]:
             f"Content-Encoding {encoding[:40]!r} is not taken; send the bytes as they are"
         )
     await _continue(request)
+    settings, time = request.app[SERVICES].settings, asyncio.get_running_loop().time
+    pace = Pace(settings.stall_seconds, settings.min_bytes_per_second)
     while True:
+        began = time()
         try:
-            async with asyncio.timeout(IDLE_SECONDS):
+            async with asyncio.timeout(settings.stall_seconds):
                 chunk = await request.content.readany()
         except TimeoutError:
-            raise RequestInvalidError(f"nothing of the body arrived for {IDLE_SECONDS} seconds") from None
+            raise RequestTimeoutError(
+                f"nothing of the body arrived for {settings.stall_seconds:g} seconds"
+            ) from None
         except web.RequestPayloadError:
             raise RequestInvalidError("the body is not well-formed") from None
         if not chunk:
             return
+        pace.note(len(chunk), time() - began)
         yield chunk
 
 
@@ -85,7 +93,8 @@ async def read_all(request: web.Request, limit: int) -> bytes:
     """The whole body.
 
     Raises:
-        MediaTypeUnsupportedError, RequestInvalidError, ConnectionError: as :func:`chunks`.
+        MediaTypeUnsupportedError, RequestInvalidError, RequestTimeoutError, ConnectionError: as
+            :func:`chunks`.
         ContentTooLargeError: more than ``limit`` bytes; nothing beyond them is read.
     """
     if (request.content_length or 0) > limit:

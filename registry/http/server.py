@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.http.app import create_app
+from registry.http.limits import end_slow_readers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 MAX_LINE_BYTES = 32768
 MAX_FIELD_BYTES = 65536
-KEEPALIVE_SECONDS = 75
+LINGERING_SECONDS = 2
+"""How long the rest of a refused body is read: its sender sees the refusal, not a broken connection."""
 SWEEP_SECONDS = 600
 
 
@@ -44,21 +46,27 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
         auto_decompress=False,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_FIELD_BYTES,
-        keepalive_timeout=KEEPALIVE_SECONDS,
+        keepalive_timeout=settings.idle_connection_seconds,
+        lingering_time=LINGERING_SECONDS,
         shutdown_timeout=settings.shutdown_seconds,
     )
     await runner.setup()
-    sweeper = asyncio.create_task(_sweep(services))
+    assert runner.server is not None
+    tasks = [
+        asyncio.create_task(_sweep(services)),
+        asyncio.create_task(end_slow_readers(runner.server, settings)),
+    ]
     try:
         site = web.TCPSite(runner, settings.listen_host, settings.listen_port, reuse_port=reuse_port)
         await site.start()
         host, port = runner.addresses[0][:2]
         yield host, port
     finally:
-        sweeper.cancel()
-        with suppress(asyncio.CancelledError):
-            await sweeper
+        tasks[0].cancel()
         await runner.cleanup()
+        # Until here: a reader that stands still must not hold up the end either.
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
 
 
 async def _sweep(services: Services) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 SECONDS = 20
@@ -16,6 +18,24 @@ class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+@asynccontextmanager
+async def connected(
+    host: str, *, limit: int = 1 << 20, receive_buffer: int | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to the server, broken off at the end. ``receive_buffer`` makes its kernel take little."""
+    name, _, port = host.rpartition(":")
+    connection = socket.socket(socket.AF_INET)
+    connection.setblocking(False)
+    if receive_buffer is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    await asyncio.get_running_loop().sock_connect(connection, (name, int(port)))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=limit)
+    try:
+        yield reader, writer
+    finally:
+        writer.transport.abort()
 
 
 async def exchange(host: str, request: bytes) -> RawResponse:

@@ -13,6 +13,7 @@ from registry.auth.scopes import Scope
 from registry.content import repositories as repos
 from registry.errors import DeniedError, SeatrialError, UnauthorizedError, UnsupportedError
 from registry.http.authentication import authenticate, challenge
+from registry.http.limits import RUNNING_UPLOADS
 from registry.http.middleware import ROUTE
 from registry.http.services import SERVICES
 from registry.http.v2 import blobs, listings, manifests, uploads
@@ -41,6 +42,7 @@ class Route:
 
 
 _READ = ("GET", "HEAD")
+_WITH_BODY = ("PATCH", "POST", "PUT")
 ROUTES: tuple[Route, ...] = (
     Route("base", _READ, None, listings.show_base),
     Route("catalog", _READ, None, listings.show_catalog),
@@ -82,7 +84,11 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
             _require_worker_reads(actor, target)
             if request.method not in _READ:
                 require_writable(read_only=services.settings.read_only)
-        return await route.handler(Call(request, services, actor, target.name, target.reference, repository))
+        call = Call(request, services, actor, target.name, target.reference, repository)
+        if request.method not in _WITH_BODY:
+            return await route.handler(call)
+        with request.app[RUNNING_UPLOADS].one_more(actor):
+            return await route.handler(call)
     except UnauthorizedError as error:
         reason = "insufficient_scope" if actor.from_registry_token else None
         error.headers = challenge(request, scopes, error=reason)
