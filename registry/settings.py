@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import tomllib
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from registry.errors import RequestInvalidError
 from registry.oci.platform import parse_platform, platform_of_machine
 
 PREFIX = "SEATRIAL_"
+Network = IPv4Network | IPv6Network
 _CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG"})
 """Variables that only commands about a server read; they are no settings of the server."""
 SECRET_FILES = ("database_url", "storage_url")
@@ -43,6 +45,16 @@ class Settings(BaseModel):
         default=None,
         description="address that clients use, as in https://registry.example; without it the address "
         "listened on, or the request's Host where that is a wildcard",
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        default=(),
+        description="networks of the proxies in front, as in 10.0.0.0/8,::1; from them, and nobody else, the "
+        "client's address, scheme and host are taken from the headers below",
+    )
+    forwarded_headers: Literal["x-forwarded", "forwarded"] = Field(
+        default="x-forwarded",
+        description="which headers the trusted proxies set: X-Forwarded-For, -Proto and -Host, or Forwarded "
+        "(RFC 7239); the others would come through them as the client sent them",
     )
     secret_key_file: Path | None = Field(
         default=None,
@@ -164,6 +176,13 @@ class Settings(BaseModel):
                 "must be http(s)://HOST[:PORT] without a path: clients look for /v2/ at the root of a host"
             )
         return value.rstrip("/") if value else None
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _proxies(cls, value: object) -> object:
+        return (
+            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+        )
 
     @field_validator("trial_platforms", mode="before")
     @classmethod

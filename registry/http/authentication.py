@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -20,11 +19,9 @@ from registry.auth.scopes import Scope
 from registry.auth.tokenservice import SERVICE
 from registry.errors import RequestInvalidError, UnauthorizedError
 from registry.http.middleware import ACTOR_SHOWN
+from registry.http.proxies import HOST, client_address, told
 from registry.http.services import SERVICES
 
-_HOST = re.compile(
-    r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
-)
 _WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  (compared with, not listened on)
 _PUSH_READS = frozenset({"pull", "push"})
 
@@ -102,22 +99,27 @@ def challenge(
 
 
 def base_url(request: web.Request) -> str:
-    """The registry's address for clients: as set, else where it listens, else what a checked Host says."""
+    """The registry's address for clients: as set, else what a trusted proxy says, else where it listens, or
+    what a checked Host says where that is a wildcard."""
     settings = request.app[SERVICES].settings
     if settings.external_url:
         return settings.external_url
-    if settings.listen_host in _WILDCARDS and _HOST.fullmatch(request.host):
-        return f"http://{request.host}"
+    asked = told(request)
+    scheme = asked.scheme or "http"
+    if asked.host:
+        return f"{scheme}://{asked.host}"
+    if settings.listen_host in _WILDCARDS and HOST.fullmatch(request.host):
+        return f"{scheme}://{request.host}"
     host, port = settings.listen_host, settings.listen_port
     transport = request.transport
     if transport is not None and (port == 0 or host in _WILDCARDS):
         address = transport.get_extra_info("sockname")
         host, port = (address[0] if host in _WILDCARDS else host), address[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def _identify(request: web.Request) -> Actor:
-    return replace(await _from_credential(request), address=request.remote)
+    return replace(await _from_credential(request), address=client_address(request))
 
 
 async def _from_credential(request: web.Request) -> Actor:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.errors import SeatrialError
 from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
 from registry.http.metrics import METRICS
+from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def observe(
                 status=status,
                 seconds=round(seconds, 6),
                 actor=request.get(ACTOR_SHOWN, ""),
-                remote=request.remote,
+                remote=client_address(request),
             )
 
 
