@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
         "db": ("registry.cli.db",),
+        "storage": ("registry.cli.storage",),
     }
 )
 # What typer raises for wrong usage; it keeps the class itself to itself.

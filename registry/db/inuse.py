@@ -13,8 +13,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import NullPool
 
 from registry.errors import ConflictError
 
@@ -48,6 +49,17 @@ def alone(url: str) -> Iterator[bool]:
     """
     with _lock(url, fcntl.LOCK_EX) as held:
         yield held
+
+
+def is_served(url: str) -> bool:
+    """Whether a server uses the database at this moment."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        with alone(url) as free:
+            return not free
+    engine = create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    with engine.connect() as connection:
+        return postgres_servers(connection) > 0
 
 
 def postgres_servers(connection: Connection) -> int:
