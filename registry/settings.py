@@ -56,6 +56,17 @@ class Settings(BaseModel):
         description="which headers the trusted proxies set: X-Forwarded-For, -Proto and -Host, or Forwarded "
         "(RFC 7239); the others would come through them as the client sent them",
     )
+    tls: Literal["self-signed"] | None = Field(
+        default=None,
+        description="self-signed makes a certificate in the data folder, for one host without a certificate "
+        "of its own; not needed beside tls_certificate_file",
+    )
+    tls_certificate_file: Path | None = Field(
+        default=None,
+        description="certificate and its chain (PEM): serve HTTPS, TLS 1.2 or newer; read again when it "
+        "changes",
+    )
+    tls_key_file: Path | None = Field(default=None, description="private key of the certificate (PEM)")
     secret_key_file: Path | None = Field(
         default=None,
         description="file with the key that wraps signing keys in the database; DATA/secret.key, made at "
@@ -193,6 +204,14 @@ class Settings(BaseModel):
         return parts
 
     @model_validator(mode="after")
+    def _tls_is_whole(self) -> Settings:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_certificate_file and tls_key_file belong together; one is missing")
+        if self.tls is not None and self.tls_certificate_file is not None:
+            raise ValueError("tls = self-signed makes a certificate, but tls_certificate_file names one")
+        return self
+
+    @model_validator(mode="after")
     def _limits_fit(self) -> Settings:
         for name in Limits.model_fields:
             if getattr(self.limits, name) > getattr(self.ceiling, name):
@@ -208,6 +227,11 @@ class Settings(BaseModel):
     def listen_port(self) -> int:
         """Port part of ``listen``."""
         return int(self.listen.rpartition(":")[2])
+
+    @property
+    def scheme(self) -> str:
+        """What the registry itself speaks: ``https`` with a certificate, else ``http``."""
+        return "https" if self.tls or self.tls_certificate_file else "http"
 
     @property
     def effective_database_url(self) -> str:

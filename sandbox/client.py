@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from registry.contract import PROTOCOL_VERSION
 from registry.contract.base import Wire
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
 from registry.contract.report import Report
+from sandbox.pinning import Pin
 
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
 ANSWER_SECONDS = 30.0
@@ -45,10 +47,17 @@ class _Problem(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class RegistryClient:
-    """One registry at ``url``, spoken to with a worker's token."""
+    """One registry at ``url``, spoken to with a worker's token; ``pin`` is its certificate, if only that one
+    is trusted."""
 
     url: str
     session: aiohttp.ClientSession = field(repr=False)
+    pin: Pin | None = None
+
+    @property
+    def tls(self) -> ssl.SSLContext | bool:
+        """What to shake hands with, as aiohttp takes it."""
+        return self.pin.context() if self.pin else True
 
     async def claim(self, platforms: tuple[str, ...], *, wait_seconds: float) -> ClaimResponse:
         """Ask for a job, and wait for one to come up.
@@ -86,6 +95,7 @@ class RegistryClient:
                 headers={"Content-Type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
                 allow_redirects=False,
+                ssl=self.tls,
             ) as response:
                 raw = await _read(response)
                 status = response.status
@@ -102,11 +112,11 @@ class RegistryClient:
 
 
 @asynccontextmanager
-async def registry_client(url: str, token: str) -> AsyncIterator[RegistryClient]:
+async def registry_client(url: str, token: str, *, pin: Pin | None = None) -> AsyncIterator[RegistryClient]:
     """A client whose connections live as long as the block."""
     headers = {"Authorization": f"Bearer {token}", "User-Agent": "seatrial-worker"}
     async with aiohttp.ClientSession(headers=headers) as session:
-        yield RegistryClient(url.rstrip("/"), session)
+        yield RegistryClient(url.rstrip("/"), session, pin)
         # TLS connections need a moment of the loop to end.
         await asyncio.sleep(0)
 

@@ -82,7 +82,7 @@ async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Dra
     started = asyncio.get_running_loop().time()
     told = {"repository": job.repository, "digest": job.digest, "trial": job.trial, "attempt": job.attempt}
     log.info("trying", **told)
-    attempt = asyncio.create_task(_attempt(client.url, workplace, job))
+    attempt = asyncio.create_task(_attempt(client, workplace, job))
     keeping = asyncio.create_task(_keep(client, job))
     leaving = asyncio.create_task(drain.now.wait())
     try:
@@ -102,7 +102,7 @@ async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Dra
             await _end(task)
 
 
-async def _attempt(url: str, workplace: Workplace, job: Job) -> Report:
+async def _attempt(client: RegistryClient, workplace: Workplace, job: Job) -> Report:
     task = Task(
         reference=job.digest,
         platform=parse_platform(job.platform),
@@ -113,7 +113,7 @@ async def _attempt(url: str, workplace: Workplace, job: Job) -> Report:
         prepare=job.prepare,
         lease=job.lease,
     )
-    async with registry_source(url, job.repository, token=job.pull_token) as source:
+    async with registry_source(client.url, job.repository, token=job.pull_token, tls=client.tls) as source:
         return await try_image(source, task, workplace=workplace)
 
 

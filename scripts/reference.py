@@ -127,8 +127,9 @@ def _type(field: FieldInfo) -> str:
     words = {str: "text", int: "integer", float: "number", bool: "`true` or `false`", Path: "path"}
     kind = field.annotation
     arguments = typing.get_args(kind)
-    if isinstance(kind, types.UnionType):
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(argument for argument in arguments if argument is not types.NoneType)
+        arguments = typing.get_args(kind)
     if typing.get_origin(kind) is typing.Literal:
         return "one of " + ", ".join(f"`{value}`" for value in arguments)
     if typing.get_origin(kind) is tuple:

@@ -43,6 +43,14 @@ ExternalUrlOption = Annotated[
     str | None,
     typer.Option("--external-url", metavar="URL", help="Address that clients use, behind a proxy."),
 ]
+TlsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tls",
+        metavar="self-signed",
+        help="Serve HTTPS with a certificate made in the data folder; prints how clients come to trust it.",
+    ),
+]
 LogFormatOption = Annotated[
     str | None, typer.Option("--log-format", metavar="json|text", help="Form of log lines.")
 ]

@@ -15,6 +15,7 @@ from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.db.engine import Database
 from registry.db.inuse import serving
+from registry.http.selfsigned import SelfSigned, ensure_self_signed
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings, SettingsError
@@ -33,10 +34,12 @@ class OwnWorker:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The address served at, what first start made, and a token for the own worker where it needs one."""
+    """The address served at, what first start made, the certificate that was made, and a token for the own
+    worker where it needs one."""
 
     address: str
     first: FirstStart | None
+    certificate: SelfSigned | None
     worker_token: str | None
 
 
@@ -59,9 +62,17 @@ async def serve(
         first = await ensure_admin(services.database, settings)
         token = await _worker_token(services.database, worker) if worker else None
         try:
+            certificate = ensure_self_signed(settings) if settings.tls else None
             async with running_server(services) as (host, port):
-                address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                ready(Started(address=address, first=first, worker_token=token))
+                shown = f"[{host}]" if ":" in host else host
+                ready(
+                    Started(
+                        address=f"{settings.scheme}://{shown}:{port}",
+                        first=first,
+                        certificate=certificate,
+                        worker_token=token,
+                    )
+                )
                 await stop.wait()
         except OSError as error:
             raise SettingsError(

@@ -16,9 +16,11 @@ from registry.cli.options import (
     GateOption,
     ListenOption,
     LogFormatOption,
+    TlsOption,
     VisibilityOption,
     server_settings,
 )
+from registry.cli.trust import trust_lines
 
 if TYPE_CHECKING:
     from registry.auth.firststart import FirstStart
@@ -34,6 +36,7 @@ def command(
     gate: GateOption = None,
     visibility: VisibilityOption = None,
     external_url: ExternalUrlOption = None,
+    tls: TlsOption = None,
     log_format: LogFormatOption = None,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
     own_worker: Annotated[str | None, typer.Option("--own-worker", hidden=True)] = None,
@@ -51,6 +54,7 @@ def command(
         gate=gate,
         visibility=visibility,
         external_url=external_url,
+        tls=tls,
         log_format=log_format,
     )
     # Only now: these need the server's libraries, and take most of the time to start.
@@ -65,6 +69,8 @@ def command(
         typer.echo(f"Seatrial listens on {started.address}")
         if settings.read_only:
             typer.echo("It is read-only (SEATRIAL_READ_ONLY): pushes, deletes and tag moves are refused.")
+        if started.certificate is not None and (started.certificate.made or started.first is not None):
+            typer.echo("\n".join(trust_lines(clients_host(settings, started.address), started.certificate)))
         if started.first is not None:
             typer.echo("\n".join(first_start_lines(settings, started.address, started.first)))
         if ready_fd is not None:
@@ -77,11 +83,16 @@ def command(
     asyncio.run(serve(settings, ready=ready, worker=worker))
 
 
+def clients_host(settings: Settings, address: str) -> str:
+    """HOST:PORT as clients write it."""
+    host = (settings.external_url or address).partition("://")[2]
+    return host.replace("0.0.0.0", "localhost").replace("[::]", "localhost")  # noqa: S104
+
+
 def first_start_lines(settings: Settings, address: str, first: FirstStart) -> list[str]:
     """What a person does next, to copy."""
-    url = settings.external_url or address
-    host = url.partition("://")[2].replace("0.0.0.0", "localhost").replace("[::]", "localhost")  # noqa: S104
-    plain = "" if url.startswith("https://") else " --tls-verify=false"
+    host = clients_host(settings, address)
+    plain = "" if (settings.external_url or address).startswith("https://") else " --tls-verify=false"
     lines = [
         f"First start: the account '{first.account}' was made; its token, which is also its password, is in",
         f"  {first.token_file}",

@@ -27,6 +27,7 @@ from registry.cli.options import (
     GateOption,
     ListenOption,
     LogFormatOption,
+    TlsOption,
     VisibilityOption,
     server_settings,
 )
@@ -49,6 +50,7 @@ def command(
     gate: GateOption = None,
     visibility: VisibilityOption = None,
     external_url: ExternalUrlOption = None,
+    tls: TlsOption = None,
     log_format: LogFormatOption = None,
     worker_state: Annotated[
         Path | None,
@@ -84,6 +86,7 @@ def command(
         gate=gate,
         visibility=visibility,
         external_url=external_url,
+        tls=tls,
         log_format=log_format,
     )
     state = worker_state or _default_state(settings.data)
@@ -94,6 +97,7 @@ def command(
         "--gate": gate,
         "--visibility": visibility,
         "--external-url": external_url,
+        "--tls": tls,
         "--log-format": log_format,
     }
     house = _House(
@@ -214,7 +218,15 @@ class _House:
         return seatrial(
             *("worker", "run", "--registry", local, "--token-file", str(self.state / "worker.token")),
             *("--state", str(self.state), *self.worker_options),
+            *self._certificate_options(),
         )
+
+    def _certificate_options(self) -> list[str]:
+        # The worker speaks to a loopback address, which no certificate names: it takes this one by itself.
+        if self.settings.scheme == "http":
+            return []
+        file = self.settings.tls_certificate_file or self.settings.data / "tls" / "certificate.pem"
+        return ["--registry-certificate", str(file)]
 
     def _interrupt(self, stop: asyncio.Event) -> None:
         process = self.worker.process

@@ -105,7 +105,7 @@ def base_url(request: web.Request) -> str:
     if settings.external_url:
         return settings.external_url
     asked = told(request)
-    scheme = asked.scheme or "http"
+    scheme = asked.scheme or settings.scheme
     if asked.host:
         return f"{scheme}://{asked.host}"
     if settings.listen_host in _WILDCARDS and HOST.fullmatch(request.host):

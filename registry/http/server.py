@@ -14,6 +14,9 @@ from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.http.app import create_app
 from registry.http.limits import end_slow_readers
+from registry.http.listener import TlsListener, bind
+from registry.http.selfsigned import certificate_files
+from registry.http.tls import Certificates
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from registry.http.services import Services
+    from registry.settings import Settings
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 MAX_LINE_BYTES = 32768
@@ -57,16 +61,39 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]
     try:
-        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, reuse_port=reuse_port)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        yield host, port
+        async with _listening(runner, settings, reuse_port=reuse_port) as address:
+            yield address
     finally:
         tasks[0].cancel()
         await runner.cleanup()
         # Until here: a reader that stands still must not hold up the end either.
         tasks[1].cancel()
         await asyncio.wait(tasks)
+
+
+@asynccontextmanager
+async def _listening(
+    runner: web.AppRunner, settings: Settings, *, reuse_port: bool
+) -> AsyncIterator[tuple[str, int]]:
+    if settings.scheme == "http":
+        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, reuse_port=reuse_port)
+        await site.start()
+        yield runner.addresses[0][:2]
+        return
+    assert runner.server is not None
+    certificates = Certificates(*certificate_files(settings))
+    listener = TlsListener(
+        runner.server,
+        lambda: certificates.context,
+        bind(settings.listen_host, settings.listen_port, reuse_port=reuse_port),
+    )
+    watching = asyncio.create_task(certificates.keep_fresh())
+    try:
+        yield listener.address
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        await listener.close()
 
 
 async def _sweep(services: Services) -> None:

@@ -24,6 +24,7 @@ from sandbox.cli.workshop import (
 
 if TYPE_CHECKING:
     from sandbox.attempt import Workplace
+    from sandbox.pinning import Pin
     from sandbox.worker import Drain
 
 app = typer.Typer(no_args_is_help=True, help="Run a worker, and manage workers.")
@@ -52,6 +53,7 @@ def run(
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="auto|json|text", help="Form of log lines on stderr.")
     ] = "auto",
+    registry_certificate: Annotated[Path | None, typer.Option("--registry-certificate", hidden=True)] = None,
 ) -> None:
     """Claim images from the registry, run each in isolation, and report what was seen.
 
@@ -69,8 +71,10 @@ def run(
     let_others_pass()
     configure_logs(log_format)
     # Only now: it takes most of the time to start.
+    from sandbox.pinning import Pin  # noqa: PLC0415
     from sandbox.workplace import opened_workplace  # noqa: PLC0415
 
+    pin = Pin(registry_certificate) if registry_certificate else None
     platforms = (str(chosen_platform(platform)),)
     allowed = frozenset(allow_downgrade or ())
     log = structlog.get_logger("seatrial.worker")
@@ -79,7 +83,7 @@ def run(
             log.warning("swept", what=line)
         log.info("worker starts", registry=registry, runtime=str(workplace.runtime.info), platforms=platforms)
         code = asyncio.run(
-            _work(registry, token, workplace, platforms=platforms, slots=slots, grace_seconds=grace)
+            _work(registry, token, workplace, pin=pin, platforms=platforms, slots=slots, grace_seconds=grace)
         )
     raise typer.Exit(code)
 
@@ -89,6 +93,7 @@ async def _work(
     token: str,
     workplace: Workplace,
     *,
+    pin: Pin | None,
     platforms: tuple[str, ...],
     slots: int,
     grace_seconds: float,
@@ -100,7 +105,7 @@ async def _work(
     _listen_to_signals(drain, grace_seconds)
     log = structlog.get_logger("seatrial.worker")
     try:
-        async with registry_client(registry, token) as client:
+        async with registry_client(registry, token, pin=pin) as client:
             await run_worker(client, workplace, platforms=platforms, slots=slots, drain=drain)
     except RegistryRefusal as refusal:
         log.error("the registry refuses this worker", reason=str(refusal))

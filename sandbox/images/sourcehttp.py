@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -30,18 +31,24 @@ _PARAMETER = re.compile(r'([a-zA-Z_]+)="((?:[^"\\]|\\.)*)"')
 
 @asynccontextmanager
 async def registry_source(
-    url: str, repository: str, *, token: str | None = None, credentials: tuple[str, str] | None = None
+    url: str,
+    repository: str,
+    *,
+    token: str | None = None,
+    credentials: tuple[str, str] | None = None,
+    tls: ssl.SSLContext | bool = True,
 ) -> AsyncIterator[RegistrySource]:
     """A repository of the registry at ``url`` (``http://HOST`` or ``https://HOST``), over an HTTP session
     that lives as long as the context.
 
     ``token`` is sent as it is (a worker's pull token); ``credentials`` (user, password) answer a challenge;
-    without either the challenge is answered without a name.
+    without either the challenge is answered without a name. ``tls`` is how to shake hands with this registry,
+    and nobody else.
     """
     async with aiohttp.ClientSession(
         timeout=_TIMEOUT, auto_decompress=False, headers={"Accept-Encoding": "identity"}
     ) as session:
-        yield RegistrySource(session, URL(url), repository, token=token, credentials=credentials)
+        yield RegistrySource(session, URL(url), repository, token=token, credentials=credentials, tls=tls)
 
 
 class RegistrySource:
@@ -55,11 +62,13 @@ class RegistrySource:
         *,
         token: str | None,
         credentials: tuple[str, str] | None,
+        tls: ssl.SSLContext | bool,
     ) -> None:
         self._session = session
         self._url = url
         self._repository = repository
         self._credentials = credentials
+        self._tls = tls
         self._authorization = f"Bearer {token}" if token else None
         self._may_answer = token is None
 
@@ -103,10 +112,13 @@ class RegistrySource:
     async def _follow(self, url: URL, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         for _ in range(_REDIRECTS_MAX):
             sent = dict(headers)
-            if self._authorization and url.origin() == self._url.origin():
+            own = url.origin() == self._url.origin()
+            if self._authorization and own:
                 sent["Authorization"] = self._authorization
             try:
-                response = await self._session.get(url, headers=sent, allow_redirects=False)
+                response = await self._session.get(
+                    url, headers=sent, allow_redirects=False, ssl=self._tls if own else True
+                )
             except (aiohttp.ClientError, TimeoutError) as error:
                 raise _broken(url, error) from None
             if response.status not in _REDIRECTS:
@@ -152,7 +164,10 @@ class RegistrySource:
         headers = {"Authorization": basic} if basic else {}
         try:
             async with self._session.get(
-                realm.update_query(query), headers=headers, allow_redirects=False
+                realm.update_query(query),
+                headers=headers,
+                allow_redirects=False,
+                ssl=self._tls if realm.origin() == self._url.origin() else True,
             ) as response:
                 if response.status != 200:
                     raise await _refused(response, self._url.authority, "a token")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -36,23 +37,31 @@ ADMIN = "admin"
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry that listens. ``host`` is what clients write before an image's name."""
+    """A registry that listens. ``host`` is what clients write before an image's name; ``certificate`` is the
+    one to trust where it speaks HTTPS."""
 
     host: str
     token: str = field(repr=False)
     services: Services | None = None
+    certificate: Path | None = None
 
     @property
     def url(self) -> str:
         """Address without a path."""
-        return f"http://{self.host}"
+        return f"{'https' if self.certificate else 'http'}://{self.host}"
+
+    @property
+    def tls(self) -> ssl.SSLContext | bool:
+        """What to shake hands with, as aiohttp takes it."""
+        return ssl.create_default_context(cafile=self.certificate) if self.certificate else True
 
     def client(self, token: str | None = None, *, anonymous: bool = False) -> aiohttp.ClientSession:
         """A session for this registry: the administrator's, that of another API token, or nobody's."""
         headers = {}
         if not anonymous:
             headers["Authorization"] = aiohttp.encode_basic_auth(ADMIN, token or self.token)
-        return aiohttp.ClientSession(self.url, headers=headers, auto_decompress=False)
+        connector = aiohttp.TCPConnector(ssl=self.tls)
+        return aiohttp.ClientSession(self.url, headers=headers, auto_decompress=False, connector=connector)
 
 
 def settings_for(data: Path, database_url: str | None, **given: Any) -> Settings:
@@ -74,7 +83,9 @@ async def running_registry(data: Path, database_url: str, **given: Any) -> Async
         await ensure_admin(services.database, settings)
         token = admin_token_file(settings).read_text(encoding="utf-8").strip()
         async with running_server(services) as (host, port):
-            yield Registry(f"{host}:{port}", token, services)
+            own = data / "tls" / "certificate.pem"
+            certificate = (settings.tls_certificate_file or own) if settings.scheme == "https" else None
+            yield Registry(f"{host}:{port}", token, services, certificate)
 
 
 class RegistryProcess:
@@ -114,7 +125,9 @@ class RegistryProcess:
         address = str(json.loads(told)["address"])
         self._port = int(address.rpartition(":")[2])
         token = (self.data / "admin.token").read_text(encoding="utf-8").strip()
-        return Registry(address.removeprefix("http://"), token)
+        scheme, _, host = address.partition("://")
+        certificate = self.data / "tls" / "certificate.pem" if scheme == "https" else None
+        return Registry(host, token, certificate=certificate)
 
     @property
     def pid(self) -> int:

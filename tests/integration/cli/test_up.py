@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -46,8 +47,13 @@ class House:
     @property
     def registry(self) -> Registry:
         """The registry, once it has said where it listens."""
-        host = until(lambda: self.log.read_text().partition("Seatrial listens on http://")[2].split("\n")[0])
-        return Registry(host, until(lambda: (self.data / "admin.token").read_text().strip()))
+        url = until(lambda: self.log.read_text().partition("Seatrial listens on ")[2].split("\n")[0])
+        scheme, _, host = url.partition("://")
+        return Registry(
+            host,
+            until(lambda: (self.data / "admin.token").read_text().strip()),
+            certificate=self.data / "tls" / "certificate.pem" if scheme == "https" else None,
+        )
 
     def get(self, path: str) -> Any:
         """JSON from the admin API, or ``None`` while nobody answers."""
@@ -55,7 +61,8 @@ class House:
         headers = {"Authorization": f"Bearer {registry.token}"}
         request = urllib.request.Request(f"{registry.url}/api/v1{path}", headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as response:
+            tls = registry.tls if isinstance(registry.tls, ssl.SSLContext) else None
+            with urllib.request.urlopen(request, timeout=10, context=tls) as response:
                 return json.load(response)
         except OSError:
             return None
@@ -182,6 +189,13 @@ def test_both_run_survive_a_crash_and_stop_together(open_folder: Path) -> None:
     with up(open_folder) as house:
         until(house.seen_worker)
         assert token_file.read_text() != token
+
+
+@pytest.mark.timeout(200)
+def test_the_worker_trusts_the_registry_s_certificate(open_folder: Path) -> None:
+    with up(open_folder, "--tls", "self-signed") as house:
+        until(house.seen_worker)
+        assert "podman, skopeo, buildah" in house.log.read_text()
 
 
 @pytest.mark.timeout(200)
