@@ -16,12 +16,16 @@ from tests.bench import machine
 from tests.bench.figures import Figure
 from tests.bench.manifests import manifests
 from tests.bench.peers import MissingError
+from tests.bench.pulls import pulls
+from tests.bench.pushes import pushes
 from tests.bench.thread import large_blob, start, verdict
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/benchmarks.json"
 GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "start": start,
     "manifests": manifests,
+    "pulls": pulls,
+    "pushes": pushes,
     "large": large_blob,
     "verdict": verdict,
 }
