@@ -20,7 +20,7 @@ from registry.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Iterator, Sequence
     from hashlib import _Hash
     from pathlib import Path
 
@@ -124,8 +124,8 @@ class UploadFile:
                 f"the upload stands at byte {self.length}, not {offset}", detail={"offset": self.length}
             )
 
-    def write(self, block: bytes) -> None:
-        """Append and hash ``block``: all of it, or nothing. After a failure nothing more is written.
+    def write(self, block: Sequence[bytes]) -> None:
+        """Append and hash the pieces of ``block``: all, or nothing. After a failure nothing more is written.
 
         Raises:
             StorageFullError: no room; ``detail["offset"]`` is where the upload ends.
@@ -140,7 +140,8 @@ class UploadFile:
             self._failed = error
             raise
         if self.running_hash is not None:
-            self.running_hash.update(block)
+            for piece in block:
+                self.running_hash.update(piece)
 
     def close(self) -> None:
         """Make everything durable and release the lock.
@@ -161,19 +162,21 @@ class UploadFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _write(self, block: bytes) -> None:
+    def _write(self, block: Sequence[bytes]) -> None:
+        length = sum(map(len, block))
         room = os.fstatvfs(self._fd)
-        if room.f_bavail * room.f_frsize < self._reserve_bytes + len(block):
+        if room.f_bavail * room.f_frsize < self._reserve_bytes + length:
             raise OSError(errno.ENOSPC, "the reserve is reached")
-        view = memoryview(block)
         try:
-            while view:
-                written = os.pwrite(self._fd, view, self.length + len(block) - len(view))
-                view = view[written:]
+            written = os.pwritev(self._fd, block, self.length)
+            if written < length:
+                view = memoryview(b"".join(block))
+                while written < length:
+                    written += os.pwrite(self._fd, view[written:], self.length + written)
         except OSError:
             os.ftruncate(self._fd, self.length)
             raise
-        self.length += len(block)
+        self.length += length
 
     def _sync(self) -> None:
         try:

@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 _LOCATOR = re.compile(r"[0-9a-f]{32}")
 _WRITE_BYTES = 1 << 20
+_WRITE_BYTES_LEAST = 128 << 10
+_WAITING_BYTES = 16 << 20
+"""Twice this waits in memory to be written, over all uploads of the process."""
+_WRITE_CHUNKS = 512
+"""So that a body of tiny pieces is no list of millions; below IOV_MAX."""
 _HASHES_KEPT = 1024
 _THREADS = 8
 RESERVE_BYTES = 64 << 20
@@ -65,6 +70,7 @@ class FilesystemStore:
         self._reserve_bytes = reserve_bytes
         self._hashes: OrderedDict[str, RunningHash] = OrderedDict()
         self._threads = Threads("blob-store", _THREADS)
+        self._appending = 0
         for folder in (self._uploads, self._blobs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sync_folder(root)
@@ -149,23 +155,31 @@ class FilesystemStore:
 
         What arrived before the source broke off is written too.
         """
-        buffer = bytearray()
+        block: list[bytes] = []
+        length = 0
         writing: asyncio.Task[None] | None = None
+        self._appending += 1
         try:
             async for chunk in chunks:
-                buffer += chunk
-                if len(buffer) >= _WRITE_BYTES:
+                block.append(chunk)
+                length += len(chunk)
+                if length >= self._block_bytes() or len(block) >= _WRITE_CHUNKS:
                     if writing is not None:
                         await asyncio.wait([writing])
                         writing.result()
-                    writing = asyncio.create_task(self._threads.run(upload.write, bytes(buffer)))
-                    buffer.clear()
+                    writing = asyncio.create_task(self._threads.run(upload.write, block))
+                    block, length = [], 0
         finally:
+            self._appending -= 1
             if writing is not None:
                 await asyncio.wait([writing])
                 writing.result()
-            if buffer:
-                await self._threads.run(upload.write, bytes(buffer))
+            if block:
+                await self._threads.run(upload.write, block)
+
+    def _block_bytes(self) -> int:
+        """Large blocks cost fewer changes of thread; many uploads at once get smaller ones."""
+        return min(max(_WAITING_BYTES // self._appending, _WRITE_BYTES_LEAST), _WRITE_BYTES)
 
     def _keep(self, locator: str, upload: UploadFile) -> None:
         running = upload.running_hash

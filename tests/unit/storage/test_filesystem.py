@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -165,5 +166,35 @@ async def test_a_full_disk_keeps_the_offset_and_everything_else_working(
     assert await read(store, kept) == pattern(2 << 20)
     await store.delete(kept)
     assert await store.append(locator, source(content[at:]), offset=at) == len(content)
+    await store.finish(locator, digest_of(content))
+    assert await read(store, locator) == content
+
+
+async def test_a_body_of_tiny_pieces_is_written_as_it_comes(make_store: MakeFilesystem) -> None:
+    content = pattern(5000)
+    pieces = [content[at : at + 1] for at in range(len(content))]
+    store = make_store()
+    locator = await store.start_upload()
+    assert await store.append(locator, source(*pieces), offset=0) == len(content)
+    await store.finish(locator, digest_of(content))
+    assert await read(store, locator) == content
+
+
+async def test_a_write_that_the_system_cuts_short_leaves_whole_blocks(make_store: MakeFilesystem) -> None:
+    store = make_store()
+    locator = await store.start_upload()
+    content = pattern(3 << 20)
+    pieces = [content[at : at + 100_000] for at in range(0, len(content), 100_000)]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, before[1]))
+    try:
+        with pytest.raises(UnavailableError) as failed:
+            await store.append(locator, source(*pieces), offset=0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    at = await store.upload_size(locator)
+    assert failed.value.detail == {"offset": at}
+    assert at == 1_100_000  # the first block; of the second half was written
+    await store.append(locator, source(content[at:]), offset=at)
     await store.finish(locator, digest_of(content))
     assert await read(store, locator) == content
