@@ -24,6 +24,8 @@ def upgrade(*, data: DataOption = None, config: ConfigOption = None, as_json: Js
         print_json(
             {"before": done.before, "after": done.after, "backup": str(done.backup) if done.backup else None}
         )
+    elif done.newer:
+        pass  # said already
     elif done.before == done.after:
         typer.echo(f"The database has schema {done.after}, the newest.")
     else:
@@ -41,7 +43,8 @@ def check(*, data: DataOption = None, config: ConfigOption = None, as_json: Json
         print_json({"current": found.before, "newest": found.after})
     require_newest(settings)
     if not as_json:
-        typer.echo(f"The database has schema {found.after}, the newest.")
+        what = "newer than this version's, which runs on it" if found.newer else "the newest"
+        typer.echo(f"The database has schema {found.after}, {what}.")
 
 
 @app.command()

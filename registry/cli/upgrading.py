@@ -23,6 +23,12 @@ def upgrade_and_tell(settings: Settings) -> Upgrade:
         SettingsError: it cannot be opened.
     """
     done = _on_database(settings, migrate.upgrade)
+    if done.newer:
+        typer.echo(
+            f"The database has schema {done.after}, of a newer version; this one knows "
+            f"{migrate.newest()} and runs on it.",
+            err=True,
+        )
     if done.backup is not None:
         typer.echo(
             f"The database was upgraded from schema {done.before} to {done.after}. The way back: stop, put\n"

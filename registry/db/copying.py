@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from registry.db import migrate, tablecopy
 from registry.db.accounts import accounts
 from registry.db.events import epochs
+from registry.db.floor import schema_floor
 from registry.db.inuse import alone, postgres_servers
 from registry.db.schema import metadata
 from registry.errors import ConflictError
@@ -180,10 +181,10 @@ def _require_two(source_url: str, target_url: str) -> None:
     if not _exists(source_url):
         raise ConflictError("the source does not exist: there is no such file")
     found = migrate.look(source_url)
-    if found.before != found.after:
+    if found.before != migrate.newest():
         raise ConflictError(
-            f"the source has schema {found.before or 'none'} and this version copies {found.after}: bring it "
-            "there first, by starting the server or with 'seatrial db upgrade'"
+            f"the source has schema {found.before or 'none'} and this version copies {migrate.newest()}: "
+            "bring it there first, by starting the server or with 'seatrial db upgrade'"
         )
 
 
@@ -279,8 +280,8 @@ def _is_begun(target: Connection, identity: str) -> bool:
 
 
 def _tables() -> list[Table]:
-    """Parents first. The epochs are none of them: they are moved, not copied."""
-    return [table for table in metadata.sorted_tables if table is not epochs]
+    """Parents first, without what migrations fill: the epochs are moved, and the floor is the schema's."""
+    return [table for table in metadata.sorted_tables if table not in (epochs, schema_floor)]
 
 
 def _identity(source: Connection) -> str:

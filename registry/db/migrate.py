@@ -16,10 +16,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
+from registry.db.floor import schema_floor
 from registry.errors import ConflictError
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
@@ -30,11 +31,15 @@ COPYING = "copying"
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What happened: the revisions before (``None``: empty) and after, and where the old file was kept."""
+    """What happened: the revisions before (``None``: empty) and after, and where the old file was kept.
+
+    ``newer``: the schema is one that this code does not know and still runs on; it stays.
+    """
 
     before: str | None
     after: str
     backup: Path | None
+    newer: bool = False
 
 
 def upgrade(url: str) -> Upgrade:
@@ -52,7 +57,9 @@ def upgrade(url: str) -> Upgrade:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
             connection.commit()
-        before = _current(connection, script)
+        before, newer = _current(connection, script)
+        if newer:
+            return Upgrade(before=before, after=str(before), backup=None, newer=True)
         backup = None
         if before != head:
             backup = _copy_aside(parsed, before) if before else None
@@ -75,7 +82,8 @@ def look(url: str) -> Upgrade:
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         return Upgrade(before=None, after=head, backup=None)
     with _engine(parsed).connect() as connection:
-        return Upgrade(before=_current(connection, script), after=head, backup=None)
+        before, newer = _current(connection, script)
+        return Upgrade(before=before, after=str(before) if newer else head, backup=None, newer=newer)
 
 
 def newest() -> str:
@@ -111,7 +119,8 @@ def alembic_config() -> Config:
     return config
 
 
-def _current(connection: Connection, script: ScriptDirectory) -> str | None:
+def _current(connection: Connection, script: ScriptDirectory) -> tuple[str | None, bool]:
+    """The schema, and whether it is newer than this code and fit for it."""
     current = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
     if current is not None and current.startswith(COPYING):
@@ -120,11 +129,22 @@ def _current(connection: Connection, script: ScriptDirectory) -> str | None:
         )
     known = {revision.revision for revision in script.walk_revisions()}
     if current is not None and current not in known:
+        if _runs_on_newer(connection):
+            return current, True
         raise ConflictError(
             f"the database has schema {current}, which this version does not know: a newer one used it. "
             "Start that version, or restore the copy it made before its upgrade"
         )
-    return current
+    return current, False
+
+
+def _runs_on_newer(connection: Connection) -> bool:
+    """Whether all that a newer version did to the schema leaves this code what it needs."""
+    if not inspect(connection).has_table(schema_floor.name):
+        return False
+    oldest = str(connection.execute(select(schema_floor.c.oldest)).scalar_one())
+    connection.rollback()
+    return oldest <= newest()
 
 
 @contextmanager

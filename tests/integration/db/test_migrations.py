@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -69,7 +70,11 @@ def test_an_empty_database_gets_the_newest_schema_once(empty_database_url: str) 
 
 
 def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
-    execute(database_url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(
+        database_url,
+        "UPDATE alembic_version SET version_num = '9999'",
+        "UPDATE schema_floor SET oldest = '9999'",
+    )
     for call in (migrate.upgrade, migrate.look):
         with pytest.raises(
             ConflictError, match="the database has schema 9999, which this version does not know"
@@ -79,10 +84,54 @@ def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
     assert migrate.look(database_url).before == HEAD
 
 
+def test_a_newer_schema_that_only_grew_is_no_hindrance(
+    empty_database_url: str, add_migration: Callable[[str], None]
+) -> None:
+    add_migration("op.create_table('more', sa.Column('id', sa.Integer()))")
+    assert migrate.upgrade(empty_database_url).after == "next"
+    add_migration("")  # as the version before it is
+    for call in (migrate.upgrade, migrate.look):
+        found = call(empty_database_url)
+        assert (found.before, found.after, found.newer) == ("next", "next", True)
+    add_migration("op.drop_table('events')\n    op.execute(\"UPDATE schema_floor SET oldest = 'next'\")")
+    execute(empty_database_url, f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    assert not migrate.upgrade(empty_database_url).newer
+    add_migration("")
+    with pytest.raises(ConflictError, match="the database has schema next, which this version does not know"):
+        migrate.upgrade(empty_database_url)
+
+
+def test_the_version_before_says_that_it_runs_on(
+    tmp_path: Path, add_migration: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_migration("pass")
+    assert run(["db", "upgrade", "--data", str(tmp_path)]) == 0
+    add_migration("")
+    capsys.readouterr()
+    assert run(["db", "upgrade", "--data", str(tmp_path)]) == 0
+    assert f"schema next, of a newer version; this one knows {HEAD} and runs on it" in capsys.readouterr().err
+    assert run(["db", "check", "--data", str(tmp_path)]) == 0
+    # Rows of tables that it does not know it cannot copy.
+    copy = ["--from", f"sqlite:///{tmp_path / 'seatrial.db'}", "--to", f"sqlite:///{tmp_path / 'copy.db'}"]
+    assert run(["db", "copy", *copy]) == 2
+    assert f"schema next and this version copies {HEAD}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "migrations" / "versions").glob("*.py")), ids=lambda p: p.stem
+)
+def test_a_migration_that_takes_something_away_raises_the_floor(path: Path) -> None:
+    script = path.read_text()
+    takes = re.search(r"drop_(table|column|constraint)|alter_column|rename_table|DROP|DELETE FROM", script)
+    added = re.findall(r"add_column\((.*)\)", script)
+    needs = [column for column in added if "nullable=False" in column and "server_default" not in column]
+    assert (takes is None and needs == []) or "UPDATE schema_floor SET oldest" in script
+
+
 def test_serve_says_so_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'seatrial.db'}"
     migrate.upgrade(url)
-    execute(url, "UPDATE alembic_version SET version_num = '9999'")
+    execute(url, "UPDATE alembic_version SET version_num = '9999'", "UPDATE schema_floor SET oldest = '9999'")
     umask = os.umask(0o077)
     os.umask(umask)
     try:
