@@ -129,6 +129,11 @@ class Settings(BaseModel):
         default=False,
         description="whether pushes, deletes and tag moves are refused; pulls, sign-in and trials work on",
     )
+    sparse_images: bool = Field(
+        default=False,
+        description="whether images are taken whose config or layers are missing; manifests that an index "
+        "lists may always be missing",
+    )
     manifest_max_bytes: int = Field(
         default=4 * 1024**2, ge=64 * 1024, le=16 * 1024**2, description="largest manifest taken"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,7 +18,8 @@ class ManifestPushed:
     """A manifest that has just been stored or stored again in a repository.
 
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
-    an image that can be run, as its config says, else ``None``.
+    an image that can be run, as its config says, else ``None``. ``missing`` is what it refers to and the
+    repository does not have.
     """
 
     repository_id: int
@@ -26,6 +28,7 @@ class ManifestPushed:
     digest: Digest
     manifest: Manifest
     platform: str | None
+    missing: Collection[Digest]
     created: bool
     actor: Actor
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
@@ -21,6 +21,7 @@ from registry.db.types import db_time
 from registry.errors import DeniedError, DigestInvalidError, ManifestUnknownError
 from registry.events.outbox import record
 from registry.oci.digest import Digest, digest_of, parse_digest
+from registry.oci.platform import UNKNOWN_PLATFORM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,7 +126,8 @@ async def put(
     """Store ``raw``, of which ``manifest`` is the meaning, and point these tags at it.
 
     ``stated`` is the digest that the caller gave, whose algorithm then names the manifest; else it is sha256.
-    What it refers to must be in this repository, except its subject and foreign layers. Manifest, edges,
+    What it refers to must be in this repository as far as
+    :func:`registry.content.references.require_references` says. Manifest, edges,
     tag, history, events and whatever ``effects`` add commit together or not at all. ``parsers`` are the
     threads that read the image config.
 
@@ -142,7 +144,9 @@ async def put(
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
         await repos.lock(connection, repository.id)
-        await require_references(connection, repository.id, manifest)
+        missing = await require_references(
+            connection, repository.id, manifest, sparse_images=settings.sparse_images
+        )
         manifest_id, created = await _store(
             connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor
         )
@@ -155,6 +159,7 @@ async def put(
                 digest=digest,
                 manifest=manifest,
                 platform=platform,
+                missing=missing,
                 created=created,
                 actor=actor,
             ),
@@ -240,12 +245,12 @@ async def _store(
     )
     manifest_id = made.scalar()
     if manifest_id is None:
-        held = await connection.execute(
-            select(manifests.c.id).where(
-                manifests.c.repository_id == repository_id, manifests.c.digest == str(digest)
-            )
-        )
-        return held.scalar_one(), False
+        this = (manifests.c.repository_id == repository_id, manifests.c.digest == str(digest))
+        held = (await connection.execute(select(manifests.c.id, manifests.c.platform).where(*this))).one()
+        if held.platform == UNKNOWN_PLATFORM != platform and platform is not None:
+            # Its config was missing when it was pushed first.
+            await connection.execute(update(manifests).where(*this).values(platform=platform))
+        return held.id, False
     rows = [
         {
             "manifest_id": manifest_id,

@@ -6,21 +6,21 @@ import codecs
 import re
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
-from registry.db.content import manifests
+from registry.db.content import edges, manifests
 from registry.db.dialect import batches
 from registry.errors import BlobUnknownError, ManifestBlobUnknownError, ManifestInvalidError
 from registry.oci.digest import Digest, parse_digest
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
 from registry.oci.imageconfig import parse_image_config
-from registry.oci.mediatypes import is_foreign_layer
+from registry.oci.mediatypes import INDEXES, MANIFESTS, is_foreign_layer
 from registry.oci.platform import UNKNOWN_PLATFORM, parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,41 +30,52 @@ if TYPE_CHECKING:
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
 
+MISSING_MAX = 256
+"""How many children of one index may be missing."""
+WAITING_MAX = 100
+"""How many indexes of a repository may list the same missing child, which decides about them all."""
 _NAMED_IN_ERROR = 10
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
-async def require_references(connection: AsyncConnection, repository_id: int, manifest: Manifest) -> None:
-    """Check that all content is visible in the repository, with the sizes that the manifest says.
+async def require_references(
+    connection: AsyncConnection, repository_id: int, manifest: Manifest, *, sparse_images: bool
+) -> Collection[Digest]:
+    """Check that what the manifest is made of is visible in the repository, with the sizes that it says;
+    returns what is not, as far as that is allowed.
 
-    Children of an index may be blobs as well as manifests: build caches list layers there. Foreign layers
-    and the subject are never required (distribution-spec, "Pushing Manifests").
+    Manifests that an index lists may be missing (a sparse index), a bounded number of them, and with
+    ``sparse_images`` configs and layers of an image. Children of an index may be blobs as well: build caches
+    list layers there, and those must be here. Foreign layers and the subject are never required
+    (distribution-spec, "Pushing Manifests").
 
     Raises:
-        ManifestBlobUnknownError: some is not; ``detail`` names each digest.
+        ManifestBlobUnknownError: some is not here, or too much of an index; ``detail`` names digests.
         ManifestInvalidError: some has another size.
     """
     required = [
         (kind, target) for kind, target in manifest.edges() if not is_foreign_layer(target.media_type)
     ]
+    children = {target.digest for kind, target in required if kind == "child"}
     found = await blob_use.find_all(connection, repository_id, {target.digest for _, target in required})
-    sizes = {digest: blob.size for digest, blob in found.items()}
-    sizes |= await _manifest_sizes(
-        connection, repository_id, {target.digest for kind, target in required if kind == "child"}
-    )
-    missing = sorted({str(target.digest) for _, target in required if target.digest not in sizes})
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ManifestBlobUnknownError(
-            f"{missing[0]}{more} is not in this repository; push it first",
-            detail=[{"digest": digest} for digest in missing[:_NAMED_IN_ERROR]],
-        )
+    held = await _manifest_sizes(connection, repository_id, children)
+    sizes = {digest: blob.size for digest, blob in found.items()} | held
     for kind, target in required:
-        if sizes[target.digest] != target.size:
+        if sizes.get(target.digest, target.size) != target.size:
             raise ManifestInvalidError(
                 f"the {kind} {target.digest} has {sizes[target.digest]} bytes, not {target.size}"
             )
+    if manifest.is_index:
+        listed = {target.digest for _, target in required if target.media_type in MANIFESTS | INDEXES}
+        missing = listed - held.keys()
+        await _require_few_missing(connection, repository_id, sorted(map(str, missing)))
+    else:
+        missing = {target.digest for _, target in required} - sizes.keys() if sparse_images else set()
+    needed = {target.digest for _, target in required} - sizes.keys() - missing
+    if needed:
+        raise _missing(sorted(map(str, needed)), "push it first")
+    return missing
 
 
 async def image_platform(
@@ -128,3 +139,36 @@ async def _manifest_sizes(
         )
         sizes |= {parse_digest(row.digest): row.size for row in rows}
     return sizes
+
+
+async def _require_few_missing(
+    connection: AsyncConnection, repository_id: int, missing: Sequence[str]
+) -> None:
+    if len(missing) > MISSING_MAX:
+        raise _missing(missing, f"push some first; of an index {MISSING_MAX} manifests may be missing")
+    if not missing:
+        return
+    waiting = (
+        select(edges.c.digest)
+        .join(manifests, manifests.c.id == edges.c.manifest_id)
+        .where(
+            manifests.c.repository_id == repository_id,
+            edges.c.digest.in_(missing),
+            edges.c.kind == "child",
+        )
+        .group_by(edges.c.digest)
+        .having(func.count(manifests.c.id.distinct()) >= WAITING_MAX)
+        .order_by(edges.c.digest)
+        .limit(1)
+    )
+    crowded = (await connection.execute(waiting)).scalar()
+    if crowded is not None:
+        raise _missing([crowded], f"push it first; {WAITING_MAX} indexes wait for it already")
+
+
+def _missing(digests: Sequence[str], advice: str) -> ManifestBlobUnknownError:
+    more = f" and {len(digests) - 1} more" if len(digests) > 1 else ""
+    return ManifestBlobUnknownError(
+        f"{digests[0]}{more} is not in this repository; {advice}",
+        detail=[{"digest": digest} for digest in digests[:_NAMED_IN_ERROR]],
+    )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.content import blobs
 from registry.content.effects import ManifestPushed
 from registry.db.content import edges, manifests
 from registry.db.dialect import batches
-from registry.errors import ManifestInvalidError
 from registry.oci.descriptor import ATTESTATION_ANNOTATION, Descriptor
-from registry.oci.mediatypes import INDEXES
+from registry.oci.digest import parse_digest
+from registry.oci.mediatypes import INDEXES, MANIFESTS, is_foreign_layer
 
 MAX_DEPTH = 5
 MAX_IMAGES = 256
+MAX_LISTED = 20_000
+_LISTED_AS_MANIFEST = MANIFESTS | INDEXES
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +31,33 @@ class RunnableImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Inventory:
+    """The ``images`` below a manifest in a fixed order, and what it is made of that is ``missing``.
+
+    ``excess`` says where it goes beyond the limits; what else there is was then not looked at.
+    """
+
+    images: tuple[RunnableImage, ...] = ()
+    missing: tuple[str, ...] = ()
+    excess: str = ""
+
+    @property
+    def untriable(self) -> tuple[str, str] | None:
+        """The state, and its reason, of what cannot be tried; ``None`` where it can.
+
+        A platform that is missing may be the worst of all, so an index without it is not known to be good.
+        """
+        if self.excess:
+            return "error", self.excess
+        if self.missing:
+            more = f" and {len(self.missing) - 1} more" if len(self.missing) > 1 else ""
+            return "untried", f"{self.missing[0]}{more}, which it is made of, is not in the repository"
+        if not self.images:
+            return "not-applicable", "nothing in it can be run"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class _Stored:
     id: int
     digest: str
@@ -36,51 +66,58 @@ class _Stored:
     media_type: str
 
 
-async def images_of_push(connection: AsyncConnection, pushed: ManifestPushed) -> tuple[RunnableImage, ...]:
-    """The images that a push brings, in a fixed order.
-
-    Raises:
-        ManifestInvalidError: an index with more images or more levels than the limits.
-    """
+async def images_of_push(connection: AsyncConnection, pushed: ManifestPushed) -> Inventory:
+    """What a push brings."""
     if not pushed.manifest.is_index:
         if pushed.platform is None:
-            return ()
-        return (RunnableImage(str(pushed.digest), pushed.platform),)
-    children = [str(child.digest) for child in pushed.manifest.children if not _is_attestation(child)]
-    return await _below(connection, pushed.repository_id, children)
+            return Inventory()
+        if pushed.missing:
+            return Inventory(missing=tuple(sorted(map(str, pushed.missing))))
+        return Inventory((RunnableImage(str(pushed.digest), pushed.platform),))
+    children = pushed.manifest.children
+    attesting = {str(child.digest) for child in children if _is_attestation(child)}
+    listed = _listed((str(child.digest), child.media_type) for child in children)
+    return await _below(connection, pushed.repository_id, listed, besides=attesting)
 
 
-async def images_of_stored(
-    connection: AsyncConnection, repository_id: int, digest: str
-) -> tuple[RunnableImage, ...]:
+async def images_of_stored(connection: AsyncConnection, repository_id: int, digest: str) -> Inventory:
     """The same for a manifest that the repository holds already."""
-    return await _below(connection, repository_id, [digest])
+    return await _below(connection, repository_id, {digest: True}, besides=frozenset())
 
 
 async def _below(
-    connection: AsyncConnection, repository_id: int, digests: Iterable[str]
-) -> tuple[RunnableImage, ...]:
+    connection: AsyncConnection,
+    repository_id: int,
+    level: Mapping[str, bool],
+    *,
+    besides: Collection[str],
+) -> Inventory:
+    """Walk down from ``level``: digests, and whether each is listed as a manifest. Images among ``besides``
+    are not to be tried."""
     found: set[RunnableImage] = set()
+    missing: set[str] = set()
     seen: set[str] = set()
-    level = set(digests)
     for _ in range(MAX_DEPTH):
-        level -= seen
+        level = {digest: as_manifest for digest, as_manifest in level.items() if digest not in seen}
         if not level:
-            return tuple(sorted(found))
-        seen |= level
-        indexes = []
-        for row in await _stored(connection, repository_id, level):
-            if row.runnable and row.platform is not None:
-                found.add(RunnableImage(row.digest, row.platform))
-            elif row.media_type in INDEXES:
-                indexes.append(row.id)
+            return Inventory(tuple(sorted(found)), tuple(sorted(missing)))
+        seen |= level.keys()
+        if len(seen) > MAX_LISTED:
+            return Inventory(excess=f"the index and those it lists have more than {MAX_LISTED} entries")
+        rows = await _stored(connection, repository_id, level.keys())
+        missing |= await _absent(connection, repository_id, level, {row.digest for row in rows})
+        found |= {
+            RunnableImage(row.digest, row.platform)
+            for row in rows
+            if row.runnable and row.platform is not None and row.digest not in besides
+        }
         if len(found) > MAX_IMAGES:
-            raise ManifestInvalidError(f"the index has more than {MAX_IMAGES} images that can be run")
-        level = await _children(connection, indexes)
-    raise ManifestInvalidError(f"the index lists indexes more than {MAX_DEPTH} levels deep")
+            return Inventory(excess=f"the index has more than {MAX_IMAGES} images that can be run")
+        level = await _children(connection, [row.id for row in rows if row.media_type in INDEXES])
+    return Inventory(excess=f"the index lists indexes more than {MAX_DEPTH} levels deep")
 
 
-async def _stored(connection: AsyncConnection, repository_id: int, digests: set[str]) -> list[_Stored]:
+async def _stored(connection: AsyncConnection, repository_id: int, digests: Collection[str]) -> list[_Stored]:
     query = select(
         manifests.c.id, manifests.c.digest, manifests.c.runnable, manifests.c.platform, manifests.c.media_type
     ).where(manifests.c.repository_id == repository_id)
@@ -91,11 +128,36 @@ async def _stored(connection: AsyncConnection, repository_id: int, digests: set[
     return rows
 
 
-async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> set[str]:
+async def _absent(
+    connection: AsyncConnection, repository_id: int, level: Mapping[str, bool], held: Collection[str]
+) -> set[str]:
+    """What of a level the repository does not have; what is not listed as a manifest may be a blob."""
+    perhaps_blobs = {
+        parse_digest(digest)
+        for digest, as_manifest in level.items()
+        if not as_manifest and digest not in held
+    }
+    layers = await blobs.find_all(connection, repository_id, perhaps_blobs) if perhaps_blobs else {}
+    return level.keys() - set(held) - set(map(str, layers))
+
+
+async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> dict[str, bool]:
     if not manifest_ids:
-        return set()
-    query = select(edges.c.digest).where(edges.c.kind == "child", edges.c.manifest_id.in_(manifest_ids))
-    return set((await connection.execute(query)).scalars())
+        return {}
+    query = select(edges.c.digest, edges.c.media_type).where(
+        edges.c.kind == "child", edges.c.manifest_id.in_(manifest_ids)
+    )
+    rows = await connection.execute(query.limit(MAX_LISTED + 1))
+    return _listed((row.digest, row.media_type) for row in rows)
+
+
+def _listed(children: Iterable[tuple[str, str]]) -> dict[str, bool]:
+    """Digests of children, and whether each is listed as a manifest at least once."""
+    listed: dict[str, bool] = {}
+    for digest, media_type in children:
+        if not is_foreign_layer(media_type):
+            listed[digest] = listed.get(digest, False) or media_type in _LISTED_AS_MANIFEST
+    return listed
 
 
 def _is_attestation(child: Descriptor) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content.effects import ManifestPushed
 from registry.db.content import manifests
 from registry.db.types import db_time
+from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.images import images_of_push
 from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.parents import NOT_TRIED, settle_parents
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +25,42 @@ class TrialOnPush:
 
     async def manifest_pushed(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         """Decide the state of a new image and make its trial; one that was there already keeps its state.
+        Indexes that list it and were there before it are decided anew.
 
         Raises:
             ManifestInvalidError: an index beyond the limits of :mod:`registry.trials.images`.
         """
-        if not pushed.created:
+        if not pushed.created and not await self._was_sparse(connection, pushed):
             return
-        images = await images_of_push(connection, pushed)
-        if not images:
-            await _set_state(connection, pushed.manifest_id, "not-applicable", "nothing in it can be run")
-            return
+        inventory = await images_of_push(connection, pushed)
+        if inventory.excess:
+            raise ManifestInvalidError(inventory.excess)
         policy = await trial_policy(connection, pushed.repository_id)
-        if not policy.trial_on_push:
-            await _set_state(
-                connection, pushed.manifest_id, "untried", "the repository does not try what is pushed"
+        if inventory.untriable is not None:
+            await _set_state(connection, pushed.manifest_id, *inventory.untriable)
+        elif not policy.trial_on_push:
+            await _set_state(connection, pushed.manifest_id, *NOT_TRIED)
+        else:
+            await _set_state(connection, pushed.manifest_id, "pending", "")
+            opening = Opening(
+                digest=str(pushed.digest),
+                images=inventory.images,
+                run_spec=policy.run_spec,
+                cause="push",
+                created_by=pushed.actor.shown,
+                again=False,
             )
-            return
-        await _set_state(connection, pushed.manifest_id, "pending", "")
-        opening = Opening(
-            digest=str(pushed.digest),
-            images=images,
-            run_spec=policy.run_spec,
-            cause="push",
-            created_by=pushed.actor.shown,
-            again=False,
+            await open_trial(connection, self.settings, policy, opening)
+        await settle_parents(
+            connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor.shown
         )
-        await open_trial(connection, self.settings, policy, opening)
+
+    async def _was_sparse(self, connection: AsyncConnection, pushed: ManifestPushed) -> bool:
+        """Whether this is an image that was taken without all of its blobs, and is pushed again."""
+        if pushed.manifest.is_index or not self.settings.sparse_images:
+            return False
+        state = select(manifests.c.state).where(manifests.c.id == pushed.manifest_id)
+        return (await connection.execute(state)).scalar_one() in ("untried", "error", "unsupported")
 
 
 async def _set_state(connection: AsyncConnection, manifest_id: int, state: str, reason: str) -> None:

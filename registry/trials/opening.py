@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import uuid_utils
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.content import repositories as repos
-from registry.db.content import repositories
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.content import manifests, repositories
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.oci.platform import UNKNOWN_PLATFORM
@@ -68,13 +66,10 @@ async def open_trial(
 ) -> str:
     """Make a trial with a part for each image and bring the states in line; returns its id.
 
-    Rows are locked in one order everywhere: repository, parts, trials.
+    The caller holds the repository's lock: rows are locked in one order, repository, parts, trials.
     """
-    await repos.lock(connection, policy.repository_id)
-    part_ids = [
-        await _find_or_make_part(connection, settings, policy, opening, image)
-        for image in sorted(opening.images)
-    ]
+    found = await _find_or_make_parts(connection, settings, policy, opening)
+    part_ids = [part.id for part in found]
     trial_id = str(uuid_utils.uuid7())
     await connection.execute(
         insert(trials).values(
@@ -92,8 +87,9 @@ async def open_trial(
     await connection.execute(
         insert(trial_parts), [{"trial_id": trial_id, "part_id": part_id} for part_id in part_ids]
     )
-    for part_id in part_ids:
-        await settle_image(connection, part_id)
+    for part in found:
+        if part.differs:
+            await settle_image(connection, part.id)
     await settle_trial(connection, trial_id)
     return trial_id
 
@@ -117,43 +113,87 @@ async def requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
     )
 
 
-async def _find_or_make_part(
-    connection: AsyncConnection,
-    settings: Settings,
-    policy: TrialPolicy,
-    opening: Opening,
-    image: RunnableImage,
-) -> str:
-    supported = is_run(image.platform, settings.trial_platforms)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """``differs``: the state of its image may not be what the part says."""
+
+    id: str
+    digest: str
+    differs: bool
+
+
+async def _find_or_make_parts(
+    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, opening: Opening
+) -> Sequence[_Part]:
     key = {
         "repository_id": policy.repository_id,
-        "digest": image.digest,
-        "platform": image.platform,
         "spec_digest": spec_digest(opening.run_spec),
         "policy_version": policy.policy_version,
     }
-    values = key | {
+    query = (
+        select(
+            parts.c.id,
+            parts.c.digest,
+            parts.c.platform,
+            parts.c.state,
+            parts.c.verdict,
+            manifests.c.state.label("image_state"),
+        )
+        .outerjoin(
+            manifests,
+            (manifests.c.repository_id == parts.c.repository_id) & (manifests.c.digest == parts.c.digest),
+        )
+        .where(
+            *(parts.c[name] == value for name, value in key.items()),
+            parts.c.digest.in_([image.digest for image in opening.images]),
+        )
+        .order_by(parts.c.id)
+        .with_for_update(of=parts)
+    )
+    held = {RunnableImage(row.digest, row.platform): row for row in await connection.execute(query)}
+    found: list[_Part] = []
+    again: list[str] = []
+    new: list[dict[str, Any]] = []
+    for image in sorted(opening.images):
+        supported = is_run(image.platform, settings.trial_platforms)
+        part = held.get(image)
+        if part is None:
+            new.append(key | _new_part(policy, opening, image, supported=supported))
+            found.append(_Part(new[-1]["id"], image.digest, differs=True))
+            continue
+        asked = part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN)
+        if asked:
+            again.append(part.id)
+        said = part.verdict if part.state == "done" else "pending"
+        found.append(_Part(part.id, image.digest, differs=asked or part.image_state != said))
+    if new:
+        await _make_parts(connection, new)
+    if again:
+        await requeue(connection, again)
+    return found
+
+
+async def _make_parts(connection: AsyncConnection, new: Sequence[Mapping[str, Any]]) -> None:
+    made = insert(parts).values(run_after=db_time(), created_at=db_time())
+    for state, statement in (("queued", made), ("done", made.values(finished_at=db_time()))):
+        rows = [row for row in new if row["state"] == state]
+        if rows:
+            await connection.execute(statement, rows)
+
+
+def _new_part(
+    policy: TrialPolicy, opening: Opening, image: RunnableImage, *, supported: bool
+) -> dict[str, Any]:
+    return {
         "id": str(uuid_utils.uuid7()),
+        "digest": image.digest,
+        "platform": image.platform,
         "run_spec": opening.run_spec,
         "image_spec_allowed": policy.image_spec_allowed,
-        "run_after": db_time(),
-        "created_at": db_time(),
         "state": "queued" if supported else "done",
+        "verdict": None if supported else "unsupported",
+        "reason": "" if supported else _why_not_run(image.platform),
     }
-    if not supported:
-        values |= {
-            "verdict": "unsupported",
-            "reason": _why_not_run(image.platform),
-            "finished_at": db_time(),
-        }
-    await connection.execute(insert_ignoring_conflict(connection, parts, values))
-    found = select(parts.c.id, parts.c.state, parts.c.verdict).where(
-        *(parts.c[name] == value for name, value in key.items())
-    )
-    part = (await connection.execute(found.with_for_update())).one()
-    if part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN):
-        await requeue(connection, [part.id])
-    return str(part.id)
 
 
 def _why_not_run(platform: str) -> str:

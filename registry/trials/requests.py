@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import select
@@ -15,9 +16,10 @@ from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
-from registry.trials.images import images_of_stored
+from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.specs import spec_digest
+from registry.trials.verdicts import set_state
 
 RETRY_PAUSE = timedelta(minutes=10)
 
@@ -36,11 +38,21 @@ async def start(
     Its verdict decides the image's state unless the repository has a run spec of its own and this is another.
 
     Raises:
-        ConflictError: nothing in the image can be run.
+        ConflictError: nothing in the image can be run, or what it lists is missing.
     """
     async with database.write() as connection:
+        await repos.lock(connection, repository_id)
+        inventory = await images_of_stored(connection, repository_id, digest)
+        if inventory.untriable is not None:
+            raise ConflictError(f"{digest} cannot be tried: {inventory.untriable[1]}")
         trial_id = await _open(
-            connection, settings, repository_id, digest=digest, spec=spec, created_by=created_by
+            connection,
+            settings,
+            repository_id,
+            digest=digest,
+            images=inventory.images,
+            created_by=created_by,
+            spec=spec,
         )
         await move_epoch(connection, "gate")
     return trial_id
@@ -56,21 +68,32 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
         await repos.lock(connection, repository_id)
         if await _tried_lately(connection, repository_id, digest):
             return
-        await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
+        await _ask_anew(connection, settings, repository_id, digest)
         await move_epoch(connection, "gate")
 
 
 async def try_pending_anew(connection: AsyncConnection, settings: Settings, repository_id: int) -> None:
     """Ask again, under the repository's present policy, about images that still wait for a verdict.
 
-    The verdicts on their way answer a question of before, and would leave these images pending for ever.
+    The verdicts on their way answer a question of before, and would leave these images pending for ever. The
+    caller holds the repository's lock.
     """
-    await repos.lock(connection, repository_id)
     waiting = select(manifests.c.digest).where(
         manifests.c.repository_id == repository_id, manifests.c.state == "pending"
     )
     for digest in (await connection.execute(waiting.order_by(manifests.c.id))).scalars().all():
-        await _open(connection, settings, repository_id, digest=digest, spec=None, created_by="registry")
+        await _ask_anew(connection, settings, repository_id, digest)
+
+
+async def _ask_anew(connection: AsyncConnection, settings: Settings, repository_id: int, digest: str) -> None:
+    """Try an image again, or say why that cannot be done: what an index lists may have been deleted."""
+    inventory = await images_of_stored(connection, repository_id, digest)
+    if inventory.untriable is not None:
+        await set_state(connection, repository_id, digest, *inventory.untriable)
+        return
+    await _open(
+        connection, settings, repository_id, digest=digest, images=inventory.images, created_by="registry"
+    )
 
 
 async def _open(
@@ -79,13 +102,11 @@ async def _open(
     repository_id: int,
     *,
     digest: str,
-    spec: RunSpec | None,
+    images: Sequence[RunnableImage],
     created_by: str,
+    spec: RunSpec | None = None,
 ) -> str:
     policy = await trial_policy(connection, repository_id)
-    images = await images_of_stored(connection, repository_id, digest)
-    if not images:
-        raise ConflictError(f"nothing in {policy.repository}@{digest} can be run, so there is nothing to try")
     opening = Opening(
         digest=digest,
         images=images,

@@ -132,7 +132,7 @@ async def settle_image(connection: AsyncConnection, part_id: str) -> None:
         return
     state = part.verdict if part.state == "done" else "pending"
     reason = part.reason if part.state == "done" else ""
-    await _set_state(connection, part.repository_id, part.digest, state, reason)
+    await set_state(connection, part.repository_id, part.digest, state, reason)
 
 
 async def settle_trial(connection: AsyncConnection, trial_id: str) -> None:
@@ -155,7 +155,7 @@ async def settle_trial(connection: AsyncConnection, trial_id: str) -> None:
         state = "running" if any(part.state == "leased" for part in linked) else "queued"
         await connection.execute(update(trials).where(trials.c.id == trial_id).values(state=state))
         if decides:
-            await _set_state(connection, trial.repository_id, trial.digest, "pending", "")
+            await set_state(connection, trial.repository_id, trial.digest, "pending", "")
         return
     run = [part for part in linked if part.verdict != "unsupported"]
     if run:
@@ -178,7 +178,7 @@ async def settle_trial(connection: AsyncConnection, trial_id: str) -> None:
     await _tell(connection, trial.repository_id, "trial.finished", data)
     if decides:
         state = judgement.verdict if run else "unsupported"
-        await _set_state(connection, trial.repository_id, trial.digest, state, judgement.reason)
+        await set_state(connection, trial.repository_id, trial.digest, state, judgement.reason)
 
 
 def plain_text(text: str) -> str:
@@ -250,9 +250,13 @@ async def _decides(connection: AsyncConnection, repository_id: int, digest: str,
     return own and policy.policy_version == policy_version
 
 
-async def _set_state(
+async def set_state(
     connection: AsyncConnection, repository_id: int, digest: str, state: str, reason: str
 ) -> None:
+    """Let an image of a repository stand in this state, and tell of it; an admitted one is not made pending.
+
+    An image that is gone has none.
+    """
     where = (manifests.c.repository_id == repository_id, manifests.c.digest == digest)
     image = (await connection.execute(select(manifests.c.state).where(*where))).first()
     if image is None or (state == "pending" and image.state in (*ADMITTED, "pending")):

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from yarl import URL
 
 from registry.content import repositories, tags
+from registry.content.references import MISSING_MAX, WAITING_MAX
 from registry.db.content import tag_history
 from registry.db.events import events
 from tests.kit.distribution import (
@@ -168,11 +169,48 @@ async def test_references_must_be_in_this_repository(client: aiohttp.ClientSessi
     assert response.status == 400
     async with client.get("/v2/fresh/tags/list") as got:
         assert got.status == 404, "a refused first push must not make the repository"
-    child = small_manifest()
-    response = await put_manifest(client, "a", "index", small_index(child), OCI_INDEX)
-    assert response.status == 400
+    cached = descriptor(layer, "application/x-layer")
+    cache = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [cached]})
+    answer = await put_manifest(client, "a", "cache", cache, OCI_INDEX)
+    assert (answer.status, error_code(answer.body)) == (400, "MANIFEST_BLOB_UNKNOWN")
+
+
+async def test_manifests_that_an_index_lists_may_be_missing(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    child, elsewhere = small_manifest(), small_manifest(annotations={"in": "b"})
+    await push_blob(client, "b", EMPTY_CONFIG)
+    assert (await put_manifest(client, "b", "1", elsewhere)).status == 201
+    index = small_index(child, elsewhere, subject=descriptor(b"absent too", OCI_MANIFEST))
+    answer = await put_manifest(client, "a", "index", index, OCI_INDEX)
+    assert (answer.status, answer.headers["OCI-Subject"]) == (201, digest_of(b"absent too"))
+    for reference in ("index", digest_of(index)):
+        async with client.get(f"/v2/a/manifests/{reference}") as got:
+            assert await got.read() == index
+    for missing in (child, elsewhere):
+        async with client.head(f"/v2/a/manifests/{digest_of(missing)}") as got:
+            assert got.status == 404
     assert (await put_manifest(client, "a", digest_of(child), child)).status == 201
-    assert (await put_manifest(client, "a", "index", small_index(child), OCI_INDEX)).status == 201
+    async with client.get(f"/v2/a/manifests/{digest_of(child)}") as got:
+        assert await got.read() == child
+
+
+async def test_how_much_may_be_missing(client: aiohttp.ClientSession) -> None:
+    await push_blob(client, "a", EMPTY_CONFIG)
+    many = [f"missing {number}".encode() for number in range(MISSING_MAX + 1)]
+    answer = await put_manifest(client, "a", "many", small_index(*many), OCI_INDEX)
+    assert (answer.status, error_code(answer.body)) == (400, "MANIFEST_BLOB_UNKNOWN")
+    assert "256 manifests may be missing" in answer.body.decode()
+    assert (await put_manifest(client, "a", "fewer", small_index(*many[1:]), OCI_INDEX)).status == 201
+    child = small_manifest()
+    for number in range(WAITING_MAX):
+        index = small_index(child, annotations={"n": str(number)})
+        assert (await put_manifest(client, "a", "waits", index, OCI_INDEX)).status == 201
+    one_more = small_index(child, annotations={"n": "one more"})
+    answer = await put_manifest(client, "a", "waits", one_more, OCI_INDEX)
+    assert (answer.status, error_code(answer.body)) == (400, "MANIFEST_BLOB_UNKNOWN")
+    assert f"{WAITING_MAX} indexes wait for it already" in answer.body.decode()
+    assert (await put_manifest(client, "a", digest_of(child), child)).status == 201
+    assert (await put_manifest(client, "a", "waits", one_more, OCI_INDEX)).status == 201
 
 
 async def test_a_wrong_size_is_refused(client: aiohttp.ClientSession) -> None:

@@ -1,0 +1,113 @@
+"""Indexes that were there before what they list: what the push of a child means for them.
+
+An index may be pushed before its children (a sparse index), and a child may be deleted and come back. The
+caller holds the repository's lock, so no index can come in between the child and the look for its parents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import case, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.db.content import edges, manifests
+from registry.db.dialect import batches
+from registry.db.trials import parts, trial_parts, trials
+from registry.settings import Settings
+from registry.trials.images import MAX_DEPTH, Inventory, images_of_stored
+from registry.trials.opening import Opening, TrialPolicy, open_trial
+from registry.trials.verdicts import set_state
+
+PARENTS_MAX = 100
+"""How many indexes one push decides about, those without a verdict first. The others keep their state."""
+NOT_TRIED = ("untried", "the repository does not try what is pushed")
+_OPEN_STATES = ("untried", "error", "unsupported", "not-applicable")
+
+
+@dataclass(frozen=True, slots=True)
+class _Parent:
+    id: int
+    digest: str
+    state: str
+
+
+async def settle_parents(
+    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: str
+) -> None:
+    """Open the trials of the indexes above a child that is new here, as far as they are complete now."""
+    for parent in await _above(connection, policy.repository_id, child):
+        inventory = await images_of_stored(connection, policy.repository_id, parent.digest)
+        state = inventory.untriable or (None if policy.trial_on_push else NOT_TRIED)
+        if parent.state not in _OPEN_STATES and (
+            inventory.untriable is not None or await _is_tried(connection, policy, parent, inventory)
+        ):
+            # What stands is a verdict on every image in it, or one is on its way.
+            continue
+        if state is not None:
+            await set_state(connection, policy.repository_id, parent.digest, *state)
+            continue
+        if parent.state == "not-applicable":
+            # Good as long as nothing in it could be run, and no longer.
+            await set_state(connection, policy.repository_id, parent.digest, "untried", "")
+        opening = Opening(
+            digest=parent.digest,
+            images=inventory.images,
+            run_spec=policy.run_spec,
+            cause="push",
+            created_by=created_by,
+            again=False,
+        )
+        await open_trial(connection, settings, policy, opening)
+
+
+async def _above(connection: AsyncConnection, repository_id: int, child: str) -> Sequence[_Parent]:
+    """The indexes that list the child, and those that list these."""
+    found: dict[str, _Parent] = {}
+    level = [child]
+    for _ in range(MAX_DEPTH):
+        parents = [
+            parent
+            for batch in batches(level)
+            for parent in await _parents(connection, repository_id, batch)
+            if parent.digest not in found
+        ]
+        if not parents:
+            break
+        found |= {parent.digest: parent for parent in parents}
+        level = [parent.digest for parent in parents]
+    return sorted(found.values(), key=lambda parent: parent.state not in _OPEN_STATES)[:PARENTS_MAX]
+
+
+async def _parents(
+    connection: AsyncConnection, repository_id: int, digests: Sequence[str]
+) -> Sequence[_Parent]:
+    judged_last = case((manifests.c.state.in_(_OPEN_STATES), 0), else_=1)
+    query = (
+        select(manifests.c.id, manifests.c.digest, manifests.c.state)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(
+            manifests.c.repository_id == repository_id,
+            edges.c.digest.in_(digests),
+            edges.c.kind == "child",
+        )
+        .group_by(manifests.c.id)
+        .order_by(judged_last, manifests.c.id.desc())
+        .limit(PARENTS_MAX)
+    )
+    return [_Parent(*row) for row in await connection.execute(query)]
+
+
+async def _is_tried(
+    connection: AsyncConnection, policy: TrialPolicy, parent: _Parent, inventory: Inventory
+) -> bool:
+    query = (
+        select(parts.c.digest)
+        .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .join(trials, trials.c.id == trial_parts.c.trial_id)
+        .where(trials.c.repository_id == policy.repository_id, trials.c.digest == parent.digest)
+        .distinct()
+    )
+    tried = set((await connection.execute(query)).scalars())
+    return {image.digest for image in inventory.images} <= tried
