@@ -15,7 +15,7 @@ import signal
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,15 +89,31 @@ async def running_registry(data: Path, database_url: str, **given: Any) -> Async
 
 
 class RegistryProcess:
-    """``seatrial serve`` as a process of its own, which can be killed and started again on the same data."""
+    """``seatrial serve`` as a process of its own, which can be killed and started again on the same data.
 
-    def __init__(self, data: Path, database_url: str | None = None, **settings: str) -> None:
+    ``program`` is the command ``seatrial``, that of the clone if not given, and ``through`` what runs it
+    elsewhere: as another user, in another network namespace. ``host`` is where it listens.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        database_url: str | None = None,
+        *,
+        program: Sequence[str] = (sys.executable, "-m", "registry.main"),
+        through: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        **settings: str,
+    ) -> None:
         self.data = data
         self.log = data.parent / f"{data.name}.log"
         self._environment = {"SEATRIAL_GATE": "off", "SEATRIAL_TRIAL_ON_PUSH": "false"}
         self._environment |= {f"SEATRIAL_{name.upper()}": value for name, value in settings.items()}
         if database_url is not None:
             self._environment["SEATRIAL_DATABASE_URL"] = database_url
+        self._program = program
+        self._through = through
+        self._host = host
         self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -107,11 +123,12 @@ class RegistryProcess:
         with self.log.open("ab") as log, os.fdopen(read_end) as ready:
             self._process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "registry.main", "serve"),
-                    *("--data", str(self.data), "--listen", f"127.0.0.1:{self._port}"),
-                    *("--ready-fd", str(write_end)),
+                    # Named here too: what it runs through may begin with an environment of its own.
+                    *(*self._through, "/usr/bin/env", *map("=".join, self._environment.items())),
+                    *(*self._program, "serve", "--ready-fd", str(write_end)),
+                    *("--data", str(self.data), "--listen", f"{self._host}:{self._port}"),
                 ],
-                env=_inherited() | self._environment,
+                env=_inherited(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -31,11 +31,11 @@ class Installed:
         )  # fmt: skip
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel of the clone into ``folder``."""
+def build_wheel(folder: Path, *, sources: Path = ROOT) -> Path:
+    """Build the wheel of the clone, or of other sources, into ``folder``."""
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder],
-        cwd=ROOT, check=True, capture_output=True,
+        cwd=sources, check=True, capture_output=True,
     )  # fmt: skip
     (wheel,) = folder.glob("*.whl")
     return wheel
