@@ -53,6 +53,9 @@ CODES: Mapping[str, ErrorCode] = MappingProxyType(
         "METHOD_NOT_ALLOWED": ErrorCode(405, "this address does not take that method"),
         "REQUEST_TIMEOUT": ErrorCode(408, "the request arrives too slowly; what came of an upload is kept"),
         "CONFLICT": ErrorCode(409, "the thing is not in the state that this needs"),
+        "PRECONDITION_FAILED": ErrorCode(
+            412, "a condition of the request does not hold; nothing was changed"
+        ),
         "CONTENT_TOO_LARGE": ErrorCode(413, "the body is larger than the stated limit"),
         "MEDIA_TYPE_UNSUPPORTED": ErrorCode(415, "the body's type or encoding is not taken here"),
         "PROTOCOL_UNSUPPORTED": ErrorCode(426, "worker and registry speak different protocol versions"),
@@ -177,6 +180,10 @@ class RequestTimeoutError(SeatrialError):
 
 class ConflictError(SeatrialError):
     code = "CONFLICT"
+
+
+class PreconditionFailedError(SeatrialError):
+    code = "PRECONDITION_FAILED"
 
 
 class ContentTooLargeError(SeatrialError):

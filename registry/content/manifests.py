@@ -20,6 +20,7 @@ from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.errors import DeniedError, DigestInvalidError, ManifestUnknownError
 from registry.events.outbox import record
+from registry.oci.conditions import NO_CONDITIONS
 from registry.oci.digest import Digest, digest_of, parse_digest
 from registry.oci.platform import UNKNOWN_PLATFORM
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from registry.content.effects import PushEffects
     from registry.content.repositories import Repository
     from registry.db.engine import Database
+    from registry.oci.conditions import Conditions
     from registry.oci.manifest import Manifest
     from registry.settings import Settings
     from registry.storage.store import BlobStore
@@ -118,6 +120,7 @@ async def put(
     tag_names: Sequence[str],
     raw: bytes,
     manifest: Manifest,
+    conditions: Conditions,
     settings: Settings,
     actor: Actor,
     effects: PushEffects,
@@ -129,9 +132,10 @@ async def put(
     What it refers to must be in this repository as far as
     :func:`registry.content.references.require_references` says. Manifest, edges,
     tag, history, events and whatever ``effects`` add commit together or not at all. ``parsers`` are the
-    threads that read the image config.
+    threads that read the image config. ``conditions`` are about each of the tags, else about the digest.
 
     Raises:
+        PreconditionFailedError: one of the conditions does not hold.
         DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
@@ -144,6 +148,8 @@ async def put(
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
         await repos.lock(connection, repository.id)
+        if conditions:
+            await _require(connection, repository.id, digest, tag_names, conditions)
         missing = await require_references(
             connection, repository.id, manifest, sparse_images=settings.sparse_images
         )
@@ -176,10 +182,18 @@ async def put(
     return digest
 
 
-async def delete(database: Database, repository: Repository | None, digest: Digest, *, actor: Actor) -> None:
+async def delete(
+    database: Database,
+    repository: Repository | None,
+    digest: Digest,
+    *,
+    conditions: Conditions = NO_CONDITIONS,
+    actor: Actor,
+) -> None:
     """Remove the manifest from the repository, and each tag that points to it.
 
     Raises:
+        PreconditionFailedError: one of the conditions does not hold.
         ManifestUnknownError: the repository does not have it.
         DeniedError: it is blocked, and pushed again it would not be.
     """
@@ -195,6 +209,7 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
         row = found.first()
         if row is None:
             raise unknown(digest)
+        conditions.require(str(digest), "it")
         if row.blocked_reason is not None:
             raise DeniedError(f"{digest} is blocked; an administrator has to unblock it first")
         manifest_id = row.id
@@ -210,6 +225,29 @@ def unknown(reference: str | Digest) -> ManifestUnknownError:
     return ManifestUnknownError(
         f"{kind} {reference} is not in this repository", detail={"reference": str(reference)}
     )
+
+
+async def _require(
+    connection: AsyncConnection,
+    repository_id: int,
+    digest: Digest,
+    tag_names: Sequence[str],
+    conditions: Conditions,
+) -> None:
+    if not tag_names:
+        held = select(manifests.c.digest).where(
+            manifests.c.repository_id == repository_id, manifests.c.digest == str(digest)
+        )
+        conditions.require((await connection.execute(held)).scalar(), f"manifest {digest}")
+        return
+    rows = await connection.execute(
+        select(tags.c.name, manifests.c.digest)
+        .join(manifests, manifests.c.id == tags.c.manifest_id)
+        .where(tags.c.repository_id == repository_id, tags.c.name.in_(tag_names))
+    )
+    standing = {row.name: row.digest for row in rows}
+    for name in tag_names:
+        conditions.require(standing.get(name), f"tag {name}")
 
 
 async def _store(

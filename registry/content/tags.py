@@ -16,6 +16,7 @@ from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.errors import ManifestUnknownError, NameUnknownError
 from registry.events.outbox import record
+from registry.oci.conditions import NO_CONDITIONS
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.content.repositories import Repository
     from registry.db.engine import Database
+    from registry.oci.conditions import Conditions
     from registry.oci.digest import Digest
 
 TagAction = Literal["push", "delete", "rollback"]
@@ -105,10 +107,18 @@ async def move(
     await record(connection, "tag.moved", repository.name, actor, data)
 
 
-async def delete(database: Database, repository: Repository | None, tag: str, *, actor: Actor) -> None:
+async def delete(
+    database: Database,
+    repository: Repository | None,
+    tag: str,
+    *,
+    conditions: Conditions = NO_CONDITIONS,
+    actor: Actor,
+) -> None:
     """Remove the tag and nothing else.
 
     Raises:
+        PreconditionFailedError: one of the conditions does not hold.
         ManifestUnknownError: there is no such tag.
     """
     if repository is None:
@@ -123,6 +133,7 @@ async def delete(database: Database, repository: Repository | None, tag: str, *,
         digest = found.scalar()
         if digest is None:
             raise _unknown(tag)
+        conditions.require(digest, f"tag {tag}")
         await _drop(connection, repository, tag, digest, actor=actor)
         await move_epoch(connection, "content")
 

@@ -10,7 +10,7 @@ from registry.content import manifests, tags
 from registry.errors import TagInvalidError
 from registry.http.authentication import base_url
 from registry.http.body import read_all
-from registry.http.v2.conditions import is_known
+from registry.http.v2.conditions import is_known, parse_conditions
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.names import parse_reference, parse_tag
@@ -48,8 +48,12 @@ async def read(call: Call) -> web.Response:
 
 
 async def put(call: Call) -> web.Response:
-    """Store the body under a tag, or under its digest and the tags of the query: all of them or none."""
+    """Store the body under a tag, or under its digest and the tags of the query: all of them or none.
+
+    ``If-Match`` and ``If-None-Match`` are about what is moved: each of these tags, else the digest itself.
+    """
     services = call.services
+    conditions = parse_conditions(call.request)
     reference = parse_reference(call.reference)
     stated = reference if isinstance(reference, Digest) else None
     tag_names = _stated_tags(call) if stated else [call.reference]
@@ -63,12 +67,17 @@ async def put(call: Call) -> web.Response:
         tag_names=tag_names,
         raw=raw,
         manifest=manifest,
+        conditions=conditions,
         settings=services.settings,
         actor=call.actor,
         effects=services.push_effects,
         parsers=call.request.app[PARSERS],
     )
-    headers = {"Location": f"/v2/{call.name}/manifests/{digest}", "Docker-Content-Digest": str(digest)}
+    headers = {
+        "Location": f"/v2/{call.name}/manifests/{digest}",
+        "Docker-Content-Digest": str(digest),
+        "ETag": f'"{digest}"',
+    }
     if manifest.subject is not None:
         headers["OCI-Subject"] = str(manifest.subject.digest)
     if stated and tag_names:
@@ -79,10 +88,12 @@ async def put(call: Call) -> web.Response:
 async def delete(call: Call) -> web.Response:
     """A tag: that tag. A digest: the manifest and every tag of it."""
     reference = parse_reference(call.reference)
+    conditions = parse_conditions(call.request)
+    database, repository, actor = call.services.database, call.repository, call.actor
     if isinstance(reference, Digest):
-        await manifests.delete(call.services.database, call.repository, reference, actor=call.actor)
+        await manifests.delete(database, repository, reference, conditions=conditions, actor=actor)
     else:
-        await tags.delete(call.services.database, call.repository, reference, actor=call.actor)
+        await tags.delete(database, repository, reference, conditions=conditions, actor=actor)
     return web.Response(status=202)
 
 
