@@ -10,15 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
+from registry.content.uploadledger import DatabaseLedger
 from registry.db import migrate
+from registry.db.engine import Database
 from registry.db.schema import metadata
 from registry.main import run
+from registry.storage.ledger import Part
 from tests.kit.distribution import push_blob, start_upload
 from tests.kit.server import RegistryProcess, running_registry
 from tests.kit.sources import ROOT
@@ -55,6 +59,13 @@ async def _use(data: Path, url: str) -> None:
         assert (await worker.report(job)).status == 204
         await worker.claim()
         await start_upload(port.admin, "other")
+    database = Database(url)
+    ledger = DatabaseLedger(database)
+    await ledger.create("0" * 32)
+    held = await ledger.hold("0" * 32)
+    assert held is not None
+    await ledger.save(replace(held, length=5), Part(1, 5, '"etag"', None))
+    await database.close()
 
 
 @pytest.fixture
