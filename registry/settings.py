@@ -80,7 +80,14 @@ class Settings(BaseModel):
         default=None, description="sqlite:///FILE or postgresql://…; a file in the data folder if not given"
     )
     storage_url: str | None = Field(
-        default=None, description="file:///FOLDER; a folder in the data folder if not given"
+        default=None,
+        description="file:///FOLDER or s3://BUCKET/PREFIX?endpoint_url=…; a folder in the data folder if not "
+        "given. docs/storage.md has all that can follow the question mark",
+    )
+    storage_credentials_file: Path | None = Field(
+        default=None,
+        description="file with the keys for S3, in the form of ~/.aws/credentials, of which [default] is "
+        "read; without it, what AWS's tools would find",
     )
     gate: Literal["off", "warn", "enforce"] = Field(default="warn", description="gate of new repositories")
     visibility: Literal["public", "internal", "private"] = Field(

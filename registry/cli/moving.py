@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from dataclasses import asdict
 from itertools import islice
@@ -39,7 +38,6 @@ def copy_storage(settings: Settings, target: str, *, parallel: int, dry_run: boo
     if moved.effective_storage_url.rstrip("/") == settings.effective_storage_url.rstrip("/"):
         raise ConflictError("the registry has this store already")
     served = is_served(settings.effective_database_url)
-    logging.getLogger("botocore").setLevel(logging.WARNING)
     done = asyncio.run(_copy(settings, moved, parallel=parallel, dry_run=dry_run))
     if as_json:
         print_json({"dry_run": dry_run, "served": served} | asdict(done))
@@ -61,8 +59,9 @@ async def _copy(settings: Settings, moved: Settings, *, parallel: int, dry_run: 
         found = await measure(database)
         if dry_run:
             return found
-        source, target = open_blob_store(settings), open_blob_store(moved)
+        source = await open_blob_store(settings, database)
         stack.push_async_callback(source.close)
+        target = await open_blob_store(moved, database)
         stack.push_async_callback(target.close)
         free = await target.free_bytes()
         if free is not None and free == 0 < found.bytes:

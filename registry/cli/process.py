@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from registry.auth.firststart import FirstStart, ensure_admin
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
+from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
 from registry.db.inuse import serving
 from registry.http.selfsigned import SelfSigned, ensure_self_signed
@@ -89,7 +90,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
     """
     database = Database(settings.effective_database_url)
     try:
-        blobs = open_blob_store(settings)
+        blobs = await open_blob_store(settings, database)
         try:
             tokens = await open_token_service(settings, database)
             try:
@@ -117,15 +118,25 @@ async def _worker_token(database: Database, worker: OwnWorker) -> str | None:
         return made.secret
 
 
-def open_blob_store(settings: Settings) -> BlobStore:
-    """The blob store that ``storage_url`` names.
+async def open_blob_store(settings: Settings, database: Database) -> BlobStore:
+    """The blob store that ``storage_url`` names; ``database`` is told of unfinished uploads to S3.
 
     Raises:
-        SettingsError: not a kind of store that there is, or a folder that cannot be used.
+        SettingsError: not a kind of store that there is, or one that cannot be used.
     """
     url = urlsplit(settings.effective_storage_url)
+    if url.scheme == "s3":
+        # Its libraries take 25 MB, which a registry on a folder does not need.
+        from registry.storage.s3 import open_s3  # noqa: PLC0415
+
+        return await open_s3(
+            settings.effective_storage_url,
+            credentials_file=settings.storage_credentials_file,
+            ledger=DatabaseLedger(database),
+            folder=settings.data / "spool",
+        )
     if url.scheme != "file" or url.netloc or not url.path.startswith("/"):
-        raise SettingsError("storage_url: must be file:///FOLDER")
+        raise SettingsError("storage_url: must be file:///FOLDER or s3://BUCKET/PREFIX?…")
     try:
         return FilesystemStore(Path(unquote(url.path)))
     except OSError as error:

@@ -128,6 +128,9 @@ class FilesystemStore:
         finally:
             blob.close()
 
+    async def redirect_url(self, locator: str, client: str | None) -> None:
+        """See :meth:`BlobStore.redirect_url`."""
+
     async def delete(self, locator: str) -> None:
         """See :meth:`BlobStore.delete`."""
         self._hashes.pop(locator, None)

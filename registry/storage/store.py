@@ -114,6 +114,12 @@ class BlobStore(Protocol):
             BlobUnknownError: on entering; there is no finished blob under ``locator``.
         """
 
+    async def redirect_url(self, locator: str, client: str | None) -> str | None:
+        """Where the ``client`` of this address may fetch the blob itself, or ``None``: through the registry.
+
+        Whether there is such a blob is not looked at. The address lets anybody who has it in, for minutes.
+        """
+
     async def delete(self, locator: str) -> None:
         """Cancel the upload, or remove the blob, under ``locator``."""
 

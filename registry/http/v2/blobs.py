@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
 from aiohttp import web
 
 from registry.content import blobs
+from registry.errors import BlobUnknownError
+from registry.http.proxies import client_address
 from registry.http.v2.conditions import is_known, range_applies
 from registry.http.v2.download import send_blob
 from registry.oci.digest import parse_content_digest
@@ -14,7 +17,11 @@ from registry.oci.ranges import parse_range
 from registry.trials.admission import admit_blob
 
 if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
     from registry.http.v2.call import Call
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
 
 
 async def read(call: Call) -> web.StreamResponse:
@@ -39,8 +46,18 @@ async def read(call: Call) -> web.StreamResponse:
         return web.Response(headers={**headers, "Content-Length": str(blob.size)})
     wanted = request.headers.get("Range") if range_applies(request, str(digest)) else None
     ranges = parse_range(wanted, blob.size)
-    async with services.blobs.open_blob(blob.locator) as opened:
-        return await send_blob(request, opened, headers=headers, ranges=ranges)
+    if ranges is None or len(ranges) == 1:  # no object store answers several
+        url = await services.blobs.redirect_url(blob.locator, client_address(request))
+        if url is not None:
+            # The address lets anybody in, so nobody may keep it.
+            told = {"Docker-Content-Digest": str(digest), "Location": url, "Cache-Control": "no-store"}
+            return web.Response(status=307, headers=told)
+    try:
+        async with services.blobs.open_blob(blob.locator) as opened:
+            return await send_blob(request, opened, headers=headers, ranges=ranges)
+    except BlobUnknownError:
+        log.error("the store does not have a blob that it should", digest=str(digest), locator=blob.locator)
+        raise
 
 
 async def delete(call: Call) -> web.Response:

@@ -43,7 +43,7 @@ def test_it_is_a_blob_store(tmp_path: Path) -> None:
     """Checked by mypy; here only that nothing of the protocol is missing."""
     store: BlobStore = FilesystemStore(tmp_path)
     names = [name for name in vars(BlobStore) if not name.startswith("_")]
-    assert len(names) == 9
+    assert len(names) == 10
     assert all(callable(getattr(store, name)) for name in names)
 
 

@@ -1,0 +1,54 @@
+"""A blob in S3, open for reading; see :class:`~registry.storage.store.OpenBlob`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.storage.s3bucket import Reader
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from registry.storage.s3bucket import Bucket, Object
+    from registry.storage.threads import Threads
+
+
+class S3Blob:
+    """``opened`` is the whole object, which has begun to arrive; ``block_bytes`` says how much to hold."""
+
+    def __init__(
+        self, bucket: Bucket, key: str, opened: Object, calls: Threads, block_bytes: Callable[[], int]
+    ) -> None:
+        self.size = opened.size
+        self.file = None
+        self._bucket = bucket
+        self._key = key
+        self._etag = opened.etag
+        self._calls = calls
+        self._block_bytes = block_bytes
+        self._whole: Reader | None = Reader(bucket, key, opened)
+
+    def close(self) -> None:
+        """Give up what nobody has read."""
+        if self._whole is not None:
+            self._whole.close()
+
+    async def chunks(self, first: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
+        """See :meth:`OpenBlob.chunks`."""
+        end = self.size if length is None else min(first + length, self.size)
+        if first >= end:
+            return
+        reader, self._whole = self._whole, None
+        try:
+            if reader is None or first != 0 or end != self.size:
+                if reader is not None:
+                    reader.close()
+                opened = await self._calls.run(
+                    self._bucket.get, self._key, first=first, last=end - 1, etag=self._etag
+                )
+                reader = Reader(self._bucket, self._key, opened, first=first)
+            while block := await self._calls.run(reader.read, self._block_bytes()):
+                yield block
+        finally:
+            if reader is not None:
+                reader.close()
