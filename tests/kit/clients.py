@@ -33,7 +33,9 @@ def client_home(tools: Path | None = None) -> Iterator[Clients]:
     ``tools`` is the folder with those that ``make interop`` builds.
     """
     with tempfile.TemporaryDirectory(prefix="home-") as folder:
-        yield Clients(Path(folder), tools)
+        made = Clients(Path(folder), tools)
+        made.sign_out()
+        yield made
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,10 @@ class Clients:
         """Leave the credentials where every client looks for them, without asking the registry."""
         secret = base64.b64encode(f"{username}:{password}".encode()).decode()
         (self.folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}))
+
+    def sign_out(self) -> None:
+        """Leave no credentials."""
+        (self.folder / "config.json").write_text("{}")
 
     def _start(
         self, program: str, arguments: tuple[str | Path, ...], stdin: str, *, stderr: int

@@ -90,5 +90,5 @@ def test_signing_in_and_verifying_without(
         stranger.run("cosign", "sign", *SIGN, image)
     stranger.run("cosign", "login", registry.host, "-u", ADMIN, "--password-stdin", stdin=registry.token)
     stranger.run("cosign", "sign", *SIGN, image)
-    (stranger.folder / "config.json").unlink()
+    stranger.sign_out()
     stranger.run("cosign", "verify", *VERIFY, image)
