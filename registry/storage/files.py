@@ -37,7 +37,9 @@ def storage_faults() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            raise StorageFullError("the blob store has no room") from error
+            raise StorageFullError(
+                "the storage is full; push again when the registry's operator has made room"
+            ) from error
         raise UnavailableError("the blob store cannot be read or written") from error
 
 

@@ -13,6 +13,7 @@ reads the file once more instead. Any number of processes may use one folder.
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
@@ -203,6 +204,9 @@ class FilesystemStore:
 
     def _create(self, locator: str) -> None:
         with storage_faults():
+            if self._free_bytes() < _WRITE_BYTES:
+                # Told before it has sent a byte, every client prints why a push is refused.
+                raise OSError(errno.ENOSPC, "the reserve is reached")
             try:
                 os.close(os.open(self._uploads / locator, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             except FileExistsError:

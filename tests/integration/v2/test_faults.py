@@ -197,7 +197,7 @@ async def test_a_full_disk_while_a_blob_streams(small_disk: Path, tmp_path: Path
             await push_blob(client, "a", kept)
             await push_blob(client, "a", EMPTY_CONFIG)
             assert (await put_manifest(client, "a", "v1", small_manifest([kept]))).status == 201
-            location = await start_upload(client, "a")
+            location, other = await start_upload(client, "a"), await start_upload(client, "a")
             async with client.patch(location, data=pieces(content)) as response:
                 assert response.status == 507
                 assert error_code(await response.read()) == "STORAGE_FULL"
@@ -216,7 +216,8 @@ async def test_a_full_disk_while_a_blob_streams(small_disk: Path, tmp_path: Path
                 assert await response.read() == kept
             async with client.delete("/v2/a/manifests/v1") as response:
                 assert response.status == 202
-            other = await start_upload(client, "a")
+            async with client.post("/v2/a/blobs/uploads/") as response:
+                assert response.status == 507, "the next push is told before it sends anything"
             async with client.delete(other) as response:
                 assert response.status == 204
             # Somebody else takes the reserve as well: the database has no room either, and says so.

@@ -58,11 +58,13 @@ async def test_only_the_owner_may_look_and_nobody_may_write_a_blob(
 
 
 async def test_the_reserve_is_never_used(make_store: MakeFilesystem, tmp_path: Path) -> None:
+    locator = await make_store().start_upload()
     store = make_store(reserve_bytes=1 << 60)
-    locator = await store.start_upload()
     with pytest.raises(StorageFullError) as full:
         await store.append(locator, source(b"content"), offset=0)
     assert full.value.detail == {"offset": 0}
+    with pytest.raises(StorageFullError, match="push again when"):
+        await store.start_upload()
     assert await store.free_bytes() == 0
     await make_store().append(locator, source(b"content"), offset=0)
     await make_store().finish(locator, digest_of(b"content"))
