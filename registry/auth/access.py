@@ -7,10 +7,12 @@ exist get the same answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from registry.auth.actor import Actor
 from registry.auth.policy import Action, Visibility, decide, may_administer
+from registry.auth.scopes import Scope
 from registry.errors import DeniedError, UnauthorizedError
 
 
@@ -67,6 +69,21 @@ def require_catalog(actor: Actor) -> Actor:
             detail=[{"Type": "registry", "Name": "catalog", "Action": "*"}],
         )
     return actor
+
+
+def require_known_for_changes(actor: Actor, asked: Iterable[Scope]) -> None:
+    """Refuse nobody's wish for a token that changes something: with an empty one the client's next request
+    would be a HEAD, whose answer has no room for a sentence.
+
+    Raises:
+        UnauthorizedError: ``asked`` has a push or a delete, and the actor is nobody.
+    """
+    if actor.kind != "anonymous":
+        return
+    for scope in asked:
+        for action in ("push", "delete"):
+            if action in scope.actions:
+                raise UnauthorizedError(f"sign in to {action} {scope.name}")
 
 
 def require_sign_in(actor: Actor) -> None:

@@ -30,7 +30,7 @@ from registry.errors import UnauthorizedError
 
 CACHED_SECONDS = 60.0
 LAST_USED_SECONDS = 60.0
-_REFUSAL = "the user name and password or the token are not valid, or no longer"
+_REFUSAL = "the user name and password or the token are not valid; sign in again"
 _log = structlog.get_logger(__name__)
 
 
@@ -90,7 +90,11 @@ class Credentials:
         hashed = token_hash(text)
         epoch = (await self._database.epochs()).access
         query = _living(tokens.c.secret_hash == hashed)
-        actor = await self._actor(self._key("token", hashed), query, epoch=epoch)
+        try:
+            actor = await self._actor(self._key("token", hashed), query, epoch=epoch)
+        except UnauthorizedError:
+            await self._tell_expiry(hashed)
+            raise
         assert actor.token_id is not None
         await self._note_use(actor.token_id)
         return actor
@@ -119,6 +123,17 @@ class Credentials:
         actor, seconds = _actor_of(row)
         self._cache.put(key, actor, epoch=epoch, seconds=min(CACHED_SECONDS, seconds))
         return actor
+
+    async def _tell_expiry(self, hashed: str) -> None:
+        """Say so where it is only time that has made the token worth nothing; who holds it may know."""
+        query = select(tokens.c.expires_at).where(
+            tokens.c.secret_hash == hashed, tokens.c.revoked_at.is_(None), tokens.c.expires_at <= db_time()
+        )
+        async with self._database.read_once() as connection:
+            expired_at = (await connection.execute(query)).scalar_one_or_none()
+        if expired_at is not None:
+            when = expired_at.strftime("%Y-%m-%d %H:%M UTC")
+            raise UnauthorizedError(f"this token expired at {when}; make a new one and sign in with it")
 
     async def _note_use(self, token_id: str) -> None:
         now = time.monotonic()

@@ -256,6 +256,15 @@ async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -
         raise too_many(limit)
 
 
+def too_large(limit: int, length: int | None) -> ContentTooLargeError:
+    """The error for a blob beyond the limit; ``length`` in bytes, where the caller has said it."""
+    size = "more" if length is None else f"{length} bytes"
+    return ContentTooLargeError(
+        f"this blob has {size} and {limit} are the limit; make it smaller, or ask the registry's operator to "
+        "raise SEATRIAL_BLOB_MAX_BYTES"
+    )
+
+
 async def _touch(database: Database, session: Session, settings: Settings) -> None:
     async with database.write() as connection:
         await connection.execute(
@@ -269,5 +278,5 @@ async def _capped(chunks: AsyncIterable[bytes], limit: int, length: int) -> Asyn
     async for chunk in chunks:
         length += len(chunk)
         if length > limit:
-            raise ContentTooLargeError(f"a blob may have {limit} bytes; this one has more")
+            raise too_large(limit, None)
         yield chunk

@@ -89,8 +89,8 @@ async def exactly(source: AsyncIterator[bytes], length: int) -> AsyncIterator[by
         raise SizeInvalidError(f"the body ends {missing} bytes before the {length} that its range says")
 
 
-async def read_all(request: web.Request, limit: int) -> bytes:
-    """The whole body.
+async def read_all(request: web.Request, limit: int, *, setting: str | None = None) -> bytes:
+    """The whole body; ``setting`` is the variable that says how large it may be, if one does.
 
     Raises:
         MediaTypeUnsupportedError, RequestInvalidError, RequestTimeoutError, ConnectionError: as
@@ -98,12 +98,12 @@ async def read_all(request: web.Request, limit: int) -> bytes:
         ContentTooLargeError: more than ``limit`` bytes; nothing beyond them is read.
     """
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, f"{request.content_length} bytes", setting)
     body = bytearray()
     async for chunk in _pieces(request):
         body += chunk
         if len(body) > limit:
-            raise _too_large(limit)
+            raise _too_large(limit, "more", setting)
     return bytes(body)
 
 
@@ -117,5 +117,6 @@ async def _continue(request: web.Request) -> None:
     request.writer.output_size = 0  # the response has not begun yet
 
 
-def _too_large(limit: int) -> ContentTooLargeError:
-    return ContentTooLargeError(f"this body may have {limit} bytes; it has more")
+def _too_large(limit: int, size: str, setting: str | None) -> ContentTooLargeError:
+    advice = f", or ask the registry's operator to raise {setting}" if setting else ""
+    return ContentTooLargeError(f"this body has {size} and {limit} are the limit; make it smaller{advice}")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.exc import SQLAlchemyError
 
+_REASON_MAX = 500
 _PROBLEM_PREFIXES = ("/api/", "/worker/")
 _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
     {
@@ -53,7 +54,12 @@ _POSTGRES_PASSING = ("08", "40", "53", "55", "57")
 
 
 def render_error(path: str, error: SeatrialError, request_id: str) -> web.Response:
-    """The response for ``error``, in the form that clients of ``path`` read."""
+    """The response for ``error``, in the form that clients of ``path`` read.
+
+    Outside the problem documents the sentence stands in the status line too: containerd prints nothing else,
+    and podman, skopeo and buildah nothing else of a status of 500 and above.
+    """
+    reason = None
     if path.startswith(_PROBLEM_PREFIXES):
         document: dict[str, object] = {
             "type": "about:blank",
@@ -71,14 +77,21 @@ def render_error(path: str, error: SeatrialError, request_id: str) -> web.Respon
         if error.detail is not None:
             entry["detail"] = error.detail
         document, content_type = {"errors": [entry]}, "application/json"
+        reason = _status_line(error)
     # Header values come from here and from other rooms; none may smuggle a line of its own.
     headers = {name: value.replace("\r", " ").replace("\n", " ") for name, value in error.headers.items()}
     return web.Response(
         status=error.status,
+        reason=reason,
         body=json.dumps(document, ensure_ascii=True).encode(),
         headers=headers,
         content_type=content_type,
     )
+
+
+def _status_line(error: SeatrialError) -> str:
+    plain = "".join(c if " " <= c <= "~" else " " for c in error.message)
+    return f"{HTTPStatus(error.status).phrase}: {plain}"[:_REASON_MAX]
 
 
 def from_aiohttp(error: web.HTTPException) -> SeatrialError:
@@ -115,7 +128,9 @@ def from_database(error: SQLAlchemyError) -> SeatrialError | None:
     else:
         return None
     if full:
-        return StorageFullError("the database has no room; nothing was stored")
+        return StorageFullError(
+            "the database has no room and nothing was stored; try again when the operator has made some"
+        )
     return _unavailable() if passing else None
 
 

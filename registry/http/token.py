@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 
 from aiohttp import web
 
+from registry.auth.access import require_known_for_changes
 from registry.auth.actor import Actor
 from registry.auth.scopes import parse_requested_scopes
 from registry.auth.tokenservice import SERVICE
@@ -63,7 +64,9 @@ async def give_token_for_form(request: web.Request) -> web.Response:
 
 
 async def _answer(request: web.Request, actor: Actor, scopes: Sequence[str]) -> web.Response:
-    token = await request.app[SERVICES].tokens.mint(actor, parse_requested_scopes(list(scopes)))
+    asked = parse_requested_scopes(list(scopes))
+    require_known_for_changes(actor, asked)
+    token = await request.app[SERVICES].tokens.mint(actor, asked)
     document = {
         "token": token.text,
         "access_token": token.text,

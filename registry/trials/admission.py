@@ -265,11 +265,12 @@ async def _refused(
         data = {"digest": digest, "reason": refusal.sentence, "trial": trial}
         await record(connection, "pull.refused", reading.repository.name, reading.actor, data)
     address = "" if trial is None else f" (see {base_url}/api/v1/trials/{trial})"
-    headers = {}
+    headers, advice = {}, ""
     if refusal.retry_after_seconds is not None:
         headers["Retry-After"] = str(refusal.retry_after_seconds)
+        advice = f"; try again in {refusal.retry_after_seconds} seconds"
     return DeniedError(
-        f"{refusal.sentence}{address}", detail={"trial": trial, "digest": digest}, headers=headers
+        f"{refusal.sentence}{advice}{address}", detail={"trial": trial, "digest": digest}, headers=headers
     )
 
 

@@ -57,7 +57,9 @@ async def put(call: Call) -> web.Response:
     reference = parse_reference(call.reference)
     stated = reference if isinstance(reference, Digest) else None
     tag_names = _stated_tags(call) if stated else [call.reference]
-    raw = await read_all(call.request, services.settings.manifest_max_bytes)
+    raw = await read_all(
+        call.request, services.settings.manifest_max_bytes, setting="SEATRIAL_MANIFEST_MAX_BYTES"
+    )
     manifest = await _parse(call.request, raw)
     digest = await manifests.put(
         services.database,

@@ -13,7 +13,6 @@ from registry.content import blobs, uploads
 from registry.content import repositories as repos
 from registry.errors import (
     BlobUnknownError,
-    ContentTooLargeError,
     DeniedError,
     DigestInvalidError,
     NameInvalidError,
@@ -125,7 +124,7 @@ async def _find(call: Call) -> Session:
 async def _append(call: Call, session: Session) -> int:
     services, request = call.services, call.request
     if (request.content_length or 0) > services.settings.blob_max_bytes:
-        raise ContentTooLargeError(f"a blob may have {services.settings.blob_max_bytes} bytes")
+        raise uploads.too_large(services.settings.blob_max_bytes, request.content_length)
     body, at = chunks(request), None
     header = request.headers.get("Content-Range")
     if header is not None:
@@ -209,6 +208,7 @@ def _telling_offset(call: Call, session: Session) -> Iterator[None]:
     except SeatrialError as error:
         if isinstance(error.detail, dict) and isinstance(error.detail.get("offset"), int):
             error.headers = {**error.headers, **_headers(call, session, error.detail["offset"])}
+            error.detail = None  # clients print it behind the sentence, and nobody needs it twice
         raise
 
 

@@ -53,9 +53,10 @@ async def callers(
     bob = basic("bob", password)
     elsewhere = (await make_token(client, "repository:other/*:pull,push,delete"))["token"]
     wanted = [f"repository:{name}:pull,push,delete" for name in (PRIVATE, MISSING)]
+    read = [f"repository:{name}:pull" for name in (PRIVATE, MISSING)]
     return {
         "nobody": {},
-        "nobody with a token": bearer(await registry_token(nobody, *wanted, headers={})),
+        "nobody with a token": bearer(await registry_token(nobody, *read, headers={})),
         "bob": bob,
         "bob with a token": bearer(await registry_token(nobody, *wanted, headers=bob)),
         "bob with another token": bearer(await registry_token(nobody, "repository:x:pull", headers=bob)),

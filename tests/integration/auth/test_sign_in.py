@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime
 from pathlib import Path
 
 import aiohttp
+import pytest
 from sqlalchemy import select, update
 
 from registry.db.accounts import accounts, tokens
@@ -99,19 +101,33 @@ async def test_lacking_rights_is_no_error(
         "nonsense",
     ]
 
-    async def granted(**headers: str) -> str:
-        parameters = [("service", "seatrial"), *(("scope", scope) for scope in wanted)]
+    async def granted(*scopes: str, **headers: str) -> str:
+        parameters = [("service", "seatrial"), *(("scope", scope) for scope in scopes or wanted)]
         answer = await ask(nobody, "GET", "/token", params=parameters, headers=headers)
         assert answer.status == 200
         return str(answer.json["scope"])
 
     password = await make_user(client, "bob")
     token = (await make_token(client, "repository:private/*:pull,push"))["token"]
-    assert await granted() == "repository:public/app:pull"
+    assert await granted("repository:public/app:pull", *wanted[1:]) == "repository:public/app:pull"
     assert await granted(**basic("bob", password)) == "repository:public/app:pull"
     assert await granted(**basic("x", token)) == "repository:private/app:pull"
     everything = "repository:public/app:pull,push repository:private/app:pull repository:no/app:pull"
     assert await granted(**basic("admin", registry.token)) == everything
+
+
+@pytest.mark.parametrize("name", ["public/app", "private/app", "no/app"])
+async def test_nobody_who_wants_to_push_is_told_to_sign_in(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, name: str
+) -> None:
+    """A token without rights would only lead to a HEAD, whose answer says nothing."""
+    await make_repository(client, "public/app", visibility="public")
+    await make_repository(client, "private/app")
+    for actions, said in (("pull,push", "push"), ("delete,pull", "delete"), ("*", "push")):
+        scopes = [("scope", "repository:public/app:pull"), ("scope", f"repository:{name}:{actions}")]
+        answer = await ask(nobody, "GET", "/token", params=scopes)
+        assert answer.status == 401
+        assert answer.json["errors"] == [{"code": "UNAUTHORIZED", "message": f"sign in to {said} {name}"}]
 
 
 async def test_scopes_that_are_none_are_dropped(registry: Registry, nobody: aiohttp.ClientSession) -> None:
@@ -236,7 +252,12 @@ async def test_an_expired_token_opens_nothing(
     async with registry.services.database.write() as connection:
         await connection.execute(update(tokens).where(tokens.c.id == made["id"]).values(expires_at=db_time()))
         await move_epoch(connection, "access")
-    assert (await ask(nobody, "GET", TAGS, headers=basic("x", made["token"]))).status == 401
+    expired = await ask(nobody, "GET", TAGS, headers=basic("x", made["token"]))
+    assert expired.status == 401
+    assert re.fullmatch(
+        r"this token expired at 20\d\d-\d\d-\d\d \d\d:\d\d UTC; make a new one and sign in with it",
+        expired.json["errors"][0]["message"],
+    )
     assert (await ask(nobody, "GET", TAGS, headers=derived)).status == 401
 
 
