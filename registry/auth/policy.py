@@ -48,6 +48,15 @@ def pullable(actor: Actor) -> tuple[Visibility, ...]:
     return tuple(kind for kind in kinds if _account_may(actor, "pull", kind))
 
 
+def pull_patterns(actor: Actor) -> frozenset[str]:
+    """Names, and patterns with ``*``, that the actor's token covers for pull, whatever its account may."""
+    if actor.scopes is None:
+        return frozenset({"*"})
+    return frozenset(
+        scope.name for scope in actor.scopes if scope.type == "repository" and "pull" in scope.actions
+    )
+
+
 def may_administer(actor: Actor) -> bool:
     """Whether the actor manages accounts, tokens and repositories with this credential."""
     return actor.is_admin and (actor.scopes is None or any(scope.type == "admin" for scope in actor.scopes))

@@ -34,6 +34,8 @@ def _matches(pattern: str, name: str) -> bool:
     # Nothing but "*" means anything else than itself.
     if "*" not in pattern:
         return pattern == name
+    if pattern.index("*") == len(pattern) - 1:
+        return name.startswith(pattern[:-1])
     return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name) is not None
 
 

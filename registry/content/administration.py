@@ -13,12 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.access import require, require_admin
 from registry.auth.actor import Actor
-from registry.auth.policy import Visibility, decide
+from registry.auth.policy import Visibility
+from registry.content import catalog
 from registry.content import repositories as repos
 from registry.content.repositories import Repository
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
 from registry.db.types import db_time
 from registry.errors import ConflictError, NameUnknownError
@@ -27,7 +28,6 @@ from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore
 
-_BATCH = 1000
 Gate = Literal["off", "warn", "enforce"]
 
 
@@ -133,21 +133,13 @@ async def list_readable(
     database: Database, *, actor: Actor, limit: int, after: str | None
 ) -> list[RepositoryDetails]:
     """At most ``limit`` repositories that the actor may pull from, by name, those after ``after``."""
+    names = await catalog.list_names(database, actor=actor, limit=limit, after=after)
     found: list[RepositoryDetails] = []
-    last = after or ""
     async with database.read() as connection:
-        while len(found) < limit:
-            query = _DETAILS.where(repositories.c.name > last).order_by(repositories.c.name)
-            rows = (await connection.execute(query.limit(_BATCH))).all()
-            found += [
-                _details(row._asdict())
-                for row in rows
-                if decide(actor, "pull", row.name, row.visibility).allowed
-            ]
-            if len(rows) < _BATCH:
-                break
-            last = rows[-1].name
-    return found[:limit]
+        for batch in batches(names):
+            query = _DETAILS.where(repositories.c.name.in_(batch)).order_by(repositories.c.name)
+            found += [_details(row._asdict()) for row in await connection.execute(query)]
+    return found
 
 
 async def delete(database: Database, blobs: BlobStore, *, actor: Actor, name: str) -> None:

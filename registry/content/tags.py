@@ -56,7 +56,7 @@ async def list_names(
     query = select(tags.c.name).where(tags.c.repository_id == repository.id)
     if after is not None:
         query = query.where(tags.c.name > after)
-    async with database.read() as connection:
+    async with database.read_once() as connection:
         rows = await connection.execute(query.order_by(tags.c.name).limit(limit))
         return [row.name for row in rows]
 

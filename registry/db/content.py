@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from registry.db.tables import metadata
@@ -53,6 +54,8 @@ repositories = Table(
     # Counts up when what a verdict means here changes; part of what a verdict binds to.
     Column("policy_version", Integer, nullable=False, default=1),
     Column("created_at", UtcTime, nullable=False),
+    # The catalog of those who see some kinds only.
+    Index(None, "visibility", "name"),
 )
 
 blobs = Table(
@@ -125,7 +128,18 @@ manifests = Table(
     Column("pushed_by", Text, nullable=False, default=""),
     Column("pushed_at", UtcTime, nullable=False),
     UniqueConstraint("repository_id", "digest"),
-    Index(None, "repository_id", "subject_digest"),
+    # Pages of referrers, all or of one artifact type. Few manifests have a subject.
+    *(
+        Index(
+            None,
+            "repository_id",
+            "subject_digest",
+            *columns,
+            postgresql_where=text("subject_digest IS NOT NULL"),
+            sqlite_where=text("subject_digest IS NOT NULL"),
+        )
+        for columns in (("id",), ("artifact_type", "id"))
+    ),
 )
 
 edges = Table(

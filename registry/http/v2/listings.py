@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,7 +12,8 @@ from aiohttp import web
 
 from registry.auth.access import require_catalog, require_sign_in
 from registry.content import catalog, referrers, tags
-from registry.errors import PaginationInvalidError
+from registry.errors import PaginationInvalidError, RequestInvalidError
+from registry.http.v2.conditions import is_known
 from registry.oci.digest import parse_digest
 from registry.oci.mediatypes import OCI_INDEX
 
@@ -21,13 +23,14 @@ if TYPE_CHECKING:
     from registry.http.v2.call import Call
 
 PAGE_MAX = 1000
+ARTIFACT_TYPES_MAX = 20
 _DIGITS_MAX = 9
 
 
 async def show_base(call: Call) -> web.Response:
     """end-1: whether the credential is one."""
     require_sign_in(call.actor)
-    return _json({})
+    return _json(call, {})
 
 
 async def show_catalog(call: Call) -> web.Response:
@@ -37,7 +40,7 @@ async def show_catalog(call: Call) -> web.Response:
     names = await catalog.list_names(
         call.services.database, actor=actor, limit=page.limit + 1, after=page.after
     )
-    return _json({"repositories": names[: page.limit]}, _next("/v2/_catalog", page, names))
+    return _json(call, {"repositories": names[: page.limit]}, _next("/v2/_catalog", page, names))
 
 
 async def show_tags(call: Call) -> web.Response:
@@ -47,27 +50,34 @@ async def show_tags(call: Call) -> web.Response:
         call.services.database, call.repository, limit=page.limit + 1, after=page.after
     )
     link = _next(f"/v2/{call.name}/tags/list", page, names)
-    return _json({"name": call.name, "tags": names[: page.limit]}, link)
+    return _json(call, {"name": call.name, "tags": names[: page.limit]}, link)
 
 
 async def show_referrers(call: Call) -> web.Response:
     """end-12: never 404, for an unknown repository neither."""
-    subject = parse_digest(call.reference)
+    subject, query = parse_digest(call.reference), call.request.query
     # No artifact type has a NUL, and PostgreSQL takes none.
-    types = [kind.replace("\0", "") for kind in call.request.query.getall("artifactType", []) if kind]
+    types = [kind.replace("\0", "") for kind in query.getall("artifactType", []) if kind]
+    if len(types) > ARTIFACT_TYPES_MAX:
+        raise RequestInvalidError(f"{len(types)} artifact types; {ARTIFACT_TYPES_MAX} are the limit")
+    limit = _parse_limit(call.request)
     page = await referrers.list_page(
         call.services.database,
         call.repository,
         subject,
         artifact_types=types,
-        after=_parse_number(call.request.query.get("last") or "0", "last"),
+        after=_parse_number(query.get("last") or "0", "last"),
+        limit=limit,
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if types else {}
     if page.next_after is not None:
-        query = urlencode([("last", page.next_after), *(("artifactType", kind) for kind in types)])
-        headers["Link"] = f'</v2/{call.name}/referrers/{subject}?{query}>; rel="next"'
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.descriptors}
-    return _json(index, headers, content_type=OCI_INDEX)
+        position = [("n", limit)] if "n" in query else []
+        position += [("last", page.next_after)]
+        following = urlencode([*position, *(("artifactType", kind) for kind in types)])
+        headers["Link"] = f'</v2/{call.name}/referrers/{subject}?{following}>; rel="next"'
+    listed = ",".join(page.descriptors)
+    index = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{listed}]}}'
+    return _answer(call, index.encode(), headers, content_type=OCI_INDEX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +87,16 @@ class _Page:
 
 
 def _parse_page(request: web.Request) -> _Page:
-    text = request.query.get("n")
-    limit = PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
+    limit = _parse_limit(request)
     after = request.query.get("last") or None
     if after is not None and "\0" in after:
         raise PaginationInvalidError("last has a NUL character, which no name has")
     return _Page(limit, after)
+
+
+def _parse_limit(request: web.Request) -> int:
+    text = request.query.get("n")
+    return PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
 
 
 def _parse_number(text: str, name: str) -> int:
@@ -99,8 +113,15 @@ def _next(path: str, page: _Page, names: list[str]) -> dict[str, str]:
     return {"Link": f'<{path}?n={page.limit}&last={last}>; rel="next"'}
 
 
-def _json(
-    document: object, headers: Mapping[str, str] | None = None, *, content_type: str = "application/json"
-) -> web.Response:
+def _json(call: Call, document: object, headers: Mapping[str, str] | None = None) -> web.Response:
     body = json.dumps(document, separators=(",", ":")).encode()
+    return _answer(call, body, headers or {}, content_type="application/json")
+
+
+def _answer(call: Call, body: bytes, headers: Mapping[str, str], *, content_type: str) -> web.Response:
+    """The page, or 304 for who has it already; its entity tag covers where it goes on."""
+    tag = hashlib.sha256(body + headers.get("Link", "").encode()).hexdigest()
+    headers = {**headers, "ETag": f'"{tag}"'}
+    if is_known(call.request, tag):
+        return web.Response(status=304, headers=headers)
     return web.Response(body=body, headers=headers, content_type=content_type)

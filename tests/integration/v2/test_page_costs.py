@@ -1,0 +1,184 @@
+"""Pages of long lists: each is read from a range of an index, without a scan or a sort."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from sqlalchemy import event, update
+from sqlalchemy.engine import Engine
+
+from registry.db.content import repositories
+from registry.db.engine import Database
+from tests.kit.access import ask, basic, make_token, make_user, registry_token
+from tests.kit.rows import COMMON_TYPE, FEW, RARE_TYPE, REPOSITORY, SUBJECT, Rows, fill
+from tests.kit.server import Registry, running_registry
+
+COUNT = 5000
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, database_url: str) -> AsyncIterator[Registry]:
+    """A registry with long lists, on SQLite and on PostgreSQL."""
+    fill(database_url, Rows(repositories=COUNT, tags=COUNT, referrers=COUNT))
+    async with running_registry(tmp_path / "data", database_url) as running:
+        yield running
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One that was sent to the database."""
+
+    text: str
+    parameters: Any
+
+
+@contextmanager
+def recorded(*tables: str) -> Iterator[list[Statement]]:
+    """The statements that read any of these tables in an order while the block runs."""
+    seen: list[Statement] = []
+
+    def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
+        reads = any(f"FROM {table}" in text for table in tables)
+        if reads and text.startswith("SELECT") and "ORDER BY" in text:
+            seen.append(Statement(text, parameters))
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
+
+
+async def require_ranges(database: Database, statements: list[Statement]) -> None:
+    """Ask the database how it reads each of them."""
+    assert statements
+    explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN (FORMAT JSON) "
+    for statement in statements:
+        async with database.read() as connection:
+            rows = (await connection.exec_driver_sql(explain + statement.text, statement.parameters)).all()
+        if database.is_sqlite:
+            steps = [str(row[-1]) for row in rows]
+            bad = [step for step in steps if not step.startswith("SEARCH") or " USING " not in step]
+            assert not bad, (statement.text, steps)
+            continue
+        found = rows[0][0]
+        plan = (json.loads(found) if isinstance(found, str) else found)[0]["Plan"]
+        nodes = list(walk(plan))
+        kinds = {node["Node Type"] for node in nodes}
+        assert kinds <= {"Limit", "Index Scan", "Index Only Scan", "Nested Loop"}, (statement.text, plan)
+        assert all("Index Cond" in node for node in nodes if "Index" in node["Node Type"]), plan
+
+
+def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from walk(below)
+
+
+def database_of(registry: Registry) -> Database:
+    """The registry's database."""
+    assert registry.services is not None
+    return registry.services.database
+
+
+async def test_tags(registry: Registry, client: aiohttp.ClientSession) -> None:
+    with recorded("tags") as statements:
+        answer = await ask(client, "GET", f"/v2/{REPOSITORY}/tags/list?n=2&last=t00002499")
+        assert answer.json["tags"] == ["t00002500", "t00002501"]
+        assert "last=t00002501" in answer.headers["Link"]
+        answer = await ask(client, "GET", f"/v2/{REPOSITORY}/tags/list")
+        assert len(answer.json["tags"]) == 1000
+    await require_ranges(database_of(registry), statements)
+
+
+async def test_referrers(registry: Registry, client: aiohttp.ClientSession) -> None:
+    path = f"/v2/{REPOSITORY}/referrers/{SUBJECT}"
+    with recorded("manifests") as statements:
+        answer = await ask(client, "GET", path, params={"n": "3"})
+        assert len(answer.json["manifests"]) == 3
+        assert answer.json["manifests"][0]["annotations"] == {"k": "v"}
+        following = answer.headers["Link"].partition(">")[0].removeprefix("<")
+        answer = await ask(client, "GET", following)
+        assert answer.json["manifests"][0]["digest"].endswith("03")
+        rare = await ask(client, "GET", path, params=[("artifactType", RARE_TYPE), ("artifactType", "x/y")])
+        assert len(rare.json["manifests"]) == COUNT // FEW
+        assert "Link" not in rare.headers
+        both = [("artifactType", RARE_TYPE), ("artifactType", COMMON_TYPE), ("n", "2")]
+        answer = await ask(client, "GET", path, params=both)
+        kinds = [one["artifactType"] for one in answer.json["manifests"]]
+        assert kinds == [RARE_TYPE, COMMON_TYPE]
+    # Rows of the page itself are looked up by number.
+    pages = [one for one in statements if "manifests.annotations" not in one.text]
+    await require_ranges(database_of(registry), pages)
+
+
+async def test_the_catalog_of_whoever_sees_all(registry: Registry, client: aiohttp.ClientSession) -> None:
+    with recorded("repositories") as statements:
+        answer = await ask(client, "GET", "/v2/_catalog?n=1000&last=many/00002000")
+    assert answer.json["repositories"][0] == "many/00002001"
+    assert len(answer.json["repositories"]) == 1000
+    await require_ranges(database_of(registry), statements)
+
+
+async def test_the_catalog_of_a_token_that_covers_few(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    scopes = ("repository:few/*:pull", "repository:many/00000001:pull", "repository:none/*:pull")
+    token = str((await make_token(client, *scopes))["token"])
+    few = [f"few/{number:08}" for number in range(0, COUNT, FEW)]
+    async with registry.client(token) as limited:
+        with recorded("repositories") as statements:
+            answer = await ask(limited, "GET", "/v2/_catalog")
+        assert answer.json["repositories"] == [*few, "many/00000001"]
+        answer = await ask(limited, "GET", "/v2/_catalog?n=2&last=few/00001000")
+        assert answer.json["repositories"] == few[2:4]
+        answer = await ask(limited, "GET", "/v2/_catalog?last=few/99999999")
+        assert answer.json["repositories"] == ["many/00000001"]
+    await require_ranges(database_of(registry), statements)
+    token = str((await make_token(client, "repository:*/00001000:pull"))["token"])
+    async with registry.client(token) as limited:
+        answer = await ask(limited, "GET", "/v2/_catalog?n=1")
+        assert (answer.json["repositories"], "Link" in answer.headers) == (["few/00001000"], False)
+
+
+async def test_the_catalog_of_whoever_sees_the_public_and_the_internal(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    async with database_of(registry).write() as connection:
+        for name, visibility in (("many/00004001", "public"), ("many/00000002", "internal")):
+            await connection.execute(
+                update(repositories).where(repositories.c.name == name).values(visibility=visibility)
+            )
+    password = await make_user(client, "somebody")
+    with recorded("repositories") as statements:
+        answer = await ask(nobody, "GET", "/v2/_catalog", headers=basic("somebody", password))
+        assert answer.json["repositories"] == ["many/00000002", "many/00004001"]
+        answer = await ask(nobody, "GET", "/v2/_catalog?n=1", headers=basic("somebody", password))
+        assert answer.json["repositories"] == ["many/00000002"]
+        token = await registry_token(nobody, "registry:catalog:*", headers={})
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = await ask(nobody, "GET", "/v2/_catalog", headers=headers)
+        assert answer.json["repositories"] == ["many/00004001"]
+    await require_ranges(database_of(registry), statements)
+
+
+async def test_a_page_has_an_entity_tag(client: aiohttp.ClientSession) -> None:
+    for path in (
+        f"/v2/{REPOSITORY}/tags/list?n=2",
+        "/v2/_catalog?n=2",
+        f"/v2/{REPOSITORY}/referrers/{SUBJECT}?n=2",
+    ):
+        page = await ask(client, "GET", path)
+        again = await ask(client, "GET", path, headers={"If-None-Match": page.headers["ETag"]})
+        assert (again.status, again.body) == (304, b"")
+        assert again.headers["Link"] == page.headers["Link"]
+        other = await ask(client, "GET", path.replace("n=2", "n=3"))
+        assert other.headers["ETag"] != page.headers["ETag"]

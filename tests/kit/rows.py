@@ -1,0 +1,77 @@
+"""Registries with very many rows, made in the database: pushed one by one they would take hours.
+
+    fill(url, Rows(repositories=1_000_000, tags=1_000_000, referrers=1_000_000))
+
+makes private repositories ``many/00000000`` and on, of which every thousandth is called ``few/…``, and a
+repository ``long/lists`` with tags ``t00000000`` and on and referrers of :data:`SUBJECT`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import create_engine
+from sqlalchemy.engine import make_url
+
+REPOSITORY = "long/lists"
+SUBJECT = "sha256:" + hashlib.sha256(b"subject").hexdigest()
+FEW = 1000
+"""Of so many repositories, and of so many referrers, one is of the rare kind."""
+RARE_TYPE, COMMON_TYPE = "application/x.rare", "application/x.common"
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+_NUMBERS = {
+    "sqlite": "WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i < {last})",
+    "postgresql": "WITH numbers(i) AS (SELECT generate_series(0, {last}))",
+}
+_PADDED = {"sqlite": "printf('%08d', i)", "postgresql": "lpad(CAST(i AS text), 8, '0')"}
+_DIGEST = {
+    "sqlite": "'sha256:' || printf('%064x', i)",
+    "postgresql": "'sha256:' || lpad(to_hex(i), 64, '0')",
+}
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """How many of each to make, at least one of each."""
+
+    repositories: int = 1
+    tags: int = 1
+    referrers: int = 1
+
+
+def fill(database_url: str, rows: Rows) -> None:
+    """Add these rows to the database of a registry that has none, and let it learn how many there are."""
+    url = make_url(database_url)
+    engine = create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]))
+    with engine.begin() as connection:
+        for statement in _statements(url.get_backend_name(), rows):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("ANALYZE")
+    engine.dispose()
+
+
+def _statements(kind: str, rows: Rows) -> Iterator[str]:
+    padded, digest = _PADDED[kind], _DIGEST[kind]
+    is_rare = f"i - i / {FEW} * {FEW} = 0"  # a percent sign would be psycopg's
+    values = "'private', 'off', false, false, 1, 0"
+    columns = "name, visibility, gate, trial_on_push, image_spec_allowed, policy_version, created_at"
+    this = f"repositories r WHERE r.name = '{REPOSITORY}'"
+    yield f"INSERT INTO repositories ({columns}) VALUES ('{REPOSITORY}', {values})"
+    yield f"""{_NUMBERS[kind].format(last=rows.repositories - 1)}
+        INSERT INTO repositories ({columns})
+        SELECT CASE WHEN {is_rare} THEN 'few/' ELSE 'many/' END || {padded}, {values} FROM numbers"""
+    numbers = _NUMBERS[kind].format(last=rows.referrers - 1)
+    yield f"{numbers} INSERT INTO manifest_contents (digest, raw) SELECT {digest}, '' FROM numbers"
+    yield f"""{numbers}
+        INSERT INTO manifests (repository_id, digest, media_type, size, artifact_type, annotations,
+            subject_digest, runnable, state, state_reason, state_at, pushed_by, pushed_at)
+        SELECT r.id, {digest}, '{_MANIFEST}', 700,
+            CASE WHEN {is_rare} THEN '{RARE_TYPE}' ELSE '{COMMON_TYPE}' END, '{{"k":"v"}}',
+            '{SUBJECT}', false, 'not-applicable', '', 0, '', 0
+        FROM numbers, {this}"""
+    yield f"""{_NUMBERS[kind].format(last=rows.tags - 1)}
+        INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by)
+        SELECT r.id, 't' || {padded}, (SELECT min(id) FROM manifests), 0, '' FROM numbers, {this}"""
