@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 from typing import Literal
 
 from registry.auth.scopes import Scope
@@ -26,7 +27,8 @@ class Actor:
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
     ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
-    is where the request came from, for history and events.
+    is where the request came from, for history and events. ``until`` is when its credential has to be looked
+    at again (:func:`time.monotonic`), though no epoch moves.
     """
 
     kind: Literal["user", "worker", "anonymous"]
@@ -40,6 +42,7 @@ class Actor:
     token_id: str | None = None
     credential_scopes: tuple[Scope, ...] | None = None
     address: str | None = None
+    until: float = field(default=inf, compare=False)
 
     @property
     def shown(self) -> str:

@@ -64,7 +64,7 @@ class Credentials:
             return await self.from_api_token(password)
         key = self._key("password", username, password)
         epoch = (await self._database.epochs()).access
-        if (cached := self._cache.get(key, epoch=epoch)) is not None:
+        if (cached := self._remembered(key, epoch)) is not None:
             return cached
         query = select(accounts).where(
             accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
@@ -76,8 +76,8 @@ class Credentials:
         if not await self._passwords.verify(row.password_hash if row else None, password) or row is None:
             raise UnauthorizedError(_REFUSAL)
         actor = Actor(kind="user", name=row.name, account_id=row.id, is_admin=row.is_admin)
-        self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
-        return actor
+        until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
+        return replace(actor, until=until)
 
     async def from_api_token(self, text: str) -> Actor:
         """The actor of an API token, limited to the token's scopes.
@@ -114,15 +114,19 @@ class Credentials:
         return await self._actor(key, query, epoch=epoch)
 
     async def _actor(self, key: bytes, query: Select[Any], *, epoch: int) -> Actor:
-        if (cached := self._cache.get(key, epoch=epoch)) is not None:
+        if (cached := self._remembered(key, epoch)) is not None:
             return cached
         async with self._database.read_once() as connection:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             raise UnauthorizedError(_REFUSAL)
         actor, seconds = _actor_of(row)
-        self._cache.put(key, actor, epoch=epoch, seconds=min(CACHED_SECONDS, seconds))
-        return actor
+        until = self._cache.put(key, actor, epoch=epoch, seconds=min(CACHED_SECONDS, seconds))
+        return replace(actor, until=until)
+
+    def _remembered(self, key: bytes, epoch: int) -> Actor | None:
+        found = self._cache.get(key, epoch=epoch)
+        return None if found is None else replace(found[0], until=found[1])
 
     async def _tell_expiry(self, hashed: str) -> None:
         """Say so where it is only time that has made the token worth nothing; who holds it may know."""

@@ -17,20 +17,23 @@ class EpochCache(Generic[V]):
 
     def __init__(self) -> None:
         self._epoch = -1
-        self._entries: dict[bytes, tuple[float, V]] = {}
+        self._entries: dict[bytes, tuple[V, float]] = {}
 
-    def get(self, key: bytes, *, epoch: int) -> V | None:
-        """The value, if it was put under this epoch and its time is not up."""
+    def get(self, key: bytes, *, epoch: int) -> tuple[V, float] | None:
+        """The value, if it was put under this epoch and its time is not up, and until when it holds
+        (:func:`time.monotonic`)."""
         if epoch != self._epoch:
             return None
         found = self._entries.get(key)
-        return found[1] if found is not None and time.monotonic() < found[0] else None
+        return found if found is not None and time.monotonic() < found[1] else None
 
-    def put(self, key: bytes, value: V, *, epoch: int, seconds: float) -> None:
-        """Remember ``value``; a full cache starts anew."""
+    def put(self, key: bytes, value: V, *, epoch: int, seconds: float) -> float:
+        """Remember ``value``, and return until when it holds; a full cache starts anew."""
+        until = time.monotonic() + seconds
         if epoch < self._epoch:
-            return
+            return until
         if epoch != self._epoch or len(self._entries) >= MAX_ENTRIES:
             self._entries.clear()
         self._epoch = epoch
-        self._entries[key] = (time.monotonic() + seconds, value)
+        self._entries[key] = (value, until)
+        return until

@@ -138,12 +138,12 @@ class TokenService:
             UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
         """
         epoch = (await self._database.epochs()).access
-        claims = await self._claims(text, epoch)
+        claims, until = await self._claims(text, epoch)
         # Exact names only: a pattern is something that API tokens have.
         scopes = tuple(_scope(access) for access in claims.access if "*" not in access.name)
         refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
         if claims.account is None:
-            return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True)
+            return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
         actor = await self.credentials.standing(claims.account, claims.token, epoch=epoch)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
@@ -155,13 +155,14 @@ class TokenService:
             from_registry_token=True,
             lease=lease,
             credential_scopes=actor.scopes,
+            until=min(until, actor.until),
         )
 
     async def _ring(self, epoch: int) -> KeyRing:
-        ring = self._rings.get(b"", epoch=epoch)
-        if ring is None:
-            ring = await open_token_ring(self._database, self._secret_key)
-            self._rings.put(b"", ring, epoch=epoch, seconds=3600)
+        if (known := self._rings.get(b"", epoch=epoch)) is not None:
+            return known[0]
+        ring = await open_token_ring(self._database, self._secret_key)
+        self._rings.put(b"", ring, epoch=epoch, seconds=3600)
         return ring
 
     async def _sign(
@@ -181,7 +182,8 @@ class TokenService:
         text = jwt.encode(document, ring.private, algorithm=ALGORITHM, headers={"kid": ring.kid})
         return RegistryToken(text, granted, datetime.fromtimestamp(now, UTC), seconds)
 
-    async def _claims(self, text: str, epoch: int) -> _Claims:
+    async def _claims(self, text: str, epoch: int) -> tuple[_Claims, float]:
+        """What a valid token says, and until when that need not be looked at again."""
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         if (cached := self._verified.get(key, epoch=epoch)) is not None:
             return cached
@@ -204,10 +206,8 @@ class TokenService:
         except (jwt.PyJWTError, ValidationError, ValueError, RecursionError):
             # ValueError: what PyJWT lets through from base64 and json for text that is no token at all.
             raise UnauthorizedError(_INVALID) from None
-        self._verified.put(
-            key, claims, epoch=epoch, seconds=min(60.0, claims.exp + SKEW_SECONDS - time.time())
-        )
-        return claims
+        seconds = min(60.0, claims.exp + SKEW_SECONDS - time.time())
+        return claims, self._verified.put(key, claims, epoch=epoch, seconds=seconds)
 
     async def _visibilities(self, names: Iterable[str]) -> dict[str, Any]:
         query = select(repositories.c.name, repositories.c.visibility).where(

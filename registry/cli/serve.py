@@ -58,6 +58,8 @@ def command(
         log_format=log_format,
     )
     # Only now: these need the server's libraries, and take most of the time to start.
+    import uvloop  # noqa: PLC0415
+
     from registry.cli.process import OwnWorker, serve  # noqa: PLC0415
     from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
     from registry.http.logs import configure_logs  # noqa: PLC0415
@@ -80,7 +82,8 @@ def command(
             os.close(ready_fd)
 
     worker = OwnWorker(own_worker, own_worker_token) if own_worker else None
-    asyncio.run(serve(settings, ready=ready, worker=worker))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(settings, ready=ready, worker=worker))
 
 
 def clients_host(settings: Settings, address: str) -> str:

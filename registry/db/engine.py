@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import event, select, text, update
+from sqlalchemy import event, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from registry.db.epochlook import BUSY_SECONDS, Epochs, PostgresLook, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
 
 Epoch = Literal["content", "access", "gate"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
-BUSY_MILLISECONDS = 20_000
 _MOVED = "seatrial_moved"
 _BEGIN = "seatrial_begin"
-
-
-@dataclass(frozen=True, slots=True)
-class Epochs:
-    """How often what caches may hold has changed. Read them before the rows they stand for, never after."""
-
-    content: int
-    access: int
-    gate: int
 
 
 class Bell:
@@ -61,9 +50,11 @@ class Database:
 
     SQLite has one writer: writers queue in this process first (fair, without polling) and then take the
     file's lock at BEGIN, so that no transaction fails when it turns from reading to writing.
+
+    ``staleness_seconds`` is how old, on PostgreSQL, :meth:`epochs` may be that another replica has moved.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    def __init__(self, url: str, *, pool_size: int = 10, staleness_seconds: float = 0) -> None:
         self._engine = _engine(make_url(url), pool_size)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         if self.is_sqlite:
@@ -75,7 +66,11 @@ class Database:
         self._reading = self._engine.execution_options(**several)
         self._writing = self._engine.execution_options(**write)
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
-        self._epoch_look: sqlite3.Connection | None = None
+        self._look: SqliteLook | PostgresLook = (
+            SqliteLook(self._engine)
+            if self.is_sqlite
+            else PostgresLook(self._engine, staleness_seconds=staleness_seconds)
+        )
         self.bell = Bell()
         """Rung after each commit of this process that moved an epoch; other replicas are seen by looking."""
 
@@ -99,6 +94,7 @@ class Database:
                 connection.info.pop(_MOVED, None)
                 yield connection
             if connection.info.pop(_MOVED, False):
+                self._look.forget()
                 self.bell.ring()
 
     async def ping(self) -> None:
@@ -107,25 +103,16 @@ class Database:
             await connection.execute(text("SELECT 1"))
 
     async def epochs(self) -> Epochs:
-        """Where the epochs stand now, over all replicas.
+        """Where the epochs stand now, over all replicas: no earlier than when this was called.
 
-        SQLite is asked on a connection of its own without leaving the event loop: a few microseconds.
+        SQLite is asked on a connection of its own without leaving the event loop: a few microseconds. Those
+        who ask PostgreSQL at the same time share a query.
         """
-        if not self.is_sqlite:
-            async with self.read_once() as connection:
-                query = select(epochs.c.content, epochs.c.access, epochs.c.gate)
-                return Epochs(*(await connection.execute(query)).one())
-        if self._epoch_look is None:
-            self._epoch_look = sqlite3.connect(
-                str(self._engine.url.database), timeout=BUSY_MILLISECONDS / 1000, isolation_level=None
-            )
-        return Epochs(*self._epoch_look.execute("SELECT content, access, gate FROM epochs").fetchone())
+        return await self._look.now()
 
     async def close(self) -> None:
         """Give every connection back."""
-        if self._epoch_look is not None:
-            self._epoch_look.close()
-            self._epoch_look = None
+        await self._look.close()
         await self._engine.dispose()
 
 
@@ -163,7 +150,7 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
-        f"busy_timeout = {BUSY_MILLISECONDS}",
+        f"busy_timeout = {BUSY_SECONDS * 1000}",
         "journal_mode = WAL",
         "synchronous = FULL",
         "foreign_keys = ON",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from registry.http import token, v2
+from registry.http.accesslog import ACCESS_LOG, AccessLog
+from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
 from registry.http.health import show_health, show_readiness
 from registry.http.metrics import METRICS, Metrics, show_metrics
@@ -23,6 +25,8 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[observe])
     app[SERVICES] = services
     app[METRICS] = Metrics()
+    app[ACCESS_LOG] = AccessLog(services.settings)
+    app[ANSWERS] = Answers()
     app.on_response_prepare.append(prepare_headers)
     app.add_routes(
         [
@@ -35,4 +39,9 @@ def create_app(services: Services) -> web.Application:
     table.add_routes(app)
     worker_routes.add_routes(app)
     v2.add_routes(app)
+    app.on_cleanup.append(_flush_access_log)
     return app
+
+
+async def _flush_access_log(app: web.Application) -> None:
+    app[ACCESS_LOG].flush()

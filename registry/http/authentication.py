@@ -119,7 +119,9 @@ def base_url(request: web.Request) -> str:
 
 
 async def _identify(request: web.Request) -> Actor:
-    return replace(await _from_credential(request), address=client_address(request))
+    return replace(
+        await _from_credential(request), address=client_address(request, request.app[SERVICES].settings)
+    )
 
 
 async def _from_credential(request: web.Request) -> Actor:

@@ -29,6 +29,8 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        # Finding them by their labels costs several times what counting does.
+        self._counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.in_flight = Gauge(
             "seatrial_http_requests_in_flight", "Requests being handled.", registry=self.registry
         )
@@ -41,9 +43,17 @@ class Metrics:
 
     def observe(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        shown = method if method in _METHODS else "other"
-        self._requests.labels(route, shown, f"{status // 100}xx").inc()
-        self._seconds.labels(route).observe(seconds)
+        counts = self._counts.get((route, method, status))
+        if counts is None:
+            shown = method if method in _METHODS else "other"
+            counts = (
+                self._requests.labels(route, shown, f"{status // 100}xx"),
+                self._seconds.labels(route),
+            )
+            if shown == method:  # whose names are few
+                self._counts[route, method, status] = counts
+        counts[0].inc()
+        counts[1].observe(seconds)
 
 
 METRICS = web.AppKey("metrics", Metrics)

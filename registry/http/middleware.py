@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 import structlog
-import uuid_utils
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import SeatrialError
+from registry.http.accesslog import ACCESS_LOG
 from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
+from registry.http.headers import REQUEST_ID_HEADER, fixed_headers, request_id_of
 from registry.http.metrics import METRICS
-from registry.http.proxies import client_address
-from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -31,8 +29,6 @@ ROUTE = web.RequestKey("route", str)
 """The metrics label, where a handler knows a better one than its resource."""
 
 REQUEST_ID = web.RequestKey("request_id", str)
-REQUEST_ID_HEADER = "X-Request-Id"
-_GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 CLIENT_GONE = 499
 """Logged where the client went away before it had its answer; nobody receives it."""
 
@@ -42,8 +38,7 @@ async def observe(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
     """Give the request an id, answer errors, and count and log what became of it."""
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    request_id = given if _GIVEN_ID.fullmatch(given) else uuid_utils.uuid7().hex
+    request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
     request[REQUEST_ID] = request_id
     # Each request runs in a task of its own, whose context ends with it.
     structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -59,26 +54,16 @@ async def observe(
         metrics.in_flight.dec()
         seconds = perf_counter() - started
         metrics.observe(route=_route(request), method=request.method, status=status, seconds=seconds)
-        if request.app[SERVICES].settings.access_log:
-            log.info(
-                "request",
-                method=request.method,
-                path=request.rel_url.raw_path[:512],
-                status=status,
-                seconds=round(seconds, 6),
-                actor=request.get(ACTOR_SHOWN, ""),
-                remote=client_address(request),
-            )
+        access_log = request.app[ACCESS_LOG]
+        if access_log.enabled:
+            actor = request.get(ACTOR_SHOWN, "")
+            access_log.add(request, status, seconds, actor=actor, request_id=request_id)
 
 
 async def prepare_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every response."""
-    headers = response.headers
-    headers["Server"] = "seatrial"
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
-    if request.path.startswith("/v2"):
-        headers["Docker-Distribution-API-Version"] = "registry/2.0"
+    response.headers.update(fixed_headers(request.path))
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
 
 
 async def _answer(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from registry.settings import Network
+    from registry.settings import Network, Settings
 
 HOST = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
@@ -38,9 +38,9 @@ class Told:
     host: str | None = None
 
 
-def client_address(request: web.Request) -> str | None:
+def client_address(request: web.BaseRequest, settings: Settings) -> str | None:
     """The client's address: the last hop, from the near end, that is no trusted proxy."""
-    peer, settings = request.remote, request.app[SERVICES].settings
+    peer = request.remote
     if not settings.trusted_proxies or not is_trusted(peer, settings.trusted_proxies):
         return peer
     if settings.forwarded_headers == "forwarded":
@@ -96,12 +96,12 @@ def is_trusted(address: str | None, trusted: Iterable[Network]) -> bool:
     return any(parsed in network for network in trusted)
 
 
-def _values(request: web.Request, name: str) -> list[str]:
+def _values(request: web.BaseRequest, name: str) -> list[str]:
     lines = request.headers.getall(name, [])
     return [value.strip() for line in lines for value in line.split(",")]
 
 
-def _forwarded(request: web.Request) -> list[dict[str, str]]:
+def _forwarded(request: web.BaseRequest) -> list[dict[str, str]]:
     """The elements of ``Forwarded``, far end first; one that breaks the grammar is empty."""
     text = ",".join(request.headers.getall("Forwarded", []))
     if not _ELEMENTS.fullmatch(text):

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.http.app import create_app
+from registry.http.front import front_of
 from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
 from registry.http.selfsigned import certificate_files
@@ -42,8 +43,9 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
     ``shutdown_seconds`` more.
     """
     settings = services.settings
+    app = create_app(services)
     runner = web.AppRunner(
-        create_app(services),
+        app,
         handle_signals=False,
         access_log=None,
         # Compressed bodies would reach us inflated: another digest, and a bomb.
@@ -56,6 +58,7 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
     )
     await runner.setup()
     assert runner.server is not None
+    runner.server.request_handler = front_of(app, runner.server.request_handler)
     tasks = [
         asyncio.create_task(_sweep(services)),
         asyncio.create_task(end_slow_readers(runner.server, settings)),

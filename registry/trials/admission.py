@@ -6,9 +6,11 @@ images counts, and for a worker which image its lease is for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from math import inf
 from typing import cast
 
 from sqlalchemy import func, select
@@ -31,11 +33,20 @@ from registry.settings import Settings
 from registry.trials.gate import Admit, AdmitWithWarning, Decision, Gate, Question, Refuse, Wait, decide
 from registry.trials.platforms import is_run
 from registry.trials.requests import try_again
-from registry.trials.states import ImageState, depends_on_time, effective_state
+from registry.trials.states import ImageState, depends_on_time, effective_state, holds_until
 from registry.trials.waiting import looks
 
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _WARNING_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """That content may be read, with these headers. ``until`` is how long that holds while no epoch moves
+    (:func:`time.monotonic`)."""
+
+    headers: Mapping[str, str]
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +76,8 @@ async def admit_manifest(
     repository: Repository,
     manifest: StoredManifest,
     base_url: str,
-) -> Mapping[str, str]:
-    """Return the headers to send with the manifest; waits up to ``gate_wait_seconds`` for a pending verdict.
+) -> Admission:
+    """Let the manifest be read; waits up to ``gate_wait_seconds`` for a pending verdict.
 
     ``base_url`` is the registry's address for this client; a refusal names the trial below it.
 
@@ -77,19 +88,20 @@ async def admit_manifest(
     reading = _Reading(database, settings, actor, repository)
     state: ImageState = manifest
     decision: Decision | None = None
+    until = inf
     if actor.kind == "worker" and not _is_leased(actor, repository, manifest):
         raise _not_of_lease(actor)
     async for _ in looks(database, seconds=settings.gate_wait_seconds):
         if decision is not None:
             state = await _state_of(database, manifest.id) or state
-        decision = await _decide_manifest(reading, manifest, state)
+        decision, until = await _decide_manifest(reading, manifest, state)
         if not isinstance(decision, Wait):
             break
     match decision:
         case Admit():
-            return {}
+            return Admission({}, until)
         case AdmitWithWarning(text=text):
-            return {"Warning": f'299 - "{_header_text(text)}"'}
+            return Admission({"Warning": f'299 - "{_header_text(text)}"'}, until)
         case Wait(then=refusal) | (Refuse() as refusal):
             raise await _refused(reading, refusal, digest=str(manifest.digest), base_url=base_url)
     raise AssertionError("unreachable: at least one look was taken")
@@ -97,8 +109,9 @@ async def admit_manifest(
 
 async def admit_blob(
     database: Database, settings: Settings, *, actor: Actor, repository: Repository, digest: Digest
-) -> None:
-    """Return if an admitted manifest of the repository names the blob; waits as :func:`admit_manifest` does.
+) -> Admission:
+    """Let the blob be read if an admitted manifest of the repository names it; waits as
+    :func:`admit_manifest` does.
 
     Raises:
         DeniedError: none does, or the reader is a worker and the blob is not of its lease's image.
@@ -107,14 +120,16 @@ async def admit_blob(
     if actor.kind == "worker" and not await _is_of_lease(reading, digest):
         raise _not_of_lease(actor)
     decision: Decision | None = None
+    until = inf
     async for _ in looks(database, seconds=settings.gate_wait_seconds):
-        decision = await _decide_blob(reading, digest)
+        decision, until = await _decide_blob(reading, digest)
         if not isinstance(decision, Wait):
             break
     if isinstance(decision, Wait):
         decision = decision.then
     if isinstance(decision, Refuse):
         raise await _refused(reading, decision)
+    return Admission({}, until)
 
 
 def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
@@ -133,16 +148,17 @@ async def explain_manifest(
     manifest: StoredManifest,
 ) -> tuple[Question, Decision]:
     """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
-    question = await _question(_Reading(database, settings, actor, repository), manifest, manifest)
+    question, _ = await _question(_Reading(database, settings, actor, repository), manifest, manifest)
     return question, decide(question)
 
 
-async def _question(reading: _Reading, manifest: StoredManifest, state: ImageState) -> Question:
+async def _question(reading: _Reading, manifest: StoredManifest, state: ImageState) -> tuple[Question, float]:
+    """What to ask the gate, and how long its answer holds."""
     repository, settings = reading.repository, reading.settings
     max_age = _max_age(settings)
     now = await _now(reading.database) if depends_on_time(state, max_age=max_age) else _ANY_TIME
     effective = effective_state(state, now=now, max_age=max_age)
-    return Question(
+    question = Question(
         gate=cast(Gate, repository.gate),
         state=effective.state,
         subject=f"{repository.name}@{manifest.digest}",
@@ -154,11 +170,13 @@ async def _question(reading: _Reading, manifest: StoredManifest, state: ImageSta
         and manifest.media_type in MANIFESTS,
         can_retry=manifest.platform is None or is_run(manifest.platform, settings.trial_platforms),
     )
+    return question, _until([holds_until(state, now=now, max_age=max_age)], now=now)
 
 
-async def _decide_manifest(reading: _Reading, manifest: StoredManifest, state: ImageState) -> Decision:
-    question = await _question(reading, manifest, state)
-    decision = decide(question)
+async def _decide_manifest(
+    reading: _Reading, manifest: StoredManifest, state: ImageState
+) -> tuple[Decision, float]:
+    question, until = await _question(reading, manifest, state)
     if question.state == "expired" and question.can_retry:
         await try_again(
             reading.database,
@@ -166,10 +184,12 @@ async def _decide_manifest(reading: _Reading, manifest: StoredManifest, state: I
             repository_id=reading.repository.id,
             digest=str(manifest.digest),
         )
-    return decision
+        # Each of these reads asks for the trial, in case the last one's was lost.
+        until = time.monotonic()
+    return decide(question), until
 
 
-async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
+async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, float]:
     repository = reading.repository
     # One row for each kind of state: a base layer may be named by thousands of images.
     states = (
@@ -197,14 +217,22 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> Decision:
         can_retry=True,
     )
     if not rows:
-        return decide(question)
+        return decide(question), inf
     question = replace(question, subject=f"the image that names blob {digest} in {repository.name}")
-    answers = []
+    answers, changes = [], []
+    max_age = _max_age(reading.settings)
     for row in rows:
         state = _State(*row[:-1])
-        effective = effective_state(state, now=row.now, max_age=_max_age(reading.settings))
+        effective = effective_state(state, now=row.now, max_age=max_age)
         answers.append(decide(replace(question, state=effective.state, reason=effective.reason)))
-    return _best(answers)
+        changes.append(holds_until(state, now=row.now, max_age=max_age))
+    return _best(answers), _until(changes, now=rows[0].now)
+
+
+def _until(changes: Iterable[datetime | None], *, now: datetime) -> float:
+    """The first of these times by this process's own clock, which no one sets."""
+    seconds = [(change - now).total_seconds() for change in changes if change is not None]
+    return time.monotonic() + min(seconds) if seconds else inf
 
 
 def _best(answers: Sequence[Decision]) -> Decision:

@@ -64,6 +64,17 @@ def depends_on_time(image: ImageState, *, max_age: timedelta | None) -> bool:
     return image.state == "grandfathered" or (max_age is not None and image.state in ("pass", "warn"))
 
 
+def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) -> datetime | None:
+    """When :func:`effective_state` will answer something else though nobody writes; ``None`` for never."""
+    if image.state == "grandfathered":
+        changes_at = image.grandfathered_until
+    elif image.state in ("pass", "warn") and max_age is not None:
+        changes_at = image.state_at + max_age
+    else:
+        return None
+    return changes_at if changes_at is not None and changes_at > now else None
+
+
 async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
     """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
 

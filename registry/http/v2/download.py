@@ -6,7 +6,6 @@ entity tags in ``If-Range`` and serves ``.gz`` files that lie beside the one ask
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from aiohttp import web
 
 from registry.errors import SeatrialError
 from registry.http.metrics import METRICS
+from registry.http.sendfile import can_send_file, send_file
 from registry.oci.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -80,14 +80,11 @@ async def send_blob(
 
 
 async def _send(request: web.Request, response: web.StreamResponse, blob: OpenBlob, part: ByteRange) -> None:
-    if blob.file is None:
-        async for chunk in blob.chunks(part.first, part.length):
-            await response.write(chunk)
+    if blob.file is not None and can_send_file(request):
+        await send_file(request, blob.file, part.first, part.length)
         return
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client went away")
-    await asyncio.get_running_loop().sendfile(transport, blob.file, part.first, part.length)
+    async for chunk in blob.chunks(part.first, part.length):
+        await response.write(chunk)
 
 
 def _multipart(ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str) -> list[_Piece]:

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
+from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
 from registry.http.v2.conditions import is_known, parse_conditions
@@ -41,10 +42,12 @@ async def read(call: Call) -> web.Response:
         base_url=base_url(call.request),
     )
     digest = str(stored.digest)
-    headers = {**admitted, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
+    headers = {**admitted.headers, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
     if is_known(call.request, digest):
         return web.Response(status=304, headers=headers)
-    return web.Response(body=stored.raw, headers=headers, content_type=stored.media_type)
+    response = web.Response(body=stored.raw, headers=headers, content_type=stored.media_type)
+    remember(call.request, response, actor=call.actor, epochs=call.epochs, until=admitted.until)
+    return response
 
 
 async def put(call: Call) -> web.Response:

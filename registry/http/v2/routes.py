@@ -75,6 +75,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     route = _find(target.keyword, request.method)
     services = request.app[SERVICES]
     scopes = _scopes(request, target, route)
+    epochs = await services.database.epochs()
     actor = await authenticate(request, scopes=scopes)
     repository = None
     try:
@@ -84,7 +85,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
             _require_worker_reads(actor, target)
             if request.method not in _READ:
                 require_writable(read_only=services.settings.read_only)
-        call = Call(request, services, actor, target.name, target.reference, repository)
+        call = Call(request, services, actor, target.name, target.reference, repository, epochs)
         if request.method not in _WITH_BODY:
             return await route.handler(call)
         with request.app[RUNNING_UPLOADS].one_more(actor):

@@ -1,0 +1,175 @@
+"""Answers that were given before, and still stand: what makes a pull cheap.
+
+An answer to a plain ``GET`` or ``HEAD`` is kept under who asked (a keyed hash of the Authorization header,
+never the header) and what for (the whole request target). It stands while all epochs are where they were
+before its rows were read, and no longer than its credential and the gate's decision hold. Only what was
+admitted is kept: a refusal is worked out, and recorded, each time, and nobody can fill the cache with junk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aiohttp import HttpVersion11, hdrs, web
+
+from registry.http.headers import fixed_headers
+from registry.http.middleware import ROUTE
+
+if TYPE_CHECKING:
+    from registry.auth.actor import Actor
+    from registry.content.blobs import Blob
+    from registry.db.epochlook import Epochs
+
+MAX_BYTES = 32 << 20
+MAX_ENTRIES = 50_000
+MAX_SECONDS = 60.0
+"""An answer is worked out anew at least so often: that is when the use of an API token is noted."""
+_OVERHEAD_BYTES = 1024
+_READING = frozenset({"GET", "HEAD"})
+_DECIDING = (
+    hdrs.IF_NONE_MATCH,
+    hdrs.IF_MATCH,
+    hdrs.IF_MODIFIED_SINCE,
+    hdrs.IF_UNMODIFIED_SINCE,
+    hdrs.IF_RANGE,
+    hdrs.RANGE,
+    hdrs.EXPECT,
+)
+"""Headers that make another answer of the same content."""
+
+Key = tuple[bytes, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was answered. ``route`` is the metrics label; ``head`` are status line and headers as they go over
+    the wire, up to those that each request has of its own; ``content`` is that of a manifest, or a blob whose
+    bytes are elsewhere."""
+
+    route: str
+    head: bytes
+    content: bytes | Blob
+    actor_shown: str
+    epochs: Epochs
+    until: float
+
+    @property
+    def bytes_held(self) -> int:
+        """Roughly what it takes in memory."""
+        content = len(self.content) if isinstance(self.content, bytes) else 0
+        return _OVERHEAD_BYTES + len(self.head) + content
+
+
+class Answers:
+    """The answers of one process; the one that was longest not asked for goes first."""
+
+    def __init__(self, *, max_bytes: int = MAX_BYTES, max_entries: int = MAX_ENTRIES) -> None:
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._bytes = 0
+        self._entries: OrderedDict[Key, Answer] = OrderedDict()
+        # The hash of a credential must mean nothing outside this process.
+        self._secret = secrets.token_bytes(32)
+
+    def key(self, request: web.BaseRequest) -> Key | None:
+        """Under which the answer to this request is kept; ``None``: its answer is not kept."""
+        headers = request.headers
+        credentials = headers.getall(hdrs.AUTHORIZATION, ())
+        if len(credentials) > 1:
+            return None
+        who = b""
+        if credentials:
+            who = hashlib.blake2b(
+                credentials[0].encode("utf-8", "surrogatepass"), key=self._secret, digest_size=16
+            ).digest()
+        return who, request.path_qs
+
+    def get(self, key: Key, epochs: Epochs) -> Answer | None:
+        """The answer, if it still stands at these epochs, read just now."""
+        found = self._entries.get(key)
+        if found is None:
+            return None
+        if found.epochs != epochs or time.monotonic() >= found.until:
+            self._drop(key)
+            return None
+        self._entries.move_to_end(key)
+        return found
+
+    def knows(self, key: Key) -> bool:
+        """Whether it is worth asking for the epochs."""
+        return key in self._entries
+
+    def put(self, key: Key, answer: Answer) -> None:
+        """Keep an answer, and let go of old ones where there is no room."""
+        if answer.bytes_held > self._max_bytes // 8:
+            return
+        self._drop(key)
+        self._entries[key] = answer
+        self._bytes += answer.bytes_held
+        while self._bytes > self._max_bytes or len(self._entries) > self._max_entries:
+            _, gone = self._entries.popitem(last=False)
+            self._bytes -= gone.bytes_held
+
+    def _drop(self, key: Key) -> None:
+        gone = self._entries.pop(key, None)
+        if gone is not None:
+            self._bytes -= gone.bytes_held
+
+
+ANSWERS = web.AppKey("answers", Answers)
+
+
+def is_plain(request: web.BaseRequest) -> bool:
+    """Whether nothing in the request but who asks, and for what, decides its answer."""
+    if request.method not in _READING or request.version != HttpVersion11 or request.body_exists:
+        return False
+    headers = request.headers
+    return not any(name in headers for name in _DECIDING)
+
+
+def remember(
+    request: web.Request,
+    response: web.Response,
+    *,
+    actor: Actor,
+    epochs: Epochs,
+    until: float,
+    blob: Blob | None = None,
+) -> None:
+    """Keep ``response``, which the handler is about to return, for the next who asks the same.
+
+    ``epochs`` were read before anything that it says. A worker's is not kept: its lease has a clock.
+    """
+    if actor.kind == "worker" or not is_plain(request):
+        return
+    answers = request.app[ANSWERS]
+    key = answers.key(request)
+    if key is None:
+        return
+    body = response.body
+    assert isinstance(body, bytes | None)
+    content = blob if blob is not None else (body or b"")
+    length = blob.size if blob is not None else len(body or b"")
+    headers = response.headers.copy()
+    headers.update(fixed_headers(request.path))
+    headers[hdrs.CONTENT_LENGTH] = str(length)
+    lines = [
+        f"HTTP/1.1 {response.status} {response.reason}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    answers.put(
+        key,
+        Answer(
+            route=str(request[ROUTE]),
+            head="\r\n".join([*lines, ""]).encode("utf-8", "surrogateescape"),
+            content=content,
+            actor_shown=actor.shown,
+            epochs=epochs,
+            until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
+        ),
+    )

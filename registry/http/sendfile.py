@@ -1,0 +1,84 @@
+"""``sendfile`` from a file to a client, on whichever event loop.
+
+``loop.sendfile`` is not there on uvloop, and would be the only reason to do without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+from registry.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from aiohttp import web
+
+_AT_ONCE_BYTES = 1 << 20
+"""Between two such pieces the other requests of this process have their turn."""
+
+
+def can_send_file(request: web.BaseRequest) -> bool:
+    """Whether the kernel can send to this client by itself: not through TLS."""
+    transport = request.transport
+    return transport is not None and transport.get_extra_info("sslcontext") is None
+
+
+async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length: int) -> None:
+    """Send ``length`` bytes of ``file`` from offset ``first``, after all that was written before.
+
+    Raises:
+        ConnectionError: the client went away.
+        UnavailableError: the file ends before that.
+    """
+    await _let_all_leave(request)
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    loop = asyncio.get_running_loop()
+    # Of our own: no loop lets anyone watch the descriptor of a transport.
+    fd = os.dup(transport.get_extra_info("socket").fileno())
+    try:
+        end = first + length
+        while first < end:
+            try:
+                sent = os.sendfile(fd, file.fileno(), first, min(_AT_ONCE_BYTES, end - first))
+            except BlockingIOError:
+                await _writable(loop, fd)
+            else:
+                if sent == 0:
+                    raise UnavailableError("a blob in the store is shorter than it was")
+                first += sent
+                if first < end:
+                    await asyncio.sleep(0)
+            if transport.is_closing():
+                raise ConnectionResetError("the client went away")
+    finally:
+        os.close(fd)
+
+
+async def _let_all_leave(request: web.BaseRequest) -> None:
+    """Wait until the transport holds nothing back, or the file would overtake its own headers."""
+    transport = request.transport
+    if transport is not None and transport.get_write_buffer_size():
+        transport.set_write_buffer_limits(0)
+        try:
+            await request.writer.drain()
+        finally:
+            transport.set_write_buffer_limits()
+
+
+async def _writable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
+    ready = loop.create_future()
+    loop.add_writer(fd, _wake, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(fd)
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
