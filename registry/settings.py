@@ -165,6 +165,12 @@ class Settings(BaseModel):
         ge=0,
         description="slowest transfer that is borne, measured over stall_seconds in both directions; 0 bears "
         "any that does not stand still",
+    cache_staleness_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="PostgreSQL: how long a change made through another process may go unseen here, a "
+        "revoked token or a deleted tag too; 0 asks the database at each request",
     )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

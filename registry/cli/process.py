@@ -88,7 +88,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         SettingsError: the secret key or the storage cannot be used.
     """
-    database = Database(settings.effective_database_url)
+    database = Database(settings.effective_database_url, staleness_seconds=settings.cache_staleness_seconds)
     try:
         blobs = await open_blob_store(settings, database)
         try:

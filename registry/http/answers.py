@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, hdrs, web
 
 from registry.http.headers import fixed_headers
-from registry.http.middleware import ROUTE
+from registry.http.middleware import ACTOR_SHOWN, ROUTE
+from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
@@ -139,37 +140,46 @@ def remember(
     actor: Actor,
     epochs: Epochs,
     until: float,
-    blob: Blob | None = None,
+    content: bytes | Blob,
 ) -> None:
-    """Keep ``response``, which the handler is about to return, for the next who asks the same.
+    """Keep what is about to be answered for the next who asks the same.
 
-    ``epochs`` were read before anything that it says. A worker's is not kept: its lease has a clock.
+    ``response`` has the headers of the whole content; ``epochs`` were read before anything that it says. A
+    worker's is not kept: its lease has a clock.
     """
-    if actor.kind == "worker" or not is_plain(request):
+    # What is left out of a blob is left out anew each time; a manifest is answered as it is.
+    if actor.kind == "worker" or (isinstance(content, bytes) and not is_plain(request)):
         return
     answers = request.app[ANSWERS]
     key = answers.key(request)
     if key is None:
         return
-    body = response.body
-    assert isinstance(body, bytes | None)
-    content = blob if blob is not None else (body or b"")
-    length = blob.size if blob is not None else len(body or b"")
     headers = response.headers.copy()
     headers.update(fixed_headers(request.path))
-    headers[hdrs.CONTENT_LENGTH] = str(length)
+    headers[hdrs.CONTENT_LENGTH] = str(len(content) if isinstance(content, bytes) else content.size)
     lines = [
         f"HTTP/1.1 {response.status} {response.reason}",
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
-    answers.put(
-        key,
-        Answer(
-            route=str(request[ROUTE]),
-            head="\r\n".join([*lines, ""]).encode("utf-8", "surrogateescape"),
-            content=content,
-            actor_shown=actor.shown,
-            epochs=epochs,
-            until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
-        ),
+    answer = Answer(
+        route=str(request[ROUTE]),
+        head="\r\n".join([*lines, ""]).encode("utf-8", "surrogateescape"),
+        content=content,
+        actor_shown=actor.shown,
+        epochs=epochs,
+        until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
     )
+    answers.put(key, answer)
+
+
+async def known_blob(request: web.Request) -> Blob | None:
+    """The blob that this request may read, if that was found out before and still stands."""
+    answers = request.app[ANSWERS]
+    key = answers.key(request)
+    if key is None or not answers.knows(key):
+        return None
+    answer = answers.get(key, await request.app[SERVICES].database.epochs())
+    if answer is None or isinstance(answer.content, bytes):
+        return None
+    request[ACTOR_SHOWN] = answer.actor_shown
+    return answer.content

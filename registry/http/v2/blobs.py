@@ -9,7 +9,9 @@ from aiohttp import web
 
 from registry.content import blobs
 from registry.errors import BlobUnknownError
+from registry.http.answers import remember
 from registry.http.proxies import client_address
+from registry.http.services import SERVICES
 from registry.http.v2.conditions import is_known, range_applies
 from registry.http.v2.download import send_blob
 from registry.oci.digest import parse_content_digest
@@ -19,6 +21,7 @@ from registry.trials.admission import admit_blob
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
+    from registry.content.blobs import Blob
     from registry.http.v2.call import Call
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
@@ -30,33 +33,37 @@ async def read(call: Call) -> web.StreamResponse:
     digest = parse_content_digest(call.reference)
     blob = await blobs.find(services.database, call.repository, digest)
     assert call.repository is not None
-    await admit_blob(
+    admitted = await admit_blob(
         services.database, services.settings, actor=call.actor, repository=call.repository, digest=digest
     )
-    headers = {
-        "Docker-Content-Digest": str(digest),
-        "ETag": f'"{digest}"',
-        "Accept-Ranges": "bytes",
-        "Content-Type": "application/octet-stream",
-    }
-    if is_known(request, str(digest)):
+    whole = web.Response(headers=_headers(blob))
+    remember(request, whole, actor=call.actor, epochs=call.epochs, until=admitted.until, content=blob)
+    return await send(request, blob)
+
+
+async def send(request: web.Request, blob: Blob) -> web.StreamResponse:
+    """Answer with a blob that may be read."""
+    digest, headers = str(blob.digest), _headers(blob)
+    if is_known(request, digest):
         del headers["Content-Type"]
         return web.Response(status=304, headers=headers)
     if request.method == "HEAD":
         return web.Response(headers={**headers, "Content-Length": str(blob.size)})
-    wanted = request.headers.get("Range") if range_applies(request, str(digest)) else None
+    wanted = request.headers.get("Range") if range_applies(request, digest) else None
     ranges = parse_range(wanted, blob.size)
+    services = request.app[SERVICES]
     if ranges is None or len(ranges) == 1:  # no object store answers several
-        url = await services.blobs.redirect_url(blob.locator, client_address(request))
+        address = client_address(request, services.settings)
+        url = await services.blobs.redirect_url(blob.locator, address)
         if url is not None:
             # The address lets anybody in, so nobody may keep it.
-            told = {"Docker-Content-Digest": str(digest), "Location": url, "Cache-Control": "no-store"}
+            told = {"Docker-Content-Digest": digest, "Location": url, "Cache-Control": "no-store"}
             return web.Response(status=307, headers=told)
     try:
         async with services.blobs.open_blob(blob.locator) as opened:
             return await send_blob(request, opened, headers=headers, ranges=ranges)
     except BlobUnknownError:
-        log.error("the store does not have a blob that it should", digest=str(digest), locator=blob.locator)
+        log.error("the store does not have a blob that it should", digest=digest, locator=blob.locator)
         raise
 
 
@@ -65,3 +72,12 @@ async def delete(call: Call) -> web.Response:
     digest = parse_content_digest(call.reference)
     await blobs.delete(call.services.database, call.repository, digest, actor=call.actor)
     return web.Response(status=202)
+
+
+def _headers(blob: Blob) -> dict[str, str]:
+    return {
+        "Docker-Content-Digest": str(blob.digest),
+        "ETag": f'"{blob.digest}"',
+        "Accept-Ranges": "bytes",
+        "Content-Type": "application/octet-stream",
+    }

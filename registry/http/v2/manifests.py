@@ -46,7 +46,14 @@ async def read(call: Call) -> web.Response:
     if is_known(call.request, digest):
         return web.Response(status=304, headers=headers)
     response = web.Response(body=stored.raw, headers=headers, content_type=stored.media_type)
-    remember(call.request, response, actor=call.actor, epochs=call.epochs, until=admitted.until)
+    remember(
+        call.request,
+        response,
+        actor=call.actor,
+        epochs=call.epochs,
+        until=admitted.until,
+        content=stored.raw,
+    )
     return response
 
 

@@ -12,6 +12,7 @@ from registry.auth.access import require, require_writable
 from registry.auth.scopes import Scope
 from registry.content import repositories as repos
 from registry.errors import DeniedError, SeatrialError, UnauthorizedError, UnsupportedError
+from registry.http.answers import known_blob
 from registry.http.authentication import authenticate, challenge
 from registry.http.limits import RUNNING_UPLOADS
 from registry.http.middleware import ROUTE
@@ -74,6 +75,8 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     request[ROUTE] = f"v2:{target.keyword}"
     route = _find(target.keyword, request.method)
     services = request.app[SERVICES]
+    if route.handler is blobs.read and (known := await known_blob(request)) is not None:
+        return await blobs.send(request, known)
     scopes = _scopes(request, target, route)
     epochs = await services.database.epochs()
     actor = await authenticate(request, scopes=scopes)

@@ -57,7 +57,7 @@ def asked(
 )
 def test_x_forwarded_for(peer: str | None, given: list[str], expected: str | None) -> None:
     request = asked(peer, *(("X-Forwarded-For", line) for line in given), ("Forwarded", f"for={EVIL}"))
-    assert client_address(request) == expected
+    assert client_address(request, request.app[SERVICES].settings) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_x_forwarded_for(peer: str | None, given: list[str], expected: str | Non
 def test_forwarded(given: str, address: str, scheme: str | None, host: str | None) -> None:
     other = [("X-Forwarded-For", EVIL), ("X-Forwarded-Host", "evil"), ("X-Forwarded-Proto", "ftp")]
     request = asked("10.0.0.1", ("Forwarded", given), *other, kind="forwarded")
-    assert client_address(request) == address
+    assert client_address(request, request.app[SERVICES].settings) == address
     assert told(request) == Told(scheme, host)
 
 
