@@ -165,6 +165,7 @@ class Settings(BaseModel):
         ge=0,
         description="slowest transfer that is borne, measured over stall_seconds in both directions; 0 bears "
         "any that does not stand still",
+    )
     cache_staleness_seconds: float = Field(
         default=0.0,
         ge=0,

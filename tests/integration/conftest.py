@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
+import uvloop
 
 from tests.kit.server import Registry, running_registry
 
@@ -30,3 +32,12 @@ async def nobody(registry: Registry) -> AsyncIterator[aiohttp.ClientSession]:
     """Somebody without credentials."""
     async with registry.client(anonymous=True) as session:
         yield session
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The registry runs on uvloop, as ``serve`` does; a worker on the loop that its own command has."""
+    if item.path.parent.name in ("sandbox", "worker"):
+        return {"asyncio": asyncio.new_event_loop}
+    return {"uvloop": uvloop.new_event_loop}
