@@ -1,6 +1,6 @@
 # Each target does one thing, sets up what it needs and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test interop hostile bench demo docs
+.PHONY: help setup check test interop hostile bench soak demo docs
 
 # One test process per core; a file stays in one process, since it may share a server.
 JOBS ?= $(shell nproc)
@@ -42,6 +42,12 @@ bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP.
 	@scripts/python.sh
 	@scripts/tools.sh bench
 	.venv/bin/python -m tests.bench $(ONLY)
+
+soak: ## kill the server a thousand times, to docs/soak.json (KILLS=n)
+	@scripts/packages.sh test
+	@scripts/python.sh
+	.venv/bin/python -m tests.soak --kills $(or $(KILLS),1000)
+	SEATRIAL_TEST_EXAMPLES=20 .venv/bin/pytest --timeout 0 tests/integration/v2/test_model.py
 
 demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
 	@scripts/packages.sh demo

@@ -55,11 +55,14 @@ class Registry:
         """What to shake hands with, as aiohttp takes it."""
         return ssl.create_default_context(cafile=self.certificate) if self.certificate else True
 
-    def client(self, token: str | None = None, *, anonymous: bool = False) -> aiohttp.ClientSession:
-        """A session for this registry: the administrator's, that of another API token, or nobody's."""
+    def client(
+        self, token: str | None = None, *, user: str = ADMIN, anonymous: bool = False
+    ) -> aiohttp.ClientSession:
+        """A session for this registry: the administrator's, that of another API token or ``user`` with a
+        password, or nobody's."""
         headers = {}
         if not anonymous:
-            headers["Authorization"] = aiohttp.encode_basic_auth(ADMIN, token or self.token)
+            headers["Authorization"] = aiohttp.encode_basic_auth(user, token or self.token)
         connector = aiohttp.TCPConnector(ssl=self.tls)
         return aiohttp.ClientSession(self.url, headers=headers, auto_decompress=False, connector=connector)
 

@@ -1,0 +1,104 @@
+"""``python -m tests.soak [--kills N] [--stack NAME] [--seed N]``: kill and restart, print, keep; 1 where
+anything was lost or half done."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import fcntl
+import json
+import platform
+import secrets
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.kit.postgres import find_binaries, running_postgres
+from tests.kit.server import RegistryProcess
+from tests.soak.kills import Count, kill_again_and_again
+
+KEPT = Path(__file__).resolve().parents[2] / "docs/soak.json"
+STACKS = ("sqlite+filesystem", "postgresql+filesystem")
+
+
+def main() -> int:
+    """Kill in every stack that was asked for; 1 where one of them lost something."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--kills", type=int, default=1000, help="how many, over all stacks")
+    parser.add_argument("--stack", choices=STACKS, action="append", help="only these (default: all)")
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
+    given = parser.parse_args()
+    stacks = given.stack or list(STACKS)
+    lost = False
+    for stack in stacks:
+        with tempfile.TemporaryDirectory(prefix="seatrial-soak-") as scratch:
+            count, seconds = soak(stack, Path(scratch), given.kills // len(stacks), given.seed)
+        keep(stack, count, seconds, given.seed)
+        for line in count.violations:
+            print(f"  {line}")
+        lost = lost or bool(count.violations)
+    return 1 if lost else 0
+
+
+def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float]:
+    """One stack; the counts, and how long it took."""
+    began = time.monotonic()
+    terminal = sys.stdout.isatty()
+
+    def tell(count: Count) -> None:
+        left = (time.monotonic() - began) / count.kills * (kills - count.kills)
+        line = (
+            f"{stack}: {count.kills}/{kills} kills, {count.acknowledged} operations acknowledged, "
+            f"{count.cut_off} cut off, {len(count.violations)} violations, {left / 60:.0f} min left "
+        )
+        end = "" if terminal and count.kills < kills else "\n"
+        print(f"\r{line}" if terminal else line, end=end, flush=True)
+
+    with database(stack, scratch) as url:
+        process = RegistryProcess(scratch / "data", url, access_log="false")
+        count = asyncio.run(kill_again_and_again(process, url, kills=kills, seed=seed, tell=tell))
+    return count, time.monotonic() - began
+
+
+@contextmanager
+def database(stack: str, scratch: Path) -> Iterator[str]:
+    """Address of an empty database."""
+    if stack.startswith("sqlite"):
+        yield f"sqlite:///{scratch / 'seatrial.db'}"
+        return
+    binaries = find_binaries()
+    if binaries is None:
+        sys.exit("PostgreSQL's server is not installed (package postgresql)")
+    with running_postgres(binaries) as server:
+        yield server.url(server.create())
+
+
+def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
+    """Write the result of one stack beside those of the others."""
+    KEPT.touch()
+    with KEPT.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        results = json.loads(file.read() or "{}")
+        results[stack] = {
+            "date": datetime.now(UTC).date().isoformat(),
+            "python": platform.python_version(),
+            "seed": seed,
+            "minutes": round(seconds / 60, 1),
+            "kills": count.kills,
+            "operations_acknowledged": count.acknowledged,
+            "operations_cut_off": count.cut_off,
+            "operations_cut_off_and_yet_done": count.cut_off_and_done,
+            "uploads_resumed": count.resumed,
+            "violations": len(count.violations),
+        }
+        file.seek(0)
+        file.truncate()
+        file.write(json.dumps(dict(sorted(results.items())), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
