@@ -110,10 +110,7 @@ class RegistryProcess:
     ) -> None:
         self.data = data
         self.log = data.parent / f"{data.name}.log"
-        self._environment = {"SEATRIAL_GATE": "off", "SEATRIAL_TRIAL_ON_PUSH": "false"}
-        self._environment |= {f"SEATRIAL_{name.upper()}": value for name, value in settings.items()}
-        if database_url is not None:
-            self._environment["SEATRIAL_DATABASE_URL"] = database_url
+        self._environment = server_environment(database_url, **settings)
         self._program = program
         self._through = through
         self._host = host
@@ -131,7 +128,7 @@ class RegistryProcess:
                     *(*self._program, "serve", "--ready-fd", str(write_end)),
                     *("--data", str(self.data), "--listen", f"{self._host}:{self._port}"),
                 ],
-                env=_inherited(),
+                env=inherited(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -175,6 +172,15 @@ class RegistryProcess:
             process.wait()
 
 
-def _inherited() -> Mapping[str, str]:
+def inherited() -> Mapping[str, str]:
+    """What a server of a test has of this process's environment."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR")
     return {name: os.environ[name] for name in kept if name in os.environ}
+
+
+def server_environment(database_url: str | None, **settings: str) -> dict[str, str]:
+    """These settings as variables, with no gate that a test did not ask for."""
+    values = {"gate": "off", "trial_on_push": "false"} | settings
+    if database_url is not None:
+        values["database_url"] = database_url
+    return {f"SEATRIAL_{name.upper()}": value for name, value in values.items()}

@@ -9,6 +9,7 @@ import fcntl
 import json
 import platform
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -17,8 +18,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.kit.forking import ForkedServer
 from tests.kit.postgres import find_binaries, running_postgres
-from tests.kit.server import RegistryProcess
 from tests.soak.kills import Count, kill_again_and_again
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/soak.json"
@@ -45,22 +46,25 @@ def main() -> int:
 
 
 def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float]:
-    """One stack; the counts, and how long it took."""
+    """One stack; the counts, and how long it took. Ctrl-C ends it early, with what there is by then."""
     began = time.monotonic()
     terminal = sys.stdout.isatty()
+    interrupted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
 
-    def tell(count: Count) -> None:
+    def go_on(count: Count) -> bool:
         left = (time.monotonic() - began) / count.kills * (kills - count.kills)
+        going = count.kills < kills and not interrupted
         line = (
             f"{stack}: {count.kills}/{kills} kills, {count.acknowledged} operations acknowledged, "
             f"{count.cut_off} cut off, {len(count.violations)} violations, {left / 60:.0f} min left "
         )
-        end = "" if terminal and count.kills < kills else "\n"
-        print(f"\r{line}" if terminal else line, end=end, flush=True)
+        print(f"\r{line}" if terminal else line, end="" if terminal and going else "\n", flush=True)
+        return going
 
     with database(stack, scratch) as url:
-        process = RegistryProcess(scratch / "data", url, access_log="false")
-        count = asyncio.run(kill_again_and_again(process, url, kills=kills, seed=seed, tell=tell))
+        server = ForkedServer(scratch / "data", url, access_log="false")
+        count = asyncio.run(kill_again_and_again(server, url, seed=seed, go_on=go_on))
     return count, time.monotonic() - began
 
 

@@ -20,12 +20,13 @@ import aiohttp
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
+from tests.kit.forking import ForkedServer
 from tests.kit.images import digest_of
 from tests.kit.model import PARTS, READS, UPLOADED, Op, State, apply, contents_of, operations
 from tests.kit.play import Player
-from tests.kit.server import Registry, RegistryProcess
+from tests.kit.server import Registry
 
-CLIENTS = 4
+CLIENTS = 3
 PLAY_SECONDS = (0.02, 0.6)
 CHECK_ALL_EVERY = 50
 SIZE = PARTS[-1][1]
@@ -54,9 +55,9 @@ class Client:
 
 
 async def kill_again_and_again(
-    process: RegistryProcess, database_url: str, *, kills: int, seed: int, tell: Callable[[Count], None]
+    process: ForkedServer, database_url: str, *, seed: int, go_on: Callable[[Count], bool]
 ) -> Count:
-    """Start, play, kill, look; ``kills`` times. ``tell`` hears of each."""
+    """Start, play, kill, look, as long as ``go_on`` says, which hears of each."""
     chance = random.Random(seed)
     count = Count()
     clients = [
@@ -64,7 +65,8 @@ async def kill_again_and_again(
         for number in range(CLIENTS)
     ]
     try:
-        while count.kills < kills:
+        going = True
+        while going:
             async with AsyncExitStack() as stack:
                 await _connect(process.start(), clients, stack)
                 await asyncio.gather(*(_look(client, count) for client in clients))
@@ -73,9 +75,9 @@ async def kill_again_and_again(
                 process.kill()
                 count.kills += 1
                 await asyncio.gather(*playing)
-            if count.kills % CHECK_ALL_EVERY == 0 or count.kills == kills:
+            going = go_on(count)
+            if count.kills % CHECK_ALL_EVERY == 0 or not going:
                 count.violations += check_all(database_url, process.data / "blobs" / "blobs")
-            tell(count)
         async with AsyncExitStack() as stack:
             await _connect(process.start(), clients, stack)
             await asyncio.gather(*(_look(client, count) for client in clients))

@@ -1,0 +1,210 @@
+"""A server that kills itself (``kill -9``) at a named point, and is there again at once.
+
+Nothing in the product knows of it: functions are wrapped by name before the server starts. The point is named
+in a file while it is armed, so the process serves a test's preparations first. :data:`POINTS` is the one list
+of names; ``commit`` is the end of the transaction of the use case that a point is listed under.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from pathlib import Path
+from typing import Any, Literal
+
+from tests.kit.forking import ForkedServer, serve_again_and_again
+
+_VARIABLE = "SEATRIAL_TEST_CRASH_FILE"
+Reached = Literal["before", "after"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A named point. ``call`` is the function it lies before or after, in the words of :data:`_CALLS`;
+    ``done`` tells whether what was asked for has happened there, though nobody was told."""
+
+    use_case: str
+    call: str
+    reached: Reached
+    done: bool
+
+    @property
+    def name(self) -> str:
+        """As it stands in the file, and in the report of a test."""
+        return f"{self.use_case}: {self.reached} {self.call}"
+
+
+def _transaction(use_case: str) -> tuple[Point, Point]:
+    return Point(use_case, "commit", "before", done=False), Point(use_case, "commit", "after", done=True)
+
+
+POINTS = (
+    Point("uploads.start", "store.start_upload", "before", done=False),
+    Point("uploads.start", "store.start_upload", "after", done=False),
+    *_transaction("uploads.start"),
+    Point("uploads.append", "store.append", "before", done=False),
+    Point("uploads.append", "store.append", "after", done=True),
+    Point("uploads.finish", "store.finish", "before", done=False),
+    Point("uploads.finish", "store.finish", "after", done=False),
+    *_transaction("uploads.finish"),
+    Point("uploads.finish", "store.delete", "before", done=True),
+    Point("uploads.finish", "store.delete", "after", done=True),
+    *_transaction("uploads.cancel"),
+    Point("uploads.cancel", "store.delete", "after", done=True),
+    *_transaction("blobs.mount"),
+    Point("manifests.put", "references", "after", done=False),
+    Point("manifests.put", "effects", "after", done=False),
+    Point("manifests.put", "tag", "after", done=False),
+    *_transaction("manifests.put"),
+    *_transaction("tags.delete"),
+    Point("manifests.delete", "tags", "after", done=False),
+    *_transaction("manifests.delete"),
+    *_transaction("blobs.delete"),
+)
+FILESYSTEM_POINTS = (
+    Point("uploads.append", "file.write", "after", done=True),
+    Point("uploads.append", "file.sync", "after", done=True),
+    Point("uploads.finish", "file.rename", "before", done=False),
+    Point("uploads.finish", "file.rename", "after", done=False),
+    Point("uploads.cancel", "file.unlink", "after", done=True),
+)
+"""Between the steps of one call of the store, where these are files."""
+
+_USE_CASES = (
+    "uploads.start",
+    "uploads.append",
+    "uploads.finish",
+    "uploads.cancel",
+    "blobs.mount",
+    "blobs.delete",
+    "manifests.put",
+    "manifests.delete",
+    "tags.delete",
+)
+_CALLS = {
+    "store.start_upload": "registry.storage.{store}.start_upload",
+    "store.append": "registry.storage.{store}.append",
+    "store.finish": "registry.storage.{store}.finish",
+    "store.delete": "registry.storage.{store}.delete",
+    "references": "registry.content.manifests:require_references",
+    "effects": "registry.trials.on_push:TrialOnPush.manifest_pushed",
+    "tag": "registry.content.tags:move",
+    "tags": "registry.content.tags:delete_all_of",
+    "file.write": "registry.storage.files:UploadFile.write",
+    "file.sync": "registry.storage.files:UploadFile.close",
+    "file.rename": "pathlib:Path.rename",
+    "file.unlink": "pathlib:Path.unlink",
+}
+_STORES = {"file": "filesystem:FilesystemStore", "s3": "s3:S3Store"}
+_use_case: ContextVar[str] = ContextVar("use_case", default="")
+
+
+def _reach(call: str, reached: Reached) -> None:
+    try:
+        armed = Path(os.environ[_VARIABLE]).read_text()
+    except FileNotFoundError:
+        return
+    # Work in threads does not know the use case; there the armed one is the only one that runs.
+    use_case = _use_case.get() or armed.partition(":")[0]
+    if armed == f"{use_case}: {reached} {call}":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _wrap(target: str, wrapper: Callable[[Any], Any]) -> None:
+    module, _, path = target.partition(":")
+    holder: Any = importlib.import_module(module)
+    *holders, name = path.split(".")
+    for part in holders:
+        holder = getattr(holder, part)
+    setattr(holder, name, wrapper(getattr(holder, name)))
+
+
+def _watched(call: str) -> Callable[[Any], Any]:
+    def wrapper(function: Any) -> Any:
+        @functools.wraps(function)
+        async def watched_async(*args: Any, **kwargs: Any) -> Any:
+            _reach(call, "before")
+            result = await function(*args, **kwargs)
+            _reach(call, "after")
+            return result
+
+        @functools.wraps(function)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            _reach(call, "before")
+            result = function(*args, **kwargs)
+            _reach(call, "after")
+            return result
+
+        return watched_async if iscoroutinefunction(function) else watched
+
+    return wrapper
+
+
+def _named(use_case: str) -> Callable[[Any], Any]:
+    def wrapper(function: Any) -> Any:
+        @functools.wraps(function)
+        async def named(*args: Any, **kwargs: Any) -> Any:
+            token = _use_case.set(use_case)
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                _use_case.reset(token)
+
+        return named
+
+    return wrapper
+
+
+def _committing(write: Any) -> Any:
+    @asynccontextmanager
+    async def committing(database: Any) -> AsyncIterator[Any]:
+        async with write(database) as connection:
+            yield connection
+            _reach("commit", "before")
+        _reach("commit", "after")
+
+    return committing
+
+
+class CrashingServer(ForkedServer):
+    """The server in a process of its own, which :meth:`arm` lets die at a point."""
+
+    def __init__(self, data: Path, database_url: str, **settings: str) -> None:
+        self._point = data.parent / f"{data.name}.point"
+        given = {_VARIABLE.removeprefix("SEATRIAL_").lower(): str(self._point)}
+        super().__init__(data, database_url, module="tests.kit.crashing", **given, **settings)
+
+    def arm(self, point: Point) -> None:
+        """From now on it dies when it comes to this point."""
+        self._point.write_text(point.name)
+
+    def disarm(self) -> None:
+        """From now on it lives."""
+        self._point.unlink()
+
+
+def main(arguments: list[str]) -> None:
+    """Wrap what the list names, then serve."""
+    from registry.settings import load_settings
+
+    store = _STORES[load_settings().effective_storage_url.partition(":")[0]]
+    for call, target in _CALLS.items():
+        if store == _STORES["file"] or not call.startswith("file."):
+            _wrap(target.format(store=store), _watched(call))
+    for use_case in _USE_CASES:
+        module, _, name = use_case.partition(".")
+        _wrap(f"registry.content.{module}:{name}", _named(use_case))
+    _wrap("registry.db.engine:Database.write", _committing)
+    serve_again_and_again(arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
