@@ -15,10 +15,12 @@ from pathlib import Path
 from tests.bench import machine
 from tests.bench.figures import Figure
 from tests.bench.manifests import manifests
+from tests.bench.memory import huge_blob, transfers
+from tests.bench.pages import pages
 from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
-from tests.bench.thread import large_blob, start, verdict
+from tests.bench.thread import start, verdict
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/benchmarks.json"
 GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
@@ -26,7 +28,9 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "manifests": manifests,
     "pulls": pulls,
     "pushes": pushes,
-    "large": large_blob,
+    "pages": pages,
+    "transfers": transfers,
+    "huge": huge_blob,
     "verdict": verdict,
 }
 

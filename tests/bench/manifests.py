@@ -81,7 +81,7 @@ def manifests(scratch: Path) -> Iterator[Figure]:
 
 
 def _cases(stack: ExitStack, scratch: Path) -> list[_Case]:
-    postgres = stack.enter_context(running_postgres(_binaries()))
+    postgres = stack.enter_context(running_postgres(binaries()))
     url = postgres.url(postgres.create())
     quiet = stack.enter_context(registry(scratch / "quiet"))
     loud = stack.enter_context(registry(scratch / "loud", logs=True))
@@ -124,8 +124,9 @@ def _cases(stack: ExitStack, scratch: Path) -> list[_Case]:
     ]
 
 
-def _binaries() -> Path:
-    found = find_binaries()
+def binaries() -> Path:
+    """Where PostgreSQL's programs are."""
+    found = findbinaries()
     if found is None:
         raise peers.MissingError("PostgreSQL is not installed: scripts/packages.sh bench")
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
@@ -16,6 +16,7 @@ from tests.kit.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, descriptor, di
 MIB = 1024 * 1024
 CHUNK = 32 * 1024
 """What Go's clients write at once, each in a frame of its own."""
+_BYTES = {"Content-Type": "application/octet-stream"}
 _numbers = itertools.count(1)
 _PATTERN = hashlib.shake_256(b"bench").digest(MIB)
 
@@ -70,7 +71,7 @@ def push_image(target: Target, name: str, tag: str) -> bytes:
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
     for blob in blobs:
         location = _begin(connection, target.headers, name)
-        headers = {**target.headers, "Content-Type": "application/octet-stream"}
+        headers = {**target.headers, **_BYTES}
         connection.request("PUT", _with_digest(location, digest_of(blob)), body=blob, headers=headers)
         answer(connection, 201)
     headers = {**target.headers, "Content-Type": OCI_MANIFEST}
@@ -86,20 +87,39 @@ def push_blob(
     """Push a blob: ``stream`` as podman, skopeo and docker do (POST, PATCH in frames, PUT), ``whole`` as oras
     and containerd do (POST, PUT with its length)."""
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=600)
-    location = _begin(connection, target.headers, name)
-    headers = {**target.headers, "Content-Type": "application/octet-stream"}
     if how == "stream":
-        framed = {**headers, "Transfer-Encoding": "chunked"}
-        connection.request("PATCH", location, body=blob.chunks(), headers=framed, encode_chunked=True)
-        location = answer(connection, 202).getheader("Location") or ""
-        connection.request(
-            "PUT", _with_digest(location, blob.digest), headers={**target.headers, "Content-Length": "0"}
-        )
+        location = begin_upload(connection, target.headers, name, blob.chunks(), None)
+        finish_upload(connection, target.headers, location, blob.digest)
     else:
-        sized = {**headers, "Content-Length": str(blob.size)}
+        location = _begin(connection, target.headers, name)
+        sized = {**target.headers, **_BYTES, "Content-Length": str(blob.size)}
         connection.request("PUT", _with_digest(location, blob.digest), body=blob.chunks(), headers=sized)
-    answer(connection, 201)
+        answer(connection, 201)
     connection.close()
+
+
+def begin_upload(
+    connection: http.client.HTTPConnection,
+    headers: Mapping[str, str],
+    name: str,
+    body: Iterable[bytes | memoryview],
+    size: int | None,
+) -> str:
+    """POST, and PATCH all of ``body``: with its ``size``, or in frames; the location to finish at."""
+    location = _begin(connection, headers, name)
+    length = {"Transfer-Encoding": "chunked"} if size is None else {"Content-Length": str(size)}
+    connection.request(
+        "PATCH", location, body=body, headers={**headers, **_BYTES, **length}, encode_chunked=size is None
+    )
+    return answer(connection, 202).getheader("Location") or ""
+
+
+def finish_upload(
+    connection: http.client.HTTPConnection, headers: Mapping[str, str], location: str, digest: str
+) -> None:
+    """PUT without a body."""
+    connection.request("PUT", _with_digest(location, digest), headers={**headers, "Content-Length": "0"})
+    answer(connection, 201)
 
 
 def answer(connection: http.client.HTTPConnection, status: int) -> http.client.HTTPResponse:
