@@ -60,8 +60,8 @@ def cpu_per_request(target: Target, method: str, path: str, *, count: int, conne
             one = stack.enter_context(socket.create_connection(("127.0.0.1", target.port), 60))
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop.sockets.append(one)
-        loop.run(1 + 50 // connections)
         each = -(-count // connections)
+        loop.run(min(1 + 50 // connections, each))
         before = sum(map(tree_cpu_seconds, target.pids))
         loop.run(each)
         return (sum(map(tree_cpu_seconds, target.pids)) - before) / (each * connections) * 1e6

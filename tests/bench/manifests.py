@@ -126,7 +126,7 @@ def _cases(stack: ExitStack, scratch: Path) -> list[_Case]:
 
 def binaries() -> Path:
     """Where PostgreSQL's programs are."""
-    found = findbinaries()
+    found = find_binaries()
     if found is None:
         raise peers.MissingError("PostgreSQL is not installed: scripts/packages.sh bench")
     return found
