@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 _LOCATOR = re.compile(r"[0-9a-f]{32}")
 _WRITE_BYTES = 1 << 20
 _WRITE_BYTES_LEAST = 128 << 10
-_WAITING_BYTES = 16 << 20
-"""Twice this waits in memory to be written, over the first 128 uploads of the process together."""
+_WAITING_BYTES = 8 << 20
+"""Twice this waits in memory to be written, over the first 64 uploads of the process together."""
 _WRITE_CHUNKS = 512
 """So that a body of tiny pieces is no list of millions; below IOV_MAX."""
 _HASHES_KEPT = 1024

@@ -17,26 +17,46 @@ from pathlib import Path
 from tests.bench.figures import Figure
 from tests.bench.load import Target, request
 from tests.bench.ours import PRIVATE, Ours, registry
+from tests.bench.peers import MissingError
 from tests.bench.processes import peak_bytes, reset_peak, resident_bytes, tree, tree_cpu_seconds
 from tests.bench.pushing import MIB, begin_upload, content, finish_upload, push_blob
+from tests.kit.s3 import find_weed, running_seaweedfs
 
 PULLS = 500
 PUSHES = 50
 PULLED_BYTES = 64 * MIB
 PUSHED_BYTES = 10 * MIB
+GROWTH_MB = 70
+IDLE_MB = 150
+MB = 1_000_000
 GIB = 1024 * MIB
 HUGE_BYTES = 20 * GIB
 _BLOCK = hashlib.shake_256(b"bench").digest(MIB)
 
 
 def transfers(scratch: Path) -> Iterator[Figure]:
-    """Growth over idle while 500 clients pull slowly and 50 push."""
-    with registry(scratch / "data", core=None, gate="warn") as ours:
+    """Idle, and growth over it while 500 clients pull slowly and 50 push, with either store."""
+    yield from _transfers("", scratch / "folder")
+    weed = find_weed()
+    if weed is None:
+        raise MissingError("SeaweedFS is not installed: make setup")
+    with running_seaweedfs(weed) as s3:
+        yield from _transfers(
+            ", S3",
+            scratch / "s3",
+            storage_url=s3.url("bench"),
+            storage_credentials_file=str(s3.credentials),
+        )
+
+
+def _transfers(store: str, data: Path, **settings: str) -> Iterator[Figure]:
+    with registry(data, core=None, settings={"gate": "warn", **settings}) as ours:
         blob = content(PULLED_BYTES)
         push_blob(ours.pusher, PRIVATE, blob)
         _pull_whole(ours.pusher, blob.digest, PULLED_BYTES)
         idle = _resident(ours)
-        yield Figure("memory, idle after a push and a pull", idle / MIB, "MiB")
+        limit = IDLE_MB if store else None
+        yield Figure(f"memory{store}, idle after a push and a pull", idle / MB, "MB", at_most=limit)
         _reset(ours)
         with _slow_pulls(ours.puller("ours"), f"/v2/{PRIVATE}/blobs/{blob.digest}"):
             pulling = _peak(ours)
@@ -45,8 +65,9 @@ def transfers(scratch: Path) -> Iterator[Figure]:
                 for push in [threads.submit(push_blob, ours.pusher, PRIVATE, blob) for blob in blobs]:
                     push.result()
             both = _peak(ours)
-        yield Figure("growth of memory, 500 slow pulls", (pulling - idle) / MIB, "MiB")
-        yield Figure("growth of memory, 500 slow pulls and 50 pushes", (both - idle) / MIB, "MiB", at_most=70)
+        words = f"growth of memory{store}, 500 slow pulls"
+        yield Figure(words, (pulling - idle) / MB, "MB")
+        yield Figure(f"{words} and 50 pushes", (both - idle) / MB, "MB", at_most=GROWTH_MB)
 
 
 def huge_blob(scratch: Path) -> Iterator[Figure]:
@@ -55,7 +76,7 @@ def huge_blob(scratch: Path) -> Iterator[Figure]:
     size = HUGE_BYTES if free > 3 * HUGE_BYTES else free // 4 // GIB * GIB
     note = "" if size == HUGE_BYTES else f"not 20 GiB: {free // GIB} GiB of disk are free"
     shown = f"{size / GIB:g} GiB"
-    with registry(scratch / "data", core=None, gate="warn") as ours:
+    with registry(scratch / "data", core=None, settings={"gate": "warn"}) as ours:
         blob = content(MIB)
         push_blob(ours.pusher, PRIVATE, blob)
         _pull_whole(ours.pusher, blob.digest, MIB)
@@ -67,10 +88,8 @@ def huge_blob(scratch: Path) -> Iterator[Figure]:
         _pull_whole(ours.pusher, digest, size)
         pulled = time.monotonic() - began - pushed
         spent = tree_cpu_seconds(ours.service.process.pid) - spent
-        grown = (_peak(ours) - idle) / MIB
-    yield Figure(
-        f"growth of memory, a blob of {shown} pushed and pulled", grown, "MiB", at_most=40, note=note
-    )
+        grown = (_peak(ours) - idle) / MB
+    yield Figure(f"growth of memory, a blob of {shown} pushed and pulled", grown, "MB", at_most=40, note=note)
     yield Figure(f"CPU for each GiB, {shown} pushed and pulled", spent / (size / GIB), "s")
     yield Figure(f"push of {shown}, hashed by the client meanwhile", size / MIB / pushed, "MiB/s")
     yield Figure(f"pull of {shown}", size / MIB / pulled, "MiB/s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,10 +52,11 @@ def registry(
     logs: bool = False,
     database_url: str | None = None,
     core: int | None = SERVER_CORE,
-    **settings: str,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Ours]:
     """A running registry without an image."""
-    given = {"gate": "enforce", "trial_on_push": "false", "access_log": str(logs).lower()} | settings
+    given = {"gate": "enforce", "trial_on_push": "false", "access_log": str(logs).lower()}
+    given |= settings or {}
     if database_url is not None:
         given["database_url"] = database_url
     with service("serve", data, settings=given, core=core) as running:

@@ -25,7 +25,7 @@ def pulls(scratch: Path) -> Iterator[Figure]:
     """Throughput and CPU of pulls of 100 MiB over one kept connection, plain HTTP."""
     blob = content(LARGE_BYTES)
     with ExitStack() as stack:
-        ours = stack.enter_context(registry(scratch / "ours", gate="warn"))
+        ours = stack.enter_context(registry(scratch / "ours", settings={"gate": "warn"}))
         others = {
             "distribution": stack.enter_context(peers.distribution(scratch / "distribution", logs=False)),
             "olareg": stack.enter_context(peers.olareg(scratch / "olareg")),
