@@ -18,12 +18,13 @@ from registry.events.outbox import record
 from registry.oci.digest import Digest, parse_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
+    from registry.auth.policy import Visibility
     from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.settings import Settings
@@ -74,17 +75,21 @@ async def link(connection: AsyncConnection, repository_id: int, blob_id: int) ->
     await connection.execute(insert_ignoring_conflict(connection, blob_links, values))
 
 
-async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:
-    """Repositories that link the blob, a bounded number of them, to mount it from."""
+async def find_elsewhere(database: Database, digest: Digest, kinds: Sequence[Visibility]) -> list[Repository]:
+    """Repositories of these visibilities that link the blob, to mount it from: those among a bounded
+    number of links, so that what the caller may not see takes no time that would tell of it."""
+    links = (
+        select(blob_links.c.repository_id)
+        .join(blobs, blobs.c.id == blob_links.c.blob_id)
+        .where(blobs.c.digest == str(digest))
+        .limit(_LINKS_LOOKED_AT)
+        .subquery()
+    )
+    query = repos.COLUMNS.join(links, links.c.repository_id == repositories.c.id).where(
+        repositories.c.visibility.in_(kinds)
+    )
     async with database.read_once() as connection:
-        rows = await connection.execute(
-            repos.COLUMNS.join(blob_links, blob_links.c.repository_id == repositories.c.id)
-            .join(blobs, blobs.c.id == blob_links.c.blob_id)
-            .where(blobs.c.digest == str(digest))
-            .order_by(repositories.c.name)
-            .limit(_SOURCES_TRIED)
-        )
-        return [repos.from_row(row) for row in rows]
+        return [repos.from_row(row) for row in await connection.execute(query)]
 
 
 async def mount(
@@ -138,7 +143,7 @@ def unknown(digest: Digest) -> BlobUnknownError:
     return BlobUnknownError(f"blob {digest} is not in this repository", detail={"digest": str(digest)})
 
 
-_SOURCES_TRIED = 50
+_LINKS_LOOKED_AT = 50
 
 
 def _blob(row: Row[Any, Any, Any, Any]) -> Blob:

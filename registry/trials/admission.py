@@ -132,6 +132,17 @@ async def admit_blob(
     return Admission({}, until)
 
 
+async def admits_blob(
+    database: Database, settings: Settings, *, actor: Actor, repository: Repository, digest: Digest
+) -> bool:
+    """Whether :func:`admit_blob` would let the blob be read now. It waits for nothing and records nothing.
+
+    For a mount: who may not read it is none the wiser, and uploads the bytes.
+    """
+    decision, _ = await _decide_blob(_Reading(database, settings, actor, repository), digest)
+    return isinstance(decision, Admit | AdmitWithWarning)
+
+
 def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
     """Whether the reader's own credential may push, whatever its registry token was asked for."""
     if actor.from_registry_token:

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.auth.policy import decide
+from registry.auth.policy import decide, pullable
 from registry.content import blobs, uploads
 from registry.content import repositories as repos
 from registry.errors import (
-    BlobUnknownError,
-    DeniedError,
     DigestInvalidError,
     NameInvalidError,
     SeatrialError,
@@ -23,14 +21,18 @@ from registry.http.body import chunks, exactly
 from registry.oci.digest import ALGORITHMS, Digest, parse_content_digest
 from registry.oci.names import parse_repository_name
 from registry.oci.ranges import parse_content_range
-from registry.trials.admission import admit_blob
+from registry.trials.admission import admits_blob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from registry.auth.policy import Visibility
     from registry.content.repositories import Repository
     from registry.content.uploads import Session
     from registry.http.v2.call import Call
+
+SOURCES_MAX = 10
+"""How many repositories are asked for a blob that a client mounts without saying from where."""
 
 
 async def start(call: Call) -> web.Response:
@@ -146,42 +148,43 @@ async def _finish(call: Call, session: Session, digest: Digest) -> None:
 
 
 async def _mount(call: Call, digest: Digest, source_name: str | None) -> bool:
-    database = call.services.database
-    if source_name is None:
-        sources = await blobs.find_elsewhere(database, digest)
-    else:
-        try:
-            source = await repos.find(database, parse_repository_name(source_name))
-        except NameInvalidError:
-            return False
-        sources = [source] if source else []
-    for source in sources:
-        if await _may_read(call, source, digest) and await blobs.mount(
-            database,
+    services = call.services
+    # A registry token is asked for before a client knows what it will mount: what counts is its account and
+    # the API token behind it, if there is one.
+    actor = call.actor
+    if actor.from_registry_token:
+        actor = replace(actor, scopes=actor.credential_scopes)
+    readable = [
+        source
+        for source in await _sources(call, digest, source_name, pullable(actor))
+        if decide(actor, "pull", source.name, source.visibility).allowed
+    ]
+    for source in readable[:SOURCES_MAX]:
+        if await admits_blob(
+            services.database, services.settings, actor=actor, repository=source, digest=digest
+        ) and await blobs.mount(
+            services.database,
             digest,
             source=source,
             into=call.name,
-            settings=call.services.settings,
+            settings=services.settings,
             actor=call.actor,
         ):
             return True
     return False
 
 
-async def _may_read(call: Call, source: Repository, digest: Digest) -> bool:
-    # A registry token is asked for before a client knows what it will mount: what counts is its account and
-    # the API token behind it, if there is one.
-    actor = call.actor
-    if actor.from_registry_token:
-        actor = replace(actor, scopes=actor.credential_scopes)
-    if not decide(actor, "pull", source.name, source.visibility).allowed:
-        return False
-    services = call.services
+async def _sources(
+    call: Call, digest: Digest, name: str | None, kinds: Sequence[Visibility]
+) -> Sequence[Repository]:
+    """Where to mount from: where the client says, else wherever the blob is and the caller may see it."""
+    if name is None:
+        return await blobs.find_elsewhere(call.services.database, digest, kinds)
     try:
-        await admit_blob(services.database, services.settings, actor=actor, repository=source, digest=digest)
-    except (DeniedError, BlobUnknownError):
-        return False
-    return True
+        source = await repos.find(call.services.database, parse_repository_name(name))
+    except NameInvalidError:
+        return ()
+    return () if source is None else (source,)
 
 
 def _stated_digest(call: Call) -> Digest:
