@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from sqlalchemy.exc import SQLAlchemyError
 
 _REASON_MAX = 500
+RETRY_AFTER_SECONDS = "5"
+"""When to come back, where whoever refused says nothing else."""
+_PASSING = (429, 503)
 _PROBLEM_PREFIXES = ("/api/", "/worker/")
 _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
     {
@@ -80,6 +83,8 @@ def render_error(path: str, error: SeatrialError, request_id: str) -> web.Respon
         reason = _status_line(error)
     # Header values come from here and from other rooms; none may smuggle a line of its own.
     headers = {name: value.replace("\r", " ").replace("\n", " ") for name, value in error.headers.items()}
+    if error.status in _PASSING:
+        headers.setdefault("Retry-After", RETRY_AFTER_SECONDS)
     return web.Response(
         status=error.status,
         reason=reason,
@@ -135,7 +140,7 @@ def from_database(error: SQLAlchemyError) -> SeatrialError | None:
 
 
 def _unavailable() -> UnavailableError:
-    return UnavailableError("the database does not answer; try again", headers={"Retry-After": "5"})
+    return UnavailableError("the database does not answer; try again")
 
 
 def unexpected(request_id: str) -> SeatrialError:

@@ -149,6 +149,20 @@ async def test_a_wait_ends_with_a_refusal(tmp_path: Path, database_url: str) -> 
         assert time.monotonic() - started >= 0.5
 
 
+async def test_a_warning_is_no_longer_than_the_standard_lets_it_be(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, gate="warn") as port:
+        digest = await port.push(tiny_image())
+        await set_row(port, digest, state="fail", state_reason='a "long"\r\nX: é\\ ' * 1000)
+        for _ in range(2):
+            answer = await port.pull(digest)
+            (warning,) = [value for name, value in answer.headers.items() if name == "Warning"]
+            assert warning.startswith(f"299 - \"{REPOSITORY}@{digest} failed its trial: a 'long'")
+            assert 900 < len(warning) <= 4096
+            assert warning.count('"') == 2
+            assert warning.isascii()
+            assert "X" not in answer.headers
+
+
 async def test_warn_says_so_in_a_header_and_blocks_nothing(tmp_path: Path, database_url: str) -> None:
     async with open_port(tmp_path / "data", database_url, gate="warn") as port:
         digest = await port.push(tiny_image())

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from registry.errors import DeniedError, StorageFullError
-from registry.http.errors import render_error
+from registry.errors import DeniedError, StorageFullError, TooManyRequestsError, UnavailableError
+from registry.http.errors import RETRY_AFTER_SECONDS, render_error
 
 
 @pytest.mark.parametrize("path", ["/v2/team/app/manifests/1", "/token"])
@@ -29,3 +29,12 @@ def test_nothing_of_a_message_is_more_than_text_in_the_status_line() -> None:
 
 def test_problem_documents_keep_the_usual_one() -> None:
     assert render_error("/api/v1/accounts", DeniedError("no"), "id").reason == "Forbidden"
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/api/v1/accounts"])
+def test_who_may_come_back_is_told_when(path: str) -> None:
+    for kind in (UnavailableError, TooManyRequestsError):
+        assert render_error(path, kind("wait"), "id").headers["Retry-After"] == RETRY_AFTER_SECONDS
+        said = kind("wait", headers={"Retry-After": "60"})
+        assert render_error(path, said, "id").headers["Retry-After"] == "60"
+    assert "Retry-After" not in render_error(path, DeniedError("no"), "id").headers
