@@ -155,7 +155,7 @@ def remember(
     if key is None:
         return
     headers = response.headers.copy()
-    headers.update(fixed_headers(request.path))
+    headers.update(fixed_headers(request))
     headers[hdrs.CONTENT_LENGTH] = str(len(content) if isinstance(content, bytes) else content.size)
     lines = [
         f"HTTP/1.1 {response.status} {response.reason}",

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 import uuid_utils
+
+from registry.http.services import SERVICES
+
+if TYPE_CHECKING:
+    from aiohttp import web
 
 REQUEST_ID_HEADER = "X-Request-Id"
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-def fixed_headers(path: str) -> dict[str, str]:
-    """Those that depend on nothing but where the request went."""
+def fixed_headers(request: web.Request) -> dict[str, str]:
+    """Those that depend on nothing but where the request went.
+
+    Clients that take this registry for a mirror say with ``ns`` whose content they want. What is here is the
+    registry's own and nobody else's, so the answer names that host alone (distribution-spec, "Registry
+    Proxying").
+    """
     headers = {"Server": "seatrial", "X-Content-Type-Options": "nosniff"}
-    if path.startswith("/v2"):
+    if request.path.startswith("/v2"):
         headers["Docker-Distribution-API-Version"] = "registry/2.0"
+        if "ns=" in request.query_string:
+            own = (request.app[SERVICES].settings.external_url or "").partition("://")[2]
+            if own and request.query.get("ns") == own:
+                headers["OCI-Namespace"] = own
     return headers
 
 

@@ -62,7 +62,7 @@ async def observe(
 
 async def prepare_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Headers of every response."""
-    response.headers.update(fixed_headers(request.path))
+    response.headers.update(fixed_headers(request))
     response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
 
 
