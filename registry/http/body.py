@@ -26,6 +26,19 @@ async def leave_expectation(request: web.Request) -> None:
     """aiohttp would answer ``Expect: 100-continue`` before the caller is known; :func:`chunks` does it."""
 
 
+def require_framing(request: web.Request) -> None:
+    """Refuse a body whose end another server may see elsewhere (RFC 9112, 6.1); the parser takes some.
+
+    Raises:
+        RequestInvalidError: a Transfer-Encoding other than ``chunked``, or in HTTP/1.0.
+    """
+    given = request.headers.getall("Transfer-Encoding", ())
+    if given and (
+        request.version < HttpVersion11 or [value.strip().lower() for value in given] != ["chunked"]
+    ):
+        raise RequestInvalidError("Transfer-Encoding may be 'chunked', once, and in HTTP/1.1")
+
+
 async def chunks(request: web.Request) -> AsyncIterator[bytes]:
     """The content that a body is, in pieces as they arrive.
 

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import SeatrialError
 from registry.http.accesslog import ACCESS_LOG
+from registry.http.body import require_framing
 from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
 from registry.http.headers import REQUEST_ID_HEADER, fixed_headers, request_id_of
 from registry.http.metrics import METRICS
@@ -70,6 +71,7 @@ async def _answer(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]], request_id: str
 ) -> web.StreamResponse:
     try:
+        require_framing(request)
         return await handler(request)
     except SeatrialError as error:
         return _refused(request, error, request_id)

@@ -18,6 +18,7 @@ class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
+    version: str = "HTTP/1.1"
 
 
 @asynccontextmanager
@@ -53,19 +54,22 @@ async def exchange(host: str, request: bytes) -> RawResponse:
             await writer.wait_closed()
 
 
-async def read_response(reader: asyncio.StreamReader) -> RawResponse:
-    """One response: its header, and a body of the stated length, else up to the end."""
+async def read_response(reader: asyncio.StreamReader, *, bodiless: bool = False) -> RawResponse:
+    """One response: its header, and a body of the stated length, else up to the end.
+
+    What answers HEAD is ``bodiless``.
+    """
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {
         name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
     }
-    status = int(first.split(" ")[1])
-    if status in (100, 204, 304):
-        return RawResponse(status, headers, b"")
+    version, status = first.split(" ")[0], int(first.split(" ")[1])
+    if bodiless or status in (100, 204, 304):
+        return RawResponse(status, headers, b"", version)
     length = headers.get("content-length")
     body = await (reader.readexactly(int(length)) if length is not None else reader.read())
-    return RawResponse(status, headers, body)
+    return RawResponse(status, headers, body, version)
 
 
 def request(
