@@ -173,6 +173,13 @@ class Settings(BaseModel):
         description="PostgreSQL: how long a change made through another process may go unseen here, a "
         "revoked token or a deleted tag too; 0 asks the database at each request",
     )
+    failed_sign_ins_per_minute: int = Field(
+        default=20,
+        ge=1,
+        description="wrong passwords for one name from one address in a minute, and ten times as many for "
+        "all names, before the next is answered with 429 (in each process); behind a proxy it needs "
+        "trusted_proxies, else all clients are one",
+    )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"

@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from registry.auth.actor import Actor
 from registry.auth.apitokens import is_api_token, looks_like_api_token, token_hash
+from registry.auth.attempts import FailedAttempts
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
 from registry.auth.scopes import Scope, parse_token_scope
@@ -37,8 +38,9 @@ _log = structlog.get_logger(__name__)
 class Credentials:
     """One per process; holds the password threads and the caches."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, failures: FailedAttempts) -> None:
         self._database = database
+        self._failures = failures
         self._passwords = Passwords()
         self._cache: EpochCache[Actor] = EpochCache()
         # A fast hash of a password must not outlive the process or mean anything outside it.
@@ -54,11 +56,12 @@ class Credentials:
         """End the password threads."""
         self._passwords.close()
 
-    async def from_basic(self, username: str, password: str) -> Actor:
+    async def from_basic(self, username: str, password: str, *, address: str | None) -> Actor:
         """The actor of a user name and password. An API token is a password too, under any user name.
 
         Raises:
             UnauthorizedError: not valid, expired, revoked, or the account is disabled.
+            TooManyRequestsError: too many passwords were tried from ``address``; this one was not looked at.
         """
         if looks_like_api_token(password):
             return await self.from_api_token(password)
@@ -66,6 +69,7 @@ class Credentials:
         epoch = (await self._database.epochs()).access
         if (cached := self._remembered(key, epoch)) is not None:
             return cached
+        self._failures.require_room(address, username)
         query = select(accounts).where(
             accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
         )
@@ -74,6 +78,7 @@ class Credentials:
             async with self._database.read_once() as connection:
                 row = (await connection.execute(query)).one_or_none()
         if not await self._passwords.verify(row.password_hash if row else None, password) or row is None:
+            self._failures.note(address, username)
             raise UnauthorizedError(_REFUSAL)
         actor = Actor(kind="user", name=row.name, account_id=row.id, is_admin=row.is_admin)
         until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from uuid_utils import uuid7
 
 from registry.auth.actor import ANONYMOUS, Actor, Lease
+from registry.auth.attempts import FailedAttempts
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
 from registry.auth.keyring import ALGORITHM, KeyRing, open_token_ring
@@ -239,7 +240,7 @@ async def open_token_service(settings: Settings, database: Database) -> TokenSer
     await open_token_ring(database, secret_key)
     return TokenService(
         database,
-        credentials=Credentials(database),
+        credentials=Credentials(database, failures=FailedAttempts(settings.failed_sign_ins_per_minute)),
         secret_key=secret_key,
         seconds=settings.token_seconds,
     )

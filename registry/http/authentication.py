@@ -119,19 +119,18 @@ def base_url(request: web.Request) -> str:
 
 
 async def _identify(request: web.Request) -> Actor:
-    return replace(
-        await _from_credential(request), address=client_address(request, request.app[SERVICES].settings)
-    )
+    address = client_address(request, request.app[SERVICES].settings)
+    return replace(await _from_credential(request, address), address=address)
 
 
-async def _from_credential(request: web.Request) -> Actor:
+async def _from_credential(request: web.Request, address: str | None) -> Actor:
     scheme, value = _authorization(request)
     if not scheme:
         return ANONYMOUS
     tokens = request.app[SERVICES].tokens
     if scheme == "basic":
         username, password = _basic(value)
-        return await tokens.credentials.from_basic(username, password)
+        return await tokens.credentials.from_basic(username, password, address=address)
     if scheme != "bearer" or not value:
         raise UnauthorizedError("the Authorization header is neither Basic nor Bearer")
     if looks_like_api_token(value):

@@ -26,6 +26,7 @@ from registry.errors import (
 from registry.http.authentication import authenticate_account
 from registry.http.body import leave_expectation, read_all
 from registry.http.middleware import ACTOR_SHOWN
+from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
 MAX_FORM_BYTES = 64 * 1024
@@ -55,7 +56,9 @@ async def give_token_for_form(request: web.Request) -> web.Response:
         raise RequestInvalidError("grant_type must be 'password'")
     _check_service(form.get("service", []))
     actor = await request.app[SERVICES].tokens.credentials.from_basic(
-        _one(form, "username"), _one(form, "password")
+        _one(form, "username"),
+        _one(form, "password"),
+        address=client_address(request, request.app[SERVICES].settings),
     )
     if actor.kind == "worker":
         raise UnauthorizedError("a worker's token opens the worker API and nothing else")
