@@ -33,7 +33,8 @@ golang-go|command go|builds the clients and runtimes that Debian has not
 gcc|command gcc|builds a current runc
 pkg-config|command pkg-config|builds a current runc
 libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
-containerd|command containerd|another client: ctr, with a containerd of its own"
+containerd|command containerd|another client: ctr, with a containerd of its own
+caddy|command caddy|a proxy in front, with the example configuration"
 bench="$demo
 golang-go|command go|builds the registries that Debian has not
 docker-registry|command docker-registry|a registry to compare with
