@@ -1,6 +1,6 @@
 # Each target does one thing, sets up what it needs and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test interop hostile bench soak demo docs
+.PHONY: help setup check test interop hostile bench soak demo docs refusals
 
 # One test process per core; a file stays in one process, since it may share a server.
 JOBS ?= $(shell nproc)
@@ -53,6 +53,13 @@ demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
 	@scripts/packages.sh demo
 	@scripts/python.sh
 	@.venv/bin/python -m scripts.demo
+
+refusals: ## run every client against every refusal, write what they print to docs/reference
+	@scripts/packages.sh interop
+	@scripts/python.sh
+	@scripts/tools.sh
+	SEATRIAL_TEST_WRITE_REFUSALS=1 .venv/bin/pytest tests/interop/clients/test_refusals.py
+	@.venv/bin/python -m scripts.reference
 
 docs: ## write the generated reference pages
 	@scripts/python.sh

@@ -22,6 +22,7 @@ from registry.contract.runspec import RunSpec
 from registry.errors import CODES
 from registry.main import app
 from registry.settings import PREFIX, SECRET_FILES, Settings
+from scripts.refusals import refusals_page
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 HOST_DEPENDENT = {"trial_platforms": "the host's own"}
@@ -42,6 +43,7 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "errors.md": errors_page(),
         "commands.md": commands_page(),
+        "refusals.md": refusals_page(),
         "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
     }
 

@@ -12,6 +12,7 @@ from registry.auth.policy import decide, pullable
 from registry.content import blobs, uploads
 from registry.content import repositories as repos
 from registry.errors import (
+    ContentTooLargeError,
     DigestInvalidError,
     NameInvalidError,
     SeatrialError,
@@ -60,7 +61,12 @@ async def append(call: Call) -> web.Response:
     """end-5: a chunk with ``Content-Range``, or a stream without."""
     session = await _find(call)
     with _telling_offset(call, session):
-        return _accepted(call, session, await _append(call, session))
+        try:
+            return _accepted(call, session, await _append(call, session))
+        except ContentTooLargeError:
+            # It can never become a blob: gone, it holds no room, and no client tries the chunk again.
+            await _drop(call, session)
+            raise
 
 
 async def finish(call: Call) -> web.Response:

@@ -315,6 +315,10 @@ async def test_too_large_a_blob_is_refused_before_it_is_read(
         headers = {"Content-Length": str(limit + 1), "Expect": "100-continue"}
         async with client.patch(location, headers=headers, expect100=True, data=b"") as response:
             assert response.status == 413
+            (entry,) = (await response.json())["errors"]
+            assert f"this blob has {limit + 1} bytes and {limit} are the limit" in entry["message"]
+        async with client.get(location) as response:
+            assert response.status == 404, "what can never become a blob holds no room"
 
 
 async def test_another_accounts_session_is_unknown(client: aiohttp.ClientSession, registry: Registry) -> None:
