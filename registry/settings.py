@@ -186,6 +186,12 @@ class Settings(BaseModel):
     )
     log_format: Literal["json", "text"] = Field(default="json", description="form of log lines on stderr")
     access_log: bool = Field(default=True, description="whether each request is logged")
+    processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="registry processes behind the one port; more than one where one core is not enough",
+    )
     shutdown_seconds: float = Field(
         default=30.0, ge=0, description="how long running transfers may take after SIGTERM"
     )

@@ -54,6 +54,10 @@ TlsOption = Annotated[
 LogFormatOption = Annotated[
     str | None, typer.Option("--log-format", metavar="json|text", help="Form of log lines.")
 ]
+ProcessesOption = Annotated[
+    int | None,
+    typer.Option("--processes", metavar="N", help="Registry processes behind the one port. [default: 1]"),
+]
 
 
 def server_settings(config: Path | None, **given: Any) -> Settings:

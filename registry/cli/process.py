@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,9 +46,14 @@ class Started:
 
 
 async def serve(
-    settings: Settings, *, ready: Callable[[Started], None], worker: OwnWorker | None = None
+    settings: Settings,
+    *,
+    ready: Callable[[Started], None],
+    worker: OwnWorker | None = None,
+    sockets: list[socket.socket] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; ``ready`` is told once it does.
+    """Serve until SIGTERM or SIGINT, and finish what runs then, or until the second of them; ``ready`` is
+    told once it serves. ``sockets`` listen already, for several processes; else they are made.
 
     The database has the newest schema already.
 
@@ -55,16 +61,20 @@ async def serve(
         SettingsError: the secret key, the storage or the address cannot be used.
         ConflictError: a person's account has the worker's name, or the database is being copied.
     """
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def told_to_end() -> None:
+        (hurry if stop.is_set() else stop).set()
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_end)
     async with serving(settings.effective_database_url), opened_services(settings) as services:
         first = await ensure_admin(services.database, settings)
         token = await _worker_token(services.database, worker) if worker else None
         try:
             certificate = ensure_self_signed(settings) if settings.tls else None
-            async with running_server(services) as (host, port):
+            async with running_server(services, sockets=sockets, hurry=hurry) as (host, port):
                 shown = f"[{host}]" if ":" in host else host
                 ready(
                     Started(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ from registry.cli.options import (
     GateOption,
     ListenOption,
     LogFormatOption,
+    ProcessesOption,
     TlsOption,
     VisibilityOption,
     server_settings,
@@ -23,6 +25,8 @@ from registry.cli.options import (
 from registry.cli.trust import trust_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from registry.auth.firststart import FirstStart
     from registry.cli.process import Started
     from registry.settings import Settings
@@ -38,6 +42,9 @@ def command(
     external_url: ExternalUrlOption = None,
     tls: TlsOption = None,
     log_format: LogFormatOption = None,
+    processes: ProcessesOption = None,
+    listen_fds: Annotated[str | None, typer.Option("--listen-fds", hidden=True)] = None,
+    again: Annotated[bool, typer.Option("--again", hidden=True)] = False,
     ready_fd: Annotated[int | None, typer.Option("--ready-fd", hidden=True)] = None,
     own_worker: Annotated[str | None, typer.Option("--own-worker", hidden=True)] = None,
     own_worker_token: Annotated[str | None, typer.Option("--own-worker-token", hidden=True)] = None,
@@ -46,6 +53,8 @@ def command(
 
     All settings can be given in a TOML file (--config) or as SEATRIAL_NAME in the environment; the command
     line wins. First start makes the account 'admin' and writes its token to DATA/admin.token.
+
+    SIGTERM and Ctrl-C end it: /readyz says no, running transfers are finished. A second one ends it at once.
     """
     settings = server_settings(
         config,
@@ -56,7 +65,30 @@ def command(
         external_url=external_url,
         tls=tls,
         log_format=log_format,
+        processes=processes,
     )
+    if settings.processes > 1 and listen_fds is None:
+        from registry.cli.crew import Crew  # noqa: PLC0415
+
+        given = {
+            "--config": config,
+            "--data": data,
+            "--listen": listen,
+            "--gate": gate,
+            "--visibility": visibility,
+            "--external-url": external_url,
+            "--tls": tls,
+            "--log-format": log_format,
+            "--processes": processes,
+        }
+        first = {"--own-worker": own_worker, "--own-worker-token": own_worker_token}
+        crew = Crew(
+            settings=settings,
+            options=_options(given),
+            first_options=_options(first),
+            ready=lambda told: _tell(ready_fd, told),
+        )
+        raise typer.Exit(asyncio.run(crew.run()))
     # Only now: these need the server's libraries, and take most of the time to start.
     import uvloop  # noqa: PLC0415
 
@@ -68,6 +100,12 @@ def command(
     upgrade_and_tell(settings)
 
     def ready(started: Started) -> None:
+        if not again:
+            say(started)
+        told = {"address": started.address, "worker_token": started.worker_token}
+        _tell(ready_fd, json.dumps(told).encode())
+
+    def say(started: Started) -> None:
         typer.echo(f"Seatrial listens on {started.address}")
         if settings.read_only:
             typer.echo("It is read-only (SEATRIAL_READ_ONLY): pushes, deletes and tag moves are refused.")
@@ -75,15 +113,22 @@ def command(
             typer.echo("\n".join(trust_lines(clients_host(settings, started.address), started.certificate)))
         if started.first is not None:
             typer.echo("\n".join(first_start_lines(settings, started.address, started.first)))
-        if ready_fd is not None:
-            # What "up" waits for; only the two processes have this pipe.
-            told = {"address": started.address, "worker_token": started.worker_token}
-            os.write(ready_fd, json.dumps(told).encode())
-            os.close(ready_fd)
 
     worker = OwnWorker(own_worker, own_worker_token) if own_worker else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(settings, ready=ready, worker=worker))
+        sockets = [socket.socket(fileno=int(text)) for text in listen_fds.split(",")] if listen_fds else None
+        runner.run(serve(settings, ready=ready, worker=worker, sockets=sockets))
+
+
+def _options(given: Mapping[str, object]) -> list[str]:
+    return [text for name, value in given.items() if value is not None for text in (name, str(value))]
+
+
+def _tell(ready_fd: int | None, told: bytes) -> None:
+    """Tell whoever started this process and waits; only the two have this pipe."""
+    if ready_fd is not None:
+        os.write(ready_fd, told)
+        os.close(ready_fd)
 
 
 def clients_host(settings: Settings, address: str) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import signal
 import sys
 from asyncio.subprocess import Process
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import typer
 
@@ -23,13 +24,14 @@ _PR_SET_NO_NEW_PRIVS = 38
 @dataclass(slots=True)
 class Child:
     """One process to keep running. ``command`` is asked anew for each start; ``stop_seconds`` is how long it
-    may take to end after a signal before it is killed."""
+    may take to end after a signal before it is killed; ``environment`` is added to this process's own."""
 
     name: str
     command: Callable[[], Sequence[str]]
     stop_seconds: float
     identity: Identity | None = None
     umask: int = 0o077
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: Process | None = None
 
     async def start(self, *, pass_fds: Sequence[int] = (), more: Sequence[str] = ()) -> Process:
@@ -46,6 +48,7 @@ class Child:
             *self.command(),
             *more,
             pass_fds=pass_fds,
+            env={**os.environ, **self.environment},  # noqa: TID251  (handed on as it is)
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,
             umask=self.umask,
@@ -89,6 +92,19 @@ async def keep_running(child: Child, start: Callable[[], Awaitable[Process]]) ->
 def seatrial(*arguments: str) -> list[str]:
     """The command line of another ``seatrial`` process, under the same Python."""
     return [sys.executable, "-m", "registry.main", *arguments]
+
+
+async def read_all(descriptor: int) -> bytes:
+    """All that comes through a pipe until its other end is closed."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    try:
+        return await reader.read()
+    finally:
+        transport.close()
 
 
 def _ending(code: int) -> str:

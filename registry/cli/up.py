@@ -27,11 +27,12 @@ from registry.cli.options import (
     GateOption,
     ListenOption,
     LogFormatOption,
+    ProcessesOption,
     TlsOption,
     VisibilityOption,
     server_settings,
 )
-from registry.cli.supervision import Child, keep_running, seatrial
+from registry.cli.supervision import Child, keep_running, read_all, seatrial
 from registry.errors import SeatrialError, UnavailableError
 from registry.settings import Settings
 
@@ -52,6 +53,7 @@ def command(
     external_url: ExternalUrlOption = None,
     tls: TlsOption = None,
     log_format: LogFormatOption = None,
+    processes: ProcessesOption = None,
     worker_state: Annotated[
         Path | None,
         typer.Option(
@@ -88,6 +90,7 @@ def command(
         external_url=external_url,
         tls=tls,
         log_format=log_format,
+        processes=processes,
     )
     state = worker_state or _default_state(settings.data)
     # What "serve" shares with this command, it gets as it was given here; the rest it reads by itself.
@@ -99,6 +102,7 @@ def command(
         "--external-url": external_url,
         "--tls": tls,
         "--log-format": log_format,
+        "--processes": processes,
     }
     house = _House(
         settings=settings,
@@ -188,7 +192,7 @@ class _House:
             process = await self.registry.start(pass_fds=(write_fd,), more=("--ready-fd", str(write_fd)))
         finally:
             os.close(write_fd)
-        told = await _read_all(read_fd)
+        told = await read_all(read_fd)
         if told:
             ready = json.loads(told)
             self.address = ready["address"]
@@ -302,19 +306,6 @@ def _tell(missing: list[dict[str, Any]]) -> None:
 def _worker_name() -> str:
     name = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:64].strip("-")
     return f"{name}-up"[-64:] if name else "up"
-
-
-async def _read_all(descriptor: int) -> bytes:
-    """All that comes through a pipe until its other end is closed."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
-    )
-    try:
-        return await reader.read()
-    finally:
-        transport.close()
 
 
 def _raise_first(ended: list[Any]) -> None:

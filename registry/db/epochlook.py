@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from registry.db.events import epochs
+from registry.db.inuse import APPLICATION_NAME
 
 BUSY_SECONDS = 20
 _ROW = select(epochs.c.content, epochs.c.access, epochs.c.gate)
@@ -145,7 +146,13 @@ class PostgresLook:
     async def _connect(self) -> None:
         arguments, options = self._engine.dialect.create_connect_args(self._engine.url)
         self._connection = await psycopg.AsyncConnection.connect(
-            *arguments, **{**options, "autocommit": True, "prepare_threshold": None}
+            *arguments,
+            **{
+                **options,
+                "autocommit": True,
+                "prepare_threshold": None,
+                "application_name": APPLICATION_NAME,
+            },
         )
         self._cursor = self._connection.cursor()
 

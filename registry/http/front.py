@@ -18,6 +18,7 @@ from registry.http.answers import ANSWERS, is_plain
 from registry.http.headers import REQUEST_ID_HEADER, request_id_of
 from registry.http.metrics import METRICS
 from registry.http.services import SERVICES
+from registry.http.traffic import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,13 +36,13 @@ _UNTIL_WRITTEN_BYTES = 64 * 1024
 class KnownResponse(web.StreamResponse):
     """A response whose bytes are there already: nothing is left to do but to write them."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, keep_alive: bool) -> None:
         super().__init__()
         self._data = data
+        self._keep_alive = keep_alive
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write all of it; waits while the client does not read."""
-        self._keep_alive = request.keep_alive
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client went away")
@@ -58,7 +59,7 @@ class KnownResponse(web.StreamResponse):
 def front_of(app: web.Application, behind: Handler) -> Handler:
     """What the server calls for each request: answers what is known, and asks ``behind`` for the rest."""
     answers, metrics, access_log = app[ANSWERS], app[METRICS], app[ACCESS_LOG]
-    database = app[SERVICES].database
+    database, traffic = app[SERVICES].database, app[TRAFFIC]
 
     async def front(request: web.BaseRequest) -> web.StreamResponse:
         if not is_plain(request):
@@ -75,7 +76,9 @@ def front_of(app: web.Application, behind: Handler) -> Handler:
         if answer is None or not (head_only or isinstance(answer.content, bytes)):
             return await behind(request)
         request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
-        response = KnownResponse(_bytes_of(answer, request, request_id))
+        keep_alive = request.keep_alive and not traffic.draining
+        data = _bytes_of(answer, request_id, head_only=head_only, keep_alive=keep_alive)
+        response = KnownResponse(data, keep_alive=keep_alive)
         seconds = perf_counter() - started
         metrics.observe(route=answer.route, method=request.method, status=200, seconds=seconds)
         if access_log.enabled:
@@ -85,9 +88,9 @@ def front_of(app: web.Application, behind: Handler) -> Handler:
     return front
 
 
-def _bytes_of(answer: Answer, request: web.BaseRequest, request_id: str) -> bytes:
-    close = "" if request.keep_alive else "Connection: close\r\n"
+def _bytes_of(answer: Answer, request_id: str, *, head_only: bool, keep_alive: bool) -> bytes:
+    close = "" if keep_alive else "Connection: close\r\n"
     own = f"{REQUEST_ID_HEADER}: {request_id}\r\nDate: {rfc822_formatted_time()}\r\n{close}\r\n"
-    if request.method == "HEAD" or not isinstance(answer.content, bytes):
+    if head_only or not isinstance(answer.content, bytes):
         return answer.head + own.encode()
     return answer.head + own.encode() + answer.content

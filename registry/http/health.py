@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import SeatrialError
 from registry.http.services import SERVICES
+from registry.http.traffic import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -24,7 +25,10 @@ async def show_health(request: web.Request) -> web.Response:
 
 
 async def show_readiness(request: web.Request) -> web.Response:
-    """``GET /readyz``: 200, or 503 naming the part that does not answer within 5 seconds."""
+    """``GET /readyz``: 200, or 503 where this process is about to end, or naming the part that does not
+    answer within 5 seconds."""
+    if request.app[TRAFFIC].draining:
+        return web.Response(status=503, body=b'{"status":"draining"}', content_type="application/json")
     services = request.app[SERVICES]
     database, storage = await asyncio.gather(
         _answers(services.database.ping()), _answers(services.blobs.free_bytes())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 HANDSHAKE_SECONDS = 20.0
-_BACKLOG = 128
+_BACKLOG = 1024
 _HANDSHAKE_RECORD = 0x16
 _PAUSE_SECONDS = 1.0
 _GOODBYE_SECONDS = 1.0
@@ -44,12 +44,6 @@ class TlsListener:
         self._protocol, self._context, self._sockets = protocol, context, sockets
         self._greetings: set[asyncio.Task[None]] = set()
         self._acceptors = [asyncio.create_task(self._accept(each)) for each in sockets]
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port listened on first."""
-        host, port = self._sockets[0].getsockname()[:2]
-        return host, port
 
     async def close(self) -> None:
         """Stop accepting; connections that are made go on."""
@@ -100,7 +94,7 @@ class TlsListener:
                 connection.close()
 
 
-def bind(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+def bind(host: str, port: int) -> list[socket.socket]:
     """Listening sockets on every address of ``host``.
 
     Raises:
@@ -112,9 +106,7 @@ def bind(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             if family in (socket.AF_INET, socket.AF_INET6):
-                each = socket.create_server(
-                    address[:2], family=family, backlog=_BACKLOG, reuse_port=reuse_port
-                )
+                each = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
                 each.setblocking(False)
                 sockets.append(each)
     except OSError:

@@ -1,10 +1,28 @@
-"""Metrics of one process for Prometheus. Labels are few and bounded: never a name, a path or an address."""
+"""Metrics for Prometheus. Labels are few and bounded: never a name, a path or an address.
+
+Of several processes behind one port, whichever is asked tells of all: their counters lie in shared files.
+"""
 
 from __future__ import annotations
 
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# What the library itself goes by, when it is imported.
+_SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # noqa: TID251
+_ALIVE = "gauge_livesum_"
+"""Begins the name of a file that goes when its process ends."""
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -15,7 +33,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        if not _SHARED:
+            ProcessCollector(registry=self.registry)
         self._requests = Counter(
             "seatrial_http_requests",
             "Requests answered, by route, method and class of status.",
@@ -32,7 +51,10 @@ class Metrics:
         # Finding them by their labels costs several times what counting does.
         self._counts: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self.in_flight = Gauge(
-            "seatrial_http_requests_in_flight", "Requests being handled.", registry=self.registry
+            "seatrial_http_requests_in_flight",
+            "Requests being handled.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
         )
         self.blob_bytes = Counter(
             "seatrial_blob_bytes",
@@ -55,11 +77,37 @@ class Metrics:
         counts[0].inc()
         counts[1].observe(seconds)
 
+    def text(self) -> bytes:
+        """All numbers in the text format of Prometheus."""
+        if not _SHARED:
+            return generate_latest(self.registry)
+        everyones = CollectorRegistry()
+        MultiProcessCollector(everyones)  # type: ignore[no-untyped-call]
+        everyones.register(_Processes())
+        return generate_latest(everyones)
+
+
+class _Processes(Collector):
+    """What the kernel knows of each process, by its id."""
+
+    def collect(self) -> Iterable[Metric]:
+        """One family for each figure."""
+        families: dict[str, Metric] = {}
+        for path in Path(_SHARED or "").glob(f"{_ALIVE}*.db"):
+            pid = path.stem.removeprefix(_ALIVE)
+            for metric in ProcessCollector(pid=partial(int, pid), registry=None).collect():
+                family = families.setdefault(
+                    metric.name, Metric(metric.name, metric.documentation, metric.type)
+                )
+                for sample in metric.samples:
+                    family.add_sample(sample.name, {"pid": pid}, sample.value)
+        return families.values()
+
 
 METRICS = web.AppKey("metrics", Metrics)
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """``GET /metrics``: this process's numbers in the text format of Prometheus."""
-    body = generate_latest(request.app[METRICS].registry)
+    """``GET /metrics``."""
+    body = request.app[METRICS].text()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

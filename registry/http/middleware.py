@@ -15,6 +15,7 @@ from registry.http.body import require_framing
 from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
 from registry.http.headers import REQUEST_ID_HEADER, fixed_headers, request_id_of
 from registry.http.metrics import METRICS
+from registry.http.traffic import TRAFFIC
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -43,13 +44,16 @@ async def observe(
     request[REQUEST_ID] = request_id
     # Each request runs in a task of its own, whose context ends with it.
     structlog.contextvars.bind_contextvars(request_id=request_id)
-    metrics = request.app[METRICS]
+    metrics, traffic = request.app[METRICS], request.app[TRAFFIC]
+    traffic.note()
     started = perf_counter()
     status = CLIENT_GONE
     metrics.in_flight.inc()
     try:
         response = await _answer(request, handler, request_id)
         status = response.status
+        if traffic.draining:
+            response.force_close()
         return response
     finally:
         metrics.in_flight.dec()

@@ -18,8 +18,10 @@ from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
 from registry.http.selfsigned import certificate_files
 from registry.http.tls import Certificates
+from registry.http.traffic import TRAFFIC
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
 
     from structlog.typing import FilteringBoundLogger
@@ -33,16 +35,27 @@ MAX_FIELD_BYTES = 65536
 LINGERING_SECONDS = 2
 """How long the rest of a refused body is read: its sender sees the refusal, not a broken connection."""
 SWEEP_SECONDS = 600
+_END_SECONDS = 0.5
+"""What a handler may take to end when it is broken off, twice."""
 
 
 @asynccontextmanager
-async def running_server(services: Services, *, reuse_port: bool = False) -> AsyncIterator[tuple[str, int]]:
+async def running_server(
+    services: Services,
+    *,
+    sockets: list[socket.socket] | None = None,
+    hurry: asyncio.Event | None = None,
+) -> AsyncIterator[tuple[str, int]]:
     """Serve at the settings' address while the block runs, and give the host and port listened on.
 
-    ``reuse_port`` lets several processes listen on one port. At the end running transfers may take
-    ``shutdown_seconds`` more.
+    ``sockets`` listen already, where several processes share them. At the end whoever connects still gets an
+    answer while the transfers that run then are finished, which may take ``shutdown_seconds``; setting
+    ``hurry`` breaks them off.
+
+    Raises:
+        OSError: the address cannot be used.
     """
-    settings = services.settings
+    settings, hurry = services.settings, hurry or asyncio.Event()
     app = create_app(services)
     runner = web.AppRunner(
         app,
@@ -54,7 +67,7 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
         max_field_size=MAX_FIELD_BYTES,
         keepalive_timeout=settings.idle_connection_seconds,
         lingering_time=LINGERING_SECONDS,
-        shutdown_timeout=settings.shutdown_seconds,
+        shutdown_timeout=_END_SECONDS,
     )
     await runner.setup()
     assert runner.server is not None
@@ -63,9 +76,18 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
         asyncio.create_task(_sweep(services)),
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]
+    traffic = app[TRAFFIC]
+    until = 0.0
     try:
-        async with _listening(runner, settings, reuse_port=reuse_port) as address:
-            yield address
+        async with _listening(runner, settings, sockets) as address:
+            try:
+                yield address
+            finally:
+                traffic.draining = True
+                services.database.bell.mute()
+                until = asyncio.get_running_loop().time() + settings.shutdown_seconds
+                await traffic.finish(until=until, hurry=hurry)
+        await traffic.finish(until=until, hurry=hurry)
     finally:
         tasks[0].cancel()
         await runner.cleanup()
@@ -76,23 +98,23 @@ async def running_server(services: Services, *, reuse_port: bool = False) -> Asy
 
 @asynccontextmanager
 async def _listening(
-    runner: web.AppRunner, settings: Settings, *, reuse_port: bool
+    runner: web.AppRunner, settings: Settings, sockets: list[socket.socket] | None
 ) -> AsyncIterator[tuple[str, int]]:
-    if settings.scheme == "http":
-        site = web.TCPSite(runner, settings.listen_host, settings.listen_port, reuse_port=reuse_port)
-        await site.start()
-        yield runner.addresses[0][:2]
-        return
+    sockets = sockets or bind(settings.listen_host, settings.listen_port)
+    host, port = sockets[0].getsockname()[:2]
     assert runner.server is not None
+    if settings.scheme == "http":
+        for each in sockets:
+            await web.SockSite(runner, each).start()
+        yield host, port
+        for site in runner.sites:
+            await site.stop()
+        return
     certificates = Certificates(*certificate_files(settings))
-    listener = TlsListener(
-        runner.server,
-        lambda: certificates.context,
-        bind(settings.listen_host, settings.listen_port, reuse_port=reuse_port),
-    )
+    listener = TlsListener(runner.server, lambda: certificates.context, sockets)
     watching = asyncio.create_task(certificates.keep_fresh())
     try:
-        yield listener.address
+        yield host, port
     finally:
         watching.cancel()
         await asyncio.wait([watching])

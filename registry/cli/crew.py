@@ -1,0 +1,147 @@
+"""``seatrial serve --processes N``: several registry processes behind one port, and who looks after them.
+
+The port is this process's: while a child is started again the others answer, and who has just connected
+waits his turn. The children share nothing but database and store, as replicas on several hosts do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+from asyncio.subprocess import Process
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client.multiprocess import mark_process_dead
+
+from registry.cli.supervision import Child, keep_running, read_all, seatrial
+from registry.http.listener import bind
+from registry.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    import socket
+
+_STOP_MORE_SECONDS = 5
+"""What a child may take beyond its transfers before it is killed."""
+
+
+@dataclass(slots=True)
+class Crew:
+    """The children of one ``serve``. ``options`` are those of its command line that they share,
+    ``first_options`` those of the first child's first start; ``ready`` is told what that child tells when it
+    listens."""
+
+    settings: Settings
+    options: Sequence[str]
+    first_options: Sequence[str]
+    ready: Callable[[bytes], None]
+    listening: list[socket.socket] = field(init=False)
+    children: list[Child] = field(init=False)
+    shared: Path = field(init=False)
+    begun: bool = False
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code.
+
+        Raises:
+            SettingsError: the address cannot be used.
+        """
+        settings = self.settings
+        try:
+            self.listening = bind(settings.listen_host, settings.listen_port)
+        except OSError as error:
+            raise SettingsError(
+                f"listen: {settings.listen} cannot be used: {error.strerror or error}"
+            ) from None
+        # Their counters: what has ended is still counted, and each can tell the sum.
+        self.shared = Path(tempfile.mkdtemp(prefix="seatrial-metrics-"))
+        try:
+            return await self._run({"PROMETHEUS_MULTIPROC_DIR": str(self.shared)})
+        finally:
+            for each in self.listening:
+                each.close()
+            shutil.rmtree(self.shared, ignore_errors=True)
+
+    async def _run(self, environment: Mapping[str, str]) -> int:
+        self.children = [
+            Child(
+                name=f"registry process {number}",
+                command=self._command,
+                stop_seconds=self.settings.shutdown_seconds + _STOP_MORE_SECONDS,
+                environment=environment,
+            )
+            for number in range(1, self.settings.processes + 1)
+        ]
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, stop)
+        stopped = asyncio.create_task(stop.wait())
+        starting = asyncio.create_task(self._start_first())
+        tasks: list[asyncio.Task[Any]] = [starting]
+        try:
+            await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if stopped.done():
+                return 0
+            if (failed := starting.result()) is not None:
+                return failed
+            tasks += [asyncio.create_task(self._keep(child)) for child in self.children]
+            await asyncio.wait([*tasks[1:], stopped], return_when=asyncio.FIRST_COMPLETED)
+            return 0
+        finally:
+            for task in (*tasks, stopped):
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(child.stop() for child in self.children))
+
+    async def _start_first(self) -> int | None:
+        """Start the first; its exit code where it could not start.
+
+        It migrates the database and makes the administrator; only then there is something to share.
+        """
+        process, told = await self._start(self.children[0])
+        if not told:
+            return await process.wait()
+        self.begun = True
+        self.ready(told)
+        return None
+
+    async def _start(self, child: Child) -> tuple[Process, bytes]:
+        read_fd, write_fd = os.pipe()
+        sockets = [each.fileno() for each in self.listening]
+        try:
+            process = await child.start(
+                pass_fds=(*sockets, write_fd),
+                more=("--listen-fds", ",".join(map(str, sockets)), "--ready-fd", str(write_fd)),
+            )
+        finally:
+            os.close(write_fd)
+        return process, await read_all(read_fd)
+
+    async def _keep(self, child: Child) -> None:
+        async def again() -> Process:
+            assert child.process is not None
+            mark_process_dead(child.process.pid, str(self.shared))  # type: ignore[no-untyped-call]
+            return (await self._start(child))[0]
+
+        if child.process is None:
+            await self._start(child)
+        await keep_running(child, again)
+
+    def _signalled(self, stop: asyncio.Event) -> None:
+        # The second signal ends them at once; they make the same of it.
+        if stop.is_set():
+            for child in self.children:
+                if child.process is not None and child.process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        child.process.send_signal(signal.SIGTERM)
+        stop.set()
+
+    def _command(self) -> list[str]:
+        return seatrial("serve", *self.options, *(("--again",) if self.begun else self.first_options))
