@@ -1,7 +1,7 @@
 """Answers that were given before, and still stand: what makes a pull cheap.
 
 An answer to a plain ``GET`` or ``HEAD`` is kept under who asked (a keyed hash of the Authorization header,
-never the header) and what for (the whole request target). It stands while all epochs are where they were
+never the header) and what for (the path as it was sent). It stands while all epochs are where they were
 before its rows were read, and no longer than its credential and the gate's decision hold. Only what was
 admitted is kept: a refusal is worked out, and recorded, each time, and nobody can fill the cache with junk.
 """
@@ -79,6 +79,9 @@ class Answers:
 
     def key(self, request: web.BaseRequest) -> Key | None:
         """Under which the answer to this request is kept; ``None``: its answer is not kept."""
+        target = request.rel_url
+        if target.raw_query_string:
+            return None  # nobody needs one here, and everybody could make as many as he likes
         headers = request.headers
         credentials = headers.getall(hdrs.AUTHORIZATION, ())
         if len(credentials) > 1:
@@ -88,7 +91,7 @@ class Answers:
             who = hashlib.blake2b(
                 credentials[0].encode("utf-8", "surrogatepass"), key=self._secret, digest_size=16
             ).digest()
-        return who, request.path_qs
+        return who, target.raw_path
 
     def get(self, key: Key, epochs: Epochs) -> Answer | None:
         """The answer, if it still stands at these epochs, read just now."""
