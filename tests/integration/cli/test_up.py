@@ -209,7 +209,7 @@ def test_killed_itself_it_leaves_nobody_behind(open_folder: Path) -> None:
 
 
 def test_a_registry_that_cannot_start_ends_it(tmp_path: Path) -> None:
-    with up(tmp_path, SEATRIAL_STORAGE_URL="s3://bucket") as house:
+    with up(tmp_path, SEATRIAL_STORAGE_URL="ftp://bucket") as house:
         assert house.process.wait(SECONDS) == 64
         assert "storage_url: must be file:///FOLDER" in house.log.read_text()
         assert "Traceback" not in house.log.read_text()
