@@ -10,6 +10,7 @@ import typer
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
 from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(help="Repositories: create, list, show, set, delete.", no_args_is_help=True)
@@ -42,6 +43,14 @@ ImageSpec = Annotated[
 RunSpec = Annotated[
     str | None, typer.Option("--run-spec", metavar="FILE|none", help="Run spec (YAML) of all its trials.")
 ]
+Quota = Annotated[
+    str | None,
+    typer.Option(
+        "--quota",
+        metavar="SIZE|none",
+        help="How much it may hold, as in 500MiB or 20GB: the sizes of its blobs and manifests.",
+    ),
+]
 _FIELDS = (
     "name",
     "visibility",
@@ -49,6 +58,8 @@ _FIELDS = (
     "trial_on_push",
     "image_spec_allowed",
     "run_spec",
+    "quota_bytes",
+    "used_bytes",
     "tags",
     "images",
     "created_at",
@@ -64,12 +75,20 @@ def create(
     trial_on_push: TrialOnPush = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
+    quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an empty repository. A push makes one too, with the server's defaults."""
-    wanted = _wanted(visibility, gate, trial_on_push=trial_on_push, image_spec=image_spec, run_spec=run_spec)
+    wanted = _wanted(
+        visibility,
+        gate,
+        trial_on_push=trial_on_push,
+        image_spec=image_spec,
+        run_spec=run_spec,
+        quota=quota,
+    )
     made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
     _print(made, as_json=as_json)
 
@@ -83,6 +102,7 @@ def change(
     trial_on_push: TrialOnPush = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
+    quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -92,7 +112,14 @@ def change(
     When the gate becomes stricter, images that were there before and never tried stay admitted for some
     time (the setting grandfather_days).
     """
-    wanted = _wanted(visibility, gate, trial_on_push=trial_on_push, image_spec=image_spec, run_spec=run_spec)
+    wanted = _wanted(
+        visibility,
+        gate,
+        trial_on_push=trial_on_push,
+        image_spec=image_spec,
+        run_spec=run_spec,
+        quota=quota,
+    )
     if not wanted:
         raise RequestInvalidError("nothing to change: give --visibility, --gate, --run-spec, …")
     changed = connect(server, token_file).send("PATCH", f"/repositories/{part(name)}", wanted)
@@ -143,6 +170,7 @@ def _wanted(
     trial_on_push: bool | None,
     image_spec: bool | None,
     run_spec: str | None,
+    quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
         "visibility": visibility,
@@ -153,6 +181,8 @@ def _wanted(
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if run_spec is not None:
         wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
+    if quota is not None:
+        wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.auth.access import require, require_admin
 from registry.auth.actor import Actor
 from registry.auth.policy import Visibility
-from registry.content import catalog
+from registry.content import catalog, quotas
 from registry.content import repositories as repos
 from registry.content.repositories import Repository
 from registry.contract.runspec import RunSpec
@@ -42,6 +42,8 @@ class RepositoryDetails:
     image_spec_allowed: bool
     run_spec: dict[str, object] | None
     policy_version: int
+    quota_bytes: int | None
+    used_bytes: int
     created_at: datetime
     tags: int
     images: int
@@ -49,7 +51,7 @@ class RepositoryDetails:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """What to change; ``None`` leaves it. A run spec goes by ``clear_run_spec``."""
+    """What to change; ``None`` leaves it. A run spec and a quota go by ``clear_…``."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
@@ -57,6 +59,8 @@ class RepositoryChange:
     image_spec_allowed: bool | None = None
     run_spec: RunSpec | None = None
     clear_run_spec: bool = False
+    quota_bytes: int | None = None
+    clear_quota: bool = False
 
     def values(self) -> dict[str, Any]:
         """The columns that change."""
@@ -66,9 +70,11 @@ class RepositoryChange:
             "trial_on_push": self.trial_on_push,
             "image_spec_allowed": self.image_spec_allowed,
             "run_spec": self.run_spec.canonical() if self.run_spec else None,
+            "quota_bytes": self.quota_bytes,
         }
         values = {column: value for column, value in values.items() if value is not None}
-        return {**values, "run_spec": None} if self.clear_run_spec else values
+        cleared = {"run_spec": self.clear_run_spec, "quota_bytes": self.clear_quota}
+        return values | {column: None for column, clear in cleared.items() if clear}
 
 
 async def create(
@@ -180,7 +186,9 @@ _DETAILS = select(
     repositories.c.image_spec_allowed,
     repositories.c.run_spec,
     repositories.c.policy_version,
+    repositories.c.quota_bytes,
     repositories.c.created_at,
+    quotas.used_bytes(repositories.c.id).label("used_bytes"),
     select(func.count())
     .where(tags.c.repository_id == repositories.c.id)
     .correlate(repositories)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 
+from registry.content import quotas
 from registry.content import repositories as repos
 from registry.db.content import blob_links, blobs, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
@@ -69,10 +70,16 @@ async def find_all(
     return found
 
 
-async def link(connection: AsyncConnection, repository_id: int, blob_id: int) -> None:
-    """Make the blob visible in the repository. Caches hold no absence, so no epoch moves."""
+async def link(connection: AsyncConnection, repository_id: int, blob_id: int, *, size: int) -> None:
+    """Make the blob of ``size`` bytes visible in the repository. Caches hold no absence, so no epoch moves.
+
+    Raises:
+        DeniedError: the repository would hold more than its quota.
+    """
     values = {"repository_id": repository_id, "blob_id": blob_id, "created_at": db_time()}
-    await connection.execute(insert_ignoring_conflict(connection, blob_links, values))
+    made = await connection.execute(insert_ignoring_conflict(connection, blob_links, values))
+    if made.rowcount:
+        await quotas.enforce(connection, repository_id, size)
 
 
 async def find_elsewhere(database: Database, digest: Digest, kinds: Sequence[Visibility]) -> list[Repository]:
@@ -98,20 +105,23 @@ async def mount(
     """Link a blob of ``source``, which the caller may read there, in the repository named ``into``.
 
     False: ``source`` does not have it (any more).
+
+    Raises:
+        DeniedError: ``into`` would hold more than its quota.
     """
     async with database.write() as connection:
         found = await connection.execute(
-            select(blobs.c.id)
+            select(blobs.c.id, blobs.c.size)
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
             .where(blob_links.c.repository_id == source.id, blobs.c.digest == str(digest))
             # Neither the link nor the blob may go before ours stands.
             .with_for_update(read=True, key_share=True)
         )
-        blob_id = found.scalar()
-        if blob_id is None:
+        blob = found.first()
+        if blob is None:
             return False
         target = await repos.find_or_create(connection, into, settings=settings, actor=actor)
-        await link(connection, target.id, blob_id)
+        await link(connection, target.id, blob.id, size=blob.size)
     return True
 
 

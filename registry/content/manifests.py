@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert, select, update
 
+from registry.content import quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
@@ -139,6 +140,7 @@ async def put(
         DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
+        DeniedError: the repository would hold more than its quota.
     """
     digest = digest_of(raw, stated.algorithm if stated else "sha256")
     if stated not in (None, digest):
@@ -156,6 +158,8 @@ async def put(
         manifest_id, created = await _store(
             connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor
         )
+        if created:
+            await quotas.enforce(connection, repository.id, len(raw))
         await effects.manifest_pushed(
             connection,
             ManifestPushed(

@@ -31,9 +31,16 @@ class Repository:
     name: str
     visibility: Visibility
     gate: str
+    quota_bytes: int | None
 
 
-COLUMNS = select(repositories.c.id, repositories.c.name, repositories.c.visibility, repositories.c.gate)
+COLUMNS = select(
+    repositories.c.id,
+    repositories.c.name,
+    repositories.c.visibility,
+    repositories.c.gate,
+    repositories.c.quota_bytes,
+)
 
 
 async def find(database: Database, name: str) -> Repository | None:
@@ -86,6 +93,6 @@ async def lock(connection: AsyncConnection, repository_id: int) -> bool:
     return held.first() is not None
 
 
-def from_row(row: Row[Any, Any, Any, Any]) -> Repository:
+def from_row(row: Row[Any, Any, Any, Any, Any]) -> Repository:
     """The value of a row of :data:`COLUMNS`."""
-    return Repository(row.id, row.name, cast("Visibility", row.visibility), row.gate)
+    return Repository(row.id, row.name, cast("Visibility", row.visibility), row.gate, row.quota_bytes)

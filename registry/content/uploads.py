@@ -25,6 +25,7 @@ from registry.errors import (
     BlobUploadUnknownError,
     ConflictError,
     ContentTooLargeError,
+    DeniedError,
     DigestInvalidError,
     RangeInvalidError,
     TooManyRequestsError,
@@ -163,6 +164,7 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
 
     Raises:
         DigestInvalidError: the bytes have another digest; the session is dropped, nothing is stored.
+        DeniedError: the repository would hold more than its quota; the session is dropped, nothing is stored.
         ConflictError: another request is writing to or finishing this upload.
         BlobUploadUnknownError: it was finished, cancelled or swept meanwhile.
     """
@@ -174,27 +176,34 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
         raise
     except BlobUploadInvalidError as error:
         raise ConflictError(error.message) from None
-    async with database.write() as connection:
-        # Whoever removes the row has finished the upload; the bytes are durable and named nowhere yet.
-        ended = await connection.execute(
-            delete(upload_sessions).where(upload_sessions.c.id == session.id).returning(upload_sessions.c.id)
-        )
-        if ended.first() is None:
-            raise unknown()
-        values = {
-            "digest": str(digest),
-            "size": size,
-            "locator": session.locator,
-            "created_at": db_time(),
-        }
-        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
-        held = await connection.execute(
-            select(blobs.c.id, blobs.c.locator)
-            .where(blobs.c.digest == str(digest))
-            .with_for_update(read=True, key_share=True)
-        )
-        blob = held.one()
-        await blob_use.link(connection, session.repository_id, blob.id)
+    try:
+        async with database.write() as connection:
+            # Whoever removes the row has finished the upload; the bytes are durable and named nowhere yet.
+            ended = await connection.execute(
+                delete(upload_sessions)
+                .where(upload_sessions.c.id == session.id)
+                .returning(upload_sessions.c.id)
+            )
+            if ended.first() is None:
+                raise unknown()
+            values = {
+                "digest": str(digest),
+                "size": size,
+                "locator": session.locator,
+                "created_at": db_time(),
+            }
+            await connection.execute(insert_ignoring_conflict(connection, blobs, values))
+            held = await connection.execute(
+                select(blobs.c.id, blobs.c.locator)
+                .where(blobs.c.digest == str(digest))
+                .with_for_update(read=True, key_share=True)
+            )
+            blob = held.one()
+            await blob_use.link(connection, session.repository_id, blob.id, size=size)
+    except DeniedError:
+        with suppress(BlobUploadUnknownError):
+            await cancel(database, store, session)
+        raise
     if blob.locator != session.locator:
         await store.delete(session.locator)
 

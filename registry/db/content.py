@@ -53,6 +53,8 @@ repositories = Table(
     Column("run_spec", Text),
     # Counts up when what a verdict means here changes; part of what a verdict binds to.
     Column("policy_version", Integer, nullable=False, default=1),
+    # Bytes of blobs and manifests that it may hold; null: no limit.
+    Column("quota_bytes", BigInteger),
     Column("created_at", UtcTime, nullable=False),
     # The catalog of those who see some kinds only.
     Index(None, "visibility", "name"),

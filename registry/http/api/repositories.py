@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from registry.auth.access import require_writable
 from registry.auth.policy import Visibility
@@ -14,13 +14,14 @@ from registry.trials.repositorypolicy import change
 
 
 class Change(Body):
-    """What to change; a run spec is an object or YAML, and null takes it away."""
+    """What to change; a run spec is an object or YAML. Null takes a run spec or a quota away."""
 
     visibility: Visibility | None = None
     gate: Literal["off", "warn", "enforce"] | None = None
     trial_on_push: bool | None = None
     image_spec_allowed: bool | None = None
     run_spec: dict[str, Any] | str | None = None
+    quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
     @field_validator("gate", mode="before")
     @classmethod
@@ -91,6 +92,8 @@ def _wanted(body: Change) -> use.RepositoryChange:
         image_spec_allowed=body.image_spec_allowed,
         run_spec=given_run_spec(body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
+        quota_bytes=body.quota_bytes,
+        clear_quota="quota_bytes" in body.model_fields_set and body.quota_bytes is None,
     )
 
 
@@ -103,6 +106,8 @@ def _shown(repository: use.RepositoryDetails) -> dict[str, object]:
         "image_spec_allowed": repository.image_spec_allowed,
         "run_spec": repository.run_spec,
         "policy_version": repository.policy_version,
+        "quota_bytes": repository.quota_bytes,
+        "used_bytes": repository.used_bytes,
         "created_at": shown_time(repository.created_at),
         "tags": repository.tags,
         "images": repository.images,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from registry.auth.policy import decide, pullable
-from registry.content import blobs, uploads
+from registry.content import blobs, quotas, uploads
 from registry.content import repositories as repos
 from registry.errors import (
     ContentTooLargeError,
@@ -133,6 +133,8 @@ async def _append(call: Call, session: Session) -> int:
     services, request = call.services, call.request
     if (request.content_length or 0) > services.settings.blob_max_bytes:
         raise uploads.too_large(services.settings.blob_max_bytes, request.content_length)
+    if call.repository is not None:
+        await quotas.require_room(services.database, call.repository, request.content_length or 0)
     body, at = chunks(request), None
     header = request.headers.get("Content-Range")
     if header is not None:

@@ -1,0 +1,28 @@
+"""Sizes as people type them: ``500MB``, ``20GiB``, or a number of bytes."""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+
+from registry.errors import RequestInvalidError
+
+_SIZE = re.compile(r"([0-9]{1,15})([KMGT]i?B|B)?")
+_FACTORS = MappingProxyType(
+    {"B": 1}
+    | {f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)}
+    | {f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)}
+)
+
+
+def parse_size_bytes(text: str) -> int:
+    """Bytes of a size.
+
+    Raises:
+        RequestInvalidError: not of that form.
+    """
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise RequestInvalidError(f"{text[:80]!r} is not a size: a number and a unit, as in 500MB or 20GiB")
+    factor: int = _FACTORS[match[2] or "B"]
+    return int(match[1]) * factor
