@@ -14,6 +14,7 @@ ADVICE = {
     "no login, push": "sign in to",
     "expired token": "make a new one and sign in with it",
     "no push right": "an administrator can give it",
+    "no right at all": "an administrator can give it",
     "gate: failed": "(see http",
     "gate: pending": "try again in",
     "read-only": "try again when its operator has ended that",

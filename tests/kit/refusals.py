@@ -206,6 +206,7 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
                 "no login, push": Attempt("push", usual, "hidden/app", None),
                 "expired token": Attempt("pull", usual, "hidden/app", (ADMIN, expired)),
                 "no push right": Attempt("push", usual, "shared/app", maria),
+                "no right at all": Attempt("push", usual, "hidden/app", maria),
                 "gate: failed": Attempt("pull", usual, "failed/app", maria),
                 "gate: pending": Attempt("pull", usual, "pending/app", maria),
                 "read-only": Attempt("push", frozen, "team/app", (ADMIN, frozen.token)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from registry.auth.access import require, require_writable
 from registry.auth.scopes import Scope
 from registry.content import repositories as repos
-from registry.errors import DeniedError, SeatrialError, UnauthorizedError, UnsupportedError
+from registry.errors import DeniedError, NameUnknownError, SeatrialError, UnauthorizedError, UnsupportedError
 from registry.http.answers import known_blob
 from registry.http.authentication import authenticate, challenge
 from registry.http.limits import RUNNING_UPLOADS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor
     from registry.auth.policy import Action
+    from registry.content.repositories import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,7 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     try:
         if route.action is not None:
             repository = await repos.find(services.database, target.name)
-            require(actor, route.action, target.name, repository.visibility if repository else None)
-            _require_worker_reads(actor, target)
+            _require_right(request.method, actor, route.action, target, repository)
             if request.method not in _READ:
                 require_writable(read_only=services.settings.read_only)
         call = Call(request, services, actor, target.name, target.reference, repository, epochs)
@@ -108,7 +108,16 @@ def _find(keyword: Keyword, method: str) -> Route:
     raise UnsupportedError(f"this address takes {allowed}", headers={"Allow": allowed})
 
 
-def _require_worker_reads(actor: Actor, target: Target) -> None:
+def _require_right(
+    method: str, actor: Actor, action: Action, target: Target, repository: Repository | None
+) -> None:
+    try:
+        require(actor, action, target.name, repository.visibility if repository else None)
+    except DeniedError:
+        if method == "HEAD" and (target.name, "push") in actor.refused:
+            # What a push asks first: nobody could read why, and the POST that follows is told in words.
+            raise NameUnknownError("there is no such repository") from None
+        raise
     if actor.kind == "worker" and target.keyword not in _OPEN_TO_WORKERS:
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
 

@@ -185,6 +185,24 @@ async def test_asked_for_and_refused_is_told_as_such(
     assert error["message"] == f"bob has no push right on {NAME}; an administrator can give it"
 
 
+async def test_what_a_push_asks_first_lets_it_come_to_where_it_is_told_why(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    """A HEAD's answer has no words: 404 for what is hidden and for what is not there, and 403 at the POST."""
+    bob = basic("bob", await make_user(client, "bob"))
+    digest = await push_small(client, NAME, "1")
+    for name in (NAME, "team/none"):
+        pushing = bearer(await registry_token(nobody, f"repository:{name}:pull,push", headers=bob))
+        pulling = bearer(await registry_token(nobody, f"repository:{name}:pull", headers=bob))
+        for path in (f"/v2/{name}/manifests/1", f"/v2/{name}/blobs/{digest}"):
+            assert (await ask(nobody, "HEAD", path, headers=pushing)).status == 404
+            assert (await ask(nobody, "HEAD", path, headers=pulling)).status == 403
+            assert (await ask(nobody, "GET", path, headers=pushing)).status == 403
+        start = await ask(nobody, "POST", f"/v2/{name}/blobs/uploads/", headers=pushing)
+        assert start.status == 403
+        assert f"bob has no push right on {name}" in start.json["errors"][0]["message"]
+
+
 async def test_headers_that_are_odd(registry: Registry, client: aiohttp.ClientSession, mint: Mint) -> None:
     """A12, A13, A15, A16."""
     await make_repository(client, NAME)

@@ -39,6 +39,7 @@ def test_the_last_line_says_what_to_do(scene: Scene, refusal: str) -> None:
         lines = dict(zip(CLIENTS, said, strict=True))
     if os.environ.get("SEATRIAL_TEST_WRITE_REFUSALS"):
         table = read_table() | {refusal: lines}
+        table = {name: table[name] for name in ADVICE if name in table}
         TABLE.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
     unclear = {
         client: line
