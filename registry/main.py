@@ -2,7 +2,8 @@
 
 A command is a module of ``registry.cli`` or ``sandbox.cli`` named in the table below. It offers either
 ``app``, a typer app that is a group of commands, or ``command``, a function that typer makes one command of.
-Two modules may share a name; their groups are then one. What is slow to import, a module imports inside its
+Two modules may share a name; their groups are then one, and of two single commands the second is chosen by
+the option that it names as ``CHOSEN_BY``. What is slow to import, a module imports inside its
 functions.
 
 Exit codes: 0; 1 for a verdict of ``fail`` where a command says so; 2 for an error; 64 for wrong usage or
@@ -40,7 +41,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
         "bundle": ("sandbox.cli.bundle",),
-        "doctor": ("sandbox.cli.doctor",),
+        "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
         "user": ("registry.cli.user",),
         "token": ("registry.cli.token",),
         "repo": ("registry.cli.repo",),
@@ -67,6 +68,14 @@ class _Commands(TyperGroup):
         """The command of that name, imported now."""
         modules = [importlib.import_module(name) for name in COMMANDS.get(cmd_name, ())]
         return _command(cmd_name, modules) if modules else None
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
+        """The command that the arguments ask for, and what is left of them."""
+        name, command, rest = super().resolve_command(ctx, args)
+        other = alternative(name) if name else None
+        if other is not None and any(text.partition("=")[0] == other[0] for text in rest):
+            return name, other[1], rest
+        return name, command, rest
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
@@ -119,6 +128,14 @@ def run(arguments: list[str]) -> int:
         typer.echo(f"seatrial: {error.message}", err=True)
         return EXIT_ERROR
     return code if isinstance(code, int) else 0
+
+
+def alternative(name: str) -> tuple[str, Any] | None:
+    """The other command of that name, and the option that chooses it; ``None`` where there is one only."""
+    for module in (importlib.import_module(path) for path in COMMANDS.get(name, ())):
+        if hasattr(module, "CHOSEN_BY"):
+            return module.CHOSEN_BY, _command(name, [module])
+    return None
 
 
 def _command(name: str, modules: list[ModuleType]) -> Any:

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 
 from registry.contract.runspec import RunSpec
 from registry.errors import CODES
-from registry.main import app
+from registry.main import alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
 from scripts.refusals import refusals_page
 
@@ -98,6 +98,8 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
             inner = command.get_command(context, name)
             if not inner.hidden:
                 yield from _commands(inner, (*path, name))
+            if len(path) == 1 and (other := alternative(name)) is not None:
+                yield (*path, name, other[0]), other[1]
 
 
 def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:

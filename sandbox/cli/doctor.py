@@ -49,6 +49,7 @@ def command(
     """Say line by line what this host can isolate, and prove it by running a tiny image of its own.
 
     Exit code 0: everything; 1: something must be allowed as a downgrade, by name; 2: nothing can be run.
+    With --server URL it looks at a registry instead, as its clients do: doctor --server URL --help.
     """
     from sandbox.host import HostReport, inspect_host  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415

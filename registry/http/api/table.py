@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from registry.http.api import accounts, repositories, routes, tags, tokens, trials, workers
+from registry.http.api import about, accounts, repositories, routes, tags, tokens, trials, workers
 
 ROUTES: tuple[routes.Route, ...] = (
+    *about.ROUTES,
     *accounts.ROUTES,
     *tokens.ROUTES,
     *workers.ROUTES,
