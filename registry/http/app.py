@@ -13,6 +13,7 @@ from registry.http.api import table
 from registry.http.health import show_health, show_readiness
 from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
+from registry.http.parsers import add_parsers
 from registry.http.services import SERVICES
 from registry.http.traffic import TRAFFIC, Traffic
 from registry.http.worker import routes as worker_routes
@@ -29,6 +30,7 @@ def create_app(services: Services) -> web.Application:
     app[ACCESS_LOG] = AccessLog(services.settings)
     app[ANSWERS] = Answers()
     app[TRAFFIC] = Traffic()
+    add_parsers(app)
     app.on_response_prepare.append(prepare_headers)
     app.add_routes(
         [

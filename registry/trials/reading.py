@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from sqlalchemy import case, func, select
 
 from registry.auth.policy import decide, pullable
 from registry.db.content import repositories
+from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.errors import NotFoundError
 from registry.trials.waiting import looks
@@ -104,7 +105,7 @@ async def wait_for_trials(
     async with database.read() as connection:
         query = _trials().where(trials.c.repository_id == repository_id, trials.c.digest == digest)
         found = [TrialView(*row) for row in await connection.execute(query.limit(LIST_MAX))]
-        return [await _filled(connection, trial, tail=True) for trial in found]
+        return await _filled(connection, found, tail=True)
 
 
 async def list_trials(
@@ -117,7 +118,7 @@ async def list_trials(
     async with database.read() as connection:
         rows = [TrialView(*row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
         seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]
-        return [await _filled(connection, trial, tail=True) for trial in seen[:LIST_MAX]]
+        return await _filled(connection, seen[:LIST_MAX], tail=True)
 
 
 async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> TrialView:
@@ -131,7 +132,8 @@ async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> Tria
         trial = None if row is None else TrialView(*row)
         if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
             raise NotFoundError("there is no such trial, or it is not yours to see")
-        return await _filled(connection, trial, tail=False)
+        (filled,) = await _filled(connection, [trial], tail=False)
+        return filled
 
 
 def _trials() -> Select[Any]:
@@ -154,9 +156,14 @@ def _trials() -> Select[Any]:
     )
 
 
-async def _filled(connection: AsyncConnection, trial: TrialView, *, tail: bool) -> TrialView:
+async def _filled(
+    connection: AsyncConnection, found: Sequence[TrialView], *, tail: bool
+) -> Sequence[TrialView]:
+    """The trials with their parts and runs: so many queries for all of them as for one."""
+    views: dict[str, list[PartView]] = {trial.id: [] for trial in found}
     linked = (
         select(
+            trial_parts.c.trial_id,
             parts.c.id,
             parts.c.digest,
             parts.c.platform,
@@ -168,32 +175,39 @@ async def _filled(connection: AsyncConnection, trial: TrialView, *, tail: bool) 
             parts.c.record,
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
-        .where(trial_parts.c.trial_id == trial.id)
+        .where(trial_parts.c.trial_id.in_(views))
         .order_by(parts.c.platform, parts.c.digest)
     )
-    views = [
-        PartView(*row[:-1], record=None if row.record is None else json.loads(row.record))
-        for row in await connection.execute(linked)
+    for row in await connection.execute(linked):
+        values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
+        views[values.pop("trial_id")].append(PartView(**values))
+    runs_of = await _runs(connection, {view.id for one in views.values() for view in one}, tail=tail)
+    return [
+        replace(
+            trial,
+            parts=views[trial.id],
+            runs=[
+                run
+                for view in sorted(views[trial.id], key=lambda view: (view.platform, view.id))
+                for finished_at, run in runs_of.get(view.id, ())
+                # A part that was asked again since then belongs to a newer trial.
+                if trial.finished_at is None or finished_at <= trial.finished_at
+            ],
+        )
+        for trial in found
     ]
-    return TrialView(
-        **{
-            name: getattr(trial, name)
-            for name in TrialView.__dataclass_fields__
-            if name not in ("parts", "runs")
-        },
-        parts=views,
-        runs=await _runs(connection, trial, views, tail=tail),
-    )
 
 
 async def _runs(
-    connection: AsyncConnection, trial: TrialView, views: Sequence[PartView], *, tail: bool
-) -> Sequence[RunView]:
+    connection: AsyncConnection, part_ids: Collection[str], *, tail: bool
+) -> Mapping[str, Sequence[tuple[datetime, RunView]]]:
+    """The runs of each part in their order, with the time when each ended."""
     length = func.length(runs.c.log)
     cut = length > LOG_TAIL_CHARACTERS
     last = case((cut, func.substr(runs.c.log, length - LOG_TAIL_CHARACTERS + 1)), else_=runs.c.log)
     query = (
         select(
+            runs.c.finished_at,
             runs.c.part_id,
             parts.c.platform,
             runs.c.name,
@@ -210,13 +224,14 @@ async def _runs(
             runs.c.observations,
         )
         .join(parts, parts.c.id == runs.c.part_id)
-        .where(runs.c.part_id.in_([view.id for view in views]))
-        .order_by(parts.c.platform, runs.c.part_id, runs.c.id)
+        .order_by(runs.c.part_id, runs.c.id)
     )
-    if trial.finished_at is not None:
-        # A part that was asked again since then belongs to a newer trial.
-        query = query.where(runs.c.finished_at <= trial.finished_at)
-    return [_run_view(*row) for row in await connection.execute(query)]
+    found: dict[str, list[tuple[datetime, RunView]]] = {}
+    for batch in batches(part_ids):
+        for finished_at, *columns in await connection.execute(query.where(runs.c.part_id.in_(batch))):
+            run = _run_view(*columns)
+            found.setdefault(run.part, []).append((finished_at, run))
+    return found
 
 
 def _run_view(*columns: Any) -> RunView:

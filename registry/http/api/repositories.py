@@ -40,7 +40,7 @@ class NewRepository(Change):
 async def create_repository(call: Call) -> object:
     """Make an empty repository."""
     body = await call.body(NewRepository)
-    wanted = _wanted(body)
+    wanted = await _wanted(call, body)
     services = call.services
     await use.create(services.database, services.settings, actor=call.actor, name=body.name, wanted=wanted)
     return await _show(call, body.name)
@@ -64,9 +64,10 @@ async def show_repository(call: Call) -> object:
 async def change_repository(call: Call) -> object:
     """Change its visibility, its gate, or what is tried in it."""
     body = await call.body(Change)
+    wanted = await _wanted(call, body)
     services = call.services
     await change(
-        services.database, services.settings, actor=call.actor, name=call.path("name"), wanted=_wanted(body)
+        services.database, services.settings, actor=call.actor, name=call.path("name"), wanted=wanted
     )
     return await _show(call, call.path("name"))
 
@@ -84,13 +85,13 @@ async def _show(call: Call, name: str) -> object:
     return _shown(await use.show(call.services.database, actor=call.actor, name=name))
 
 
-def _wanted(body: Change) -> use.RepositoryChange:
+async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
     return use.RepositoryChange(
         visibility=body.visibility,
         gate=body.gate,
         trial_on_push=body.trial_on_push,
         image_spec_allowed=body.image_spec_allowed,
-        run_spec=given_run_spec(body.run_spec),
+        run_spec=await given_run_spec(call, body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
         quota_bytes=body.quota_bytes,
         clear_quota="quota_bytes" in body.model_fields_set and body.quota_bytes is None,

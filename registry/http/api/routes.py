@@ -27,6 +27,7 @@ from registry.errors import (
 )
 from registry.http.authentication import authenticate
 from registry.http.body import leave_expectation, read_all
+from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES, Services
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
@@ -148,15 +149,16 @@ def page(query: dict[str, str]) -> Page:
     return Page(limit=int(text), after=query.get("cursor"))
 
 
-def given_run_spec(given: dict[str, Any] | str | None) -> RunSpec | None:
-    """The run spec that a body holds as an object or as YAML, if it holds one.
+async def given_run_spec(call: Call, given: dict[str, Any] | str | None) -> RunSpec | None:
+    """The run spec that a body holds as an object or as YAML, if it holds one; a large one takes seconds.
 
     Raises:
         RequestInvalidError: it is not valid.
     """
     if given is None:
         return None
-    return parse_run_spec(given if isinstance(given, str) else json.dumps(given))
+    text = given if isinstance(given, str) else json.dumps(given)
+    return await call.request.app[PARSERS].run(parse_run_spec, text)
 
 
 def shown_time(at: datetime | None) -> str | None:

@@ -83,7 +83,7 @@ async def start_trial(call: Call) -> object:
         services.settings,
         repository_id=repository.id,
         digest=str(manifest.digest),
-        spec=given_run_spec(body.spec),
+        spec=await given_run_spec(call, body.spec),
         created_by=call.actor.shown,
     )
     return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))

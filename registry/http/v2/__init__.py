@@ -7,24 +7,14 @@ from typing import TYPE_CHECKING
 from registry.http.body import leave_expectation
 from registry.http.limits import RUNNING_UPLOADS, RunningUploads
 from registry.http.services import SERVICES
-from registry.http.v2.manifests import PARSERS
 from registry.http.v2.routes import dispatch
-from registry.storage.threads import Threads
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-_PARSER_THREADS = 2
-
 
 def add_routes(app: web.Application) -> None:
     """Hang the one entry into the application."""
-    app[PARSERS] = Threads("manifest-parser", _PARSER_THREADS)
-    app.on_cleanup.append(_close_parsers)
     app[RUNNING_UPLOADS] = RunningUploads(app[SERVICES].settings.uploads_per_account)
     for path in ("/v2", "/v2/{tail:(?s:.*)}"):
         app.router.add_route("*", path, dispatch, expect_handler=leave_expectation)
-
-
-async def _close_parsers(app: web.Application) -> None:
-    app[PARSERS].close()

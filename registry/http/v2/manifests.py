@@ -11,18 +11,16 @@ from registry.errors import TagInvalidError
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
+from registry.http.parsers import PARSERS
 from registry.http.v2.conditions import is_known, parse_conditions
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.names import parse_reference, parse_tag
-from registry.storage.threads import Threads
 from registry.trials.admission import admit_manifest
 
 if TYPE_CHECKING:
     from registry.http.v2.call import Call
 
-PARSERS = web.AppKey("manifest-parsers", Threads)
-"""Threads that parse what would take too long on the event loop."""
 TAGS_MAX = 100
 _PARSED_AT_ONCE_BYTES = 64 * 1024
 

@@ -18,6 +18,7 @@ from registry.contract.runspec import parse_run_spec
 from registry.errors import RequestInvalidError
 from registry.http.authentication import authenticate_worker
 from registry.http.body import leave_expectation
+from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
 from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
@@ -73,7 +74,7 @@ async def claim(request: web.Request) -> web.Response:
         answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=None, drain=found.drain)
     else:
         log.info("job leased", worker=actor.name, part=found.part, attempt=found.attempt)
-        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=await _job(services, actor, found))
+        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=await _job(request, actor, found))
     return _json(answer.model_dump_json())
 
 
@@ -105,8 +106,12 @@ async def report(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _job(services: Services, actor: Actor, claimed: queue.Claimed) -> Job:
+async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job:
+    services = request.app[SERVICES]
     settings = services.settings
+    spec = None
+    if claimed.run_spec is not None:
+        spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
     lease = Lease(id=claimed.lease, repository=claimed.repository, digest=claimed.digest)
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
@@ -120,7 +125,7 @@ async def _job(services: Services, actor: Actor, claimed: queue.Claimed) -> Job:
         repository=claimed.repository,
         digest=claimed.digest,
         platform=claimed.platform,
-        spec=None if claimed.run_spec is None else parse_run_spec(claimed.run_spec),
+        spec=spec,
         image_spec_allowed=claimed.image_spec_allowed,
         limits=settings.limits,
         ceiling=settings.ceiling,

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from registry.contract.job import Job
 from registry.trials import reading
@@ -277,3 +279,46 @@ async def test_a_busy_hidden_repository_hides_no_other(port: Port, monkeypatch: 
     monkeypatch.setattr(reading, "LOOKED_AT_MAX", 1)
     async with port.registry.client(anonymous=True) as nobody:
         assert [trial["digest"] for trial in await show(port, nobody)] == [digest]
+
+
+async def test_many_trials_are_listed_with_as_many_queries_as_one(port: Port) -> None:
+    sent: list[str] = []
+
+    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "runs" in statement or "parts" in statement:
+            sent.append(statement)
+
+    digest = await port.push(tiny_image())
+    await finish(port, log="first\n")
+    await show(port)
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        (one,) = await show(port)
+        of_one = len(sent)
+        sent.clear()
+        for number in range(4):
+            await port.push(tiny_index("linux/amd64", "linux/s390x")[0], tag=str(number))
+        await finish(port, log="second\n")
+        sent.clear()
+        many = await show(port)
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+    assert len(many) > 8
+    assert len(sent) == of_one == 2
+    assert many[-1] == one
+    assert [run["log"] for run in one["runs"]] == ["first\n"]
+    assert sum(len(trial["runs"]) for trial in many) == 3, "one image and the index that lists it"
+    assert {len(trial["parts"]) for trial in many} == {1, 2}
+    assert digest == one["digest"]
+
+
+async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
+    steps = "".join(f"  - '{number:06}'\n" for number in range(4000))
+    long = asyncio.create_task(send(port.admin, "PATCH", POLICY, json={"run_spec": f"command:\n{steps}"}))
+    answered = 0
+    while not long.done():
+        assert (await send(port.reader, "GET", "/v2/")).status == 200
+        answered += 1
+    answer = await long
+    assert (answer.status, "the run spec is not valid" in answer.body.decode()) == (400, True)
+    assert answered > 5
