@@ -132,6 +132,12 @@ class Settings(BaseModel):
         ge=60,
         description="seconds after the last byte until an unfinished upload is dropped",
     )
+    reserve_bytes: int = Field(
+        default=32 * 1024**2,
+        ge=0,
+        description="room that pushes leave free on the disk; beside a SQLite database as much again is held "
+        "in a file, and given back when others fill the disk, so that pulls and deletes go on",
+    )
     read_only: bool = Field(
         default=False,
         description="whether pushes, deletes and tag moves are refused; pulls, sign-in and trials work on",

@@ -98,7 +98,11 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
     Raises:
         SettingsError: the secret key or the storage cannot be used.
     """
-    database = Database(settings.effective_database_url, staleness_seconds=settings.cache_staleness_seconds)
+    database = Database(
+        settings.effective_database_url,
+        staleness_seconds=settings.cache_staleness_seconds,
+        reserve_bytes=settings.reserve_bytes,
+    )
     try:
         blobs = await open_blob_store(settings, database)
         try:
@@ -148,6 +152,6 @@ async def open_blob_store(settings: Settings, database: Database) -> BlobStore:
     if url.scheme != "file" or url.netloc or not url.path.startswith("/"):
         raise SettingsError("storage_url: must be file:///FOLDER or s3://BUCKET/PREFIX?…")
     try:
-        return FilesystemStore(Path(unquote(url.path)))
+        return FilesystemStore(Path(unquote(url.path)), reserve_bytes=settings.reserve_bytes)
     except OSError as error:
         raise SettingsError(f"storage_url: {url.path} cannot be used: {error.strerror}") from None

@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from registry.db import migrate
 from registry.db.migrate import Upgrade
+from registry.db.reserve import reserve_for
 from registry.errors import ConflictError
 from registry.settings import Settings, SettingsError
 
@@ -22,6 +23,8 @@ def upgrade_and_tell(settings: Settings) -> Upgrade:
         ConflictError: it is newer than this code.
         SettingsError: it cannot be opened.
     """
+    # Opening a SQLite file takes some room too.
+    reserve_for(settings.effective_database_url, settings.reserve_bytes).look()
     done = _on_database(settings, migrate.upgrade)
     if done.newer:
         typer.echo(

@@ -109,6 +109,7 @@ async def mount(
     Raises:
         DeniedError: ``into`` would hold more than its quota.
     """
+    database.require_room()
     async with database.write() as connection:
         found = await connection.execute(
             select(blobs.c.id, blobs.c.size)

@@ -141,10 +141,12 @@ async def put(
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
         DeniedError: the repository would hold more than its quota.
+        StorageFullError: the disk of the database is full.
     """
     digest = digest_of(raw, stated.algorithm if stated else "sha256")
     if stated not in (None, digest):
         raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
+    database.require_room()
     platform = await image_platform(database, store, name, manifest, parsers=parsers)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)

@@ -65,6 +65,7 @@ async def start(
     Raises:
         TooManyRequestsError: the account has as many open as it may, on all replicas together.
     """
+    database.require_room()
     locator = await store.start_upload()
     session_id = uuid_utils.uuid7().hex
     try:
@@ -141,6 +142,7 @@ async def append(
         ConflictError: another request is writing to this upload.
         ContentTooLargeError: the blob would be larger than the limit.
     """
+    database.require_room()
     if session.stale:
         await _touch(database, session, settings)
     standing = await store.upload_size(session.locator)

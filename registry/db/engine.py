@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from registry.db.epochlook import BUSY_SECONDS, Epochs, PostgresLook, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
+from registry.db.reserve import reserve_for
+from registry.errors import StorageFullError
 
 Epoch = Literal["content", "access", "gate"]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
@@ -52,11 +54,15 @@ class Database:
     file's lock at BEGIN, so that no transaction fails when it turns from reading to writing.
 
     ``staleness_seconds`` is how old, on PostgreSQL, :meth:`epochs` may be that another replica has moved.
+    ``reserve_bytes`` is the room that is held for SQLite on a disk that others may fill.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, staleness_seconds: float = 0) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, staleness_seconds: float = 0, reserve_bytes: int = 0
+    ) -> None:
         self._engine = _engine(make_url(url), pool_size)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
+        self._reserve = reserve_for(url, reserve_bytes)
         if self.is_sqlite:
             once, several, write = ({_BEGIN: statement} for statement in ("", "BEGIN", "BEGIN IMMEDIATE"))
         else:
@@ -89,6 +95,7 @@ class Database:
     @asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that commits at the end of the block, and rolls back when it raises."""
+        self._reserve.look()
         async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
                 connection.info.pop(_MOVED, None)
@@ -96,6 +103,17 @@ class Database:
             if connection.info.pop(_MOVED, False):
                 self._look.forget()
                 self.bell.ring()
+
+    def require_room(self) -> None:
+        """For whatever adds content: those who remove some must always find room.
+
+        Raises:
+            StorageFullError: the disk of SQLite is full.
+        """
+        if not self._reserve.look():
+            raise StorageFullError(
+                "the registry's disk is full; push again when the registry's operator has made room"
+            )
 
     async def ping(self) -> None:
         """Raise if the database cannot answer."""

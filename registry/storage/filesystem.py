@@ -55,8 +55,6 @@ _WRITE_CHUNKS = 512
 """So that a body of tiny pieces is no list of millions; below IOV_MAX."""
 _HASHES_KEPT = 1024
 _THREADS = 8
-RESERVE_BYTES = 64 << 20
-"""Room that uploads leave free, so that a full disk still lets the database record a delete."""
 
 
 class FilesystemStore:
@@ -65,7 +63,7 @@ class FilesystemStore:
     Uploads are refused when they would leave less than ``reserve_bytes`` free on the file system.
     """
 
-    def __init__(self, root: Path, *, reserve_bytes: int = RESERVE_BYTES) -> None:
+    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
         self._uploads = root / "uploads"
         self._blobs = root / "blobs"
         self._reserve_bytes = reserve_bytes
