@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -101,18 +102,11 @@ def command(
 
     def ready(started: Started) -> None:
         if not again:
-            say(started)
+            # Who reads this may be a file on a disk that is full: no reason not to serve.
+            with suppress(OSError):
+                typer.echo("\n".join(_ready_lines(settings, started)))
         told = {"address": started.address, "worker_token": started.worker_token}
         _tell(ready_fd, json.dumps(told).encode())
-
-    def say(started: Started) -> None:
-        typer.echo(f"Seatrial listens on {started.address}")
-        if settings.read_only:
-            typer.echo("It is read-only (SEATRIAL_READ_ONLY): pushes, deletes and tag moves are refused.")
-        if started.certificate is not None and (started.certificate.made or started.first is not None):
-            typer.echo("\n".join(trust_lines(clients_host(settings, started.address), started.certificate)))
-        if started.first is not None:
-            typer.echo("\n".join(first_start_lines(settings, started.address, started.first)))
 
     worker = OwnWorker(own_worker, own_worker_token) if own_worker else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -129,6 +123,17 @@ def _tell(ready_fd: int | None, told: bytes) -> None:
     if ready_fd is not None:
         os.write(ready_fd, told)
         os.close(ready_fd)
+
+
+def _ready_lines(settings: Settings, started: Started) -> list[str]:
+    lines = [f"Seatrial listens on {started.address}"]
+    if settings.read_only:
+        lines.append("It is read-only (SEATRIAL_READ_ONLY): pushes, deletes and tag moves are refused.")
+    if started.certificate is not None and (started.certificate.made or started.first is not None):
+        lines += trust_lines(clients_host(settings, started.address), started.certificate)
+    if started.first is not None:
+        lines += first_start_lines(settings, started.address, started.first)
+    return lines
 
 
 def clients_host(settings: Settings, address: str) -> str:

@@ -117,6 +117,20 @@ async def refused_in_words(client: aiohttp.ClientSession, method: str, path: str
     assert b"push again when the registry's operator has made room" in answer.body
 
 
+async def test_a_log_without_room(small_disk: Path, tmp_path: Path) -> None:
+    fill(small_disk / "others")
+    process = RegistryProcess(tmp_path / "data")
+    process.log = small_disk / "log"
+    registry = process.start()
+    try:
+        async with registry.client() as client:
+            await push_small(client, "a", "v1")
+            assert (await ask(client, "GET", "/v2/a/manifests/v1")).status == 200
+            assert (await ask(client, "GET", "/v2/a/manifests/v2")).status == 404
+    finally:
+        process.stop()
+
+
 async def test_no_more_files_can_be_opened(tmp_path: Path) -> None:
     process = RegistryProcess(tmp_path / "data")
     layer = os.urandom(MIB)
