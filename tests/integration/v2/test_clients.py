@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.kit.clients import ClientError, Clients, client_home
-from tests.kit.images import busybox_image, file, make_index, make_layer, write_layout
+from tests.kit.images import busybox_image, file, layer_of, make_image, make_index, make_layer, write_layout
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 
 ONE = busybox_image(["/bin/sh", "-c", "echo one"])
@@ -198,3 +201,69 @@ def test_buildah_builds_pushes_and_pulls(
     clients.buildah("manifest", "push", "--all", *INSECURE, "list", f"docker://{name}:list")
     (child,) = json.loads(clients.skopeo("inspect", "--raw", *INSECURE, f"docker://{name}:list"))["manifests"]
     assert child["digest"] == json.loads(clients.skopeo("inspect", *INSECURE, f"docker://{name}:1"))["Digest"]
+
+
+def test_builds_share_their_cache(clients: Clients, registry: Registry, layout: str, tmp_path: Path) -> None:
+    """What one machine has built another one takes from the registry."""
+    base, cache = f"{registry.host}/cache/base:1", f"{registry.host}/cache/layers"
+    clients.skopeo("copy", "--quiet", *TO, f"{layout}:one", f"docker://{base}")
+    (tmp_path / "hello").write_text("hello")
+    (tmp_path / "Containerfile").write_text(f"FROM {base}\nCOPY hello /hello\n")
+    shared = ("--layers", "--cache-to", cache, "--cache-from", cache)
+    clients.buildah("build", *INSECURE, *shared, str(tmp_path))
+    with client_home() as other:
+        other.sign_in(registry.host, ADMIN, registry.token)
+        said = other.buildah("build", *INSECURE, *shared, str(tmp_path))
+    assert "Cache pulled from remote" in said
+
+
+def test_everybody_pulls_what_is_public(
+    clients: Clients, stranger: Clients, registry: Registry, layout: str, tmp_path: Path
+) -> None:
+    name = f"{registry.host}/public/app"
+    clients.skopeo("copy", "--quiet", "--all", *SAME, *TO, f"{layout}:index", f"docker://{name}:1")
+    with pytest.raises(ClientError, match="sign in to pull public/app"):
+        stranger.podman("pull", "--quiet", *INSECURE, f"{name}:1")
+    change = ("--visibility", "public", "--server", registry.url)
+    seatrial(registry, "repo", "set", "public/app", *change)
+    stranger.podman("pull", "--quiet", *INSECURE, f"{name}:1")
+    stranger.buildah("pull", "--quiet", *INSECURE, f"{name}:1")
+    stranger.skopeo(
+        "copy", "--quiet", "--all", *SAME, *FROM, f"docker://{name}:1", f"oci:{tmp_path / 'got'}:x"
+    )
+    for digest, content in INDEX.blobs().items():
+        assert (tmp_path / "got" / "blobs" / digest.replace(":", "/")).read_bytes() == content
+    assert json.loads(stranger.skopeo("list-tags", *INSECURE, f"docker://{name}"))["Tags"] == ["1"]
+    with pytest.raises(ClientError, match="sign in to push public/app"):
+        stranger.skopeo("copy", "--quiet", *TO, f"{layout}:one", f"docker://{name}:2")
+
+
+def test_a_folder_is_mirrored_into_the_registry(
+    clients: Clients, registry: Registry, layout: str, tmp_path: Path
+) -> None:
+    (tmp_path / "tree").mkdir()
+    for tag in ("one", "two"):
+        clients.skopeo("copy", "--quiet", f"{layout}:{tag}", f"dir:{tmp_path / 'tree' / f'app:{tag}'}")
+    clients.skopeo(
+        *("sync", *TO, "--src", "dir", "--dest", "docker"), str(tmp_path / "tree"), f"{registry.host}/synced"
+    )
+    name = f"docker://{registry.host}/synced/app"
+    assert json.loads(clients.skopeo("list-tags", *INSECURE, name))["Tags"] == ["one", "two"]
+
+
+def test_a_layer_of_many_megabytes(clients: Clients, registry: Registry, tmp_path: Path) -> None:
+    image = make_image(layer_of(os.urandom(48 << 20), compression="none"), config={"Cmd": ["/x"]})
+    source = f"oci:{write_layout(tmp_path / 'large', image, tag='1')}:1"
+    name = f"docker://{registry.host}/large/app:1"
+    clients.skopeo("copy", "--quiet", *SAME, *TO, source, name)
+    clients.skopeo("copy", "--quiet", *SAME, *FROM, name, f"oci:{tmp_path / 'back'}:1")
+    path = tmp_path / "back" / "blobs" / image.layers[0].digest.replace(":", "/")
+    assert path.read_bytes() == image.layers[0].blob
+
+
+def seatrial(registry: Registry, *arguments: str) -> None:
+    """Run a command as the administrator."""
+    environment = {"PATH": os.environ["PATH"], "SEATRIAL_TOKEN": registry.token}
+    subprocess.run(
+        [sys.executable, "-m", "registry.main", *arguments], env=environment, check=True, capture_output=True
+    )

@@ -107,6 +107,9 @@ async def test_large_manifests_by_chunked_transfer(client: aiohttp.ClientSession
     raw = small_manifest(annotations={"pad": "x" * 4_300_000})
     response = await put_manifest(client, "a", "big2", raw)
     assert response.status == 413
+    said = json.loads(response.body)["errors"][0]["message"]
+    assert f"this body has {len(raw)} bytes and 4194304 are the limit" in said
+    assert "SEATRIAL_MANIFEST_MAX_BYTES" in said
     async with client.get("/v2/a/manifests/big2") as got:
         assert got.status == 404
 
