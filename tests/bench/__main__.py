@@ -20,6 +20,7 @@ from tests.bench.pages import pages
 from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
+from tests.bench.scaling import connections, processes
 from tests.bench.thread import start, verdict
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/benchmarks.json"
@@ -28,6 +29,8 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "manifests": manifests,
     "pulls": pulls,
     "pushes": pushes,
+    "connections": connections,
+    "processes": processes,
     "pages": pages,
     "transfers": transfers,
     "huge": huge_blob,

@@ -39,7 +39,7 @@ class Figure:
         limit = "" if self.at_most is None else f"at most {self.at_most:g}"
         limit = limit if self.at_least is None else f"at least {self.at_least:g}"
         verdict = "" if not limit else "met" if self.met else "MISSED"
-        line = f"  {self.name:<66} {value:>9} {self.unit:<6} {spread:<18} {limit:<14} {verdict}".rstrip()
+        line = f"  {self.name:<82} {value:>9} {self.unit:<6} {spread:<18} {limit:<17} {verdict}".rstrip()
         return f"{line}\n      {self.note}" if self.note else line
 
     def document(self) -> dict[str, object]:

@@ -73,3 +73,31 @@ def push_admitted(ours: Ours) -> bytes:
     # As a verdict does it: the state, and the epoch that tells caches to look.
     ours.execute("UPDATE manifests SET state = 'pass'", "UPDATE epochs SET gate = gate + 1")
     return manifest
+
+
+def fill(ours: Ours, *, tags: int, repositories: int) -> None:
+    """Rows without a push: so many copies of the private repository's row, ``bulk/r0000000`` and so on, and
+    of its tag's, ``t0000000`` and so on."""
+    columns = "visibility, gate, trial_on_push, image_spec_allowed, policy_version, created_at"
+    ours.execute(
+        f"INSERT INTO repositories (name, {columns}) SELECT {_name(ours, 'bulk/r')}, {columns} "
+        f"FROM {_numbers(ours, repositories)} CROSS JOIN repositories WHERE name = '{PRIVATE}'",
+        "INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by) "
+        f"SELECT repository_id, {_name(ours, 't')}, manifest_id, updated_at, updated_by "
+        f"FROM {_numbers(ours, tags)} CROSS JOIN tags WHERE tags.name = '{TAG}' "
+        f"AND repository_id = (SELECT id FROM repositories WHERE name = '{PRIVATE}')",
+        "ANALYZE",
+    )
+
+
+def _numbers(ours: Ours, count: int) -> str:
+    if ours.database_url is not None:
+        return f"generate_series(0, {count - 1}) AS r(i)"
+    counted = f"SELECT 0 UNION ALL SELECT i + 1 FROM r WHERE i < {count - 1}"
+    return f"(WITH RECURSIVE r(i) AS ({counted}) SELECT i FROM r WHERE i < {count})"
+
+
+def _name(ours: Ours, prefix: str) -> str:
+    return (
+        f"printf('{prefix}%07d', i)" if ours.database_url is None else f"'{prefix}' || lpad(i::text, 7, '0')"
+    )

@@ -10,23 +10,17 @@ from pathlib import Path
 from tests.bench.figures import Figure, over, ratio
 from tests.bench.load import Target, cpu_per_request
 from tests.bench.manifests import binaries
-from tests.bench.ours import PRIVATE, TAG, Ours, push_admitted, registry
+from tests.bench.ours import PRIVATE, Ours, fill, push_admitted, registry
 from tests.bench.processes import Service
 from tests.kit.postgres import PostgresServer, running_postgres
 
 ROUNDS = 7
-STARTS = 5
+STARTS = 3
 COUNT = 100
 FEW = 1_000
 MANY = 1_000_000
 SAME = 1.2
 """What two rounds of the same differ by on a noisy machine."""
-_SQLITE_ROWS = (
-    "(WITH RECURSIVE r(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM r WHERE i < {last}) SELECT i FROM r)"
-)
-_POSTGRES_ROWS = "generate_series(0, {last}) AS r(i)"
-_SQLITE_NAME = "printf('{prefix}%07d', i)"
-_POSTGRES_NAME = "'{prefix}' || lpad(i::text, 7, '0')"
 
 
 def pages(scratch: Path) -> Iterator[Figure]:
@@ -44,7 +38,7 @@ def _compared(database: str, folder: Path, postgres: PostgresServer | None) -> I
     for rows, url in urls.items():
         with registry(folder / str(rows), database_url=url) as ours:
             push_admitted(ours)
-            _fill(ours, rows)
+            fill(ours, tags=rows, repositories=rows)
     for i in range(STARTS + 1):
         for rows, url in urls.items():
             with registry(folder / str(rows), database_url=url) as ours:
@@ -76,9 +70,9 @@ def _compared(database: str, folder: Path, postgres: PostgresServer | None) -> I
                     if i:
                         samples[kind, rows].append(spent)
         few = {rows: _limited(ours, rows, pids) for rows, ours in running.items()}
-        for i in range(3):
+        for i in range(ROUNDS + 1):
             for rows, target in few.items():
-                spent = cpu_per_request(target, "GET", "/v2/_catalog?n=100", count=1, connections=1)
+                spent = cpu_per_request(target, "GET", "/v2/_catalog?n=100", count=COUNT)
                 if i:
                     samples["limited", rows].append(spent)
     for kind, words in (
@@ -108,22 +102,3 @@ def _limited(ours: Ours, rows: int, pids: tuple[int, ...]) -> Target:
     made = ours.service.request("/api/v1/tokens", method="POST", body=body)
     headers = {"Authorization": f"Bearer {made['token']}"}
     return Target("ours", ours.service.port, (ours.service.process.pid, *pids), headers)
-
-
-def _fill(ours: Ours, rows: int) -> None:
-    """Copies of the pushed repository's row and of its tag's."""
-    if ours.database_url is None:
-        numbers, name = _SQLITE_ROWS, _SQLITE_NAME
-    else:
-        numbers, name = _POSTGRES_ROWS, _POSTGRES_NAME
-    numbers = numbers.format(last=rows - 1)
-    repository = "visibility, gate, trial_on_push, image_spec_allowed, policy_version, created_at"
-    ours.execute(
-        f"INSERT INTO repositories (name, {repository}) SELECT {name.format(prefix='bulk/r')}, {repository} "
-        f"FROM {numbers} CROSS JOIN repositories WHERE name = '{PRIVATE}'",
-        "INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by) "
-        f"SELECT repository_id, {name.format(prefix='t')}, manifest_id, updated_at, updated_by "
-        f"FROM {numbers} CROSS JOIN tags WHERE tags.name = '{TAG}' "
-        f"AND repository_id = (SELECT id FROM repositories WHERE name = '{PRIVATE}')",
-        "ANALYZE",
-    )
