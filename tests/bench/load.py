@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
-from tests.bench.processes import tree_cpu_seconds
+from tests.bench.processes import UNVERIFIED, tree_cpu_seconds
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST
 
 SERVER_CORE = 0
@@ -30,6 +30,13 @@ class Target:
     port: int
     pids: tuple[int, ...]
     headers: Mapping[str, str] = field(default_factory=dict)
+    tls: bool = False
+
+    def connect(self) -> socket.socket:
+        """A new connection."""
+        plain = socket.create_connection(("127.0.0.1", self.port), 60)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return UNVERIFIED.wrap_socket(plain) if self.tls else plain
 
 
 def request(method: str, path: str, headers: Mapping[str, str] | None = None) -> bytes:
@@ -57,9 +64,7 @@ def cpu_per_request(target: Target, method: str, path: str, *, count: int, conne
         stack.enter_context(on_core(GENERATOR_CORE))
         loop = _Loop(request(method, path, target.headers), bodiless=method == "HEAD")
         for _ in range(connections):
-            one = stack.enter_context(socket.create_connection(("127.0.0.1", target.port), 60))
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop.sockets.append(one)
+            loop.sockets.append(stack.enter_context(target.connect()))
         each = -(-count // connections)
         loop.run(min(1 + 50 // connections, each))
         before = sum(map(tree_cpu_seconds, target.pids))

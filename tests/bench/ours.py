@@ -30,7 +30,8 @@ class Ours:
     def puller(self, name: str, *, headers: dict[str, str] | None = None) -> Target:
         """Whoever ``headers`` say: a fresh Bearer token for the private repository, if nothing is said."""
         headers = self.service.pull_token(PRIVATE) if headers is None else headers
-        return Target(name, self.service.port, (self.service.process.pid,), headers)
+        tls = self.service.url.startswith("https:")
+        return Target(name, self.service.port, (self.service.process.pid,), headers, tls)
 
     def execute(self, *statements: str) -> None:
         """Run SQL in the database, beside the server."""

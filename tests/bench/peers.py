@@ -37,7 +37,7 @@ http {{
   sendfile on;
   tcp_nopush on;
   keepalive_requests 1000000;
-  server {{ listen 127.0.0.1:{port}; root {folder}; }}
+  server {{ listen 127.0.0.1:{port}{tls}; root {folder}; }}
 }}
 """
 
@@ -75,16 +75,25 @@ def olareg(folder: Path, *, core: int | None = SERVER_CORE) -> Iterator[Target]:
 
 
 @contextmanager
-def nginx(folder: Path, *, core: int | None = SERVER_CORE) -> Iterator[Target]:
-    """nginx that serves the files of ``folder`` with sendfile; one worker."""
+def nginx(
+    folder: Path, *, certificate: tuple[Path, Path] | None = None, core: int | None = SERVER_CORE
+) -> Iterator[Target]:
+    """nginx that serves the files of ``folder`` with sendfile, as Debian sets it up; one worker.
+
+    With a ``certificate`` and its key by TLS, where sendfile cannot be.
+    """
     program, port = _installed("nginx"), free_port()
     folder.mkdir(exist_ok=True)
     (folder / "ready").write_text("ready")
-    (folder / "nginx.conf").write_text(_NGINX.format(folder=folder, port=port))
-    command = [program, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", str(folder / "error.log")]
+    tls = (
+        f" ssl; ssl_certificate {certificate[0]}; ssl_certificate_key {certificate[1]}" if certificate else ""
+    )
+    config = folder / ("tls.conf" if certificate else "plain.conf")
+    config.write_text(_NGINX.format(folder=folder, port=port, tls=tls))
+    command = [program, "-c", str(config), "-p", str(folder), "-e", str(folder / "error.log")]
     with started(command, log=folder / "log", core=core) as process:
-        wait_ready(f"http://127.0.0.1:{port}/ready", process)
-        yield Target("nginx", port, (process.pid,))
+        wait_ready(f"{'https' if tls else 'http'}://127.0.0.1:{port}/ready", process)
+        yield Target("nginx", port, (process.pid,), tls=bool(tls))
 
 
 @contextmanager
