@@ -44,6 +44,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             "INSERT INTO events (kind, actor, data, at) VALUES ('k', 'ä', ?, ?)",
             (('{"n": ' + str(number) + "}", number) for number in range(EVENTS)),
         )
+        # Of an upload to S3 in progress.
+        connection.execute("INSERT INTO multipart_uploads VALUES ('l', 1, NULL, 7, 'm', 2, 0, 0, 0, 1)")
+        connection.execute("INSERT INTO multipart_parts VALUES ('l', 1, 7, 'e', NULL)")
     connection.close()
     return path
 
