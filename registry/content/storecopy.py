@@ -39,7 +39,8 @@ _PAGE_ROWS = 200
 _MARGIN = timedelta(minutes=10)
 """How long the transaction of a push may take to commit a row after its time was put there."""
 _PASSES = 10
-_PAUSES_SECONDS = (1, 5)
+_FAULT_PAUSES_SECONDS = (1, 5)
+_HELD_PAUSES_SECONDS = (4,) * 6
 
 
 @dataclass(slots=True)
@@ -159,16 +160,20 @@ class _Copying:
             last = rows[-1].id
 
     async def _bring(self, blob: _Blob) -> None:
-        for pause in (*_PAUSES_SECONDS, None):
+        faults, waits = iter(_FAULT_PAUSES_SECONDS), iter(_HELD_PAUSES_SECONDS)
+        while True:
             try:
                 await self._bring_once(blob)
             except UnavailableError:
                 # A long copy outlives a short fault of either store; what arrived is kept.
-                if pause is None:
+                if (pause := next(faults, None)) is None:
                     raise
                 await asyncio.sleep(pause)
             except BlobUploadInvalidError as error:
-                raise ConflictError(f"{blob.digest}: {error.message}; is another copy running?") from None
+                # A store without locks goes on believing in a copy that was killed, for some seconds.
+                if (pause := next(waits, None)) is None:
+                    raise ConflictError(f"{blob.digest}: {error.message}; is another copy running?") from None
+                await asyncio.sleep(pause)
             except (BlobUnknownError, DigestInvalidError) as error:
                 if await self._is_still_named(blob):
                     self.done.failed[str(blob.digest)] = error.message

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,46 +23,78 @@ from registry.storage.filesystem import FilesystemStore
 from tests.kit.blobstore_contract import source
 from tests.kit.distribution import push_blob, push_image, start_upload
 from tests.kit.images import file, make_image, make_layer
+from tests.kit.s3 import S3Server
 from tests.kit.server import Registry, RegistryProcess
 from tests.kit.sources import ROOT
 
 NAME = "team/app"
 
 
-class Moving:
-    """A registry on a folder, and the folder that it moves to."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A blob store: a folder, or a prefix in a bucket."""
 
-    def __init__(self, folder: Path) -> None:
-        self.data = folder / "data"
-        self.old, self.new = self.data / "blobs", folder / "new"
-        self.server = RegistryProcess(self.data)
+    url: str
+    folder: Path | None
+    s3: S3Server | None
+
+    def locators(self) -> list[str]:
+        """Those of its finished blobs."""
+        if self.folder is not None:
+            return [path.name for path in self.folder.glob("blobs/*/*")]
+        assert self.s3 is not None
+        prefix = self.url.partition("?")[0].rpartition("/")[2]
+        keys = [key.split("/") for key in self.s3.keys(prefix)]
+        return [key[-1] for key in keys if key[0] == "blobs"]
+
+
+class Moving:
+    """A registry and the store that it moves to."""
+
+    def __init__(self, data: Path, old: Place, new: Place, **settings: str) -> None:
+        self.data, self.old, self.new, self.settings = data, old, new, settings
+        self.server = RegistryProcess(data, storage_url=old.url, **settings)
 
     def restart_on_new(self) -> Registry:
         self.server.stop()
-        self.server = RegistryProcess(self.data, storage_url=f"file://{self.new}")
+        self.server = RegistryProcess(self.data, storage_url=self.new.url, **self.settings)
         return self.server.start()
 
-    def command(self, *more: str) -> list[str]:
-        to = ("--to", f"file://{self.new}", "--data", str(self.data), "--json")
-        return [sys.executable, "-m", "registry.main", "storage", "copy", *to, *more]
+    def process(self, *more: str) -> subprocess.Popen[bytes]:
+        settings = {f"SEATRIAL_{name.upper()}": value for name, value in self.settings.items()}
+        to = ("--to", self.new.url, "--data", str(self.data), "--json", *more)
+        return subprocess.Popen(
+            [sys.executable, "-m", "registry.main", "storage", "copy", *to],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env=os.environ | settings | {"SEATRIAL_STORAGE_URL": self.old.url},
+        )  # fmt: skip
 
     async def copy(self, *more: str, code: int = 0) -> Any:
-        process = await asyncio.create_subprocess_exec(
-            *self.command(*more), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        out, err = await process.communicate()
+        with self.process(*more) as process:
+            out, err = await asyncio.to_thread(process.communicate)
         assert process.returncode == code, err
         return json.loads(out) | {"stderr": err.decode()}
 
-    def files(self) -> list[Path]:
-        return [path for path in (self.new / "blobs").glob("*/*") if path.is_file()]
 
-
-@pytest.fixture
-def moving(tmp_path: Path) -> Iterator[Moving]:
-    made = Moving(tmp_path)
+@pytest.fixture(params=["file to file"])
+def moving(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Moving]:
+    places, settings = [], {}
+    for name, kind in zip(("old", "new"), request.param.split(" to "), strict=True):
+        if kind == "file":
+            folder = tmp_path / name
+            places.append(Place(f"file://{folder}", folder, None))
+        else:
+            server: S3Server = request.getfixturevalue("s3")
+            places.append(Place(server.url(), None, server))
+            settings["storage_credentials_file"] = str(server.credentials)
+    made = Moving(tmp_path / "data", *places, **settings)
     yield made
     made.server.stop()
+
+
+def ways(*names: str) -> pytest.MarkDecorator:
+    """Run the test on these ways from one kind of store to another."""
+    return pytest.mark.parametrize("moving", names, indirect=True)
 
 
 async def read(client: aiohttp.ClientSession, digest: str) -> bytes:
@@ -71,7 +103,8 @@ async def read(client: aiohttp.ClientSession, digest: str) -> bytes:
         return await response.read()
 
 
-async def test_a_live_registry_moves(moving: Moving) -> None:
+@ways("file to s3", "s3 to file")
+async def test_a_live_registry_moves(moving: Moving, tmp_path: Path) -> None:
     image = make_image(make_layer(file("app", os.urandom(3 << 20))))
     registry = moving.server.start()
     async with registry.client() as client:
@@ -86,7 +119,7 @@ async def test_a_live_registry_moves(moving: Moving) -> None:
         async with client.patch(location, data=b"half of it") as begun:
             assert begun.status == 202
         preview = await moving.copy("--dry-run")
-        assert not moving.new.exists()
+        assert moving.new.locators() == []
         told = await moving.copy()
         assert told["served"] is preview["served"] is True
         assert told["blobs"] == told["copied"] == preview["blobs"] == 3
@@ -97,9 +130,9 @@ async def test_a_live_registry_moves(moving: Moving) -> None:
     moving.server.stop()
     told = await moving.copy()
     assert (told["served"], told["copied"], told["copied_bytes"]) == (False, 1, 4)
-    assert (await moving.copy())["copied"] == 0
     registry = moving.restart_on_new()
-    shutil.move(moving.old, moving.old.parent / "away")
+    if moving.old.folder is not None:
+        moving.old.folder.rename(tmp_path / "away")
     async with registry.client() as client:
         assert await read(client, late) == b"late"
         for digest, content in image.blobs().items():
@@ -109,27 +142,33 @@ async def test_a_live_registry_moves(moving: Moving) -> None:
         async with client.patch(location, data=b"the rest") as refused:
             assert refused.status == 404
         await push_blob(client, NAME, b"half of it the rest")
-    assert not any((moving.new / "uploads").iterdir())
 
 
 async def test_what_is_pushed_meanwhile_is_copied_too(moving: Moving) -> None:
     registry = moving.server.start()
+    assert moving.new.folder is not None
+    store = FilesystemStore(moving.new.folder)
     async with registry.client() as client:
-        for number in range(40):
-            await push_blob(client, NAME, f"{number}".encode() * 1000)
-        copying = asyncio.create_task(moving.copy("--parallel", "1"))
-        pushed = 40
-        while not copying.done():
-            # Never later than the copy itself could see: one that is named before it ends.
-            if moving.new.exists() and 0 < len(moving.files()) < 30 and pushed < 45:
-                await push_blob(client, NAME, f"meanwhile {pushed}".encode())
-                pushed += 1
-            await asyncio.sleep(0.005)
+        for number in range(8):
+            await push_blob(client, NAME, f"{number}".encode())
+        # While somebody holds one of them in the new store, the copy waits for it.
+        held = next(iter(moving.old.locators()))
+        await store.start_upload(held)
+        with (moving.new.folder / "uploads" / held).open("rb") as upload:
+            fcntl.flock(upload, fcntl.LOCK_EX)
+            copying = asyncio.create_task(moving.copy())
+            while len(moving.new.locators()) < 7:
+                assert not copying.done()
+                await asyncio.sleep(0.02)
+            for number in range(3):
+                await push_blob(client, NAME, f"meanwhile {number}".encode())
         told = await copying
-    assert told["blobs"] == told["copied"] == pushed == len(moving.files())
-    assert pushed > 40
+    await store.close()
+    assert told["blobs"] == told["copied"] == 11
+    assert sorted(moving.new.locators()) == sorted(moving.old.locators())
 
 
+@ways("file to s3")
 async def test_killed_it_goes_on_with_what_is_missing(moving: Moving) -> None:
     contents = {}
     registry = moving.server.start()
@@ -137,31 +176,41 @@ async def test_killed_it_goes_on_with_what_is_missing(moving: Moving) -> None:
         for _ in range(60):
             content = os.urandom(100_000)
             contents[await push_blob(client, NAME, content)] = content
-    with subprocess.Popen(moving.command("--parallel", "2"), cwd=ROOT, stdout=subprocess.DEVNULL) as process:
+    with moving.process("--parallel", "2") as process:
         deadline = time.monotonic() + 60
-        while not moving.new.exists() or len(moving.files()) < 5:
+        while len(moving.new.locators()) < 5:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-    there = {path.name for path in moving.files()}
+        process.kill()
+    there = moving.new.locators()
     assert 5 <= len(there) < 60
-    # Of one blob half arrived, of another something wrong: the first goes on, the second begins anew.
-    missing = [path for path in moving.old.glob("blobs/*/*") if path.name not in there]
-    for upload in (moving.new / "uploads").iterdir():
-        upload.unlink()
-    store = FilesystemStore(moving.new)
-    for path, begin in zip(missing, (missing[0].read_bytes()[:60_000], b"wrong" * 10_000), strict=False):
-        await store.start_upload(path.name)
-        await store.append(path.name, source(begin), offset=0)
-    await store.close()
     told = await moving.copy()
     assert told["copied"] == 60 - len(there)
-    # The second is sent twice but for what was taken for its beginning.
-    assert told["copied_bytes"] == 100_000 * (60 - len(there)) - 60_000 + 50_000
     registry = moving.restart_on_new()
     async with registry.client() as client:
         for digest, content in contents.items():
             assert await read(client, digest) == content
+
+
+async def test_a_begun_blob_goes_on_and_a_wrong_one_begins_anew(moving: Moving) -> None:
+    registry = moving.server.start()
+    async with registry.client() as client:
+        for _ in range(2):
+            await push_blob(client, NAME, os.urandom(100_000))
+    assert moving.old.folder is not None
+    assert moving.new.folder is not None
+    blobs = list(moving.old.folder.glob("blobs/*/*"))
+    store = FilesystemStore(moving.new.folder)
+    for path, begin in zip(blobs, (blobs[0].read_bytes()[:60_000], b"wrong" * 10_000), strict=True):
+        await store.start_upload(path.name)
+        await store.append(path.name, source(begin), offset=0)
+    await store.close()
+    told = await moving.copy()
+    assert (told["copied"], told["failed"]) == (2, {})
+    # The rest of the first; the rest of the second, and then all of it.
+    assert told["copied_bytes"] == 40_000 + 50_000 + 100_000
+    for path in blobs:
+        assert (moving.new.folder / path.relative_to(moving.old.folder)).read_bytes() == path.read_bytes()
 
 
 async def test_what_the_old_store_has_not_right_is_named(moving: Moving) -> None:
@@ -170,7 +219,9 @@ async def test_what_the_old_store_has_not_right_is_named(moving: Moving) -> None
         good = await push_blob(client, NAME, b"good")
         for content in (b"rotten", b"short", b"gone"):
             await push_blob(client, NAME, content)
-    for path in moving.old.glob("blobs/*/*"):
+    assert moving.old.folder is not None
+    assert moving.new.folder is not None
+    for path in moving.old.folder.glob("blobs/*/*"):
         path.chmod(0o600)
         match path.read_bytes():
             case b"rotten":
@@ -185,7 +236,7 @@ async def test_what_the_old_store_has_not_right_is_named(moving: Moving) -> None
     assert "3 bytes of it, not 5" in reasons[str(digest_of(b"short"))]
     assert "not in the store" in reasons[str(digest_of(b"gone"))]
     assert good not in reasons
-    assert [path.read_bytes() for path in moving.files()] == [b"good"]
+    assert [path.read_bytes() for path in moving.new.folder.glob("blobs/*/*")] == [b"good"]
     assert "3 blobs could not be copied" in told["stderr"]
 
 
