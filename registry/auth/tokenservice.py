@@ -35,7 +35,7 @@ from registry.settings import Settings
 
 SERVICE = "seatrial"
 """``service`` of the challenge, ``aud`` and ``iss`` of the tokens: the keys tell installations apart."""
-SKEW_SECONDS = 10
+SKEW_SECONDS = 60
 """How far the clocks of replicas may be apart."""
 CATALOG = Scope("registry", "catalog", frozenset({"*"}))
 _INVALID = "the registry token is not valid, or no longer; ask for a new one"

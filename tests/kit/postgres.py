@@ -74,6 +74,7 @@ def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
     """
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="seatrial-pg-", dir="/tmp"))  # a socket's path is short
+    folder.chmod(0o711)  # a registry of a test may run as another user
     try:
         if user:
             account = pwd.getpwnam(user)
