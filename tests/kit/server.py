@@ -152,6 +152,16 @@ class RegistryProcess:
         assert self._process is not None
         return self._process.pid
 
+    def terminate(self) -> None:
+        """Ask it to end, and do not wait."""
+        assert self._process is not None
+        self._process.terminate()
+
+    def wait(self, seconds: float) -> int:
+        """Its exit code, once it has ended by itself."""
+        assert self._process is not None
+        return self._process.wait(seconds)
+
     def kill(self) -> None:
         """``kill -9``: no time for a last word."""
         self._end(signal.SIGKILL)
