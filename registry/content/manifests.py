@@ -155,7 +155,7 @@ async def put(
         if conditions:
             await _require(connection, repository.id, digest, tag_names, conditions)
         missing = await require_references(
-            connection, repository.id, manifest, sparse_images=settings.sparse_images
+            connection, repository.id, digest, manifest, sparse_images=settings.sparse_images
         )
         manifest_id, created = await _store(
             connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor

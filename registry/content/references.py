@@ -40,10 +40,15 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 async def require_references(
-    connection: AsyncConnection, repository_id: int, manifest: Manifest, *, sparse_images: bool
+    connection: AsyncConnection,
+    repository_id: int,
+    digest: Digest,
+    manifest: Manifest,
+    *,
+    sparse_images: bool,
 ) -> Collection[Digest]:
     """Check that what the manifest is made of is visible in the repository, with the sizes that it says;
-    returns what is not, as far as that is allowed.
+    returns what is not, as far as that is allowed. ``digest`` is the manifest's own.
 
     Manifests that an index lists may be missing (a sparse index), a bounded number of them, and with
     ``sparse_images`` configs and layers of an image. Children of an index may be blobs as well: build caches
@@ -69,7 +74,7 @@ async def require_references(
     if manifest.is_index:
         listed = {target.digest for _, target in required if target.media_type in MANIFESTS | INDEXES}
         missing = listed - held.keys()
-        await _require_few_missing(connection, repository_id, sorted(map(str, missing)))
+        await _require_few_missing(connection, repository_id, str(digest), sorted(map(str, missing)))
     else:
         missing = {target.digest for _, target in required} - sizes.keys() if sparse_images else set()
     needed = {target.digest for _, target in required} - sizes.keys() - missing
@@ -142,7 +147,7 @@ async def _manifest_sizes(
 
 
 async def _require_few_missing(
-    connection: AsyncConnection, repository_id: int, missing: Sequence[str]
+    connection: AsyncConnection, repository_id: int, index: str, missing: Sequence[str]
 ) -> None:
     if len(missing) > MISSING_MAX:
         raise _missing(missing, f"push some first; of an index {MISSING_MAX} manifests may be missing")
@@ -153,6 +158,7 @@ async def _require_few_missing(
         .join(manifests, manifests.c.id == edges.c.manifest_id)
         .where(
             manifests.c.repository_id == repository_id,
+            manifests.c.digest != index,
             edges.c.digest.in_(missing),
             edges.c.kind == "child",
         )

@@ -30,7 +30,7 @@ class TrialOnPush:
         Raises:
             ManifestInvalidError: an index beyond the limits of :mod:`registry.trials.images`.
         """
-        if not pushed.created and not await self._was_sparse(connection, pushed):
+        if not pushed.created and not await self._was_incomplete(connection, pushed):
             return
         inventory = await images_of_push(connection, pushed)
         if inventory.excess:
@@ -55,12 +55,18 @@ class TrialOnPush:
             connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor.shown
         )
 
-    async def _was_sparse(self, connection: AsyncConnection, pushed: ManifestPushed) -> bool:
-        """Whether this is an image that was taken without all of its blobs, and is pushed again."""
-        if pushed.manifest.is_index or not self.settings.sparse_images:
-            return False
+    async def _was_incomplete(self, connection: AsyncConnection, pushed: ManifestPushed) -> bool:
+        """Whether this may have been pushed before what it is made of, and can be looked at anew.
+
+        A version that does not know of such indexes may have taken the last child of one.
+        """
+        again = {"untried"}
+        if not pushed.manifest.is_index:
+            if not self.settings.sparse_images:
+                return False
+            again |= {"error", "unsupported"}
         state = select(manifests.c.state).where(manifests.c.id == pushed.manifest_id)
-        return (await connection.execute(state)).scalar_one() in ("untried", "error", "unsupported")
+        return (await connection.execute(state)).scalar_one() in again
 
 
 async def _set_state(connection: AsyncConnection, manifest_id: int, state: str, reason: str) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select, update
 
 from registry.content.references import WAITING_MAX
 from registry.db.content import manifests
@@ -195,6 +195,23 @@ async def test_index_and_child_at_once(port: Port) -> None:
         await worker.report(await worker.claim())
         assert await port.state(index.digest) == "pass"
     assert await worker.claim() is None
+
+
+async def test_an_index_that_was_overlooked_is_tried_when_it_is_pushed_again(port: Port) -> None:
+    index, (image,) = tiny_index("linux/amd64")
+    digest = await put_index(port, index)
+    await put_child_by_digest(port, image)
+    async with port.database.write() as connection:
+        # As an older version leaves it, which only takes the child.
+        await connection.execute(delete(trials).where(trials.c.digest == digest))
+        await connection.execute(
+            update(manifests).where(manifests.c.digest == digest).values(state="untried")
+        )
+    await put_index(port, index)
+    (trial,) = await port.trials(digest)
+    assert (trial["state"], await port.state(digest)) == ("queued", "pending")
+    await put_index(port, index)
+    assert len(await port.trials(digest)) == 1
 
 
 async def test_one_child_that_many_wait_for(port: Port) -> None:
