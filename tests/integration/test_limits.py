@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from registry.http import server
 from tests.kit.access import ask, basic, make_user
 from tests.kit.distribution import error_code, push_blob, start_upload
 from tests.kit.images import digest_of
@@ -130,6 +131,22 @@ async def test_a_header_that_trickles_is_ended(tmp_path: Path, database_url: str
             await asyncio.sleep(0.01)
         with suppress(ConnectionResetError):  # what was under way when it ended
             assert await ended == b""
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_rest_of_a_refused_body_is_not_waited_for(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LINGERING_SECONDS", 0.1)
+    async with limited(tmp_path, database_url, blob_max_bytes=10_000) as (registry, client):
+        location = await start_upload(client, "a")
+        for token, status in ((None, 401), (registry.token, 413)):
+            async with connected(registry.host) as (reader, writer):
+                writer.write(request("PATCH", location, token=token, Content_Length="10000000000") + b"x" * 9)
+                refused = await read_response(reader)
+                assert (refused.status, refused.headers["connection"]) == (status, "close")
+                async with asyncio.timeout(8):  # ten seconds are what aiohttp would wait
+                    assert await reader.read() == b""
 
 
 async def test_open_uploads_have_a_limit_on_all_replicas_together(tmp_path: Path, database_url: str) -> None:

@@ -131,6 +131,24 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
         await writer.wait_closed()
 
 
+async def test_a_reader_who_takes_nothing_is_ended(tmp_path: Path, database_url: str) -> None:
+    content = os.urandom(16 * MIB)
+    given = {"tls": "self-signed", "stall_seconds": 0.6}
+    async with (
+        running_registry(tmp_path / "data", database_url, **given) as registry,
+        registry.client() as client,
+    ):
+        await push_blob(client, "a", content)
+        name, _, port = registry.host.rpartition(":")
+        reader, writer = await asyncio.open_connection(name, int(port), ssl=registry.tls, limit=4096)
+        writer.write(request("GET", f"/v2/a/blobs/{digest_of(content)}", token=registry.token))
+        idle = b"seatrial_http_requests_in_flight 1.0"
+        await reader.readexactly(1)
+        while idle not in (await ask(client, "GET", "/metrics")).body:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+
+
 def test_why_a_pair_cannot_be_used(tmp_path: Path, database_url: str) -> None:
     authority = Authority()
     certificate, key = authority.sign("127.0.0.1").write(tmp_path)
