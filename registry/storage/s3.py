@@ -56,8 +56,8 @@ _HASHES_KEPT = 1024
 _SPOOLS_KEPT = 64
 _DISK_THREADS = 4
 _LISTED_TOGETHER = 500
-_BLOCK_LEAST, _BLOCK_MOST = 1 << 15, 1 << 18
-_READING_BYTES = 16 << 20
+_BLOCK_LEAST, _BLOCK_MOST = 1 << 14, 1 << 18
+_READING_BYTES = 8 << 20
 """All readers of a process together hold about so much, until each is down to the smallest block."""
 
 

@@ -49,6 +49,7 @@ class S3Blob:
                 reader = Reader(self._bucket, self._key, opened, first=first)
             while block := await self._calls.run(reader.read, self._block_bytes()):
                 yield block
+                del block  # it would lie beside the next one, which may take its time
         finally:
             if reader is not None:
                 reader.close()

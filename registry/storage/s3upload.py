@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from registry.errors import BlobUploadUnknownError, SeatrialError, StorageFullError, UnavailableError
 from registry.storage.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Sequence
     from pathlib import Path
 
     from registry.storage.files import RunningHash
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from registry.storage.s3bucket import Bucket
     from registry.storage.threads import Threads
 
-_BLOCK_BYTES = 1 << 18
+_BLOCK_LEAST, _BLOCK_MOST = 1 << 16, 1 << 18
+_WAITING_BYTES = 4 << 20
+"""What waits for the disk in all uploads of a process together, until each is down to the smallest block."""
+_BLOCK_PIECES = 256
 _FIRST_PART_BYTES = 5 << 20
 _PARTS_OF_ONE_SIZE = 1000
 
@@ -45,6 +48,12 @@ class Tools:
     calls: Threads
     disk: Threads
     folder: Path
+    appending: set[str] = field(default_factory=set)
+    """Locators of the uploads that are being appended to by this process."""
+
+    def block_bytes(self) -> int:
+        """How much to collect before it is written: fewer changes of thread, but not in many at once."""
+        return min(max(_WAITING_BYTES // max(len(self.appending), 1), _BLOCK_LEAST), _BLOCK_MOST)
 
 
 class S3Upload:
@@ -68,22 +77,26 @@ class S3Upload:
 
     async def append(self, chunks: AsyncIterable[bytes]) -> None:
         """Take all chunks and let go. However it ends, what arrived is stored and entered before it does."""
-        buffer = bytearray()
+        block: list[bytes] = []
+        length = 0
+        self._tools.appending.add(self.state.locator)
         try:
             try:
                 async for chunk in chunks:
-                    buffer += chunk
-                    if len(buffer) >= _BLOCK_BYTES:
-                        block = bytes(buffer)
-                        buffer.clear()
-                        await self._take(block)
+                    block.append(chunk)
+                    length += len(chunk)
+                    if length >= self._tools.block_bytes() or len(block) >= _BLOCK_PIECES:
+                        full, block, length = block, [], 0
+                        await self._take(full)
             finally:
-                if buffer:
-                    await self._take(bytes(buffer))
+                if block:
+                    await self._take(block)
                 await self._store_rest()
         except (StorageFullError, UnavailableError) as error:
             error.detail = {"offset": self.state.length}
             raise
+        finally:
+            self._tools.appending.discard(self.state.locator)
 
     async def load_tail(self) -> Spool:
         """The spool that is being filled; at first the tail."""
@@ -125,7 +138,7 @@ class S3Upload:
             with suppress(SeatrialError):
                 await self._save(self.state, release=True)
 
-    async def _take(self, block: bytes) -> None:
+    async def _take(self, block: Sequence[bytes]) -> None:
         if self.lost:
             raise BlobUploadUnknownError("the upload was cancelled or taken over meanwhile")
         spool = await self.load_tail()
@@ -135,10 +148,11 @@ class S3Upload:
             self.spool = None
             self._sending = asyncio.create_task(self._send(spool))
 
-    def _write(self, spool: Spool, block: bytes) -> None:
+    def _write(self, spool: Spool, block: Sequence[bytes]) -> None:
         spool.write(block)
         if self.running_hash is not None:
-            self.running_hash.update(block)
+            for piece in block:
+                self.running_hash.update(piece)
 
     async def _sent(self) -> None:
         """Wait for the part that is on its way.
@@ -210,4 +224,4 @@ class S3Upload:
     def _fetch_tail(self, spool: Spool) -> None:
         bucket = self._tools.bucket
         for block in bucket.blocks(bucket.tail_key(self.state.locator, self.state.tail_epoch)):
-            spool.write(block)
+            spool.write([block])

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, BinaryIO
 from registry.storage.files import storage_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 17
 
 
 class Spool:
@@ -28,27 +28,29 @@ class Spool:
         self._sum = hashlib.new(algorithm, usedforsecurity=False)
         self.length = 0
 
-    def write(self, block: bytes) -> None:
-        """Append ``block``: all of it, or nothing.
+    def write(self, block: Sequence[bytes]) -> None:
+        """Append the pieces of ``block``: all, or nothing.
 
         Raises:
             StorageFullError: the folder of the spools has no room.
         """
         with storage_faults():
-            view = memoryview(block)
             self._file.seek(self.length)
-            while view:
-                view = view[self._file.write(view) :]
-        self._sum.update(block)
-        self.length += len(block)
+            for piece in block:
+                view = memoryview(piece)
+                while view:
+                    view = view[self._file.write(view) :]
+        for piece in block:
+            self._sum.update(piece)
+            self.length += len(piece)
 
     def checksum(self) -> str:
         """Of all bytes, in base64."""
         return base64.b64encode(self._sum.digest()).decode()
 
     def read(self, size: int = -1) -> bytes:
-        """Read on, in blocks of a good size whatever is asked for: the HTTP client asks for 16 KiB."""
-        return self._file.read(self.length if size < 0 else max(size, _READ_BYTES))
+        """Read on, in blocks of one size: the client asks for 1 MiB to sign them and for 16 KiB to send."""
+        return self._file.read(_READ_BYTES)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to where the next ``read`` begins."""
@@ -61,7 +63,7 @@ class Spool:
     def blocks(self) -> Iterator[bytes]:
         """All bytes from the beginning."""
         self.seek(0)
-        while block := self.read(0):
+        while block := self.read():
             yield block
 
     def close(self) -> None:

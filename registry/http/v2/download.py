@@ -85,6 +85,7 @@ async def _send(request: web.Request, response: web.StreamResponse, blob: OpenBl
         return
     async for chunk in blob.chunks(part.first, part.length):
         await response.write(chunk)
+        del chunk  # it would lie beside the next one, which may take its time
 
 
 def _multipart(ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str) -> list[_Piece]:
