@@ -11,12 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from urllib3.exceptions import HTTPError
+
 from registry.errors import BlobUnknownError, BlobUploadUnknownError, UnavailableError
 from registry.storage.ledger import Part
 from registry.storage.s3client import FAULTS, RETRY_SECONDS, code_of, log, s3_faults
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from botocore.response import StreamingBody
@@ -143,7 +145,8 @@ class Bucket:
             BlobUnknownError: there is none.
         """
         with s3_faults("HeadObject", key):
-            return self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"]
+            answer = self._client.head_object(Bucket=self._bucket, Key=key)
+            return int(_told(answer, "ContentLength"))
 
     def get(self, key: str, *, first: int = 0, last: int | None = None, etag: str | None = None) -> Object:
         """Begin to read: all, or from ``first`` to ``last``; only if it is still that of ``etag``.
@@ -156,7 +159,7 @@ class Bucket:
             more["Range"] = f"bytes={first}-{'' if last is None else last}"
         with s3_faults("GetObject", key):
             answer = self._client.get_object(Bucket=self._bucket, Key=key, **more)
-        return Object(answer["ContentLength"], answer["ETag"], answer["Body"])
+            return Object(_told(answer, "ContentLength"), _told(answer, "ETag"), answer["Body"])
 
     def blocks(self, key: str) -> Iterator[bytes]:
         """All bytes of an object.
@@ -188,9 +191,10 @@ class Bucket:
         if self._sha256:
             more["ChecksumAlgorithm"] = "SHA256"
         with s3_faults("CreateMultipartUpload", key):
-            return self._client.create_multipart_upload(
+            answer = self._client.create_multipart_upload(
                 Bucket=self._bucket, Key=key, ContentType=_TYPE, **more
-            )["UploadId"]
+            )
+            return str(_told(answer, "UploadId"))
 
     def send_part(self, locator: str, multipart_id: str, number: int, spool: Spool) -> Part:
         """Store the spool as one part.
@@ -211,7 +215,8 @@ class Bucket:
                 ContentLength=spool.length,
                 **checksum,
             )
-        return Part(number, spool.length, answer["ETag"], checksum.get("ChecksumSHA256"))
+            etag = _told(answer, "ETag")
+        return Part(number, spool.length, etag, checksum.get("ChecksumSHA256"))
 
     def complete(self, locator: str, multipart_id: str, parts: Sequence[Part]) -> None:
         """Make the parts the blob. That it is one already, by a call whose answer was lost, is fine.
@@ -294,3 +299,10 @@ class Bucket:
                 for entry in page.get("Uploads", ()):
                     if before is None or entry["Initiated"] < before:
                         yield entry["Key"].rpartition("/")[2], entry["UploadId"]
+
+
+def _told(answer: Mapping[str, Any], name: str) -> Any:
+    if name not in answer:
+        # A proxy between may have cut the header short, and what is left was a header too.
+        raise HTTPError(f"the answer has no {name}")
+    return answer[name]

@@ -20,6 +20,7 @@ from botocore.exceptions import (
     ReadTimeoutError,
     SSLError,
 )
+from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from registry.errors import (
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.storage")
 
-FAULTS = (BotoCoreError, ClientError, HTTPError, OSError)
+FAULTS = (BotoCoreError, ClientError, ResponseParserError, HTTPError, OSError)
 """What a call to the service may raise."""
 RETRY_SECONDS = "5"
 _NO_ROOM = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NotEnoughSpace"})
