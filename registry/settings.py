@@ -154,8 +154,8 @@ class Settings(BaseModel):
     uploads_per_account: int = Field(
         default=256,
         ge=1,
-        description="upload sessions that an account may have open at once, and uploads running in one "
-        "process; more are answered with 429",
+        description="upload sessions that an account may have begun within an hour and not ended, and "
+        "uploads that it may have running in one process; more are answered with 429",
     )
     idle_connection_seconds: float = Field(
         default=75.0,

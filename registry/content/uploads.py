@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from registry.storage.store import BlobStore
 
 _RETRY_SECONDS = 10
+_COUNTED = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +262,12 @@ async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -
     rows = await connection.execute(
         select(func.count())
         .select_from(upload_sessions)
-        .where(upload_sessions.c.account_id == actor.account_id, upload_sessions.c.expires_at > db_time())
+        .where(
+            upload_sessions.c.account_id == actor.account_id,
+            upload_sessions.c.expires_at > db_time(),
+            # Those of jobs that broke off this morning are nobody's flood.
+            upload_sessions.c.created_at > db_time(-_COUNTED),
+        )
     )
     if rows.scalar_one() >= limit:
         raise too_many(limit)

@@ -6,12 +6,16 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import update
 
+from registry.db.content import upload_sessions
+from registry.db.types import db_time
 from registry.http import server
 from tests.kit.access import ask, basic, make_user
 from tests.kit.distribution import error_code, push_blob, start_upload
@@ -174,6 +178,18 @@ async def test_open_uploads_have_a_limit_on_all_replicas_together(tmp_path: Path
             assert (await ask(there, "DELETE", opened[0].headers["Location"])).status == 204
             assert (await ask(client, "POST", whole, data=b"x")).status == 201
             assert (await ask(there, "POST", whole, data=b"x")).status == 201, "what has ended does not count"
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_broke_off_long_ago_does_not_count(tmp_path: Path, database_url: str) -> None:
+    async with limited(tmp_path, database_url, uploads_per_account=1) as (registry, client):
+        assert registry.services is not None
+        location = await start_upload(client, "a")
+        assert (await ask(client, "POST", "/v2/a/blobs/uploads/")).status == 429
+        async with registry.services.database.write() as connection:
+            await connection.execute(update(upload_sessions).values(created_at=db_time(-timedelta(hours=2))))
+        assert (await ask(client, "POST", "/v2/a/blobs/uploads/")).status == 202
+        assert (await ask(client, "GET", location)).status == 204, "it can still be gone on with"
 
 
 async def test_one_account_s_limit_is_not_another_s(tmp_path: Path, database_url: str) -> None:

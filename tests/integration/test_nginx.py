@@ -6,8 +6,9 @@ import asyncio
 import io
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,6 +159,27 @@ async def test_doubtful_framing_does_not_pass_twice(behind: Behind) -> None:
         assert (await ask(client, "GET", "/v2/")).status == 200
 
 
+async def test_http_2_smuggles_nothing(behind: Behind) -> None:
+    """A30: what HTTP/2 has no use for, turned into HTTP/1.1 by a proxy, would be a second request."""
+    smuggled = b"0\r\n\r\nDELETE /v2/smuggled/manifests/v1 HTTP/1.1\r\nHost: x\r\n\r\n"
+    for extra in (
+        {"transfer-encoding": "chunked"},
+        {"transfer-encoding": "chunked", "content-length": str(len(smuggled))},
+        {"content-length": "0"},
+        {"x": "a\r\ntransfer-encoding: chunked"},
+        {"x\r\ntransfer-encoding": "chunked"},
+        {"connection": "transfer-encoding", "transfer-encoding": "chunked"},
+        {":path": "/v2/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"},
+        {"host": "evil.example"},
+    ):
+        await _send_http_2(behind.registry, extra, smuggled)
+    async with behind.registry.client() as client:
+        assert (await ask(client, "GET", "/v2/")).status == 200
+        await asyncio.sleep(0.2)  # the log is written in pieces
+    assert '"method": "POST", "path": "/v2/"' in behind.log.read_text(), "some came through, as one request"
+    assert "smuggled" not in behind.log.read_text()
+
+
 def test_a_client_behind_it(behind: Behind) -> None:
     registry = behind.registry
     assert registry.certificate is not None
@@ -184,3 +206,28 @@ async def _connected(registry: Registry) -> AsyncIterator[tuple[asyncio.StreamRe
         yield reader, writer
     finally:
         writer.transport.abort()
+
+
+async def _send_http_2(registry: Registry, extra: dict[str, str], body: bytes) -> None:
+    """One request in frames of our own, with whatever headers; whatever is answered, until it ends."""
+    fields = {":method": "POST", ":scheme": "https", ":authority": "x", ":path": "/v2/"} | extra
+    block = b"".join(
+        b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in pair) for pair in fields.items()
+    )
+    assert isinstance(registry.tls, ssl.SSLContext)
+    context = registry.tls
+    context.set_alpn_protocols(["h2"])
+    name, _, port = registry.host.rpartition(":")
+    reader, writer = await asyncio.open_connection(name, int(port), ssl=context)
+    assert writer.get_extra_info("ssl_object").selected_alpn_protocol() == "h2"
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
+    writer.write(_frame(1, 4, 1, block) + _frame(0, 1, 1, body))
+    with suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(1):
+            while await reader.read(65536):
+                pass
+    writer.transport.abort()
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
