@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 from sqlalchemy import delete, func, select, update
 
-from registry.content.references import WAITING_MAX
 from registry.db.content import manifests
 from registry.db.trials import trials
 from tests.kit.distribution import push_blob, put_manifest, small_index
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, Image, descriptor, digest_of, make_index, to_json
 from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+
+MANY = 20
 
 
 async def put_index(port: Port, index: Image, tag: str = "1") -> str:
@@ -216,19 +217,19 @@ async def test_an_index_that_was_overlooked_is_tried_when_it_is_pushed_again(por
 
 async def test_one_child_that_many_wait_for(port: Port) -> None:
     image = tiny_image()
-    for number in range(WAITING_MAX):
+    for number in range(MANY):
         index = small_index(image.manifest, annotations={"n": str(number)})
         assert (await put_manifest(port.admin, REPOSITORY, "1", index, OCI_INDEX)).status == 201
     await put_child_by_digest(port, image)
     count = select(manifests.c.state, func.count()).group_by(manifests.c.state)
     worker = await port.worker("one")
     async with port.database.read() as connection:
-        assert (await connection.execute(count)).all() == [("pending", WAITING_MAX + 1)]
+        assert (await connection.execute(count)).all() == [("pending", MANY + 1)]
         opened = await connection.execute(select(func.count()).select_from(trials))
-        assert opened.scalar_one() == WAITING_MAX + 1
+        assert opened.scalar_one() == MANY + 1
     await worker.report(await worker.claim())
     async with port.database.read() as connection:
-        assert (await connection.execute(count)).all() == [("pass", WAITING_MAX + 1)]
+        assert (await connection.execute(count)).all() == [("pass", MANY + 1)]
 
 
 async def test_a_repository_that_tries_nothing_says_so(tmp_path: Path, database_url: str) -> None:
