@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from registry.db.floor import schema_floor
@@ -25,6 +27,10 @@ from registry.errors import ConflictError
 
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _ADVISORY_LOCK = 0x5EA7_41A1
+_LOCK_MILLISECONDS = 2000
+_LOCK_PAUSE_SECONDS = 2
+_LOCK_TRIES = 30
+_LOCK_NOT_AVAILABLE = "55P03"
 COPYING = "copying"
 """How the version of a database begins while another is being copied into it."""
 
@@ -46,7 +52,8 @@ def upgrade(url: str) -> Upgrade:
     """Bring the database to the newest schema this code knows.
 
     Raises:
-        ConflictError: the database is newer than this code, or of another program.
+        ConflictError: the database is newer than this code, or of another program, or somebody's transaction
+            keeps a table for too long.
     """
     parsed = make_url(url)
     engine = _engine(parsed)
@@ -64,10 +71,33 @@ def upgrade(url: str) -> Upgrade:
         if before != head:
             backup = _copy_aside(parsed, before) if before else None
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+            _migrate(connection, config)
     engine.dispose()
     return Upgrade(before=before, after=head, backup=backup)
+
+
+def _migrate(connection: Connection, config: Config) -> None:
+    """Change the schema in one transaction. What waits for a table has everybody else wait behind it, also
+    those who only read: so it never waits long, gives up its place in the queue, and tries again."""
+    for left in reversed(range(_LOCK_TRIES)):
+        if connection.dialect.name == "postgresql":
+            connection.execute(text(f"SET lock_timeout = {_LOCK_MILLISECONDS}"))
+            connection.commit()
+        try:
+            command.upgrade(config, "head")
+            connection.commit()
+        except OperationalError as error:
+            connection.rollback()
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            if not left:
+                raise ConflictError(
+                    "the schema cannot be upgraded while a long transaction holds a table (a backup?): "
+                    "nothing was changed; start again when it has ended"
+                ) from None
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def look(url: str) -> Upgrade:

@@ -7,9 +7,12 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -194,6 +197,36 @@ def test_processes_that_upgrade_at_once(empty_database_url: str) -> None:
     ended = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, ended
     assert sorted(out.strip() for out, _ in ended) == [HEAD, HEAD, HEAD, "None"]
+
+
+def test_nobody_waits_behind_an_upgrade_that_waits(
+    make_postgres_url: Callable[[], str],
+    add_migration: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A backup reads every table for hours: the upgrade steps back, readers pass; in the end it is said."""
+    url = make_postgres_url()
+    monkeypatch.setattr(migrate, "_LOCK_MILLISECONDS", 200)
+    monkeypatch.setattr(migrate, "_LOCK_PAUSE_SECONDS", 0.2)
+    add_migration("op.add_column('events', sa.Column('more', sa.Integer()))")
+    with psycopg.connect(url) as backup, psycopg.connect(url, autocommit=True) as reader:
+        backup.execute("SELECT count(*) FROM events")
+        with ThreadPoolExecutor(1) as pool:
+            upgrading = pool.submit(migrate.upgrade, url)
+            for _ in range(20):
+                reader.execute("SET statement_timeout = '10s'")
+                reader.execute("SELECT count(*) FROM events")
+                time.sleep(0.05)
+            assert not upgrading.done()
+            backup.rollback()
+            assert upgrading.result(60).after == "next"
+    monkeypatch.setattr(migrate, "_LOCK_TRIES", 1)
+    execute(url, "ALTER TABLE events DROP COLUMN more", f"UPDATE alembic_version SET version_num = '{HEAD}'")
+    with psycopg.connect(url) as backup:
+        backup.execute("SELECT count(*) FROM events")
+        with pytest.raises(ConflictError, match="a long transaction holds a table"):
+            migrate.upgrade(url)
+    assert migrate.look(url).before == HEAD
 
 
 @pytest.fixture
