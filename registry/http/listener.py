@@ -42,6 +42,8 @@ class TlsListener:
         sockets: list[socket.socket],
     ) -> None:
         self._protocol, self._context, self._sockets = protocol, context, sockets
+        for each in sockets:
+            each.setblocking(False)
         self._greetings: set[asyncio.Task[None]] = set()
         self._acceptors = [asyncio.create_task(self._accept(each)) for each in sockets]
 

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from registry.auth.privatefiles import write_private
+from registry.http.tls import CertificateError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,9 +49,16 @@ def ensure_self_signed(settings: Settings) -> SelfSigned:
     its time is nearly over. Of several processes one makes it.
 
     Raises:
-        OSError: the folder cannot be written to.
+        CertificateError: the folder cannot be written to.
     """
     folder = settings.data / "tls"
+    try:
+        return _ensured(settings, folder)
+    except OSError as error:
+        raise CertificateError(f"TLS: {folder} cannot be written to: {error.strerror}") from None
+
+
+def _ensured(settings: Settings, folder: Path) -> SelfSigned:
     folder.mkdir(exist_ok=True)
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     wanted = names_of(settings)
@@ -67,7 +75,7 @@ def certificate_files(settings: Settings) -> tuple[Path, Path]:
     """Certificate and key to serve with: those of the settings, else the registry's own.
 
     Raises:
-        OSError: as :func:`ensure_self_signed`.
+        CertificateError: as :func:`ensure_self_signed`.
     """
     if settings.tls_certificate_file is not None and settings.tls_key_file is not None:
         return settings.tls_certificate_file, settings.tls_key_file

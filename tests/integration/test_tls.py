@@ -227,6 +227,26 @@ async def test_a_worker_trusts_one_certificate_whatever_its_name(tmp_path: Path,
         await writer.wait_closed()
 
 
+async def test_several_processes_have_one_certificate(tmp_path: Path, database_url: str) -> None:
+    process = RegistryProcess(tmp_path / "data", database_url, tls="self-signed", processes="2")
+    try:
+        registry = process.start()
+        for _ in range(8):
+            async with registry.client() as client:
+                assert (await ask(client, "GET", "/v2/")).status == 200
+            answer = await exchange(registry.host, request("GET", "/v2/"))
+            assert b"use https://" in answer.body
+        assert process.log.read_text().count("once for each client") == 1
+    finally:
+        process.stop()
+
+
+def test_a_folder_that_cannot_hold_it(tmp_path: Path, database_url: str) -> None:
+    (tmp_path / "tls").write_text("in the way")
+    with pytest.raises(CertificateError, match="tls cannot be written to: File exists"):
+        ensure_self_signed(settings_for(tmp_path, None, tls="self-signed"))
+
+
 def test_podman_and_skopeo_with_the_lines_that_are_printed(tmp_path: Path, database_url: str) -> None:
     process = RegistryProcess(tmp_path / "data", database_url, tls="self-signed")
     try:
