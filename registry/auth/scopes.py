@@ -31,12 +31,20 @@ class Scope:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    # Nothing but "*" means anything else than itself.
-    if "*" not in pattern:
+    # Nothing but "*" means anything else than itself. No regular expression: one with many stars would try
+    # their every combination on a name that does not match.
+    first, *rest = pattern.split("*")
+    if not rest:
         return pattern == name
-    if pattern.index("*") == len(pattern) - 1:
-        return name.startswith(pattern[:-1])
-    return re.fullmatch(".*".join(re.escape(part) for part in pattern.split("*")), name) is not None
+    if not name.startswith(first):
+        return False
+    at = len(first)
+    for part in rest[:-1]:
+        found = name.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return name.endswith(rest[-1]) and len(name) - len(rest[-1]) >= at
 
 
 def parse_requested_scopes(texts: list[str]) -> tuple[Scope, ...]:

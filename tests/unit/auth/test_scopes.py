@@ -125,3 +125,16 @@ def test_stars_in_a_token_of_ones_own(pattern: str, name: str, covered: bool) ->
 def test_what_is_no_token_scope(text: str) -> None:
     with pytest.raises(RequestInvalidError, match="is not a scope"):
         parse_token_scope(text)
+
+
+@given(st.text("ab*", max_size=6), st.text("ab", max_size=8))
+def test_a_star_is_any_text(pattern: str, name: str) -> None:
+    scope = Scope("repository", pattern, frozenset({"pull"}))
+    expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
+    assert scope.covers("repository", name, "pull") is expected
+
+
+def test_many_stars_take_no_time() -> None:
+    scope = Scope("repository", "*a" * 100 + "*b", frozenset({"pull"}))
+    assert not scope.covers("repository", "a" * 255, "pull")
+    assert scope.covers("repository", "a" * 254 + "b", "pull")
