@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from registry.errors import PreconditionFailedError, RequestInvalidError
 
-_ENTITY_TAG = re.compile(r'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*)")?[ \t]*(?:,|$)')
+# Possessive: what was taken for white space is not tried as anything else, however much there is of it.
+_ENTITY_TAG = re.compile(r'[ \t]*+(?:(W/)?"([\x21\x23-\x7e\x80-\U0010ffff]*+)")?[ \t]*+(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PAGE_MAX = 1000
 ARTIFACT_TYPES_MAX = 20
 _DIGITS_MAX = 9
+_ROW_DIGITS_MAX = 18
 
 
 async def show_base(call: Call) -> web.Response:
@@ -66,7 +67,7 @@ async def show_referrers(call: Call) -> web.Response:
         call.repository,
         subject,
         artifact_types=types,
-        after=_parse_number(query.get("last") or "0", "last"),
+        after=_parse_number(query.get("last") or "0", "last", digits=_ROW_DIGITS_MAX),
         limit=limit,
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if types else {}
@@ -99,10 +100,10 @@ def _parse_limit(request: web.Request) -> int:
     return PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
 
 
-def _parse_number(text: str, name: str) -> int:
+def _parse_number(text: str, name: str, *, digits: int = _DIGITS_MAX) -> int:
     if not (text.isascii() and text.isdigit()):
         raise PaginationInvalidError(f"{name} must be a number of entries, 0 or more, not {text[:40]!r}")
-    return int(text) if len(text) <= _DIGITS_MAX else 10**_DIGITS_MAX
+    return int(text) if len(text) <= digits else 10**digits
 
 
 def _next(path: str, page: _Page, names: list[str]) -> dict[str, str]:

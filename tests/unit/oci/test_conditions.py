@@ -35,6 +35,12 @@ def test_what_is_no_condition(text: str) -> None:
         parse_entity_tags(text)
 
 
+@pytest.mark.parametrize("filler", [" ", "\t", '"', "a", '"a" ', ",", "W/"])
+def test_long_nonsense_takes_no_time(filler: str) -> None:
+    with pytest.raises(RequestInvalidError):
+        parse_entity_tags('"a",' + filler * 60_000 + "x")
+
+
 def test_a_star_is_anything_that_is_there() -> None:
     star = parse_entity_tags(" * ")
     assert star.is_any
