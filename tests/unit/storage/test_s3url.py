@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from registry.settings import SettingsError
 from registry.storage.s3upload import part_bytes
 from registry.storage.s3url import S3Location, parse_s3_url
+from tests.kit.sources import ROOT
 
 
 def test_a_bucket_is_enough() -> None:
@@ -68,3 +70,9 @@ def test_parts_grow_so_that_the_largest_object_takes_no_more_than_there_may_be()
     sizes = [part_bytes(number) for number in range(1, 10_001)]
     assert sum(sizes) > 5 * 1000**4
     assert max(sizes) <= 5 << 30
+
+
+def test_each_option_is_in_the_docs() -> None:
+    page = (ROOT / "docs" / "storage.md").read_text(encoding="utf-8")
+    options = {option.name for option in fields(S3Location)} - {"bucket", "prefix"}
+    assert [name for name in sorted(options) if f"`{name}`" not in page] == []
