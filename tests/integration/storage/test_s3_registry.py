@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import io
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import yarl
 
+from registry.storage.s3url import parse_s3_url
 from tests.kit.blobstore_contract import pattern
-from tests.kit.distribution import start_upload
-from tests.kit.images import digest_of
-from tests.kit.s3 import S3Server
+from tests.kit.distribution import error_code, push_blob, push_image, start_upload
+from tests.kit.faultproxy import fault_proxy
+from tests.kit.images import busybox_image, digest_of
+from tests.kit.s3 import KEY_ID, SECRET, S3Server
 from tests.kit.server import Registry, running_registry
 
 
@@ -64,3 +71,142 @@ async def test_an_upload_goes_from_replica_to_replica(
             assert response.status == 201
         async with first.get(f"/v2/team/app/blobs/{digest}") as response:
             assert await response.read() == content
+
+
+async def test_who_may_go_to_the_service_is_sent_there(
+    s3: S3Server, database_url: str, tmp_path: Path
+) -> None:
+    storage = {"storage_url": s3.url(redirect="on"), "storage_credentials_file": s3.credentials}
+    image = busybox_image()
+    layer = next(content for content in image.blobs().values() if content[:2] == b"\x1f\x8b")
+    path = f"/v2/team/app/blobs/{digest_of(layer)}"
+    async with (
+        running_registry(tmp_path / "data", database_url, **storage) as registry,
+        registry.client() as admin,
+        registry.client(anonymous=True) as nobody,
+        aiohttp.ClientSession() as elsewhere,
+    ):
+        await push_image(admin, "team/app", "1", image)
+        for method, target in (("HEAD", path), ("GET", "/v2/team/app/manifests/1")):
+            async with admin.request(method, target, allow_redirects=False) as response:
+                assert response.status == 200
+        async with nobody.get(path, allow_redirects=False) as response:
+            assert response.status == 401
+        ranges = {"Range": "bytes=0-1,4-5"}
+        async with admin.get(path, headers=ranges, allow_redirects=False) as response:
+            assert response.status == 206
+        async with admin.get(path, allow_redirects=False) as response:
+            assert response.status == 307
+            assert response.headers["Cache-Control"] == "no-store"
+            assert response.headers["Docker-Content-Digest"] == digest_of(layer)
+            url = yarl.URL(response.headers["Location"], encoded=True)
+        assert str(url).startswith(s3.endpoint_url)
+        assert registry.token not in str(url)
+        async with elsewhere.get(url) as response:
+            assert await response.read() == layer
+            assert response.headers["Content-Type"] == "application/octet-stream"
+            assert response.headers["Content-Disposition"] == "attachment"
+        async with elsewhere.get(url, headers={"Range": "bytes=1-3"}) as response:
+            assert (response.status, await response.read()) == (206, layer[1:4])
+
+
+async def test_a_service_that_is_too_busy_is_told_and_the_upload_goes_on(
+    s3: S3Server, database_url: str, tmp_path: Path
+) -> None:
+    content = pattern(7 << 20)
+    digest = digest_of(content)
+    with fault_proxy(s3.endpoint_url.removeprefix("http://")) as proxy:
+        url = s3.url(endpoint_url=f"http://{proxy.host}", attempts=1)
+        storage = {"storage_url": url, "storage_credentials_file": s3.credentials}
+        async with (
+            running_registry(tmp_path / "data", database_url, **storage) as registry,
+            registry.client() as admin,
+        ):
+            location = await start_upload(admin, "team/app")
+            for call in ("UploadPart", "PutObject"):
+                proxy.break_always("SlowDown", call)
+                async with admin.patch(location, data=io.BytesIO(content)) as response:
+                    assert response.status == 503
+                    assert response.headers["Retry-After"] == "5"
+                    assert error_code(await response.read()) == "UNAVAILABLE"
+                    at = int(response.headers["Range"].partition("-")[2])
+                proxy.heal()
+            async with admin.get(location) as response:
+                assert response.headers["Range"] == f"0-{at}"
+            start = at + 1 if at else 0
+            async with admin.patch(location, data=io.BytesIO(content[start:])) as response:
+                assert response.status == 202
+            proxy.break_always("refuse", "CompleteMultipartUpload")
+            async with admin.put(location, params={"digest": digest}) as response:
+                assert response.status == 503
+            async with admin.head(f"/v2/team/app/blobs/{digest}") as response:
+                assert response.status == 404
+            proxy.heal()
+            async with admin.put(location, params={"digest": digest}) as response:
+                assert response.status == 201
+            proxy.break_always("SlowDown", "GetObject")
+            async with admin.get(f"/v2/team/app/blobs/{digest}") as response:
+                assert (response.status, response.headers["Retry-After"]) == (503, "5")
+            proxy.heal()
+            async with admin.get(f"/v2/team/app/blobs/{digest}") as response:
+                assert await response.read() == content
+
+
+async def test_a_blob_that_the_service_has_lost(
+    s3: S3Server, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = s3.url()
+    storage = {"storage_url": url, "storage_credentials_file": s3.credentials}
+    async with (
+        running_registry(tmp_path / "data", database_url, **storage) as registry,
+        registry.client() as admin,
+    ):
+        digest = await push_blob(admin, "team/app", b"content")
+        prefix = parse_s3_url(url).prefix.rstrip("/")
+        (key,) = s3.keys(prefix)
+        with closing(s3.client()) as client:
+            client.delete_object(Bucket=s3.bucket(), Key=f"{prefix}/{key}")
+        async with admin.get(f"/v2/team/app/blobs/{digest}") as response:
+            assert (response.status, error_code(await response.read())) == (404, "BLOB_UNKNOWN")
+    assert "the store does not have a blob that it should" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bucket": "no-such-bucket"}, "there is no such bucket (NoSuchBucket)"),
+        ({"secret": "wrong-and-not-to-be-shown"}, "the secret key is wrong (SignatureDoesNotMatch)"),
+        ({"key": "nobody"}, "the service does not know the access key (InvalidAccessKeyId)"),
+        ({"endpoint_url": "http://127.0.0.1:9"}, "nothing answers there"),
+        ({"option": "&colour=blue"}, "there is no option 'colour'"),
+        ({"file": "nothing in here"}, "must have a section [default]"),
+    ],
+)
+def test_a_store_that_cannot_be_used_ends_the_start(
+    s3: S3Server, tmp_path: Path, change: dict[str, str], said: str
+) -> None:
+    url = s3.url(attempts=1, endpoint_url=change.get("endpoint_url", s3.endpoint_url))
+    url = url.replace(s3.bucket(), change.get("bucket", s3.bucket())) + change.get("option", "")
+    keys = tmp_path / "keys"
+    keys.write_text(
+        change.get(
+            "file",
+            f"[default]\naws_access_key_id={change.get('key', KEY_ID)}\n"
+            f"aws_secret_access_key={change.get('secret', SECRET)}\n",
+        )
+    )
+    environment = {"SEATRIAL_STORAGE_URL": url, "SEATRIAL_STORAGE_CREDENTIALS_FILE": str(keys)}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "registry.main", "serve"),
+            *("--data", tmp_path / "data", "--listen", "127.0.0.1:0"),
+        ],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert "storage" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    assert "not-to-be-shown" not in done.stdout + done.stderr
