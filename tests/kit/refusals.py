@@ -171,7 +171,7 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
     with ExitStack() as stack:
         full = folder / "full"
         full.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m,mode=0700", "tmpfs", full], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m,mode=0700", "tmpfs", full], check=True)
         stack.callback(subprocess.run, ["umount", full], check=True)
 
         def start(name: str, **settings: str) -> tuple[RegistryProcess, Registry]:
@@ -181,10 +181,11 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
             return process, process.start()
 
         usual = start("usual", blob_max_bytes=str(LIMIT))[1]
-        disk = start("full-data", storage_url=f"file://{full}")[1]
+        disk = start("full-data", storage_url=f"file://{full}", reserve_bytes=str(1 << 20))[1]
         writable, frozen = start("read-only")
         expired = asyncio.run(_fill(usual, disk, frozen))
-        (full / "ballast").write_bytes(bytes(15 << 20))
+        room = os.statvfs(full)
+        (full / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20)))
         writable.stop()
         frozen = start("read-only", read_only="true")[1]
         clients = stack.enter_context(client_home(tools))
