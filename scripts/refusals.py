@@ -18,12 +18,14 @@ ADVICE = {
     "gate: failed": "(see http",
     "gate: pending": "try again in",
     "read-only": "try again when its operator has ended that",
+    "quota": "or ask an administrator to raise the quota",
     "disk full": "push again when the registry's operator has made room",
     "too large": "make it smaller, or ask the registry's operator",
     "wrong password": "sign in again",
 }
 """Per refusal, the words that tell a person what to do. The order is that of the page."""
 _NO_WORDS = "it prints `unauthorized` for every 401, whatever the registry says"
+_STATUS_ONLY = "it tries again in chunks, and prints only the status when that fails too"
 _OWN_WORDS = "its `login` has words of its own for a 401"
 NOTES = {
     ("no login, pull", "regctl"): _NO_WORDS,
@@ -33,7 +35,8 @@ NOTES = {
     ): "it has words of its own for a 401 after a token; those of the registry are dropped",
     ("no login, push", "regctl"): _NO_WORDS,
     ("expired token", "regctl"): _NO_WORDS,
-    ("too large", "regctl"): "it tries again in chunks, and prints only the status when that fails too",
+    ("quota", "regctl"): _STATUS_ONLY,
+    ("too large", "regctl"): _STATUS_ONLY,
     ("wrong password", "podman"): _OWN_WORDS,
     ("wrong password", "skopeo"): _OWN_WORDS,
     ("wrong password", "buildah"): _OWN_WORDS,
@@ -52,8 +55,7 @@ line. A proxy that speaks HTTP/2 to the client drops the status line; containerd
 - For the gate helm asks for an image here; charts are never tried, and so never refused by it.
 - The push of containerd 1.6 hangs when more than some KiB of a blob are refused unread, as those beyond the
   limit are: it waits for a body that nobody takes any more. The other clients end.
-- podman and buildah try three times before they give up on 413 and 507.
-- Quotas do not exist yet; their row comes with them."""
+- podman and buildah try three times before they give up on 413 and 507."""
 
 
 def read_table() -> dict[str, dict[str, str]]:

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,12 +39,13 @@ def _image(size: int) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What is tried: where, on which repository, and as whom (``None``: nobody)."""
+    """What is tried: where, on which repository, as whom (``None``: nobody), and what comes ``first``."""
 
     act: Act
     registry: Registry
     repository: str
     login: tuple[str, str] | None
+    first: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,9 @@ def normal(line: str, *, home: Path) -> str:
         (r"uploads/[0-9a-f]{32}", "uploads/…"),
         (r"20\d\d-\d\d-\d\d \d\d:\d\d UTC", "2026-11-24 22:09 UTC"),
         (r'pushing image "[0-9a-f]+"', 'pushing image "…"'),
+        (r"holds \d+ of the (\d+) bytes that its quota allows, and this needs \d+",
+         r"holds 2048 of the \1 bytes that its quota allows, and this needs 16384"),
+        (r'(used|needed)_bytes("?:\s*)\d+', r"\1_bytes\2…"),
         (r"this (blob|body) has (\d+ bytes|more)", r"this \1 has 16384 bytes"),
     )  # fmt: skip
     for pattern, name in replaced:
@@ -184,8 +188,11 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
         disk = start("full-data", storage_url=f"file://{full}", reserve_bytes=str(1 << 20))[1]
         writable, frozen = start("read-only")
         expired = asyncio.run(_fill(usual, disk, frozen))
-        room = os.statvfs(full)
-        (full / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20)))
+
+        def fill() -> None:
+            room = os.statvfs(full)
+            (full / "ballast").write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20)))
+
         writable.stop()
         frozen = start("read-only", read_only="true")[1]
         clients = stack.enter_context(client_home(tools))
@@ -211,7 +218,8 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
                 "gate: failed": Attempt("pull", usual, "failed/app", maria),
                 "gate: pending": Attempt("pull", usual, "pending/app", maria),
                 "read-only": Attempt("push", frozen, "team/app", (ADMIN, frozen.token)),
-                "disk full": Attempt("push", disk, "team/app", (ADMIN, disk.token)),
+                "quota": Attempt("push", disk, "small/app", (ADMIN, disk.token)),
+                "disk full": Attempt("push", disk, "team/app", (ADMIN, disk.token), fill),
                 "too large": Attempt("push", usual, "team/app", admin),
                 # The last: regctl keeps what it was told here above what it is told elsewhere.
                 "wrong password": Attempt("login", usual, "hidden/app", ("maria", "wrong")),
@@ -221,13 +229,16 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
         )
 
 
-async def _fill(usual: Registry, *others: Registry) -> str:
+async def _fill(usual: Registry, disk: Registry, frozen: Registry) -> str:
     """Push what is asked for later; a token that has expired."""
     # What cosign attests something of.
     bare = make_image(config={"Cmd": ["/x"]})
-    for registry in (usual, *others):
+    for registry in (usual, disk, frozen):
         async with registry.client() as admin:
             await push_image(admin, "team/app", TAG, bare)
+    async with disk.client() as admin:
+        await make_repository(admin, "small/app", quota_bytes=LIMIT)
+        await push_image(admin, "small/app", TAG, bare)
     async with usual.client() as admin:
         for repository, visibility in (("hidden/app", "private"), ("shared/app", "internal")):
             await make_repository(admin, repository, visibility=visibility)

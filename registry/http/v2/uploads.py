@@ -13,6 +13,7 @@ from registry.content import blobs, quotas, uploads
 from registry.content import repositories as repos
 from registry.errors import (
     ContentTooLargeError,
+    DeniedError,
     DigestInvalidError,
     NameInvalidError,
     SeatrialError,
@@ -63,8 +64,8 @@ async def append(call: Call) -> web.Response:
     with _telling_offset(call, session):
         try:
             return _accepted(call, session, await _append(call, session))
-        except ContentTooLargeError:
-            # It can never become a blob: gone, it holds no room, and no client tries the chunk again.
+        except (ContentTooLargeError, DeniedError):
+            # Beyond a limit it can never become a blob: gone, it holds no room, and no client tries it again.
             await _drop(call, session)
             raise
 

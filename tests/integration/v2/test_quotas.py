@@ -51,6 +51,8 @@ async def test_a_blob_beyond_the_quota_is_refused_before_it_is_sent(limited: aio
     async with limited.patch(location, data=None, headers=headers) as response:
         detail = await refusal(response)
     assert detail == {"used_bytes": 1000, "needed_bytes": 10**9, "quota_bytes": 1500}
+    async with limited.get(location) as response:
+        assert response.status == 404, "what can never become a blob holds no room"
 
 
 async def test_a_blob_of_unknown_size_is_refused_at_its_end(

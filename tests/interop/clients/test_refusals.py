@@ -31,6 +31,8 @@ def scene(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sce
 @pytest.mark.parametrize("refusal", ADVICE)
 def test_the_last_line_says_what_to_do(scene: Scene, refusal: str) -> None:
     attempt = scene.attempts[refusal]
+    if attempt.first is not None:
+        attempt.first()
     scene.clients.sign_out()
     if attempt.login is not None:
         scene.clients.sign_in(attempt.registry.host, *attempt.login)
