@@ -6,7 +6,7 @@ import hashlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, literal, select, tuple_, update
+from sqlalchemy import LargeBinary, and_, delete, func, insert, literal, select, tuple_, update
 from sqlalchemy.exc import DataError
 
 from registry.errors import ConflictError
@@ -20,8 +20,8 @@ Row = tuple[Any, ...]
 
 BATCH_ROWS = 500
 _BATCH_BYTES = 8 << 20
-# Rows that a cursor holds at once: the largest, a manifest or the log of a run, has some megabytes.
-_FETCH_ROWS = 20
+# Rows that a cursor holds at once: the log of a run has up to 2 MB, a manifest up to 16.
+_FETCH_ROWS, _FETCH_ROWS_BINARY = 20, 2
 
 
 def count(connection: Connection, table: Table) -> int:
@@ -88,9 +88,10 @@ def delete_lost(source: Connection, target: Connection, table: Table) -> int:
 def checksum(connection: Connection, table: Table, done: Callable[[int], None]) -> tuple[int, str]:
     """How many rows there are, and the SHA-256 of all of them in the order of their key."""
     state, rows = hashlib.sha256(), 0
-    for row in _stream(connection, _in_order(table)):
+    binary = _is_binary(table)
+    for row in _stream(connection, _in_order(table), binary=binary):
         # repr tells every type and value apart, and both drivers give the same ones.
-        state.update(repr(row).encode())
+        state.update(repr(tuple(map(_short, row)) if binary else row).encode())
         rows += 1
         if rows % BATCH_ROWS == 0:
             done(BATCH_ROWS)
@@ -101,7 +102,7 @@ def checksum(connection: Connection, table: Table, done: Callable[[int], None]) 
 def _batches(connection: Connection, table: Table) -> Iterator[list[Row]]:
     batch: list[Row] = []
     size = 0
-    for row in _stream(connection, _in_order(table)):
+    for row in _stream(connection, _in_order(table), binary=_is_binary(table)):
         batch.append(row)
         size += sum(len(value) for value in row if isinstance(value, str | bytes))
         if len(batch) >= BATCH_ROWS or size >= _BATCH_BYTES:
@@ -123,16 +124,28 @@ def _held(target: Connection, table: Table, after: Row | None, upto: Row) -> dic
     query = _in_order(table).where(tuple_(*columns) <= bound(upto))
     if after is not None:
         query = query.where(tuple_(*columns) > bound(after))
-    return {tuple(row[position] for position in positions): row for row in _stream(target, query)}
+    return {
+        tuple(row[position] for position in positions): row
+        for row in _stream(target, query, binary=_is_binary(table))
+    }
 
 
 def _in_order(table: Table) -> Select[Any]:
     return select(table).order_by(*table.primary_key)
 
 
-def _stream(connection: Connection, query: Select[Any]) -> Iterator[Row]:
-    for row in connection.execute(query, execution_options={"yield_per": _FETCH_ROWS}):
+def _stream(connection: Connection, query: Select[Any], *, binary: bool = False) -> Iterator[Row]:
+    options = {"yield_per": _FETCH_ROWS_BINARY if binary else _FETCH_ROWS}
+    for row in connection.execute(query, execution_options=options):
         yield tuple(row)
+
+
+def _is_binary(table: Table) -> bool:
+    return any(isinstance(column.type, LargeBinary) for column in table.c)
+
+
+def _short(value: object) -> object:
+    return hashlib.sha256(value).digest() if isinstance(value, bytes) else value
 
 
 @contextmanager
