@@ -181,13 +181,14 @@ def test_the_containerfile_copies_what_there_is() -> None:
             assert all((ROOT / source).exists() for source in sources), rest
 
 
-def test_the_container_starts_what_it_says(installed: Installed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [{}, {"SEATRIAL_TLS": "self-signed"}], ids=["http", "https"])
+def test_the_container_starts_what_it_says(installed: Installed, tmp_path: Path, tls: dict[str, str]) -> None:
     said = {
         word: rest for word, rest in instructions() if word in ("ENTRYPOINT", "CMD", "HEALTHCHECK", "ENV")
     }
     assert json.loads(said["ENTRYPOINT"]) == ["seatrial"]
     environment = dict(pair.split("=", 1) for pair in shlex.split(said["ENV"]))
-    environment |= {"SEATRIAL_DATA": str(tmp_path / "data"), "SEATRIAL_LISTEN": "127.0.0.1:0"}
+    environment |= {"SEATRIAL_DATA": str(tmp_path / "data"), "SEATRIAL_LISTEN": "127.0.0.1:0"} | tls
     with started(installed, json.loads(said["CMD"]), environment) as (_, line):
         port = line.rsplit(":", 1)[1].strip()
         check = json.loads(said["HEALTHCHECK"].removeprefix("CMD "))
