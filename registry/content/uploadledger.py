@@ -76,7 +76,12 @@ class DatabaseLedger:
         async with self._database.write() as connection:
             renewed = await connection.execute(
                 update(multipart_uploads)
-                .where(multipart_uploads.c.locator == state.locator, multipart_uploads.c.epoch == state.epoch)
+                .where(
+                    multipart_uploads.c.locator == state.locator,
+                    multipart_uploads.c.epoch == state.epoch,
+                    # A renewal that was on its way when the holder let go would shut everybody out.
+                    multipart_uploads.c.held_until.is_not(None),
+                )
                 .values(held_until=db_time(_HELD))
             )
         return renewed.rowcount == 1
