@@ -78,6 +78,25 @@ FILESYSTEM_POINTS = (
 )
 """Between the steps of one call of the store, where these are files."""
 
+S3_POINTS = (
+    Point("uploads.append", "ledger.hold", "after", done=False),
+    Point("uploads.append", "s3.put", "after", done=False),
+    Point("uploads.append", "ledger.save", "after", done=True),
+    Point("uploads.append", "s3.begin_parts", "after", done=False),
+    Point("uploads.append", "s3.send_part", "after", done=False),
+    Point("uploads.finish", "ledger.hold", "after", done=False),
+    Point("uploads.finish", "ledger.save", "after", done=False),
+    Point("uploads.finish", "s3.put", "after", done=False),
+    Point("uploads.finish", "s3.complete", "after", done=False),
+    Point("uploads.finish", "ledger.remove", "after", done=False),
+    Point("uploads.cancel", "ledger.remove", "after", done=True),
+    Point("uploads.cancel", "s3.clear_parts", "after", done=True),
+)
+"""The same, where they are objects."""
+S3_PART_BYTES = 150_000
+S3_LEASE_SECONDS = 1
+"""Smaller than they are outside of tests: what makes a part, and how long a dead holder is waited for."""
+
 _USE_CASES = (
     "uploads.start",
     "uploads.append",
@@ -102,6 +121,14 @@ _CALLS = {
     "file.sync": "registry.storage.files:UploadFile.close",
     "file.rename": "pathlib:Path.rename",
     "file.unlink": "pathlib:Path.unlink",
+    "ledger.hold": "registry.content.uploadledger:DatabaseLedger.hold",
+    "ledger.save": "registry.content.uploadledger:DatabaseLedger.save",
+    "ledger.remove": "registry.content.uploadledger:DatabaseLedger.remove",
+    "s3.put": "registry.storage.s3bucket:Bucket.put",
+    "s3.begin_parts": "registry.storage.s3bucket:Bucket.begin_parts",
+    "s3.send_part": "registry.storage.s3bucket:Bucket.send_part",
+    "s3.complete": "registry.storage.s3bucket:Bucket.complete",
+    "s3.clear_parts": "registry.storage.s3bucket:Bucket.clear_parts",
 }
 _STORES = {"file": "filesystem:FilesystemStore", "s3": "s3:S3Store"}
 _use_case: ContextVar[str] = ContextVar("use_case", default="")
@@ -191,14 +218,25 @@ class CrashingServer(ForkedServer):
         self._point.unlink()
 
 
+def _hasten_s3() -> None:
+    importlib.import_module("registry.storage.ledger").LEASE_SECONDS = S3_LEASE_SECONDS
+    importlib.import_module("registry.storage.s3upload")._FIRST_PART_BYTES = S3_PART_BYTES
+
+
 def main(arguments: list[str]) -> None:
     """Wrap what the list names, then serve."""
     from registry.settings import load_settings
 
-    store = _STORES[load_settings().effective_storage_url.partition(":")[0]]
+    kind = load_settings().effective_storage_url.partition(":")[0]
+    if kind == "s3":
+        _hasten_s3()
+    elsewhere = ("file.",) if kind == "s3" else ("s3.", "ledger.")
     for call, target in _CALLS.items():
-        if store == _STORES["file"] or not call.startswith("file."):
-            _wrap(target.format(store=store), _watched(call))
+        if call.startswith("ledger."):
+            # Its transactions are not those of the use case.
+            _wrap(target, _named("ledger"))
+        if not call.startswith(elsewhere):
+            _wrap(target.format(store=_STORES[kind]), _watched(call))
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
