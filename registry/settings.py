@@ -10,7 +10,7 @@ import os
 import platform
 import re
 import tomllib
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -229,9 +229,10 @@ class Settings(BaseModel):
     @field_validator("trusted_proxies", mode="before")
     @classmethod
     def _proxies(cls, value: object) -> object:
-        return (
-            [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-        )
+        parts = value.split(",") if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return value
+        return tuple(_network(str(part).strip()) for part in parts if str(part).strip())
 
     @field_validator("trial_platforms", mode="before")
     @classmethod
@@ -305,6 +306,13 @@ def load_settings(config: Path | None = None, **given: Any) -> Settings:
             for problem in error.errors(include_url=False, include_context=False, include_input=False)
         )
         raise SettingsError(f"the settings cannot be used: {problems}") from None
+
+
+def _network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is no network such as 10.0.0.0/8 or ::1: {error}") from None
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

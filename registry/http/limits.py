@@ -127,13 +127,13 @@ def _acknowledged(transport: asyncio.Transport) -> int | None:
         if not _NOTSENT_BYTES.unpack_from(known)[0] and not transport.get_write_buffer_size():
             return None
         return int(_BYTES_ACKED.unpack_from(known)[0])
-    except (OSError, AttributeError, struct.error):
-        return None
+    except (OSError, AttributeError, RuntimeError, ValueError, struct.error):
+        return None  # it has closed meanwhile, or this kernel tells less
 
 
 def _break(transport: asyncio.Transport) -> None:
     # Not transport.abort(): a sendfile that waits for the socket would never hear of it.
-    with suppress(OSError):
+    with suppress(OSError, RuntimeError, ValueError):
         twin = socket.fromfd(transport.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM)
         with twin:
             twin.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

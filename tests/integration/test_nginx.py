@@ -147,7 +147,7 @@ async def test_doubtful_framing_does_not_pass_twice(behind: Behind) -> None:
             async with _connected(behind.registry) as (reader, writer):
                 writer.write(case.raw.replace(b"{token}", behind.registry.token.encode()))
                 try:
-                    async with asyncio.timeout(2):
+                    async with asyncio.timeout(0.7):
                         answer = await read_response(reader)
                 except (TimeoutError, asyncio.IncompleteReadError):
                     continue  # a body that goes on has its own end
@@ -223,7 +223,7 @@ async def _send_http_2(registry: Registry, extra: dict[str, str], body: bytes) -
     writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0, b""))
     writer.write(_frame(1, 4, 1, block) + _frame(0, 1, 1, body))
     with suppress(ConnectionError, TimeoutError):
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(0.4):
             while await reader.read(65536):
                 pass
     writer.transport.abort()

@@ -122,3 +122,31 @@ def test_a_settings_file_that_is_missing(tmp_path: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Settings().gate = "off"  # type: ignore[misc]
+
+
+def test_trusted_proxies_are_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEATRIAL_TRUSTED_PROXIES", "10.0.0.0/8, ::1,")
+    networks = ["10.0.0.0/8", "::1/128"]
+    assert [str(network) for network in load_settings().trusted_proxies] == networks
+    monkeypatch.delenv("SEATRIAL_TRUSTED_PROXIES")
+    config = write(tmp_path, 'trusted_proxies = ["10.0.0.0/8", "::1"]')
+    assert [str(network) for network in load_settings(config).trusted_proxies] == networks
+    for wrong, why in (
+        ("10.0.0.1/8", "trusted_proxies: '10.0.0.1/8' is no network such as .*has host bits set"),
+        ("proxy.example", "trusted_proxies: 'proxy.example' is no network"),
+    ):
+        with pytest.raises(SettingsError, match=why):
+            load_settings(trusted_proxies=wrong)
+
+
+def test_tls_settings_belong_together() -> None:
+    with pytest.raises(SettingsError, match="one is missing"):
+        load_settings(tls_key_file="key.pem")
+    pair = {"tls_certificate_file": "certificate.pem", "tls_key_file": "key.pem"}
+    with pytest.raises(SettingsError, match="tls_certificate_file names one"):
+        load_settings(tls="self-signed", **pair)
+    with pytest.raises(
+        SettingsError, match=r"external_url: .*without a path: clients look for /v2/ at the root"
+    ):
+        load_settings(external_url="https://registry.example/prefix")
+    assert (load_settings(**pair).scheme, load_settings().scheme) == ("https", "http")
