@@ -53,9 +53,13 @@ line. A proxy that speaks HTTP/2 to the client drops the status line; containerd
 
 - crane and cosign ask nothing when they sign in: a wrong password shows at the first pull. `ctr` has none.
 - For the gate helm asks for an image here; charts are never tried, and so never refused by it.
-- The push of containerd 1.6 hangs when more than some KiB of a blob are refused unread, as those beyond the
-  limit are: it waits for a body that nobody takes any more. The other clients end.
+- A push of containerd 1.6 may hang when a blob is refused before it was read, as those beyond a limit are: it
+  waits for somebody to take the rest. End it, and look at what another client says.
 - podman and buildah try three times before they give up on 413 and 507."""
+
+
+HANGS = frozenset({("quota", "ctr"), ("too large", "ctr")})
+"""What is not run, since nothing may come of it."""
 
 
 def read_table() -> dict[str, dict[str, str]]:
@@ -74,5 +78,10 @@ def refusals_page() -> str:
             note = NOTES.get((refusal, client))
             shown = "``" + said.replace("|", "\\|") + "``"
             lines.append(f"| {client} | {shown}{f' ({note})' if note else ''} |")
+        lines += [
+            f"| {client} | the sentence behind the status, unless it hangs (see above) |"
+            for name, client in HANGS
+            if name == refusal
+        ]
         lines.append("")
     return "\n".join(lines)

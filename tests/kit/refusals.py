@@ -197,7 +197,6 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
         frozen = start("read-only", read_only="true")[1]
         clients = stack.enter_context(client_home(tools))
         containerd = stack.enter_context(running_containerd())
-        # Too large, and little enough for ctr to send at once: of more it may hang when it is refused early.
         large = _image(2 * LIMIT)
         layout = write_layout(folder / "layout", large, tag="1")
         containerd.ctr(
