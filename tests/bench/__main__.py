@@ -1,6 +1,6 @@
 """``python -m tests.bench [GROUP...]``: measure, print, and fail when a limit is missed.
 
-A run of all groups is kept in docs/benchmarks.json.
+A run of all groups is kept in docs/benchmarks.json and in the table of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tests.bench.pushes import pushes
 from tests.bench.scaling import connections, processes
 from tests.bench.thread import start, verdict
 
-KEPT = Path(__file__).resolve().parents[2] / "docs/benchmarks.json"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "start": start,
     "manifests": manifests,
@@ -46,20 +47,45 @@ def main(names: list[str]) -> int:
         return 64
     described = machine.describe()
     print("\n".join(f"{name}: {value}" for name, value in described.items()))
-    kept = []
-    missed = 0
+    found: dict[str, list[Figure]] = {}
     for name in names or GROUPS:
         print(f"\n{name}", flush=True)
         began = time.monotonic()
+        found[name] = []
         for figure in _measured(name):
             print(figure.line(), flush=True)
-            kept.append({"group": name, **figure.document()})
-            missed += not figure.met
+            found[name].append(figure)
         print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
     if not names:
-        KEPT.write_text(json.dumps({"machine": described, "figures": kept}, indent=2) + "\n")
+        _keep(described, found)
+    missed = sum(not figure.met for figures in found.values() for figure in figures)
     print(f"\n{missed} limits were missed" if missed else "\nevery limit was kept")
     return 1 if missed else 0
+
+
+def _keep(described: dict[str, object], found: dict[str, list[Figure]]) -> None:
+    kept = [{"group": name, **figure.document()} for name, figures in found.items() for figure in figures]
+    document = json.dumps({"machine": described, "figures": kept}, indent=2)
+    (DOCS / "benchmarks.json").write_text(f"{document}\n")
+    lines = [f"{name}: {value}" for name, value in described.items() if not isinstance(value, dict)]
+    for name in ("peers", "libraries"):
+        versions = described[name]
+        assert isinstance(versions, dict)
+        lines.append(", ".join(f"{which} {number}" for which, number in versions.items()))
+    lines = [f"- {line.replace('_', ' ')}" for line in lines]
+    for name, figures in found.items():
+        lines += [
+            "",
+            f"### {name}",
+            "",
+            "| figure | median | over the rounds | limit | |",
+            "|---|---|---|---|---|",
+        ]
+        lines += [figure.row() for figure in figures]
+    page = DOCS / "performance.md"
+    before, _, rest = page.read_text().partition(BEGIN)
+    after = rest.partition(END)[2]
+    page.write_text("\n".join([f"{before}{BEGIN}", *lines, "", f"{END}{after}"]))
 
 
 def _measured(name: str) -> Iterator[Figure]:

@@ -33,14 +33,22 @@ class Figure:
         )
 
     def line(self) -> str:
-        """For the table."""
-        value = "-" if self.value is None else f"{self.value:.2f}"
-        spread = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}"
-        limit = "" if self.at_most is None else f"at most {self.at_most:g}"
-        limit = limit if self.at_least is None else f"at least {self.at_least:g}"
-        verdict = "" if not limit else "met" if self.met else "MISSED"
-        line = f"  {self.name:<82} {value:>9} {self.unit:<6} {spread:<18} {limit:<17} {verdict}".rstrip()
+        """For the terminal."""
+        name, value, spread, limit, verdict = self._words()
+        line = f"  {name:<82} {value:>16} {spread:<18} {limit:<14} {verdict}".rstrip()
         return f"{line}\n      {self.note}" if self.note else line
+
+    def row(self) -> str:
+        """For a table in Markdown."""
+        name, *others = self._words()
+        return f"| {' | '.join([f'{name} ({self.note})' if self.note else name, *others])} |"
+
+    def _words(self) -> tuple[str, str, str, str, str]:
+        value = "not measured" if self.value is None else f"{self.value:.2f} {self.unit}".strip()
+        spread = "" if self.low is None else f"{self.low:.2f} to {self.high:.2f}"
+        limit = "" if self.at_most is None else f"at most {self.at_most:.3g}"
+        limit = limit if self.at_least is None else f"at least {self.at_least:.3g}"
+        return self.name, value, spread, limit, "" if not limit else "met" if self.met else "MISSED"
 
     def document(self) -> dict[str, object]:
         """For the kept file: what there is to say, with the numbers rounded."""

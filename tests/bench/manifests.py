@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench import peers
@@ -14,7 +14,7 @@ from tests.bench.load import Target, cpu_per_request
 from tests.bench.ours import PRIVATE, PUBLIC, TAG, push_admitted, registry
 from tests.bench.pushing import push_image
 from tests.kit.images import digest_of
-from tests.kit.postgres import find_binaries, running_postgres
+from tests.kit.postgres import PostgresServer, find_binaries, running_postgres
 
 ROUNDS = 7
 COUNT = 1000
@@ -111,14 +111,17 @@ def _cases(stack: ExitStack, scratch: Path) -> list[_Case]:
         for name in ("ours", "bare uvloop", "distribution", "olareg")
     ]
     get, head = ways["get tag"], ways["head digest"]
+    asked = strict.puller("ours")
+    together = replace(asked, pids=(*asked.pids, postmaster(postgres)))
     open_path = f"/v2/{PUBLIC}/manifests/{TAG}"
     return [
         _Case("ours anonymous, get tag", quiet.puller("ours", headers={}), "GET", open_path),
         *cases,
         _Case("ours with logs, get tag", loud.puller("ours"), *get),
         _Case("distribution with logs, get tag", targets["distribution with logs"], *get),
-        _Case("ours on PostgreSQL, get tag", strict.puller("ours"), *get),
-        _Case("ours on PostgreSQL, head digest", strict.puller("ours"), *head),
+        _Case("ours on PostgreSQL, get tag", asked, *get),
+        _Case("ours on PostgreSQL, head digest", asked, *head),
+        _Case("ours on PostgreSQL and PostgreSQL itself, get tag", together, *get),
         _Case("bare stdlib, get tag", targets["bare stdlib"], *get),
         _Case("docker-registry, get tag", targets["docker-registry"], *get, count=300),
     ]
@@ -130,3 +133,8 @@ def binaries() -> Path:
     if found is None:
         raise peers.MissingError("PostgreSQL is not installed: scripts/packages.sh bench")
     return found
+
+
+def postmaster(server: PostgresServer) -> int:
+    """The process that all others of the server are below."""
+    return int((server.folder / "data/postmaster.pid").read_text().split()[0])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.figures import Figure, over, ratio
 from tests.bench.load import Target, cpu_per_request
-from tests.bench.manifests import binaries
+from tests.bench.manifests import binaries, postmaster
 from tests.bench.ours import PRIVATE, Ours, fill, push_admitted, registry
 from tests.bench.processes import Service
 from tests.kit.postgres import PostgresServer, running_postgres
@@ -57,11 +57,7 @@ def _compared(database: str, folder: Path, postgres: PostgresServer | None) -> I
             for rows in urls
         }
         # The database's own work counts as well.
-        pids = (
-            ()
-            if postgres is None
-            else (int((postgres.folder / "data/postmaster.pid").read_text().split()[0]),)
-        )
+        pids = () if postgres is None else (postmaster(postgres),)
         for i in range(ROUNDS + 1):
             for rows, ours in running.items():
                 target = _reader(ours.service, pids)

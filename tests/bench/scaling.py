@@ -8,6 +8,7 @@ import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.figures import Figure, over, ratio
@@ -44,12 +45,12 @@ def connections(scratch: Path) -> Iterator[Figure]:
 def processes(scratch: Path) -> Iterator[Figure]:
     """What two processes behind one port serve beside one.
 
-    The generator runs on the same two cores, so two processes that have all but its share of them cannot
-    reach twice one process with a core of its own: the dearer a request, the smaller that share. Hence a
-    page of 1,000 tags for the throughput, and for manifests what the busier process can serve on a full core.
+    The generator needs its share of the same two cores, so that two processes cannot reach twice what one
+    with a core of its own does; the dearer a request, the smaller is that share. Hence the throughput of
+    pages of 1,000 tags, and of manifests what full cores would serve, from the CPU time of a request.
     """
     rates: dict[tuple[str, int], list[float]] = defaultdict(list)
-    capacity: dict[int, list[float]] = defaultdict(list)
+    shares: list[float] = []
     with ExitStack() as stack:
         running: dict[int, Ours] = {}
         for many in (1, 2):
@@ -61,25 +62,38 @@ def processes(scratch: Path) -> Iterator[Figure]:
         for i in range(ROUNDS + 1):
             for many, ours in running.items():
                 target = ours.puller("ours")
-                page, _ = _rate(target, PAGE)
-                manifest, busiest = _rate(target, MANIFEST)
+                page = _load(target, PAGE)
+                manifest = _load(target, MANIFEST)
                 if i:
-                    rates["page", many].append(page)
-                    rates["manifest", many].append(manifest)
-                    capacity[many].append(busiest)
+                    rates["page", many].append(page.rate)
+                    rates["manifest", many].append(manifest.rate)
+                    rates["full", many].append(many * manifest.requests / sum(manifest.spent))
+                    if many > 1:
+                        shares.append(100 * max(manifest.spent) / sum(manifest.spent))
     for many, words in ((1, "one process"), (2, "two processes")):
         yield over(f"{words}: pages of 1,000 tags a second", rates["page", many], "")
         yield over(f"{words}: manifests a second, the generator beside them", rates["manifest", many], "")
-        yield over(f"{words}: manifests a second on a full core each", capacity[many], "")
-    for words, found in (
-        ("pages of 1,000 tags a second", {many: rates["page", many] for many in running}),
-        ("manifests a second on a full core each", capacity),
-    ):
-        yield ratio(f"two processes over one: {words}", found[2], found[1], at_least=1.8)
+        yield over(f"{words}: manifests a second on a full core each", rates["full", many], "")
+    yield over("two processes: share of the work that the busier does", shares, "%")
+    for key, words in (("page", "pages of 1,000 tags"), ("full", "manifests on a full core each")):
+        yield ratio(f"two processes over one: {words}", rates[key, 2], rates[key, 1], at_least=1.8)
 
 
-def _rate(target: Target, path: str) -> tuple[float, float]:
-    """Requests a second over 32 connections: as they were, and if the busiest process had had a full core."""
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """``spent`` are the seconds of CPU of each process."""
+
+    requests: int
+    seconds: float
+    spent: list[float]
+
+    @property
+    def rate(self) -> float:
+        return self.requests / self.seconds
+
+
+def _load(target: Target, path: str) -> _Load:
+    """As many requests over 32 connections as there can be."""
     program = shutil.which("wrk")
     if program is None:
         raise MissingError("wrk is not installed: scripts/packages.sh bench")
@@ -88,9 +102,8 @@ def _rate(target: Target, path: str) -> tuple[float, float]:
     headers = [part for name, value in target.headers.items() for part in ("-H", f"{name}: {value}")]
     command = [program, "-t1", "-c32", f"-d{SECONDS}s", *headers, f"http://127.0.0.1:{target.port}{path}"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    busiest = max(cpu_seconds(pid) - spent for pid, spent in zip(pids, before, strict=True))
+    spent = [cpu_seconds(pid) - was for pid, was in zip(pids, before, strict=True)]
     counted = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if counted is None or "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(f"wrk says:\n{said}")
-    requests = int(counted[1])
-    return requests / float(counted[2]), requests / busiest
+    return _Load(int(counted[1]), float(counted[2]), spent)
