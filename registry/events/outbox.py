@@ -11,7 +11,7 @@ from registry.db.events import events
 from registry.db.types import db_time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,13 +38,21 @@ async def record(
     connection: AsyncConnection, kind: EventKind, repository: str, actor: Actor, data: Mapping[str, object]
 ) -> None:
     """Write down what ``actor`` did to ``repository``; ``data`` is JSON and holds no secret."""
-    await connection.execute(
-        insert(events).values(
-            kind=kind,
-            repository=repository,
-            actor=actor.shown,
-            address=actor.address,
-            data=json.dumps(data, separators=(",", ":"), sort_keys=True),
-            at=db_time(),
-        )
+    await record_all(connection, kind, repository, actor, [data])
+
+
+async def record_all(
+    connection: AsyncConnection,
+    kind: EventKind,
+    repository: str,
+    actor: Actor,
+    several: Sequence[Mapping[str, object]],
+) -> None:
+    """As :func:`record`, several of one kind in one statement."""
+    if not several:
+        return
+    event = insert(events).values(
+        kind=kind, repository=repository, actor=actor.shown, address=actor.address, at=db_time()
     )
+    rows = [{"data": json.dumps(data, separators=(",", ":"), sort_keys=True)} for data in several]
+    await connection.execute(event, rows)

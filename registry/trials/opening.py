@@ -17,8 +17,8 @@ from registry.oci.platform import UNKNOWN_PLATFORM
 from registry.settings import Settings
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
+from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import spec_digest
-from registry.trials.verdicts import settle_image, settle_trial
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -90,7 +90,7 @@ async def open_trial(
     for part in found:
         if part.differs:
             await settle_image(connection, part.id)
-    await settle_trial(connection, trial_id)
+    await settle_trials(connection, [trial_id])
     return trial_id
 
 

@@ -18,7 +18,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.settings import Settings
 from registry.trials.images import MAX_DEPTH, Inventory, images_of_stored
 from registry.trials.opening import Opening, TrialPolicy, open_trial
-from registry.trials.verdicts import set_state
+from registry.trials.settling import set_states
 
 PARENTS_MAX = 100
 """How many indexes one push decides about, those without a verdict first. The others keep their state."""
@@ -46,11 +46,12 @@ async def settle_parents(
             # What stands is a verdict on every image in it, or one is on its way.
             continue
         if state is not None:
-            await set_state(connection, policy.repository_id, parent.digest, *state)
+            await set_states(connection, policy.repository_id, policy.repository, [(parent.digest, *state)])
             continue
         if parent.state == "not-applicable":
             # Good as long as nothing in it could be run, and no longer.
-            await set_state(connection, policy.repository_id, parent.digest, "untried", "")
+            untried = (parent.digest, "untried", "")
+            await set_states(connection, policy.repository_id, policy.repository, [untried])
         opening = Opening(
             digest=parent.digest,
             images=inventory.images,

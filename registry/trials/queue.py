@@ -15,6 +15,7 @@ from registry.content import repositories as repos
 from registry.contract.judge import Judgement
 from registry.db.accounts import workers
 from registry.db.content import manifests, repositories
+from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
@@ -211,7 +212,8 @@ async def _start_trials(connection: AsyncConnection, part_id: str) -> str:
         .with_for_update(of=trials)
     )
     open_trials = (await connection.execute(linked)).scalars().all()
-    await connection.execute(update(trials).where(trials.c.id.in_(open_trials)).values(state="running"))
+    for batch in batches(open_trials):
+        await connection.execute(update(trials).where(trials.c.id.in_(batch)).values(state="running"))
     return open_trials[-1] if open_trials else ""
 
 

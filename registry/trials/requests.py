@@ -18,8 +18,8 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.settling import set_states
 from registry.trials.specs import spec_digest
-from registry.trials.verdicts import set_state
 
 RETRY_PAUSE = timedelta(minutes=10)
 
@@ -89,7 +89,8 @@ async def _ask_anew(connection: AsyncConnection, settings: Settings, repository_
     """Try an image again, or say why that cannot be done: what an index lists may have been deleted."""
     inventory = await images_of_stored(connection, repository_id, digest)
     if inventory.untriable is not None:
-        await set_state(connection, repository_id, digest, *inventory.untriable)
+        policy = await trial_policy(connection, repository_id)
+        await set_states(connection, repository_id, policy.repository, [(digest, *inventory.untriable)])
         return
     await _open(
         connection, settings, repository_id, digest=digest, images=inventory.images, created_by="registry"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, event, func, select, update
+from sqlalchemy.engine import Engine
 
 from registry.db.content import manifests
+from registry.db.events import events
 from registry.db.trials import trials
 from tests.kit.distribution import push_blob, put_manifest, small_index
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, Image, descriptor, digest_of, make_index, to_json
@@ -230,6 +233,37 @@ async def test_one_child_that_many_wait_for(port: Port) -> None:
     await worker.report(await worker.claim())
     async with port.database.read() as connection:
         assert (await connection.execute(count)).all() == [("pass", MANY + 1)]
+
+
+async def test_a_verdict_costs_as_many_statements_for_many_indexes_as_for_one(port: Port) -> None:
+    worker = await port.worker("one")
+    sent: list[str] = []
+
+    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    counts = []
+    for count in (1, MANY):
+        image = tiny_image()
+        await put_child_by_digest(port, image)
+        for number in range(count):
+            index = small_index(image.manifest, annotations={"n": str(number)})
+            assert (await put_manifest(port.admin, REPOSITORY, "1", index, OCI_INDEX)).status == 201
+        job = await worker.claim()
+        event.listen(Engine, "before_cursor_execute", remember)
+        try:
+            assert (await worker.report(job, met=False, exit_code=1)).status == 204
+        finally:
+            event.remove(Engine, "before_cursor_execute", remember)
+        counts.append(len(sent))
+        sent.clear()
+    assert counts[0] == counts[1]
+    states = select(manifests.c.state, func.count()).group_by(manifests.c.state)
+    kinds = select(events.c.kind, func.count()).group_by(events.c.kind)
+    async with port.database.read() as connection:
+        assert (await connection.execute(states)).all() == [("fail", MANY + 3)]
+        found = {row[0]: row[1] for row in await connection.execute(kinds)}
+    assert (found["trial.finished"], found["verdict.changed"]) == (MANY + 3, MANY + 3)
 
 
 async def test_a_repository_that_tries_nothing_says_so(tmp_path: Path, database_url: str) -> None:

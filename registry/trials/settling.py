@@ -1,0 +1,180 @@
+"""Bringing states in line with parts: those of trials, and those of the images that trials are about.
+
+The caller holds the repository's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.auth.actor import Actor
+from registry.contract.judge import Judgement, Verdict, worst
+from registry.db.content import manifests, repositories
+from registry.db.dialect import batches
+from registry.db.trials import parts, trial_parts, trials
+from registry.db.types import db_time
+from registry.events import outbox
+from registry.trials.gate import ADMITTED
+from registry.trials.specs import spec_digest
+from registry.trials.states import REASON_MAX
+
+_REGISTRY = Actor(kind="user", name="registry")
+"""Who judges: the worker only reports."""
+
+
+async def settle_image(connection: AsyncConnection, part_id: str) -> None:
+    """Bring the state of a part's own image in line with the part."""
+    part = (await connection.execute(select(parts).where(parts.c.id == part_id))).one()
+    policy = await _policy(connection, part.repository_id)
+    if not policy.decides(part.spec_digest, part.policy_version):
+        return
+    state = part.verdict if part.state == "done" else "pending"
+    reason = part.reason if part.state == "done" else ""
+    await set_states(connection, part.repository_id, policy.repository, [(part.digest, state, reason)])
+
+
+async def settle_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:
+    """Bring trials of one repository, and the states of their images, in line with their parts.
+
+    Thousands of indexes may list one image, so its verdict takes as many statements as for one of them. An
+    index is as good as the worst platform that is run; platforms that no worker runs count only where there
+    is no other.
+    """
+    for batch in batches(trial_ids):
+        await _settle_batch(connection, batch)
+
+
+async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:
+    of_these = select(trials).where(trials.c.id.in_(trial_ids)).order_by(trials.c.id).with_for_update()
+    found = (await connection.execute(of_these)).all()
+    repository_id = found[0].repository_id
+    linked: dict[str, list[_Linked]] = {trial.id: [] for trial in found}
+    query = (
+        select(trial_parts.c.trial_id, parts.c.platform, parts.c.state, parts.c.verdict, parts.c.reason)
+        .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .where(trial_parts.c.trial_id.in_(trial_ids))
+        .order_by(parts.c.platform, parts.c.digest)
+    )
+    for trial_id, *columns in await connection.execute(query):
+        linked[trial_id].append(_Linked(*columns))
+    policy = await _policy(connection, repository_id)
+    open_rows, done_rows, states, told = [], [], [], []
+    for trial in found:
+        outcome = _outcome(linked[trial.id])
+        if outcome.judgement is None:
+            open_rows.append({"this": trial.id, "trial_state": outcome.state})
+        else:
+            verdict, reason = outcome.judgement.verdict, outcome.judgement.reason
+            done_rows.append({"this": trial.id, "trial_verdict": verdict, "trial_reason": reason})
+            told.append({"trial": trial.id, "digest": trial.digest, "verdict": verdict, "reason": reason})
+        if policy.decides(trial.spec_digest, trial.policy_version):
+            reason = outcome.judgement.reason if outcome.judgement else ""
+            states.append((trial.digest, outcome.image_state, reason))
+    this = update(trials).where(trials.c.id == bindparam("this"))
+    if open_rows:
+        await connection.execute(this.values(state=bindparam("trial_state")), open_rows)
+    if done_rows:
+        ended = this.values(
+            state="done",
+            verdict=bindparam("trial_verdict"),
+            reason=bindparam("trial_reason"),
+            finished_at=db_time(),
+        )
+        await connection.execute(ended, done_rows)
+    await outbox.record_all(connection, "trial.finished", policy.repository, _REGISTRY, told)
+    await set_states(connection, repository_id, policy.repository, states)
+
+
+@dataclass(frozen=True, slots=True)
+class _Linked:
+    platform: str
+    state: str
+    verdict: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Where a trial stands. ``judgement`` is ``None`` as long as a part of it is not done."""
+
+    state: str
+    image_state: str
+    judgement: Judgement | None
+
+
+def _outcome(linked: Sequence[_Linked]) -> _Outcome:
+    if any(part.state != "done" for part in linked):
+        state = "running" if any(part.state == "leased" for part in linked) else "queued"
+        return _Outcome(state, "pending", None)
+    run = [part for part in linked if part.verdict != "unsupported"]
+    if not run:
+        return _Outcome("done", "unsupported", Judgement("error", linked[0].reason))
+    judgement = worst([_judgement(part, several=len(linked) > 1) for part in run])
+    return _Outcome("done", judgement.verdict, judgement)
+
+
+def _judgement(part: _Linked, *, several: bool) -> Judgement:
+    said = f"{part.platform}: {part.reason}" if several else part.reason
+    return Judgement(cast(Verdict, part.verdict), said[:REASON_MAX])
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    repository: str
+    run_spec: str | None
+    version: int
+
+    def decides(self, digest: str, version: int) -> bool:
+        """Whether a verdict under this spec counts for the gate: a repository's own yields to no other."""
+        own = self.run_spec is None or spec_digest(self.run_spec) == digest
+        return own and self.version == version
+
+
+async def _policy(connection: AsyncConnection, repository_id: int) -> _Policy:
+    query = select(repositories.c.name, repositories.c.run_spec, repositories.c.policy_version)
+    return _Policy(*(await connection.execute(query.where(repositories.c.id == repository_id))).one())
+
+
+async def set_states(
+    connection: AsyncConnection,
+    repository_id: int,
+    repository: str,
+    wanted: Sequence[tuple[str, str, str]],
+) -> None:
+    """Let images of a repository stand in these states, and tell of it: digest, state and reason of each.
+
+    An admitted one is not made pending: it stays so until it is judged again. One that is gone has no state.
+    """
+    now: dict[str, str] = {}
+    for batch in batches(digest for digest, _, _ in wanted):
+        rows = await connection.execute(
+            select(manifests.c.digest, manifests.c.state).where(
+                manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
+            )
+        )
+        now |= {row.digest: row.state for row in rows}
+    changed: dict[str, tuple[str, str]] = {}
+    told = []
+    for digest, state, reason in wanted:
+        if digest not in now or (state == "pending" and now[digest] in (*ADMITTED, "pending")):
+            continue
+        if state not in ("pending", now[digest]):
+            told.append({"digest": digest, "from": now[digest], "to": state, "reason": reason})
+        now[digest] = state
+        changed[digest] = (state, reason)
+    if changed:
+        await connection.execute(
+            update(manifests)
+            .where(manifests.c.repository_id == repository_id, manifests.c.digest == bindparam("this"))
+            .values(state=bindparam("new_state"), state_reason=bindparam("new_reason"), state_at=db_time()),
+            [
+                {"this": digest, "new_state": state, "new_reason": reason}
+                for digest, (state, reason) in changed.items()
+            ],
+        )
+    await outbox.record_all(connection, "verdict.changed", repository, _REGISTRY, told)
