@@ -16,7 +16,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,26 @@ async def running_registry(data: Path, database_url: str, **given: Any) -> Async
             own = data / "tls" / "certificate.pem"
             certificate = (settings.tls_certificate_file or own) if settings.scheme == "https" else None
             yield Registry(f"{host}:{port}", token, services, certificate)
+
+
+@asynccontextmanager
+async def running_replicas(
+    folder: Path, database_url: str, count: int, **given: Any
+) -> AsyncIterator[list[Registry]]:
+    """So many registries in this process, which share a database, a store and nothing else."""
+    async with AsyncExitStack() as stack:
+        first = folder / "0"
+        shared = {
+            "storage_url": f"file://{folder / 'blobs'}",
+            "admin_token_file": first / "admin.token",
+            **given,
+        }
+        made: list[Registry] = []
+        for number in range(count):
+            replica = running_registry(folder / str(number), database_url, **shared)
+            made.append(await stack.enter_async_context(replica))
+            shared["secret_key_file"] = first / "secret.key"
+        yield made
 
 
 class RegistryProcess:

@@ -329,41 +329,6 @@ async def test_deleting_by_digest_takes_the_tags_along(
         assert got.status == 200
 
 
-async def test_many_puts_of_one_tag(client: aiohttp.ClientSession) -> None:
-    await push_blob(client, "a", EMPTY_CONFIG)
-    bodies = [small_manifest(annotations={"n": str(i)}) for i in range(12)]
-    responses = await asyncio.gather(*(put_manifest(client, "a", "v1", raw) for raw in bodies))
-    assert {response.status for response in responses} == {201}
-    async with client.get("/v2/a/manifests/v1") as got:
-        assert await got.read() in bodies
-        assert got.headers["Docker-Content-Digest"] == digest_of(await got.read())
-
-
-async def test_putting_a_tag_races_deleting_its_digest(client: aiohttp.ClientSession) -> None:
-    await push_blob(client, "a", EMPTY_CONFIG)
-    raw = small_manifest()
-    digest = digest_of(raw)
-    for _ in range(8):
-        await put_manifest(client, "a", "v1", raw)
-        put, delete = await asyncio.gather(
-            put_manifest(client, "a", "v2", raw), client.delete(f"/v2/a/manifests/{digest}")
-        )
-        delete.release()
-        assert (put.status, delete.status) == (201, 202)
-        found = {}
-        for reference in ("v1", "v2", digest):
-            async with client.head(f"/v2/a/manifests/{reference}") as got:
-                found[reference] = got.status
-        async with client.get("/v2/a/tags/list") as got:
-            listed = (await got.json())["tags"]
-        # Deleted last: nothing is left. Put last: all of it is there, under the tag that was put.
-        if found["v2"] == 200:
-            assert (found[digest], listed) == (200, ["v2"])
-        else:
-            assert (found[digest], listed) == (404, [])
-        assert found["v1"] == 404
-
-
 async def test_deleting_a_blob_races_a_manifest_that_names_it(client: aiohttp.ClientSession) -> None:
     layer = b"contested"
     raw = small_manifest([layer])

@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 from tests.kit.access import make_user
 from tests.kit.model import READS, Op, State, apply, contents_of, explain, operations
 from tests.kit.play import Clients, Player, at_once
-from tests.kit.server import running_registry
+from tests.kit.server import running_replicas
 
 FACTOR = int(os.environ.get("SEATRIAL_TEST_EXAMPLES", "1"))
 PASSWORD = "a reader's long password"
@@ -46,17 +46,11 @@ FILL = (
 @asynccontextmanager
 async def clients_of(folder: Path, database_url: str) -> AsyncIterator[Clients]:
     """Three actors at one registry on SQLite, or at two replicas on PostgreSQL."""
-    async with AsyncExitStack() as stack:
-        shared: dict[str, object] = {"storage_url": f"file://{folder / 'blobs'}", "access_log": False}
-        count = 1 if make_url(database_url).get_backend_name() == "sqlite" else 2
-        registries = []
-        for number in range(count):
-            data = folder / str(number)
-            if registries:
-                shared["secret_key_file"] = folder / "0" / "secret.key"
-                data.mkdir()
-                (data / "admin.token").write_text(registries[0].token)
-            registries.append(await stack.enter_async_context(running_registry(data, database_url, **shared)))
+    count = 1 if make_url(database_url).get_backend_name() == "sqlite" else 2
+    async with (
+        AsyncExitStack() as stack,
+        running_replicas(folder, database_url, count, access_log=False) as registries,
+    ):
         admins = [await stack.enter_async_context(one.client()) for one in registries]
         await make_user(admins[0], "reader", password=PASSWORD)
         readers = [await stack.enter_async_context(one.client(PASSWORD, user="reader")) for one in registries]

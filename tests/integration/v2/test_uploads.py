@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
 from pathlib import Path
 
 import aiohttp
@@ -11,7 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from registry.content import uploads
-from registry.db.content import blob_links, blobs, upload_sessions
+from registry.db.content import upload_sessions
 from registry.db.types import db_time
 from tests.kit.distribution import error_code, start_upload
 from tests.kit.images import digest_of
@@ -226,83 +224,6 @@ async def test_expired_sessions_are_unknown_and_swept(
     async with client.get(new) as response:
         assert response.status == 204
     assert len(list((tmp_path / "data" / "blobs" / "uploads").iterdir())) == 1
-
-
-async def test_finishing_many_times_at_once_succeeds_once(
-    client: aiohttp.ClientSession, registry: Registry
-) -> None:
-    location = await start_upload(client, "a")
-    async with client.patch(location, data=CONTENT) as response:
-        assert response.status == 202
-    digest = digest_of(CONTENT)
-
-    async def finish() -> int:
-        async with client.put(location, params={"digest": digest}) as response:
-            return response.status
-
-    counts = Counter(await asyncio.gather(*(finish() for _ in range(8))))
-    assert counts[201] == 1, counts
-    assert set(counts) <= {201, 404, 409}, counts
-    async with client.get(f"/v2/a/blobs/{digest}") as response:
-        assert await response.read() == CONTENT
-    assert registry.services is not None
-    async with registry.services.database.read() as connection:
-        for table in (blobs, blob_links):
-            assert (await connection.execute(select(func.count()).select_from(table))).scalar() == 1
-
-
-async def test_the_same_chunk_many_times_at_once_is_taken_once(client: aiohttp.ClientSession) -> None:
-    location = await start_upload(client, "a")
-    headers = {"Content-Range": f"0-{len(CONTENT) - 1}"}
-
-    async def append() -> int:
-        async with client.patch(location, data=CONTENT, headers=headers) as response:
-            return response.status
-
-    counts = Counter(await asyncio.gather(*(append() for _ in range(8))))
-    assert counts[202] == 1, counts
-    assert set(counts) <= {202, 409, 416}, counts
-    async with client.put(location, params={"digest": digest_of(CONTENT)}) as response:
-        assert response.status == 201
-
-
-async def test_one_blob_by_many_sessions_is_stored_once(
-    client: aiohttp.ClientSession, tmp_path: Path
-) -> None:
-    digest = digest_of(CONTENT)
-
-    async def push(name: str) -> int:
-        location = await start_upload(client, name)
-        async with client.put(location, params={"digest": digest}, data=CONTENT) as response:
-            return response.status
-
-    statuses = await asyncio.gather(*(push(f"r{i % 3}") for i in range(9)))
-    assert set(statuses) == {201}
-    assert len([path for path in (tmp_path / "data" / "blobs").rglob("*") if path.is_file()]) == 1
-    for name in ("r0", "r1", "r2"):
-        async with client.get(f"/v2/{name}/blobs/{digest}") as response:
-            assert await response.read() == CONTENT
-
-
-async def test_finishing_races_cancelling(client: aiohttp.ClientSession, tmp_path: Path) -> None:
-    digest = digest_of(CONTENT)
-    folder = tmp_path / "data" / "blobs"
-    for _ in range(5):
-        location = await start_upload(client, "a")
-        async with client.patch(location, data=CONTENT) as response:
-            assert response.status == 202
-        finishing = client.put(location, params={"digest": digest})
-        cancelling = client.delete(location)
-        finished, cancelled = await asyncio.gather(finishing, cancelling)
-        finished.release()
-        cancelled.release()
-        assert (finished.status == 201) != (cancelled.status == 204), (finished.status, cancelled.status)
-        async with client.head(f"/v2/a/blobs/{digest}") as response:
-            assert response.status == (200 if finished.status == 201 else 404)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        assert len(files) == (1 if finished.status == 201 else 0)
-        if finished.status == 201:
-            break
 
 
 async def test_too_large_a_blob_is_refused_before_it_is_read(
