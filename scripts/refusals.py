@@ -49,7 +49,8 @@ and holds it; ports, digests, times and identifiers are replaced. The versions a
 buildah 1.28.2, crane 0.22.1, regctl 0.11.7, oras 1.3.6, helm 4.3.1, cosign 3.1.3, containerd 1.6.20 (`ctr`).
 
 The registry's sentence is in the body of the answer and, for clients that read nothing else, in the status
-line. A proxy that speaks HTTP/2 to the client drops the status line; containerd then prints the number alone.
+line. nginx passes the status line on, and HTTP/2 has none: over it containerd prints the number alone, and so
+do podman, skopeo and buildah when the disk is full.
 
 - crane and cosign ask nothing when they sign in: a wrong password shows at the first pull. `ctr` has none.
 - For the gate helm asks for an image here; charts are never tried, and so never refused by it.
