@@ -103,7 +103,7 @@ async def read(client: aiohttp.ClientSession, digest: str) -> bytes:
         return await response.read()
 
 
-@ways("file to s3", "s3 to file")
+@ways("s3 to file")  # the other way is that of docs/growing.md
 async def test_a_live_registry_moves(moving: Moving, tmp_path: Path) -> None:
     image = make_image(make_layer(file("app", os.urandom(3 << 20))))
     registry = moving.server.start()
@@ -173,19 +173,19 @@ async def test_killed_it_goes_on_with_what_is_missing(moving: Moving) -> None:
     contents = {}
     registry = moving.server.start()
     async with registry.client() as client:
-        for _ in range(60):
+        for _ in range(30):
             content = os.urandom(100_000)
             contents[await push_blob(client, NAME, content)] = content
     with moving.process("--parallel", "2") as process:
         deadline = time.monotonic() + 60
-        while len(moving.new.locators()) < 5:
+        while len(moving.new.locators()) < 3:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.002)
         process.kill()
     there = moving.new.locators()
-    assert 5 <= len(there) < 60
+    assert 3 <= len(there) < 30
     told = await moving.copy()
-    assert told["copied"] == 60 - len(there)
+    assert told["copied"] == 30 - len(there)
     registry = moving.restart_on_new()
     async with registry.client() as client:
         for digest, content in contents.items():

@@ -5,23 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from tests.kit.distribution import EMPTY_CONFIG, push_blob, put_manifest, small_manifest, start_upload
 from tests.kit.images import digest_of
+from tests.kit.postgres import PostgresServer
 from tests.kit.server import Registry, RegistryProcess
 
 MIB = 1 << 20
 
 
-@pytest.fixture
-def replicas(tmp_path: Path, make_postgres_url: Callable[[], str]) -> Iterator[tuple[Registry, Registry]]:
-    """Two registries with data folders of their own."""
-    url = make_postgres_url()
-    (tmp_path / "secret.key").write_text("")
+@pytest.fixture(scope="module")
+def replicas(
+    tmp_path_factory: pytest.TempPathFactory, postgres: PostgresServer, postgres_template: str
+) -> Iterator[tuple[Registry, Registry]]:
+    """Two registries with data folders of their own and one folder for blobs."""
+    tmp_path = tmp_path_factory.mktemp("replicas")
+    name = postgres.create(postgres_template)
+    url = postgres.url(name)
     shared = {"storage_url": f"file://{tmp_path / 'blobs'}"}
     first = RegistryProcess(tmp_path / "one", url, **shared)
     second: RegistryProcess | None = None
@@ -36,6 +39,7 @@ def replicas(tmp_path: Path, make_postgres_url: Callable[[], str]) -> Iterator[t
         first.stop()
         if second is not None:
             second.stop()
+        postgres.drop(name)
 
 
 async def test_an_upload_wanders_between_replicas(replicas: tuple[Registry, Registry]) -> None:
