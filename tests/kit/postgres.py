@@ -3,6 +3,7 @@ socket and no TCP port."""
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import pwd
@@ -16,6 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.db.engine import Database
 
 _START_SECONDS = 60
 _OPTIONS = (
@@ -120,3 +125,14 @@ def _wait(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:
                 log = (running.folder / "log").read_text(errors="replace")
                 raise RuntimeError(f"PostgreSQL did not start:\n{log}") from None
             time.sleep(0.05)
+
+
+async def until_somebody_waits(database: Database, holder: AsyncConnection, *, count: int = 1) -> None:
+    """Wait until so many transactions wait for a lock that ``holder`` has."""
+    pid = (await holder.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+    while True:
+        async with database.read() as connection:
+            if (await connection.execute(waiting, {"pid": pid})).scalar_one() >= count:
+                return
+        await asyncio.sleep(0.01)

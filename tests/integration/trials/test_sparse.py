@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from sqlalchemy import delete, event, func, select, update
 from sqlalchemy.engine import Engine
 
+from registry.content import repositories
 from registry.db.content import manifests
 from registry.db.events import events
 from registry.db.trials import trials
 from tests.kit.distribution import push_blob, put_manifest, small_index
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, Image, descriptor, digest_of, make_index, to_json
+from tests.kit.postgres import until_somebody_waits
 from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
 
 MANY = 20
@@ -199,6 +203,35 @@ async def test_index_and_child_at_once(port: Port) -> None:
         await worker.report(await worker.claim())
         assert await port.state(index.digest) == "pass"
     assert await worker.claim() is None
+
+
+@pytest.mark.parametrize("index_first", [True, False])
+async def test_index_and_child_wait_for_each_other(
+    tmp_path: Path, make_postgres_url: Callable[[], str], index_first: bool
+) -> None:
+    """In either order, both after somebody else has changed the repository."""
+    async with open_port(tmp_path / "data", make_postgres_url()) as port:
+        index, (image,) = tiny_index("linux/amd64")
+        await push_blob(port.admin, REPOSITORY, image.layers[0].blob)
+        await push_blob(port.admin, REPOSITORY, image.config)
+        pushes = [(index.manifest, OCI_INDEX), (image.manifest, OCI_MANIFEST)]
+        if not index_first:
+            pushes.reverse()
+        repository = await repositories.find(port.database, REPOSITORY)
+        assert repository is not None
+        waiting = []
+        async with port.database.write() as holder:
+            await repositories.lock(holder, repository.id)
+            for raw, media_type in pushes:
+                push = put_manifest(port.admin, REPOSITORY, digest_of(raw), raw, media_type)
+                waiting.append(asyncio.ensure_future(push))
+                await until_somebody_waits(port.database, holder, count=len(waiting))
+        assert [answer.status for answer in await asyncio.gather(*waiting)] == [201, 201]
+        (trial,) = await port.trials(index.digest)
+        assert [part["digest"] for part in trial["parts"]] == [image.digest]
+        worker = await port.worker("one")
+        await worker.report(await worker.claim())
+        assert [await port.state(one) for one in (index.digest, image.digest)] == ["pass", "pass"]
 
 
 async def test_an_index_that_was_overlooked_is_tried_when_it_is_pushed_again(port: Port) -> None:

@@ -9,15 +9,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 from sqlalchemy import delete, insert, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content import repositories
 from registry.db.content import blob_links, blobs, upload_sessions
-from registry.db.engine import Database
 from registry.db.types import db_time
 from registry.oci.digest import parse_digest
 from tests.kit.distribution import EMPTY_CONFIG, push_blob, put_manifest, small_manifest, start_upload
 from tests.kit.images import digest_of
+from tests.kit.postgres import until_somebody_waits
 from tests.kit.server import Registry, running_registry
 
 CONTENT = b"contested bytes" * 1000
@@ -77,17 +76,6 @@ async def test_pushing_to_a_repository_that_is_being_deleted(
     assert answer.status == 400, "its config went with the old repository"
     async with client.get(location) as response:
         assert response.status == 204, "and the upload began in a new one"
-
-
-async def until_somebody_waits(database: Database, holder: AsyncConnection, *, count: int = 1) -> None:
-    """Wait until so many transactions wait for a lock that ``holder`` has."""
-    pid = (await holder.execute(text("SELECT pg_backend_pid()"))).scalar_one()
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
-    while True:
-        async with database.read() as connection:
-            if (await connection.execute(waiting, {"pid": pid})).scalar_one() >= count:
-                return
-        await asyncio.sleep(0.01)
 
 
 async def test_two_first_pushes_make_one_repository(
