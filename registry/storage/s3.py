@@ -56,6 +56,7 @@ _HASHES_KEPT = 1024
 _SPOOLS_KEPT = 64
 _DISK_THREADS = 4
 _LISTED_TOGETHER = 500
+_RENEW_SECONDS = LEASE_SECONDS / 3
 _BLOCK_LEAST, _BLOCK_MOST = 1 << 14, 1 << 18
 _READING_BYTES = 8 << 20
 """All readers of a process together hold about so much, until each is down to the smallest block."""
@@ -273,8 +274,10 @@ class S3Store:
 
     async def _renew(self, upload: S3Upload) -> None:
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            if not await self._ledger.renew(upload.state):
+            await asyncio.sleep(_RENEW_SECONDS)
+            # A database that fails may be back before the lease ends; what is to be entered next will tell.
+            (renewed,) = await asyncio.gather(self._ledger.renew(upload.state), return_exceptions=True)
+            if renewed is False:
                 upload.lost = True
                 return
 

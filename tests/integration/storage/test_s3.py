@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -172,6 +173,33 @@ async def test_who_was_given_up_adds_nothing_more(make_store: MakeS3, ledger_url
     assert await read(store, locator) == LARGE
 
 
+async def test_a_holder_that_lives_is_not_given_up(
+    make_store: MakeS3, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.storage.s3._RENEW_SECONDS", 0.1)
+    store = make_store()
+    locator = await store.start_upload()
+    running, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"first "
+        running.set()
+        await go_on.wait()
+        yield b"second"
+
+    task = asyncio.create_task(store.append(locator, slow(), offset=0))
+    await running.wait()
+    (before,) = change(ledger_url, "SELECT held_until FROM multipart_uploads")
+    # The database fails for a while, which is shorter than the lease.
+    change(ledger_url, "ALTER TABLE multipart_uploads RENAME TO away")
+    await asyncio.sleep(0.3)
+    change(ledger_url, "ALTER TABLE away RENAME TO multipart_uploads")
+    while change(ledger_url, "SELECT held_until FROM multipart_uploads") <= [before]:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    go_on.set()
+    assert await task == 12
+
+
 async def grown(store: S3Store, locator: str, least: int) -> int:
     """Where an upload stands once another has stored so much of it."""
     while (size := await store.upload_size(locator)) < least:  # noqa: ASYNC110  (another process does it)
@@ -181,9 +209,13 @@ async def grown(store: S3Store, locator: str, least: int) -> int:
 
 def expire(ledger_url: str) -> None:
     """As if nothing had been heard of any holder for long."""
-    with sqlite3.connect(ledger_url.removeprefix("sqlite:///")) as connection:
-        connection.execute("UPDATE multipart_uploads SET held_until = 1 WHERE held_until IS NOT NULL")
-    connection.close()
+    change(ledger_url, "UPDATE multipart_uploads SET held_until = 1 WHERE held_until IS NOT NULL")
+
+
+def change(ledger_url: str, statement: str) -> list[Any]:
+    """Run one statement; the first column of what it gives."""
+    with closing(sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
+        return [row[0] for row in connection.execute(statement).fetchall()]
 
 
 async def test_the_sweep_finds_what_no_row_tells_of(make_store: MakeS3, s3: S3Server, prefix: str) -> None:
