@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from types_boto3_s3 import S3Client
@@ -11,10 +12,12 @@ from types_boto3_s3 import S3Client
 from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
 from registry.oci.digest import digest_of
-from registry.storage.s3 import S3Store
+from registry.settings import SettingsError
+from registry.storage.s3 import S3Store, open_s3
 from registry.storage.s3client import make_client, read_credentials
 from registry.storage.s3url import parse_s3_url
-from tests.kit.blobstore_contract import BlobStoreContract, pattern, read, source
+from tests.kit.blobstore_contract import BlobStoreContract, pattern, read, source, stored
+from tests.kit.certificates import Authority
 from tests.kit.s3 import S3Server, running_versitygw
 
 MakeS3 = Callable[[], S3Store]
@@ -67,3 +70,26 @@ class TestContract(BlobStoreContract):
             at = await make_store().append(locator, source(content[at:end]), offset=at)
         assert await make_store().finish(locator, digest_of(content)) == len(content)
         assert await read(make_store(), locator) == content
+
+
+async def test_an_authority_of_ones_own(
+    tools: Path, make_postgres_url: Callable[[], str], tmp_path: Path
+) -> None:
+    """With TLS the bytes are not signed: what is checked are the sums that go with them."""
+    database = Database(make_postgres_url())
+    with running_versitygw(tools / "versitygw", Authority()) as server:
+        more: dict[str, Any] = {
+            "credentials_file": server.credentials,
+            "ledger": DatabaseLedger(database),
+            "folder": tmp_path / "spool",
+        }
+        with pytest.raises(SettingsError, match="its certificate is not trusted; give ca_file="):
+            await open_s3(server.url(attempts=1), **more)
+        store = await open_s3(server.url(ca_file=str(server.ca_file), storage_class="STANDARD"), **more)
+        content = pattern(6_000_000)
+        locator = await stored(store, content)
+        assert await read(store, locator) == content
+        small = await stored(store, b"content")
+        assert await read(store, small) == b"content"
+        await store.close()
+    await database.close()

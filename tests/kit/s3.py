@@ -22,6 +22,8 @@ import uuid_utils
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.kit.certificates import Authority
+
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
@@ -40,6 +42,7 @@ class S3Server:
 
     endpoint_url: str
     credentials: Path
+    ca_file: Path | None = None
     _buckets: list[str] = field(default_factory=list)
 
     def client(self, secret: str = SECRET) -> S3Client:
@@ -50,6 +53,7 @@ class S3Server:
             region_name="us-east-1",
             aws_access_key_id=KEY_ID,
             aws_secret_access_key=secret,
+            verify=str(self.ca_file) if self.ca_file else None,
             config=Config(
                 s3={"addressing_style": "path"},
                 retries={"total_max_attempts": 1},
@@ -124,20 +128,27 @@ def running_seaweedfs(weed: Path) -> Iterator[S3Server]:
 
 
 @contextmanager
-def running_versitygw(program: Path) -> Iterator[S3Server]:
-    """Start versitygw over a folder, whose files are the objects, and stop it at the end."""
+def running_versitygw(program: Path, authority: Authority | None = None) -> Iterator[S3Server]:
+    """Start versitygw over a folder and stop it at the end; over TLS if an ``authority`` signs for it."""
     with tempfile.TemporaryDirectory(prefix="seatrial-s3-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         for part in ("data", "side"):
             (folder / part).mkdir()
         (port,) = _free_ports(1)
+        tls: list[str | Path] = []
+        if authority is not None:
+            certificate, key = authority.sign("127.0.0.1").write(folder)
+            tls = ["--cert", certificate, "--key", key]
+            (folder / "ca.pem").write_bytes(authority.certificate)
         command = [
-            *(program, "--quiet", "--port", f"127.0.0.1:{port}"),
+            *(program, "--quiet", "--port", f"127.0.0.1:{port}", *tls),
             *("posix", "--sidecar", folder / "side", folder / "data"),
         ]
         keys = {"ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": SECRET}
+        scheme, ca_file = ("https", folder / "ca.pem") if authority else ("http", None)
+        server = S3Server(f"{scheme}://127.0.0.1:{port}", _credentials(folder), ca_file)
         with _running(command, folder, keys) as process:
-            yield _wait(S3Server(f"http://127.0.0.1:{port}", _credentials(folder)), process, folder)
+            yield _wait(server, process, folder)
 
 
 @contextmanager
