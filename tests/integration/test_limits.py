@@ -63,14 +63,12 @@ async def test_a_body_that_stops_is_given_up(
 async def test_a_body_that_trickles_is_given_up_and_what_came_stands(
     tmp_path: Path, database_url: str
 ) -> None:
-    given = {"stall_seconds": 0.4, "min_bytes_per_second": 1000}
+    given = {"stall_seconds": 1, "min_bytes_per_second": 1000}
     async with limited(tmp_path, database_url, **given) as (_, client):
         location = await start_upload(client, "a")
         async with client.patch(location, data=_slowly(b"x" * 200, 0.01)) as answer:
             assert answer.status == 408
-            body = await answer.read()
-            assert error_code(body) == "REQUEST_TIMEOUT"
-            assert b"too slowly" in body
+            assert error_code(await answer.read()) == "REQUEST_TIMEOUT"
         async with client.get(location) as answer:
             assert int(answer.headers["Range"].partition("-")[2]) > 0
             offset = int(answer.headers["Range"].partition("-")[2]) + 1
@@ -85,7 +83,7 @@ async def test_a_reader_who_takes_nothing_or_little_is_ended(
     tmp_path: Path, database_url: str, pause: float | None
 ) -> None:
     content = os.urandom(16 * MIB)
-    given = {"stall_seconds": 0.6, "min_bytes_per_second": 4 * MIB}
+    given = {"stall_seconds": 0.6, "min_bytes_per_second": 200_000}
     async with limited(tmp_path, database_url, **given) as (registry, client):
         await push_blob(client, "a", content)
         async with connected(registry.host, limit=4096, receive_buffer=4096) as (reader, writer):
@@ -113,7 +111,7 @@ async def test_a_connection_without_a_request_is_ended(
     tmp_path: Path, database_url: str, sent: bytes
 ) -> None:
     async with (
-        limited(tmp_path, database_url, idle_connection_seconds=0.3) as (registry, _),
+        limited(tmp_path, database_url, idle_connection_seconds=0.7) as (registry, _),
         connected(registry.host) as (reader, writer),
     ):
         writer.write(sent)
@@ -125,7 +123,7 @@ async def test_a_connection_without_a_request_is_ended(
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_header_that_trickles_is_ended(tmp_path: Path, database_url: str) -> None:
     async with (
-        limited(tmp_path, database_url, idle_connection_seconds=0.3) as (registry, _),
+        limited(tmp_path, database_url, idle_connection_seconds=0.7) as (registry, _),
         connected(registry.host) as (reader, writer),
     ):
         writer.write(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n")

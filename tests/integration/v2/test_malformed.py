@@ -37,7 +37,7 @@ GROUPS = (
     malformed_http.lines,
     malformed_http.methods,
 )
-SECONDS = 5
+SECONDS = 20
 TABLES = (repositories, blobs, blob_links, manifests, tags, upload_sessions)
 
 
@@ -88,7 +88,7 @@ async def target(tmp_path: Path, sqlite_template: Path, parser: None) -> AsyncIt
     path = tmp_path / "seatrial.db"
     shutil.copyfile(sqlite_template, path)
     async with (
-        running_registry(tmp_path / "data", f"sqlite:///{path}", stall_seconds=1) as registry,
+        running_registry(tmp_path / "data", f"sqlite:///{path}", stall_seconds=2) as registry,
         registry.client() as client,
         registry.client(anonymous=True) as nobody,
     ):
