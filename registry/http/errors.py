@@ -48,8 +48,15 @@ _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
     }
 )
 
+# READONLY: the connection was opened while the disk could only be read.
 _SQLITE_PASSING = frozenset(
-    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_READONLY,
+    }
 )
 _POSTGRES_DISK_FULL = "53100"
 # Connection, rollback by a deadlock, resources, intervention of an operator.

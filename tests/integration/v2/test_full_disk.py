@@ -3,6 +3,7 @@ refused in words, and come back when there is room. And a process that may open 
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import re
@@ -115,6 +116,45 @@ async def refused_in_words(client: aiohttp.ClientSession, method: str, path: str
     answer = await ask(client, method, path, **options)
     assert (answer.status, error_code(answer.body)) == (507, "STORAGE_FULL"), (method, path, answer)
     assert b"push again when the registry's operator has made room" in answer.body
+
+
+@pytest.mark.parametrize("small_disk", ["ext4"], indirect=True)
+async def test_a_disk_that_turns_read_only(small_disk: Path, tmp_path: Path) -> None:
+    """As the kernel does it to a file system that it has found damaged."""
+    device = Path(subprocess.check_output(["findmnt", "-no", "SOURCE", small_disk], text=True).strip())
+    fault = Path("/sys/fs/ext4") / device.name / "trigger_fs_error"
+    if not os.access(fault, os.W_OK):
+        pytest.skip(f"no right to write to {fault}")
+    subprocess.run(["mount", "-o", "remount,errors=remount-ro", small_disk], check=True)
+    process = RegistryProcess(small_disk / "data", reserve_bytes=str(4 * MIB))
+    process.log = tmp_path / "server.log"
+    layer = os.urandom(MIB)
+    registry = process.start()
+    try:
+        async with registry.client() as client:
+            await push_blob(client, "a", layer)
+            await push_small(client, "a", "v1")
+            location = await start_upload(client, "a")
+            fault.write_text("1")
+            for path in ("manifests/v1", f"blobs/{digest_of(layer)}", "tags/list"):
+                assert (await ask(client, "GET", f"/v2/a/{path}")).status == 200, path
+            # At once, so that the pool opens more connections: to files that can only be read now.
+            digest = digest_of(layer)
+            listed = [ask(client, "GET", f"/v2/a/referrers/{digest}?n={n}") for n in range(1, 16)]
+            assert {answer.status for answer in await asyncio.gather(*listed)} == {200}
+            deleted = [ask(client, "DELETE", f"/v2/a/blobs/{digest}") for _ in range(15)]
+            assert {answer.status for answer in await asyncio.gather(*deleted)} == {503}
+            for method, path in (
+                ("DELETE", "/v2/a/manifests/v1"),
+                ("POST", "/v2/a/blobs/uploads/"),
+                ("PATCH", location),
+            ):
+                answer = await ask(client, method, path, data=io.BytesIO(layer))
+                assert (answer.status, error_code(answer.body)) == (503, "UNAVAILABLE"), (method, answer)
+            assert (await ask(client, "GET", "/v2/a/manifests/v1")).status == 200
+    finally:
+        process.stop()
+    assert not re.search(r'"status": 500|request failed', process.log.read_text(errors="replace"))
 
 
 async def test_a_log_without_room(small_disk: Path, tmp_path: Path) -> None:
