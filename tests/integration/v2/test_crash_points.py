@@ -47,11 +47,7 @@ ASKED_AT: dict[tuple[str, str], tuple[tuple[Op, ...], Op]] = {
     ("uploads.cancel", "s3.clear_parts"): ((*IMAGE, *WHOLE), Op("cancel")),
 }
 """What stands when the server dies, and what was asked for: by use case; else what leads to the point."""
-STACKS = {
-    "sqlite": (*POINTS, *FILESYSTEM_POINTS),
-    "postgresql": (*POINTS, *FILESYSTEM_POINTS),
-    "postgresql-s3": (*POINTS, *S3_POINTS),
-}
+STACKS = {"sqlite-filesystem": (*POINTS, *FILESYSTEM_POINTS), "postgresql-s3": (*POINTS, *S3_POINTS)}
 CASES = [
     pytest.param(stack, point, id=f"{stack}-{point.name}")
     for stack, points in STACKS.items()
@@ -69,7 +65,7 @@ def server(
     if request.param == "postgresql-s3":
         service = request.getfixturevalue("s3")
         storage = {"storage_url": service.url(), "storage_credentials_file": str(service.credentials)}
-    if request.param == "sqlite":
+    if request.param == "sqlite-filesystem":
         shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "seatrial.db")
         url = f"sqlite:///{folder / 'seatrial.db'}"
     else:
