@@ -9,6 +9,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -94,9 +95,9 @@ class Credentials:
             raise UnauthorizedError(_REFUSAL)
         hashed = token_hash(text)
         epoch = (await self._database.epochs()).access
-        query = _living(tokens.c.secret_hash == hashed)
+        key = self._key("token", hashed)
         try:
-            actor = await self._actor(self._key("token", hashed), query, epoch=epoch)
+            actor = await self._actor(key, lambda: _living(tokens.c.secret_hash == hashed), epoch=epoch)
         except UnauthorizedError:
             await self._tell_expiry(hashed)
             raise
@@ -111,18 +112,21 @@ class Credentials:
         Raises:
             UnauthorizedError: since disabled, revoked or expired.
         """
-        if token_id is not None:
-            query = _living(tokens.c.id == token_id, accounts.c.id == account_id)
-        else:
-            query = select(accounts).where(accounts.c.id == account_id, accounts.c.disabled_at.is_(None))
+
+        def query() -> Select[Any]:
+            if token_id is not None:
+                return _living(tokens.c.id == token_id, accounts.c.id == account_id)
+            return select(accounts).where(accounts.c.id == account_id, accounts.c.disabled_at.is_(None))
+
         key = self._key("standing", str(account_id), token_id or "")
         return await self._actor(key, query, epoch=epoch)
 
-    async def _actor(self, key: bytes, query: Select[Any], *, epoch: int) -> Actor:
+    async def _actor(self, key: bytes, query: Callable[[], Select[Any]], *, epoch: int) -> Actor:
+        # The query is made only if it is needed: that takes longer than all the rest.
         if (cached := self._remembered(key, epoch)) is not None:
             return cached
         async with self._database.read_once() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(query())).one_or_none()
         if row is None:
             raise UnauthorizedError(_REFUSAL)
         actor, seconds = _actor_of(row)

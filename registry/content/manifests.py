@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import insert, select, update
 
 from registry.content import quotas
 from registry.content import repositories as repos
@@ -61,6 +61,32 @@ class StoredManifest:
     blocked_reason: str | None
 
 
+# Put together once: that takes longer than the queries themselves.
+_STORED = (
+    select(
+        manifests.c.id,
+        manifests.c.repository_id,
+        manifests.c.digest,
+        manifests.c.media_type,
+        manifest_contents.c.raw,
+        manifests.c.runnable,
+        manifests.c.platform,
+        manifests.c.subject_digest,
+        manifests.c.state,
+        manifests.c.state_reason,
+        manifests.c.state_at,
+        manifests.c.grandfathered_until,
+        manifests.c.blocked_reason,
+    )
+    .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
+    .where(manifests.c.repository_id == bindparam("repository_id"))
+)
+_BY_DIGEST = _STORED.where(manifests.c.digest == bindparam("reference"))
+_BY_TAG = _STORED.join(tags, tags.c.manifest_id == manifests.c.id).where(
+    tags.c.repository_id == bindparam("repository_id"), tags.c.name == bindparam("reference")
+)
+
+
 async def get(database: Database, repository: Repository | None, reference: str | Digest) -> StoredManifest:
     """The manifest under a tag (``str``) or digest.
 
@@ -80,32 +106,9 @@ async def find_in(
     connection: AsyncConnection, repository_id: int, reference: str | Digest
 ) -> StoredManifest | None:
     """The manifest under a tag or digest, inside a transaction."""
-    query = (
-        select(
-            manifests.c.id,
-            manifests.c.repository_id,
-            manifests.c.digest,
-            manifests.c.media_type,
-            manifest_contents.c.raw,
-            manifests.c.runnable,
-            manifests.c.platform,
-            manifests.c.subject_digest,
-            manifests.c.state,
-            manifests.c.state_reason,
-            manifests.c.state_at,
-            manifests.c.grandfathered_until,
-            manifests.c.blocked_reason,
-        )
-        .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
-        .where(manifests.c.repository_id == repository_id)
-    )
-    if isinstance(reference, Digest):
-        query = query.where(manifests.c.digest == str(reference))
-    else:
-        query = query.join(tags, tags.c.manifest_id == manifests.c.id).where(
-            tags.c.repository_id == repository_id, tags.c.name == reference
-        )
-    row = (await connection.execute(query)).first()
+    query = _BY_DIGEST if isinstance(reference, Digest) else _BY_TAG
+    parameters = {"repository_id": repository_id, "reference": str(reference)}
+    row = (await connection.execute(query, parameters)).first()
     if row is None:
         return None
     values = row._asdict()

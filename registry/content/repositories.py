@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
@@ -42,6 +42,9 @@ COLUMNS = select(
     repositories.c.quota_bytes,
 )
 
+# Put together once: that takes longer than the query itself.
+_BY_NAME = COLUMNS.where(repositories.c.name == bindparam("name"))
+
 
 async def find(database: Database, name: str) -> Repository | None:
     """The repository of that name, if there is one."""
@@ -51,7 +54,7 @@ async def find(database: Database, name: str) -> Repository | None:
 
 async def find_in(connection: AsyncConnection, name: str) -> Repository | None:
     """As :func:`find`, inside a transaction."""
-    row = (await connection.execute(COLUMNS.where(repositories.c.name == name))).first()
+    row = (await connection.execute(_BY_NAME, {"name": name})).first()
     return None if row is None else from_row(row)
 
 
