@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import event, text, update
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import create_engine, event, text, update
+from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from registry.db.epochlook import BUSY_SECONDS, Epochs, PostgresLook, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
+from registry.db.oneread import THREADS, OneRead
 from registry.db.reserve import reserve_for
 from registry.errors import StorageFullError
 
@@ -63,12 +64,14 @@ class Database:
         self._engine = _engine(make_url(url), pool_size)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         self._reserve = reserve_for(url, reserve_bytes)
+        self._one_read: OneRead | None = None
         if self.is_sqlite:
-            once, several, write = ({_BEGIN: statement} for statement in ("", "BEGIN", "BEGIN IMMEDIATE"))
+            several, write = {_BEGIN: "BEGIN"}, {_BEGIN: "BEGIN IMMEDIATE"}
+            self._one_read = OneRead(_one_read_engine(self._engine.url))
         else:
-            levels = ("AUTOCOMMIT", "REPEATABLE READ", "READ COMMITTED")
-            once, several, write = ({"isolation_level": level} for level in levels)
-        self._reading_once = self._engine.execution_options(**once)
+            levels = ("REPEATABLE READ", "READ COMMITTED")
+            several, write = ({"isolation_level": level} for level in levels)
+        self._reading_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._reading = self._engine.execution_options(**several)
         self._writing = self._engine.execution_options(**write)
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
@@ -89,6 +92,9 @@ class Database:
     @asynccontextmanager
     async def read_once(self) -> AsyncIterator[AsyncConnection]:
         """For one statement that reads: it sees one moment, a second one may see another."""
+        if self._one_read is not None:
+            yield cast(AsyncConnection, self._one_read)  # as far as one statement needs one
+            return
         async with self._reading_once.connect() as connection:
             yield connection
 
@@ -131,6 +137,8 @@ class Database:
     async def close(self) -> None:
         """Give every connection back."""
         await self._look.close()
+        if self._one_read is not None:
+            await asyncio.to_thread(self._one_read.close)
         await self._engine.dispose()
 
 
@@ -164,6 +172,12 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     return engine
 
 
+def _one_read_engine(url: URL) -> Engine:
+    engine = create_engine(url.set(drivername="sqlite"), pool_size=THREADS, hide_parameters=True)
+    event.listen(engine, "connect", _sqlite_connect)
+    return engine
+
+
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -178,5 +192,4 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Any) -> None:
-    if statement := connection.get_execution_options().get(_BEGIN, "BEGIN"):
-        connection.exec_driver_sql(statement)
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))

@@ -30,13 +30,10 @@ class Threads:
 
         future = asyncio.get_running_loop().run_in_executor(self._executor, call)
         try:
-            await asyncio.wait([future])
+            return await asyncio.shield(future)
         except asyncio.CancelledError:
             await asyncio.wait([future])
-            if not future.cancelled():
-                future.exception()  # seen, so that the loop does not report it
             raise
-        return future.result()
 
     def close(self) -> None:
         """Wait for the running work and give the threads up."""
