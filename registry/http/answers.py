@@ -164,6 +164,8 @@ def remember(
         f"HTTP/1.1 {response.status} {response.reason}",
         *(f"{name}: {value}" for name, value in headers.items()),
     ]
+    if any(character in line for line in lines for character in "\r\n\0"):
+        return  # aiohttp refuses to send it
     answer = Answer(
         route=str(request[ROUTE]),
         head="\r\n".join([*lines, ""]).encode("utf-8", "surrogateescape"),

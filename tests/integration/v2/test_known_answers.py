@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import update
 
+from registry.db.content import manifests
+from registry.db.types import db_time
 from registry.http.answers import Answer, Answers
 from tests.kit.access import api, ask, basic, bearer, make_token, make_user, registry_token
 from tests.kit.distribution import push_blob, put_manifest, small_manifest
@@ -179,6 +185,41 @@ async def test_a_token_that_is_revoked(pair: Pair) -> None:
     await pair.change("DELETE", f"/tokens/{made['id']}", status=204)
     for headers in shown:
         assert set(await statuses(pair, paths, headers)) == {(401, 401)}
+
+
+async def test_a_token_that_expires(pair: Pair) -> None:
+    made = await make_token(pair.port.admin, f"repository:{REPOSITORY}:pull", expires_seconds=2)
+    began = time.monotonic()
+    token = await registry_token(
+        pair.other, f"repository:{REPOSITORY}:pull", headers=basic("admin", made["token"])
+    )
+    shown = (bearer(token), bearer(made["token"]))
+    seen = [await statuses(pair, (TAG, pair.blob), headers) for headers in (*shown, *shown)]
+    if time.monotonic() - began < 1.5:  # on a machine that is not asleep
+        assert all(set(each) == {(200, 200)} for each in seen)
+    await asyncio.sleep(max(0, began + 2.2 - time.monotonic()))
+    for headers in shown:
+        assert set(await statuses(pair, (TAG, pair.blob), headers)) == {(401, 401)}
+
+
+async def test_an_image_whose_time_is_over(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, gate="off", trial_on_push=False) as port:
+        image = tiny_image()
+        digest = await port.push(image)
+        blob = f"/v2/{REPOSITORY}/blobs/{json.loads(image.manifest)['layers'][0]['digest']}"
+        await api(port.admin, "PATCH", REPOSITORY_API, json={"gate": "enforce"})
+        async with port.database.write() as connection:
+            await connection.execute(
+                update(manifests).values(grandfathered_until=db_time(timedelta(seconds=2)))
+            )
+        began = time.monotonic()
+        for _ in range(2):
+            answers = [await port.pull(digest), await ask(port.reader, "GET", blob)]
+            if time.monotonic() - began < 1.5:
+                assert [answer.status for answer in answers] == [200, 200]
+        await asyncio.sleep(max(0, began + 2.2 - time.monotonic()))
+        assert (await port.pull(digest)).status == 403
+        assert (await ask(port.reader, "GET", blob)).status == 403
 
 
 async def test_an_account_that_is_disabled(pair: Pair) -> None:

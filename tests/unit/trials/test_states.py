@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from registry.trials.states import depends_on_time, effective_state
+from registry.db.content import IMAGE_STATES
+from registry.trials.states import depends_on_time, effective_state, holds_until
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -53,3 +56,25 @@ def test_time_is_asked_for_only_where_it_matters() -> None:
     assert depends_on_time(Row("pass"), max_age=DAY)
     assert not depends_on_time(Row("pass"), max_age=None)
     assert not depends_on_time(Row("fail"), max_age=DAY)
+
+
+_TIMES = st.integers(-30, 30).map(lambda days: NOW + days * DAY)
+
+
+@given(
+    row=st.builds(
+        Row,
+        state=st.sampled_from(IMAGE_STATES),
+        state_at=_TIMES,
+        grandfathered_until=st.none() | _TIMES,
+        blocked_reason=st.none() | st.just("broken"),
+    ),
+    max_age=st.none() | st.integers(1, 30).map(lambda days: days * DAY),
+    later=st.integers(0, 60).map(lambda days: days * DAY),
+)
+def test_a_state_holds_until_it_is_said_to(row: Row, max_age: timedelta | None, later: timedelta) -> None:
+    until = holds_until(row, now=NOW, max_age=max_age)
+    if until is None or NOW + later < until:
+        assert effective_state(row, now=NOW + later, max_age=max_age) == effective_state(
+            row, now=NOW, max_age=max_age
+        )
