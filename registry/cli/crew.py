@@ -27,6 +27,8 @@ from registry.settings import Settings, SettingsError
 if TYPE_CHECKING:
     import socket
 
+_TAKE_TURNS = {"UV_TCP_SINGLE_ACCEPT": "1"}
+"""Lets libuv pause after each connection that it takes; else who wakes first takes all that wait."""
 _STOP_MORE_SECONDS = 5
 """What a child may take beyond its transfers before it is killed."""
 
@@ -62,7 +64,7 @@ class Crew:
         # Their counters: what has ended is still counted, and each can tell the sum.
         self.shared = Path(tempfile.mkdtemp(prefix="seatrial-metrics-"))
         try:
-            return await self._run({"PROMETHEUS_MULTIPROC_DIR": str(self.shared)})
+            return await self._run({"PROMETHEUS_MULTIPROC_DIR": str(self.shared), **_TAKE_TURNS})
         finally:
             for each in self.listening:
                 each.close()

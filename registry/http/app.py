@@ -43,9 +43,10 @@ def create_app(services: Services) -> web.Application:
     table.add_routes(app)
     worker_routes.add_routes(app)
     v2.add_routes(app)
-    app.on_cleanup.append(_flush_access_log)
+    app.on_cleanup.append(_leave_nothing_unsaid)
     return app
 
 
-async def _flush_access_log(app: web.Application) -> None:
+async def _leave_nothing_unsaid(app: web.Application) -> None:
     app[ACCESS_LOG].flush()
+    app[METRICS].hand_over()
