@@ -9,7 +9,7 @@ import textwrap
 from tests.kit.sources import ROOT, module_name, source_files
 
 LIBRARIES = (
-    "aiohttp.web alembic.command argon2 cryptography.hazmat.primitives.asymmetric.ec isal.igzip jwt "
+    "aiohttp.web alembic.command argon2 boto3 cryptography.hazmat.primitives.asymmetric.ec isal.igzip jwt "
     "prometheus_client psycopg pydantic re2 sqlalchemy.ext.asyncio structlog typer uuid_utils yaml"
 )
 # Each module is imported in a fork of a process that has loaded the libraries but nothing of ours: as a fresh
