@@ -6,6 +6,7 @@ where the server is and how it ended. For tests that start it again and again.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
 import os
@@ -19,6 +20,7 @@ from tests.kit.server import Registry, inherited, server_environment
 from tests.kit.sources import ROOT
 
 _STOP_SECONDS = 15
+_PR_SET_PDEATHSIG = 1
 
 
 class ForkedServer:
@@ -33,7 +35,18 @@ class ForkedServer:
         self._child = 0
         with (data.parent / f"{data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, "serve", "--data", str(data)],
+                # The kernel ends it when the test run dies, and then the server, however that happens.
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    sys.executable,
+                    "-m",
+                    module,
+                    "serve",
+                    "--data",
+                    str(data),
+                ],
                 env={**inherited(), **server_environment(database_url, **settings)},
                 cwd=ROOT,
                 stdin=subprocess.PIPE,
@@ -89,6 +102,7 @@ def serve_again_and_again(arguments: list[str]) -> None:
         read_end, write_end = os.pipe()
         child = os.fork()
         if child == 0:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             os.close(read_end)
             os.dup2(2, 1)
             os._exit(run([*arguments, "--listen", listen.strip(), "--ready-fd", str(write_end)]))
