@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class S3Blob:
-    """``opened`` is the whole object, which has begun to arrive; ``block_bytes`` says how much to hold."""
+    """Ranges of it are read one after the other.
+
+    ``opened`` is the whole object, which has begun to arrive; ``block_bytes`` says how much to hold.
+    """
 
     def __init__(
         self, bucket: Bucket, key: str, opened: Object, calls: Threads, block_bytes: Callable[[], int]
@@ -26,30 +29,25 @@ class S3Blob:
         self._etag = opened.etag
         self._calls = calls
         self._block_bytes = block_bytes
-        self._whole: Reader | None = Reader(bucket, key, opened)
+        self._reader = Reader(bucket, key, opened)
+        self._fresh = True
 
     def close(self) -> None:
         """Give up what nobody has read."""
-        if self._whole is not None:
-            self._whole.close()
+        self._reader.close()
 
     async def chunks(self, first: int = 0, length: int | None = None) -> AsyncIterator[bytes]:
         """See :meth:`OpenBlob.chunks`."""
         end = self.size if length is None else min(first + length, self.size)
         if first >= end:
             return
-        reader, self._whole = self._whole, None
-        try:
-            if reader is None or first != 0 or end != self.size:
-                if reader is not None:
-                    reader.close()
-                opened = await self._calls.run(
-                    self._bucket.get, self._key, first=first, last=end - 1, etag=self._etag
-                )
-                reader = Reader(self._bucket, self._key, opened, first=first)
-            while block := await self._calls.run(reader.read, self._block_bytes()):
-                yield block
-                del block  # it would lie beside the next one, which may take its time
-        finally:
-            if reader is not None:
-                reader.close()
+        whole, self._fresh = self._fresh and first == 0 and end == self.size, False
+        if not whole:
+            self._reader.close()
+            opened = await self._calls.run(
+                self._bucket.get, self._key, first=first, last=end - 1, etag=self._etag
+            )
+            self._reader = Reader(self._bucket, self._key, opened, first=first)
+        while block := await self._calls.run(self._reader.read, self._block_bytes()):
+            yield block
+            del block  # it would lie beside the next one, which may take its time
