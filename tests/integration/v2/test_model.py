@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 
 from tests.kit.access import make_user
-from tests.kit.model import READS, Op, State, apply, contents_of, explain, operations
+from tests.kit.model import Op, State, apply, contents_of, explain, operations
 from tests.kit.play import Clients, Player, at_once
 from tests.kit.server import running_replicas
 
@@ -111,12 +111,29 @@ async def play_in_turn(clients: Clients, ops: list[Op]) -> None:
     assert await player.look(state) == state
 
 
-AT_ONCE = tuple(kind for kind in operations() if kind not in ("start", *READS)) * 2 + READS
+CONTESTED = [
+    op
+    for kind, ops in operations().items()
+    for op in ops
+    if kind not in ("start", "visibility", "catalog")
+    and (op.repo, op.slot, op.tag or "a", op.key or "image-0") == (0, 0, "a", "image-0")
+    and op.blob in (0, 2)
+]
+"""Operations that are about the same few things."""
+ANY = tuple(kind for kind in operations() if kind != "start")
 
 
 def test_several_at_once(clients: Clients, runner: asyncio.Runner) -> None:
+    contested = st.sampled_from(CONTESTED)
+
     @bounded(6)
-    @given(st.lists(st.lists(operation(*AT_ONCE), min_size=2, max_size=6), min_size=3, max_size=5))
+    @given(
+        st.lists(
+            st.lists(st.one_of(contested, contested, operation(*ANY)), min_size=3, max_size=6),
+            min_size=3,
+            max_size=5,
+        )
+    )
     def play(batches: list[list[Op]]) -> None:
         runner.run(play_at_once(clients, batches))
 
