@@ -15,7 +15,7 @@ from tests.bench.ours import PRIVATE, registry
 from tests.bench.processes import tree_cpu_seconds
 from tests.bench.pushing import MIB, Content, content, push_blob
 
-ROUNDS = 9
+ROUNDS = 7
 EACH = 5
 LARGE_BYTES = 100 * MIB
 NO_GATE = {"gate": "warn"}

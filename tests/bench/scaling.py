@@ -17,7 +17,7 @@ from tests.bench.ours import PRIVATE, TAG, Ours, fill, push_admitted, registry
 from tests.bench.peers import MissingError
 from tests.bench.processes import cpu_seconds, tree
 
-ROUNDS = 7
+ROUNDS = 5
 COUNT = 2000
 CONNECTIONS = (1, 10, 100)
 SECONDS = 2
