@@ -80,6 +80,16 @@ def server_settings(config: Path | None, **given: Any) -> Settings:
     return settings
 
 
+def command_line(**given: object) -> list[str]:
+    """Options of another ``serve`` that give it the same; what was not given here is not given there."""
+    return [
+        text
+        for name, value in given.items()
+        if value is not None
+        for text in (f"--{name.replace('_', '-')}", str(value))
+    ]
+
+
 def require_server_libraries() -> None:
     """Say so where only the worker's half is installed.
 

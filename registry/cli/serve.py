@@ -21,13 +21,12 @@ from registry.cli.options import (
     ProcessesOption,
     TlsOption,
     VisibilityOption,
+    command_line,
     server_settings,
 )
 from registry.cli.trust import trust_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from registry.auth.firststart import FirstStart
     from registry.cli.process import Started
     from registry.settings import Settings
@@ -57,36 +56,24 @@ def command(
 
     SIGTERM and Ctrl-C end it: /readyz says no, running transfers are finished. A second one ends it at once.
     """
-    settings = server_settings(
-        config,
-        data=data,
-        listen=listen,
-        gate=gate,
-        visibility=visibility,
-        external_url=external_url,
-        tls=tls,
-        log_format=log_format,
-        processes=processes,
-    )
+    given = {
+        "data": data,
+        "listen": listen,
+        "gate": gate,
+        "visibility": visibility,
+        "external_url": external_url,
+        "tls": tls,
+        "log_format": log_format,
+        "processes": processes,
+    }
+    settings = server_settings(config, **given)
     if settings.processes > 1 and listen_fds is None:
         from registry.cli.crew import Crew  # noqa: PLC0415
 
-        given = {
-            "--config": config,
-            "--data": data,
-            "--listen": listen,
-            "--gate": gate,
-            "--visibility": visibility,
-            "--external-url": external_url,
-            "--tls": tls,
-            "--log-format": log_format,
-            "--processes": processes,
-        }
-        first = {"--own-worker": own_worker, "--own-worker-token": own_worker_token}
         crew = Crew(
             settings=settings,
-            options=_options(given),
-            first_options=_options(first),
+            options=command_line(config=config, **given),
+            first_options=command_line(own_worker=own_worker, own_worker_token=own_worker_token),
             ready=lambda told: _tell(ready_fd, told),
         )
         raise typer.Exit(asyncio.run(crew.run()))
@@ -112,10 +99,6 @@ def command(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sockets = [socket.socket(fileno=int(text)) for text in listen_fds.split(",")] if listen_fds else None
         runner.run(serve(settings, ready=ready, worker=worker, sockets=sockets))
-
-
-def _options(given: Mapping[str, object]) -> list[str]:
-    return [text for name, value in given.items() if value is not None for text in (name, str(value))]
 
 
 def _tell(ready_fd: int | None, told: bytes) -> None:

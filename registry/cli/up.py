@@ -30,6 +30,7 @@ from registry.cli.options import (
     ProcessesOption,
     TlsOption,
     VisibilityOption,
+    command_line,
     server_settings,
 )
 from registry.cli.supervision import Child, keep_running, read_all, seatrial
@@ -81,34 +82,20 @@ def command(
     keeps what it needs to isolate what it runs. Where nothing can be isolated the registry serves alone.
     SIGTERM and Ctrl-C end both; a second Ctrl-C ends runs at once.
     """
-    settings = server_settings(
-        config,
-        data=data,
-        listen=listen,
-        gate=gate,
-        visibility=visibility,
-        external_url=external_url,
-        tls=tls,
-        log_format=log_format,
-        processes=processes,
-    )
-    state = worker_state or _default_state(settings.data)
     # What "serve" shares with this command, it gets as it was given here; the rest it reads by itself.
-    given = {
-        "--config": config,
-        "--data": settings.data,
-        "--gate": gate,
-        "--visibility": visibility,
-        "--external-url": external_url,
-        "--tls": tls,
-        "--log-format": log_format,
-        "--processes": processes,
+    shared = {
+        "gate": gate,
+        "visibility": visibility,
+        "external_url": external_url,
+        "tls": tls,
+        "log_format": log_format,
+        "processes": processes,
     }
+    settings = server_settings(config, data=data, listen=listen, **shared)
+    state = worker_state or _default_state(settings.data)
     house = _House(
         settings=settings,
-        serve_options=[
-            text for name, value in given.items() if value is not None for text in (name, str(value))
-        ],
+        serve_options=command_line(config=config, data=settings.data, **shared),
         state=state,
         worker_options=[
             *("--runtime", runtime, "--grace", str(WORKER_GRACE_SECONDS)),
