@@ -6,9 +6,11 @@ guessing from elsewhere.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import time
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from registry.errors import TooManyRequestsError
 
@@ -25,6 +27,12 @@ class FailedAttempts:
     def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._clock = limit, clock
         self._failures: dict[tuple[str, str | None], tuple[float, int]] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def turn(self, address: str | None) -> asyncio.Lock:
+        """To be held from :meth:`require_room` to :meth:`note`: of passwords sent at once from one place, one
+        is counted before the next is looked at."""
+        return self._turns.setdefault(place_of(address), asyncio.Lock())
 
     def require_room(self, address: str | None, name: str) -> None:
         """Refuse to look at another password.

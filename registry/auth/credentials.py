@@ -70,6 +70,15 @@ class Credentials:
         epoch = (await self._database.epochs()).access
         if (cached := self._remembered(key, epoch)) is not None:
             return cached
+        async with self._failures.turn(address):
+            # Who signs in many times at once is looked at once.
+            if (cached := self._remembered(key, epoch)) is not None:
+                return cached
+            return await self._from_password(username, password, address=address, key=key, epoch=epoch)
+
+    async def _from_password(
+        self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
+    ) -> Actor:
         self._failures.require_room(address, username)
         query = select(accounts).where(
             accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)

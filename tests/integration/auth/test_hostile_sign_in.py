@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,23 @@ async def test_guessing_is_slowed_down(tmp_path: Path, database_url: str) -> Non
             await ask(nobody, "GET", "/v2/", headers=basic("bob", "wrong password") | elsewhere)
         ).status == 401
         assert (await ask(nobody, "GET", "/v2/", headers=basic("bob", registry.token) | there)).status == 200
+
+
+async def test_guesses_sent_at_once_are_counted(tmp_path: Path, database_url: str) -> None:
+    async with (
+        running_registry(tmp_path / "data", database_url, failed_sign_ins_per_minute=3) as registry,
+        registry.client() as client,
+        registry.client(anonymous=True) as nobody,
+    ):
+        password = await make_user(client, "bob")
+
+        async def statuses(*passwords: str) -> list[int]:
+            asked = (ask(nobody, "GET", "/token", headers=basic("bob", text)) for text in passwords)
+            return sorted(answer.status for answer in await asyncio.gather(*asked))
+
+        assert await statuses(*[password] * 20) == [200] * 20
+        guesses = [f"a wrong password {number}" for number in range(20)]
+        assert await statuses(*guesses) == [401] * 3 + [429] * 17
 
 
 async def test_nothing_beside_the_credential_says_who_somebody_is(tmp_path: Path, database_url: str) -> None:
