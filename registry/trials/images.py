@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +21,14 @@ MAX_DEPTH = 5
 MAX_IMAGES = 256
 MAX_LISTED = 20_000
 _LISTED_AS_MANIFEST = MANIFESTS | INDEXES
+
+
+class _Listed(IntEnum):
+    """As what an index lists content; of several, the one that asks for most counts."""
+
+    PERHAPS_ELSEWHERE = 0
+    ANYTHING = 1
+    MANIFEST = 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -82,23 +91,23 @@ async def images_of_push(connection: AsyncConnection, pushed: ManifestPushed) ->
 
 async def images_of_stored(connection: AsyncConnection, repository_id: int, digest: str) -> Inventory:
     """The same for a manifest that the repository holds already."""
-    return await _below(connection, repository_id, {digest: True}, besides=frozenset())
+    return await _below(connection, repository_id, {digest: _Listed.MANIFEST}, besides=frozenset())
 
 
 async def _below(
     connection: AsyncConnection,
     repository_id: int,
-    level: Mapping[str, bool],
+    level: Mapping[str, _Listed],
     *,
     besides: Collection[str],
 ) -> Inventory:
-    """Walk down from ``level``: digests, and whether each is listed as a manifest. Images among ``besides``
-    are not to be tried."""
+    """Walk down from ``level``: digests, and as what each is listed. Images among ``besides`` are not to be
+    tried."""
     found: set[RunnableImage] = set()
     missing: set[str] = set()
     seen: set[str] = set()
     for _ in range(MAX_DEPTH):
-        level = {digest: as_manifest for digest, as_manifest in level.items() if digest not in seen}
+        level = {digest: listed for digest, listed in level.items() if digest not in seen}
         if not level:
             return Inventory(tuple(sorted(found)), tuple(sorted(missing)))
         seen |= level.keys()
@@ -129,19 +138,16 @@ async def _stored(connection: AsyncConnection, repository_id: int, digests: Coll
 
 
 async def _absent(
-    connection: AsyncConnection, repository_id: int, level: Mapping[str, bool], held: Collection[str]
+    connection: AsyncConnection, repository_id: int, level: Mapping[str, _Listed], held: Collection[str]
 ) -> set[str]:
     """What of a level the repository does not have; what is not listed as a manifest may be a blob."""
-    perhaps_blobs = {
-        parse_digest(digest)
-        for digest, as_manifest in level.items()
-        if not as_manifest and digest not in held
-    }
+    absent = {digest: listed for digest, listed in level.items() if listed and digest not in held}
+    perhaps_blobs = {parse_digest(digest) for digest, listed in absent.items() if listed < _Listed.MANIFEST}
     layers = await blobs.find_all(connection, repository_id, perhaps_blobs) if perhaps_blobs else {}
-    return level.keys() - set(held) - set(map(str, layers))
+    return absent.keys() - set(map(str, layers))
 
 
-async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> dict[str, bool]:
+async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> dict[str, _Listed]:
     if not manifest_ids:
         return {}
     query = select(edges.c.digest, edges.c.media_type).where(
@@ -151,12 +157,15 @@ async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> dic
     return _listed((row.digest, row.media_type) for row in rows)
 
 
-def _listed(children: Iterable[tuple[str, str]]) -> dict[str, bool]:
-    """Digests of children, and whether each is listed as a manifest at least once."""
-    listed: dict[str, bool] = {}
+def _listed(children: Iterable[tuple[str, str]]) -> dict[str, _Listed]:
+    """Digests of children, and as what each is listed."""
+    listed: dict[str, _Listed] = {}
     for digest, media_type in children:
-        if not is_foreign_layer(media_type):
-            listed[digest] = listed.get(digest, False) or media_type in _LISTED_AS_MANIFEST
+        kind = _Listed.MANIFEST if media_type in _LISTED_AS_MANIFEST else _Listed.ANYTHING
+        if is_foreign_layer(media_type):
+            # Not to be missed, but clients that go by what the registry answers run it where it is an image.
+            kind = _Listed.PERHAPS_ELSEWHERE
+        listed[digest] = max(kind, listed.get(digest, kind))
     return listed
 
 

@@ -16,12 +16,13 @@ from registry.db.content import edges, manifests
 from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
 from registry.settings import Settings
-from registry.trials.images import MAX_DEPTH, Inventory, images_of_stored
+from registry.trials.images import MAX_DEPTH, Inventory, RunnableImage, images_of_stored
 from registry.trials.opening import Opening, TrialPolicy, open_trial
 from registry.trials.settling import set_states
 
 PARENTS_MAX = 100
-"""How many indexes one push decides about, those without a verdict first. The others keep their state."""
+"""How many indexes one push opens trials for, those without a verdict first."""
+_LEFT = ("untried", f"more than {PARENTS_MAX} indexes list what was pushed into it; push this one again")
 NOT_TRIED = ("untried", "the repository does not try what is pushed")
 _OPEN_STATES = ("untried", "error", "unsupported", "not-applicable")
 
@@ -37,7 +38,12 @@ async def settle_parents(
     connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: str
 ) -> None:
     """Open the trials of the indexes above a child that is new here, as far as they are complete now."""
-    for parent in await _above(connection, policy.repository_id, child):
+    decided = await _above(connection, policy.repository_id, child)
+    if len(decided) == PARENTS_MAX:
+        left = await _left(connection, policy.repository_id, child, [parent.digest for parent in decided])
+        states = [(digest, *_LEFT) for digest in left]
+        await set_states(connection, policy.repository_id, policy.repository, states)
+    for parent in decided:
         inventory = await images_of_stored(connection, policy.repository_id, parent.digest)
         state = inventory.untriable or (None if policy.trial_on_push else NOT_TRIED)
         if parent.state not in _OPEN_STATES and (
@@ -81,6 +87,40 @@ async def _above(connection: AsyncConnection, repository_id: int, child: str) ->
     return sorted(found.values(), key=lambda parent: parent.state not in _OPEN_STATES)[:PARENTS_MAX]
 
 
+async def _left(
+    connection: AsyncConnection, repository_id: int, child: str, decided: Sequence[str]
+) -> Sequence[str]:
+    """Indexes above the child, but for those ``decided`` about, that are admitted without a verdict on it: no
+    part of their trials was it, on the platform that it has now."""
+    here = manifests.c.repository_id == repository_id
+    this = here & (manifests.c.digest == child)
+    platform = (await connection.execute(select(manifests.c.platform).where(this))).scalar_one()
+    above = select(manifests.c.digest).where(this).cte("above", recursive=True)
+    above = above.union(
+        select(manifests.c.digest)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .join(above, edges.c.digest == above.c.digest)
+        .where(here, edges.c.kind == "child")
+    )
+    judged = (
+        select(trials.c.digest)
+        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
+        .join(parts, parts.c.id == trial_parts.c.part_id)
+        .where(
+            trials.c.repository_id == repository_id,
+            parts.c.digest == child,
+            parts.c.platform == platform,
+        )
+    )
+    unjudged = manifests.c.state == "not-applicable"
+    if platform is not None:
+        unjudged |= manifests.c.state.in_(("pass", "warn")) & manifests.c.digest.not_in(judged)
+    query = select(manifests.c.digest).where(
+        here, unjudged, manifests.c.digest != child, manifests.c.digest.in_(select(above.c.digest))
+    )
+    return sorted(set((await connection.execute(query)).scalars()) - set(decided))
+
+
 async def _parents(
     connection: AsyncConnection, repository_id: int, digests: Sequence[str]
 ) -> Sequence[_Parent]:
@@ -104,11 +144,12 @@ async def _is_tried(
     connection: AsyncConnection, policy: TrialPolicy, parent: _Parent, inventory: Inventory
 ) -> bool:
     query = (
-        select(parts.c.digest)
+        select(parts.c.digest, parts.c.platform)
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .join(trials, trials.c.id == trial_parts.c.trial_id)
         .where(trials.c.repository_id == policy.repository_id, trials.c.digest == parent.digest)
         .distinct()
     )
-    tried = set((await connection.execute(query)).scalars())
-    return {image.digest for image in inventory.images} <= tried
+    # The platform too: a config that came late may have changed it.
+    tried = {RunnableImage(*row) for row in await connection.execute(query)}
+    return set(inventory.images) <= tried

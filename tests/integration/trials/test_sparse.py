@@ -120,6 +120,53 @@ async def test_the_bytes_of_a_child_as_a_blob_are_no_child(port: Port) -> None:
     assert [await port.state(one) for one in (digest, digest_of(raw))] == ["pending", "pending"]
 
 
+async def test_an_image_listed_as_a_foreign_layer_is_an_image(port: Port) -> None:
+    image = tiny_image()
+    odd = descriptor(image.manifest, "application/vnd.oci.image.layer.nondistributable.v1.tar")
+    raw = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [odd]})
+    assert (await put_manifest(port.admin, REPOSITORY, "odd", raw, OCI_INDEX)).status == 201
+    assert await port.state("odd") == "not-applicable"
+    await put_child_by_digest(port, image)
+    assert await port.state("odd") == "pending"
+    again = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [odd, odd]})
+    assert (await put_manifest(port.admin, REPOSITORY, "again", again, OCI_INDEX)).status == 201
+    worker = await port.worker("one")
+    await worker.report(await worker.claim(), met=False, exit_code=1)
+    assert [(await port.pull(tag)).status for tag in ("odd", "again")] == [403, 403]
+
+
+async def test_more_indexes_than_one_push_decides_about(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.trials.parents.PARENTS_MAX", 2)
+    image, good = tiny_image(), tiny_image()
+    worker = await port.worker("one")
+    await port.push(good, tag="good")
+    await worker.report(await worker.claim())
+    await push_blob(port.admin, REPOSITORY, image.manifest)
+    odd = descriptor(image.manifest, "application/x-document")
+    listed = descriptor(good.manifest, OCI_MANIFEST)
+    inner = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [odd]})
+    outer = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [descriptor(inner, OCI_INDEX)]})
+    mixed = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [odd, listed]})
+    more = [
+        to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [odd], "annotations": {"n": n}})
+        for n in "123"
+    ]
+    indexes = [inner, outer, mixed, *more]
+    for number, raw in enumerate(indexes):
+        assert (await put_manifest(port.admin, REPOSITORY, f"{number}", raw, OCI_INDEX)).status == 201
+        assert (await port.pull(f"{number}")).status == 200
+    await put_child_by_digest(port, image)
+    await worker.report(await worker.claim(), met=False, exit_code=1)
+    assert {(await port.pull(f"{number}")).status for number in range(len(indexes))} == {403}
+    states = [await port.state(digest_of(raw)) for raw in indexes]
+    assert sorted(states) == ["fail", "fail", *["untried"] * 4]
+    # As its reason says, such an index is tried when it is pushed again.
+    again = states.index("untried")
+    assert "push this one again" in await explain(port, digest_of(indexes[again]))
+    assert (await put_manifest(port.admin, REPOSITORY, "again", indexes[again], OCI_INDEX)).status == 201
+    assert await port.state("again") == "fail"
+
+
 async def test_an_index_of_nothing_that_runs_is_not_applicable_when_complete(port: Port) -> None:
     signature = to_json(
         {
@@ -329,6 +376,26 @@ async def test_an_image_without_its_layer_is_tried_when_it_is_pushed_again(
         assert job["platform"] == "linux/amd64"
         await worker.report(job)
         assert [await port.state(tag) for tag in ("1", "2")] == ["pass", "pass"]
+
+
+async def test_an_image_whose_config_came_late_is_judged_for_its_index_too(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_port(tmp_path / "data", database_url, sparse_images=True) as port:
+        bad, good = tiny_image(), tiny_image()
+        worker = await port.worker("one")
+        await push_blob(port.admin, REPOSITORY, bad.layers[0].blob)
+        assert (await put_manifest(port.admin, REPOSITORY, "bad", bad.manifest)).status == 201
+        await port.push(good, tag="good")
+        await worker.report(await worker.claim())
+        index = await put_index(port, make_index(good, bad), "index")
+        # Nobody can run what has no config: the other platform decides.
+        assert await port.state(index) == "pass"
+        await push_blob(port.admin, REPOSITORY, bad.config)
+        assert (await put_manifest(port.admin, REPOSITORY, "bad", bad.manifest)).status == 201
+        await worker.report(await worker.claim(), met=False, exit_code=1)
+        assert [await port.state(one) for one in (index, bad.digest)] == ["fail", "fail"]
+        assert (await port.pull("index")).status == 403
 
 
 def no_image() -> dict[str, object]:
