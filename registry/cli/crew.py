@@ -9,18 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
-import tempfile
 from asyncio.subprocess import Process
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client.multiprocess import mark_process_dead
 
-from registry.cli.supervision import Child, keep_running, read_all, seatrial
+from registry.cli.counters import CountersFolder, make_counters_folder
+from registry.cli.supervision import Child, keep_running, seatrial
 from registry.http.listener import bind
 from registry.settings import Settings, SettingsError
 
@@ -45,7 +43,8 @@ class Crew:
     ready: Callable[[bytes], None]
     listening: list[socket.socket] = field(init=False)
     children: list[Child] = field(init=False)
-    shared: Path = field(init=False)
+    counters: CountersFolder = field(init=False)
+    environment: dict[str, str] = field(default_factory=_TAKE_TURNS.copy)
     begun: bool = False
 
     async def run(self) -> int:
@@ -61,22 +60,26 @@ class Crew:
             raise SettingsError(
                 f"listen: {settings.listen} cannot be used: {error.strerror or error}"
             ) from None
-        # Their counters: what has ended is still counted, and each can tell the sum.
-        self.shared = Path(tempfile.mkdtemp(prefix="seatrial-metrics-"))
+        self._make_counters()
         try:
-            return await self._run({"PROMETHEUS_MULTIPROC_DIR": str(self.shared), **_TAKE_TURNS})
+            return await self._run()
         finally:
             for each in self.listening:
                 each.close()
-            shutil.rmtree(self.shared, ignore_errors=True)
+            self.counters.remove()
 
-    async def _run(self, environment: Mapping[str, str]) -> int:
+    def _make_counters(self) -> None:
+        # What has ended is still counted, and each can tell the sum.
+        self.counters = make_counters_folder()
+        self.environment["PROMETHEUS_MULTIPROC_DIR"] = str(self.counters.path)
+
+    async def _run(self) -> int:
         self.children = [
             Child(
                 name=f"registry process {number}",
                 command=self._command,
                 stop_seconds=self.settings.shutdown_seconds + _STOP_MORE_SECONDS,
-                environment=environment,
+                environment=self.environment,
             )
             for number in range(1, self.settings.processes + 1)
         ]
@@ -94,7 +97,9 @@ class Crew:
             if (failed := starting.result()) is not None:
                 return failed
             tasks += [asyncio.create_task(self._keep(child)) for child in self.children]
-            await asyncio.wait([*tasks[1:], stopped], return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait([*tasks[1:], stopped], return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
             return 0
         finally:
             for task in (*tasks, stopped):
@@ -115,21 +120,19 @@ class Crew:
         return None
 
     async def _start(self, child: Child) -> tuple[Process, bytes]:
-        read_fd, write_fd = os.pipe()
+        if not self.counters.is_there():  # somebody has tidied up
+            os.close(self.counters.descriptor)
+            self._make_counters()
         sockets = [each.fileno() for each in self.listening]
-        try:
-            process = await child.start(
-                pass_fds=(*sockets, write_fd),
-                more=("--listen-fds", ",".join(map(str, sockets)), "--ready-fd", str(write_fd)),
-            )
-        finally:
-            os.close(write_fd)
-        return process, await read_all(read_fd)
+        return await child.start_and_hear(
+            pass_fds=(*sockets, self.counters.descriptor),
+            more=("--listen-fds", ",".join(map(str, sockets))),
+        )
 
     async def _keep(self, child: Child) -> None:
         async def again() -> Process:
             assert child.process is not None
-            mark_process_dead(child.process.pid, str(self.shared))  # type: ignore[no-untyped-call]
+            mark_process_dead(child.process.pid, str(self.counters.path))  # type: ignore[no-untyped-call]
             return (await self._start(child))[0]
 
         if child.process is None:

@@ -59,6 +59,22 @@ class Child:
         )
         return self.process
 
+    async def start_and_hear(
+        self, *, pass_fds: Sequence[int] = (), more: Sequence[str] = ()
+    ) -> tuple[Process, bytes]:
+        """Start it with ``--ready-fd``, and give what it tells there; nothing if it ended before that."""
+        read_fd, write_fd = os.pipe()
+        try:
+            process = await self.start(
+                pass_fds=(*pass_fds, write_fd), more=(*more, "--ready-fd", str(write_fd))
+            )
+        except BaseException:
+            os.close(read_fd)
+            raise
+        finally:
+            os.close(write_fd)
+        return process, await _read_all(read_fd)
+
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Signal it and wait for its end; kill it when that takes too long."""
         process = self.process
@@ -86,7 +102,10 @@ async def keep_running(child: Child, start: Callable[[], Awaitable[Process]]) ->
         failures += 1
         typer.echo(f"The {child.name} ended ({_ending(code)}); it is started again in {pause} s.", err=True)
         await asyncio.sleep(pause)
-        await start()
+        try:
+            await start()
+        except OSError as error:  # no process or descriptor is left, say: others may end meanwhile
+            typer.echo(f"The {child.name} cannot be started: {error.strerror or error}.", err=True)
 
 
 def seatrial(*arguments: str) -> list[str]:
@@ -94,7 +113,7 @@ def seatrial(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "registry.main", *arguments]
 
 
-async def read_all(descriptor: int) -> bytes:
+async def _read_all(descriptor: int) -> bytes:
     """All that comes through a pipe until its other end is closed."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()

@@ -33,7 +33,7 @@ from registry.cli.options import (
     command_line,
     server_settings,
 )
-from registry.cli.supervision import Child, keep_running, read_all, seatrial
+from registry.cli.supervision import Child, keep_running, seatrial
 from registry.errors import SeatrialError, UnavailableError
 from registry.settings import Settings
 
@@ -174,12 +174,7 @@ class _House:
         return None
 
     async def _start_registry(self) -> Process:
-        read_fd, write_fd = os.pipe()
-        try:
-            process = await self.registry.start(pass_fds=(write_fd,), more=("--ready-fd", str(write_fd)))
-        finally:
-            os.close(write_fd)
-        told = await read_all(read_fd)
+        process, told = await self.registry.start_and_hear()
         if told:
             ready = json.loads(told)
             self.address = ready["address"]

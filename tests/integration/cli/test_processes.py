@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,7 +57,7 @@ class Server:
 @contextmanager
 def serving(folder: Path, *options: str, **settings: str) -> Iterator[Server]:
     log = folder / "log"
-    environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
     environment |= {f"SEATRIAL_{name.upper()}": value for name, value in settings.items()}
     command = [sys.executable, "-m", "registry.main", "serve", "--data", str(folder / "data")]
     with log.open("wb") as output:
@@ -206,6 +210,55 @@ async def test_an_upload_moves_between_the_processes(tmp_path: Path) -> None:
             assert (await ask(client, "GET", f"/v2/a/blobs/{digest_of(content)}")).body == content
 
 
+async def test_counters_in_a_temporary_folder_harm_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def folders() -> list[Path]:
+        return list(tmp_path.glob("seatrial-metrics-*"))
+
+    with serving(tmp_path, "--processes", "2") as server:
+        assert server.registry
+        until(lambda: len(server.children()) == 2)
+        orphans = server.children()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+    (left,) = folders()
+    with serving(tmp_path, "--processes", "2") as server:
+        assert server.registry
+        (used,) = folders()
+        assert used != left, "a killed server's is removed at the next start"
+        descriptor = os.open(used, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):  # what makes systemd-tmpfiles pass it by
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(descriptor)
+        until(lambda: len(server.children()) == 2)
+        shutil.rmtree(used)
+        for pid in server.children():
+            os.kill(pid, signal.SIGKILL)
+        answers = await asyncio.gather(*(healthy(server.registry) for _ in range(10)))
+        assert set(answers) == {200}
+        assert used not in folders()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert "exit code" not in server.log.read_text()
+    assert not folders()
+
+
+async def test_where_no_process_can_be_started_it_is_tried_again(tmp_path: Path) -> None:
+    with serving(tmp_path, "--processes", "2") as server:
+        assert server.registry
+        until(lambda: len(server.children()) == 2)
+        limits = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (5, limits[1]))
+        os.kill(server.children()[0], signal.SIGKILL)
+        until(lambda: "registry process 1 cannot be started: Too many open files" in server.log.read_text())
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, limits)
+        until(lambda: len(server.children()) == 2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
 async def test_one_that_cannot_start_says_why(tmp_path: Path) -> None:
     with serving(tmp_path, "--processes", "2", storage_url="ftp://nowhere") as server:
         assert server.end() != 0
@@ -227,6 +280,14 @@ async def pull(registry: Registry, *, patient: bool = False) -> tuple[int, bytes
             # One that was accepted by a process and not answered before that was killed.
             if not patient:
                 raise
+
+
+async def healthy(registry: Registry) -> int:
+    """The status of /healthz, as soon as a process has one for who connects."""
+    while True:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with registry.client() as client:
+                return (await ask(client, "GET", "/healthz")).status
 
 
 async def metrics(registry: Registry, *, processes: int, pulls: int) -> list[str]:
