@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.storage")
 
-FAULTS = (BotoCoreError, ClientError, ResponseParserError, HTTPError, OSError)
-"""What a call to the service may raise."""
+FAULTS = (BotoCoreError, ClientError, ResponseParserError, HTTPError, OSError, RecursionError)
+"""What a call to the service may raise; the last when all that it answers is to ask elsewhere."""
 RETRY_SECONDS = "5"
 _NO_ROOM = frozenset({"QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "NotEnoughSpace"})
 _NO_OBJECT = frozenset({"NoSuchKey", "404", "NotFound"})
@@ -161,6 +161,8 @@ def check(client: S3Client, location: S3Location) -> None:
         raise SettingsError(f"{where}: its certificate is not trusted; give ca_file=") from None
     except (EndpointConnectionError, ConnectTimeoutError, ReadTimeoutError):
         raise SettingsError(f"{where}: nothing answers there") from None
+    except RecursionError:
+        raise SettingsError(f"{where}: it redirects to another address; give that one") from None
     except FAULTS as error:
         raise SettingsError(f"{where}: {type(error).__name__}") from None
 

@@ -6,10 +6,12 @@ import io
 import os
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ import yarl
 
 from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
+from registry.errors import UnavailableError
 from registry.settings import SettingsError
 from registry.storage.s3 import open_s3
-from registry.storage.s3client import read_credentials
+from registry.storage.s3bucket import Bucket
+from registry.storage.s3client import make_client, read_credentials
 from registry.storage.s3url import parse_s3_url
 from tests.kit.blobstore_contract import pattern
 from tests.kit.distribution import error_code, push_blob, push_image, start_upload
@@ -222,6 +226,40 @@ async def test_what_is_wrong_with_a_store_is_said(
     assert refused.value.message.startswith("storage_url: ")
     for secret in (SECRET, "not-to-be-shown"):
         assert secret not in str(traceback.format_exception(refused.value))
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """What stands before a service and wants TLS."""
+
+    def answer(self) -> None:
+        self.send_response(301)
+        self.send_header("Location", f"https://{self.headers['Host']}{self.path}")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_HEAD = answer  # noqa: N815  (the base class wants them so)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+async def test_a_service_that_redirects_is_not_followed(
+    s3: S3Server, ledger: DatabaseLedger, tmp_path: Path
+) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            url = s3.url(attempts=1, endpoint_url=f"http://127.0.0.1:{server.server_port}")
+            with pytest.raises(SettingsError, match="redirects to another address"):
+                await open_s3(url, credentials_file=s3.credentials, ledger=ledger, folder=tmp_path / "spool")
+            location, keys = parse_s3_url(url), read_credentials(s3.credentials)
+            with closing(make_client(location, keys, endpoint_url=location.endpoint_url)) as client:
+                bucket = Bucket(client, location)
+                for call in (bucket.ping, lambda: bucket.size("key"), lambda: bucket.get("key")):
+                    with pytest.raises(UnavailableError):
+                        call()
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize("content", ["", "nothing", f"[other]\naws_access_key_id={KEY_ID}\n", "\xff"])
