@@ -116,15 +116,21 @@ def running_seaweedfs(weed: Path) -> Iterator[S3Server]:
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
         port, *others = _free_ports(1 + len(_PARTS))
         command = [
-            *(weed, "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"),
+            *(weed, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"),
             *(f"-{part}={other}" for part, other in zip(_PARTS, others, strict=True)),
             *("-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-s3.iam=false"),
             f"-s3.port={port}",
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
             *("-volume.max=100", "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0"),
         ]  # fmt: skip
-        with _running(command, folder, {}) as process:
-            yield _wait(S3Server(f"http://127.0.0.1:{port}", _credentials(folder)), process, folder)
+        try:
+            with _running(command, folder, {}) as process:
+                yield _wait(S3Server(f"http://127.0.0.1:{port}", _credentials(folder)), process, folder)
+        finally:
+            # It makes a socket beside each of its ports, in the one place, and leaves them when it is killed.
+            for left in (port, *others):
+                for path in Path("/tmp").glob(f"seaweedfs-*-{left}.sock"):
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager
