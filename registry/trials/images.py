@@ -43,12 +43,14 @@ class RunnableImage:
 class Inventory:
     """The ``images`` below a manifest in a fixed order, and what it is made of that is ``missing``.
 
-    ``excess`` says where it goes beyond the limits; what else there is was then not looked at.
+    ``excess`` says where it goes beyond the limits; what else there is was then not looked at. ``listed`` is
+    how many entries were.
     """
 
     images: tuple[RunnableImage, ...] = ()
     missing: tuple[str, ...] = ()
     excess: str = ""
+    listed: int = 0
 
     @property
     def untriable(self) -> tuple[str, str] | None:
@@ -109,10 +111,11 @@ async def _below(
     for _ in range(MAX_DEPTH):
         level = {digest: listed for digest, listed in level.items() if digest not in seen}
         if not level:
-            return Inventory(tuple(sorted(found)), tuple(sorted(missing)))
+            return Inventory(tuple(sorted(found)), tuple(sorted(missing)), listed=len(seen))
         seen |= level.keys()
         if len(seen) > MAX_LISTED:
-            return Inventory(excess=f"the index and those it lists have more than {MAX_LISTED} entries")
+            excess = f"the index and those it lists have more than {MAX_LISTED} entries"
+            return Inventory(excess=excess, listed=len(seen))
         rows = await _stored(connection, repository_id, level.keys())
         missing |= await _absent(connection, repository_id, level, {row.digest for row in rows})
         found |= {
@@ -121,9 +124,11 @@ async def _below(
             if row.runnable and row.platform is not None and row.digest not in besides
         }
         if len(found) > MAX_IMAGES:
-            return Inventory(excess=f"the index has more than {MAX_IMAGES} images that can be run")
+            excess = f"the index has more than {MAX_IMAGES} images that can be run"
+            return Inventory(excess=excess, listed=len(seen))
         level = await _children(connection, [row.id for row in rows if row.media_type in INDEXES])
-    return Inventory(excess=f"the index lists indexes more than {MAX_DEPTH} levels deep")
+    excess = f"the index lists indexes more than {MAX_DEPTH} levels deep"
+    return Inventory(excess=excess, listed=len(seen))
 
 
 async def _stored(connection: AsyncConnection, repository_id: int, digests: Collection[str]) -> list[_Stored]:
@@ -150,9 +155,9 @@ async def _absent(
 async def _children(connection: AsyncConnection, manifest_ids: list[int]) -> dict[str, _Listed]:
     if not manifest_ids:
         return {}
-    query = select(edges.c.digest, edges.c.media_type).where(
-        edges.c.kind == "child", edges.c.manifest_id.in_(manifest_ids)
-    )
+    # An index may list the same ten thousand times.
+    query = select(edges.c.digest, edges.c.media_type).distinct()
+    query = query.where(edges.c.kind == "child", edges.c.manifest_id.in_(manifest_ids))
     rows = await connection.execute(query.limit(MAX_LISTED + 1))
     return _listed((row.digest, row.media_type) for row in rows)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import case, select
+from sqlalchemy import ColumnElement, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.db.content import edges, manifests
@@ -21,8 +21,10 @@ from registry.trials.opening import Opening, TrialPolicy, open_trial
 from registry.trials.settling import set_states
 
 PARENTS_MAX = 100
-"""How many indexes one push opens trials for, those without a verdict first."""
-_LEFT = ("untried", f"more than {PARENTS_MAX} indexes list what was pushed into it; push this one again")
+"""How many indexes one push decides about, those without a verdict first."""
+LISTED_MAX = 20_000
+"""How many entries of theirs it looks at, about: everybody else's push waits for that on SQLite."""
+_LEFT = ("untried", "too much lists what was pushed into it to look at all of it then; push this one again")
 NOT_TRIED = ("untried", "the repository does not try what is pushed")
 _OPEN_STATES = ("untried", "error", "unsupported", "not-applicable")
 
@@ -38,13 +40,15 @@ async def settle_parents(
     connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: str
 ) -> None:
     """Open the trials of the indexes above a child that is new here, as far as they are complete now."""
-    decided = await _above(connection, policy.repository_id, child)
-    if len(decided) == PARENTS_MAX:
-        left = await _left(connection, policy.repository_id, child, [parent.digest for parent in decided])
-        states = [(digest, *_LEFT) for digest in left]
-        await set_states(connection, policy.repository_id, policy.repository, states)
-    for parent in decided:
+    above = await _above(connection, policy.repository_id, child)
+    decided: list[str] = []
+    listed = 0
+    for parent in above:
+        if listed >= LISTED_MAX:
+            break
         inventory = await images_of_stored(connection, policy.repository_id, parent.digest)
+        listed += inventory.listed
+        decided.append(parent.digest)
         state = inventory.untriable or (None if policy.trial_on_push else NOT_TRIED)
         if parent.state not in _OPEN_STATES and (
             inventory.untriable is not None or await _is_tried(connection, policy, parent, inventory)
@@ -67,6 +71,10 @@ async def settle_parents(
             again=False,
         )
         await open_trial(connection, settings, policy, opening)
+    if len(decided) < len(above) or len(above) == PARENTS_MAX:
+        left = await _left(connection, policy.repository_id, child, decided)
+        states = [(digest, *_LEFT) for digest in left]
+        await set_states(connection, policy.repository_id, policy.repository, states)
 
 
 async def _above(connection: AsyncConnection, repository_id: int, child: str) -> Sequence[_Parent]:
@@ -90,8 +98,8 @@ async def _above(connection: AsyncConnection, repository_id: int, child: str) ->
 async def _left(
     connection: AsyncConnection, repository_id: int, child: str, decided: Sequence[str]
 ) -> Sequence[str]:
-    """Indexes above the child, but for those ``decided`` about, that are admitted without a verdict on it: no
-    part of their trials was it, on the platform that it has now."""
+    """Indexes above the child, but for those ``decided`` about, that wait, or are admitted without a verdict
+    on it: no part of their trials was it, on the platform that it has now."""
     here = manifests.c.repository_id == repository_id
     this = here & (manifests.c.digest == child)
     platform = (await connection.execute(select(manifests.c.platform).where(this))).scalar_one()
@@ -112,11 +120,11 @@ async def _left(
             parts.c.platform == platform,
         )
     )
-    unjudged = manifests.c.state == "not-applicable"
+    unjudged: list[ColumnElement[bool]] = [manifests.c.state.in_(("untried", "not-applicable"))]
     if platform is not None:
-        unjudged |= manifests.c.state.in_(("pass", "warn")) & manifests.c.digest.not_in(judged)
+        unjudged.append(manifests.c.state.in_(("pass", "warn")) & manifests.c.digest.not_in(judged))
     query = select(manifests.c.digest).where(
-        here, unjudged, manifests.c.digest != child, manifests.c.digest.in_(select(above.c.digest))
+        here, or_(*unjudged), manifests.c.digest != child, manifests.c.digest.in_(select(above.c.digest))
     )
     return sorted(set((await connection.execute(query)).scalars()) - set(decided))
 

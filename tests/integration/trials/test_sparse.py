@@ -167,6 +167,24 @@ async def test_more_indexes_than_one_push_decides_about(port: Port, monkeypatch:
     assert await port.state("again") == "fail"
 
 
+async def test_larger_indexes_than_one_push_looks_at(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.trials.parents.LISTED_MAX", 4)
+    image = tiny_image()
+    digests = []
+    for n in "123":
+        index = small_index(image.manifest, annotations={"n": n})
+        assert (await put_manifest(port.admin, REPOSITORY, n, index, OCI_INDEX)).status == 201
+        digests.append(digest_of(index))
+    await put_child_by_digest(port, image)
+    states = [await port.state(digest) for digest in digests]
+    assert sorted(states) == ["pending", "pending", "untried"]
+    left = states.index("untried")
+    assert "push this one again" in await explain(port, digests[left])
+    index = small_index(image.manifest, annotations={"n": "123"[left]})
+    assert (await put_manifest(port.admin, REPOSITORY, "again", index, OCI_INDEX)).status == 201
+    assert await port.state("again") == "pending"
+
+
 async def test_an_index_of_nothing_that_runs_is_not_applicable_when_complete(port: Port) -> None:
     signature = to_json(
         {
