@@ -8,7 +8,6 @@ exist get the same answer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from registry.auth.actor import Actor
 from registry.auth.policy import Action, Visibility, decide, may_administer
@@ -62,7 +61,7 @@ def require_catalog(actor: Actor) -> Actor:
         raise DeniedError("a worker lists nothing")
     catalog = any(scope.covers("registry", "catalog", "*") for scope in actor.scopes or ())
     if actor.from_registry_token and catalog:
-        return replace(actor, scopes=actor.credential_scopes)
+        return actor.by_credential
     if actor.from_registry_token or actor.kind == "anonymous":
         raise UnauthorizedError(
             "sign in to list repositories",
@@ -115,7 +114,7 @@ def _refusal(actor: Actor, action: Action, name: str) -> str:
     # By what the actor is and not by what the repository is: the sentence must not tell whether it exists.
     if actor.kind == "worker":
         return f"{actor.shown} reads the image of its lease and nothing else"
-    limits = actor.credential_scopes if actor.from_registry_token else actor.scopes
+    limits = actor.by_credential.scopes
     if limits is not None and not any(scope.covers("repository", name, action) for scope in limits):
         return f"the token of {actor.shown} does not cover {action} on {name}; ask for one that does"
     return f"{actor.shown} has no {action} right on {name}; an administrator can give it"

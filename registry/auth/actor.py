@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
@@ -48,6 +48,11 @@ class Actor:
     def shown(self) -> str:
         """How messages, events and history name this actor."""
         return self.name if self.kind != "worker" else f"worker {self.name}"
+
+    @property
+    def by_credential(self) -> Actor:
+        """The actor with all that its own credential covers, whatever its registry token was asked for."""
+        return replace(self, scopes=self.credential_scopes) if self.from_registry_token else self
 
 
 ANONYMOUS = Actor(kind="anonymous", name="anonymous")

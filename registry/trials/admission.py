@@ -145,9 +145,7 @@ async def admits_blob(
 
 def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
     """Whether the reader's own credential may push, whatever its registry token was asked for."""
-    if actor.from_registry_token:
-        actor = replace(actor, scopes=actor.credential_scopes)
-    return decide_access(actor, "push", name, visibility).allowed
+    return decide_access(actor.by_credential, "push", name, visibility).allowed
 
 
 async def explain_manifest(

@@ -3,38 +3,28 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.auth.policy import decide, pullable
-from registry.content import blobs, quotas, uploads
-from registry.content import repositories as repos
+from registry.content import quotas, uploads
 from registry.errors import (
     ContentTooLargeError,
     DeniedError,
     DigestInvalidError,
-    NameInvalidError,
     SeatrialError,
     SizeInvalidError,
 )
 from registry.http.body import chunks, exactly
 from registry.oci.digest import ALGORITHMS, Digest, parse_content_digest
-from registry.oci.names import parse_repository_name
 from registry.oci.ranges import parse_content_range
-from registry.trials.admission import admits_blob
+from registry.trials.mounting import mount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
-    from registry.auth.policy import Visibility
-    from registry.content.repositories import Repository
     from registry.content.uploads import Session
     from registry.http.v2.call import Call
-
-SOURCES_MAX = 10
-"""How many repositories are asked for a blob that a client mounts without saying from where."""
 
 
 async def start(call: Call) -> web.Response:
@@ -42,7 +32,14 @@ async def start(call: Call) -> web.Response:
     query = call.request.query
     if "mount" in query:
         digest = parse_content_digest(query["mount"])
-        if await _mount(call, digest, query.get("from")):
+        if await mount(
+            call.services.database,
+            digest,
+            source=query.get("from"),
+            into=call.name,
+            settings=call.services.settings,
+            actor=call.actor,
+        ):
             return _created(call, digest)
     elif "digest" in query:
         return await _push_whole(call, _stated_digest(call))
@@ -154,46 +151,6 @@ async def _append(call: Call, session: Session) -> int:
 async def _finish(call: Call, session: Session, digest: Digest) -> None:
     services = call.services
     await uploads.finish(services.database, services.blobs, session, digest=digest)
-
-
-async def _mount(call: Call, digest: Digest, source_name: str | None) -> bool:
-    services = call.services
-    # A registry token is asked for before a client knows what it will mount: what counts is its account and
-    # the API token behind it, if there is one.
-    actor = call.actor
-    if actor.from_registry_token:
-        actor = replace(actor, scopes=actor.credential_scopes)
-    readable = [
-        source
-        for source in await _sources(call, digest, source_name, pullable(actor))
-        if decide(actor, "pull", source.name, source.visibility).allowed
-    ]
-    for source in readable[:SOURCES_MAX]:
-        if await admits_blob(
-            services.database, services.settings, actor=actor, repository=source, digest=digest
-        ) and await blobs.mount(
-            services.database,
-            digest,
-            source=source,
-            into=call.name,
-            settings=services.settings,
-            actor=call.actor,
-        ):
-            return True
-    return False
-
-
-async def _sources(
-    call: Call, digest: Digest, name: str | None, kinds: Sequence[Visibility]
-) -> Sequence[Repository]:
-    """Where to mount from: where the client says, else wherever the blob is and the caller may see it."""
-    if name is None:
-        return await blobs.find_elsewhere(call.services.database, digest, kinds)
-    try:
-        source = await repos.find(call.services.database, parse_repository_name(name))
-    except NameInvalidError:
-        return ()
-    return () if source is None else (source,)
 
 
 def _stated_digest(call: Call) -> Digest:

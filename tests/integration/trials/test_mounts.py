@@ -11,8 +11,8 @@ from sqlalchemy import func, select
 
 from registry.content import blobs
 from registry.db.events import events
-from registry.http.v2.uploads import SOURCES_MAX
 from registry.oci.digest import parse_digest
+from registry.trials.mounting import SOURCES_MAX
 from tests.kit.distribution import push_blob
 from tests.kit.images import digest_of
 from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image
