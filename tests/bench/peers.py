@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.bench.load import SERVER_CORE, Target
-from tests.bench.processes import free_port, started, wait_ready
+from tests.bench.processes import started, wait_ready
+from tests.kit.ports import free_port
 
 _CONFIG = """
 version: 0.1

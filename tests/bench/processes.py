@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.kit.ports import free_port
 
 UNVERIFIED = ssl._create_unverified_context()
 SEATRIAL = Path(__file__).resolve().parents[2] / ".venv/bin/seatrial"
@@ -135,14 +136,6 @@ def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.02)
     raise RuntimeError("not ready after 60 s")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def resident_bytes(pid: int) -> int:

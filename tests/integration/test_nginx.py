@@ -22,7 +22,8 @@ from tests.kit.distribution import error_code, push_blob, start_upload
 from tests.kit.images import busybox_image, digest_of, write_layout
 from tests.kit.malformed import DIGEST
 from tests.kit.malformed_http import chunks, lengths
-from tests.kit.proxies import example, free_port, running_nginx
+from tests.kit.ports import free_port
+from tests.kit.proxies import example, running_nginx
 from tests.kit.rawhttp import read_response
 from tests.kit.server import Registry, RegistryProcess
 

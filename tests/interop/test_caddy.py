@@ -11,7 +11,8 @@ from tests.kit.access import ask
 from tests.kit.certificates import Authority
 from tests.kit.distribution import error_code, push_blob, start_upload
 from tests.kit.images import digest_of
-from tests.kit.proxies import example, free_port, running_caddy
+from tests.kit.ports import free_port
+from tests.kit.proxies import example, running_caddy
 from tests.kit.server import Registry, RegistryProcess
 
 MIB = 1 << 20

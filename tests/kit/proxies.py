@@ -33,12 +33,6 @@ http {{
 """
 
 
-def free_port() -> int:
-    """A port of the loopback address that nobody has now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 def example(name: str, replaced: Mapping[str, str]) -> str:
     """``deploy/NAME`` with words replaced; each must be there."""
     text = (ROOT / "deploy" / name).read_text()

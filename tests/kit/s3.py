@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.kit.certificates import Authority
+from tests.kit.ports import free_port, free_ports
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -114,7 +114,7 @@ def running_seaweedfs(weed: Path) -> Iterator[S3Server]:
             "actions": ["Admin", "Read", "Write", "List"],
         }
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        port, *others = _free_ports(1 + len(_PARTS))
+        port, *others = free_ports(1 + len(_PARTS))
         command = [
             *(weed, f"-logdir={folder}", "server", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder}"),
             *(f"-{part}={other}" for part, other in zip(_PARTS, others, strict=True)),
@@ -140,7 +140,7 @@ def running_versitygw(program: Path, authority: Authority | None = None) -> Iter
         folder = Path(name)
         for part in ("data", "side"):
             (folder / part).mkdir()
-        (port,) = _free_ports(1)
+        port = free_port()
         tls: list[str | Path] = []
         if authority is not None:
             certificate, key = authority.sign("127.0.0.1").write(folder)
@@ -195,11 +195,3 @@ def _wait(server: S3Server, process: subprocess.Popen[bytes], folder: Path) -> S
                 log = (folder / "log").read_text(errors="replace")[-4000:]
                 raise RuntimeError(f"the S3 service did not start:\n{log}") from None
             time.sleep(0.1)
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

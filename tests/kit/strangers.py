@@ -2,7 +2,7 @@
 tests run as root also a user and a network of its own. A clock may be wrong too.
 
 One replica is reached at ``Stranger.host``; what listens on this host's loopback it reaches through
-:func:`forwarded`.
+:func:`tests.kit.relay.relay`.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.plainuser import as_user, plain_user
 
 _NETWORKS = itertools.count(os.getpid() * 4 % 16_000)
-_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,47 +95,3 @@ def _network() -> Iterator[tuple[str, str, str]]:
         yield name, inside, outside
     finally:
         ip("netns", "delete", name)  # and the line with it
-
-
-@contextmanager
-def forwarded(port: int, host: str) -> Iterator[str]:
-    """Pass on what comes in at an address of ``host`` to the port on this host's loopback."""
-    with socket.create_server((host, 0)) as listener:
-        accepting = threading.Thread(target=_accept, args=(listener, port))
-        accepting.start()
-        try:
-            yield f"{host}:{listener.getsockname()[1]}"
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join()
-
-
-def _accept(listener: socket.socket, port: int) -> None:
-    serving = []
-    while True:
-        try:
-            client, _ = listener.accept()
-        except OSError:  # the test is over, and its replicas have ended
-            break
-        upstream = socket.create_connection(("127.0.0.1", port))
-        serving.append(threading.Thread(target=_serve, args=(client, upstream)))
-        serving[-1].start()
-    for thread in serving:
-        thread.join()
-
-
-def _serve(client: socket.socket, upstream: socket.socket) -> None:
-    with client, upstream:
-        asking = threading.Thread(target=_pass, args=(client, upstream))
-        asking.start()
-        _pass(upstream, client)
-        asking.join()
-
-
-def _pass(source: socket.socket, target: socket.socket) -> None:
-    with suppress(OSError):
-        while block := source.recv(_BLOCK):
-            target.sendall(block)
-    for end in (source, target):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)

@@ -19,7 +19,8 @@ from registry.cli.examining import Examination, _clock
 from registry.cli.findings import Finding
 from registry.cli.wire import Answer
 from tests.kit.certificates import Authority
-from tests.kit.proxies import free_port, running_nginx
+from tests.kit.ports import free_port
+from tests.kit.proxies import running_nginx
 from tests.kit.server import RegistryProcess
 
 REPOSITORY = "team/app"

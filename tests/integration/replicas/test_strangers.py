@@ -26,9 +26,10 @@ from tests.kit.distribution import (
 )
 from tests.kit.images import digest_of, file, make_image, make_layer
 from tests.kit.postgres import PostgresServer
+from tests.kit.relay import relay
 from tests.kit.s3 import S3Server
 from tests.kit.server import Registry, RegistryProcess
-from tests.kit.strangers import Stranger, forwarded, stranger
+from tests.kit.strangers import Stranger, stranger
 from tests.kit.trials import ScriptedWorker, send, tiny_image, worker_token
 
 NAME = "team/app"
@@ -50,9 +51,8 @@ class Replicas:
 
     def start(self, place: Stranger) -> tuple[RegistryProcess, Registry]:
         """Start a replica there. The first makes the secret key and the administrator's token."""
-        port = urlsplit(self._s3.endpoint_url).port
-        assert port is not None
-        endpoint = self._stack.enter_context(forwarded(port, place.outside))
+        service = urlsplit(self._s3.endpoint_url).netloc
+        endpoint = self._stack.enter_context(relay(service, host=place.outside)).host
         credentials = place.give("credentials", self._s3.credentials.read_bytes())
         if self.secret:
             place.give("secret.key", self.secret)

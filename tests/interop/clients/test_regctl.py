@@ -12,7 +12,7 @@ import pytest
 from registry.oci.digest import digest_of
 from tests.kit.clients import ClientError, Clients
 from tests.kit.images import busybox_image, file, make_index, make_layer, write_layout
-from tests.kit.losing import losing_proxy
+from tests.kit.relay import relay
 from tests.kit.server import ADMIN, Registry
 
 ONE = busybox_image(layers=[make_layer(file("r", b"r"))])
@@ -52,7 +52,7 @@ def test_an_upload_in_chunks_goes_on_where_it_stands(
     """The answer to one chunk is lost: asked for it again the registry says 416 and where it stands."""
     content = os.urandom(8 * CHUNK)
     (tmp_path / "big").write_bytes(content)
-    with losing_proxy(registry.host, after=4 * CHUNK + CHUNK // 2) as proxy:
+    with relay(registry.host, lose_after=4 * CHUNK + CHUNK // 2) as proxy:
         clients.sign_in(proxy.host, ADMIN, registry.token)
         limits = ("--blob-chunk", str(CHUNK), "--blob-max", str(CHUNK))
         clients.run("regctl", *PLAIN, *limits, proxy.host)
