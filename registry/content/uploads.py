@@ -15,6 +15,7 @@ import uuid_utils
 from sqlalchemy import delete, func, insert, select, update
 
 from registry.content import blobs as blob_use
+from registry.content import quotas
 from registry.content import repositories as repos
 from registry.db.accounts import accounts
 from registry.db.content import blobs, upload_sessions
@@ -28,6 +29,7 @@ from registry.errors import (
     DeniedError,
     DigestInvalidError,
     RangeInvalidError,
+    SeatrialError,
     TooManyRequestsError,
 )
 
@@ -131,18 +133,43 @@ async def append(
     session: Session,
     chunks: AsyncIterable[bytes],
     *,
+    repository: Repository | None,
+    length: int | None,
     at: int | None,
     settings: Settings,
 ) -> int:
-    """Append ``chunks`` and return the new offset; ``at`` is where the caller says they belong, if it says.
+    """Append ``chunks`` and return the new offset. The caller may say how many bytes they have, ``length``,
+    and where they belong, ``at``; what is known to be too much is refused before any of it is taken.
 
-    Whatever ends it early, what was received is kept and the offset tells how much that is.
+    Beyond a limit it can never become a blob: the session is dropped, holds no room, and no client tries it
+    again. Whatever else ends it early, what was received is kept and the offset tells how much that is.
 
     Raises:
         RangeInvalidError: ``at`` is not where the upload stands; ``detail["offset"]`` is.
         ConflictError: another request is writing to this upload.
         ContentTooLargeError: the blob would be larger than the limit.
+        DeniedError: the ``repository`` would hold more than its quota.
     """
+    try:
+        if (length or 0) > settings.blob_max_bytes:
+            raise _too_large(settings.blob_max_bytes, length)
+        if repository is not None:
+            await quotas.require_room(database, repository, length or 0)
+        return await _append(database, store, session, chunks, at=at, settings=settings)
+    except (ContentTooLargeError, DeniedError):
+        await drop(database, store, session)
+        raise
+
+
+async def _append(
+    database: Database,
+    store: BlobStore,
+    session: Session,
+    chunks: AsyncIterable[bytes],
+    *,
+    at: int | None,
+    settings: Settings,
+) -> int:
     database.require_room()
     if session.stale:
         await _touch(database, session, settings)
@@ -174,8 +201,7 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
     try:
         size = await store.finish(session.locator, digest)
     except DigestInvalidError:
-        with suppress(BlobUploadUnknownError):
-            await cancel(database, store, session)
+        await drop(database, store, session)
         raise
     except BlobUploadInvalidError as error:
         raise ConflictError(error.message) from None
@@ -204,8 +230,7 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
             blob = held.one()
             await blob_use.link(connection, session.repository_id, blob.id, size=size)
     except DeniedError:
-        with suppress(BlobUploadUnknownError):
-            await cancel(database, store, session)
+        await drop(database, store, session)
         raise
     if blob.locator != session.locator:
         await store.delete(session.locator)
@@ -224,6 +249,12 @@ async def cancel(database: Database, store: BlobStore, session: Session) -> None
         if ended.first() is None:
             raise unknown()
     await store.delete(session.locator)
+
+
+async def drop(database: Database, store: BlobStore, session: Session) -> None:
+    """Drop a session that something else has ended: that is told, and the sweep takes what stays."""
+    with suppress(SeatrialError):
+        await cancel(database, store, session)
 
 
 async def sweep_expired(database: Database, store: BlobStore) -> int:
@@ -273,8 +304,7 @@ async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -
         raise too_many(limit)
 
 
-def too_large(limit: int, length: int | None) -> ContentTooLargeError:
-    """The error for a blob beyond the limit; ``length`` in bytes, where the caller has said it."""
+def _too_large(limit: int, length: int | None) -> ContentTooLargeError:
     size = "more" if length is None else f"{length} bytes"
     return ContentTooLargeError(
         f"this blob has {size} and {limit} are the limit; make it smaller, or ask the registry's operator to "
@@ -295,5 +325,5 @@ async def _capped(chunks: AsyncIterable[bytes], limit: int, length: int) -> Asyn
     async for chunk in chunks:
         length += len(chunk)
         if length > limit:
-            raise too_large(limit, None)
+            raise _too_large(limit, None)
         yield chunk

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.content import quotas, uploads
+from registry.content import uploads
 from registry.errors import (
-    ContentTooLargeError,
-    DeniedError,
     DigestInvalidError,
     SeatrialError,
     SizeInvalidError,
@@ -59,12 +57,7 @@ async def append(call: Call) -> web.Response:
     """end-5: a chunk with ``Content-Range``, or a stream without."""
     session = await _find(call)
     with _telling_offset(call, session):
-        try:
-            return _accepted(call, session, await _append(call, session))
-        except (ContentTooLargeError, DeniedError):
-            # Beyond a limit it can never become a blob: gone, it holds no room, and no client tries it again.
-            await _drop(call, session)
-            raise
+        return _accepted(call, session, await _append(call, session))
 
 
 async def finish(call: Call) -> web.Response:
@@ -94,15 +87,8 @@ async def _push_whole(call: Call, digest: Digest) -> web.Response:
     finally:
         if not done:
             # The client never learnt of the session, so nobody could go on with it.
-            await _drop(call, session)
+            await uploads.drop(call.services.database, call.services.blobs, session)
     return _created(call, digest)
-
-
-async def _drop(call: Call, session: Session) -> None:
-    try:
-        await uploads.cancel(call.services.database, call.services.blobs, session)
-    except SeatrialError:
-        return  # what ended the upload is told; the sweep takes the rest
 
 
 async def _open(call: Call, algorithm: str) -> Session:
@@ -129,10 +115,6 @@ async def _find(call: Call) -> Session:
 
 async def _append(call: Call, session: Session) -> int:
     services, request = call.services, call.request
-    if (request.content_length or 0) > services.settings.blob_max_bytes:
-        raise uploads.too_large(services.settings.blob_max_bytes, request.content_length)
-    if call.repository is not None:
-        await quotas.require_room(services.database, call.repository, request.content_length or 0)
     body, at = chunks(request), None
     header = request.headers.get("Content-Range")
     if header is not None:
@@ -144,7 +126,14 @@ async def _append(call: Call, session: Session) -> int:
             )
         body, at = exactly(body, part.length), part.first
     return await uploads.append(
-        services.database, services.blobs, session, body, at=at, settings=services.settings
+        services.database,
+        services.blobs,
+        session,
+        body,
+        repository=call.repository,
+        length=request.content_length,
+        at=at,
+        settings=services.settings,
     )
 
 
