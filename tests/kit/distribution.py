@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+from tests.kit.access import Answer, ask
 from tests.kit.images import (
     OCI_CONFIG,
     OCI_INDEX,
@@ -42,23 +41,13 @@ async def start_upload(client: aiohttp.ClientSession, name: str) -> str:
         return started.headers["Location"]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A response that has been read."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
 async def put_manifest(
     client: aiohttp.ClientSession, name: str, reference: str, raw: bytes, media_type: str = OCI_MANIFEST
 ) -> Answer:
     """PUT a manifest."""
     headers = {"Content-Type": media_type}
     path = f"/v2/{name}/manifests/{reference}"
-    async with client.put(path, data=io.BytesIO(raw), headers=headers) as response:
-        return Answer(response.status, response.headers, await response.read())
+    return await ask(client, "PUT", path, data=io.BytesIO(raw), headers=headers)
 
 
 async def push_image(client: aiohttp.ClientSession, name: str, reference: str, image: Image) -> str:

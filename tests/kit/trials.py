@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,32 +15,13 @@ import aiohttp
 
 from registry.contract import PROTOCOL_VERSION
 from registry.db.engine import Database
+from tests.kit.access import Answer, ask
 from tests.kit.distribution import push_image
 from tests.kit.images import Image, file, make_image, make_index, make_layer
 from tests.kit.server import Registry, running_registry
 
 REPOSITORY = "team/app"
 _NUMBERS = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A finished response."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body as JSON."""
-        return json.loads(self.body)
-
-
-async def send(client: aiohttp.ClientSession, method: str, path: str, **options: Any) -> Answer:
-    """Send a request and read the whole answer."""
-    async with client.request(method, path, **options) as response:
-        return Answer(response.status, response.headers, await response.read())
 
 
 def tiny_image(platform: str = "linux/amd64", **config: Any) -> Image:
@@ -81,7 +62,7 @@ class ScriptedWorker:
     async def post(self, action: str, message: Any) -> Answer:
         """Send any message: bytes as they are, all else as JSON."""
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
-        return await send(
+        return await ask(
             self.client,
             "POST",
             f"/worker/v1/{action}",
@@ -159,7 +140,7 @@ class Port:
 
     async def trials(self, digest: str, *, client: aiohttp.ClientSession | None = None) -> Any:
         """The trials of an image, newest first."""
-        answer = await send(
+        answer = await ask(
             client or self.admin, "GET", "/api/v1/trials", params={"image": REPOSITORY, "digest": digest}
         )
         assert answer.status == 200, answer.body
@@ -169,7 +150,7 @@ class Port:
         """The state of an image that counts, as the gate sees it."""
         join = "@" if ":" in reference else ":"
         image = f"{repository}{join}{reference}"
-        answer = await send(self.admin, "GET", "/api/v1/gate", params={"image": image})
+        answer = await ask(self.admin, "GET", "/api/v1/gate", params={"image": image})
         assert answer.status == 200, answer.body
         return str(answer.json["state"])
 
@@ -177,12 +158,12 @@ class Port:
         self, reference: str, *, repository: str = REPOSITORY, client: aiohttp.ClientSession | None = None
     ) -> Answer:
         """Read a manifest, as the reader where nobody else is named."""
-        return await send(client or self.reader, "GET", f"/v2/{repository}/manifests/{reference}")
+        return await ask(client or self.reader, "GET", f"/v2/{repository}/manifests/{reference}")
 
 
 async def worker_token(admin: aiohttp.ClientSession, name: str) -> str:
     """A token for a worker of that name."""
-    answer = await send(admin, "POST", "/api/v1/tokens", json={"worker": name})
+    answer = await ask(admin, "POST", "/api/v1/tokens", json={"worker": name})
     assert answer.status == 201, answer.body
     return str(answer.json["token"])
 
@@ -190,7 +171,7 @@ async def worker_token(admin: aiohttp.ClientSession, name: str) -> str:
 async def pull_token(admin: aiohttp.ClientSession, repository: str = "*") -> str:
     """A token that may pull and nothing else."""
     body = {"name": "reader", "scopes": [f"repository:{repository}:pull"]}
-    answer = await send(admin, "POST", "/api/v1/tokens", json=body)
+    answer = await ask(admin, "POST", "/api/v1/tokens", json=body)
     assert answer.status == 201, answer.body
     return str(answer.json["token"])
 

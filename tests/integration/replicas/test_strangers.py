@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from tests.kit.access import ask
 from tests.kit.distribution import (
     EMPTY_CONFIG,
     push_blob,
@@ -30,7 +31,7 @@ from tests.kit.relay import relay
 from tests.kit.s3 import S3Server
 from tests.kit.server import Registry, RegistryProcess
 from tests.kit.strangers import Stranger, stranger
-from tests.kit.trials import ScriptedWorker, send, tiny_image, worker_token
+from tests.kit.trials import ScriptedWorker, tiny_image, worker_token
 
 NAME = "team/app"
 MIB = 1 << 20
@@ -182,7 +183,7 @@ async def test_a_token_of_one_is_good_at_the_other(one: Registry, two: Registry)
     # Revoked at one, it is nothing at the other from its next request on.
     async with one.client() as first:
         body = {"name": "short", "scopes": [f"repository:{NAME}:pull"]}
-        made = (await send(first, "POST", "/api/v1/tokens", json=body)).json
+        made = (await ask(first, "POST", "/api/v1/tokens", json=body)).json
     async with two.client(made["token"]) as client, client.get(f"/v2/{NAME}/tags/list") as response:
         assert response.status == 200
     async with one.client() as first, first.delete(f"/api/v1/tokens/{made['id']}") as response:

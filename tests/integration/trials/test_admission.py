@@ -17,9 +17,10 @@ from registry.db.content import manifests, repositories
 from registry.db.events import events
 from registry.db.types import db_time
 from registry.trials.states import grandfather
+from tests.kit.access import ask
 from tests.kit.distribution import push_blob
 from tests.kit.images import Image, make_image
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 
 def blobs_of(image: Image) -> list[str]:
@@ -57,7 +58,7 @@ async def test_a_good_image_is_for_everybody(port: Port) -> None:
         assert (answer.status, answer.body) == (200, image.manifest)
         assert "Warning" not in answer.headers
     for blob in blobs_of(image):
-        assert (await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 200
+        assert (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 200
 
 
 async def test_a_bad_image_is_refused_with_the_reason_and_an_address(port: Port) -> None:
@@ -75,10 +76,10 @@ async def test_a_bad_image_is_refused_with_the_reason_and_an_address(port: Port)
         )
         assert f"(see {port.registry.url}/api/v1/trials/{trial['id']})" in error["message"]
         assert "\n" not in error["message"]
-        head = await send(port.reader, "HEAD", f"/v2/{REPOSITORY}/manifests/{reference}")
+        head = await ask(port.reader, "HEAD", f"/v2/{REPOSITORY}/manifests/{reference}")
         assert (head.status, head.body) == (403, b"")
     for blob in blobs_of(image):
-        refused = await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")
+        refused = await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")
         assert refused.status == 403
         assert f"the image that names blob {blob} in {REPOSITORY} failed" in refused.body.decode()
 
@@ -103,7 +104,7 @@ async def test_who_may_push_reads_what_he_pushed(port: Port) -> None:
     for reference in ("1", digest):
         assert (await port.pull(reference, client=port.admin)).status == 200
     for blob in blobs_of(image):
-        assert (await send(port.admin, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 200
+        assert (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 200
 
 
 async def test_it_is_the_credential_that_counts_and_not_what_its_token_was_asked_for(port: Port) -> None:
@@ -111,7 +112,7 @@ async def test_it_is_the_credential_that_counts_and_not_what_its_token_was_asked
     pusher = await registry_token_client(port, port.registry.token)
     assert (await port.pull(digest, client=pusher)).status == 200
     body = {"name": "r", "scopes": [f"repository:{REPOSITORY}:pull"]}
-    limited = (await send(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
+    limited = (await ask(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
     reader = await registry_token_client(port, limited)
     assert (await port.pull(digest, client=reader)).status == 403
 
@@ -132,7 +133,7 @@ async def test_a_pull_waits_for_the_verdict(tmp_path: Path, database_url: str) -
         blob = f"/v2/{REPOSITORY}/blobs/{blobs_of(image)[0]}"
         waiting = [
             asyncio.create_task(port.pull(digest)),
-            asyncio.create_task(send(port.reader, "GET", blob)),
+            asyncio.create_task(ask(port.reader, "GET", blob)),
         ]
         await asyncio.sleep(0.3)
         assert not any(task.done() for task in waiting)
@@ -191,18 +192,18 @@ async def test_blocked_is_above_everything_and_everybody(
         image = tiny_image()
         digest = await judged(port, image, met=True)
         body = {"image": f"{REPOSITORY}:1", "reason": "holds a private key"}
-        assert (await send(port.reader, "POST", "/api/v1/gate/block", json=body)).status == 403
-        assert (await send(port.admin, "POST", "/api/v1/gate/block", json=body)).status == 204
+        assert (await ask(port.reader, "POST", "/api/v1/gate/block", json=body)).status == 403
+        assert (await ask(port.admin, "POST", "/api/v1/gate/block", json=body)).status == 204
         for client in (port.reader, port.admin):
             for reference in ("1", digest):
                 answer = await port.pull(reference, client=client)
                 assert answer.status == 403
                 assert "is blocked: holds a private key" in answer.body.decode()
             for blob in blobs_of(image):
-                assert (await send(client, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 403
+                assert (await ask(client, "GET", f"/v2/{REPOSITORY}/blobs/{blob}")).status == 403
         assert await port.state(digest) == "blocked"
         unblock = {"image": f"{REPOSITORY}@{digest}"}
-        assert (await send(port.admin, "POST", "/api/v1/gate/unblock", json=unblock)).status == 204
+        assert (await ask(port.admin, "POST", "/api/v1/gate/unblock", json=unblock)).status == 204
         assert (await port.pull(digest)).status == 200
 
 
@@ -210,14 +211,14 @@ async def test_a_block_is_not_lifted_by_deleting_and_pushing_again(port: Port) -
     image = tiny_image()
     digest = await judged(port, image, met=True)
     body = {"image": f"{REPOSITORY}@{digest}"}
-    await send(port.admin, "POST", "/api/v1/gate/block", json=body | {"reason": "holds a private key"})
-    answer = await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")
+    await ask(port.admin, "POST", "/api/v1/gate/block", json=body | {"reason": "holds a private key"})
+    answer = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")
     assert (answer.status, "is blocked" in answer.body.decode()) == (403, True)
-    assert (await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/1")).status == 202
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/1")).status == 202
     await port.push(image, tag="2")
     assert [await port.state(reference) for reference in ("2", digest)] == ["blocked", "blocked"]
-    assert (await send(port.admin, "POST", "/api/v1/gate/unblock", json=body)).status == 204
-    assert (await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+    assert (await ask(port.admin, "POST", "/api/v1/gate/unblock", json=body)).status == 204
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
 
 
 async def test_a_blob_is_for_readers_if_any_admitted_image_names_it(port: Port) -> None:
@@ -226,18 +227,18 @@ async def test_a_blob_is_for_readers_if_any_admitted_image_names_it(port: Port) 
     good = make_image(layer, config={"Cmd": ["/app"], "Env": ["OTHER=1"]})
     await judged(port, bad, met=False, tag="bad")
     shared = f"/v2/{REPOSITORY}/blobs/{layer.digest}"
-    assert (await send(port.reader, "GET", shared)).status == 403
+    assert (await ask(port.reader, "GET", shared)).status == 403
     await judged(port, good, met=True, tag="good")
-    assert (await send(port.reader, "GET", shared)).status == 200
+    assert (await ask(port.reader, "GET", shared)).status == 200
     own = f"/v2/{REPOSITORY}/blobs/{blobs_of(bad)[0]}"
-    assert (await send(port.reader, "GET", own)).status == 403
+    assert (await ask(port.reader, "GET", own)).status == 403
 
 
 async def test_a_blob_that_no_image_names_is_for_who_may_push(port: Port) -> None:
     digest = await push_blob(port.admin, REPOSITORY, b"loose")
     path = f"/v2/{REPOSITORY}/blobs/{digest}"
-    assert (await send(port.admin, "GET", path)).status == 200
-    refused = await send(port.reader, "GET", path)
+    assert (await ask(port.admin, "GET", path)).status == 200
+    refused = await ask(port.reader, "GET", path)
     assert refused.status == 403
     assert "no admitted image of the repository names it" in refused.body.decode()
 
@@ -246,13 +247,13 @@ async def test_a_refused_image_cannot_be_mounted_elsewhere_by_a_reader(port: Por
     image = tiny_image()
     await judged(port, image, met=False)
     body = {"name": "m", "scopes": [f"repository:{REPOSITORY}:pull", "repository:mine/*:pull,push"]}
-    token = (await send(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
+    token = (await ask(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
     async with port.registry.client(token) as client:
         query = {"mount": image.layers[0].digest, "from": REPOSITORY}
-        answer = await send(client, "POST", "/v2/mine/copy/blobs/uploads/", params=query)
+        answer = await ask(client, "POST", "/v2/mine/copy/blobs/uploads/", params=query)
         assert answer.status == 202
         path = f"/v2/mine/copy/blobs/{image.layers[0].digest}"
-        assert (await send(client, "HEAD", path)).status == 404
+        assert (await ask(client, "HEAD", path)).status == 404
 
 
 async def test_an_index_that_passes_does_not_open_a_child_that_does_not(port: Port) -> None:
@@ -277,7 +278,7 @@ async def test_images_from_before_the_gate_stay_for_a_while(tmp_path: Path, data
         old = await port.push(tiny_image(), tag="old")
         change = {"gate": "enforce", "trial_on_push": True}
         path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
-        assert (await send(port.admin, "PATCH", path, json=change)).status == 200
+        assert (await ask(port.admin, "PATCH", path, json=change)).status == 200
         assert await port.state(old) == "grandfathered"
         assert (await port.pull(old)).status == 200
         new = await port.push(tiny_image(), tag="new")

@@ -13,7 +13,8 @@ from sqlalchemy.engine import Engine
 
 from registry.contract.job import Job
 from registry.trials import reading
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+from tests.kit.access import ask
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 POLICY = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
 
@@ -26,7 +27,7 @@ async def finish(port: Port, *, met: bool = True, name: str = "one", **members: 
 
 
 async def show(port: Port, client: Any = None, **query: str) -> Any:
-    answer = await send(client or port.admin, "GET", "/api/v1/trials", params=query)
+    answer = await ask(client or port.admin, "GET", "/api/v1/trials", params=query)
     assert answer.status == 200, answer.body
     return answer.json
 
@@ -48,9 +49,9 @@ async def test_the_shape_that_scripts_rely_on(port: Port) -> None:
         "reason": "exited",
         "log": "one\ntwo\n",
     }
-    answer = await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}")
+    answer = await ask(port.admin, "GET", f"/api/v1/trials/{trial['id']}")
     assert answer.json == trial
-    log = await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}/log")
+    log = await ask(port.admin, "GET", f"/api/v1/trials/{trial['id']}/log")
     assert (log.body, log.headers["Content-Type"]) == (b"one\ntwo\n", "text/plain; charset=utf-8")
 
 
@@ -62,7 +63,7 @@ async def test_readers_read_verdict_and_reason_but_no_log(port: Port) -> None:
     assert trial["runs"][0]["exit_code"] == 3
     assert trial["runs"][0]["log"] is None
     assert "a secret" not in json.dumps(trial)
-    answer = await send(port.reader, "GET", f"/api/v1/trials/{trial['id']}/log")
+    answer = await ask(port.reader, "GET", f"/api/v1/trials/{trial['id']}/log")
     assert answer.status == 403
     assert "a secret" not in answer.body.decode()
 
@@ -71,17 +72,17 @@ async def test_what_is_not_visible_looks_like_what_is_not_there(port: Port) -> N
     digest = await port.push(tiny_image())
     ((trial,)) = await show(port, image=REPOSITORY)
     body = {"name": "other", "scopes": ["repository:other/*:pull"]}
-    token = (await send(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
+    token = (await ask(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
     async with port.registry.client(token) as other, port.registry.client(anonymous=True) as nobody:
         for client in (other, nobody):
             assert await show(port, client) == []
-            there = await send(client, "GET", f"/api/v1/trials/{trial['id']}")
-            gone = await send(client, "GET", f"/api/v1/trials/{trial['id'][:-1]}x")
+            there = await ask(client, "GET", f"/api/v1/trials/{trial['id']}")
+            gone = await ask(client, "GET", f"/api/v1/trials/{trial['id'][:-1]}x")
             assert there.status == gone.status == 404
             assert there.json["detail"] == gone.json["detail"]
             for name in (REPOSITORY, "team/none"):
                 for path in ("/api/v1/trials", "/api/v1/gate"):
-                    answer = await send(client, "GET", path, params={"image": name, "digest": digest})
+                    answer = await ask(client, "GET", path, params={"image": name, "digest": digest})
                     assert answer.status == (401 if client is nobody else 403), path
                     assert ("WWW-Authenticate" in answer.headers) == (client is nobody)
 
@@ -119,20 +120,20 @@ async def test_queries_that_make_no_sense_are_refused(port: Port) -> None:
         {"image": REPOSITORY, "surprise": "1"},
     ]
     for query in queries:
-        answer = await send(port.admin, "GET", "/api/v1/trials", params=query)
+        answer = await ask(port.admin, "GET", "/api/v1/trials", params=query)
         assert answer.status == 400, query
 
 
 async def test_an_unknown_image_is_not_found(port: Port) -> None:
     await port.push(tiny_image())
     for query in ({"image": REPOSITORY, "tag": "9"}, {"image": "team/none", "tag": "1"}):
-        assert (await send(port.admin, "GET", "/api/v1/trials", params=query)).status == 404
+        assert (await ask(port.admin, "GET", "/api/v1/trials", params=query)).status == 404
 
 
 async def test_a_trial_started_again_asks_anew(port: Port) -> None:
     digest = await port.push(tiny_image())
     await finish(port, met=False)
-    answer = await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    answer = await ask(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
     assert answer.status == 201
     assert (answer.json["state"], answer.json["cause"], answer.json["runs"]) == ("queued", "request", [])
     assert await port.state(digest) == "pending"
@@ -151,7 +152,7 @@ async def test_a_trial_started_again_asks_anew(port: Port) -> None:
 async def test_an_admitted_image_stays_so_while_it_is_tried_again(port: Port) -> None:
     digest = await port.push(tiny_image())
     await finish(port)
-    await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}@{digest}"})
+    await ask(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}@{digest}"})
     assert (await port.pull(digest)).status == 200
     await finish(port, name="two", met=False)
     assert (await port.pull(digest)).status == 403
@@ -162,7 +163,7 @@ async def test_a_started_trial_of_an_untried_image(tmp_path: Path, database_url:
         index, (image,) = tiny_index("linux/amd64")
         digest = await port.push(index)
         assert (
-            await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+            await ask(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
         ).status == 201
         assert [await port.state(one) for one in (digest, image.digest)] == ["pending", "pending"]
         await finish(port)
@@ -174,7 +175,7 @@ async def test_a_spec_of_the_request_reaches_the_worker(port: Port) -> None:
     await finish(port, met=False)
     spec = {"version": 1, "command": ["/app", "-x"], "expect": {"exit": 3, "log": [{"match": "x"}]}}
     body = {"image": f"{REPOSITORY}:1", "spec": spec}
-    assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
+    assert (await ask(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
     job = await finish(port, name="two")
     parsed = Job.model_validate_json(json.dumps(job))
     assert parsed.spec is not None
@@ -187,14 +188,14 @@ async def test_a_spec_of_the_request_reaches_the_worker(port: Port) -> None:
 
 async def test_a_repository_s_own_spec_yields_to_no_other(port: Port) -> None:
     spec = {"version": 1, "expect": {"exit": 0}}
-    assert (await send(port.admin, "POST", "/api/v1/repositories", json={"name": REPOSITORY})).status == 201
-    assert (await send(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
+    assert (await ask(port.admin, "POST", "/api/v1/repositories", json={"name": REPOSITORY})).status == 201
+    assert (await ask(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
     digest = await port.push(tiny_image())
     job = await finish(port, met=False)
     assert job["spec"]["expect"]["exit"] == 0
     easy = {"version": 1, "command": ["/bin/true"], "expect": {"exit": 0}}
     body = {"image": f"{REPOSITORY}:1", "spec": easy}
-    assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
+    assert (await ask(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
     await finish(port, name="two")
     newest, _ = await port.trials(digest)
     assert newest["verdict"] == "pass"
@@ -206,7 +207,7 @@ async def test_a_change_of_policy_asks_again_about_what_is_pending(port: Port) -
     worker = await port.worker("one")
     before = await worker.claim()
     spec = {"version": 1, "expect": {"exit": 7}}
-    assert (await send(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
+    assert (await ask(port.admin, "PATCH", POLICY, json={"run_spec": spec})).status == 200
     await worker.report(before)
     assert await port.state(digest) == "pending"
     job = await finish(port, name="two", met=False)
@@ -225,23 +226,23 @@ async def test_requests_for_a_trial_that_are_wrong(port: Port) -> None:
         ({"image": "team/none:1"}, 404),
     ]
     for body, status in bodies:
-        assert (await send(port.admin, "POST", "/api/v1/trials", json=body)).status == status, body
+        assert (await ask(port.admin, "POST", "/api/v1/trials", json=body)).status == status, body
     assert len(await port.trials(digest)) == 1
 
 
 async def test_trials_are_started_by_those_who_may_push(port: Port) -> None:
     await port.push(tiny_image())
-    answer = await send(port.reader, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    answer = await ask(port.reader, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
     assert answer.status == 403
     async with port.registry.client(anonymous=True) as nobody:
-        answer = await send(nobody, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+        answer = await ask(nobody, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
         assert answer.status == 401
 
 
 async def test_what_nobody_can_run_is_not_started(port: Port) -> None:
     index, _ = tiny_index()
     await port.push(index)
-    answer = await send(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
+    answer = await ask(port.admin, "POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:1"})
     assert answer.status == 409
 
 
@@ -254,7 +255,7 @@ async def test_long_logs_are_whole_in_one_trial_and_cut_in_lists(port: Port) -> 
     assert run["log_truncated"]
     assert log.endswith(run["log"])
     assert len(run["log"]) == 16 * 1024
-    whole = (await send(port.admin, "GET", f"/api/v1/trials/{trial['id']}")).json["runs"][0]
+    whole = (await ask(port.admin, "GET", f"/api/v1/trials/{trial['id']}")).json["runs"][0]
     assert (whole["log"], whole["log_truncated"]) == (log, False)
 
 
@@ -262,19 +263,19 @@ async def test_the_gate_explains_itself(port: Port) -> None:
     digest = await port.push(tiny_image())
     await finish(port, met=False)
     query = {"image": f"{REPOSITORY}:1"}
-    told = (await send(port.reader, "GET", "/api/v1/gate", params=query)).json
+    told = (await ask(port.reader, "GET", "/api/v1/gate", params=query)).json
     assert (told["digest"], told["gate"], told["state"]) == (digest, "enforce", "fail")
     assert (told["decision"], told["may_push"]) == ("refuse", False)
     assert told["explain"] == "the gate enforces and the state is fail"
     assert told["sentence"].startswith(f"{REPOSITORY}@{digest} failed its trial")
-    told = (await send(port.admin, "GET", "/api/v1/gate", params=query)).json
+    told = (await ask(port.admin, "GET", "/api/v1/gate", params=query)).json
     assert (told["decision"], told["may_push"]) == ("admit", True)
 
 
 async def test_a_busy_hidden_repository_hides_no_other(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many trials are looked at, and none of them is spent on what the caller cannot see."""
     digest = await port.push(tiny_image())
-    assert (await send(port.admin, "PATCH", POLICY, json={"visibility": "public"})).status == 200
+    assert (await ask(port.admin, "PATCH", POLICY, json={"visibility": "public"})).status == 200
     await port.push(tiny_image(), repository="team/hidden")
     monkeypatch.setattr(reading, "LOOKED_AT_MAX", 1)
     async with port.registry.client(anonymous=True) as nobody:
@@ -314,10 +315,10 @@ async def test_many_trials_are_listed_with_as_many_queries_as_one(port: Port) ->
 
 async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
     steps = "".join(f"  - '{number:06}'\n" for number in range(4000))
-    long = asyncio.create_task(send(port.admin, "PATCH", POLICY, json={"run_spec": f"command:\n{steps}"}))
+    long = asyncio.create_task(ask(port.admin, "PATCH", POLICY, json={"run_spec": f"command:\n{steps}"}))
     answered = 0
     while not long.done():
-        assert (await send(port.reader, "GET", "/v2/")).status == 200
+        assert (await ask(port.reader, "GET", "/v2/")).status == 200
         answered += 1
     answer = await long
     assert (answer.status, "the run spec is not valid" in answer.body.decode()) == (400, True)

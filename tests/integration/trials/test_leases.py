@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.trials import REPOSITORY, Port, make_error, open_port, send, tiny_image
+from tests.kit.access import ask
+from tests.kit.trials import REPOSITORY, Port, make_error, open_port, tiny_image
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ async def test_a_silent_worker_loses_its_job_and_the_last_attempt_is_an_error(sh
     assert (await lost.renew(first)).status == 409
     assert (await lost.report(first)).status == 409
     # Nobody claims now: the periodic task has to notice.
-    answer = await send(
+    answer = await ask(
         short.admin,
         "GET",
         "/api/v1/trials",
@@ -138,10 +139,10 @@ async def test_a_draining_worker_is_told_and_gets_nothing(port: Port) -> None:
         worker.post("claim", {"protocol": 1, "platforms": ["linux/s390x"], "wait_seconds": 30})
     )
     await asyncio.sleep(0.2)
-    assert (await send(port.admin, "PUT", "/api/v1/workers/one/drain")).status == 204
+    assert (await ask(port.admin, "PUT", "/api/v1/workers/one/drain")).status == 204
     assert (await waiting).json == {"protocol": 1, "job": None, "drain": True}
     assert await worker.claim() is None
-    assert (await send(port.admin, "DELETE", "/api/v1/workers/one/drain")).status == 204
+    assert (await ask(port.admin, "DELETE", "/api/v1/workers/one/drain")).status == 204
     assert await worker.claim() is not None
 
 
@@ -149,7 +150,7 @@ async def test_a_draining_worker_still_finishes_what_it_has(port: Port) -> None:
     digest = await port.push(tiny_image())
     worker = await port.worker("one")
     job = await worker.claim()
-    await send(port.admin, "PUT", "/api/v1/workers/one/drain")
+    await ask(port.admin, "PUT", "/api/v1/workers/one/drain")
     assert (await worker.renew(job)).status == 200
     assert (await worker.report(job)).status == 204
     assert await port.state(digest) == "pass"
@@ -159,7 +160,7 @@ async def test_a_revoked_worker_opens_nothing(port: Port) -> None:
     await port.push(tiny_image())
     worker = await port.worker("one")
     job = await worker.claim()
-    await send(port.admin, "POST", "/api/v1/workers/one/revoke")
+    await ask(port.admin, "POST", "/api/v1/workers/one/revoke")
     assert (await worker.renew(job)).status == 401
     assert (await worker.report(job)).status == 401
     assert (await port.pull(job["digest"], client=await port.puller(job))).status == 401
@@ -180,6 +181,6 @@ async def test_a_worker_that_hung_up_gets_no_lease(port: Port) -> None:
 async def test_workers_are_listed_with_what_they_said(port: Port) -> None:
     worker = await port.worker("one")
     await worker.claim(platforms=("linux/amd64", "linux/arm64"))
-    (shown,) = (await send(port.admin, "GET", "/api/v1/workers")).json["items"]
+    (shown,) = (await ask(port.admin, "GET", "/api/v1/workers")).json["items"]
     assert shown["platforms"] == ["linux/amd64", "linux/arm64"]
     assert shown["last_seen_at"] is not None

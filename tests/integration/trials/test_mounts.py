@@ -13,9 +13,10 @@ from registry.content import blobs
 from registry.db.events import events
 from registry.oci.digest import parse_digest
 from registry.trials.mounting import SOURCES_MAX
+from tests.kit.access import ask
 from tests.kit.distribution import push_blob
 from tests.kit.images import digest_of
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image
 
 
 @pytest.fixture
@@ -29,7 +30,7 @@ async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
 async def other(port: Port) -> AsyncIterator[aiohttp.ClientSession]:
     """Somebody who may pull from some repositories and push to another."""
     body = {"name": "m", "scopes": ["repository:team/*:pull", "repository:mine/copy:pull,push"]}
-    token = (await send(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
+    token = (await ask(port.admin, "POST", "/api/v1/tokens", json=body)).json["token"]
     async with port.registry.client(token) as client:
         yield client
 
@@ -37,7 +38,7 @@ async def other(port: Port) -> AsyncIterator[aiohttp.ClientSession]:
 async def mount(client: aiohttp.ClientSession, digest: str, **query: str) -> int:
     """Try to mount a blob; the status."""
     path = "/v2/mine/copy/blobs/uploads/"
-    return (await send(client, "POST", path, params={"mount": digest, **query})).status
+    return (await ask(client, "POST", path, params={"mount": digest, **query})).status
 
 
 async def refusals(port: Port) -> int:
@@ -81,7 +82,7 @@ async def test_the_search_is_bounded(port: Port, other: aiohttp.ClientSession) -
             await push_blob(port.admin, "many/app0", content)
             continue
         query = {"mount": digest_of(content), "from": "many/app0"}
-        assert (await send(port.admin, "POST", path, params=query)).status == 201
+        assert (await ask(port.admin, "POST", path, params=query)).status == 201
     digest = parse_digest(digest_of(content))
     found = await blobs.find_elsewhere(port.database, digest, ("private",))
     assert SOURCES_MAX < len(found) < 60

@@ -10,12 +10,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.kit.access import ask
 from tests.kit.images import Image
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 
 async def head(client: aiohttp.ClientSession, path: str) -> int:
-    return (await send(client, "HEAD", path)).status
+    return (await ask(client, "HEAD", path)).status
 
 
 async def job_of(port: Port, image: Image) -> Any:
@@ -34,7 +35,7 @@ async def test_it_opens_the_manifest_and_the_blobs_of_the_image(port: Port) -> N
     answer = await port.pull(image.digest, client=puller)
     assert (answer.status, answer.body) == (200, image.manifest)
     for digest in blobs_of(image):
-        assert (await send(puller, "GET", f"/v2/{REPOSITORY}/blobs/{digest}")).status == 200
+        assert (await ask(puller, "GET", f"/v2/{REPOSITORY}/blobs/{digest}")).status == 200
 
 
 async def test_it_opens_nothing_else(port: Port) -> None:
@@ -59,7 +60,7 @@ async def test_it_opens_nothing_else(port: Port) -> None:
         f"/api/v1/trials/{job['trial']}",
         "/api/v1/repositories",
     ):
-        assert (await send(puller, "GET", path)).status in (401, 403, 404), path
+        assert (await ask(puller, "GET", path)).status in (401, 403, 404), path
     for method, path in (
         ("POST", f"/v2/{REPOSITORY}/blobs/uploads/"),
         ("PUT", f"/v2/{REPOSITORY}/manifests/2"),
@@ -67,7 +68,7 @@ async def test_it_opens_nothing_else(port: Port) -> None:
         ("POST", "/worker/v1/claim"),
         ("POST", "/worker/v1/report"),
     ):
-        assert (await send(puller, method, path, data=image.manifest)).status in (401, 403), path
+        assert (await ask(puller, method, path, data=image.manifest)).status in (401, 403), path
 
 
 async def test_it_is_dead_after_the_report(port: Port) -> None:
@@ -96,9 +97,9 @@ async def test_a_blocked_image_is_not_handed_out(tmp_path: Path, database_url: s
         image = tiny_image()
         digest = await port.push(image)
         body = {"image": f"{REPOSITORY}@{digest}", "reason": "leaks a key"}
-        assert (await send(port.admin, "POST", "/api/v1/gate/block", json=body)).status == 204
+        assert (await ask(port.admin, "POST", "/api/v1/gate/block", json=body)).status == 204
         worker = await port.worker("one")
         assert await worker.claim() is None
         body.pop("reason")
-        assert (await send(port.admin, "POST", "/api/v1/gate/unblock", json=body)).status == 204
+        assert (await ask(port.admin, "POST", "/api/v1/gate/unblock", json=body)).status == 204
         assert (await worker.claim())["digest"] == digest

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select
 
 from registry.db.trials import parts
+from tests.kit.access import ask
 from tests.kit.distribution import push_blob, put_manifest, small_manifest
 from tests.kit.images import (
     OCI_CONFIG,
@@ -23,7 +24,7 @@ from tests.kit.images import (
     make_layer,
     to_json,
 )
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 
 async def count_parts(port: Port) -> int:
@@ -63,7 +64,7 @@ async def test_deleted_and_pushed_again_the_verdict_is_remembered(port: Port) ->
     digest = await port.push(image)
     worker = await port.worker("one")
     await worker.report(await worker.claim())
-    assert (await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
     await port.push(image)
     assert await port.state(digest) == "pass"
     assert await worker.claim() is None
@@ -189,7 +190,7 @@ async def test_an_image_whose_config_only_others_can_read_is_not_admitted(
     answers = [
         await port.pull("1"),
         await port.pull(digest_of(raw)),
-        await send(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{image.layers[0].digest}"),
+        await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{image.layers[0].digest}"),
     ]
     assert [answer.status for answer in answers] == [403, 403, 403]
 

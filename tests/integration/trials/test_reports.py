@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from registry.contract.report import MAX_REPORT_BYTES
-from tests.kit.trials import Port, make_report, open_port, send, tiny_image
+from tests.kit.access import ask
+from tests.kit.trials import Port, make_report, open_port, tiny_image
 
 BLIND_RUN = make_report({"lease": "", "digest": "", "platform": ""})["runs"][0] | {"observations": []}
 
@@ -171,13 +172,13 @@ async def test_a_worker_s_token_opens_the_worker_api_only(port: Port) -> None:
         ("GET", "/api/v1/workers"),
         ("POST", "/api/v1/gate/block"),
     ):
-        answer = await send(worker.client, method, path)
+        answer = await ask(worker.client, method, path)
         assert answer.status == 401, path
 
 
 async def test_nobody_else_s_token_opens_the_worker_api(port: Port) -> None:
     for client in (port.admin, port.reader):
         for action in ("claim", "renew", "report"):
-            answer = await send(client, "POST", f"/worker/v1/{action}", data=b"{}")
+            answer = await ask(client, "POST", f"/worker/v1/{action}", data=b"{}")
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")

@@ -16,10 +16,11 @@ from registry.content import repositories
 from registry.db.content import manifests
 from registry.db.events import events
 from registry.db.trials import trials
+from tests.kit.access import ask
 from tests.kit.distribution import push_blob, put_manifest, small_index
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, Image, descriptor, digest_of, make_index, to_json
 from tests.kit.postgres import until_somebody_waits
-from tests.kit.trials import REPOSITORY, Port, open_port, send, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 MANY = 20
 
@@ -34,7 +35,7 @@ async def put_index(port: Port, index: Image, tag: str = "1") -> str:
 async def explain(port: Port, reference: str) -> str:
     """Why the gate sees an image as it does."""
     params = {"image": f"{REPOSITORY}@{reference}"}
-    answer = await send(port.admin, "GET", "/api/v1/gate", params=params)
+    answer = await ask(port.admin, "GET", "/api/v1/gate", params=params)
     return str(answer.json["reason"])
 
 
@@ -208,12 +209,12 @@ async def test_a_child_deleted_while_it_waits_comes_back(port: Port) -> None:
     digest = await port.push(index)
     worker = await port.worker("one")
     job = await worker.claim()
-    deleted = await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
+    deleted = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
     assert deleted.status == 202
     await worker.report(job, **no_image())
     assert await port.state(digest) == "error"
     start = {"image": f"{REPOSITORY}@{digest}"}
-    answer = await send(port.admin, "POST", "/api/v1/trials", json=start)
+    answer = await ask(port.admin, "POST", "/api/v1/trials", json=start)
     assert answer.status == 409
     assert image.digest in answer.body.decode()
     await put_child_by_digest(port, image)
@@ -228,7 +229,7 @@ async def test_a_child_deleted_after_the_verdict_changes_none(port: Port) -> Non
     worker = await port.worker("one")
     await worker.report(await worker.claim())
     for _ in range(2):
-        await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
+        await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
         assert await port.state(digest) == "pass"
         await put_child_by_digest(port, image)
         assert [await port.state(one) for one in (digest, image.digest)] == ["pass", "pass"]
@@ -239,8 +240,8 @@ async def test_a_child_deleted_after_the_verdict_changes_none(port: Port) -> Non
 async def test_a_changed_policy_asks_nothing_of_an_index_that_lost_a_child(port: Port) -> None:
     index, (image,) = tiny_index("linux/amd64")
     digest = await port.push(index)
-    await send(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
-    changed = await send(
+    await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{image.digest}")
+    changed = await ask(
         port.admin,
         "PATCH",
         f"/api/v1/repositories/{quote(REPOSITORY, safe='')}",

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.kit.access import ask
 from tests.kit.distribution import push_image
 from tests.kit.images import Image
 from tests.kit.server import Registry, RegistryProcess
-from tests.kit.trials import send, worker_token
+from tests.kit.trials import worker_token
 from tests.kit.worker import WorkerProcess, why_no_runs, worker_process
 
 REPOSITORY = "team/app"
@@ -52,7 +53,7 @@ class Yard:
 
         async def call() -> Any:
             async with self.registry.client() as admin:
-                answer = await send(admin, method, path, **options)
+                answer = await ask(admin, method, path, **options)
                 assert answer.status < 300, answer.body
                 return answer.json if answer.body else None
 
