@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from registry.http.readiness import readable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -120,21 +122,10 @@ def bind(host: str, port: int) -> list[socket.socket]:
 
 async def _peek(connection: socket.socket) -> bytes:
     """The first byte, left where it is."""
-    loop = asyncio.get_running_loop()
     while True:
         with suppress(BlockingIOError):
             return connection.recv(1, socket.MSG_PEEK)
-        readable = loop.create_future()
-        loop.add_reader(connection, _wake, readable)
-        try:
-            await readable
-        finally:
-            loop.remove_reader(connection)
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        await readable(connection)
 
 
 async def _answer_plainly(connection: socket.socket) -> None:

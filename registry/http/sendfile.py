@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from registry.errors import UnavailableError
+from registry.http.readiness import writable
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -37,7 +38,6 @@ async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client went away")
-    loop = asyncio.get_running_loop()
     # Of our own: no loop lets anyone watch the descriptor of a transport.
     fd = os.dup(transport.get_extra_info("socket").fileno())
     try:
@@ -46,7 +46,7 @@ async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length
             try:
                 sent = os.sendfile(fd, file.fileno(), first, min(_AT_ONCE_BYTES, end - first))
             except BlockingIOError:
-                await _writable(loop, fd)
+                await writable(fd)
             else:
                 if sent == 0:
                     raise UnavailableError("a blob in the store is shorter than it was")
@@ -68,17 +68,3 @@ async def _let_all_leave(request: web.BaseRequest) -> None:
             await request.writer.drain()
         finally:
             transport.set_write_buffer_limits()
-
-
-async def _writable(loop: asyncio.AbstractEventLoop, fd: int) -> None:
-    ready = loop.create_future()
-    loop.add_writer(fd, _wake, ready)
-    try:
-        await ready
-    finally:
-        loop.remove_writer(fd)
-
-
-def _wake(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
