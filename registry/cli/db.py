@@ -70,6 +70,6 @@ def copy(
     server starts on a target that is not finished. A password belongs in ~/.pgpass or PGPASSWORD, not here.
     """
     require_server_libraries()
-    from registry.cli.copying import copy_database  # noqa: PLC0415  (needs the server's libraries)
+    from registry.cli.dbcopy import copy_database  # noqa: PLC0415  (needs the server's libraries)
 
     copy_database(source, target, ahead=ahead, dry_run=dry_run, as_json=as_json)

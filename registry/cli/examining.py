@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from registry.cli.findings import Finding, problem
-from registry.cli.trusting import Handshake, shake_hands
+from registry.cli.handshake import Handshake, shake_hands
 from registry.cli.wire import Answer, Wire
 
 SECONDS = 15.0

@@ -40,6 +40,6 @@ def copy(
     Exits 2 if a blob could not be copied.
     """
     settings = server_settings(config, data=data)
-    from registry.cli.moving import copy_storage  # noqa: PLC0415  (needs the server's libraries)
+    from registry.cli.storagecopy import copy_storage  # noqa: PLC0415  (needs the server's libraries)
 
     copy_storage(settings, target, parallel=parallel, dry_run=dry_run, as_json=as_json)
