@@ -155,7 +155,8 @@ class Settings(BaseModel):
         default=256,
         ge=1,
         description="upload sessions that an account may have begun within an hour and not ended, and "
-        "uploads that it may have running in one process; more are answered with 429",
+        "uploads that it may have running in one process, by password and with each API token; more are "
+        "answered with 429",
     )
     idle_connection_seconds: float = Field(
         default=75.0,

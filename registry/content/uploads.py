@@ -66,7 +66,8 @@ async def start(
     """Open an upload session in the repository ``name``, which the first push makes.
 
     Raises:
-        TooManyRequestsError: the account has as many open as it may, on all replicas together.
+        TooManyRequestsError: the account, or the API token it uses, has as many open as it may, on all
+            replicas together.
     """
     database.require_room()
     locator = await store.start_upload()
@@ -80,6 +81,7 @@ async def start(
                     id=session_id,
                     repository_id=repository.id,
                     account_id=actor.account_id,
+                    token_id=actor.token_id,
                     locator=locator,
                     digest_algorithm=algorithm,
                     created_at=db_time(),
@@ -277,9 +279,9 @@ def unknown() -> BlobUploadUnknownError:
 
 
 def too_many(limit: int) -> TooManyRequestsError:
-    """The error for an account with as many uploads as it may have."""
+    """The error for an account, or an API token of it, with as many uploads as it may have."""
     return TooManyRequestsError(
-        f"this account has {limit} uploads open, which is the limit; finish or cancel some, or wait",
+        f"this account or token has {limit} uploads open, which is the limit; finish or cancel some, or wait",
         headers={"Retry-After": str(_RETRY_SECONDS)},
     )
 
@@ -295,6 +297,8 @@ async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -
         .select_from(upload_sessions)
         .where(
             upload_sessions.c.account_id == actor.account_id,
+            # Each token by itself: who was given one must not stop those who have the others.
+            upload_sessions.c.token_id.is_not_distinct_from(actor.token_id),
             upload_sessions.c.expires_at > db_time(),
             # Those of jobs that broke off this morning are nobody's flood.
             upload_sessions.c.created_at > db_time(-_COUNTED),

@@ -87,6 +87,8 @@ upload_sessions = Table(
         "repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False, index=True
     ),
     Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), index=True),
+    # The API token it was begun with; null is the account's password, or an older version of the registry.
+    Column("token_id", Bytewise),
     # How the blob store finds the bytes received so far; how many there are only it can say truly.
     Column("locator", Bytewise, nullable=False),
     Column("digest_algorithm", Text, nullable=False, default="sha256"),

@@ -64,20 +64,20 @@ class Pace:
 
 
 class RunningUploads:
-    """Requests with a body that run now, for each account, in this process."""
+    """Requests with a body that run now, for each account and each of its API tokens, in this process."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._running: Counter[int | None] = Counter()
+        self._running: Counter[tuple[int | None, str | None]] = Counter()
 
     @contextmanager
     def one_more(self, actor: Actor) -> Iterator[None]:
         """Count one while the block runs.
 
         Raises:
-            TooManyRequestsError: the account has as many as it may.
+            TooManyRequestsError: the account, or the token it uses, has as many as it may.
         """
-        key = actor.account_id
+        key = actor.account_id, actor.token_id
         if self._running[key] >= self._limit:
             raise too_many(self._limit)
         self._running[key] += 1

@@ -17,7 +17,7 @@ from sqlalchemy import update
 from registry.db.content import upload_sessions
 from registry.db.types import db_time
 from registry.http import server
-from tests.kit.access import ask, basic, make_user
+from tests.kit.access import ask, basic, bearer, make_token, make_user, registry_token
 from tests.kit.distribution import error_code, push_blob, start_upload
 from tests.kit.images import digest_of
 from tests.kit.rawhttp import connected, exchange, read_response, request
@@ -199,6 +199,34 @@ async def test_one_account_s_limit_is_not_another_s(tmp_path: Path, database_url
             bob = basic("bob", password)
             assert (await ask(nobody, "POST", "/v2/a/blobs/uploads/", headers=bob)).status == 202
             assert (await ask(nobody, "POST", "/v2/a/blobs/uploads/")).status == 401, "nobody pushes nothing"
+
+
+async def test_one_token_s_limit_is_not_another_s(tmp_path: Path, database_url: str) -> None:
+    """Also as registry tokens, which are what clients push with."""
+    async with limited(tmp_path, database_url, uploads_per_account=1) as (registry, client):
+        names = ("theirs", "ours")
+        made = [(await make_token(client, f"repository:{name}:pull,push"))["token"] for name in names]
+        async with registry.client(anonymous=True) as nobody:
+            theirs, ours = [
+                bearer(
+                    await registry_token(nobody, f"repository:{name}:pull,push", headers=basic("x", token))
+                )
+                for name, token in zip(names, made, strict=True)
+            ]
+            statuses = [
+                (await ask(nobody, "POST", "/v2/theirs/blobs/uploads/", headers=theirs)).status
+                for _ in range(2)
+            ]
+            assert statuses == [202, 429]
+            assert (await ask(nobody, "POST", "/v2/ours/blobs/uploads/", headers=ours)).status == 202
+            async with connected(registry.host) as (reader, writer):
+                path = "/v2/theirs/manifests/v1"
+                token = theirs["Authorization"].removeprefix("Bearer ")
+                writer.write(request("PUT", path, token=token, Content_Length="9", Expect="100-continue"))
+                assert (await read_response(reader)).status == 100
+                assert (await ask(nobody, "PUT", path, data=b"{}", headers=theirs)).status == 429
+                path = "/v2/ours/manifests/v1"
+                assert (await ask(nobody, "PUT", path, data=b"{}", headers=ours)).status == 400
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
