@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,28 @@ async def _use(data: Path, url: str) -> None:
     assert held is not None
     await ledger.save(replace(held, length=5), Part(1, 5, '"etag"', None))
     await database.close()
+
+
+@contextmanager
+def held_copy(source: str, target: str) -> Iterator[subprocess.Popen[bytes]]:
+    """``db copy`` in the middle of a table, until the block ends; it has ended then too."""
+    migrate.upgrade(target)
+    with closing(psycopg.connect(target)) as holding:
+        # The copy stops at a row that is not committed, after some batches of the same table.
+        holding.execute("INSERT INTO events (id, kind, actor, data, at) VALUES (3200, 'k', 'a', '{}', 1)")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "registry.main", "db", "copy", "--from", source, "--to", target], cwd=ROOT
+        )
+        try:
+            deadline = time.monotonic() + 60
+            while rows(target, "SELECT count(*) FROM events") != [(3000,)]:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.05)
+            yield process
+        finally:
+            holding.rollback()
+            process.wait(60)
 
 
 @pytest.fixture
@@ -167,24 +190,9 @@ async def test_a_registry_goes_on_with_the_copy(
 def test_killed_in_the_middle_it_goes_on_where_it_was(
     source: str, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    migrate.upgrade(target)
-    # A row that is not committed stops the copy at it, after some batches of the same table.
-    stop = psycopg.connect(target)
-    stop.execute("INSERT INTO events (id, kind, actor, data, at) VALUES (3200, 'k', 'a', '{}', 1)")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry.main", "db", "copy", "--from", source, "--to", target], cwd=ROOT
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while rows(target, "SELECT count(*) FROM events") != [(3000,)]:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.05)
-    finally:
+    with held_copy(source, target) as process:
         process.kill()
         process.wait()
-        stop.rollback()
-        stop.close()
     # No server starts on half of it, and nothing else is copied over it.
     with pytest.raises(migrate.ConflictError, match="copy into this database was begun"):
         migrate.upgrade(target)
@@ -252,26 +260,13 @@ def test_a_server_on_postgresql_is_seen(
 def test_no_server_starts_while_it_is_copied(
     source: str, target: str, used_file: Path, tmp_path: Path
 ) -> None:
-    migrate.upgrade(target)
     data = tmp_path / "data"
     shutil.copytree(used_file.parent / "data", data)
-    stop = psycopg.connect(target)
-    stop.execute("INSERT INTO events (id, kind, actor, data, at) VALUES (3200, 'k', 'a', '{}', 1)")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "registry.main", "db", "copy", "--from", source, "--to", target], cwd=ROOT
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while rows(target, "SELECT count(*) FROM events") != [(3000,)]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with held_copy(source, target) as process:
         with pytest.raises(AssertionError, match="the database is being copied"):
             RegistryProcess(data, source).start()
         assert run(["db", "copy", "--from", source, "--to", target]) == 2
-    finally:
-        stop.rollback()
-        stop.close()
-        assert process.wait(60) == 0
+    assert process.returncode == 0
 
 
 def test_what_is_no_copy_of_this_source_is_left_alone(
