@@ -30,11 +30,11 @@ class FailedAttempts:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def turn(self, address: str | None) -> asyncio.Lock:
-        """To be held from :meth:`require_room` to :meth:`note`: of passwords sent at once from one place, one
-        is counted before the next is looked at."""
+        """To be held from :meth:`require_tries` to :meth:`note`: of passwords sent at once from one place,
+        one is counted before the next is looked at."""
         return self._turns.setdefault(place_of(address), asyncio.Lock())
 
-    def require_room(self, address: str | None, name: str) -> None:
+    def require_tries(self, address: str | None, name: str) -> None:
         """Refuse to look at another password.
 
         Raises:

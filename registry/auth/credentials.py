@@ -79,7 +79,7 @@ class Credentials:
     async def _from_password(
         self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
     ) -> Actor:
-        self._failures.require_room(address, username)
+        self._failures.require_tries(address, username)
         query = select(accounts).where(
             accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
         )

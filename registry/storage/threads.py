@@ -1,4 +1,4 @@
-"""Blocking file work on a bounded pool of threads."""
+"""Blocking work on a bounded pool of threads."""
 
 from __future__ import annotations
 

@@ -22,15 +22,15 @@ def test_one_name_from_one_place_is_stopped_and_comes_back() -> None:
     clock = Clock()
     failures = FailedAttempts(3, clock=clock)
     for _ in range(3):
-        failures.require_room("192.0.2.1", "bob")
+        failures.require_tries("192.0.2.1", "bob")
         failures.note("192.0.2.1", "bob")
     with pytest.raises(TooManyRequestsError) as caught:
-        failures.require_room("192.0.2.1", "bob")
+        failures.require_tries("192.0.2.1", "bob")
     assert caught.value.headers == {"Retry-After": "61"}
-    failures.require_room("192.0.2.1", "eve")
-    failures.require_room("192.0.2.2", "bob")
+    failures.require_tries("192.0.2.1", "eve")
+    failures.require_tries("192.0.2.2", "bob")
     clock.now += 60
-    failures.require_room("192.0.2.1", "bob")
+    failures.require_tries("192.0.2.1", "bob")
 
 
 def test_many_names_from_one_place_are_stopped() -> None:
@@ -39,8 +39,8 @@ def test_many_names_from_one_place_are_stopped() -> None:
         failures.note("2001:db8::1", f"name{i}")
     for address in ("2001:db8::1", "2001:db8::ffff:1"):
         with pytest.raises(TooManyRequestsError):
-            failures.require_room(address, "another")
-    failures.require_room("2001:db8:1::1", "another")
+            failures.require_tries(address, "another")
+    failures.require_tries("2001:db8:1::1", "another")
 
 
 def test_invented_names_take_no_memory() -> None:
