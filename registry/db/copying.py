@@ -22,6 +22,7 @@ from sqlalchemy.pool import NullPool
 
 from registry.db import migrate, tablecopy
 from registry.db.accounts import accounts
+from registry.db.dialect import blocking_url
 from registry.db.events import epochs
 from registry.db.floor import schema_floor
 from registry.db.inuse import alone, postgres_servers
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int], None]
 """Told how many more rows were copied, and then again how many were compared."""
 
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _LOCK_KEY = 0x5EA7_C0B1
 _WAIT_SECONDS = 20
 
@@ -224,10 +224,8 @@ def _writing(url: str) -> Iterator[Connection]:
 
 @contextmanager
 def _connected(url: str, *, begin: str) -> Iterator[Connection]:
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    engine = create_engine(parsed.set(drivername=_DRIVERS[backend]), poolclass=NullPool, hide_parameters=True)
-    if backend == "sqlite":
+    engine = create_engine(blocking_url(make_url(url)), poolclass=NullPool, hide_parameters=True)
+    if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     try:

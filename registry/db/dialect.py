@@ -1,7 +1,8 @@
-"""Statements that both databases have and SQLAlchemy spells once per dialect."""
+"""What both databases have and SQLAlchemy spells once per dialect."""
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -9,10 +10,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from sqlalchemy import Table
+    from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 _VALUES_PER_STATEMENT = 500
+_BLOCKING_DRIVERS = MappingProxyType({"sqlite": "sqlite", "postgresql": "postgresql+psycopg"})
+
+
+def blocking_url(url: URL) -> URL:
+    """The address with the driver that needs no event loop: for commands, migrations and threads."""
+    return url.set(drivername=_BLOCKING_DRIVERS[url.get_backend_name()])
 
 
 def batches(values: Iterable[object]) -> Iterator[list[str]]:

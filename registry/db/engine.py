@@ -11,6 +11,7 @@ from sqlalchemy import create_engine, event, text, update
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from registry.db.dialect import blocking_url
 from registry.db.epochlook import BUSY_SECONDS, Epochs, PostgresLook, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
@@ -173,7 +174,7 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
 
 
 def _one_read_engine(url: URL) -> Engine:
-    engine = create_engine(url.set(drivername="sqlite"), pool_size=THREADS, hide_parameters=True)
+    engine = create_engine(blocking_url(url), pool_size=THREADS, hide_parameters=True)
     event.listen(engine, "connect", _sqlite_connect)
     return engine
 

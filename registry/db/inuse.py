@@ -17,6 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
+from registry.db.dialect import blocking_url
 from registry.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def is_served(url: str) -> bool:
     if parsed.get_backend_name() == "sqlite":
         with alone(url) as free:
             return not free
-    engine = create_engine(parsed.set(drivername="postgresql+psycopg"), poolclass=NullPool)
+    engine = create_engine(blocking_url(parsed), poolclass=NullPool)
     with engine.connect() as connection:
         return postgres_servers(connection) > 0
 

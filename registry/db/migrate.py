@@ -22,10 +22,10 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
+from registry.db.dialect import blocking_url
 from registry.db.floor import schema_floor
 from registry.errors import ConflictError
 
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _ADVISORY_LOCK = 0x5EA7_41A1
 _LOCK_MILLISECONDS = 500
 """Less than PostgreSQL waits before it looks for a deadlock (1 s), which it might end at a push's cost."""
@@ -126,7 +126,7 @@ def newest() -> str:
 
 
 def _engine(url: URL) -> Engine:
-    engine = create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]), poolclass=NullPool)
+    engine = create_engine(blocking_url(url), poolclass=NullPool)
     if engine.dialect.name == "sqlite":
         # The driver begins no transaction before DDL: a migration that fails would leave half of it.
         event.listen(engine, "connect", _leave_transactions_to_us)
