@@ -35,6 +35,20 @@ async def require_room(database: Database, repository: Repository, more_bytes: i
         raise _exceeded(repository.name, used, more_bytes, repository.quota_bytes)
 
 
+def require_possible(repository: Repository, size: int) -> None:
+    """Refuse a blob of ``size`` bytes or more for which there could never be room, however empty it was.
+
+    Raises:
+        DeniedError: it is larger than the whole quota.
+    """
+    if repository.quota_bytes is not None and size > repository.quota_bytes:
+        raise DeniedError(
+            f"this blob is larger than the {repository.quota_bytes} bytes that the quota of "
+            f"{repository.name} allows; make it smaller, or ask an administrator to raise the quota "
+            "(seatrial repo set --quota)"
+        )
+
+
 async def enforce(connection: AsyncConnection, repository_id: int, added_bytes: int) -> None:
     """Let the caller's transaction keep the ``added_bytes`` that it has just added, or not.
 

@@ -157,7 +157,9 @@ async def append(
             raise _too_large(settings.blob_max_bytes, length)
         if repository is not None:
             await quotas.require_room(database, repository, length or 0)
-        return await _append(database, store, session, chunks, at=at, settings=settings)
+        return await _append(
+            database, store, session, chunks, repository=repository, at=at, settings=settings
+        )
     except (ContentTooLargeError, DeniedError):
         await drop(database, store, session)
         raise
@@ -169,6 +171,7 @@ async def _append(
     session: Session,
     chunks: AsyncIterable[bytes],
     *,
+    repository: Repository | None,
     at: int | None,
     settings: Settings,
 ) -> int:
@@ -183,7 +186,7 @@ async def _append(
     try:
         return await store.append(
             session.locator,
-            _capped(chunks, settings.blob_max_bytes, standing),
+            _capped(chunks, settings.blob_max_bytes, repository, standing),
             offset=standing,
             algorithm=session.algorithm,
         )
@@ -325,9 +328,13 @@ async def _touch(database: Database, session: Session, settings: Settings) -> No
         )
 
 
-async def _capped(chunks: AsyncIterable[bytes], limit: int, length: int) -> AsyncIterator[bytes]:
+async def _capped(
+    chunks: AsyncIterable[bytes], limit: int, repository: Repository | None, length: int
+) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         length += len(chunk)
         if length > limit:
             raise _too_large(limit, None)
+        if repository is not None:
+            quotas.require_possible(repository, length)
         yield chunk

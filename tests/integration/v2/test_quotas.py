@@ -77,6 +77,30 @@ async def test_a_blob_of_unknown_size_is_refused_at_its_end(
     assert await used(limited) == 1000
 
 
+@pytest.mark.parametrize("method", ["PATCH", "PUT"])
+async def test_a_blob_of_unknown_size_takes_no_more_than_the_whole_quota(
+    limited: aiohttp.ClientSession, registry: Registry, method: str
+) -> None:
+    """However often its sender goes on: the disk is everybody's."""
+
+    async def stream() -> object:
+        yield b"x" * 800
+
+    location = await start_upload(limited, NAME)
+    async with limited.patch(location, data=stream()) as response:
+        assert response.status == 202
+    query = {"digest": digest_of(b"x" * 1600)}
+    async with limited.request(method, location, params=query, data=stream()) as response:
+        (error,) = (await response.json())["errors"]
+        assert (response.status, error["code"]) == (403, "DENIED")
+        assert "larger than the 1500 bytes that the quota of team/app allows" in error["message"]
+    async with limited.get(location) as response:
+        assert response.status == 404
+    data = registry.services.settings.data if registry.services else None
+    assert data is not None
+    assert sum(path.stat().st_size for path in (data / "blobs").rglob("*") if path.is_file()) == len(BLOB)
+
+
 async def test_what_is_there_already_takes_no_room(limited: aiohttp.ClientSession) -> None:
     await set_quota(limited, 1000)
     location = await start_upload(limited, NAME)
