@@ -160,7 +160,7 @@ def test_what_is_no_index(change: dict[str, Any]) -> None:
 IN_TOTO = descriptor(b"{}", "application/vnd.in-toto+json")
 HELM = descriptor(b"{}", "application/vnd.cncf.helm.config.v1+json")
 CHART = descriptor(b"{}", "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
-EMPTY = descriptor(b"{}", mediatypes.OCI_EMPTY)
+EMPTY = descriptor(b"{}", "application/vnd.oci.empty.v1+json")
 
 
 @pytest.mark.parametrize(
