@@ -119,8 +119,11 @@ class Examination:
         if realm is None:
             yield Finding("address of tokens", "unknown", "/v2/ names none")
             return
-        told, asked = urlsplit(realm[1]), urlsplit(self.server)
-        name = "address of tokens"
+        asked, name = urlsplit(self.server), "address of tokens"
+        try:
+            told = urlsplit(realm[1])
+        except ValueError:
+            told = urlsplit("")
         if told.scheme not in ("http", "https") or not told.netloc:
             yield problem(name, f"{realm[1]!r} is not absolute", "external", server=self.server)
         elif told.scheme != asked.scheme:
@@ -229,7 +232,7 @@ class Examination:
                 yield Finding("uploads", "unknown", "not looked at: give --repository, of one that is there")
                 return
             yield from self._upload(wire, headers, self.repository)
-        except (*_FAILURES, ValueError, KeyError) as error:
+        except (*_FAILURES, ValueError, KeyError, TypeError) as error:
             yield Finding("uploads", "problem", f"the connection ended: {error!r}")
 
     def _upload(self, wire: Wire, headers: dict[str, str], repository: str) -> Iterator[Finding]:

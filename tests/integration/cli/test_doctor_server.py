@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -250,6 +252,36 @@ def test_plain_http_where_https_was_expected(house: tuple[Path, str, dict[str, i
         assert [one.name for one in told if one.status == "problem"] == []
     finally:
         process.stop()
+
+
+class Liar(BaseHTTPRequestHandler):
+    """Looks like a registry until one reads what it says."""
+
+    def answer(self) -> None:
+        signed_in = "Authorization" in self.headers
+        self.send_response(200 if self.command == "GET" and signed_in else 401)
+        self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+        self.send_header("WWW-Authenticate", 'Bearer realm="http://[fe80/token",service="x"')
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"[]")
+
+    do_GET = do_POST = answer  # noqa: N815  (the base class wants them so)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_server_that_makes_no_sense() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            looked = Examination(f"http://127.0.0.1:{server.server_port}", "token", REPOSITORY, None)
+            found = {one.name: (one.status, one.detail) for one in looked.findings()}
+        finally:
+            server.shutdown()
+    assert found["address of tokens"] == ("problem", "'http://[fe80/token' is not absolute")
+    assert found["uploads"][0] == "problem"
 
 
 def test_clocks() -> None:
