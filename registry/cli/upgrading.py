@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from registry.db import migrate
@@ -23,8 +24,9 @@ def upgrade_and_tell(settings: Settings) -> Upgrade:
         ConflictError: it is newer than this code.
         SettingsError: it cannot be opened.
     """
+    url = require_known(settings.effective_database_url, "database_url")
     # Opening a SQLite file takes some room too.
-    reserve_for(settings.effective_database_url, settings.reserve_bytes).look()
+    reserve_for(url, settings.reserve_bytes).look()
     done = _on_database(settings, migrate.upgrade)
     if done.newer:
         typer.echo(
@@ -78,6 +80,10 @@ def require_known(url: str, name: str) -> str:
     """
     if not url.startswith(("sqlite:///", "postgresql://")):
         raise SettingsError(f"{name}: must be sqlite:///FILE or postgresql://…")
+    try:
+        make_url(url)
+    except (ArgumentError, ValueError):  # which may show a part of a password
+        raise SettingsError(f"{name}: cannot be read as an address") from None
     return url
 
 

@@ -272,13 +272,14 @@ def test_what_stops_a_start(process: RegistryProcess, registry: Registry, tmp_pa
     for arguments, env, code, said in (
         (("--listen", used), {}, 64, f"listen: {used} cannot be used"),
         ((), {"SEATRIAL_DATABASE_URL": "mysql://u:topsecret@h/d"}, 64, "database_url: must be sqlite"),
+        ((), {"SEATRIAL_DATABASE_URL": "postgresql://u:topsecret/d"}, 64, "database_url: cannot be read"),
         (
             (),
             {"SEATRIAL_DATABASE_URL": "postgresql://u:topsecret@127.0.0.1:1/d"},
             64,
             "database_url: the database cannot",
         ),
-        ((), {"SEATRIAL_STORAGE_URL": "s3://bucket"}, 64, "storage_url: must be file:///FOLDER"),
+        ((), {"SEATRIAL_STORAGE_URL": "ftp://bucket"}, 64, "storage_url: must be file:///FOLDER"),
         ((), {"SEATRIAL_SECRET_KEY_FILE": "/none"}, 64, "secret_key_file: /none cannot be read"),
         (("--data", "/proc/none"), {}, 64, "data: /proc/none cannot be made"),
     ):

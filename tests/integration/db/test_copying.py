@@ -280,6 +280,7 @@ def test_what_is_no_copy_of_this_source_is_left_alone(
     refused(f"sqlite:///{tmp_path / 'none.db'}", target, "there is no such file")
     assert not (tmp_path / "none.db").exists()
     refused("mysql://a", target, "--from: must be sqlite:///FILE or postgresql://", 64)
+    refused(source, "postgresql://u@h:secret/d", "--to: cannot be read as an address\n", 64)
     refused(source, "postgresql://nobody:hidden@127.0.0.1:1/x", "--to: the database cannot be used", 64)
     assert "hidden" not in capsys.readouterr().err
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
