@@ -75,6 +75,8 @@ def load_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """
     for path in (certificate, key):
         try:
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise CertificateError(f"TLS: {path} is no file")  # to read a pipe may take for ever
             path.read_bytes()
         except OSError as error:
             raise CertificateError(f"TLS: {path} cannot be read: {error.strerror}") from None

@@ -168,6 +168,9 @@ def test_why_a_pair_cannot_be_used(tmp_path: Path, database_url: str) -> None:
         with pytest.raises(CertificateError, match=reason):
             load_context(certificate, key)
     key.unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CertificateError, match="pipe is no file"):
+        tls.load_context(tmp_path / "pipe", tmp_path / "key.pem")
     with pytest.raises(CertificateError, match=r"key\.pem cannot be read: No such file"):
         load_context(certificate, key)
 
