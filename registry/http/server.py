@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 MAX_LINE_BYTES = 32768
 MAX_FIELD_BYTES = 65536
+MAX_FIELDS = 64
+"""What a stranger sends of a header is kept until it is whole: half the fields hold half the memory."""
 LINGERING_SECONDS = 2
 """How long the rest of a refused body is read: its sender sees the refusal, not a broken connection."""
 SWEEP_SECONDS = 600
@@ -65,6 +67,7 @@ async def running_server(
         auto_decompress=False,
         max_line_size=MAX_LINE_BYTES,
         max_field_size=MAX_FIELD_BYTES,
+        max_headers=MAX_FIELDS,
         keepalive_timeout=settings.idle_connection_seconds,
         lingering_time=LINGERING_SECONDS,
         shutdown_timeout=_END_SECONDS,
