@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Literal
@@ -219,7 +220,9 @@ class CrashingServer(ForkedServer):
 
 
 def _hasten_s3() -> None:
-    importlib.import_module("registry.storage.ledger").LEASE_SECONDS = S3_LEASE_SECONDS
+    # The server is forked from a process that has imported them.
+    importlib.import_module("registry.content.uploadledger")._HELD = timedelta(seconds=S3_LEASE_SECONDS)
+    importlib.import_module("registry.storage.s3")._RENEW_SECONDS = S3_LEASE_SECONDS / 3
     importlib.import_module("registry.storage.s3upload")._FIRST_PART_BYTES = S3_PART_BYTES
 
 
