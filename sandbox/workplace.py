@@ -74,7 +74,7 @@ def _require_passable(state: Path) -> None:
             raise SandboxError(
                 "worker-error",
                 f"{folder} is closed to others, and the users of images must pass through it: "
-                f"run 'chmod o+x {folder}', or give another --state folder",
+                f"run 'chmod o+x {folder}', or choose another folder for its state",
             )
 
 

@@ -191,6 +191,11 @@ def _reason(error: urllib.error.HTTPError, *, signed_in: bool) -> str:
 
 def _why(error: Exception) -> str:
     reason = getattr(error, "reason", error)
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"TLS: its certificate is not trusted here: {reason.verify_message}; "
+            "SSL_CERT_FILE may name the file of one that is to be"
+        )
     if isinstance(reason, ssl.SSLError):
         return f"TLS: {reason.reason}"
     if isinstance(reason, OSError) and reason.strerror:

@@ -261,7 +261,7 @@ def _can_isolate(state: Path, allowed: frozenset[str]) -> bool:
         raise UnavailableError("'seatrial doctor' does not say what this host can isolate") from None
     missing = [one for one in mechanisms if not one["available"] and one["need"] != "stated"]
     if done.returncode == _REGISTRY_ONLY:
-        typer.echo("WARNING: nothing can be isolated on this host, so no worker is started here:", err=True)
+        typer.echo("WARNING: no image can be run isolated here, so no worker is started:", err=True)
         _tell(missing)
         typer.echo(
             "  The registry serves; images stay pending until a worker elsewhere tries them.", err=True

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from registry.cli.dropping import Identity, choose_identity, give
+from registry.main import run
 from tests.kit.server import Registry
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -192,10 +193,17 @@ def test_both_run_survive_a_crash_and_stop_together(open_folder: Path) -> None:
 
 
 @pytest.mark.timeout(200)
-def test_the_worker_trusts_the_registry_s_certificate(open_folder: Path) -> None:
+def test_the_worker_trusts_the_registry_s_certificate(
+    open_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(open_folder)
     with up(open_folder, "--tls", "self-signed") as house:
         until(house.seen_worker)
         assert "podman, skopeo, buildah" in house.log.read_text()
+        assert run(["repo", "list", "--server", house.registry.url]) == 2
+    said = capsys.readouterr().err
+    assert "its certificate is not trusted here" in said
+    assert "SSL_CERT_FILE" in said
 
 
 @pytest.mark.timeout(200)
@@ -221,7 +229,7 @@ def test_where_nothing_can_be_isolated_it_serves_and_says_so(tmp_path: Path) -> 
         assert set(house.children()) == {"serve"}
         assert house.get("/workers")["items"] == []
         said = house.log.read_text()
-        assert "WARNING: nothing can be isolated on this host, so no worker is started here:" in said
+        assert "WARNING: no image can be run isolated here, so no worker is started:" in said
         assert "The registry serves; images stay pending until a worker elsewhere tries them." in said
 
 
