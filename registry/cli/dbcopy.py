@@ -75,7 +75,7 @@ def _tell(copied: Copied, *, as_json: bool) -> None:
     if copied.finished:
         typer.echo(f"{rows} rows in {len(copied.tables)} tables ({changes}): both sides are equal.")
         typer.echo(
-            "Start the server with the target as SEATRIAL_DATABASE_URL, and never again with the source."
+            "Start the server with the target as SEATRIAL_DATABASE_URL, and none beside it with the source."
         )
     else:
         typer.echo(
