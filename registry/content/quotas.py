@@ -87,8 +87,9 @@ def used_bytes(repository_id: int | ColumnElement[int]) -> ColumnElement[int]:
 
 
 def _exceeded(name: str, used: int, more: int, quota: int) -> DeniedError:
+    needed = f"{more} more" if more else "more"
     return DeniedError(
-        f"{name} holds {used} of the {quota} bytes that its quota allows, and this needs {more} more; delete "
+        f"{name} holds {used} of the {quota} bytes that its quota allows, and this needs {needed}; delete "
         "what is not needed, or ask an administrator to raise the quota (seatrial repo set --quota)",
         detail={"used_bytes": used, "needed_bytes": more, "quota_bytes": quota},
     )
