@@ -72,7 +72,9 @@ def test_it_stops_what_it_started_however_it_is_ended(ending: signal.Signals, fo
     """A closed terminal (SIGHUP) too, since the server has a session of its own and would not hear of it."""
     folder.chmod(0o711)  # as /tmp, which the users of images may pass through
     demo = subprocess.Popen(
-        [sys.executable, "-u", "-m", "scripts.demo"], cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)},
+        # Whoever started the tests may have chosen to ignore SIGHUP, which is inherited.
+        ["env", "--default-signal=HUP", sys.executable, "-u", "-m", "scripts.demo"],
+        cwd=ROOT, env={**os.environ, "TMPDIR": str(folder)},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert demo.stdout is not None
