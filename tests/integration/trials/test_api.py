@@ -314,7 +314,7 @@ async def test_many_trials_are_listed_with_as_many_queries_as_one(port: Port) ->
 
 
 async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
-    steps = "".join(f"  - '{number:06}'\n" for number in range(4000))
+    steps = "  - a\n" * 10_000
     long = asyncio.create_task(ask(port.admin, "PATCH", POLICY, json={"run_spec": f"command:\n{steps}"}))
     answered = 0
     while not long.done():
@@ -322,4 +322,5 @@ async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
         answered += 1
     answer = await long
     assert (answer.status, "the run spec is not valid" in answer.body.decode()) == (400, True)
-    assert answered > 5
+    # Behind a parser on the event loop it is one, or two where the first came before the spec.
+    assert answered > 2
