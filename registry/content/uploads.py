@@ -138,13 +138,16 @@ async def append(
     repository: Repository | None,
     length: int | None,
     at: int | None,
+    closing: bool,
     settings: Settings,
 ) -> int:
     """Append ``chunks`` and return the new offset. The caller may say how many bytes they have, ``length``,
     and where they belong, ``at``; what is known to be too much is refused before any of it is taken.
+    ``closing``: the request is the upload's last.
 
     Beyond a limit it can never become a blob: the session is dropped, holds no room, and no client tries it
-    again. Whatever else ends it early, what was received is kept and the offset tells how much that is.
+    again; but not where nothing was taken of a closing request. Whatever else ends it early, what was
+    received is kept and the offset tells how much that is.
 
     Raises:
         RangeInvalidError: ``at`` is not where the upload stands; ``detail["offset"]`` is.
@@ -152,16 +155,20 @@ async def append(
         ContentTooLargeError: the blob would be larger than the limit.
         DeniedError: the ``repository`` would hold more than its quota.
     """
+    begun = False
     try:
         if (length or 0) > settings.blob_max_bytes:
             raise _too_large(settings.blob_max_bytes, length)
         if repository is not None:
             await quotas.require_room(database, repository, length or 0)
+        begun = True
         return await _append(
             database, store, session, chunks, repository=repository, at=at, settings=settings
         )
     except (ContentTooLargeError, DeniedError):
-        await drop(database, store, session)
+        # regctl sends in chunks what was refused in one piece, and prints what it is told then.
+        if begun or not closing:
+            await drop(database, store, session)
         raise
 
 

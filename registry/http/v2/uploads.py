@@ -66,7 +66,7 @@ async def finish(call: Call) -> web.Response:
     session = await _find(call)
     with _telling_offset(call, session):
         if call.request.body_exists:
-            await _append(call, session)
+            await _append(call, session, closing=True)
         await _finish(call, session, digest)
     return _created(call, digest)
 
@@ -113,7 +113,7 @@ async def _find(call: Call) -> Session:
     )
 
 
-async def _append(call: Call, session: Session) -> int:
+async def _append(call: Call, session: Session, *, closing: bool = False) -> int:
     services, request = call.services, call.request
     body, at = chunks(request), None
     header = request.headers.get("Content-Range")
@@ -133,6 +133,7 @@ async def _append(call: Call, session: Session) -> int:
         repository=call.repository,
         length=request.content_length,
         at=at,
+        closing=closing,
         settings=services.settings,
     )
 
