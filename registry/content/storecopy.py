@@ -204,6 +204,10 @@ class _Copying:
         self.done.copied += 1
 
     async def _send(self, blob: _Blob, standing: int) -> None:
+        if standing == blob.size > 0:
+            # All of it was sent before. It may have been about to be finished, and then takes no more.
+            await self._target.finish(blob.locator, blob.digest)
+            return
         async with self._source.open_blob(blob.locator) as there:
             if there.size != blob.size:
                 raise BlobUnknownError(f"the old store has {there.size} bytes of it, not {blob.size}")

@@ -197,19 +197,20 @@ async def test_killed_it_goes_on_with_what_is_missing(moving: Moving) -> None:
 async def test_a_begun_blob_goes_on_and_a_wrong_one_begins_anew(moving: Moving) -> None:
     registry = moving.server.start()
     async with registry.client() as client:
-        for _ in range(2):
+        for _ in range(3):
             await push_blob(client, NAME, os.urandom(100_000))
     assert moving.old.folder is not None
     assert moving.new.folder is not None
     blobs = list(moving.old.folder.glob("blobs/*/*"))
     store = FilesystemStore(moving.new.folder)
-    for path, begin in zip(blobs, (blobs[0].read_bytes()[:60_000], b"wrong" * 10_000), strict=True):
+    begun = (blobs[0].read_bytes()[:60_000], b"wrong" * 10_000, blobs[2].read_bytes())
+    for path, begin in zip(blobs, begun, strict=True):
         await store.start_upload(path.name)
         await store.append(path.name, source(begin), offset=0)
     await store.close()
     told = await moving.copy()
-    assert (told["copied"], told["failed"]) == (2, {})
-    # The rest of the first; the rest of the second, and then all of it.
+    assert (told["copied"], told["failed"]) == (3, {})
+    # The rest of the first; the rest of the second, and then all of it; nothing of the third.
     assert told["copied_bytes"] == 40_000 + 50_000 + 100_000
     for path in blobs:
         assert (moving.new.folder / path.relative_to(moving.old.folder)).read_bytes() == path.read_bytes()
