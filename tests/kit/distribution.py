@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -39,6 +42,18 @@ async def start_upload(client: aiohttp.ClientSession, name: str) -> str:
     async with client.post(f"/v2/{name}/blobs/uploads/") as started:
         assert started.status == 202, await started.text()
         return started.headers["Location"]
+
+
+async def finish_in_turn(
+    clients: Sequence[aiohttp.ClientSession], location: str, digest: str, *, times: int
+) -> Counter[int]:
+    """Finish one upload so often at once, by one client after the other; how often each status came."""
+
+    async def finish(number: int) -> int:
+        async with clients[number % len(clients)].put(location, params={"digest": digest}) as response:
+            return response.status
+
+    return Counter(await asyncio.gather(*map(finish, range(times))))
 
 
 async def put_manifest(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ import pytest
 from tests.kit.access import ask
 from tests.kit.distribution import (
     EMPTY_CONFIG,
+    finish_in_turn,
     push_blob,
     push_image,
     push_small,
@@ -157,13 +156,7 @@ async def test_an_upload_that_is_finished_at_both_is_finished_once(one: Registry
         location = await start_upload(first, NAME)
         async with second.patch(location, data=content) as response:
             assert response.status == 202
-
-        async def finish(number: int) -> int:
-            client = (first, second)[number % 2]
-            async with client.put(location, params={"digest": digest_of(content)}) as response:
-                return response.status
-
-        counts = Counter(await asyncio.gather(*(finish(number) for number in range(6))))
+        counts = await finish_in_turn((first, second), location, digest_of(content), times=6)
     assert counts[201] == 1, counts
     assert set(counts) <= {201, 404, 409}, counts
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
-from tests.kit.distribution import EMPTY_CONFIG, push_blob, put_manifest, small_manifest, start_upload
+from tests.kit.distribution import (
+    EMPTY_CONFIG,
+    finish_in_turn,
+    push_blob,
+    put_manifest,
+    small_manifest,
+    start_upload,
+)
 from tests.kit.images import digest_of
 from tests.kit.postgres import PostgresServer
 from tests.kit.server import Registry, RegistryProcess
@@ -66,13 +72,7 @@ async def test_finishing_at_both_succeeds_once(replicas: tuple[Registry, Registr
         location = await start_upload(first, "a")
         async with second.patch(location, data=content) as response:
             assert response.status == 202
-
-        async def finish(i: int) -> int:
-            client = (first, second)[i % 2]
-            async with client.put(location, params={"digest": digest_of(content)}) as response:
-                return response.status
-
-        counts = Counter(await asyncio.gather(*(finish(i) for i in range(8))))
+        counts = await finish_in_turn((first, second), location, digest_of(content), times=8)
     assert counts[201] == 1, counts
     assert set(counts) <= {201, 404, 409}, counts
 
