@@ -56,6 +56,11 @@ class Settings(BaseModel):
         description="which headers the trusted proxies set: X-Forwarded-For, -Proto and -Host, or Forwarded "
         "(RFC 7239); the others would come through them as the client sent them",
     )
+    outgoing_networks: tuple[Network, ...] = Field(
+        default=(),
+        description="networks beside the public internet that the registry may send requests to (sign-in "
+        "issuers), as in 10.1.2.0/24; only there is http taken, elsewhere https",
+    )
     tls: Literal["self-signed"] | None = Field(
         default=None,
         description="self-signed makes a certificate in the data folder, for one host without a certificate "
@@ -227,9 +232,9 @@ class Settings(BaseModel):
             )
         return value.rstrip("/") if value else None
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "outgoing_networks", mode="before")
     @classmethod
-    def _proxies(cls, value: object) -> object:
+    def _networks(cls, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value
         if not isinstance(parts, list | tuple):
             return value

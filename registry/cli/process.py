@@ -21,6 +21,7 @@ from registry.db.inuse import serving
 from registry.http.selfsigned import SelfSigned, ensure_self_signed
 from registry.http.server import running_server
 from registry.http.services import Services
+from registry.net.guarded import GuardedClient
 from registry.settings import Settings, SettingsError
 from registry.storage.filesystem import FilesystemStore
 from registry.storage.store import BlobStore
@@ -126,6 +127,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
         blobs = await open_blob_store(settings, database)
         try:
             tokens = await open_token_service(settings, database)
+            outgoing = GuardedClient(settings.outgoing_networks)
             try:
                 yield Services(
                     settings=settings,
@@ -133,8 +135,10 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
                     blobs=blobs,
                     tokens=tokens,
                     push_effects=TrialOnPush(settings),
+                    outgoing=outgoing,
                 )
             finally:
+                await outgoing.close()
                 tokens.close()
         finally:
             await blobs.close()

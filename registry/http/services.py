@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from registry.auth.tokenservice import TokenService
     from registry.content.effects import PushEffects
     from registry.db.engine import Database
+    from registry.net.guarded import GuardedClient
     from registry.settings import Settings
     from registry.storage.store import BlobStore
 
@@ -24,6 +25,7 @@ class Services:
     blobs: BlobStore
     tokens: TokenService
     push_effects: PushEffects
+    outgoing: GuardedClient
 
 
 SERVICES = web.AppKey("services", Services)
