@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
 from registry.auth.scopes import Scope
+
+Role = Literal["reader", "writer", "maintainer", "owner"]
+"""What somebody is on a repository or a namespace, from least to most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A user, a worker or nobody.
+    """A user, a robot, a worker or nobody.
 
+    ``roles`` are those given to the account and its groups: a key that ends with a slash is a namespace, and
+    all below it; another is one repository. ``is_auditor`` reads everything.
     ``scopes`` limits what the credential may be used for; ``None`` is all that its account may do.
     ``refused`` are (repository, action) pairs that were asked for when a registry token was made and not
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
@@ -31,10 +37,12 @@ class Actor:
     at again (:func:`time.monotonic`), though no epoch moves.
     """
 
-    kind: Literal["user", "worker", "anonymous"]
+    kind: Literal["user", "robot", "worker", "anonymous"]
     name: str
     account_id: int | None = None
     is_admin: bool = False
+    is_auditor: bool = False
+    roles: Mapping[str, Role] = field(default_factory=dict, hash=False)
     scopes: tuple[Scope, ...] | None = None
     refused: frozenset[tuple[str, str]] = frozenset()
     from_registry_token: bool = False

@@ -6,26 +6,24 @@ Refusals all read alike: which of name, password or token was wrong is told to n
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import BigInteger, ColumnElement, Select, or_, select, type_coerce, update
-from sqlalchemy.engine import Row
+from sqlalchemy import Row, Select, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
+from registry.auth import standing
 from registry.auth.actor import Actor
 from registry.auth.apitokens import is_api_token, looks_like_api_token, token_hash
 from registry.auth.attempts import FailedAttempts
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
-from registry.auth.scopes import Scope, parse_token_scope
-from registry.db.accounts import accounts, tokens
+from registry.db.accounts import tokens
 from registry.db.engine import Database
 from registry.db.types import db_time
 from registry.errors import UnauthorizedError
@@ -80,17 +78,15 @@ class Credentials:
         self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
     ) -> Actor:
         self._failures.require_tries(address, username)
-        query = select(accounts).where(
-            accounts.c.name == username, accounts.c.kind == "user", accounts.c.disabled_at.is_(None)
-        )
-        row = None
+        rows: Sequence[Row[Any]] = ()
         if "\0" not in username:  # PostgreSQL takes none, and nobody has such a name
             async with self._database.read_once() as connection:
-                row = (await connection.execute(query)).one_or_none()
-        if not await self._passwords.verify(row.password_hash if row else None, password) or row is None:
+                rows = (await connection.execute(standing.BY_NAME, {"name": username})).all()
+        stored = rows[0].password_hash if rows else None
+        if not await self._passwords.verify(stored, password) or not rows:
             self._failures.note(address, username)
             raise UnauthorizedError(_REFUSAL)
-        actor = Actor(kind="user", name=row.name, account_id=row.id, is_admin=row.is_admin)
+        actor = standing.actor_of(rows)
         until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
         return replace(actor, until=until)
 
@@ -106,7 +102,7 @@ class Credentials:
         epoch = (await self._database.epochs()).access
         key = self._key("token", hashed)
         try:
-            actor = await self._actor(key, lambda: _living(tokens.c.secret_hash == hashed), epoch=epoch)
+            actor = await self._actor(key, standing.BY_SECRET, {"secret_hash": hashed}, epoch=epoch)
         except UnauthorizedError:
             await self._tell_expiry(hashed)
             raise
@@ -114,32 +110,32 @@ class Credentials:
         await self._note_use(actor.token_id)
         return actor
 
-    async def standing(self, account_id: int, token_id: str | None, *, epoch: int) -> Actor:
+    async def actor_of(self, account_id: int, token_id: str | None, *, epoch: int) -> Actor:
         """The actor whom a registry token names, as its account and API token stand under the access epoch
         ``epoch``, read just now.
 
         Raises:
             UnauthorizedError: since disabled, revoked or expired.
         """
-
-        def query() -> Select[Any]:
-            if token_id is not None:
-                return _living(tokens.c.id == token_id, accounts.c.id == account_id)
-            return select(accounts).where(accounts.c.id == account_id, accounts.c.disabled_at.is_(None))
-
         key = self._key("standing", str(account_id), token_id or "")
-        return await self._actor(key, query, epoch=epoch)
+        if token_id is None:
+            return await self._actor(key, standing.BY_ACCOUNT, {"account_id": account_id}, epoch=epoch)
+        named = {"account_id": account_id, "token_id": token_id}
+        return await self._actor(key, standing.BY_TOKEN, named, epoch=epoch)
 
-    async def _actor(self, key: bytes, query: Callable[[], Select[Any]], *, epoch: int) -> Actor:
-        # The query is made only if it is needed: that takes longer than all the rest.
+    async def _actor(
+        self, key: bytes, query: Select[Any], named: Mapping[str, object], *, epoch: int
+    ) -> Actor:
         if (cached := self._remembered(key, epoch)) is not None:
             return cached
         async with self._database.read_once() as connection:
-            row = (await connection.execute(query())).one_or_none()
-        if row is None:
+            rows = (await connection.execute(query, named)).all()
+        if not rows:
             raise UnauthorizedError(_REFUSAL)
-        actor, seconds = _actor_of(row)
-        until = self._cache.put(key, actor, epoch=epoch, seconds=min(CACHED_SECONDS, seconds))
+        actor = standing.actor_of(rows)
+        left = getattr(rows[0], "microseconds_left", None)
+        seconds = CACHED_SECONDS if left is None else min(CACHED_SECONDS, left / 1e6)
+        until = self._cache.put(key, actor, epoch=epoch, seconds=seconds)
         return replace(actor, until=until)
 
     def _remembered(self, key: bytes, epoch: int) -> Actor | None:
@@ -186,40 +182,3 @@ class Credentials:
             data = part.encode("utf-8", "surrogatepass")
             hashed.update(len(data).to_bytes(8, "big") + data)
         return hashed.digest()
-
-
-def _living(*which: ColumnElement[bool]) -> Select[Any]:
-    microseconds_left = type_coerce(tokens.c.expires_at, BigInteger) - type_coerce(db_time(), BigInteger)
-    return (
-        select(
-            accounts,
-            tokens.c.id.label("token_id"),
-            tokens.c.scopes,
-            microseconds_left.label("microseconds_left"),
-        )
-        .join(tokens, tokens.c.account_id == accounts.c.id)
-        .where(
-            *which,
-            accounts.c.disabled_at.is_(None),
-            tokens.c.revoked_at.is_(None),
-            or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > db_time()),
-        )
-    )
-
-
-def _actor_of(row: Row[Any]) -> tuple[Actor, float]:
-    actor = Actor(
-        kind="worker" if row.kind == "worker" else "user",
-        name=row.name,
-        account_id=row.id,
-        is_admin=row.is_admin,
-    )
-    if "token_id" not in row._fields:
-        return actor, CACHED_SECONDS
-    left = CACHED_SECONDS if row.microseconds_left is None else row.microseconds_left / 1e6
-    return replace(actor, token_id=row.token_id, scopes=stored_scopes(row.scopes)), left
-
-
-def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:
-    """The scopes of a token's row; ``None`` is everything its account may do."""
-    return None if text is None else tuple(parse_token_scope(scope) for scope in json.loads(text))

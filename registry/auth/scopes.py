@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from registry.errors import NameInvalidError, RequestInvalidError
 from registry.oci.names import parse_repository_name
 
-ACTIONS = frozenset({"pull", "push", "delete"})
+ACTIONS = frozenset({"pull", "push", "trial", "delete", "configure", "administer"})
+"""What an API token's scope may hold."""
+CLIENT_ACTIONS = frozenset({"pull", "push", "delete"})
+"""What clients of the distribution API ask for; ``*`` is all of them."""
 MAX_SCOPES = 100
 _CLASS = re.compile(r"\([a-z]+\)$")
 _NAME_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._/*-]{0,254}")
@@ -67,14 +70,14 @@ def parse_token_scope(text: str) -> Scope:
     Raises:
         RequestInvalidError: not of that form, or an action that does not exist.
     """
-    if text in ("admin", "worker"):
+    if text in ("admin", "audit", "worker"):
         return Scope(text, "*", frozenset({"*"}))
     type_, name, actions = _split(text)
     known = frozenset(actions.split(","))
     if type_ != "repository" or not _NAME_PATTERN.fullmatch(name) or not known or not known <= ACTIONS:
         raise RequestInvalidError(
-            f"{text[:120]!r} is not a scope: repository:NAME:ACTIONS with pull, push, delete, where NAME may "
-            "hold '*'; or admin"
+            f"{text[:120]!r} is not a scope: repository:NAME:ACTIONS with {', '.join(sorted(ACTIONS))}, "
+            "where NAME may hold '*'; or admin, or audit"
         )
     return Scope(type_, name, known)
 
@@ -96,7 +99,7 @@ def _requested(word: str) -> Scope | None:
         return Scope(type_, name, frozenset({"*"})) if "*" in asked else None
     if type_ != "repository" or not is_repository_name(name):
         return None
-    known = ACTIONS if "*" in asked else asked & ACTIONS
+    known = CLIENT_ACTIONS if "*" in asked else asked & CLIENT_ACTIONS
     return Scope(type_, name, known) if known else None
 
 

@@ -240,4 +240,4 @@ def _token(row: dict[str, Any]) -> ApiToken:
 
 def _canonical_scope(text: str) -> str:
     scope = parse_token_scope(text)
-    return text if scope.type in ("admin", WORKER_SCOPE) else str(scope)
+    return text if scope.type != "repository" else str(scope)

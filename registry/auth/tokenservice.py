@@ -145,7 +145,7 @@ class TokenService:
         refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
-        actor = await self.credentials.standing(claims.account, claims.token, epoch=epoch)
+        actor = await self.credentials.actor_of(claims.account, claims.token, epoch=epoch)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, LargeBinary, Table, Text
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, LargeBinary, Table, Text, false
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
@@ -13,11 +13,19 @@ accounts = Table(
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("name", Bytewise, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
-    CheckConstraint("kind IN ('user', 'worker')", name="kind"),
+    CheckConstraint("kind IN ('user', 'worker', 'robot')", name="kind"),
     Column("is_admin", Boolean, nullable=False, default=False),
+    Column("is_auditor", Boolean, nullable=False, server_default=false()),
+    # A robot's; it goes with it.
+    Column("namespace_id", Id, ForeignKey("namespaces.id", ondelete="CASCADE"), index=True),
     Column("password_hash", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
+    # Registry tokens, refresh tokens and sessions from before are refused; API tokens have their own times.
+    Column("credentials_after", UtcTime),
+    Index(None, "kind", "name"),
+    # A number that was an account's is never given to another one.
+    sqlite_autoincrement=True,
 )
 
 tokens = Table(

@@ -31,6 +31,8 @@ from tests.kit.trials import make_index, open_port, tiny_image
 
 EVENTS = 6000
 """More rows than several batches hold."""
+LOST = "sha256:" + "f" * 64
+"""A blob that no repository shows."""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,12 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         # Of an upload to S3 in progress.
         connection.execute("INSERT INTO multipart_uploads VALUES ('l', 1, NULL, 7, 'm', 2, 0, 0, 0, 1)")
         connection.execute("INSERT INTO multipart_parts VALUES ('l', 1, 7, 'e', NULL)")
+        connection.execute(f"INSERT INTO blobs VALUES (40, '{LOST}', 1, 'first', 1)")
+        connection.execute("INSERT INTO namespaces VALUES (1, 'team', 'public', 1, 1)")
+        connection.execute("INSERT INTO groups VALUES (1, 'crew', 1)")
+        connection.execute("INSERT INTO group_members VALUES (1, 1, '')")
+        connection.execute("INSERT INTO grants VALUES (1, 1, NULL, NULL, 1, 'owner', 1)")
+        connection.execute("INSERT INTO tombstones VALUES ('gone', 1)")
     connection.close()
     return path
 
@@ -201,8 +209,8 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         source,
         "UPDATE events SET data = '{\"changed\": 1}' WHERE id = 7",
         "DELETE FROM events WHERE id BETWEEN 100 AND 149",
-        "DELETE FROM accounts WHERE name = 'w'",
-        "INSERT INTO accounts (id, name, kind, is_admin, created_at) VALUES (50, 'w', 'worker', 0, 5)",
+        "DELETE FROM blobs WHERE id = 40",
+        f"INSERT INTO blobs VALUES (50, '{LOST}', 1, 'second', 5)",
     )
     capsys.readouterr()
     assert copy(source, target, "--json") == 0
@@ -210,7 +218,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     events = tables["events"]
     assert events["deleted"] == 50
     assert events["written"] == events["rows"] - 2950 + 1
-    assert tables["accounts"]["deleted"] == 1
+    assert tables["blobs"]["deleted"] == 1
     assert rows(target, "SELECT data FROM events WHERE id = 7") == [('{"changed": 1}',)]
     assert migrate.look(target).before == migrate.newest()
     # Finished: it is a database like any other, and nothing is copied over it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from registry.auth.access import require, require_admin, require_catalog, require_sign_in
-from registry.auth.actor import ANONYMOUS, Actor, Lease
-from registry.auth.policy import Action, Visibility, decide, may_administer
+from registry.auth.actor import ANONYMOUS, Actor, Lease, Role
+from registry.auth.policy import Action, Visibility, decide, may_administer, role_on
 from registry.auth.scopes import Scope, parse_token_scope
 from registry.errors import DeniedError, SeatrialError, UnauthorizedError
 
@@ -61,6 +62,47 @@ def test_a_token_only_takes_away(action: Action, visibility: Visibility | None) 
             if decide(limited, action, NAME, visibility).allowed:
                 assert decide(account, action, NAME, visibility).allowed
                 assert any(one.covers("repository", NAME, action) for one in limited.scopes or ())
+
+
+@pytest.mark.parametrize(
+    ("roles", "name", "expected"),
+    [
+        ({"team/": "reader"}, "team/app", ("reader", "team/")),
+        ({"team/": "reader"}, "team/sub/app", ("reader", "team/")),
+        ({"team/": "reader", "team/sub/": "owner"}, "team/sub/app", ("owner", "team/sub/")),
+        ({"team/": "owner", "team/sub/app": "reader"}, "team/sub/app", ("owner", "team/")),
+        ({"team/": "writer", "team/app": "writer"}, "team/app", ("writer", "team/app")),
+        ({"team/": "owner"}, "team/", ("owner", "team/")),
+        ({"team/": "owner"}, "team/sub/", ("owner", "team/")),
+        ({"team/sub/": "owner"}, "team/", None),
+        ({"team/": "owner"}, "team", None),
+        ({"team/": "owner"}, "teams/app", None),
+        ({"app": "owner"}, "team/app", None),
+        ({}, "team/app", None),
+    ],
+)
+def test_the_highest_role_on_it_or_above_counts(
+    roles: dict[str, Role], name: str, expected: tuple[Role, str] | None
+) -> None:
+    held = role_on(replace(USER, roles=roles), name)
+    assert (held and (held.role, held.on)) == expected
+
+
+@pytest.mark.parametrize(
+    ("role", "actions"),
+    [
+        ("reader", {"pull"}),
+        ("writer", {"pull", "push", "trial"}),
+        ("maintainer", {"pull", "push", "trial", "delete", "configure"}),
+        ("owner", {"pull", "push", "trial", "delete", "configure", "administer"}),
+    ],
+)
+def test_what_each_role_may(role: Role, actions: set[str]) -> None:
+    holder = replace(USER, roles={"team/": role})
+    for action in get_args(Action):
+        assert decide(holder, action, NAME, "private").allowed == (action in actions)
+        limited = scoped(holder, "repository:team/app:pull")
+        assert decide(limited, action, NAME, "private").allowed == (action == "pull")
 
 
 def test_a_lease_opens_its_own_repository_only() -> None:
