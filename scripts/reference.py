@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from registry.contract.runspec import RunSpec
+from registry.db.eventkinds import MEANINGS
 from registry.errors import CODES
 from registry.main import alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
@@ -36,12 +37,17 @@ Generated from the code. Under `/v2/` the body is the envelope of the distributi
 `{"errors": [{"code", "message", "detail"}]}`; under `/api/` it is RFC 9457 problem+json with the same
 code."""
 
+EVENTS_INTRODUCTION = """\
+Generated from the code. What is recorded, each in the transaction of its cause; see
+[the audit trail](../audit.md)."""
+
 
 def pages() -> dict[str, str]:
     """File name -> content."""
     return {
         "settings.md": settings_page(),
         "errors.md": errors_page(),
+        "events.md": events_page(),
         "commands.md": commands_page(),
         "refusals.md": refusals_page(),
         "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
@@ -74,6 +80,13 @@ def errors_page() -> str:
     """Every error code with its status and meaning."""
     lines = ["# Error codes", "", ERRORS_INTRODUCTION, "", "| code | status | meaning |", "|---|---|---|"]
     lines += [f"| `{code}` | {row.status} | {row.meaning} |" for code, row in CODES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def events_page() -> str:
+    """Every kind of event with its meaning."""
+    lines = ["# Events", "", EVENTS_INTRODUCTION, "", "| kind | meaning |", "|---|---|"]
+    lines += [f"| `{kind}` | {meaning} |" for kind, meaning in MEANINGS.items()]
     return "\n".join(lines) + "\n"
 
 

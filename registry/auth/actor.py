@@ -24,7 +24,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """A user, a robot, a worker or nobody.
+    """A user, a robot, a worker or nobody; in events also the registry by itself, and who holds its host.
 
     ``roles`` are those given to the account and its groups: a key that ends with a slash is a namespace, and
     all below it; another is one repository. ``is_auditor`` reads everything.
@@ -33,11 +33,12 @@ class Actor:
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
     ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
-    is where the request came from, for history and events. ``until`` is when its credential has to be looked
-    at again (:func:`time.monotonic`), though no epoch moves.
+    is where the request came from, and ``client`` the program that it said it is, for history and events.
+    ``until`` is when its credential has to be looked at again (:func:`time.monotonic`), though no epoch
+    moves.
     """
 
-    kind: Literal["user", "robot", "worker", "anonymous"]
+    kind: Literal["user", "robot", "worker", "anonymous", "registry", "host"]
     name: str
     account_id: int | None = None
     is_admin: bool = False
@@ -50,6 +51,7 @@ class Actor:
     token_id: str | None = None
     credential_scopes: tuple[Scope, ...] | None = None
     address: str | None = None
+    client: str | None = None
     until: float = field(default=inf, compare=False)
 
     @property
@@ -62,5 +64,21 @@ class Actor:
         """The actor with all that its own credential covers, whatever its registry token was asked for."""
         return replace(self, scopes=self.credential_scopes) if self.from_registry_token else self
 
+    def right_on(self, place: str | None) -> str:
+        """By what right it does what it may, for events: on a repository, a namespace (with a slash at its
+        end), or in general."""
+        from registry.auth.policy import role_on  # noqa: PLC0415  (the policy knows actors)
+
+        if self.kind in ("registry", "host", "anonymous"):
+            return self.kind
+        if self.is_admin:
+            return "administrator"
+        held = role_on(self, place) if place is not None else None
+        return f"{held.role} on {held.on}" if held is not None else "own account"
+
 
 ANONYMOUS = Actor(kind="anonymous", name="anonymous")
+REGISTRY = Actor(kind="registry", name="registry")
+"""What the registry does by itself, such as judging reports."""
+HOST = Actor(kind="host", name="host")
+"""Whoever holds the data folder and runs a command on it: nobody asks for his name."""

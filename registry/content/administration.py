@@ -21,9 +21,9 @@ from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, NameUnknownError
-from registry.events.outbox import record
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore

@@ -13,9 +13,9 @@ from registry.content import repositories as repos
 from registry.db.content import blob_links, blobs, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import BlobUnknownError
-from registry.events.outbox import record
 from registry.oci.digest import Digest, parse_digest
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from registry.content.references import image_platform, require_references
 from registry.db.content import edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import DeniedError, DigestInvalidError, ManifestUnknownError
-from registry.events.outbox import record
 from registry.oci.conditions import NO_CONDITIONS
 from registry.oci.digest import Digest, digest_of, parse_digest
 from registry.oci.platform import UNKNOWN_PLATFORM

@@ -10,8 +10,8 @@ from sqlalchemy import bindparam, select
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.events.outbox import record
 
 if TYPE_CHECKING:
     from sqlalchemy import Row

@@ -13,9 +13,9 @@ from registry.content import repositories as repos
 from registry.db.content import manifests, tag_history, tags
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ManifestUnknownError, NameUnknownError
-from registry.events.outbox import record
 from registry.oci.conditions import NO_CONDITIONS
 
 if TYPE_CHECKING:

@@ -1,24 +1,48 @@
-"""Events (the outbox of webhooks and the audit trail) and the epochs that tell caches when to look again."""
+"""Events (the outbox of webhooks, and the audit trail) and the epochs that tell caches when to look again."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, text
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
+
+
+def _some(*columns: str, where: str) -> Index:
+    """For what few events have."""
+    return Index(None, *columns, postgresql_where=text(where), sqlite_where=text(where))
+
 
 events = Table(
     "events",
     metadata,
     Column("id", Id, primary_key=True, autoincrement=True),
     Column("kind", Text, nullable=False),
-    # By name, not by row: an event outlives what it tells of.
+    # By name, not by row: an event outlives what it tells of. A namespace has a slash at its end.
     Column("repository", Bytewise),
+    # What was acted on, where that is no repository and no namespace.
+    Column("target", Bytewise),
     Column("actor", Text, nullable=False),
+    # This and what follows is null in events from before there was an audit trail.
+    Column("actor_kind", Text),
+    Column("account_id", Id),
+    Column("token_id", Bytewise),
     Column("address", Text),
+    # The User-Agent: what it says that it is, and nothing that was checked.
+    Column("client", Text),
+    # 'allowed' or 'refused', and by which right or rule.
+    Column("decision", Text, nullable=False, server_default="allowed"),
+    Column("rule", Text),
     Column("data", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
-    Index(None, "repository", "id"),
+    # Pages of the trail, newest first, by each of its filters.
+    Index(None, "at", "id"),
+    Index(None, "repository", "at", "id"),
+    Index(None, "actor", "at", "id"),
+    Index(None, "kind", "at", "id"),
+    _some("target", "at", "id", where="target IS NOT NULL"),
+    _some("token_id", "at", "id", where="token_id IS NOT NULL"),
+    _some("decision", "at", "id", where="decision = 'refused'"),
 )
 
 epochs = Table(

@@ -18,6 +18,7 @@ from registry.auth.apitokens import looks_like_api_token
 from registry.auth.scopes import Scope
 from registry.auth.tokenservice import SERVICE
 from registry.errors import RequestInvalidError, UnauthorizedError
+from registry.http.headers import client_of
 from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import HOST, client_address, told
 from registry.http.services import SERVICES
@@ -120,7 +121,7 @@ def base_url(request: web.Request) -> str:
 
 async def _identify(request: web.Request) -> Actor:
     address = client_address(request, request.app[SERVICES].settings)
-    return replace(await _from_credential(request, address), address=address)
+    return replace(await _from_credential(request, address), address=address, client=client_of(request))
 
 
 async def _from_credential(request: web.Request, address: str | None) -> Actor:

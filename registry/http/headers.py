@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 REQUEST_ID_HEADER = "X-Request-Id"
+_CLIENT_MAX = 200
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -36,3 +37,11 @@ def fixed_headers(request: web.Request) -> dict[str, str]:
 def request_id_of(given: str | None) -> str:
     """The id of a request: the one that came with it if it is harmless, else a new one."""
     return given if given and _GIVEN_ID.fullmatch(given) else uuid_utils.uuid7().hex
+
+
+def client_of(request: web.BaseRequest) -> str | None:
+    """The program that a client says it is: one line of printable characters, cut."""
+    given = request.headers.get("User-Agent", "")[:_CLIENT_MAX]
+    if not given.isprintable():
+        given = "".join(character if character.isprintable() else "?" for character in given)
+    return given or None

@@ -23,10 +23,10 @@ from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import edges, manifests
 from registry.db.engine import Database
+from registry.db.outbox import record
 from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import DeniedError
-from registry.events.outbox import record
 from registry.oci.digest import Digest
 from registry.oci.mediatypes import MANIFESTS
 from registry.settings import Settings

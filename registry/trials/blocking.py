@@ -7,8 +7,9 @@ from sqlalchemy import update
 from registry.auth.actor import Actor
 from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
+from registry.db.eventkinds import EventKind
+from registry.db.outbox import record
 from registry.errors import ManifestUnknownError
-from registry.events.outbox import EventKind, record
 from registry.trials.states import REASON_MAX
 
 

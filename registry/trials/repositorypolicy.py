@@ -9,8 +9,8 @@ from registry.auth.actor import Actor
 from registry.content.administration import RepositoryChange
 from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.errors import NameUnknownError, RequestInvalidError
-from registry.events.outbox import record
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.requests import try_pending_anew

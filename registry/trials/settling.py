@@ -12,19 +12,16 @@ from typing import cast
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.auth.actor import Actor
+from registry.auth.actor import REGISTRY
 from registry.contract.judge import Judgement, Verdict, worst
+from registry.db import outbox
 from registry.db.content import manifests, repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
-from registry.events import outbox
 from registry.trials.gate import ADMITTED
 from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
-
-_REGISTRY = Actor(kind="user", name="registry")
-"""Who judges: the worker only reports."""
 
 
 async def settle_image(connection: AsyncConnection, part_id: str) -> None:
@@ -86,7 +83,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
             finished_at=db_time(),
         )
         await connection.execute(ended, done_rows)
-    await outbox.record_all(connection, "trial.finished", policy.repository, _REGISTRY, told)
+    await outbox.record_all(connection, "trial.finished", policy.repository, REGISTRY, told)
     await set_states(connection, repository_id, policy.repository, states)
 
 
@@ -177,4 +174,4 @@ async def set_states(
                 for digest, (state, reason) in changed.items()
             ],
         )
-    await outbox.record_all(connection, "verdict.changed", repository, _REGISTRY, told)
+    await outbox.record_all(connection, "verdict.changed", repository, REGISTRY, told)
