@@ -1,0 +1,1 @@
+"""Sign-in by other issuers: people with OpenID Connect, and workloads with the tokens that they are given."""
