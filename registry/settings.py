@@ -192,6 +192,16 @@ class Settings(BaseModel):
         "all names, before the next is answered with 429 (in each process); behind a proxy it needs "
         "trusted_proxies, else all clients are one",
     )
+    session_idle_seconds: int = Field(
+        default=12 * 3600,
+        ge=60,
+        description="seconds without use after which a person is signed out of pages",
+    )
+    session_max_seconds: int = Field(
+        default=7 * 24 * 3600,
+        ge=60,
+        description="seconds after which a person is signed out of pages, however much they are used",
+    )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"

@@ -12,6 +12,7 @@ from sqlalchemy import func, select, update
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
 from registry.auth.passwords import Passwords
+from registry.auth.sessions import end_sessions
 from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
@@ -124,11 +125,13 @@ async def disable_user(database: Database, *, actor: Actor, name: str) -> None:
         )
         if done.rowcount == 0:
             raise NotFoundError(f"there is no account {name!r}")
+        await end_sessions(connection, name)
         await move_epoch(connection, "access")
 
 
 async def set_password(database: Database, passwords: Passwords, *, name: str, password: str) -> None:
-    """Give an account a new password, enable it, and revoke the tokens that may do all that it may.
+    """Give an account a new password, enable it, end its sessions, and revoke the tokens that may do all that
+    it may.
 
     For whoever holds the data folder: nobody is asked for a right.
 
@@ -154,4 +157,5 @@ async def set_password(database: Database, passwords: Passwords, *, name: str, p
             )
             .values(revoked_at=db_time())
         )
+        await end_sessions(connection, name)
         await move_epoch(connection, "access")

@@ -32,6 +32,7 @@ class Actor:
     ``refused`` are (repository, action) pairs that were asked for when a registry token was made and not
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
+    ``session_id`` is the cookie session's, where there is one.
     ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
     is where the request came from, and ``client`` the program that it said it is, for history and events.
     ``until`` is when its credential has to be looked at again (:func:`time.monotonic`), though no epoch
@@ -49,6 +50,7 @@ class Actor:
     from_registry_token: bool = False
     lease: Lease | None = None
     token_id: str | None = None
+    session_id: str | None = None
     credential_scopes: tuple[Scope, ...] | None = None
     address: str | None = None
     client: str | None = None

@@ -77,6 +77,12 @@ class Credentials:
     async def _from_password(
         self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
     ) -> Actor:
+        actor = standing.actor_of(await self._verified(username, password, address=address))
+        until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
+        return replace(actor, until=until)
+
+    async def _verified(self, username: str, password: str, *, address: str | None) -> Sequence[Row[Any]]:
+        """The rows of the user whose password it is."""
         self._failures.require_tries(address, username)
         rows: Sequence[Row[Any]] = ()
         if "\0" not in username:  # PostgreSQL takes none, and nobody has such a name
@@ -86,9 +92,21 @@ class Credentials:
         if not await self._passwords.verify(stored, password) or not rows:
             self._failures.note(address, username)
             raise UnauthorizedError(_REFUSAL)
-        actor = standing.actor_of(rows)
-        until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
-        return replace(actor, until=until)
+        return rows
+
+    async def for_session(
+        self, username: str, password: str, *, address: str | None
+    ) -> tuple[Actor, str | None]:
+        """As :meth:`from_basic`, looked at anew; and the hash of the password, ``None`` with an API token.
+
+        Raises:
+            UnauthorizedError, TooManyRequestsError: as there.
+        """
+        if looks_like_api_token(password):
+            return await self.from_api_token(password), None
+        async with self._failures.turn(address):
+            rows = await self._verified(username, password, address=address)
+        return standing.actor_of(rows), rows[0].password_hash
 
     async def from_api_token(self, text: str) -> Actor:
         """The actor of an API token, limited to the token's scopes.

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from registry.auth.firststart import FirstStart, ensure_admin
+from registry.auth.livesessions import LiveSessions
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.content.uploadledger import DatabaseLedger
@@ -128,17 +129,20 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
         try:
             tokens = await open_token_service(settings, database)
             outgoing = GuardedClient(settings.outgoing_networks)
+            sessions = LiveSessions(database, settings, credentials=tokens.credentials)
             try:
                 yield Services(
                     settings=settings,
                     database=database,
                     blobs=blobs,
                     tokens=tokens,
+                    sessions=sessions,
                     push_effects=TrialOnPush(settings),
                     outgoing=outgoing,
                 )
             finally:
                 await outgoing.close()
+                await sessions.close()
                 tokens.close()
         finally:
             await blobs.close()

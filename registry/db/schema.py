@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.db import access, accounts, content, events, floor, multipart, trials
+from registry.db import access, accounts, content, events, floor, multipart, sessions, trials
 from registry.db.tables import metadata
 
-__all__ = ["access", "accounts", "content", "events", "floor", "metadata", "multipart", "trials"]
+__all__ = ["access", "accounts", "content", "events", "floor", "metadata", "multipart", "sessions", "trials"]

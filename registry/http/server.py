@@ -10,6 +10,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
+from registry.auth import sessions
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.http.app import create_app
@@ -128,8 +129,9 @@ async def _sweep(services: Services) -> None:
     while True:
         try:
             count = await uploads.sweep_expired(services.database, services.blobs)
+            await sessions.sweep_expired(services.database)
         except (SeatrialError, SQLAlchemyError, OSError) as error:
-            log.warning("expired uploads could not be swept", reason=repr(error))
+            log.warning("what has expired could not be swept", reason=repr(error))
         else:
             if count:
                 log.info("swept expired uploads", count=count)

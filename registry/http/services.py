@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 if TYPE_CHECKING:
+    from registry.auth.livesessions import LiveSessions
     from registry.auth.tokenservice import TokenService
     from registry.content.effects import PushEffects
     from registry.db.engine import Database
@@ -24,6 +25,7 @@ class Services:
     database: Database
     blobs: BlobStore
     tokens: TokenService
+    sessions: LiveSessions
     push_effects: PushEffects
     outgoing: GuardedClient
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.auth.access import require_admin
-from registry.auth.actor import Actor
+from registry.auth.actor import ANONYMOUS, Actor
 from registry.contract.runspec import RunSpec, parse_run_spec
 from registry.errors import (
     DeniedError,
@@ -25,8 +25,8 @@ from registry.errors import (
     RequestInvalidError,
     UnauthorizedError,
 )
-from registry.http.authentication import authenticate
 from registry.http.body import leave_expectation, read_all
+from registry.http.cookies import authenticate_caller, is_from_own_page
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES, Services
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
@@ -37,9 +37,9 @@ DEFAULT_LIMIT = 100
 MAX_LIMIT = 1000
 T = TypeVar("T", bound="Body")
 
-Right = Literal["admin", "user", "anyone"]
+Right = Literal["admin", "user", "anyone", "signing"]
 """``admin``: manages the registry. ``user``: an account of a person. ``anyone``: the use case decides, by the
-repository's rights."""
+repository's rights. ``signing``: whoever signs in or out; no credential is looked at before."""
 
 
 class Body(BaseModel):
@@ -209,7 +209,11 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
     if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
         # A browser adds a password that it knows also to what another site's page sends.
         raise DeniedError("another site's page may not use this API")
-    actor = await authenticate(request)
+    if right == "signing":
+        if is_from_own_page(request) is False:
+            raise DeniedError("another site's page may not sign anybody in or out")
+        return ANONYMOUS
+    actor = await authenticate_caller(request)
     if actor.kind == "worker":
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
     if right == "admin":

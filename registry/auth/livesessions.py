@@ -1,0 +1,161 @@
+"""The session of a cookie, as it stands now. One look at the rows is good until the access epoch moves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import BigInteger, bindparam, case, or_, select, type_coerce, update
+from sqlalchemy.exc import DBAPIError
+
+from registry.auth.epochcache import EpochCache
+from registry.auth.sessions import ENDED, hash_of_secret, shown_client
+from registry.db.accounts import accounts
+from registry.db.sessions import sessions
+from registry.db.types import UtcTime, db_time
+from registry.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from registry.auth.actor import Actor
+    from registry.auth.credentials import Credentials
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+CACHED_SECONDS = 60.0
+USE_NOTED_SECONDS = 60.0
+"""A session's use is written so often at most."""
+FLUSH_SECONDS = 5.0
+"""Uses are written together, so long after the first of them."""
+_NOTED_MAX = 10_000
+_log = structlog.get_logger(__name__)
+
+_LIVING = (
+    select(
+        sessions.c.id,
+        sessions.c.account_id,
+        sessions.c.token_id,
+        (type_coerce(sessions.c.expires_at, BigInteger) - type_coerce(db_time(), BigInteger)).label(
+            "microseconds_left"
+        ),
+    )
+    .join(accounts, accounts.c.id == sessions.c.account_id)
+    .where(
+        sessions.c.secret_hash == bindparam("secret_hash"),
+        sessions.c.expires_at > db_time(),
+        or_(accounts.c.credentials_after.is_(None), sessions.c.created_at >= accounts.c.credentials_after),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    address: str | None
+    client: str
+
+
+class LiveSessions:
+    """One per process."""
+
+    def __init__(self, database: Database, settings: Settings, *, credentials: Credentials) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._cache: EpochCache[Actor] = EpochCache()
+        self._noted: dict[str, float] = {}
+        self._uses: dict[str, _Use] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._using = _using(settings)
+
+    async def actor_of(self, secret: str, *, address: str | None, client: str) -> Actor:
+        """The actor of a cookie's value; that it was used, from ``address`` by ``client``, is noted.
+
+        Raises:
+            UnauthorizedError: there is no such session, or no longer.
+        """
+        hashed = hash_of_secret(secret)
+        if hashed is None:
+            raise UnauthorizedError(ENDED)
+        key = hashed.encode()
+        epoch = (await self._database.epochs()).access
+        found = self._cache.get(key, epoch=epoch)
+        actor = await self._look(hashed, key=key, epoch=epoch) if found is None else found[0]
+        assert actor.session_id is not None
+        self._note_use(actor.session_id, address, client)
+        return actor
+
+    async def close(self) -> None:
+        """Write the uses that are not yet written."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._writing is not None:
+            await self._writing
+        await self._write_uses()
+
+    async def _look(self, hashed: str, *, key: bytes, epoch: int) -> Actor:
+        async with self._database.read_once() as connection:
+            row = (await connection.execute(_LIVING, {"secret_hash": hashed})).one_or_none()
+        if row is None:
+            raise UnauthorizedError(ENDED)
+        try:
+            actor = await self._credentials.actor_of(row.account_id, row.token_id, epoch=epoch)
+        except UnauthorizedError:
+            raise UnauthorizedError(ENDED) from None
+        if actor.kind != "user" or actor.scopes is not None:
+            raise UnauthorizedError(ENDED)
+        seconds = min(CACHED_SECONDS, row.microseconds_left / 1e6)
+        until = min(time.monotonic() + seconds, actor.until)
+        actor = replace(actor, session_id=row.id, until=until)
+        self._cache.put(key, actor, epoch=epoch, seconds=until - time.monotonic())
+        return actor
+
+    def _note_use(self, session_id: str, address: str | None, client: str) -> None:
+        now = time.monotonic()
+        if now - self._noted.get(session_id, -USE_NOTED_SECONDS) < USE_NOTED_SECONDS:
+            return
+        if len(self._noted) >= _NOTED_MAX:
+            self._noted.clear()
+        self._noted[session_id] = now
+        self._uses[session_id] = _Use(address, shown_client(client))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin_writing)
+
+    def _begin_writing(self) -> None:
+        self._timer = None
+        self._writing = asyncio.create_task(self._write_uses())
+
+    async def _write_uses(self) -> None:
+        uses, self._uses = self._uses, {}
+        if not uses:
+            return
+        rows = [
+            {"which": session_id, "seen_address": use.address, "seen_client": use.client}
+            for session_id, use in sorted(uses.items())
+        ]
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(self._using, rows)
+        except DBAPIError as error:
+            # A full disk must not keep anyone from working; the session only looks less used than it is.
+            _log.warning("session.use_not_noted", sessions=len(rows), error=type(error.orig).__name__)
+
+
+def _using(settings: Settings) -> Any:
+    """Put off the end of a session that is used, up to the longest life that one may have."""
+    longest = timedelta(seconds=settings.session_max_seconds) // timedelta(microseconds=1)
+    latest = type_coerce(type_coerce(sessions.c.created_at, BigInteger) + longest, UtcTime)
+    idle = db_time(timedelta(seconds=settings.session_idle_seconds))
+    return (
+        update(sessions)
+        .where(sessions.c.id == bindparam("which"), sessions.c.expires_at > db_time())
+        .values(
+            last_used_at=db_time(),
+            expires_at=case((latest < idle, latest), else_=idle),
+            address=bindparam("seen_address"),
+            client=bindparam("seen_client"),
+        )
+    )
