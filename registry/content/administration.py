@@ -36,8 +36,8 @@ class RepositoryDetails:
     """All that a repository's row says, and how much it holds."""
 
     name: str
-    visibility: str
-    gate: str
+    visibility: Visibility
+    gate: Gate
     trial_on_push: bool
     image_spec_allowed: bool
     run_spec: dict[str, object] | None

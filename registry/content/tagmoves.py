@@ -29,6 +29,11 @@ class TagDetails:
     updated_at: datetime
     updated_by: str
 
+    @property
+    def etag(self) -> str:
+        """Where it stands."""
+        return self.digest
+
 
 async def list_tags(
     database: Database, repository: Repository, *, limit: int, after: str | None

@@ -34,8 +34,9 @@ TagAction = Literal["push", "delete", "rollback"]
 
 @dataclass(frozen=True, slots=True)
 class TagMove:
-    """One line of a tag's history, ``None`` standing for no manifest."""
+    """One line of a tag's history, ``None`` standing for no manifest; ``id`` rises with each."""
 
+    id: int
     action: str
     old_digest: str | None
     new_digest: str | None
@@ -61,16 +62,19 @@ async def list_names(
         return [row.name for row in rows]
 
 
-async def history(database: Database, repository: Repository, tag: str, *, limit: int) -> list[TagMove]:
-    """The tag's moves, newest first, at most ``limit``; also of a tag that is no more."""
+async def history(
+    database: Database, repository: Repository, tag: str, *, limit: int, before: int | None = None
+) -> list[TagMove]:
+    """The tag's moves, newest first, at most ``limit``, those before the id ``before``; also of a tag that is
+    no more."""
     columns = tag_history.c
-    async with database.read() as connection:
-        rows = await connection.execute(
-            select(columns.action, columns.old_digest, columns.new_digest, columns.actor, columns.at)
-            .where(columns.repository_id == repository.id, columns.name == tag)
-            .order_by(columns.id.desc())
-            .limit(limit)
-        )
+    query = select(
+        columns.id, columns.action, columns.old_digest, columns.new_digest, columns.actor, columns.at
+    ).where(columns.repository_id == repository.id, columns.name == tag)
+    if before is not None:
+        query = query.where(columns.id < before)
+    async with database.read_once() as connection:
+        rows = await connection.execute(query.order_by(columns.id.desc()).limit(limit))
         return [TagMove(**row._asdict()) for row in rows]
 
 

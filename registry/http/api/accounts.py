@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from pydantic import Field
+
 from registry.auth import accounts as use
-from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.auth.passwords import MAX_LENGTH, MIN_LENGTH
+from registry.errors import ConflictError, NotFoundError
+from registry.http.api.fields import AccountName
+from registry.http.api.models import Answer, Body, Page, PageQuery
+from registry.http.api.routes import Call, Route
 
 
 class NewUser(Body):
     """A user to make; without a password one is generated and told once."""
 
-    name: str
-    password: str | None = None
+    name: AccountName
+    password: str | None = Field(
+        default=None, json_schema_extra={"minLength": MIN_LENGTH, "maxLength": MAX_LENGTH}
+    )
     admin: bool = False
 
 
-async def create_user(call: Call) -> object:
+class User(Answer):
+    """The account of a person."""
+
+    name: str
+    admin: bool = Field(validation_alias="is_admin")
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+class MadeUser(User):
+    """A user just made, with the password if one was generated."""
+
+    password: str | None = Field(default=None, exclude_if=lambda password: password is None)
+
+
+async def create_user(call: Call, body: NewUser) -> MadeUser:
     """Make a user."""
-    body = await call.body(NewUser)
     password = use.new_password() if body.password is None else body.password
     account = await use.create_user(
         call.services.database,
@@ -26,36 +50,32 @@ async def create_user(call: Call) -> object:
         password=password,
         is_admin=body.admin,
     )
-    return {**_shown(account), **({"password": password} if body.password is None else {})}
+    return MadeUser.of(account).model_copy(update={} if body.password else {"password": password})
 
 
-async def list_users(call: Call) -> object:
+async def list_users(call: Call, query: PageQuery) -> Page[User]:
     """All users, by name."""
-    asked = page(call.query("limit", "cursor"))
     found = await use.list_users(
-        call.services.database, actor=call.actor, limit=asked.limit + 1, after=asked.after
+        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
-    return asked.answer(found, key=lambda account: account.name, show=_shown)
+    return query.page([User.of(account) for account in found], key=lambda user: user.name)
 
 
-async def disable_user(call: Call) -> object:
+async def disable_user(call: Call, name: AccountName) -> None:
     """Let a user do nothing from now on."""
-    call.query()
-    await use.disable_user(call.services.database, actor=call.actor, name=call.path("name"))
-    return None
-
-
-def _shown(account: use.Account) -> dict[str, object]:
-    return {
-        "name": account.name,
-        "admin": account.is_admin,
-        "created_at": shown_time(account.created_at),
-        "disabled_at": shown_time(account.disabled_at),
-    }
+    await use.disable_user(call.services.database, actor=call.actor, name=name)
 
 
 ROUTES = (
-    Route("POST", "/accounts", "admin", create_user, status=201),
+    Route(
+        "POST",
+        "/accounts",
+        "admin",
+        create_user,
+        status=201,
+        errors=(ConflictError,),
+        secrets=("password",),
+    ),
     Route("GET", "/accounts", "admin", list_users),
-    Route("POST", "/accounts/{name}/disable", "admin", disable_user),
+    Route("POST", "/accounts/{name}/disable", "admin", disable_user, errors=(NotFoundError, ConflictError)),
 )

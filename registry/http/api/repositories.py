@@ -9,7 +9,10 @@ from pydantic import Field, field_validator
 from registry.auth.access import require_writable
 from registry.auth.policy import Visibility
 from registry.content import administration as use
-from registry.http.api.routes import Body, Call, Route, given_run_spec, page, shown_time
+from registry.errors import ConflictError, NameUnknownError
+from registry.http.api.fields import RepositoryName
+from registry.http.api.models import Body, Page, PageQuery
+from registry.http.api.routes import Call, Route, given_run_spec
 from registry.trials.repositorypolicy import change
 
 
@@ -34,55 +37,43 @@ class Change(Body):
 class NewRepository(Change):
     """A repository to make, empty; what is left out is as the settings say."""
 
-    name: str
+    name: RepositoryName
 
 
-async def create_repository(call: Call) -> object:
+async def create_repository(call: Call, body: NewRepository) -> use.RepositoryDetails:
     """Make an empty repository."""
-    body = await call.body(NewRepository)
     wanted = await _wanted(call, body)
     services = call.services
     await use.create(services.database, services.settings, actor=call.actor, name=body.name, wanted=wanted)
-    return await _show(call, body.name)
+    return await use.show(services.database, actor=call.actor, name=body.name)
 
 
-async def list_repositories(call: Call) -> object:
+async def list_repositories(call: Call, query: PageQuery) -> Page[use.RepositoryDetails]:
     """Those that the caller may pull from, by name."""
-    asked = page(call.query("limit", "cursor"))
     found = await use.list_readable(
-        call.services.database, actor=call.actor, limit=asked.limit + 1, after=asked.after
+        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
-    return asked.answer(found, key=lambda repository: repository.name, show=_shown)
+    return query.page(found, key=lambda repository: repository.name)
 
 
-async def show_repository(call: Call) -> object:
+async def show_repository(call: Call, name: RepositoryName) -> use.RepositoryDetails:
     """All about one repository."""
-    call.query()
-    return await _show(call, call.path("name"))
+    return await use.show(call.services.database, actor=call.actor, name=name)
 
 
-async def change_repository(call: Call) -> object:
+async def change_repository(call: Call, name: RepositoryName, body: Change) -> use.RepositoryDetails:
     """Change its visibility, its gate, or what is tried in it."""
-    body = await call.body(Change)
     wanted = await _wanted(call, body)
     services = call.services
-    await change(
-        services.database, services.settings, actor=call.actor, name=call.path("name"), wanted=wanted
-    )
-    return await _show(call, call.path("name"))
+    await change(services.database, services.settings, actor=call.actor, name=name, wanted=wanted)
+    return await use.show(services.database, actor=call.actor, name=name)
 
 
-async def delete_repository(call: Call) -> object:
+async def delete_repository(call: Call, name: RepositoryName) -> None:
     """Remove it with all it holds."""
-    call.query()
     services = call.services
     require_writable(read_only=services.settings.read_only)
-    await use.delete(services.database, services.blobs, actor=call.actor, name=call.path("name"))
-    return None
-
-
-async def _show(call: Call, name: str) -> object:
-    return _shown(await use.show(call.services.database, actor=call.actor, name=name))
+    await use.delete(services.database, services.blobs, actor=call.actor, name=name)
 
 
 async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
@@ -98,27 +89,10 @@ async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
     )
 
 
-def _shown(repository: use.RepositoryDetails) -> dict[str, object]:
-    return {
-        "name": repository.name,
-        "visibility": repository.visibility,
-        "gate": repository.gate,
-        "trial_on_push": repository.trial_on_push,
-        "image_spec_allowed": repository.image_spec_allowed,
-        "run_spec": repository.run_spec,
-        "policy_version": repository.policy_version,
-        "quota_bytes": repository.quota_bytes,
-        "used_bytes": repository.used_bytes,
-        "created_at": shown_time(repository.created_at),
-        "tags": repository.tags,
-        "images": repository.images,
-    }
-
-
 ROUTES = (
-    Route("POST", "/repositories", "admin", create_repository, status=201),
+    Route("POST", "/repositories", "admin", create_repository, status=201, errors=(ConflictError,)),
     Route("GET", "/repositories", "anyone", list_repositories),
-    Route("GET", "/repositories/{name}", "anyone", show_repository),
-    Route("PATCH", "/repositories/{name}", "admin", change_repository),
-    Route("DELETE", "/repositories/{name}", "admin", delete_repository),
+    Route("GET", "/repositories/{name}", "anyone", show_repository, errors=(NameUnknownError,)),
+    Route("PATCH", "/repositories/{name}", "admin", change_repository, errors=(NameUnknownError,)),
+    Route("DELETE", "/repositories/{name}", "admin", delete_repository, errors=(NameUnknownError,)),
 )

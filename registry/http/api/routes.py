@@ -1,19 +1,34 @@
-"""How a request to ``/api/v1`` becomes one call of a use case.
+"""How a request to ``/api/v1`` becomes one call of a use case, and how a noun adds a route.
 
-A noun's module declares ``ROUTES``: method, path, the right needed, the handler. A handler takes a
-:class:`Call` and returns a JSON value, ``None`` for an answer without content, or a response of its own.
+A noun's module ends with ``ROUTES``, which :mod:`registry.http.api.table` lists: a row for each method and
+path, with the right needed, the handler, and the errors that are this route's own. Everything else is
+declared by the handler's signature, by which requests are read, answers written and the description of the
+API (``/api/v1/openapi.json``) made::
+
+    async def change_user(call: Call, name: AccountName, body: Change, conditions: Conditions) -> Account:
+        ...
+
+- The docstring's first line is the summary, the rest the description; the function's name is unique.
+- ``call`` comes first. ``body`` is a :class:`Body` and ``query`` a :class:`Query` of typed fields (a list
+  takes :class:`PageQuery` and returns ``query.page(found, key=…)``, where ``found`` has up to ``limit + 1``).
+- ``conditions`` (PATCH, PUT, DELETE of one thing): If-Match and If-None-Match, for the use case to hold the
+  locked row's entity tag against with ``conditions.require``. Without it such headers are refused.
+- Every other parameter is a part of the path, with the type that :mod:`registry.http.api.fields` has for it.
+- The answer is a frozen dataclass or an :class:`Answer` (explicit fields: nothing goes out that is not named
+  there), ``Page[…]`` of one, ``Stored[…]`` for a PUT, or ``None`` (204). With a property ``etag`` it is
+  sent as entity tag. Times are aware datetimes. ``call.response`` takes cookies.
+- ``secrets`` of the row names the answer's fields that are shown once and that nobody may keep.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from registry.auth.access import require_admin
 from registry.auth.actor import ANONYMOUS, Actor
@@ -21,11 +36,14 @@ from registry.contract.runspec import RunSpec, parse_run_spec
 from registry.errors import (
     DeniedError,
     MediaTypeUnsupportedError,
-    PaginationInvalidError,
     RequestInvalidError,
+    SeatrialError,
     UnauthorizedError,
 )
+from registry.http.api.models import Body, Nothing, Query, Stored, Versioned, problems
+from registry.http.api.shape import Handler, Shape, shape_of
 from registry.http.body import leave_expectation, read_all
+from registry.http.conditions import parse_conditions
 from registry.http.cookies import authenticate_caller, is_from_own_page
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES, Services
@@ -33,90 +51,22 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
 PREFIX = "/api/v1"
 MAX_BODY_BYTES = 256 * 1024
-DEFAULT_LIMIT = 100
-MAX_LIMIT = 1000
-T = TypeVar("T", bound="Body")
+B = TypeVar("B", bound=Body)
+Q = TypeVar("Q", bound=Query)
 
 Right = Literal["admin", "user", "anyone", "signing"]
 """``admin``: manages the registry. ``user``: an account of a person. ``anyone``: the use case decides, by the
 repository's rights. ``signing``: whoever signs in or out; no credential is looked at before."""
 
 
-class Body(BaseModel):
-    """A request's body: JSON, strict, and no key that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request whose sender is known and has the route's right."""
+    """A request whose sender is known and has the route's right; ``response`` is for cookies and headers."""
 
     request: web.Request
+    response: web.Response
     services: Services
     actor: Actor
-
-    def path(self, name: str) -> str:
-        """A part of the path.
-
-        Raises:
-            RequestInvalidError: it has a NUL.
-        """
-        return _plain(self.request.match_info[name], name)
-
-    def query(self, *known: str) -> dict[str, str]:
-        """The query parameters, each once and none that is not in ``known``.
-
-        Raises:
-            RequestInvalidError: with the name that is wrong.
-        """
-        found: dict[str, str] = {}
-        for name, value in self.request.query.items():
-            if name not in known:
-                raise RequestInvalidError(
-                    f"there is no parameter {name[:80]!r}; known are {', '.join(known) or 'none'}"
-                )
-            if name in found:
-                raise RequestInvalidError(f"the parameter {name!r} is given twice")
-            found[name] = _plain(value, name)
-        return found
-
-    async def body(self, kind: type[T]) -> T:
-        """The body.
-
-        Raises:
-            MediaTypeUnsupportedError, ContentTooLargeError: not JSON, or too much of it.
-            RequestInvalidError: each key that is wrong, and why.
-        """
-        if self.request.content_type != "application/json" or "Content-Encoding" in self.request.headers:
-            raise MediaTypeUnsupportedError("the body must be application/json, not compressed")
-        raw = await read_all(self.request, MAX_BODY_BYTES)
-        try:
-            parse_json_object(raw)
-            return kind.model_validate_json(raw)
-        except JsonInvalidError as error:
-            raise RequestInvalidError(f"the body cannot be read: {error}") from None
-        except ValidationError as error:
-            raise RequestInvalidError(f"the body is not valid: {problems(error)}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which part of a list is asked for: at most ``limit`` entries, those after the key ``after``."""
-
-    limit: int
-    after: str | None
-
-    def answer(
-        self, items: Sequence[Any], *, key: Callable[[Any], str], show: Callable[[Any], object]
-    ) -> object:
-        """One page from up to ``limit + 1`` entries; ``next`` is the cursor of the following one, or null."""
-        more = len(items) > self.limit
-        shown = items[: self.limit]
-        return {"items": [show(item) for item in shown], "next": key(shown[-1]) if more else None}
-
-
-Handler = Callable[[Call], Awaitable[object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,28 +78,12 @@ class Route:
     right: Right
     handler: Handler
     status: int = 200
+    errors: tuple[type[SeatrialError], ...] = ()
+    secrets: tuple[str, ...] = ()
+    media_type: str = "application/json"
 
 
-def _plain(text: str, name: str) -> str:
-    # PostgreSQL takes no NUL, and nothing here has a name with one.
-    if "\0" in text:
-        raise RequestInvalidError(f"{name} has a NUL character")
-    return text
-
-
-def page(query: dict[str, str]) -> Page:
-    """The page that ``limit`` and ``cursor`` of a query ask for.
-
-    Raises:
-        PaginationInvalidError: ``limit`` is not a number of entries.
-    """
-    text = query.get("limit", str(DEFAULT_LIMIT))
-    if not (text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= MAX_LIMIT):
-        raise PaginationInvalidError(f"limit must be a number from 1 to {MAX_LIMIT}")
-    return Page(limit=int(text), after=query.get("cursor"))
-
-
-async def given_run_spec(call: Call, given: dict[str, Any] | str | None) -> RunSpec | None:
+async def given_run_spec(call: Call, given: Mapping[str, Any] | str | None) -> RunSpec | None:
     """The run spec that a body holds as an object or as YAML, if it holds one; a large one takes seconds.
 
     Raises:
@@ -161,19 +95,6 @@ async def given_run_spec(call: Call, given: dict[str, Any] | str | None) -> RunS
     return await call.request.app[PARSERS].run(parse_run_spec, text)
 
 
-def shown_time(at: datetime | None) -> str | None:
-    """A time on the wire: RFC 3339, UTC."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def problems(error: ValidationError) -> str:
-    """What is wrong with a document: each place and why, without the values."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    places = [".".join(str(part) for part in problem["loc"]) or "body" for problem in found]
-    reasons = [problem["msg"].removeprefix("Value error, ") for problem in found]
-    return "; ".join(f"{place}: {reason}" for place, reason in list(zip(places, reasons, strict=True))[:10])
-
-
 def add_routes(app: web.Application, table: Sequence[Route]) -> None:
     """Serve the routes of ``table`` under ``/api/v1``."""
     for route in table:
@@ -183,26 +104,38 @@ def add_routes(app: web.Application, table: Sequence[Route]) -> None:
 
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    shape = shape_of(route.handler)
+    writer = None if shape.answer is None or shape.is_raw else TypeAdapter[object](shape.answer)
+
     async def serve(request: web.Request) -> web.StreamResponse:
         try:
             actor = await _authorized(request, route.right)
-            answer = await route.handler(Call(request=request, services=request.app[SERVICES], actor=actor))
+            response = web.Response(status=204)
+            call = Call(request=request, response=response, services=request.app[SERVICES], actor=actor)
+            answer = await route.handler(call, **await _arguments(request, shape))
         except UnauthorizedError as error:
             # No Basic challenge: a browser would ask for a password in a window of its own.
             challenge = {"WWW-Authenticate": 'Bearer realm="seatrial API"'}
             raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
         if isinstance(answer, web.StreamResponse):
             return answer
-        if answer is None:
-            return web.Response(status=204)
-        return web.Response(
-            status=route.status,
-            body=json.dumps(answer, ensure_ascii=True).encode(),
-            content_type="application/json",
-            headers={"Cache-Control": "no-store"},
-        )
+        response.headers["Cache-Control"] = "no-store"
+        if writer is not None:
+            _fill(response, route, writer, answer)
+        return response
 
     return serve
+
+
+def _fill(response: web.Response, route: Route, writer: TypeAdapter[object], answer: object) -> None:
+    status = route.status
+    if isinstance(answer, Stored):
+        status, answer = 201 if answer.is_new else 200, answer.thing
+    if isinstance(answer, Versioned):
+        response.headers["ETag"] = f'"{answer.etag}"'
+    response.set_status(status)
+    response.body = writer.dump_json(answer, ensure_ascii=True)
+    response.content_type = route.media_type
 
 
 async def _authorized(request: web.Request, right: Right) -> Actor:
@@ -221,3 +154,70 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
     if right == "user" and actor.kind != "user":
         raise UnauthorizedError("sign in")
     return actor
+
+
+async def _arguments(request: web.Request, shape: Shape) -> dict[str, object]:
+    """What the handler is called with, beside the call.
+
+    Raises:
+        RequestInvalidError: a part of the path, a parameter or a key that is wrong, and why.
+        MediaTypeUnsupportedError, ContentTooLargeError: a body that is not JSON, or too much of it.
+    """
+    arguments: dict[str, object] = {name: _plain(request.match_info[name], name) for name in shape.path}
+    query = _query(request, shape.query)
+    if shape.query is not Query:
+        arguments["query"] = query
+    if shape.is_conditional:
+        arguments["conditions"] = parse_conditions(request)
+    elif request.method != "GET" and ("If-Match" in request.headers or "If-None-Match" in request.headers):
+        raise RequestInvalidError("this address knows no If-Match and no If-None-Match; nothing was changed")
+    if shape.body is not Nothing:
+        arguments["body"] = await _body(request, shape.body)
+    elif request.can_read_body:
+        await _body(request, Nothing)
+    return arguments
+
+
+def _query(request: web.Request, kind: type[Q]) -> Q:
+    found: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in kind.model_fields:
+            known = ", ".join(kind.model_fields) or "none"
+            raise RequestInvalidError(f"there is no parameter {name[:80]!r}; known are {known}")
+        if name in found:
+            raise RequestInvalidError(f"the parameter {name!r} is given twice")
+        found[name] = _plain(value, name)
+    try:
+        return kind.model_validate(found)
+    except ValidationError as error:
+        raise RequestInvalidError(f"the query is not valid: {problems(error)}") from None
+
+
+async def _body(request: web.Request, kind: type[B]) -> B:
+    if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+        raise MediaTypeUnsupportedError("the body must be application/json, not compressed")
+    raw = await read_all(request, MAX_BODY_BYTES)
+    try:
+        _refuse_nul(parse_json_object(raw))
+        return kind.model_validate_json(raw)
+    except JsonInvalidError as error:
+        raise RequestInvalidError(f"the body cannot be read: {error}") from None
+    except ValidationError as error:
+        raise RequestInvalidError(f"the body is not valid: {problems(error)}") from None
+
+
+def _plain(text: str, name: str) -> str:
+    # PostgreSQL takes no NUL, and nothing here has a name with one.
+    if "\0" in text:
+        raise RequestInvalidError(f"{name} has a NUL character")
+    return text
+
+
+def _refuse_nul(value: object) -> None:
+    if isinstance(value, str):
+        _plain(value, "the body")
+    elif isinstance(value, dict):
+        _refuse_nul([*value, *value.values()])
+    elif isinstance(value, list):
+        for item in value:
+            _refuse_nul(item)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-
-from aiohttp import web
+from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from registry.auth import sessions as use
-from registry.errors import RequestInvalidError, UnauthorizedError
-from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.errors import NotFoundError, UnauthorizedError
+from registry.http.api.fields import AccountName, Id
+from registry.http.api.models import Answer, Body, Page, PageQuery, Query
+from registry.http.api.routes import Call, Route
 from registry.http.cookies import clear_session, client_of, require_own_page, session_secret, set_session
 from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import client_address
@@ -22,10 +23,48 @@ class SignIn(Body):
     password: str
 
 
-async def sign_in(call: Call) -> object:
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """The session that began; its cookie is a header."""
+
+    id: str
+    account: str
+
+
+class SessionQuery(PageQuery):
+    """Whose sessions."""
+
+    account: AccountName | None = None
+
+
+class OfAccount(Query):
+    """Whose."""
+
+    account: AccountName
+
+
+class SignedInSession(Answer):
+    """A session; ``current`` is the caller's own."""
+
+    id: str
+    account: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+    address: str | None
+    client: str | None
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How many sessions were ended."""
+
+    ended: int
+
+
+async def sign_in(call: Call, body: SignIn) -> SignedIn:
     """Begin a session; the answer sets its cookie. One that the caller had before ends."""
-    call.query()
-    body = await call.body(SignIn)
     services, request = call.services, call.request
     made = await use.sign_in(
         services.database,
@@ -38,75 +77,49 @@ async def sign_in(call: Call) -> object:
         replaced=session_secret(request),
     )
     request[ACTOR_SHOWN] = made.account
-    response = web.Response(
-        status=201,
-        body=json.dumps({"id": made.id, "account": made.account}).encode(),
-        content_type="application/json",
-    )
-    set_session(request, response, made.secret)
-    return response
+    set_session(request, call.response, made.secret)
+    return SignedIn(id=made.id, account=made.account)
 
 
-async def sign_out(call: Call) -> object:
+async def sign_out(call: Call) -> None:
     """End the session of the cookie that the request has, and let the browser forget it."""
-    call.query()
     require_own_page(call.request)
     secret = session_secret(call.request)
     if secret is None:
         raise UnauthorizedError("there is no session to end: the request has no cookie")
     await use.sign_out(call.services.database, secret)
-    response = web.Response(status=204)
-    clear_session(call.request, response)
-    return response
+    clear_session(call.request, call.response)
 
 
-async def list_sessions(call: Call) -> object:
+async def list_sessions(call: Call, query: SessionQuery) -> Page[SignedInSession]:
     """An administrator's view of all sessions, or of one account's; else one's own."""
-    query = call.query("limit", "cursor", "account")
-    asked = page(query)
     found = await use.list_sessions(
         call.services.database,
         actor=call.actor,
-        account=query.get("account"),
-        limit=asked.limit + 1,
-        after=asked.after,
+        account=query.account,
+        limit=query.limit + 1,
+        after=query.cursor,
     )
-
-    def show(session: use.Session) -> dict[str, object]:
-        return {
-            "id": session.id,
-            "account": session.account,
-            "created_at": shown_time(session.created_at),
-            "last_used_at": shown_time(session.last_used_at),
-            "expires_at": shown_time(session.expires_at),
-            "address": session.address,
-            "client": session.client,
-            "current": session.id == call.actor.session_id,
-        }
-
-    return asked.answer(found, key=lambda session: session.id, show=show)
+    own = call.actor.session_id
+    shown = [SignedInSession(**asdict(session), current=session.id == own) for session in found]
+    return query.page(shown, key=lambda session: session.id)
 
 
-async def revoke_session(call: Call) -> object:
+async def revoke_session(call: Call, session_id: Id) -> None:
     """End one session."""
-    call.query()
-    await use.revoke_session(call.services.database, actor=call.actor, session_id=call.path("id"))
-    return None
+    await use.revoke_session(call.services.database, actor=call.actor, session_id=session_id)
 
 
-async def revoke_sessions(call: Call) -> object:
+async def revoke_sessions(call: Call, query: OfAccount) -> Ended:
     """End all sessions of an account."""
-    account = call.query("account").get("account")
-    if account is None:
-        raise RequestInvalidError("say whose sessions with ?account=NAME")
-    ended = await use.revoke_sessions(call.services.database, actor=call.actor, account=account)
-    return {"ended": ended}
+    ended = await use.revoke_sessions(call.services.database, actor=call.actor, account=query.account)
+    return Ended(ended)
 
 
 ROUTES = (
     Route("POST", "/sessions", "signing", sign_in, status=201),
     Route("GET", "/sessions", "user", list_sessions),
     Route("DELETE", "/sessions/current", "signing", sign_out),
-    Route("DELETE", "/sessions/{id}", "user", revoke_session),
-    Route("DELETE", "/sessions", "user", revoke_sessions),
+    Route("DELETE", "/sessions/{session_id}", "user", revoke_session, errors=(NotFoundError,)),
+    Route("DELETE", "/sessions", "user", revoke_sessions, errors=(NotFoundError,)),
 )

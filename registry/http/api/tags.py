@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from registry.auth.access import require, require_writable
 from registry.auth.policy import Action
 from registry.content import tagmoves as use
 from registry.content import tags as tag_use
 from registry.content.administration import find_readable
 from registry.content.repositories import Repository
-from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.errors import ConflictError, ManifestUnknownError, NameUnknownError
+from registry.http.api.fields import ContentDigest, RepositoryName, TagName
+from registry.http.api.models import Answer, Body, Page, PageQuery
+from registry.http.api.routes import Call, Route
+from registry.oci.conditions import Conditions
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_tag
 
@@ -16,87 +22,79 @@ from registry.oci.names import parse_tag
 class Rollback(Body):
     """Where to; without it, to where the tag stood before its last move."""
 
-    to: str | None = None
+    to: ContentDigest | None = None
 
 
-async def list_tags(call: Call) -> object:
+class Move(Answer):
+    """One move of a tag; null stands for no image."""
+
+    action: str
+    old_digest: str | None
+    new_digest: str | None
+    actor: str
+    at: datetime
+
+
+async def list_tags(call: Call, name: RepositoryName, query: PageQuery) -> Page[use.TagDetails]:
     """All tags of a repository, by name."""
-    repository = await _repository(call, "pull")
-    asked = page(call.query("limit", "cursor"))
-    found = await use.list_tags(call.services.database, repository, limit=asked.limit + 1, after=asked.after)
-    return asked.answer(found, key=lambda tag: tag.name, show=_shown)
+    repository = await _repository(call, name, "pull")
+    found = await use.list_tags(call.services.database, repository, limit=query.limit + 1, after=query.cursor)
+    return query.page(found, key=lambda tag: tag.name)
 
 
-async def show_tag(call: Call) -> object:
+async def show_tag(call: Call, name: RepositoryName, tag: TagName) -> use.TagDetails:
     """Where one tag stands."""
-    repository = await _repository(call, "pull")
-    call.query()
-    return _shown(await use.show(call.services.database, repository, parse_tag(call.path("tag"))))
+    repository = await _repository(call, name, "pull")
+    return await use.show(call.services.database, repository, parse_tag(tag))
 
 
-async def show_history(call: Call) -> object:
+async def show_history(call: Call, name: RepositoryName, tag: TagName, query: PageQuery) -> Page[Move]:
     """The moves of a tag, newest first; also of one that is no more."""
-    repository = await _repository(call, "pull")
-    asked = page(call.query("limit"))
+    repository = await _repository(call, name, "pull")
     moves = await tag_use.history(
-        call.services.database, repository, parse_tag(call.path("tag")), limit=asked.limit
+        call.services.database, repository, parse_tag(tag), limit=query.limit + 1, before=query.number
     )
-    return {
-        "items": [
-            {
-                "action": move.action,
-                "old_digest": move.old_digest,
-                "new_digest": move.new_digest,
-                "actor": move.actor,
-                "at": shown_time(move.at),
-            }
-            for move in moves
-        ],
-        "next": None,
-    }
+    page = query.page(moves, key=lambda move: str(move.id))
+    return Page([Move.of(move) for move in page.items], page.next)
 
 
-async def roll_back(call: Call) -> object:
+async def roll_back(call: Call, name: RepositoryName, tag: TagName, body: Rollback) -> use.TagDetails:
     """Point a tag at where it stood before."""
-    repository = await _repository(call, "push")
-    body = await call.body(Rollback)
+    repository = await _repository(call, name, "push")
     to = None if body.to is None else parse_content_digest(body.to)
-    tag = parse_tag(call.path("tag"))
-    await use.roll_back(call.services.database, repository, tag, to=to, actor=call.actor)
-    return _shown(await use.show(call.services.database, repository, tag))
+    await use.roll_back(call.services.database, repository, parse_tag(tag), to=to, actor=call.actor)
+    return await use.show(call.services.database, repository, tag)
 
 
-async def delete_tag(call: Call) -> object:
+async def delete_tag(call: Call, name: RepositoryName, tag: TagName, conditions: Conditions) -> None:
     """Remove a tag and nothing else."""
-    repository = await _repository(call, "delete")
-    call.query()
-    await tag_use.delete(call.services.database, repository, parse_tag(call.path("tag")), actor=call.actor)
-    return None
+    repository = await _repository(call, name, "delete")
+    await tag_use.delete(
+        call.services.database, repository, parse_tag(tag), conditions=conditions, actor=call.actor
+    )
 
 
-async def _repository(call: Call, action: Action) -> Repository:
-    repository = await find_readable(call.services.database, actor=call.actor, name=call.path("name"))
+async def _repository(call: Call, name: str, action: Action) -> Repository:
+    repository = await find_readable(call.services.database, actor=call.actor, name=name)
     require(call.actor, action, repository.name, repository.visibility)
     if action != "pull":
         require_writable(read_only=call.services.settings.read_only)
     return repository
 
 
-def _shown(tag: use.TagDetails) -> dict[str, object]:
-    return {
-        "name": tag.name,
-        "digest": tag.digest,
-        "media_type": tag.media_type,
-        "size": tag.size,
-        "updated_at": shown_time(tag.updated_at),
-        "updated_by": tag.updated_by,
-    }
-
-
+_GONE = (NameUnknownError, ManifestUnknownError)
 ROUTES = (
-    Route("GET", "/repositories/{name}/tags", "anyone", list_tags),
-    Route("GET", "/repositories/{name}/tags/{tag}", "anyone", show_tag),
-    Route("DELETE", "/repositories/{name}/tags/{tag}", "anyone", delete_tag),
-    Route("GET", "/repositories/{name}/tags/{tag}/history", "anyone", show_history),
-    Route("POST", "/repositories/{name}/tags/{tag}/rollback", "anyone", roll_back),
+    Route("GET", "/repositories/{name}/tags", "anyone", list_tags, errors=(NameUnknownError,)),
+    Route("GET", "/repositories/{name}/tags/{tag}", "anyone", show_tag, errors=_GONE),
+    Route("DELETE", "/repositories/{name}/tags/{tag}", "anyone", delete_tag, errors=_GONE),
+    Route(
+        "GET", "/repositories/{name}/tags/{tag}/history", "anyone", show_history, errors=(NameUnknownError,)
+    ),
+    Route(
+        "POST",
+        "/repositories/{name}/tags/{tag}/rollback",
+        "anyone",
+        roll_back,
+        errors=(*_GONE, ConflictError),
+    ),
 )

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import datetime
+
 from registry.auth import tokens as use
-from registry.errors import RequestInvalidError
-from registry.http.api.routes import Body, Call, Route, page, shown_time
+from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.http.api.fields import AccountName, Id
+from registry.http.api.models import Answer, Body, Page, PageQuery
+from registry.http.api.routes import Call, Route
 
 
 class NewToken(Body):
@@ -13,13 +18,31 @@ class NewToken(Body):
     name: str | None = None
     scopes: tuple[str, ...] = ()
     expires_seconds: int | None = None
-    account: str | None = None
-    worker: str | None = None
+    account: AccountName | None = None
+    worker: AccountName | None = None
 
 
-async def create_token(call: Call) -> object:
+class Token(Answer):
+    """A token without its secret; ``scopes`` null: all that its account may do."""
+
+    id: str
+    name: str
+    account: str
+    scopes: tuple[str, ...] | None
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class MadeToken(Token):
+    """A token just made; ``token`` is the secret, which nobody can read again."""
+
+    token: str
+
+
+async def create_token(call: Call, body: NewToken) -> MadeToken:
     """Make a token."""
-    body = await call.body(NewToken)
     if body.worker is not None:
         if body.scopes or body.account is not None or body.name is not None:
             raise RequestInvalidError(
@@ -42,40 +65,32 @@ async def create_token(call: Call) -> object:
             expires_seconds=body.expires_seconds,
             account=body.account,
         )
-    return {"id": made.token.id, "token": made.secret, **_shown(made.token)}
+    return MadeToken(token=made.secret, **asdict(made.token))
 
 
-async def list_tokens(call: Call) -> object:
+async def list_tokens(call: Call, query: PageQuery) -> Page[Token]:
     """An administrator's view of all tokens, or one's own."""
-    asked = page(call.query("limit", "cursor"))
     found = await use.list_tokens(
-        call.services.database, actor=call.actor, limit=asked.limit + 1, after=asked.after
+        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
-    return asked.answer(found, key=lambda token: token.id, show=_shown)
+    return query.page([Token.of(token) for token in found], key=lambda token: token.id)
 
 
-async def revoke_token(call: Call) -> object:
+async def revoke_token(call: Call, token_id: Id) -> None:
     """Let a token open nothing from now on."""
-    call.query()
-    await use.revoke_token(call.services.database, actor=call.actor, token_id=call.path("id"))
-    return None
-
-
-def _shown(token: use.ApiToken) -> dict[str, object]:
-    return {
-        "id": token.id,
-        "name": token.name,
-        "account": token.account,
-        "scopes": None if token.scopes is None else list(token.scopes),
-        "created_at": shown_time(token.created_at),
-        "expires_at": shown_time(token.expires_at),
-        "revoked_at": shown_time(token.revoked_at),
-        "last_used_at": shown_time(token.last_used_at),
-    }
+    await use.revoke_token(call.services.database, actor=call.actor, token_id=token_id)
 
 
 ROUTES = (
-    Route("POST", "/tokens", "user", create_token, status=201),
+    Route(
+        "POST",
+        "/tokens",
+        "user",
+        create_token,
+        status=201,
+        errors=(NotFoundError, ConflictError),
+        secrets=("token",),
+    ),
     Route("GET", "/tokens", "user", list_tokens),
-    Route("DELETE", "/tokens/{id}", "user", revoke_token),
+    Route("DELETE", "/tokens/{token_id}", "user", revoke_token, errors=(NotFoundError,)),
 )

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Literal
 
 from aiohttp import web
+from pydantic import Field
 
 from registry.auth.access import require
 from registry.content import manifests
 from registry.content.administration import find_readable
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
-from registry.errors import DeniedError, RequestInvalidError
-from registry.http.api.routes import Body, Call, Route, given_run_spec, shown_time
+from registry.errors import (
+    ConflictError,
+    DeniedError,
+    ManifestUnknownError,
+    NameUnknownError,
+    NotFoundError,
+    RequestInvalidError,
+)
+from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName
+from registry.http.api.models import Answer, Body, Query
+from registry.http.api.routes import Call, Route, given_run_spec
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_tag, split_repository_reference
 from registry.trials import blocking, reading, requests
 from registry.trials.admission import explain_manifest, may_push
-from registry.trials.gate import Admit, AdmitWithWarning, Decision, Refuse, Wait
-from registry.trials.reading import RunView, TrialView
+from registry.trials.gate import Admit, AdmitWithWarning, Decision, EffectiveState, Gate, Refuse, Wait
+from registry.trials.reading import PartView, RunView, TrialView
 
 WAIT_MAX_SECONDS = 60.0
 REASON_MAX = 500
@@ -28,41 +40,85 @@ REASON_MAX = 500
 class Request(Body):
     """A trial to start: ``image`` is ``NAME:TAG`` or ``NAME@DIGEST``, ``spec`` an object or YAML."""
 
-    image: str
+    image: ImageReference
     spec: dict[str, Any] | str | None = None
 
 
 class Image(Body):
     """An image: ``NAME:TAG`` or ``NAME@DIGEST``."""
 
-    image: str
+    image: ImageReference
 
 
 class Block(Image):
     """An image to block, and why: everybody who is refused reads it."""
 
+    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": REASON_MAX})
+
+
+class ImageQuery(Query):
+    """An image: a repository, with tag or digest in it or beside it."""
+
+    image: str | None = Field(default=None, description="`NAME`, `NAME:TAG` or `NAME@DIGEST`.")
+    tag: TagName | None = None
+    digest: ContentDigest | None = None
+
+
+class TrialQuery(ImageQuery):
+    """Whose trials, and how long to wait for a verdict."""
+
+    wait: float = Field(default=0, ge=0, le=WAIT_MAX_SECONDS, description="Seconds to wait for a verdict.")
+
+
+class Trial(Answer):
+    """A trial with its parts and runs. ``log`` of a run is null for those who may not push."""
+
+    id: str
+    image: str = Field(validation_alias="repository", description="The repository.")
+    digest: str
+    state: str
+    verdict: str | None
     reason: str
+    cause: str
+    created_by: str
+    created_at: datetime
+    finished_at: datetime | None
+    parts: Sequence[PartView]
+    runs: Sequence[RunView]
 
 
-async def list_trials(call: Call) -> object:
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What the gate makes of an image; ``sentence`` is what who pulls it is told."""
+
+    image: str
+    digest: str
+    gate: Gate
+    state: EffectiveState
+    reason: str
+    may_push: bool
+    decision: Literal["admit", "admit-with-warning", "wait", "refuse"]
+    sentence: str
+    explain: str
+
+
+async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
     """The newest trials; with ``wait``, those of one image as soon as there is a verdict or time is up."""
-    asked = call.query("image", "tag", "digest", "wait")
-    wait = _seconds(asked.get("wait", "0"))
-    if "image" not in asked:
-        if len(asked) > 0:
+    if query.image is None:
+        if query.model_fields_set:
             raise RequestInvalidError("tag, digest and wait need an image")
         found = await reading.list_trials(call.services.database, actor=call.actor)
     else:
-        image = _named(asked)
+        image = _named(query)
         if "@" in image or ":" in image:
             repository, manifest = await _find(call, image)
             found = await reading.wait_for_trials(
                 call.services.database,
                 repository_id=repository.id,
                 digest=str(manifest.digest),
-                seconds=wait,
+                seconds=query.wait,
             )
-        elif wait:
+        elif query.wait:
             raise RequestInvalidError("wait needs a tag or a digest")
         else:
             repository = await find_readable(call.services.database, actor=call.actor, name=image)
@@ -72,9 +128,8 @@ async def list_trials(call: Call) -> object:
     return [_shown(call, trial) for trial in found]
 
 
-async def start_trial(call: Call) -> object:
+async def start_trial(call: Call, body: Request) -> Trial:
     """Try an image again, or under a run spec of the request's own."""
-    body = await call.body(Request)
     repository, manifest = await _find(call, body.image)
     require(call.actor, "push", repository.name, repository.visibility)
     services = call.services
@@ -89,16 +144,14 @@ async def start_trial(call: Call) -> object:
     return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
 
 
-async def show_trial(call: Call) -> object:
+async def show_trial(call: Call, trial_id: Id) -> Trial:
     """One trial with its parts and runs."""
-    call.query()
-    return _shown(call, await _trial(call))
+    return _shown(call, await _trial(call, trial_id))
 
 
-async def show_log(call: Call) -> object:
+async def show_log(call: Call, trial_id: Id) -> web.Response:
     """What the image wrote, as text; for those who may push."""
-    call.query()
-    trial = await _trial(call)
+    trial = await _trial(call, trial_id)
     if not _may_read_log(call, trial):
         raise DeniedError(
             f"the log is for those who may push to {trial.repository}; verdict and reason are for all readers"
@@ -113,40 +166,36 @@ async def show_log(call: Call) -> object:
     )
 
 
-async def explain(call: Call) -> object:
+async def explain(call: Call, query: ImageQuery) -> Explanation:
     """What the gate says to the caller about an image, and why."""
-    asked = call.query("image", "tag", "digest")
-    repository, manifest = await _find(call, _named(asked))
+    repository, manifest = await _find(call, _named(query))
     services = call.services
     question, decision = await explain_manifest(
         services.database, services.settings, actor=call.actor, repository=repository, manifest=manifest
     )
-    return {
-        "image": repository.name,
-        "digest": str(manifest.digest),
-        "gate": question.gate,
-        "state": question.state,
-        "reason": question.reason,
-        "may_push": question.may_push,
-        "decision": _decision(decision),
-        "sentence": _sentence(decision),
-        "explain": decision.explain,
-    }
+    return Explanation(
+        image=repository.name,
+        digest=str(manifest.digest),
+        gate=question.gate,
+        state=question.state,
+        reason=question.reason,
+        may_push=question.may_push,
+        decision=_decision(decision),
+        sentence=_sentence(decision),
+        explain=decision.explain,
+    )
 
 
-async def block(call: Call) -> object:
+async def block(call: Call, body: Block) -> None:
     """Refuse an image to everybody, whatever its verdict."""
-    body = await call.body(Block)
     if not body.reason.strip() or not body.reason.isprintable() or len(body.reason) > REASON_MAX:
         raise RequestInvalidError(f"reason: one line of 1 to {REASON_MAX} characters")
     await _set_block(call, body.image, body.reason)
-    return None
 
 
-async def unblock(call: Call) -> object:
+async def unblock(call: Call, body: Image) -> None:
     """Let an image be what its verdict makes it."""
-    await _set_block(call, (await call.body(Image)).image, None)
-    return None
+    await _set_block(call, body.image, None)
 
 
 async def _set_block(call: Call, image: str, reason: str | None) -> None:
@@ -169,64 +218,37 @@ async def _find(call: Call, image: str) -> tuple[Repository, StoredManifest]:
     return repository, stored
 
 
-async def _trial(call: Call) -> TrialView:
-    return await reading.show_trial(call.services.database, actor=call.actor, trial_id=call.path("id"))
+async def _trial(call: Call, trial_id: str) -> TrialView:
+    return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id)
 
 
-def _named(asked: dict[str, str]) -> str:
+def _named(asked: ImageQuery) -> str:
     """``image`` with the tag or digest given beside it."""
-    image = asked.get("image", "")
+    image = asked.image
     if not image:
         raise RequestInvalidError("image is missing")
-    if "tag" in asked and "digest" in asked:
+    if asked.tag is not None and asked.digest is not None:
         raise RequestInvalidError("give a tag or a digest, not both")
-    if ("tag" in asked or "digest" in asked) and (":" in image or "@" in image):
+    if (asked.tag is not None or asked.digest is not None) and (":" in image or "@" in image):
         raise RequestInvalidError("the image has a tag or digest already")
-    if "tag" in asked:
-        return f"{image}:{parse_tag(asked['tag'])}"
-    if "digest" in asked:
-        return f"{image}@{parse_content_digest(asked['digest'])}"
+    if asked.tag is not None:
+        return f"{image}:{parse_tag(asked.tag)}"
+    if asked.digest is not None:
+        return f"{image}@{parse_content_digest(asked.digest)}"
     return image
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1
-    if not 0 <= seconds <= WAIT_MAX_SECONDS:
-        raise RequestInvalidError(f"wait must be 0 to {WAIT_MAX_SECONDS:g} seconds")
-    return seconds
 
 
 def _may_read_log(call: Call, trial: TrialView) -> bool:
     return may_push(call.actor, name=trial.repository, visibility=trial.visibility)
 
 
-def _shown(call: Call, trial: TrialView) -> dict[str, object]:
-    with_log = _may_read_log(call, trial)
-    return {
-        "id": trial.id,
-        "image": trial.repository,
-        "digest": trial.digest,
-        "state": trial.state,
-        "verdict": trial.verdict,
-        "reason": trial.reason,
-        "cause": trial.cause,
-        "created_by": trial.created_by,
-        "created_at": shown_time(trial.created_at),
-        "finished_at": shown_time(trial.finished_at),
-        "parts": [asdict(part) for part in trial.parts],
-        "runs": [_shown_run(run, with_log=with_log) for run in trial.runs],
-    }
+def _shown(call: Call, trial: TrialView) -> Trial:
+    if _may_read_log(call, trial):
+        return Trial.of(trial)
+    return Trial.of(replace(trial, runs=[replace(run, log=None) for run in trial.runs]))
 
 
-def _shown_run(run: RunView, *, with_log: bool) -> dict[str, object]:
-    shown = asdict(run)
-    return shown if with_log else {**shown, "log": None}
-
-
-def _decision(decision: Decision) -> str:
+def _decision(decision: Decision) -> Literal["admit", "admit-with-warning", "wait", "refuse"]:
     match decision:
         case Admit():
             return "admit"
@@ -248,12 +270,13 @@ def _sentence(decision: Decision) -> str:
             return refusal.sentence
 
 
+_GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
 ROUTES = (
-    Route("GET", "/trials", "anyone", list_trials),
-    Route("POST", "/trials", "anyone", start_trial, status=201),
-    Route("GET", "/trials/{id}", "anyone", show_trial),
-    Route("GET", "/trials/{id}/log", "anyone", show_log),
-    Route("GET", "/gate", "anyone", explain),
-    Route("POST", "/gate/block", "admin", block),
-    Route("POST", "/gate/unblock", "admin", unblock),
+    Route("GET", "/trials", "anyone", list_trials, errors=_GONE),
+    Route("POST", "/trials", "anyone", start_trial, status=201, errors=(*_GONE, ConflictError)),
+    Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
+    Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),
+    Route("GET", "/gate", "anyone", explain, errors=_GONE),
+    Route("POST", "/gate/block", "admin", block, errors=_GONE),
+    Route("POST", "/gate/unblock", "admin", unblock, errors=_GONE),
 )

@@ -3,50 +3,38 @@
 from __future__ import annotations
 
 from registry.auth import workers as use
-from registry.http.api.routes import Call, Route, page, shown_time
+from registry.errors import NotFoundError
+from registry.http.api.fields import AccountName
+from registry.http.api.models import Page, PageQuery
+from registry.http.api.routes import Call, Route
 
 
-async def list_workers(call: Call) -> object:
+async def list_workers(call: Call, query: PageQuery) -> Page[use.Worker]:
     """All workers, by name."""
-    asked = page(call.query("limit", "cursor"))
     found = await use.list_workers(
-        call.services.database, actor=call.actor, limit=asked.limit + 1, after=asked.after
+        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
-    return asked.answer(found, key=lambda worker: worker.name, show=_shown)
+    return query.page(found, key=lambda worker: worker.name)
 
 
-async def drain_worker(call: Call) -> object:
+async def drain_worker(call: Call, name: AccountName) -> None:
     """Give a worker no more jobs."""
-    await use.set_drained(call.services.database, actor=call.actor, name=call.path("name"), drained=True)
-    return None
+    await use.set_drained(call.services.database, actor=call.actor, name=name, drained=True)
 
 
-async def undrain_worker(call: Call) -> object:
+async def undrain_worker(call: Call, name: AccountName) -> None:
     """Give a worker jobs again."""
-    await use.set_drained(call.services.database, actor=call.actor, name=call.path("name"), drained=False)
-    return None
+    await use.set_drained(call.services.database, actor=call.actor, name=name, drained=False)
 
 
-async def revoke_worker(call: Call) -> object:
+async def revoke_worker(call: Call, name: AccountName) -> None:
     """Let a worker and all its tokens open nothing from now on."""
-    await use.revoke_worker(call.services.database, actor=call.actor, name=call.path("name"))
-    return None
-
-
-def _shown(worker: use.Worker) -> dict[str, object]:
-    return {
-        "name": worker.name,
-        "platforms": list(worker.platforms),
-        "address": worker.address,
-        "last_seen_at": shown_time(worker.last_seen_at),
-        "drain_at": shown_time(worker.drain_at),
-        "revoked_at": shown_time(worker.revoked_at),
-    }
+    await use.revoke_worker(call.services.database, actor=call.actor, name=name)
 
 
 ROUTES = (
     Route("GET", "/workers", "admin", list_workers),
-    Route("PUT", "/workers/{name}/drain", "admin", drain_worker),
-    Route("DELETE", "/workers/{name}/drain", "admin", undrain_worker),
-    Route("POST", "/workers/{name}/revoke", "admin", revoke_worker),
+    Route("PUT", "/workers/{name}/drain", "admin", drain_worker, errors=(NotFoundError,)),
+    Route("DELETE", "/workers/{name}/drain", "admin", undrain_worker, errors=(NotFoundError,)),
+    Route("POST", "/workers/{name}/revoke", "admin", revoke_worker, errors=(NotFoundError,)),
 )

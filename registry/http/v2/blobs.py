@@ -10,9 +10,9 @@ from aiohttp import web
 from registry.content import blobs
 from registry.errors import BlobUnknownError
 from registry.http.answers import remember
+from registry.http.conditions import is_known, range_applies
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
-from registry.http.v2.conditions import is_known, range_applies
 from registry.http.v2.download import send_blob
 from registry.oci.digest import parse_content_digest
 from registry.oci.ranges import parse_range

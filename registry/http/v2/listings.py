@@ -13,7 +13,7 @@ from aiohttp import web
 from registry.auth.access import require_catalog, require_sign_in
 from registry.content import catalog, referrers, tags
 from registry.errors import PaginationInvalidError, RequestInvalidError
-from registry.http.v2.conditions import is_known
+from registry.http.conditions import is_known
 from registry.oci.digest import parse_digest
 from registry.oci.mediatypes import OCI_INDEX
 

@@ -11,8 +11,8 @@ from registry.errors import TagInvalidError
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
+from registry.http.conditions import is_known, parse_conditions
 from registry.http.parsers import PARSERS
-from registry.http.v2.conditions import is_known, parse_conditions
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.names import parse_reference, parse_tag
