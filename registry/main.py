@@ -44,6 +44,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
         "user": ("registry.cli.user",),
         "token": ("registry.cli.token",),
+        "refresh-token": ("registry.cli.refreshtoken",),
+        "keys": ("registry.cli.keys",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),
         "trial": ("registry.cli.trial",),

@@ -203,6 +203,22 @@ class Settings(BaseModel):
         description="seconds after which a person is signed out of pages, however much they are used",
     )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
+    token_algorithm: Literal["ES256", "EdDSA"] = Field(
+        default="ES256",
+        description="what new keys sign registry tokens with; tokens of older keys stay valid",
+    )
+    token_key_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="age at which the key that signs registry tokens is replaced; no token is refused then",
+    )
+    refresh_token_days: int = Field(
+        default=90,
+        ge=1,
+        le=366,
+        description="days without use after which a client must sign in again: its refresh token ends",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"
     )

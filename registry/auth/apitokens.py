@@ -12,15 +12,17 @@ import string
 import zlib
 
 PREFIX = "seatrial_"
+REFRESH_PREFIX = "seatrialrt_"
+"""Of refresh tokens, which have the same form."""
 _DIGITS = string.digits + string.ascii_letters
 _RANDOM_DIGITS = 43
 _CHECKSUM_DIGITS = 6
 
 
-def new_api_token() -> str:
+def new_token(prefix: str = PREFIX) -> str:
     """A new secret. Nobody can read it again later."""
     random = _base62(secrets.randbits(256), _RANDOM_DIGITS)
-    return PREFIX + random + _checksum(random)
+    return prefix + random + _checksum(random)
 
 
 def looks_like_api_token(text: str) -> bool:
@@ -28,9 +30,9 @@ def looks_like_api_token(text: str) -> bool:
     return text.startswith(PREFIX)
 
 
-def is_api_token(text: str) -> bool:
+def is_token(text: str, prefix: str = PREFIX) -> bool:
     """Whether form and checksum are right."""
-    rest = text.removeprefix(PREFIX)
+    rest = text.removeprefix(prefix)
     if rest == text or len(rest) != _RANDOM_DIGITS + _CHECKSUM_DIGITS or not rest.isascii():
         return False
     return rest.isalnum() and rest[_RANDOM_DIGITS:] == _checksum(rest[:_RANDOM_DIGITS])

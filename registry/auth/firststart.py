@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
-from registry.auth.apitokens import is_api_token, new_api_token, token_hash
+from registry.auth.apitokens import is_token, new_token, token_hash
 from registry.auth.privatefiles import write_private
 from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
@@ -66,12 +66,12 @@ async def renew_admin_token(database: Database, settings: Settings) -> Path:
         SettingsError: the token file cannot be written.
     """
     path = admin_token_file(settings)
-    text = new_api_token()
+    text = new_token()
     async with database.write() as connection:
         found = await connection.execute(
             update(accounts)
             .where(accounts.c.name == ADMIN)
-            .values(disabled_at=None, is_admin=True, credentials_after=db_time())
+            .values(disabled_at=None, is_admin=True)
             .returning(accounts.c.id)
         )
         account_id = found.scalar_one_or_none()
@@ -124,12 +124,12 @@ async def _insert_admin(connection: AsyncConnection) -> int | None:
 def _token_text(path: Path) -> str:
     try:
         if not path.exists():
-            write_private(path, new_api_token())
+            write_private(path, new_token())
         text = path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise SettingsError(f"admin_token_file: {path} cannot be used: {error.strerror}") from None
     except UnicodeDecodeError:
         text = ""
-    if not is_api_token(text):
+    if not is_token(text):
         raise SettingsError(f"admin_token_file: {path} exists and holds no API token; move it away")
     return text

@@ -1,63 +1,162 @@
 """Key rings: rows that every replica shares, private keys wrapped by the secret key.
 
-The ring ``token`` (ES256) signs registry tokens. Each purpose has a ring of its own, so that what is signed
-for one never passes for the other.
+The ring ``token`` signs registry tokens, with ES256 or EdDSA (Ed25519). Each purpose has a ring of its own,
+so that what is signed for one never passes for the other.
+
+A key is known to all for :data:`SETTLE` before it signs, and verifies for a while after another has taken its
+place: nobody holds a token that some replica cannot verify.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import insert, select
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from sqlalchemy import BigInteger, insert, or_, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
+from registry.auth.access import require_admin
+from registry.auth.actor import REGISTRY, Actor
 from registry.auth.secretkey import SecretKey
 from registry.db.accounts import keys
 from registry.db.engine import Database, move_epoch
 from registry.db.events import epochs
+from registry.db.outbox import record
 from registry.db.types import db_time
 
-ALGORITHM = "ES256"
+Algorithm = Literal["ES256", "EdDSA"]
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+SETTLE = timedelta(seconds=60)
+"""For so long a new key does not sign yet: longer than a replica may go by what it knew."""
+KEEP = timedelta(hours=2)
+"""For so long a key verifies after it was replaced: longer than any token lives, also a worker's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verifier:
+    """A public key, and the one algorithm that it is for."""
+
+    algorithm: Algorithm
+    public: PublicKey
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class KeyRing:
-    """The newest key signs; each key that is not retired verifies, found by its ``kid`` in a dict."""
+    """One key signs; each key that is not retired verifies, found by its ``kid`` in a dict. ``age`` is the
+    newest's."""
 
     kid: str
-    private: ec.EllipticCurvePrivateKey
-    public: Mapping[str, ec.EllipticCurvePublicKey]
+    algorithm: Algorithm
+    private: PrivateKey
+    public: Mapping[str, Verifier]
+    age: timedelta
 
 
-async def open_token_ring(database: Database, secret_key: SecretKey) -> KeyRing:
-    """The ring ``token``; its first key is made where there is none, by one of the replicas that ask.
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as its row says, without the private half. Retired at a time to come, it verifies until then."""
+
+    kid: str
+    ring: str
+    algorithm: str
+    created_at: datetime
+    retired_at: datetime | None
+
+
+async def open_token_ring(
+    database: Database,
+    secret_key: SecretKey,
+    *,
+    algorithm: Algorithm = "ES256",
+    max_age: timedelta = timedelta.max,
+) -> KeyRing:
+    """The ring ``token``; where it has no key, or the newest is older than ``max_age``, one of the replicas
+    that ask makes one.
 
     Raises:
         SettingsError: the secret key is not the one that wrapped the rows.
     """
     async with database.read() as connection:
         ring = await _read(connection, secret_key)
-    if ring is not None:
+    if ring is not None and ring.age < max_age:
         return ring
     async with database.write() as connection:
-        # The lock that makes the second replica wait, and then find the first one's key.
-        await connection.execute(select(epochs.c.access).with_for_update())
+        await _lock(connection)
         ring = await _read(connection, secret_key)
-        if ring is None:
-            await _add_key(connection, secret_key)
-            await move_epoch(connection, "access")
+        if ring is None or ring.age >= max_age:
+            kid = await _replace(connection, secret_key, algorithm)
+            if ring is not None:
+                said = {"ring": "token", "algorithm": algorithm, "at_once": False}
+                await record(connection, "key.rotated", None, REGISTRY, said, target=kid)
             ring = await _read(connection, secret_key)
     assert ring is not None
     return ring
 
 
-async def _add_key(connection: AsyncConnection, secret_key: SecretKey) -> None:
+async def rotate_token_ring(
+    database: Database, secret_key: SecretKey, *, actor: Actor, algorithm: Algorithm, at_once: bool
+) -> Key:
+    """Make a key that signs from now on, or after :data:`SETTLE`. ``at_once``: all others are worth nothing
+    from this moment, for when one was stolen; whoever holds a token then asks for a new one.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+    """
+    require_admin(actor)
+    async with database.write() as connection:
+        await _lock(connection)
+        if at_once:
+            await connection.execute(
+                update(keys)
+                .where(
+                    keys.c.ring == "token", or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time())
+                )
+                .values(retired_at=db_time())
+            )
+        kid = await _replace(connection, secret_key, algorithm)
+        said = {"ring": "token", "algorithm": algorithm, "at_once": at_once}
+        await record(connection, "key.rotated", None, actor, said, target=kid)
+        row = (await connection.execute(_SHOWN.where(keys.c.kid == kid))).one()
+        return Key(**row._asdict())
+
+
+async def list_keys(database: Database, *, actor: Actor) -> list[Key]:
+    """All keys of all rings, the newest first, also the retired.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+    """
+    require_admin(actor)
+    async with database.read() as connection:
+        rows = await connection.execute(_SHOWN.order_by(keys.c.created_at.desc(), keys.c.kid.desc()))
+        return [Key(**row._asdict()) for row in rows]
+
+
+async def _lock(connection: AsyncConnection) -> None:
+    # The second replica waits here, and then finds the first one's key.
+    await connection.execute(select(epochs.c.access).with_for_update())
+
+
+async def _replace(connection: AsyncConnection, secret_key: SecretKey, algorithm: Algorithm) -> str:
+    """Add a key, and let the others verify for :data:`KEEP`."""
+    await connection.execute(
+        update(keys)
+        .where(keys.c.ring == "token", keys.c.retired_at.is_(None))
+        .values(retired_at=db_time(SETTLE + KEEP))
+    )
     kid = str(uuid7())
-    private = ec.generate_private_key(ec.SECP256R1())
+    private: PrivateKey = (
+        ec.generate_private_key(ec.SECP256R1())
+        if algorithm == "ES256"
+        else ed25519.Ed25519PrivateKey.generate()
+    )
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -68,35 +167,45 @@ async def _add_key(connection: AsyncConnection, secret_key: SecretKey) -> None:
         insert(keys).values(
             kid=kid,
             ring="token",
-            algorithm=ALGORITHM,
+            algorithm=algorithm,
             public_pem=public.decode(),
             private_wrapped=secret_key.wrap(pem, name=_wrap_name(kid)),
             created_at=db_time(),
         )
     )
+    await move_epoch(connection, "access")
+    return kid
 
 
 async def _read(connection: AsyncConnection, secret_key: SecretKey) -> KeyRing | None:
-    rows = (
-        await connection.execute(
-            select(keys.c.kid, keys.c.public_pem, keys.c.private_wrapped)
-            .where(keys.c.ring == "token", keys.c.algorithm == ALGORITHM, keys.c.retired_at.is_(None))
-            .order_by(keys.c.created_at.desc(), keys.c.kid.desc())
-        )
-    ).all()
+    microseconds = type_coerce(db_time(), BigInteger) - type_coerce(keys.c.created_at, BigInteger)
+    query = select(
+        keys.c.kid, keys.c.algorithm, keys.c.public_pem, keys.c.private_wrapped, microseconds.label("age")
+    ).where(keys.c.ring == "token", or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
+    rows = (await connection.execute(query.order_by(keys.c.created_at.desc(), keys.c.kid.desc()))).all()
     if not rows:
         return None
-    newest = rows[0]
+    signing = next((row for row in rows if timedelta(microseconds=row.age) >= SETTLE), rows[-1])
     private = serialization.load_pem_private_key(
-        secret_key.unwrap(newest.private_wrapped, name=_wrap_name(newest.kid)), password=None
+        secret_key.unwrap(signing.private_wrapped, name=_wrap_name(signing.kid)), password=None
     )
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
-    public: dict[str, ec.EllipticCurvePublicKey] = {}
-    for row in rows:
-        key = serialization.load_pem_public_key(row.public_pem.encode())
-        assert isinstance(key, ec.EllipticCurvePublicKey)
-        public[row.kid] = key
-    return KeyRing(kid=newest.kid, private=private, public=public)
+    assert isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey)
+    return KeyRing(
+        kid=signing.kid,
+        algorithm=signing.algorithm,
+        private=private,
+        public={row.kid: _verifier(row.algorithm, row.public_pem) for row in rows},
+        age=timedelta(microseconds=rows[0].age),
+    )
+
+
+def _verifier(algorithm: Algorithm, pem: str) -> Verifier:
+    public = serialization.load_pem_public_key(pem.encode())
+    assert isinstance(public, ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey)
+    return Verifier(algorithm, public)
+
+
+_SHOWN = select(keys.c.kid, keys.c.ring, keys.c.algorithm, keys.c.created_at, keys.c.retired_at)
 
 
 def _wrap_name(kid: str) -> str:

@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from registry.auth.access import require_admin
 from registry.auth.accounts import parse_account_name
 from registry.auth.actor import Actor
-from registry.auth.apitokens import new_api_token, token_hash
+from registry.auth.apitokens import new_token, token_hash
 from registry.auth.policy import may_administer
 from registry.auth.scopes import parse_token_scope
 from registry.db.accounts import accounts, tokens, workers
@@ -204,7 +204,7 @@ async def _insert(
         raise RequestInvalidError(f"the name of a token has 1 to {MAX_NAME} printable characters")
     if expires_seconds is not None and not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
         raise RequestInvalidError("a token expires after 1 second at least and 10 years at most")
-    secret, token_id = new_api_token(), str(uuid7())
+    secret, token_id = new_token(), str(uuid7())
     expires_at = None if expires_seconds is None else db_time(timedelta(seconds=expires_seconds))
     await connection.execute(
         tokens.insert().values(

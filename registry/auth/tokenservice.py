@@ -1,7 +1,8 @@
 """Registry tokens: what ``/token`` hands out and ``/v2/`` takes (Docker's token documents; RFC 7519).
 
 A token names its account and API token, and both are looked at on each use: disabling and revoking work at
-once. Only ES256 with a key of the ring ``token`` verifies; every other header parameter is ignored.
+once. Only a key of the ring ``token`` verifies, with its own algorithm; every other header parameter is
+ignored.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
 
 import jwt
@@ -22,8 +23,16 @@ from registry.auth.actor import ANONYMOUS, Actor, Lease
 from registry.auth.attempts import FailedAttempts
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
-from registry.auth.keyring import ALGORITHM, KeyRing, open_token_ring
+from registry.auth.keyring import (
+    Algorithm,
+    Key,
+    KeyRing,
+    Verifier,
+    open_token_ring,
+    rotate_token_ring,
+)
 from registry.auth.policy import Action, decide
+from registry.auth.refreshtokens import RefreshTokens
 from registry.auth.scopes import Scope
 from registry.auth.secretkey import SecretKey, open_secret_key
 from registry.db.content import repositories
@@ -35,6 +44,8 @@ from registry.settings import Settings
 
 SERVICE = "seatrial"
 """``service`` of the challenge, ``aud`` and ``iss`` of the tokens: the keys tell installations apart."""
+RING_SECONDS = 30
+"""How long a process goes by the keys that it read: less than a new one waits before it signs."""
 SKEW_SECONDS = 60
 """How far the clocks of replicas may be apart."""
 CATALOG = Scope("registry", "catalog", frozenset({"*"}))
@@ -72,8 +83,6 @@ class _Claims(BaseModel):
     access: list[_Access]
     refused: list[_Access] = []
     account: int | None = None
-    # The account's credentials_after when it was issued, not the time of issue: no clock can be wrong then.
-    after: float | None = None
     token: str | None = None
     lease: _Lease | None = None
 
@@ -82,12 +91,17 @@ class TokenService:
     """Mints and verifies; one per process. ``credentials`` verifies passwords and API tokens."""
 
     def __init__(
-        self, database: Database, *, credentials: Credentials, secret_key: SecretKey, seconds: int
+        self, database: Database, settings: Settings, *, credentials: Credentials, secret_key: SecretKey
     ) -> None:
         self._database = database
         self.credentials = credentials
+        self.refresh_tokens = RefreshTokens(
+            database, credentials, life=timedelta(days=settings.refresh_token_days)
+        )
         self._secret_key = secret_key
-        self._seconds = seconds
+        self._seconds = settings.token_seconds
+        self._algorithm: Algorithm = settings.token_algorithm
+        self._key_life = timedelta(days=settings.token_key_days)
         self._rings: EpochCache[KeyRing] = EpochCache()
         self._verified: EpochCache[_Claims] = EpochCache()
 
@@ -118,7 +132,6 @@ class TokenService:
             "access": [_access(scope) for scope in granted],
             "refused": [_access(scope) for scope in refused],
             "account": actor.account_id,
-            "after": _after(actor),
             "token": actor.token_id,
         }
         return await self._sign(claims, tuple(granted), self._seconds)
@@ -130,7 +143,6 @@ class TokenService:
             "sub": worker.name,
             "access": [_access(scope)],
             "account": worker.account_id,
-            "after": _after(worker),
             "token": worker.token_id,
             "lease": {"id": lease.id, "repository": lease.repository, "digest": lease.digest},
         }
@@ -140,8 +152,7 @@ class TokenService:
         """The actor of a registry token.
 
         Raises:
-            UnauthorizedError: not ours, altered, expired, issued before its account's credentials were made
-                void, or its account, API token or lease is gone.
+            UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
         """
         epoch = (await self._database.epochs()).access
         claims, until = await self._claims(text, epoch)
@@ -151,8 +162,6 @@ class TokenService:
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
         actor = await self.credentials.actor_of(claims.account, claims.token, epoch=epoch)
-        if claims.after != _after(actor):
-            raise UnauthorizedError(_INVALID)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
@@ -166,11 +175,31 @@ class TokenService:
             until=min(until, actor.until),
         )
 
+    async def verifiers(self) -> Mapping[str, Verifier]:
+        """The public keys that registry tokens are verified with, by ``kid``."""
+        return (await self._ring((await self._database.epochs()).access)).public
+
+    async def rotate_keys(self, actor: Actor, *, algorithm: Algorithm | None, at_once: bool) -> Key:
+        """As :func:`rotate_token_ring`; of the algorithm that is set, if none is named.
+
+        Raises:
+            DeniedError: as there.
+        """
+        return await rotate_token_ring(
+            self._database,
+            self._secret_key,
+            actor=actor,
+            algorithm=algorithm or self._algorithm,
+            at_once=at_once,
+        )
+
     async def _ring(self, epoch: int) -> KeyRing:
         if (known := self._rings.get(b"", epoch=epoch)) is not None:
             return known[0]
-        ring = await open_token_ring(self._database, self._secret_key)
-        self._rings.put(b"", ring, epoch=epoch, seconds=3600)
+        ring = await open_token_ring(
+            self._database, self._secret_key, algorithm=self._algorithm, max_age=self._key_life
+        )
+        self._rings.put(b"", ring, epoch=epoch, seconds=RING_SECONDS)
         return ring
 
     async def _sign(
@@ -187,7 +216,7 @@ class TokenService:
             "exp": now + seconds,
             "jti": str(uuid7()),
         }
-        text = jwt.encode(document, ring.private, algorithm=ALGORITHM, headers={"kid": ring.kid})
+        text = jwt.encode(document, ring.private, algorithm=ring.algorithm, headers={"kid": ring.kid})
         return RegistryToken(text, granted, datetime.fromtimestamp(now, UTC), seconds)
 
     async def _claims(self, text: str, epoch: int) -> tuple[_Claims, float]:
@@ -198,13 +227,13 @@ class TokenService:
         ring = await self._ring(epoch)
         try:
             kid = jwt.get_unverified_header(text).get("kid")
-            public = ring.public.get(kid) if isinstance(kid, str) else None
-            if public is None:
+            verifier = ring.public.get(kid) if isinstance(kid, str) else None
+            if verifier is None:
                 raise UnauthorizedError(_INVALID)
             document: dict[str, Any] = jwt.decode(
                 text,
-                public,
-                algorithms=[ALGORITHM],
+                verifier.public,
+                algorithms=[verifier.algorithm],
                 audience=SERVICE,
                 issuer=SERVICE,
                 leeway=SKEW_SECONDS,
@@ -245,12 +274,8 @@ async def open_token_service(settings: Settings, database: Database) -> TokenSer
     """
     secret_key = open_secret_key(settings)
     await open_token_ring(database, secret_key)
-    return TokenService(
-        database,
-        credentials=Credentials(database, failures=FailedAttempts(settings.failed_sign_ins_per_minute)),
-        secret_key=secret_key,
-        seconds=settings.token_seconds,
-    )
+    credentials = Credentials(database, failures=FailedAttempts(settings.failed_sign_ins_per_minute))
+    return TokenService(database, settings, credentials=credentials, secret_key=secret_key)
 
 
 def _merged(scopes: Iterable[Scope]) -> list[Scope]:
@@ -260,10 +285,6 @@ def _merged(scopes: Iterable[Scope]) -> list[Scope]:
         known = merged.get(key)
         merged[key] = replace(scope, actions=scope.actions | known.actions) if known else scope
     return list(merged.values())
-
-
-def _after(actor: Actor) -> float | None:
-    return None if actor.credentials_after is None else actor.credentials_after.timestamp()
 
 
 def _access(scope: Scope) -> dict[str, object]:

@@ -44,6 +44,21 @@ tokens = Table(
     Column("last_used_at", UtcTime),
 )
 
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("id", Bytewise, primary_key=True),
+    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    # The API token it was made with; null: the account's password.
+    Column("token_id", Bytewise, ForeignKey("tokens.id", ondelete="CASCADE"), index=True),
+    Column("secret_hash", Bytewise, nullable=False, unique=True),
+    Column("client", Text, nullable=False),
+    Column("address", Text),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),
+    Column("last_used_at", UtcTime),
+)
+
 workers = Table(
     "workers",
     metadata,

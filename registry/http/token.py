@@ -1,17 +1,18 @@
 """``/token``: registry tokens for docker, podman and everyone else (Docker's token documents).
 
-``GET`` with Basic or nobody's rights, ``POST`` with the password grant. There are no refresh tokens: a
-client that asks for one gets none and keeps using its password, and ``grant_type=refresh_token`` is answered
-by 404, the one status on which every client falls back.
+``GET`` with Basic or nobody's rights, ``POST`` with the password or the refresh grant. A refresh token is
+given to a client that asks for one: by ``offline_token=true``, or ``access_type=offline``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from urllib.parse import parse_qs
 
 from aiohttp import web
+from jwt import get_algorithm_by_name
 
 from registry.auth.access import require_known_for_changes
 from registry.auth.actor import Actor
@@ -19,17 +20,18 @@ from registry.auth.scopes import parse_requested_scopes
 from registry.auth.tokenservice import SERVICE
 from registry.errors import (
     MediaTypeUnsupportedError,
-    NotFoundError,
     RequestInvalidError,
     UnauthorizedError,
 )
 from registry.http.authentication import authenticate_account
 from registry.http.body import leave_expectation, read_all
+from registry.http.headers import client_of
 from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
 MAX_FORM_BYTES = 64 * 1024
+KEYS_SECONDS = 300
 _FORM = "application/x-www-form-urlencoded"
 
 
@@ -37,36 +39,80 @@ def add_routes(app: web.Application) -> None:
     """Serve ``/token``."""
     app.router.add_get("/token", give_token, allow_head=False)
     app.router.add_post("/token", give_token_for_form, expect_handler=leave_expectation)
+    app.router.add_get("/token/keys", show_keys)
 
 
 async def give_token(request: web.Request) -> web.Response:
     """A token for the intersection of what is asked and what the caller may: lacking rights is no error."""
     _check_service(request.query.getall("service", []))
     actor = await authenticate_account(request)
-    return await _answer(request, actor, request.query.getall("scope", []))
+    offline = request.query.get("offline_token") == "true" and actor.kind != "anonymous"
+    refresh = await _issue(request, actor, request.query.get("client_id", "")) if offline else None
+    return await _answer(request, actor, request.query.getall("scope", []), refresh_token=refresh)
 
 
 async def give_token_for_form(request: web.Request) -> web.Response:
-    """The same for an OAuth 2 password grant."""
+    """The same for the OAuth 2 grants ``password`` and ``refresh_token``."""
     form = await _read_form(request)
     grant = _one(form, "grant_type")
-    if grant == "refresh_token":
-        raise NotFoundError("this registry has no refresh tokens; send the user name and password")
-    if grant != "password":
-        raise RequestInvalidError("grant_type must be 'password'")
     _check_service(form.get("service", []))
+    if grant == "refresh_token":
+        actor, refresh = await _refreshed(request, form)
+    elif grant == "password":
+        actor, refresh = await _signed_in(request, form), None
+    else:
+        raise RequestInvalidError("grant_type must be 'password' or 'refresh_token'")
+    request[ACTOR_SHOWN] = actor.shown
+    if refresh is None and form.get("access_type") == ["offline"]:
+        refresh = await _issue(request, actor, form.get("client_id", [""])[0])
+    return await _answer(request, actor, form.get("scope", []), refresh_token=refresh)
+
+
+async def show_keys(request: web.Request) -> web.Response:
+    """The public keys that registry tokens are verified with, as a JWK set (RFC 7517)."""
+    verifiers = await request.app[SERVICES].tokens.verifiers()
+    shown = [
+        {
+            **get_algorithm_by_name(verifier.algorithm).to_jwk(verifier.public, as_dict=True),
+            "kid": kid,
+            "alg": verifier.algorithm,
+            "use": "sig",
+        }
+        for kid, verifier in verifiers.items()
+    ]
+    return web.Response(
+        body=json.dumps({"keys": shown}).encode(),
+        content_type="application/jwk-set+json",
+        headers={"Cache-Control": f"public, max-age={KEYS_SECONDS}"},
+    )
+
+
+async def _signed_in(request: web.Request, form: dict[str, list[str]]) -> Actor:
+    address = client_address(request, request.app[SERVICES].settings)
     actor = await request.app[SERVICES].tokens.credentials.from_basic(
-        _one(form, "username"),
-        _one(form, "password"),
-        address=client_address(request, request.app[SERVICES].settings),
+        _one(form, "username"), _one(form, "password"), address=address
     )
     if actor.kind == "worker":
         raise UnauthorizedError("a worker's token opens the worker API and nothing else")
-    request[ACTOR_SHOWN] = actor.shown
-    return await _answer(request, actor, form.get("scope", []))
+    return replace(actor, address=address, client=client_of(request))
 
 
-async def _answer(request: web.Request, actor: Actor, scopes: Sequence[str]) -> web.Response:
+async def _refreshed(request: web.Request, form: dict[str, list[str]]) -> tuple[Actor, str]:
+    services = request.app[SERVICES]
+    text = _one(form, "refresh_token")
+    actor = await services.tokens.refresh_tokens.redeem(text)
+    address = client_address(request, services.settings)
+    return replace(actor, address=address, client=client_of(request)), text
+
+
+async def _issue(request: web.Request, actor: Actor, client: str) -> str:
+    named = client or actor.client or ""
+    return await request.app[SERVICES].tokens.refresh_tokens.issue(actor, client=named)
+
+
+async def _answer(
+    request: web.Request, actor: Actor, scopes: Sequence[str], *, refresh_token: str | None
+) -> web.Response:
     asked = parse_requested_scopes(list(scopes))
     require_known_for_changes(actor, asked)
     token = await request.app[SERVICES].tokens.mint(actor, asked)
@@ -77,6 +123,8 @@ async def _answer(request: web.Request, actor: Actor, scopes: Sequence[str]) -> 
         "expires_in": token.seconds,
         "issued_at": token.issued_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
+    if refresh_token is not None:
+        document["refresh_token"] = refresh_token
     return web.Response(
         body=json.dumps(document).encode(),
         content_type="application/json",

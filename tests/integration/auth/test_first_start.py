@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from sqlalchemy import func, select
 
-from registry.auth.apitokens import is_api_token, new_api_token
+from registry.auth.apitokens import is_token, new_token
 from registry.auth.firststart import ensure_admin
 from registry.auth.keyring import open_token_ring
 from registry.auth.secretkey import open_secret_key
@@ -44,7 +44,7 @@ async def test_the_token_is_private_and_made_once(tmp_path: Path, database_url: 
     first = await ensure_admin(database, settings)
     assert first is not None
     text = first.token_file.read_text().strip()
-    assert is_api_token(text)
+    assert is_token(text)
     assert stat.S_IMODE(first.token_file.stat().st_mode) == 0o600
     first.token_file.unlink()
     assert await ensure_admin(database, settings) is None
@@ -69,7 +69,7 @@ async def test_a_crash_before_the_commit_loses_nothing(tmp_path: Path, database_
 
 async def test_a_token_file_given_beforehand_is_used(tmp_path: Path, database_url: str) -> None:
     given = tmp_path / "given.token"
-    given.write_text(new_api_token())
+    given.write_text(new_token())
     database = Database(database_url)
     await ensure_admin(database, settings_for(tmp_path, database_url, admin_token_file=given))
     assert not (tmp_path / "admin.token").exists()

@@ -87,7 +87,10 @@ async def test_the_answer_of_token(registry: Registry, nobody: aiohttp.ClientSes
     assert document["token"] == document["access_token"]
     assert document["expires_in"] >= 60
     assert datetime.fromisoformat(document["issued_at"]).tzinfo is not None
-    assert "refresh_token" not in document
+    assert document["refresh_token"].startswith("seatrialrt_")
+    del parameters["offline_token"]
+    answer = await ask(nobody, "GET", "/token", params=parameters, headers=basic("admin", registry.token))
+    assert "refresh_token" not in answer.json
 
 
 async def test_lacking_rights_is_no_error(
@@ -180,7 +183,8 @@ async def test_the_password_grant(
     for change, status in (
         ({"password": "wrong password"}, 401),
         ({"grant_type": "client_credentials"}, 400),
-        ({"grant_type": "refresh_token", "refresh_token": "x"}, 404),
+        ({"grant_type": "refresh_token", "refresh_token": "x"}, 401),
+        ({"grant_type": "refresh_token"}, 400),
         ({"service": "other"}, 400),
     ):
         assert (await ask(nobody, "POST", "/token", data=good | change)).status == status, change

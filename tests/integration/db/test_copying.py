@@ -51,6 +51,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO multipart_uploads VALUES ('l', 1, NULL, 7, 'm', 2, 0, 0, 0, 1)")
         connection.execute("INSERT INTO multipart_parts VALUES ('l', 1, 7, 'e', NULL)")
         connection.execute(f"INSERT INTO blobs VALUES (40, '{LOST}', 1, 'first', 1)")
+        connection.execute("INSERT INTO refresh_tokens VALUES ('r', 1, NULL, 'h', 'c', NULL, 1, 9, NULL)")
         connection.execute("INSERT INTO namespaces VALUES (1, 'team', 'public', 1, 1)")
         connection.execute("INSERT INTO groups VALUES (1, 'crew', 1)")
         connection.execute("INSERT INTO group_members VALUES (1, 1, '')")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from registry.auth import epochcache
-from registry.auth.apitokens import PREFIX, is_api_token, looks_like_api_token, new_api_token, token_hash
+from registry.auth.apitokens import PREFIX, is_token, looks_like_api_token, new_token, token_hash
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
 from registry.auth.privatefiles import make_private, write_private
@@ -21,21 +21,21 @@ from registry.settings import Settings, SettingsError
 
 
 def test_a_token_has_a_prefix_random_bits_and_a_checksum() -> None:
-    tokens = {new_api_token() for _ in range(200)}
+    tokens = {new_token() for _ in range(200)}
     assert len(tokens) == 200
     for token in tokens:
         assert token.startswith("seatrial_")
-        assert is_api_token(token)
+        assert is_token(token)
         assert token.removeprefix(PREFIX).isalnum()
         assert len(token) == len(PREFIX) + 43 + 6
         assert token not in token_hash(token)
 
 
 def test_each_mistyped_character_shows() -> None:
-    token = new_api_token()
+    token = new_token()
     for place in range(len(PREFIX), len(token)):
         other = "a" if token[place] != "a" else "b"
-        assert not is_api_token(token[:place] + other + token[place + 1 :])
+        assert not is_token(token[:place] + other + token[place + 1 :])
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_each_mistyped_character_shows() -> None:
     ["", "seatrial_", "seatrial_x", "other_" + "a" * 49, "seatrial_" + "é" * 49, "seatrial_" + "-" * 49],
 )
 def test_what_is_no_token(text: str) -> None:
-    assert not is_api_token(text)
+    assert not is_token(text)
     assert looks_like_api_token(text) == text.startswith("seatrial_")
 
 
@@ -114,7 +114,7 @@ async def test_passwords() -> None:
         assert not await passwords.verify(stored, "correct horse ")
         assert not await passwords.verify(None, "nobody has this password")
         assert not await passwords.verify(stored, "x" * 1_000_000)
-        for bad in ("short", "x" * 257, new_api_token()):
+        for bad in ("short", "x" * 257, new_token()):
             with pytest.raises(RequestInvalidError, match="a password has 12 to 256 characters"):
                 await passwords.hash(bad)
     finally:

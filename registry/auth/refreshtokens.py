@@ -1,0 +1,218 @@
+"""Refresh tokens: what a client keeps in the place of a password, and only ``/token`` takes.
+
+Opaque; ``seatrialrt_``, 256 random bits and a checksum, at rest the SHA-256 (as API tokens). One stands for
+its account, and for the API token that it was made with, whose scopes and end it shares. Each use puts off
+its own end. This registry is one service, so all are of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils import uuid7
+
+from registry.auth.actor import Actor
+from registry.auth.apitokens import REFRESH_PREFIX, is_token, new_token, token_hash
+from registry.auth.credentials import Credentials
+from registry.auth.epochcache import EpochCache
+from registry.auth.policy import may_administer
+from registry.db.accounts import accounts, refresh_tokens
+from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
+from registry.db.types import db_time
+from registry.errors import DeniedError, NotFoundError, UnauthorizedError
+
+MAX_PER_ACCOUNT = 500
+"""Each sign-in of a client makes one: of more than these the one longest not used goes."""
+MAX_CLIENT_ID = 100
+_USE_NOTED_EVERY = timedelta(hours=1)
+_INVALID = "the refresh token is not valid, or no longer; sign in again"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token as its row says. ``client`` is what the client called itself; ``token`` the id of the
+    API token it was made with, ``None`` for a password."""
+
+    id: str
+    account: str
+    token: str | None
+    client: str
+    address: str | None
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+
+
+class RefreshTokens:
+    """One per process: makes them, and finds the actor of one."""
+
+    def __init__(self, database: Database, credentials: Credentials, *, life: timedelta) -> None:
+        self._database = database
+        self._credentials = credentials
+        self._life = life
+        self._cache: EpochCache[tuple[int, str | None]] = EpochCache()
+
+    async def issue(self, actor: Actor, *, client: str) -> str:
+        """A new one for the credential that ``actor`` signed in with.
+
+        Raises:
+            UnauthorizedError: nobody, or a registry token.
+        """
+        if actor.account_id is None or actor.kind == "worker" or actor.from_registry_token:
+            raise UnauthorizedError("sign in with a user name and password to get a refresh token")
+        secret = new_token(REFRESH_PREFIX)
+        values = {
+            "id": str(uuid7()),
+            "account_id": actor.account_id,
+            "token_id": actor.token_id,
+            "secret_hash": token_hash(secret),
+            "client": _cleaned(client),
+            "address": actor.address,
+            "created_at": db_time(),
+            "expires_at": db_time(self._life),
+        }
+        async with self._database.write() as connection:
+            await _make_room(connection, actor.account_id)
+            await connection.execute(insert(refresh_tokens).values(values))
+            said = {"client": values["client"]}
+            await record(connection, "refresh_token.created", None, actor, said, target=str(values["id"]))
+        return secret
+
+    async def redeem(self, text: str) -> Actor:
+        """The actor of a refresh token, as its account and API token stand now.
+
+        Raises:
+            UnauthorizedError: not valid, revoked, expired, older than the account's new password, or its
+                account is disabled.
+        """
+        if not is_token(text, REFRESH_PREFIX):
+            raise UnauthorizedError(_INVALID)
+        hashed = token_hash(text)
+        epoch = (await self._database.epochs()).access
+        known = self._cache.get(hashed.encode(), epoch=epoch)
+        if known is None:
+            row = await self._living(hashed)
+            self._cache.put(hashed.encode(), (row.account_id, row.token_id), epoch=epoch, seconds=60)
+            account_id, token_id = row.account_id, row.token_id
+        else:
+            account_id, token_id = known[0]
+        try:
+            return await self._credentials.actor_of(account_id, token_id, epoch=epoch)
+        except UnauthorizedError:
+            raise UnauthorizedError(_INVALID) from None
+
+    async def _living(self, hashed: str) -> Row[Any]:
+        query = (
+            select(
+                refresh_tokens.c.id,
+                refresh_tokens.c.account_id,
+                refresh_tokens.c.token_id,
+                (refresh_tokens.c.last_used_at > db_time(-_USE_NOTED_EVERY)).label("noted"),
+            )
+            .join(accounts, accounts.c.id == refresh_tokens.c.account_id)
+            .where(
+                refresh_tokens.c.secret_hash == hashed,
+                refresh_tokens.c.expires_at > db_time(),
+                or_(
+                    accounts.c.credentials_after.is_(None),
+                    accounts.c.credentials_after < refresh_tokens.c.created_at,
+                ),
+            )
+        )
+        async with self._database.read_once() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise UnauthorizedError(_INVALID)
+        if not row.noted:
+            await self._note_use(row.id)
+        return row
+
+    async def _note_use(self, token_id: str) -> None:
+        noting = update(refresh_tokens).where(refresh_tokens.c.id == token_id)
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(
+                    noting.values(last_used_at=db_time(), expires_at=db_time(self._life))
+                )
+        except DBAPIError as error:
+            # A full disk must not keep anyone from pulling or deleting.
+            _log.warning("refresh_token.use_not_noted", token=token_id, error=type(error.orig).__name__)
+
+
+async def list_refresh_tokens(
+    database: Database, *, actor: Actor, account: str | None, limit: int, after: str | None
+) -> list[RefreshToken]:
+    """At most ``limit`` that have not ended, by age, those after the id ``after``: of one account, by default
+    the actor's own.
+
+    Raises:
+        DeniedError: another's, and the actor is no administrator; or a limited token asks.
+    """
+    _require_own(actor, account)
+    query = (
+        select(
+            refresh_tokens.c.id,
+            accounts.c.name.label("account"),
+            refresh_tokens.c.token_id.label("token"),
+            refresh_tokens.c.client,
+            refresh_tokens.c.address,
+            refresh_tokens.c.created_at,
+            refresh_tokens.c.expires_at,
+            refresh_tokens.c.last_used_at,
+        )
+        .join(accounts, accounts.c.id == refresh_tokens.c.account_id)
+        .where(accounts.c.name == (account or actor.name), refresh_tokens.c.id > (after or ""))
+        .where(refresh_tokens.c.expires_at > db_time())
+        .order_by(refresh_tokens.c.id)
+        .limit(limit)
+    )
+    async with database.read() as connection:
+        return [RefreshToken(**row._asdict()) for row in await connection.execute(query)]
+
+
+async def revoke_refresh_token(database: Database, *, actor: Actor, token_id: str) -> None:
+    """Let one open nothing from now on.
+
+    Raises:
+        NotFoundError: there is none, or it is another's and the actor no administrator.
+        DeniedError: a limited token asks.
+    """
+    _require_own(actor, None)
+    revoking = delete(refresh_tokens).where(refresh_tokens.c.id == token_id)
+    if not may_administer(actor):
+        revoking = revoking.where(refresh_tokens.c.account_id == actor.account_id)
+    async with database.write() as connection:
+        if (await connection.execute(revoking)).rowcount == 0:
+            raise NotFoundError(f"there is no refresh token {token_id[:80]!r}")
+        await record(connection, "refresh_token.revoked", None, actor, {}, target=token_id)
+        await move_epoch(connection, "access")
+
+
+def _require_own(actor: Actor, account: str | None) -> None:
+    if may_administer(actor):
+        return
+    if actor.scopes is not None:
+        raise DeniedError(f"a limited token of {actor.shown} manages no refresh tokens; use the password")
+    if account not in (None, actor.name):
+        raise DeniedError(f"{actor.shown} sees no refresh tokens of others; an administrator can")
+
+
+async def _make_room(connection: AsyncConnection, account_id: int) -> None:
+    """Remove those of the account that have ended, and what is too many."""
+    own = refresh_tokens.c.account_id == account_id
+    await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.expires_at <= db_time()))
+    used = func.coalesce(refresh_tokens.c.last_used_at, refresh_tokens.c.created_at)
+    kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(MAX_PER_ACCOUNT - 1)
+    await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.id.not_in(kept)))
+
+
+def _cleaned(client: str) -> str:
+    return "".join(character for character in client[:MAX_CLIENT_ID] if character.isprintable())

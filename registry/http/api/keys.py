@@ -1,0 +1,45 @@
+"""``/api/v1/keys``: the keys that sign, without their private halves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from registry.auth import keyring as use
+from registry.http.api.models import Answer, Body, Page
+from registry.http.api.routes import Call, Route
+
+
+class Rotation(Body):
+    """``at_once``: all older keys are worth nothing from now on, for when one was stolen."""
+
+    algorithm: Literal["ES256", "EdDSA"] | None = None
+    at_once: bool = False
+
+
+class Key(Answer):
+    """A key without its private half; retired at a time to come, it verifies until then."""
+
+    kid: str
+    ring: str
+    algorithm: str
+    created_at: datetime
+    retired_at: datetime | None
+
+
+async def list_keys(call: Call) -> Page[Key]:
+    """All keys, the newest first."""
+    found = await use.list_keys(call.services.database, actor=call.actor)
+    return Page(items=[Key.of(key) for key in found], next=None)
+
+
+async def rotate_keys(call: Call, body: Rotation) -> Key:
+    """Make a new key for registry tokens; the older ones verify until all their tokens have ended."""
+    made = await call.services.tokens.rotate_keys(call.actor, algorithm=body.algorithm, at_once=body.at_once)
+    return Key.of(made)
+
+
+ROUTES = (
+    Route("GET", "/keys", "admin", list_keys),
+    Route("POST", "/keys/rotate", "admin", rotate_keys, status=201),
+)
