@@ -121,7 +121,7 @@ async def disable_user(database: Database, *, actor: Actor, name: str) -> None:
         done = await connection.execute(
             update(accounts)
             .where(accounts.c.name == name, accounts.c.kind == "user")
-            .values(disabled_at=func.coalesce(accounts.c.disabled_at, db_time()))
+            .values(disabled_at=func.coalesce(accounts.c.disabled_at, db_time()), credentials_after=db_time())
         )
         if done.rowcount == 0:
             raise NotFoundError(f"there is no account {name!r}")
@@ -144,7 +144,7 @@ async def set_password(database: Database, passwords: Passwords, *, name: str, p
         found = await connection.execute(
             update(accounts)
             .where(accounts.c.name == name, accounts.c.kind == "user")
-            .values(password_hash=hashed, disabled_at=None)
+            .values(password_hash=hashed, disabled_at=None, credentials_after=db_time())
             .returning(accounts.c.id)
         )
         account_id = found.scalar_one_or_none()

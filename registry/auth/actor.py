@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from math import inf
 from typing import Literal
 
@@ -36,7 +37,7 @@ class Actor:
     ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
     is where the request came from, and ``client`` the program that it said it is, for history and events.
     ``until`` is when its credential has to be looked at again (:func:`time.monotonic`), though no epoch
-    moves.
+    moves. ``credentials_after`` is its account's: what was issued under an older one is void.
     """
 
     kind: Literal["user", "robot", "worker", "anonymous", "registry", "host"]
@@ -54,6 +55,7 @@ class Actor:
     credential_scopes: tuple[Scope, ...] | None = None
     address: str | None = None
     client: str | None = None
+    credentials_after: datetime | None = None
     until: float = field(default=inf, compare=False)
 
     @property

@@ -23,7 +23,7 @@ from registry.auth.apitokens import is_token, looks_like_api_token, token_hash
 from registry.auth.attempts import FailedAttempts
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
-from registry.db.accounts import tokens
+from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database
 from registry.db.types import db_time
 from registry.errors import UnauthorizedError
@@ -77,12 +77,12 @@ class Credentials:
     async def _from_password(
         self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
     ) -> Actor:
-        actor = standing.actor_of(await self._verified(username, password, address=address))
+        actor, _ = await self._verified(username, password, address=address)
         until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
         return replace(actor, until=until)
 
-    async def _verified(self, username: str, password: str, *, address: str | None) -> Sequence[Row[Any]]:
-        """The rows of the user whose password it is."""
+    async def _verified(self, username: str, password: str, *, address: str | None) -> tuple[Actor, str]:
+        """The user whose password it is, and the hash that is stored of it."""
         self._failures.require_tries(address, username)
         rows: Sequence[Row[Any]] = ()
         if "\0" not in username:  # PostgreSQL takes none, and nobody has such a name
@@ -92,7 +92,24 @@ class Credentials:
         if not await self._passwords.verify(stored, password) or not rows:
             self._failures.note(address, username)
             raise UnauthorizedError(_REFUSAL)
-        return rows
+        assert stored is not None
+        actor = standing.actor_of(rows)
+        if self._passwords.is_outdated(stored):
+            stored = await self._hash_anew(rows[0].id, stored, password)
+        return actor, stored
+
+    async def _hash_anew(self, account_id: int, stored: str, password: str) -> str:
+        """Store the hash of a password as hashes are made today: now the password is there to make it."""
+        renewed = await self._passwords.hash_again(password)
+        still = update(accounts).where(accounts.c.id == account_id, accounts.c.password_hash == stored)
+        try:
+            async with self._database.write() as connection:
+                done = await connection.execute(still.values(password_hash=renewed))
+        except DBAPIError as error:
+            # A full disk must not keep anyone from signing in.
+            _log.warning("password.not_hashed_anew", error=type(error.orig).__name__)
+            return stored
+        return renewed if done.rowcount else stored
 
     async def for_session(
         self, username: str, password: str, *, address: str | None
@@ -105,8 +122,7 @@ class Credentials:
         if looks_like_api_token(password):
             return await self.from_api_token(password), None
         async with self._failures.turn(address):
-            rows = await self._verified(username, password, address=address)
-        return standing.actor_of(rows), rows[0].password_hash
+            return await self._verified(username, password, address=address)
 
     async def from_api_token(self, text: str) -> Actor:
         """The actor of an API token, limited to the token's scopes.

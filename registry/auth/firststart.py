@@ -71,7 +71,7 @@ async def renew_admin_token(database: Database, settings: Settings) -> Path:
         found = await connection.execute(
             update(accounts)
             .where(accounts.c.name == ADMIN)
-            .values(disabled_at=None, is_admin=True)
+            .values(disabled_at=None, is_admin=True, credentials_after=db_time())
             .returning(accounts.c.id)
         )
         account_id = found.scalar_one_or_none()

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from argon2 import PasswordHasher
-from argon2.exceptions import VerificationError
+from argon2.exceptions import InvalidHashError, VerificationError
 
 from registry.auth.apitokens import PREFIX
 from registry.errors import RequestInvalidError
@@ -40,6 +40,17 @@ class Passwords:
                 f"a password has {MIN_LENGTH} to {MAX_LENGTH} characters and does not start with {PREFIX!r}"
             )
         return await self._run(partial(self._hasher.hash, password))
+
+    async def hash_again(self, password: str) -> str:
+        """As :meth:`hash`, for a password that is one already, whatever the rules are by now."""
+        return await self._run(partial(self._hasher.hash, password))
+
+    def is_outdated(self, stored: str) -> bool:
+        """Whether a hash was made by another method, or with other parameters, than are used today."""
+        try:
+            return self._hasher.check_needs_rehash(stored)
+        except InvalidHashError:
+            return True
 
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether ``password`` is the stored one. ``None`` (no such account) takes as long and is false."""

@@ -50,6 +50,7 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
         roles=MappingProxyType(roles),
         token_id=first.token_id if with_token else None,
         scopes=stored_scopes(first.scopes) if with_token else None,
+        credentials_after=first.credentials_after,
     )
 
 

@@ -83,6 +83,8 @@ class _Claims(BaseModel):
     access: list[_Access]
     refused: list[_Access] = []
     account: int | None = None
+    # The account's credentials_after when it was issued, not the time of issue: no clock can be wrong then.
+    after: float | None = None
     token: str | None = None
     lease: _Lease | None = None
 
@@ -132,6 +134,7 @@ class TokenService:
             "access": [_access(scope) for scope in granted],
             "refused": [_access(scope) for scope in refused],
             "account": actor.account_id,
+            "after": _after(actor),
             "token": actor.token_id,
         }
         return await self._sign(claims, tuple(granted), self._seconds)
@@ -143,6 +146,7 @@ class TokenService:
             "sub": worker.name,
             "access": [_access(scope)],
             "account": worker.account_id,
+            "after": _after(worker),
             "token": worker.token_id,
             "lease": {"id": lease.id, "repository": lease.repository, "digest": lease.digest},
         }
@@ -152,7 +156,8 @@ class TokenService:
         """The actor of a registry token.
 
         Raises:
-            UnauthorizedError: not ours, altered, expired, or its account, API token or lease is gone.
+            UnauthorizedError: not ours, altered, expired, issued before its account's credentials were made
+                void, or its account, API token or lease is gone.
         """
         epoch = (await self._database.epochs()).access
         claims, until = await self._claims(text, epoch)
@@ -162,6 +167,8 @@ class TokenService:
         if claims.account is None:
             return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
         actor = await self.credentials.actor_of(claims.account, claims.token, epoch=epoch)
+        if claims.after != _after(actor):
+            raise UnauthorizedError(_INVALID)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
@@ -285,6 +292,10 @@ def _merged(scopes: Iterable[Scope]) -> list[Scope]:
         known = merged.get(key)
         merged[key] = replace(scope, actions=scope.actions | known.actions) if known else scope
     return list(merged.values())
+
+
+def _after(actor: Actor) -> float | None:
+    return None if actor.credentials_after is None else actor.credentials_after.timestamp()
 
 
 def _access(scope: Scope) -> dict[str, object]:
