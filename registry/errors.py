@@ -58,6 +58,7 @@ CODES: Mapping[str, ErrorCode] = MappingProxyType(
         ),
         "CONTENT_TOO_LARGE": ErrorCode(413, "the body is larger than the stated limit"),
         "MEDIA_TYPE_UNSUPPORTED": ErrorCode(415, "the body's type or encoding is not taken here"),
+        "IDEMPOTENCY_KEY_REUSED": ErrorCode(422, "the Idempotency-Key was used for another request"),
         "PROTOCOL_UNSUPPORTED": ErrorCode(426, "worker and registry speak different protocol versions"),
         "STORAGE_FULL": ErrorCode(507, "the blob store has no room; nothing was stored"),
     }
@@ -192,6 +193,10 @@ class ContentTooLargeError(SeatrialError):
 
 class MediaTypeUnsupportedError(SeatrialError):
     code = "MEDIA_TYPE_UNSUPPORTED"
+
+
+class IdempotencyKeyReusedError(SeatrialError):
+    code = "IDEMPOTENCY_KEY_REUSED"
 
 
 class ProtocolUnsupportedError(SeatrialError):

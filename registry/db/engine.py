@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
+from copy import copy
 from typing import Any, Literal, cast
 
 from sqlalchemy import create_engine, event, text, update
@@ -20,6 +21,7 @@ from registry.db.reserve import reserve_for
 from registry.errors import StorageFullError
 
 Epoch = Literal["content", "access", "gate"]
+First = Callable[[AsyncConnection], Awaitable[None]]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 _MOVED = "seatrial_moved"
 _BEGIN = "seatrial_begin"
@@ -81,6 +83,7 @@ class Database:
             if self.is_sqlite
             else PostgresLook(self._engine, staleness_seconds=staleness_seconds)
         )
+        self._first: First | None = None
         self.bell = Bell()
         """Rung after each commit of this process that moved an epoch; other replicas are seen by looking."""
 
@@ -106,10 +109,19 @@ class Database:
         async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
                 connection.info.pop(_MOVED, None)
+                if self._first is not None:
+                    await self._first(connection)
                 yield connection
+            self._first = None
             if connection.info.pop(_MOVED, False):
                 self._look.forget()
                 self.bell.ring()
+
+    def beginning_with(self, first: First) -> Database:
+        """This database for one request, whose first transaction that commits begins with ``first``."""
+        other = copy(self)
+        other._first = first
+        return other
 
     def require_room(self) -> None:
         """For whatever adds content: those who remove some must always find room.

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from registry.db import access, accounts, content, events, floor, multipart, sessions, trials
+from registry.db import access, accounts, content, events, floor, idempotency, multipart, sessions, trials
 from registry.db.tables import metadata
 
-__all__ = ["access", "accounts", "content", "events", "floor", "metadata", "multipart", "sessions", "trials"]
+__all__ = [
+    "access",
+    "accounts",
+    "content",
+    "events",
+    "floor",
+    "idempotency",
+    "metadata",
+    "multipart",
+    "sessions",
+    "trials",
+]

@@ -17,7 +17,8 @@ API (``/api/v1/openapi.json``) made::
 - The answer is a frozen dataclass or an :class:`Answer` (explicit fields: nothing goes out that is not named
   there), ``Page[…]`` of one, ``Stored[…]`` for a PUT, or ``None`` (204). With a property ``etag`` it is
   sent as entity tag. Times are aware datetimes. ``call.response`` takes cookies.
-- ``secrets`` of the row names the answer's fields that are shown once and that nobody may keep.
+- ``secrets`` of the row names the answer's fields that are shown once and that nobody may keep. A POST may be
+  repeated with its ``Idempotency-Key``: its use case writes by ``call.services.database``, once.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from registry.errors import (
     SeatrialError,
     UnauthorizedError,
 )
+from registry.http.api import once
 from registry.http.api.models import Body, Nothing, Query, Stored, Versioned, problems
 from registry.http.api.shape import Handler, Shape, shape_of
 from registry.http.body import leave_expectation, read_all
@@ -110,19 +112,25 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
     async def serve(request: web.Request) -> web.StreamResponse:
         try:
             actor = await _authorized(request, route.right)
-            response = web.Response(status=204)
-            call = Call(request=request, response=response, services=request.app[SERVICES], actor=actor)
-            answer = await route.handler(call, **await _arguments(request, shape))
+            arguments, body = await _given(request, shape)
+
+            async def carry_out(services: Services) -> web.StreamResponse:
+                response = web.Response(status=204, headers={"Cache-Control": "no-store"})
+                call = Call(request=request, response=response, services=services, actor=actor)
+                answer = await route.handler(call, **arguments)
+                if isinstance(answer, web.StreamResponse):
+                    return answer
+                if writer is not None:
+                    _fill(response, route, writer, answer)
+                return response
+
+            if route.method == "POST" and once.HEADER in request.headers:
+                return await once.answer_once(request, actor, body, carry_out, secrets=route.secrets)
+            return await carry_out(request.app[SERVICES])
         except UnauthorizedError as error:
             # No Basic challenge: a browser would ask for a password in a window of its own.
             challenge = {"WWW-Authenticate": 'Bearer realm="seatrial API"'}
             raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
-        if isinstance(answer, web.StreamResponse):
-            return answer
-        response.headers["Cache-Control"] = "no-store"
-        if writer is not None:
-            _fill(response, route, writer, answer)
-        return response
 
     return serve
 
@@ -156,26 +164,28 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
     return actor
 
 
-async def _arguments(request: web.Request, shape: Shape) -> dict[str, object]:
-    """What the handler is called with, beside the call.
+async def _given(request: web.Request, shape: Shape) -> tuple[dict[str, object], bytes]:
+    """What the handler is called with, beside the call; and the body as it came.
 
     Raises:
         RequestInvalidError: a part of the path, a parameter or a key that is wrong, and why.
         MediaTypeUnsupportedError, ContentTooLargeError: a body that is not JSON, or too much of it.
     """
-    arguments: dict[str, object] = {name: _plain(request.match_info[name], name) for name in shape.path}
+    given: dict[str, object] = {name: _plain(request.match_info[name], name) for name in shape.path}
     query = _query(request, shape.query)
     if shape.query is not Query:
-        arguments["query"] = query
+        given["query"] = query
     if shape.is_conditional:
-        arguments["conditions"] = parse_conditions(request)
+        given["conditions"] = parse_conditions(request)
     elif request.method != "GET" and ("If-Match" in request.headers or "If-None-Match" in request.headers):
         raise RequestInvalidError("this address knows no If-Match and no If-None-Match; nothing was changed")
+    if shape.body is Nothing and not request.can_read_body:
+        return given, b""
+    raw = await _read(request)
+    body = _body(raw, shape.body)
     if shape.body is not Nothing:
-        arguments["body"] = await _body(request, shape.body)
-    elif request.can_read_body:
-        await _body(request, Nothing)
-    return arguments
+        given["body"] = body
+    return given, raw
 
 
 def _query(request: web.Request, kind: type[Q]) -> Q:
@@ -193,10 +203,13 @@ def _query(request: web.Request, kind: type[Q]) -> Q:
         raise RequestInvalidError(f"the query is not valid: {problems(error)}") from None
 
 
-async def _body(request: web.Request, kind: type[B]) -> B:
+async def _read(request: web.Request) -> bytes:
     if request.content_type != "application/json" or "Content-Encoding" in request.headers:
         raise MediaTypeUnsupportedError("the body must be application/json, not compressed")
-    raw = await read_all(request, MAX_BODY_BYTES)
+    return await read_all(request, MAX_BODY_BYTES)
+
+
+def _body(raw: bytes, kind: type[B]) -> B:
     try:
         _refuse_nul(parse_json_object(raw))
         return kind.model_validate_json(raw)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from aiohttp import web
 
 from registry.http.api import (
@@ -17,8 +20,17 @@ from registry.http.api import (
     trials,
     workers,
 )
+from registry.http.api.openapi import describe
+
+
+async def show_description(call: routes.Call) -> dict[str, Any]:
+    """This description of the API (OpenAPI 3.1)."""
+    call.response.headers["Cache-Control"] = "public, max-age=300"
+    return description()
+
 
 ROUTES: tuple[routes.Route, ...] = (
+    routes.Route("GET", "/openapi.json", "anyone", show_description),
     *about.ROUTES,
     *accounts.ROUTES,
     *tokens.ROUTES,
@@ -30,6 +42,12 @@ ROUTES: tuple[routes.Route, ...] = (
     *tags.ROUTES,
     *trials.ROUTES,
 )
+
+
+@cache
+def description() -> dict[str, Any]:
+    """What ``/api/v1/openapi.json`` says."""
+    return describe(ROUTES)
 
 
 def add_routes(app: web.Application) -> None:

@@ -58,6 +58,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO grants VALUES (1, 1, NULL, NULL, 1, 'owner', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1)")
         connection.execute("INSERT INTO sessions VALUES ('s', 1, NULL, 'h', 1, 1, 2, '::1', 'browser')")
+        connection.execute("INSERT INTO idempotency_keys VALUES ('k', 1, 'm', 201, '{}', 1)")
     connection.close()
     return path
 
