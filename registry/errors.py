@@ -139,6 +139,27 @@ class DeniedError(SeatrialError):
     code = "DENIED"
 
 
+class GateRefusedError(DeniedError):
+    """The gate refuses to let content be read. ``reason`` is the sentence without its advice, ``digest`` that
+    of the image, ``trial`` the id of its newest trial."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        repository: str,
+        reason: str,
+        digest: str | None,
+        trial: str | None,
+        headers: Mapping[str, str],
+    ) -> None:
+        super().__init__(message, detail={"trial": trial, "digest": digest}, headers=headers)
+        self.repository = repository
+        self.reason = reason
+        self.digest = digest
+        self.trial = trial
+
+
 class UnsupportedError(SeatrialError):
     code = "UNSUPPORTED"
 

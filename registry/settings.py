@@ -143,6 +143,18 @@ class Settings(BaseModel):
         description="room that pushes leave free on the disk; beside a SQLite database as much again is held "
         "in a file, and given back when others fill the disk, so that pulls and deletes go on",
     )
+    audit_keep_days: int = Field(
+        default=365,
+        ge=1,
+        le=36500,
+        description="days that the audit trail, and pulls by day, are kept",
+    )
+    audit_max_rows: int = Field(
+        default=1_000_000,
+        ge=1000,
+        description="rows of the audit trail, about 1 KiB each, and of pulls by day, half of that, beyond "
+        "which the oldest go before their time, which is an alarm",
+    )
     read_only: bool = Field(
         default=False,
         description="whether pushes, deletes and tag moves are refused; pulls, sign-in and trials work on",

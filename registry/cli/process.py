@@ -19,6 +19,8 @@ from registry.auth.tokenservice import open_token_service
 from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
 from registry.db.inuse import serving
+from registry.events.pulls import PullCounts
+from registry.events.refusals import Refusals
 from registry.http.selfsigned import SelfSigned, ensure_self_signed
 from registry.http.server import running_server
 from registry.http.services import Services
@@ -138,6 +140,8 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
                     tokens=tokens,
                     sessions=sessions,
                     push_effects=TrialOnPush(settings),
+                    pulls=PullCounts(),
+                    refusals=Refusals(),
                     outgoing=outgoing,
                 )
             finally:

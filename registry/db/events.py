@@ -1,8 +1,19 @@
-"""Events (the outbox of webhooks, and the audit trail) and the epochs that tell caches when to look again."""
+"""Events (the outbox of webhooks, and the audit trail), pulls by day, and the epochs that tell caches when to
+look again."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
@@ -26,6 +37,7 @@ events = Table(
     # This and what follows is null in events from before there was an audit trail.
     Column("actor_kind", Text),
     Column("account_id", Id),
+    # The API token or the session that it came with.
     Column("token_id", Bytewise),
     Column("address", Text),
     # The User-Agent: what it says that it is, and nothing that was checked.
@@ -43,6 +55,40 @@ events = Table(
     _some("target", "at", "id", where="target IS NOT NULL"),
     _some("token_id", "at", "id", where="token_id IS NOT NULL"),
     _some("decision", "at", "id", where="decision = 'refused'"),
+)
+
+pull_days = Table(
+    "pull_days",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    # All by name, as in events.
+    Column("digest", Bytewise, nullable=False),
+    # Days since 1970, of UTC.
+    Column("day", Integer, nullable=False),
+    Column("repository", Bytewise, nullable=False),
+    Column("actor", Bytewise, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    # Of the last of them: when, from where, and by which tag, if by one.
+    Column("last_at", UtcTime, nullable=False),
+    Column("address", Text),
+    Column("tag", Bytewise),
+    UniqueConstraint("digest", "day", "repository", "actor"),
+    Index(None, "day"),
+)
+
+audit_keeping = Table(
+    "audit_keeping",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    CheckConstraint("id = 1", name="single"),
+    # Events up to this id are counted in the two that follow; to count them all takes long.
+    Column("counted_id", BigInteger, nullable=False, server_default="0"),
+    Column("event_rows", BigInteger, nullable=False, server_default="0"),
+    Column("refused_rows", BigInteger, nullable=False, server_default="0"),
+    Column("pull_rows", BigInteger, nullable=False, server_default="0"),
+    # Rows that had to go before their time, ever, and when that was last told.
+    Column("shortened_rows", BigInteger, nullable=False, server_default="0"),
+    Column("shortened_at", UtcTime),
 )
 
 epochs = Table(

@@ -41,6 +41,10 @@ class Doer(Protocol):
         """The API token it came with."""
 
     @property
+    def session_id(self) -> str | None:
+        """The session whose cookie it came with."""
+
+    @property
     def address(self) -> str | None:
         """Where it came from."""
 
@@ -98,7 +102,7 @@ async def record_all(
         actor=actor.shown,
         actor_kind=actor.kind,
         account_id=actor.account_id,
-        token_id=actor.token_id,
+        token_id=actor.token_id or actor.session_id,
         address=actor.address,
         client=actor.client,
         decision=decision,

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from registry.http.caller import ACTOR_SHOWN
 from registry.http.headers import fixed_headers
-from registry.http.middleware import ACTOR_SHOWN, ROUTE
+from registry.http.middleware import ROUTE
 from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.content.blobs import Blob
     from registry.db.epochlook import Epochs
+    from registry.events.pulls import Pulled
 
 MAX_BYTES = 32 << 20
 MAX_ENTRIES = 50_000
@@ -50,7 +52,7 @@ Key = tuple[bytes, str]
 class Answer:
     """What was answered. ``route`` is the metrics label; ``head`` are status line and headers as they go over
     the wire, up to those that each request has of its own; ``content`` is that of a manifest, or a blob whose
-    bytes are elsewhere."""
+    bytes are elsewhere. To ``GET`` a manifest is ``pulled``, by its ``tag`` or by none."""
 
     route: str
     head: bytes
@@ -58,6 +60,8 @@ class Answer:
     actor_shown: str
     epochs: Epochs
     until: float
+    pulled: Pulled | None
+    tag: str | None
 
     @property
     def bytes_held(self) -> int:
@@ -144,6 +148,8 @@ def remember(
     epochs: Epochs,
     until: float,
     content: bytes | Blob,
+    pulled: Pulled | None = None,
+    tag: str | None = None,
 ) -> None:
     """Keep what is about to be answered for the next who asks the same.
 
@@ -173,6 +179,8 @@ def remember(
         actor_shown=actor.shown,
         epochs=epochs,
         until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
+        pulled=pulled,
+        tag=tag,
     )
     answers.put(key, answer)
 

@@ -10,6 +10,7 @@ from registry.http import token, v2
 from registry.http.accesslog import ACCESS_LOG, AccessLog
 from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
+from registry.http.auditing import TRAIL, TrailState, auditing
 from registry.http.health import show_health, show_readiness
 from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
@@ -30,6 +31,7 @@ def create_app(services: Services) -> web.Application:
     app[ACCESS_LOG] = AccessLog(services.settings)
     app[ANSWERS] = Answers()
     app[TRAFFIC] = Traffic()
+    app[TRAIL] = TrailState()
     add_parsers(app)
     app.on_response_prepare.append(prepare_headers)
     app.add_routes(
@@ -43,6 +45,7 @@ def create_app(services: Services) -> web.Application:
     table.add_routes(app)
     worker_routes.add_routes(app)
     v2.add_routes(app)
+    app.cleanup_ctx.append(auditing)
     app.on_cleanup.append(_leave_nothing_unsaid)
     return app
 

@@ -18,8 +18,8 @@ from registry.auth.apitokens import looks_like_api_token
 from registry.auth.scopes import Scope
 from registry.auth.tokenservice import SERVICE
 from registry.errors import RequestInvalidError, UnauthorizedError
+from registry.http.caller import TRIED_NAME, know
 from registry.http.headers import client_of
-from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import HOST, client_address, told
 from registry.http.services import SERVICES
 
@@ -43,7 +43,7 @@ async def authenticate(request: web.Request, *, scopes: Iterable[Scope] = ()) ->
         scheme = _authorization(request)[0]
         reason = "invalid_token" if scheme == "bearer" else None
         raise _challenged(error, challenge(request, scopes, error=reason)) from None
-    request[ACTOR_SHOWN] = actor.shown
+    know(request, actor)
     return actor
 
 
@@ -62,7 +62,7 @@ async def authenticate_worker(request: web.Request) -> Actor:
             )
     except UnauthorizedError as error:
         raise _challenged(error, {"WWW-Authenticate": 'Bearer realm="seatrial worker API"'}) from None
-    request[ACTOR_SHOWN] = actor.shown
+    know(request, actor)
     return actor
 
 
@@ -78,7 +78,7 @@ async def authenticate_account(request: web.Request) -> Actor:
             raise UnauthorizedError("sign in with a user name and password, or an API token as the password")
     except UnauthorizedError as error:
         raise _challenged(error, {"WWW-Authenticate": f'Basic realm="{SERVICE}", charset="UTF-8"'}) from None
-    request[ACTOR_SHOWN] = actor.shown
+    know(request, actor)
     return actor
 
 
@@ -128,9 +128,11 @@ async def _from_credential(request: web.Request, address: str | None) -> Actor:
     scheme, value = _authorization(request)
     if not scheme:
         return ANONYMOUS
+    request[TRIED_NAME] = ""
     tokens = request.app[SERVICES].tokens
     if scheme == "basic":
         username, password = _basic(value)
+        request[TRIED_NAME] = username
         return await tokens.credentials.from_basic(username, password, address=address)
     if scheme != "bearer" or not value:
         raise UnauthorizedError("the Authorization header is neither Basic nor Bearer")

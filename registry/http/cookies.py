@@ -12,8 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from registry.errors import DeniedError, UnauthorizedError
+from registry.http import headers
 from registry.http.authentication import authenticate, base_url
-from registry.http.middleware import ACTOR_SHOWN
+from registry.http.caller import know
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
@@ -46,8 +47,9 @@ async def authenticate_caller(request: web.Request) -> Actor:
     services = request.app[SERVICES]
     address = client_address(request, services.settings)
     actor = await services.sessions.actor_of(secret, address=address, client=client_of(request))
-    request[ACTOR_SHOWN] = actor.shown
-    return replace(actor, address=address)
+    actor = replace(actor, address=address, client=headers.client_of(request))
+    know(request, actor)
+    return actor
 
 
 def client_of(request: web.Request) -> str:

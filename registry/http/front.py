@@ -17,6 +17,7 @@ from registry.http.accesslog import ACCESS_LOG
 from registry.http.answers import ANSWERS, is_plain
 from registry.http.headers import REQUEST_ID_HEADER, request_id_of
 from registry.http.metrics import METRICS
+from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 from registry.http.traffic import TRAFFIC
 
@@ -59,7 +60,8 @@ class KnownResponse(web.StreamResponse):
 def front_of(app: web.Application, behind: Handler) -> Handler:
     """What the server calls for each request: answers what is known, and asks ``behind`` for the rest."""
     answers, metrics, access_log = app[ANSWERS], app[METRICS], app[ACCESS_LOG]
-    database, traffic = app[SERVICES].database, app[TRAFFIC]
+    services, traffic = app[SERVICES], app[TRAFFIC]
+    database, settings, pulls = services.database, services.settings, services.pulls
 
     async def front(request: web.BaseRequest) -> web.StreamResponse:
         if not is_plain(request):
@@ -78,6 +80,8 @@ def front_of(app: web.Application, behind: Handler) -> Handler:
         request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
         keep_alive = request.keep_alive and not traffic.draining
         data = _bytes_of(answer, request_id, head_only=head_only, keep_alive=keep_alive)
+        if answer.pulled is not None and not head_only:
+            pulls.note(answer.pulled, tag=answer.tag, address=client_address(request, settings))
         response = KnownResponse(data, keep_alive=keep_alive)
         seconds = perf_counter() - started
         metrics.observe(route=answer.route, method=request.method, status=200, seconds=seconds)

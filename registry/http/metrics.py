@@ -76,6 +76,24 @@ class Metrics:
             ("direction",),
             registry=self.registry,
         )
+        self.audit_rows = Gauge(
+            "seatrial_audit_rows",
+            "Rows of the audit trail and of pulls by day.",
+            ("table",),
+            registry=self.registry,
+            multiprocess_mode="mostrecent",
+        )
+        self.audit_removed = Counter(
+            "seatrial_audit_rows_removed",
+            "Rows removed by this process when their time was over (expired), or before (shortened).",
+            ("why",),
+            registry=self.registry,
+        )
+        self.pulls_uncounted = Counter(
+            "seatrial_pulls_uncounted",
+            "Pulls that no day counts, as there were too many to remember.",
+            registry=self.registry,
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._handing_over: asyncio.TimerHandle | None = None
 

@@ -11,7 +11,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.errors import SeatrialError
 from registry.http.accesslog import ACCESS_LOG
+from registry.http.auditing import note_refusal
 from registry.http.body import require_framing
+from registry.http.caller import ACTOR_SHOWN
 from registry.http.errors import from_aiohttp, from_database, render_error, unexpected
 from registry.http.headers import REQUEST_ID_HEADER, fixed_headers, request_id_of
 from registry.http.metrics import METRICS
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
-
-ACTOR_SHOWN = web.RequestKey("actor_shown", str)
-"""Who the request came from, for its log line; set by whoever authenticates."""
 
 ROUTE = web.RequestKey("route", str)
 """The metrics label, where a handler knows a better one than its resource."""
@@ -78,6 +77,7 @@ async def _answer(
         require_framing(request)
         return await handler(request)
     except SeatrialError as error:
+        note_refusal(request, error, _route(request))
         return _refused(request, error, request_id)
     except web.HTTPException as error:
         if error.status < 400:

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from registry.auth.tokenservice import TokenService
     from registry.content.effects import PushEffects
     from registry.db.engine import Database
+    from registry.events.pulls import PullCounts
+    from registry.events.refusals import Refusals
     from registry.net.guarded import GuardedClient
     from registry.settings import Settings
     from registry.storage.store import BlobStore
@@ -27,6 +29,8 @@ class Services:
     tokens: TokenService
     sessions: LiveSessions
     push_effects: PushEffects
+    pulls: PullCounts
+    refusals: Refusals
     outgoing: GuardedClient
 
 

@@ -25,8 +25,8 @@ from registry.errors import (
 )
 from registry.http.authentication import authenticate_account
 from registry.http.body import leave_expectation, read_all
+from registry.http.caller import TRIED_NAME, know
 from registry.http.headers import client_of
-from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
@@ -62,7 +62,7 @@ async def give_token_for_form(request: web.Request) -> web.Response:
         actor, refresh = await _signed_in(request, form), None
     else:
         raise RequestInvalidError("grant_type must be 'password' or 'refresh_token'")
-    request[ACTOR_SHOWN] = actor.shown
+    know(request, actor)
     if refresh is None and form.get("access_type") == ["offline"]:
         refresh = await _issue(request, actor, form.get("client_id", [""])[0])
     return await _answer(request, actor, form.get("scope", []), refresh_token=refresh)
@@ -89,8 +89,10 @@ async def show_keys(request: web.Request) -> web.Response:
 
 async def _signed_in(request: web.Request, form: dict[str, list[str]]) -> Actor:
     address = client_address(request, request.app[SERVICES].settings)
+    username = _one(form, "username")
+    request[TRIED_NAME] = username
     actor = await request.app[SERVICES].tokens.credentials.from_basic(
-        _one(form, "username"), _one(form, "password"), address=address
+        username, _one(form, "password"), address=address
     )
     if actor.kind == "worker":
         raise UnauthorizedError("a worker's token opens the worker API and nothing else")
@@ -100,6 +102,7 @@ async def _signed_in(request: web.Request, form: dict[str, list[str]]) -> Actor:
 async def _refreshed(request: web.Request, form: dict[str, list[str]]) -> tuple[Actor, str]:
     services = request.app[SERVICES]
     text = _one(form, "refresh_token")
+    request[TRIED_NAME] = ""
     actor = await services.tokens.refresh_tokens.redeem(text)
     address = client_address(request, services.settings)
     return replace(actor, address=address, client=client_of(request)), text

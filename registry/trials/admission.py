@@ -23,10 +23,9 @@ from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import edges, manifests
 from registry.db.engine import Database
-from registry.db.outbox import record
 from registry.db.trials import trials
 from registry.db.types import db_time
-from registry.errors import DeniedError
+from registry.errors import DeniedError, GateRefusedError
 from registry.oci.digest import Digest
 from registry.oci.mediatypes import MANIFESTS
 from registry.settings import Settings
@@ -295,19 +294,24 @@ def _max_age(settings: Settings) -> timedelta | None:
 
 async def _refused(
     reading: _Reading, refusal: Refuse, *, digest: str | None = None, base_url: str = ""
-) -> DeniedError:
-    """Record the refusal and make the error that tells of it."""
-    async with reading.database.write() as connection:
-        trial = None if digest is None else await _newest_trial(connection, reading.repository.id, digest)
-        data = {"digest": digest, "reason": refusal.sentence, "trial": trial}
-        await record(connection, "pull.refused", reading.repository.name, reading.actor, data)
+) -> GateRefusedError:
+    """The error that tells of the refusal."""
+    trial = None
+    if digest is not None:
+        async with reading.database.read_once() as connection:
+            trial = await _newest_trial(connection, reading.repository.id, digest)
     address = "" if trial is None else f" (see {base_url}/api/v1/trials/{trial})"
     headers, advice = {}, ""
     if refusal.retry_after_seconds is not None:
         headers["Retry-After"] = str(refusal.retry_after_seconds)
         advice = f"; try again in {refusal.retry_after_seconds} seconds"
-    return DeniedError(
-        f"{refusal.sentence}{advice}{address}", detail={"trial": trial, "digest": digest}, headers=headers
+    return GateRefusedError(
+        f"{refusal.sentence}{advice}{address}",
+        repository=reading.repository.name,
+        reason=refusal.sentence,
+        digest=digest,
+        trial=trial,
+        headers=headers,
     )
 
 

@@ -27,6 +27,7 @@ async def test_ready_only_while_database_and_store_answer(tmp_path: Path, databa
                 "database": "ok",
                 "storage": "ok",
                 "read_only": False,
+                "audit": "ok",
             }
         folder = tmp_path / "data" / "blobs"
         folder.rename(tmp_path / "away")
@@ -37,6 +38,7 @@ async def test_ready_only_while_database_and_store_answer(tmp_path: Path, databa
                 "database": "ok",
                 "storage": "unavailable",
                 "read_only": False,
+                "audit": "ok",
             }
         (tmp_path / "away").rename(folder)
         async with client.get("/readyz") as response:

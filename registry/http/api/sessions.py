@@ -10,8 +10,8 @@ from registry.errors import NotFoundError, UnauthorizedError
 from registry.http.api.fields import AccountName, Id
 from registry.http.api.models import Answer, Body, Page, PageQuery, Query
 from registry.http.api.routes import Call, Route
+from registry.http.caller import ACTOR_SHOWN, TRIED_NAME
 from registry.http.cookies import clear_session, client_of, require_own_page, session_secret, set_session
-from registry.http.middleware import ACTOR_SHOWN
 from registry.http.proxies import client_address
 
 
@@ -66,6 +66,7 @@ class Ended:
 async def sign_in(call: Call, body: SignIn) -> SignedIn:
     """Begin a session; the answer sets its cookie. One that the caller had before ends."""
     services, request = call.services, call.request
+    request[TRIED_NAME] = body.name
     made = await use.sign_in(
         services.database,
         services.settings,

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
+from registry.events.pulls import Pulled
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
@@ -40,6 +41,11 @@ async def read(call: Call) -> web.Response:
         base_url=base_url(call.request),
     )
     digest = str(stored.digest)
+    pulled = Pulled(call.actor.shown, call.name, digest)
+    tag = None if isinstance(reference, Digest) else str(reference)
+    if call.request.method == "GET":
+        # Also where the client has the bytes already: it asks because it is about to use them.
+        services.pulls.note(pulled, tag=tag, address=call.actor.address)
     headers = {**admitted.headers, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
     if is_known(call.request, digest):
         return web.Response(status=304, headers=headers)
@@ -51,6 +57,8 @@ async def read(call: Call) -> web.Response:
         epochs=call.epochs,
         until=admitted.until,
         content=stored.raw,
+        pulled=pulled,
+        tag=tag,
     )
     return response
 

@@ -86,13 +86,17 @@ async def test_a_bad_image_is_refused_with_the_reason_and_an_address(port: Port)
 
 async def test_refused_pulls_are_events(port: Port) -> None:
     digest = await judged(port, tiny_image(), met=False)
-    await port.pull(digest)
+    for _ in range(3):
+        await port.pull(digest)
+    assert port.registry.services is not None
+    await port.registry.services.refusals.flush(port.database)
     query = select(events.c.kind, events.c.repository, events.c.actor, events.c.data).order_by(events.c.id)
     async with port.database.read() as connection:
         rows = (await connection.execute(query)).all()
     refused = [row for row in rows if row.kind == "pull.refused"]
     assert [(row.repository, row.actor) for row in refused] == [(REPOSITORY, "admin")]
-    assert json.loads(refused[0].data)["digest"] == digest
+    told = json.loads(refused[0].data)
+    assert (told["digest"], told["count"]) == (digest, 3)
     kinds = [row.kind for row in rows]
     assert kinds.count("trial.finished") == 1
     assert kinds.count("verdict.changed") == 1

@@ -43,6 +43,8 @@ async def mount(client: aiohttp.ClientSession, digest: str, **query: str) -> int
 
 async def refusals(port: Port) -> int:
     """How many reads were refused."""
+    assert port.registry.services is not None
+    await port.registry.services.refusals.flush(port.database, everything=True)
     async with port.database.read() as connection:
         query = select(func.count()).where(events.c.kind == "pull.refused")
         return (await connection.execute(query)).scalar_one()
