@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "user": ("registry.cli.user",),
         "token": ("registry.cli.token",),
         "refresh-token": ("registry.cli.refreshtoken",),
+        "session": ("registry.cli.session",),
         "keys": ("registry.cli.keys",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),

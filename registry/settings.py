@@ -197,11 +197,12 @@ class Settings(BaseModel):
         description="PostgreSQL: how long a change made through another process may go unseen here, a "
         "revoked token or a deleted tag too; 0 asks the database at each request",
     )
-    failed_sign_ins_per_minute: int = Field(
-        default=20,
+    failed_sign_ins: int = Field(
+        default=10,
         ge=1,
-        description="wrong passwords for one name from one address in a minute, and ten times as many for "
-        "all names, before the next is answered with 429 (in each process); behind a proxy it needs "
+        le=1000,
+        description="wrong passwords for one name from one address before the next is answered with 429; one "
+        "more each minute. docs/signing-in.md has what else is counted; behind a proxy it needs "
         "trusted_proxies, else all clients are one",
     )
     session_idle_seconds: int = Field(

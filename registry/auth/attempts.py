@@ -1,86 +1,240 @@
-"""Failed sign-ins: how many passwords somebody may guess.
+"""Tries to sign in with a password: which are looked at, and what is remembered of those that failed.
 
-Counted in each process, by where they come from and for which name: nobody can lock another's account by
-guessing from elsewhere.
+The rules are those of :mod:`registry.auth.buckets`. The counts are rows, so all replicas have the same; what
+this process has seen of them is kept as well, and is all that there is while the database takes no rows. A
+try that is refused writes nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, get_args
 from weakref import WeakValueDictionary
 
+import structlog
+from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, union_all
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.auth.buckets import Buckets, Kind, buckets_of, place_of, retry_after
+from registry.db.accounts import accounts
+from registry.db.dialect import insert
+from registry.db.engine import Database
+from registry.db.signins import sign_in_failures, sign_in_places
+from registry.db.types import UtcTime, db_time
 from registry.errors import TooManyRequestsError
 
-WINDOW_SECONDS = 60.0
-_NAMES = 10
-"""A place may fail so many times as often as for one name: it may be the proxy of many people."""
-_NAME_MAX = 64
+KNOWN_DAYS = 90
+"""How long a place is remembered where an account has signed in."""
+PLACES_PER_ACCOUNT = 64
+ROWS_PER_KIND = 20_000
+"""More failures are not remembered: those go first that would have been forgotten first."""
+_TRIM_EVERY = 500
+_PLACE_NOTED = timedelta(days=1)
 _KEPT_MAX = 20_000
+_KNOWN, _FADING = "known", "fading"
+_log = structlog.get_logger(__name__)
 
 
-class FailedAttempts:
-    """Failures of the last minute. ``limit`` is how many are borne for one name from one place."""
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to sign in. ``known``: the account has signed in from there before, ``noted``: and there is no
+    need to write that down again."""
 
-    def __init__(self, limit: int, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit, self._clock = limit, clock
-        self._failures: dict[tuple[str, str | None], tuple[float, int]] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+    name: str
+    address: str | None
+    buckets: Buckets
+    known: bool
+    noted: bool
+    wait_seconds: float
 
-    def turn(self, address: str | None) -> asyncio.Lock:
-        """To be held from :meth:`require_tries` to :meth:`note`: of passwords sent at once from one place,
-        one is counted before the next is looked at."""
-        return self._turns.setdefault(place_of(address), asyncio.Lock())
-
-    def require_tries(self, address: str | None, name: str) -> None:
-        """Refuse to look at another password.
+    def require_allowed(self) -> None:
+        """Refuse to look at the password.
 
         Raises:
             TooManyRequestsError: too many were wrong; ``Retry-After`` says when to come back.
         """
-        now = self._clock()
-        for key, limit in self._keys(address, name):
-            began, count = self._failures.get(key, (now, 0))
-            left = began + WINDOW_SECONDS - now
-            if count >= limit and left > 0:
-                raise TooManyRequestsError(
-                    "too many sign-ins failed; wait before the next",
-                    headers={"Retry-After": str(int(left) + 1)},
+        if self.wait_seconds > 0:
+            raise TooManyRequestsError(
+                "too many sign-ins failed; wait before the next",
+                headers={"Retry-After": retry_after(self.wait_seconds)},
+            )
+
+
+class FailedAttempts:
+    """One per process. ``limit`` is how many are borne at once for one name from one place."""
+
+    def __init__(self, database: Database, limit: int) -> None:
+        self._database, self._limit = database, limit
+        self._empty_at: dict[str, float] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._written = 0
+
+    @asynccontextmanager
+    async def turn(self, name: str, address: str | None) -> AsyncIterator[Attempt]:
+        """The try as it stands, alone while the block runs: of passwords that strangers send at once from
+        one place, one is counted before the next is looked at."""
+        attempt = await self._look(name, address)
+        if attempt.wait_seconds > 0:
+            yield attempt
+            return
+        buckets = attempt.buckets
+        key = buckets.pair.key if attempt.known else buckets.place.key
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        waits = turn.locked()
+        async with turn:
+            yield await self._look(name, address) if waits else attempt
+
+    async def note_failure(self, attempt: Attempt) -> None:
+        """Count a wrong password."""
+        counted = attempt.buckets.counted(known=attempt.known)
+        now = time.monotonic()
+        for bucket in counted:
+            left = self._empty_at.get(bucket.key, now) - now
+            self._remember(bucket.key, now + bucket.after_failure(left))
+        rows = sorted(
+            (
+                {
+                    "key": bucket.key,
+                    "kind": bucket.kind,
+                    "one": round(bucket.seconds * 1e6),
+                    "most": round(bucket.seconds * bucket.burst * 1e6),
+                }
+                for bucket in counted
+            ),
+            key=lambda row: str(row["key"]),
+        )
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(_counting(connection), rows)
+            self._written += 1
+            if self._written % _TRIM_EVERY == 0:
+                await trim(self._database)
+        except DBAPIError as error:
+            # A full disk must not make guessing cheaper: this process knows what it has seen.
+            _log.warning("sign_in.failure_not_written", error=type(error.orig).__name__)
+
+    async def note_success(self, attempt: Attempt, account_id: int) -> None:
+        """Remember from where an account has signed in; once a day."""
+        if attempt.noted:
+            return
+        row = {"account_id": account_id, "place": place_of(attempt.address)}
+        kept = (
+            select(sign_in_places.c.place)
+            .where(sign_in_places.c.account_id == account_id)
+            .order_by(sign_in_places.c.last_at.desc())
+            .limit(PLACES_PER_ACCOUNT)
+        )
+        forgetting = delete(sign_in_places).where(
+            sign_in_places.c.account_id == account_id, sign_in_places.c.place.not_in(kept)
+        )
+        try:
+            async with self._database.write() as connection:
+                noting = insert(connection, sign_in_places).values(**row, last_at=db_time())
+                await connection.execute(
+                    noting.on_conflict_do_update(
+                        index_elements=["account_id", "place"], set_={"last_at": db_time()}
+                    )
                 )
+                await connection.execute(forgetting)
+        except DBAPIError as error:
+            # A full disk must not keep anyone from signing in.
+            _log.warning("sign_in.place_not_written", error=type(error.orig).__name__)
 
-    def note(self, address: str | None, name: str) -> None:
-        """Count a failure."""
-        now = self._clock()
-        if len(self._failures) >= _KEPT_MAX:
-            self._forget(now)
-        for key, _ in self._keys(address, name):
-            began, count = self._failures.get(key, (now, 0))
-            fresh = now - began >= WINDOW_SECONDS
-            self._failures[key] = (now, 1) if fresh else (began, count + 1)
-
-    def _keys(self, address: str | None, name: str) -> tuple[tuple[tuple[str, str | None], int], ...]:
-        place = place_of(address)
-        return ((place, name[:_NAME_MAX]), self._limit), ((place, None), self._limit * _NAMES)
-
-    def _forget(self, now: float) -> None:
-        self._failures = {
-            key: entry for key, entry in self._failures.items() if now - entry[0] < WINDOW_SECONDS
+    async def _look(self, name: str, address: str | None) -> Attempt:
+        buckets = buckets_of(name, address, limit=self._limit)
+        now = time.monotonic()
+        # Whoever is known is refused by this one only, and whoever is not by this one also.
+        pair_left = self._empty_at.get(buckets.pair.key, now) - now
+        if (wait := buckets.pair.wait_seconds(pair_left)) > 0:
+            return Attempt(name, address, buckets, known=False, noted=True, wait_seconds=wait)
+        every = buckets.counted(known=False)
+        named = {
+            "keys": [bucket.key for bucket in every],
+            "name": name.replace("\0", ""),
+            "place": place_of(address),
         }
-        if len(self._failures) >= _KEPT_MAX:
-            # Names can be invented without end, places cannot: those are what is kept.
-            self._failures = {key: entry for key, entry in self._failures.items() if key[1] is None}
+        async with self._database.read_once() as connection:
+            found = {row.key: row.left for row in await connection.execute(_STATE, named)}
+        known = _KNOWN in found or _FADING in found
+        now = time.monotonic()
+        left: dict[str, float] = {}
+        for bucket in every:
+            shared = found.get(bucket.key, 0) / 1e6
+            own = self._empty_at.get(bucket.key, now) - now
+            left[bucket.key] = max(shared, own)
+            if shared > own:
+                self._remember(bucket.key, now + shared)
+        wait = buckets.wait_seconds(left, known=known)
+        return Attempt(name, address, buckets, known=known, noted=_KNOWN in found, wait_seconds=wait)
+
+    def _remember(self, key: str, empty_at: float) -> None:
+        if len(self._empty_at) >= _KEPT_MAX:
+            now = time.monotonic()
+            kept = {known: at for known, at in self._empty_at.items() if at > now}
+            # The rows have the rest.
+            self._empty_at = kept if len(kept) < _KEPT_MAX // 2 else {}
+        self._empty_at[key] = empty_at
 
 
-def place_of(address: str | None) -> str:
-    """Where somebody is: an IPv4 address, or an IPv6 network, of which one person has all addresses."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return address or ""
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return str(parsed.ipv4_mapped)
-        return str(ipaddress.ip_network((parsed, 64), strict=False))
-    return str(parsed)
+async def trim(database: Database) -> None:
+    """Forget failures that have drained, those that there is no room for, and places long not seen."""
+    table = sign_in_failures
+    async with database.write() as connection:
+        for kind in get_args(Kind):
+            drained = select(table.c.key).where(table.c.kind == kind, table.c.empty_at <= db_time())
+            await connection.execute(
+                delete(table).where(table.c.key.in_(drained.with_for_update(skip_locked=True)))
+            )
+            count = await connection.scalar(select(func.count()).where(table.c.kind == kind)) or 0
+            if count > ROWS_PER_KIND:
+                first = select(table.c.key).where(table.c.kind == kind).order_by(table.c.empty_at)
+                first = first.limit(count - ROWS_PER_KIND).with_for_update(skip_locked=True)
+                await connection.execute(delete(table).where(table.c.key.in_(first)))
+        forgotten = sign_in_places.c.last_at < db_time(-timedelta(days=KNOWN_DAYS))
+        await connection.execute(delete(sign_in_places).where(forgotten))
+
+
+_STATE = union_all(
+    select(
+        sign_in_failures.c.key,
+        (type_coerce(sign_in_failures.c.empty_at, BigInteger) - type_coerce(db_time(), BigInteger)).label(
+            "left"
+        ),
+    ).where(sign_in_failures.c.key.in_(bindparam("keys", expanding=True))),
+    select(
+        case(
+            (sign_in_places.c.last_at < db_time(-_PLACE_NOTED), literal(_FADING)), else_=literal(_KNOWN)
+        ).label("key"),
+        literal(0, BigInteger).label("left"),
+    )
+    .join(accounts, accounts.c.id == sign_in_places.c.account_id)
+    .where(
+        accounts.c.name == bindparam("name"),
+        sign_in_places.c.place == bindparam("place"),
+        sign_in_places.c.last_at > db_time(-timedelta(days=KNOWN_DAYS)),
+    ),
+)
+
+
+def _counting(connection: AsyncConnection) -> Any:
+    """One more failure in a bucket."""
+    table = sign_in_failures
+    now, one, most = (
+        type_coerce(db_time(), BigInteger),
+        bindparam("one", type_=BigInteger),
+        bindparam("most", type_=BigInteger),
+    )
+    stored = type_coerce(table.c.empty_at, BigInteger)
+    began = case((stored > now, stored), else_=now)
+    more = case((began + one > now + most, now + most), else_=began + one)
+    return (
+        insert(connection, table)
+        .values(key=bindparam("key"), kind=bindparam("kind"), empty_at=type_coerce(now + one, UtcTime))
+        .on_conflict_do_update(index_elements=["key"], set_={"empty_at": type_coerce(more, UtcTime)})
+    )

@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from registry.auth import standing
 from registry.auth.actor import Actor
 from registry.auth.apitokens import is_token, looks_like_api_token, token_hash
-from registry.auth.attempts import FailedAttempts
+from registry.auth.attempts import Attempt, FailedAttempts
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
 from registry.db.accounts import accounts, tokens
@@ -68,32 +68,30 @@ class Credentials:
         epoch = (await self._database.epochs()).access
         if (cached := self._remembered(key, epoch)) is not None:
             return cached
-        async with self._failures.turn(address):
+        async with self._failures.turn(username, address) as attempt:
             # Who signs in many times at once is looked at once.
             if (cached := self._remembered(key, epoch)) is not None:
                 return cached
-            return await self._from_password(username, password, address=address, key=key, epoch=epoch)
-
-    async def _from_password(
-        self, username: str, password: str, *, address: str | None, key: bytes, epoch: int
-    ) -> Actor:
-        actor, _ = await self._verified(username, password, address=address)
-        until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
+            actor, _ = await self._verified(attempt, password)
+            until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
         return replace(actor, until=until)
 
-    async def _verified(self, username: str, password: str, *, address: str | None) -> tuple[Actor, str]:
+    async def _verified(self, attempt: Attempt, password: str) -> tuple[Actor, str]:
         """The user whose password it is, and the hash that is stored of it."""
-        self._failures.require_tries(address, username)
+        attempt.require_allowed()
+        if not attempt.known:
+            self._passwords.require_room()
         rows: Sequence[Row[Any]] = ()
-        if "\0" not in username:  # PostgreSQL takes none, and nobody has such a name
+        if "\0" not in attempt.name:  # PostgreSQL takes none, and nobody has such a name
             async with self._database.read_once() as connection:
-                rows = (await connection.execute(standing.BY_NAME, {"name": username})).all()
+                rows = (await connection.execute(standing.BY_NAME, {"name": attempt.name})).all()
         stored = rows[0].password_hash if rows else None
         if not await self._passwords.verify(stored, password) or not rows:
-            self._failures.note(address, username)
+            await self._failures.note_failure(attempt)
             raise UnauthorizedError(_REFUSAL)
         assert stored is not None
         actor = standing.actor_of(rows)
+        await self._failures.note_success(attempt, rows[0].id)
         if self._passwords.is_outdated(stored):
             stored = await self._hash_anew(rows[0].id, stored, password)
         return actor, stored
@@ -121,8 +119,8 @@ class Credentials:
         """
         if looks_like_api_token(password):
             return await self.from_api_token(password), None
-        async with self._failures.turn(address):
-            return await self._verified(username, password, address=address)
+        async with self._failures.turn(username, address) as attempt:
+            return await self._verified(attempt, password)
 
     async def from_api_token(self, text: str) -> Actor:
         """The actor of an API token, limited to the token's scopes.

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, bindparam, case, or_, select, type_coerce, up
 from sqlalchemy.exc import DBAPIError
 
 from registry.auth.epochcache import EpochCache
-from registry.auth.sessions import ENDED, hash_of_secret, shown_client
+from registry.auth.sessions import ENDED, hash_of_secret
 from registry.db.accounts import accounts
 from registry.db.sessions import sessions
 from registry.db.types import UtcTime, db_time
@@ -54,7 +54,7 @@ _LIVING = (
 @dataclass(frozen=True, slots=True)
 class _Use:
     address: str | None
-    client: str
+    client: str | None
 
 
 class LiveSessions:
@@ -70,7 +70,7 @@ class LiveSessions:
         self._writing: asyncio.Task[None] | None = None
         self._using = _using(settings)
 
-    async def actor_of(self, secret: str, *, address: str | None, client: str) -> Actor:
+    async def actor_of(self, secret: str, *, address: str | None, client: str | None) -> Actor:
         """The actor of a cookie's value; that it was used, from ``address`` by ``client``, is noted.
 
         Raises:
@@ -113,14 +113,14 @@ class LiveSessions:
         self._cache.put(key, actor, epoch=epoch, seconds=until - time.monotonic())
         return actor
 
-    def _note_use(self, session_id: str, address: str | None, client: str) -> None:
+    def _note_use(self, session_id: str, address: str | None, client: str | None) -> None:
         now = time.monotonic()
         if now - self._noted.get(session_id, -USE_NOTED_SECONDS) < USE_NOTED_SECONDS:
             return
         if len(self._noted) >= _NOTED_MAX:
             self._noted.clear()
         self._noted[session_id] = now
-        self._uses[session_id] = _Use(address, shown_client(client))
+        self._uses[session_id] = _Use(address, client)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin_writing)
 

@@ -11,11 +11,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from registry.auth.apitokens import PREFIX
-from registry.errors import RequestInvalidError
+from registry.errors import RequestInvalidError, TooManyRequestsError
 
 T = TypeVar("T")
 MIN_LENGTH = 12
 MAX_LENGTH = 256
+MAX_WAITING = 128
+"""Passwords that may wait to be looked at: some seconds' work. Of one place there is one at a time."""
 
 
 class Passwords:
@@ -28,6 +30,7 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="argon2")
         self._nobody: str | None = None
+        self._waiting = 0
 
     async def hash(self, password: str) -> str:
         """The text to store for ``password``.
@@ -52,6 +55,17 @@ class Passwords:
         except InvalidHashError:
             return True
 
+    def require_room(self) -> None:
+        """Let another password wait in line, for somebody who has not signed in from there before.
+
+        Raises:
+            TooManyRequestsError: the line is long enough.
+        """
+        if self._waiting >= MAX_WAITING:
+            raise TooManyRequestsError(
+                "too many passwords wait to be looked at; try again", headers={"Retry-After": "2"}
+            )
+
     async def verify(self, stored: str | None, password: str) -> bool:
         """Whether ``password`` is the stored one. ``None`` (no such account) takes as long and is false."""
         return await self._run(partial(self._verify, stored, password[: MAX_LENGTH + 1]))
@@ -61,7 +75,11 @@ class Passwords:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _run(self, call: partial[T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        finally:
+            self._waiting -= 1
 
     def _verify(self, stored: str | None, password: str) -> bool:
         if self._nobody is None:

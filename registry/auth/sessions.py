@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, Row, delete, select
 from uuid_utils import uuid7
 
 from registry.auth.access import require_admin
+from registry.auth.actor import Actor
 from registry.auth.policy import may_administer
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.db.sessions import sessions
 from registry.db.types import db_time
 from registry.errors import DeniedError, NotFoundError, UnauthorizedError
@@ -28,13 +30,11 @@ from registry.errors import DeniedError, NotFoundError, UnauthorizedError
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor
     from registry.auth.credentials import Credentials
     from registry.settings import Settings
 
 MAX_PER_ACCOUNT = 100
 """Whoever signs in more often than that loses the oldest session."""
-CLIENT_MAX = 200
 ENDED = "the session has ended; sign in again"
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _SWEPT_AT_ONCE = 1000
@@ -73,7 +73,7 @@ async def start_session(
     *,
     account_id: int,
     address: str | None,
-    client: str,
+    client: str | None,
     token_id: str | None = None,
     replaced: str | None = None,
 ) -> NewSession:
@@ -87,15 +87,15 @@ async def start_session(
         UnauthorizedError: the account is no user, or is disabled.
     """
     found = await connection.execute(
-        select(accounts.c.name)
+        select(accounts.c.id, accounts.c.name, accounts.c.is_admin)
         .where(accounts.c.id == account_id, accounts.c.kind == "user", accounts.c.disabled_at.is_(None))
         .with_for_update(read=True)
     )
-    name = found.scalar_one_or_none()
-    if name is None:
+    account = found.one_or_none()
+    if account is None:
         raise UnauthorizedError("this account cannot sign in")
     gone = await _of_account(connection, account_id)
-    ended = await _end(connection, sessions.c.id.in_(gone[MAX_PER_ACCOUNT - 1 :])) if gone else 0
+    ended = await _end(connection, sessions.c.id.in_(gone[MAX_PER_ACCOUNT - 1 :])) if gone else []
     if replaced is not None and (hashed := hash_of_secret(replaced)) is not None:
         ended += await _end(connection, sessions.c.secret_hash == hashed)
     secret, session_id = secrets.token_urlsafe(32), str(uuid7())
@@ -110,17 +110,16 @@ async def start_session(
             last_used_at=db_time(),
             expires_at=db_time(timedelta(seconds=lives)),
             address=address,
-            client=shown_client(client),
+            client=client,
         )
     )
+    person = _person(account, address=address, client=client, token_id=token_id)
+    await record(connection, "session.started", None, person, {}, target=session_id)
+    for gone_id in ended:
+        await record(connection, "session.ended", None, person, {"by": "another sign-in"}, target=gone_id)
     if ended:
         await move_epoch(connection, "access")
-    return NewSession(id=session_id, account=name, secret=secret)
-
-
-def shown_client(text: str) -> str:
-    """What a client calls itself, as lists show it."""
-    return "".join(character if character.isprintable() else " " for character in text)[:CLIENT_MAX]
+    return NewSession(id=session_id, account=account.name, secret=secret)
 
 
 async def sign_in(
@@ -131,7 +130,7 @@ async def sign_in(
     name: str,
     password: str,
     address: str | None,
-    client: str,
+    client: str | None,
     replaced: str | None,
 ) -> NewSession:
     """Begin a session by user name and password, or by an API token in place of the password that may do all
@@ -169,14 +168,24 @@ async def sign_in(
         )
 
 
-async def sign_out(database: Database, secret: str) -> None:
+async def sign_out(database: Database, secret: str, *, address: str | None, client: str | None) -> None:
     """End the session of a cookie; fine when it has ended before."""
     hashed = hash_of_secret(secret)
     if hashed is None:
         return
+    owner = (
+        select(accounts.c.id, accounts.c.name, accounts.c.is_admin)
+        .join(sessions, sessions.c.account_id == accounts.c.id)
+        .where(sessions.c.secret_hash == hashed)
+    )
     async with database.write() as connection:
-        if await _end(connection, sessions.c.secret_hash == hashed):
-            await move_epoch(connection, "access")
+        account = (await connection.execute(owner)).one_or_none()
+        ended = await _end(connection, sessions.c.secret_hash == hashed)
+        if account is None or not ended:
+            return
+        person = _person(account, address=address, client=client)
+        await record(connection, "session.ended", None, person, {}, target=ended[0])
+        await move_epoch(connection, "access")
 
 
 async def list_sessions(
@@ -210,6 +219,7 @@ async def revoke_session(database: Database, *, actor: Actor, session_id: str) -
     async with database.write() as connection:
         if not await _end(connection, which):
             raise NotFoundError(f"there is no session {session_id[:80]!r}")
+        await record(connection, "session.ended", None, actor, {}, target=session_id)
         await move_epoch(connection, "access")
 
 
@@ -226,6 +236,7 @@ async def revoke_sessions(database: Database, *, actor: Actor, account: str) -> 
         if found.first() is None:
             raise NotFoundError(f"there is no account {account[:80]!r}")
         ended = await end_sessions(connection, account)
+        await record(connection, "session.ended", None, actor, {"sessions": ended}, target=account)
         await move_epoch(connection, "access")
         return ended
 
@@ -237,7 +248,7 @@ async def end_sessions(connection: AsyncConnection, account: str) -> int:
     then seen, and one that comes later sees the change.
     """
     owner = select(accounts.c.id).where(accounts.c.name == account).scalar_subquery()
-    return await _end(connection, sessions.c.account_id == owner)
+    return len(await _end(connection, sessions.c.account_id == owner))
 
 
 async def sweep_expired(database: Database) -> int:
@@ -246,7 +257,7 @@ async def sweep_expired(database: Database) -> int:
     while True:
         async with database.write() as connection:
             expired = select(sessions.c.id).where(sessions.c.expires_at <= db_time()).limit(_SWEPT_AT_ONCE)
-            count = await _end(connection, sessions.c.id.in_(expired))
+            count = len(await _end(connection, sessions.c.id.in_(expired)))
         swept += count
         if count < _SWEPT_AT_ONCE:
             return swept
@@ -278,12 +289,27 @@ def _whose(actor: Actor, account: str | None) -> str | None:
     return actor.name
 
 
+def _person(
+    account: Row[*tuple[Any, ...]], *, address: str | None, client: str | None, token_id: str | None = None
+) -> Actor:
+    """Who begins or ends a session, for the trail."""
+    return Actor(
+        kind="user",
+        name=account.name,
+        account_id=account.id,
+        is_admin=account.is_admin,
+        token_id=token_id,
+        address=address,
+        client=client,
+    )
+
+
 async def _of_account(connection: AsyncConnection, account_id: int) -> list[str]:
     """The newest sessions of an account, the newest first."""
     query = select(sessions.c.id).where(sessions.c.account_id == account_id).order_by(sessions.c.id.desc())
     return list((await connection.execute(query.limit(2 * MAX_PER_ACCOUNT))).scalars())
 
 
-async def _end(connection: AsyncConnection, which: ColumnElement[bool]) -> int:
-    done: Any = await connection.execute(delete(sessions).where(which))
-    return int(done.rowcount)
+async def _end(connection: AsyncConnection, which: ColumnElement[bool]) -> list[str]:
+    """The ids of those that there were."""
+    return list((await connection.execute(delete(sessions).where(which).returning(sessions.c.id))).scalars())

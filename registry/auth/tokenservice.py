@@ -281,7 +281,7 @@ async def open_token_service(settings: Settings, database: Database) -> TokenSer
     """
     secret_key = open_secret_key(settings)
     await open_token_ring(database, secret_key)
-    credentials = Credentials(database, failures=FailedAttempts(settings.failed_sign_ins_per_minute))
+    credentials = Credentials(database, failures=FailedAttempts(database, settings.failed_sign_ins))
     return TokenService(database, settings, credentials=credentials, secret_key=secret_key)
 
 

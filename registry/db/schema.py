@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from registry.db import access, accounts, content, events, floor, idempotency, multipart, sessions, trials
+from registry.db import (
+    access,
+    accounts,
+    content,
+    events,
+    floor,
+    idempotency,
+    multipart,
+    sessions,
+    signins,
+    trials,
+)
 from registry.db.tables import metadata
 
 __all__ = [
@@ -15,5 +26,6 @@ __all__ = [
     "metadata",
     "multipart",
     "sessions",
+    "signins",
     "trials",
 ]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from registry.auth.actor import ANONYMOUS
-from registry.auth.attempts import place_of
+from registry.auth.buckets import place_of
 from registry.db.accounts import accounts
 from registry.db.dialect import batches
 from registry.db.outbox import record

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from registry.errors import DeniedError, UnauthorizedError
-from registry.http import headers
 from registry.http.authentication import authenticate, base_url
 from registry.http.caller import know
+from registry.http.headers import client_of
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
@@ -46,15 +46,11 @@ async def authenticate_caller(request: web.Request) -> Actor:
     require_own_page(request)
     services = request.app[SERVICES]
     address = client_address(request, services.settings)
-    actor = await services.sessions.actor_of(secret, address=address, client=client_of(request))
-    actor = replace(actor, address=address, client=headers.client_of(request))
+    client = client_of(request)
+    actor = await services.sessions.actor_of(secret, address=address, client=client)
+    actor = replace(actor, address=address, client=client)
     know(request, actor)
     return actor
-
-
-def client_of(request: web.Request) -> str:
-    """What the client calls itself."""
-    return request.headers.get("User-Agent", "")
 
 
 def session_secret(request: web.Request) -> str | None:

@@ -10,7 +10,7 @@ import structlog
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.auth import idempotency, sessions
+from registry.auth import attempts, idempotency, sessions
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.http.app import create_app
@@ -131,6 +131,7 @@ async def _sweep(services: Services) -> None:
             count = await uploads.sweep_expired(services.database, services.blobs)
             await sessions.sweep_expired(services.database)
             await idempotency.sweep_expired(services.database)
+            await attempts.trim(services.database)
         except (SeatrialError, SQLAlchemyError, OSError) as error:
             log.warning("what has expired could not be swept", reason=repr(error))
         else:

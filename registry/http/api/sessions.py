@@ -11,7 +11,8 @@ from registry.http.api.fields import AccountName, Id
 from registry.http.api.models import Answer, Body, Page, PageQuery, Query
 from registry.http.api.routes import Call, Route
 from registry.http.caller import ACTOR_SHOWN, TRIED_NAME
-from registry.http.cookies import clear_session, client_of, require_own_page, session_secret, set_session
+from registry.http.cookies import clear_session, require_own_page, session_secret, set_session
+from registry.http.headers import client_of
 from registry.http.proxies import client_address
 
 
@@ -88,7 +89,13 @@ async def sign_out(call: Call) -> None:
     secret = session_secret(call.request)
     if secret is None:
         raise UnauthorizedError("there is no session to end: the request has no cookie")
-    await use.sign_out(call.services.database, secret)
+    services = call.services
+    await use.sign_out(
+        services.database,
+        secret,
+        address=client_address(call.request, services.settings),
+        client=client_of(call.request),
+    )
     clear_session(call.request, call.response)
 
 

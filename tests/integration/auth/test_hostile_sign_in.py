@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 async def test_guessing_is_slowed_down(tmp_path: Path, database_url: str) -> None:
     """A26."""
-    given = {"failed_sign_ins_per_minute": 3, "trusted_proxies": "127.0.0.1"}
+    given = {"failed_sign_ins": 3, "trusted_proxies": "127.0.0.1"}
     async with (
         running_registry(tmp_path / "data", database_url, **given) as registry,
         registry.client() as client,
@@ -52,7 +52,7 @@ async def test_guessing_is_slowed_down(tmp_path: Path, database_url: str) -> Non
 
 async def test_guesses_sent_at_once_are_counted(tmp_path: Path, database_url: str) -> None:
     async with (
-        running_registry(tmp_path / "data", database_url, failed_sign_ins_per_minute=3) as registry,
+        running_registry(tmp_path / "data", database_url, failed_sign_ins=3) as registry,
         registry.client() as client,
         registry.client(anonymous=True) as nobody,
     ):

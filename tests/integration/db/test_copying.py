@@ -61,6 +61,8 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute(f"INSERT INTO pull_days VALUES (1, '{LOST}', 20000, 'a', 'b', 3, 1, NULL, 't')")
         connection.execute("INSERT INTO sessions VALUES ('s', 1, NULL, 'h', 1, 1, 2, '::1', 'browser')")
         connection.execute("INSERT INTO idempotency_keys VALUES ('k', 1, 'm', 201, '{}', 1)")
+        connection.execute("INSERT INTO sign_in_failures VALUES ('k', 'place', 1)")
+        connection.execute("INSERT INTO sign_in_places VALUES (1, '192.0.2.1', 1)")
     connection.close()
     return path
 
