@@ -20,7 +20,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-_RESERVED = frozenset({"anonymous", "host", "registry"})
+_RESERVED = frozenset({"anonymous", "host", "oidc", "registry"})
 _COLUMNS = select(
     accounts.c.id, accounts.c.name, accounts.c.is_admin, accounts.c.created_at, accounts.c.disabled_at
 )

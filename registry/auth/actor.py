@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from math import inf
 from typing import Literal
@@ -24,6 +25,33 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """A job of an OIDC issuer: by which rule it acts, who it is there, and, where its claims tell, the
+    address of its run and the commit that it works on. Kept with what it pushes."""
+
+    issuer: str
+    rule: str
+    subject: str
+    run: str | None = None
+    commit: str | None = None
+
+    @property
+    def told(self) -> dict[str, str | None]:
+        """As a JSON value."""
+        return asdict(self)
+
+    @property
+    def text(self) -> str:
+        """As rows keep it."""
+        return json.dumps(self.told, separators=(",", ":"), sort_keys=True)
+
+
+def stored_workload(text: str | None) -> Workload | None:
+    """The job that a row tells of."""
+    return None if text is None else Workload(**json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
 class Actor:
     """A user, a robot, a worker or nobody; in events also the registry by itself, and who holds its host.
 
@@ -36,6 +64,7 @@ class Actor:
     ``session_id`` is the cookie session's, where there is one.
     ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
     is where the request came from, and ``client`` the program that it said it is, for history and events.
+    ``workload`` is the job that acts as this account, if one does.
     ``until`` is when its credential has to be looked at again (:func:`time.monotonic`), though no epoch
     moves. ``credentials_after`` is its account's: what was issued under an older one is void.
     """
@@ -56,12 +85,18 @@ class Actor:
     address: str | None = None
     client: str | None = None
     credentials_after: datetime | None = None
+    workload: Workload | None = None
     until: float = field(default=inf, compare=False)
 
     @property
     def shown(self) -> str:
         """How messages, events and history name this actor."""
         return self.name if self.kind != "worker" else f"worker {self.name}"
+
+    @property
+    def workload_text(self) -> str | None:
+        """The job that acts, as rows keep it beside what it did."""
+        return None if self.workload is None else self.workload.text
 
     @property
     def by_credential(self) -> Actor:

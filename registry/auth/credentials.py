@@ -22,6 +22,10 @@ from registry.auth.actor import Actor
 from registry.auth.apitokens import is_token, looks_like_api_token, token_hash
 from registry.auth.attempts import Attempt, FailedAttempts
 from registry.auth.epochcache import EpochCache
+from registry.auth.oidc.exchange import USER as JOB_USER
+from registry.auth.oidc.exchange import admit
+from registry.auth.oidc.opened import Oidc
+from registry.auth.oidc.signed import looks_signed
 from registry.auth.passwords import Passwords
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database
@@ -37,8 +41,9 @@ _log = structlog.get_logger(__name__)
 class Credentials:
     """One per process; holds the password threads and the caches."""
 
-    def __init__(self, database: Database, *, failures: FailedAttempts) -> None:
+    def __init__(self, database: Database, *, failures: FailedAttempts, oidc: Oidc) -> None:
         self._database = database
+        self._oidc = oidc
         self._failures = failures
         self._passwords = Passwords()
         self._cache: EpochCache[Actor] = EpochCache()
@@ -56,14 +61,18 @@ class Credentials:
         self._passwords.close()
 
     async def from_basic(self, username: str, password: str, *, address: str | None) -> Actor:
-        """The actor of a user name and password. An API token is a password too, under any user name.
+        """The actor of a user name and password. An API token is a password too, under any user name, and
+        the token of a job under the name ``oidc``.
 
         Raises:
             UnauthorizedError: not valid, expired, revoked, or the account is disabled.
             TooManyRequestsError: too many passwords were tried from ``address``; this one was not looked at.
+            UnavailableError: a job's issuer cannot be asked for its keys.
         """
         if looks_like_api_token(password):
             return await self.from_api_token(password)
+        if username == JOB_USER and looks_signed(password):
+            return await self._from_job(password, address=address)
         key = self._key("password", username, password)
         epoch = (await self._database.epochs()).access
         if (cached := self._remembered(key, epoch)) is not None:
@@ -131,16 +140,27 @@ class Credentials:
         if not is_token(text):
             raise UnauthorizedError(_REFUSAL)
         hashed = token_hash(text)
-        epoch = (await self._database.epochs()).access
-        key = self._key("token", hashed)
         try:
-            actor = await self._actor(key, standing.BY_SECRET, {"secret_hash": hashed}, epoch=epoch)
+            return await self._from_secret(hashed)
         except UnauthorizedError:
             await self._tell_expiry(hashed)
             raise
+
+    async def _from_secret(self, hashed: str) -> Actor:
+        epoch = (await self._database.epochs()).access
+        key = self._key("token", hashed)
+        actor = await self._actor(key, standing.BY_SECRET, {"secret_hash": hashed}, epoch=epoch)
         assert actor.token_id is not None
         await self._note_use(actor.token_id)
         return actor
+
+    async def _from_job(self, text: str, *, address: str | None) -> Actor:
+        hashed = token_hash(text)
+        try:
+            return await self._from_secret(hashed)
+        except UnauthorizedError:  # seen for the first time, or again when its time here was up
+            await admit(self._oidc, text, address=address)
+        return await self._from_secret(hashed)
 
     async def actor_of(self, account_id: int, token_id: str | None, *, epoch: int) -> Actor:
         """The actor whom a registry token names, as its account and API token stand under the access epoch

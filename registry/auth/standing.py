@@ -23,12 +23,13 @@ from sqlalchemy import (
     union_all,
 )
 
-from registry.auth.actor import Actor, Role
+from registry.auth.actor import Actor, Role, stored_workload
 from registry.auth.policy import ROLES
 from registry.auth.scopes import Scope, parse_token_scope
 from registry.db.access import grants, group_members, namespaces
 from registry.db.accounts import accounts, tokens
 from registry.db.content import repositories
+from registry.db.oidc import workload_tokens
 from registry.db.types import db_time
 
 
@@ -51,6 +52,7 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
         token_id=first.token_id if with_token else None,
         scopes=stored_scopes(first.scopes) if with_token else None,
         credentials_after=first.credentials_after,
+        workload=stored_workload(first.workload) if with_token else None,
     )
 
 
@@ -96,9 +98,11 @@ def _with_token(which: ColumnElement[bool]) -> Select[Any]:
             account_id,
             tokens.c.id.label("token_id"),
             tokens.c.scopes,
+            workload_tokens.c.workload,
             microseconds_left.label("microseconds_left"),
         )
         .join(tokens, tokens.c.account_id == accounts.c.id)
+        .outerjoin(workload_tokens, workload_tokens.c.token_id == tokens.c.id)
         .where(
             which,
             tokens.c.revoked_at.is_(None),

@@ -31,10 +31,11 @@ from registry.auth.keyring import (
     open_token_ring,
     rotate_token_ring,
 )
+from registry.auth.oidc.opened import Oidc
 from registry.auth.policy import Action, decide
 from registry.auth.refreshtokens import RefreshTokens
 from registry.auth.scopes import Scope
-from registry.auth.secretkey import SecretKey, open_secret_key
+from registry.auth.secretkey import SecretKey
 from registry.db.content import repositories
 from registry.db.engine import Database
 from registry.db.trials import parts
@@ -273,16 +274,16 @@ class TokenService:
         return Lease(id=lease.id, repository=lease.repository, digest=lease.digest)
 
 
-async def open_token_service(settings: Settings, database: Database) -> TokenService:
-    """The token service of this process; makes the secret key and the first signing key where missing.
+async def open_token_service(settings: Settings, database: Database, oidc: Oidc) -> TokenService:
+    """The token service of this process; makes the first signing key where there is none.
 
     Raises:
-        SettingsError: the secret key cannot be read, or is not the database's.
+        SettingsError: the secret key is not the database's.
     """
-    secret_key = open_secret_key(settings)
-    await open_token_ring(database, secret_key)
-    credentials = Credentials(database, failures=FailedAttempts(database, settings.failed_sign_ins))
-    return TokenService(database, settings, credentials=credentials, secret_key=secret_key)
+    await open_token_ring(database, oidc.secret_key)
+    failures = FailedAttempts(database, settings.failed_sign_ins)
+    credentials = Credentials(database, failures=failures, oidc=oidc)
+    return TokenService(database, settings, credentials=credentials, secret_key=oidc.secret_key)
 
 
 def _merged(scopes: Iterable[Scope]) -> list[Scope]:

@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from registry.auth.firststart import FirstStart, ensure_admin
 from registry.auth.livesessions import LiveSessions
+from registry.auth.oidc.opened import open_oidc
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.content.uploadledger import DatabaseLedger
@@ -129,8 +130,9 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
     try:
         blobs = await open_blob_store(settings, database)
         try:
-            tokens = await open_token_service(settings, database)
             outgoing = GuardedClient(settings.outgoing_networks)
+            oidc = open_oidc(settings, database, outgoing)
+            tokens = await open_token_service(settings, database, oidc)
             sessions = LiveSessions(database, settings, credentials=tokens.credentials)
             try:
                 yield Services(
@@ -143,6 +145,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
                     pulls=PullCounts(),
                     refusals=Refusals(),
                     outgoing=outgoing,
+                    oidc=oidc,
                 )
             finally:
                 await outgoing.close()

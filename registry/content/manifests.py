@@ -285,6 +285,7 @@ async def _store(
         "state": "untried" if platform is not None or manifest.is_index else "not-applicable",
         "state_at": db_time(),
         "pushed_by": actor.shown,
+        "workload": actor.workload_text,
         "pushed_at": db_time(),
     }
     made = await connection.execute(

@@ -9,6 +9,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import insert as sql_insert
 from sqlalchemy import select
 
+from registry.auth.actor import stored_workload
 from registry.content import repositories as repos
 from registry.db.content import manifests, tag_history, tags
 from registry.db.dialect import insert
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor
+    from registry.auth.actor import Actor, Workload
     from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.oci.conditions import Conditions
@@ -41,6 +42,7 @@ class TagMove:
     old_digest: str | None
     new_digest: str | None
     actor: str
+    workload: Workload | None
     at: datetime
 
 
@@ -69,13 +71,19 @@ async def history(
     no more."""
     columns = tag_history.c
     query = select(
-        columns.id, columns.action, columns.old_digest, columns.new_digest, columns.actor, columns.at
+        columns.id,
+        columns.action,
+        columns.old_digest,
+        columns.new_digest,
+        columns.actor,
+        columns.workload,
+        columns.at,
     ).where(columns.repository_id == repository.id, columns.name == tag)
     if before is not None:
         query = query.where(columns.id < before)
     async with database.read_once() as connection:
         rows = await connection.execute(query.order_by(columns.id.desc()).limit(limit))
-        return [TagMove(**row._asdict()) for row in rows]
+        return [TagMove(**{**row._asdict(), "workload": stored_workload(row.workload)}) for row in rows]
 
 
 async def move(
@@ -186,6 +194,7 @@ async def _remember(
             new_digest=new,
             actor=actor.shown,
             address=actor.address,
+            workload=actor.workload_text,
             at=db_time(),
         )
     )

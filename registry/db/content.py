@@ -130,6 +130,8 @@ manifests = Table(
     Column("grandfathered_until", UtcTime),
     Column("blocked_reason", Text),
     Column("pushed_by", Text, nullable=False, default=""),
+    # JSON of the job that did it (registry.auth.actor.Workload), where one did.
+    Column("workload", Text),
     Column("pushed_at", UtcTime, nullable=False),
     UniqueConstraint("repository_id", "digest"),
     # Pages of referrers, all or of one artifact type. Few manifests have a subject.
@@ -184,6 +186,8 @@ tag_history = Table(
     Column("new_digest", Bytewise),
     Column("actor", Text, nullable=False),
     Column("address", Text),
+    # As in manifests.
+    Column("workload", Text),
     Column("reason", Text),
     Column("at", UtcTime, nullable=False),
     Index(None, "repository_id", "name", "id"),

@@ -21,6 +21,14 @@ if TYPE_CHECKING:
     from registry.db.eventkinds import EventKind
 
 
+class Job(Protocol):
+    """The CI job that did it, as :class:`registry.auth.actor.Workload` is one."""
+
+    @property
+    def told(self) -> dict[str, str | None]:
+        """As a JSON value."""
+
+
 class Doer(Protocol):
     """Who did it, as :class:`registry.auth.actor.Actor` is one."""
 
@@ -51,6 +59,10 @@ class Doer(Protocol):
     @property
     def client(self) -> str | None:
         """What program it said that it is."""
+
+    @property
+    def workload(self) -> Job | None:
+        """The job that acts as this account, if one does."""
 
     def right_on(self, place: str | None) -> str:
         """What gives it its right on a repository, a namespace (with a slash at its end), or in general."""
@@ -109,5 +121,7 @@ async def record_all(
         rule=rule or actor.right_on(repository),
         at=db_time(),
     )
+    if actor.workload is not None:
+        several = [{**data, "workload": actor.workload.told} for data in several]
     rows = [{"data": json.dumps(data, separators=(",", ":"), sort_keys=True)} for data in several]
     await connection.execute(event, rows)

@@ -42,6 +42,8 @@ trials = Table(
     CheckConstraint("verdict IN ('pass', 'warn', 'fail', 'error')", name="verdict"),
     Column("reason", Text, nullable=False, default=""),
     Column("created_by", Text, nullable=False),
+    # JSON of the job that asked for it or pushed the image, where one did.
+    Column("workload", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     Index(None, "repository_id", "digest"),

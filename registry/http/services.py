@@ -9,6 +9,7 @@ from aiohttp import web
 
 if TYPE_CHECKING:
     from registry.auth.livesessions import LiveSessions
+    from registry.auth.oidc.opened import Oidc
     from registry.auth.tokenservice import TokenService
     from registry.content.effects import PushEffects
     from registry.db.engine import Database
@@ -32,6 +33,7 @@ class Services:
     pulls: PullCounts
     refusals: Refusals
     outgoing: GuardedClient
+    oidc: Oidc
 
 
 SERVICES = web.AppKey("services", Services)

@@ -26,6 +26,7 @@ from registry.errors import (
 from registry.http.authentication import authenticate_account
 from registry.http.body import leave_expectation, read_all
 from registry.http.caller import TRIED_NAME, know
+from registry.http.exchange import TOKEN_EXCHANGE, exchange_token
 from registry.http.headers import client_of
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
@@ -56,12 +57,14 @@ async def give_token_for_form(request: web.Request) -> web.Response:
     form = await _read_form(request)
     grant = _one(form, "grant_type")
     _check_service(form.get("service", []))
+    if grant == TOKEN_EXCHANGE:
+        return await exchange_token(request, form)
     if grant == "refresh_token":
         actor, refresh = await _refreshed(request, form)
     elif grant == "password":
         actor, refresh = await _signed_in(request, form), None
     else:
-        raise RequestInvalidError("grant_type must be 'password' or 'refresh_token'")
+        raise RequestInvalidError(f"grant_type must be 'password', 'refresh_token' or {TOKEN_EXCHANGE!r}")
     know(request, actor)
     if refresh is None and form.get("access_type") == ["offline"]:
         refresh = await _issue(request, actor, form.get("client_id", [""])[0])

@@ -47,12 +47,12 @@ class TrialOnPush:
                 images=inventory.images,
                 run_spec=policy.run_spec,
                 cause="push",
-                created_by=pushed.actor.shown,
+                created_by=pushed.actor,
                 again=False,
             )
             await open_trial(connection, self.settings, policy, opening)
         await settle_parents(
-            connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor.shown
+            connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor
         )
 
     async def _was_incomplete(self, connection: AsyncConnection, pushed: ManifestPushed) -> bool:

@@ -10,6 +10,7 @@ import uuid_utils
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.actor import Actor
 from registry.db.content import manifests, repositories
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
@@ -44,7 +45,7 @@ class Opening:
     images: Sequence[RunnableImage]
     run_spec: str | None
     cause: Literal["push", "request"]
-    created_by: str
+    created_by: Actor
     again: bool
 
 
@@ -80,7 +81,8 @@ async def open_trial(
             policy_version=policy.policy_version,
             cause=opening.cause,
             state="queued",
-            created_by=opening.created_by,
+            created_by=opening.created_by.shown,
+            workload=opening.created_by.workload_text,
             created_at=db_time(),
         )
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, case, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.actor import Actor
 from registry.db.content import edges, manifests
 from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
@@ -37,7 +38,7 @@ class _Parent:
 
 
 async def settle_parents(
-    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: str
+    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: Actor
 ) -> None:
     """Open the trials of the indexes above a child that is new here, as far as they are complete now."""
     above = await _above(connection, policy.repository_id, child)

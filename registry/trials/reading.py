@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Row, case, func, select
 
 from registry.auth.policy import decide, pullable
 from registry.db.content import repositories
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor
+    from registry.auth.actor import Actor, Workload, stored_workload
     from registry.auth.policy import Visibility
     from registry.db.engine import Database
 
@@ -78,6 +78,7 @@ class TrialView:
     reason: str
     cause: str
     created_by: str
+    workload: Workload | None
     created_at: datetime
     finished_at: datetime | None
     parts: Sequence[PartView] = ()
@@ -104,7 +105,7 @@ async def wait_for_trials(
                 break
     async with database.read() as connection:
         query = _trials().where(trials.c.repository_id == repository_id, trials.c.digest == digest)
-        found = [TrialView(*row) for row in await connection.execute(query.limit(LIST_MAX))]
+        found = [_view(row) for row in await connection.execute(query.limit(LIST_MAX))]
         return await _filled(connection, found, tail=True)
 
 
@@ -116,7 +117,7 @@ async def list_trials(
     if repository is not None:
         query = query.where(repositories.c.name == repository)
     async with database.read() as connection:
-        rows = [TrialView(*row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
+        rows = [_view(row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
         seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]
         return await _filled(connection, seen[:LIST_MAX], tail=True)
 
@@ -129,18 +130,22 @@ async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> Tria
     """
     async with database.read() as connection:
         row = (await connection.execute(_trials().where(trials.c.id == trial_id))).first()
-        trial = None if row is None else TrialView(*row)
+        trial = None if row is None else _view(row)
         if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
             raise NotFoundError("there is no such trial, or it is not yours to see")
         (filled,) = await _filled(connection, [trial], tail=False)
         return filled
 
 
+def _view(row: Row[Any]) -> TrialView:
+    return TrialView(**{**row._asdict(), "workload": stored_workload(row.workload)})
+
+
 def _trials() -> Select[Any]:
     return (
         select(
             trials.c.id,
-            repositories.c.name,
+            repositories.c.name.label("repository"),
             repositories.c.visibility,
             trials.c.digest,
             trials.c.state,
@@ -148,6 +153,7 @@ def _trials() -> Select[Any]:
             trials.c.reason,
             trials.c.cause,
             trials.c.created_by,
+            trials.c.workload,
             trials.c.created_at,
             trials.c.finished_at,
         )

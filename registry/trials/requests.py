@@ -8,6 +8,7 @@ from datetime import timedelta
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.actor import REGISTRY, Actor
 from registry.content import repositories as repos
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests
@@ -31,7 +32,7 @@ async def start(
     repository_id: int,
     digest: str,
     spec: RunSpec | None,
-    created_by: str,
+    created_by: Actor,
 ) -> str:
     """Try an image again, or under another run spec; returns the id of the trial.
 
@@ -93,7 +94,7 @@ async def _ask_anew(connection: AsyncConnection, settings: Settings, repository_
         await set_states(connection, repository_id, policy.repository, [(digest, *inventory.untriable)])
         return
     await _open(
-        connection, settings, repository_id, digest=digest, images=inventory.images, created_by="registry"
+        connection, settings, repository_id, digest=digest, images=inventory.images, created_by=REGISTRY
     )
 
 
@@ -104,7 +105,7 @@ async def _open(
     *,
     digest: str,
     images: Sequence[RunnableImage],
-    created_by: str,
+    created_by: Actor,
     spec: RunSpec | None = None,
 ) -> str:
     policy = await trial_policy(connection, repository_id)

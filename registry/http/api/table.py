@@ -10,6 +10,7 @@ from aiohttp import web
 from registry.http.api import (
     about,
     accounts,
+    issuers,
     keys,
     refreshtokens,
     repositories,
@@ -19,6 +20,7 @@ from registry.http.api import (
     tokens,
     trials,
     workers,
+    workloads,
 )
 from registry.http.api.openapi import describe
 
@@ -38,6 +40,8 @@ ROUTES: tuple[routes.Route, ...] = (
     *refreshtokens.ROUTES,
     *keys.ROUTES,
     *workers.ROUTES,
+    *issuers.ROUTES,
+    *workloads.ROUTES,
     *repositories.ROUTES,
     *tags.ROUTES,
     *trials.ROUTES,

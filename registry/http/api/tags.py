@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from registry.auth.access import require, require_writable
+from registry.auth.actor import Workload
 from registry.auth.policy import Action
 from registry.content import tagmoves as use
 from registry.content import tags as tag_use
@@ -32,6 +33,7 @@ class Move(Answer):
     old_digest: str | None
     new_digest: str | None
     actor: str
+    workload: Workload | None
     at: datetime
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from pydantic import Field
 
 from registry.auth.access import require
+from registry.auth.actor import Workload
 from registry.content import manifests
 from registry.content.administration import find_readable
 from registry.content.manifests import StoredManifest
@@ -81,6 +82,7 @@ class Trial(Answer):
     reason: str
     cause: str
     created_by: str
+    workload: Workload | None
     created_at: datetime
     finished_at: datetime | None
     parts: Sequence[PartView]
@@ -139,7 +141,7 @@ async def start_trial(call: Call, body: Request) -> Trial:
         repository_id=repository.id,
         digest=str(manifest.digest),
         spec=await given_run_spec(call, body.spec),
-        created_by=call.actor.shown,
+        created_by=call.actor,
     )
     return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
 

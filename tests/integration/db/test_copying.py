@@ -63,6 +63,17 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO idempotency_keys VALUES ('k', 1, 'm', 201, '{}', 1)")
         connection.execute("INSERT INTO sign_in_failures VALUES ('k', 'place', 1)")
         connection.execute("INSERT INTO sign_in_places VALUES (1, '192.0.2.1', 1)")
+        connection.execute(
+            "INSERT INTO issuers VALUES (1, 'i', 'https://i', 'c', x'00', '[]', 'n', 'g', '{}', '{}', '[]',"
+            " 1, NULL, 'sha', 1)"
+        )
+        connection.execute("INSERT INTO identities VALUES (1, 'ä', 1, 1, NULL)")
+        connection.execute("INSERT INTO used_nonces VALUES ('h', 1)")
+        connection.execute("INSERT INTO workload_rules VALUES (1, 'r', 1, 1, 'a', '[]', '[]', 60, 1)")
+        connection.execute(
+            "INSERT INTO workload_tokens"
+            """ SELECT id, 1, '{"issuer": "i", "rule": "r", "subject": "s"}', 1 FROM tokens LIMIT 1"""
+        )
     connection.close()
     return path
 

@@ -177,8 +177,9 @@ def test_claims_that_are_not_taken(given: dict[str, Any]) -> None:
 
 
 def test_a_little_of_skew_is_borne() -> None:
-    assert checked(GOOD.token(KEYS["ES256"], aud="registry", exp=NOW - 30, iat=NOW - 300))
-    assert checked(GOOD.token(KEYS["ES256"], aud="registry", iat=NOW + 30, nbf=NOW + 30))
+    now = int(time.time())
+    assert checked(GOOD.token(KEYS["ES256"], aud="registry", exp=now - 30, iat=now - 300))
+    assert checked(GOOD.token(KEYS["ES256"], aud="registry", iat=now + 30, nbf=now + 30))
 
 
 @pytest.mark.parametrize(

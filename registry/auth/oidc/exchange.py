@@ -1,0 +1,194 @@
+"""A job's token for one of ours (RFC 8693), by the first rule, in the order of names, that it meets.
+
+Ours is an API token like others: limited to the rule's scopes, ended with the rule, its account or by hand,
+and taken by every client. A job may also send its own token as the password of the user ``oidc``: at first
+sight it is checked and becomes a token of ours as it is, under its hash, and from then on stands for as long
+as the rule says, also past its own end, so that a push that takes long ends well.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils import uuid7
+
+from registry.auth.actor import Actor, Workload
+from registry.auth.apitokens import PREFIX, new_token, token_hash
+from registry.auth.oidc.conditions import missing
+from registry.auth.oidc.directory import IssuerUnavailableError
+from registry.auth.oidc.issuers import stored_conditions
+from registry.auth.oidc.jobs import workload_of
+from registry.auth.oidc.opened import Oidc
+from registry.auth.oidc.rules import RULES
+from registry.auth.oidc.signed import Claims, TokenRefusedError, audiences, peek
+from registry.db.accounts import accounts, tokens
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.oidc import issuers, workload_rules, workload_tokens
+from registry.db.outbox import record
+from registry.db.types import db_time
+
+USER = "oidc"
+"""The user name with which a job's own token is a password."""
+_KEPT = timedelta(days=2)
+"""How long an ended token's row stays: longer than a job's own may live, so that one is known as revoked."""
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JobToken:
+    """A token of ours for a job; ``text`` is shown once."""
+
+    text: str
+    scopes: tuple[str, ...]
+    seconds: int
+    actor: Actor
+
+
+async def exchange(oidc: Oidc, text: str, *, address: str | None) -> JobToken:
+    """A token of ours for a job's token ``text``.
+
+    Raises:
+        TokenRefusedError: it is not valid, or meets no rule.
+        IssuerUnavailableError: its issuer cannot be asked for its keys.
+    """
+    return await _exchanged(oidc, text, new_token(PREFIX), address=address)
+
+
+async def admit(oidc: Oidc, text: str, *, address: str | None) -> None:
+    """Let a job's token stand as it is, under its hash.
+
+    Raises:
+        TokenRefusedError, IssuerUnavailableError: as above; or it was revoked here.
+    """
+    await _exchanged(oidc, text, text, address=address)
+
+
+async def _exchanged(oidc: Oidc, text: str, secret: str, *, address: str | None) -> JobToken:
+    try:
+        claims = await trusted_claims(oidc, text)
+        return await _give(oidc, claims, secret, own=token_hash(text), address=address)
+    except TokenRefusedError as error:
+        # Whoever sent it is told nothing that would help him to guess; whoever set it up looks here.
+        _log.info("workload.refused", reason=error.why, address=address)
+        raise
+
+
+async def trusted_claims(oidc: Oidc, text: str) -> Claims:
+    """The claims of a token of one of the issuers that are trusted.
+
+    Raises:
+        TokenRefusedError, IssuerUnavailableError: as above.
+    """
+    told = peek(text)
+    async with oidc.database.read_once() as connection:
+        found = await connection.execute(select(issuers.c.id).where(issuers.c.url == told.issuer))
+        if found.first() is None:
+            raise TokenRefusedError("its issuer is none of those that are trusted")
+    try:
+        return await oidc.directory.verified(text, told)
+    except IssuerUnavailableError as error:
+        _log.warning("workload.issuer_unavailable", issuer=told.issuer, reason=error.why)
+        raise
+
+
+async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: str | None) -> JobToken:
+    hashed = token_hash(secret)
+    async with oidc.database.write() as connection:
+        rule = await _rule_for(connection, claims)
+        workload = workload_of(
+            claims,
+            issuer=rule.issuer,
+            rule=rule.name,
+            run_url=rule.run_url,
+            commit_claim=rule.commit_claim,
+        )
+        await _require_not_revoked(connection, own)
+        await _forget_ended(connection, rule.id)
+        actor = Actor(
+            kind=rule.account_kind,
+            name=rule.account,
+            account_id=rule.account_id,
+            token_id=await _standing(connection, hashed, rule),
+            address=address,
+            workload=workload,
+        )
+        if actor.token_id is None:
+            await _insert(connection, hashed, rule, actor, workload)
+    return JobToken(secret, tuple(json.loads(rule.scopes)), rule.seconds, actor)
+
+
+async def _insert(
+    connection: AsyncConnection, hashed: str, rule: Row[Any], actor: Actor, workload: Workload
+) -> None:
+    values = {
+        "id": str(uuid7()),
+        "account_id": rule.account_id,
+        "name": f"job by rule {rule.name}",
+        "secret_hash": hashed,
+        "scopes": rule.scopes,
+        "created_at": db_time(),
+        "expires_at": db_time(timedelta(seconds=rule.seconds)),
+    }
+    made = await connection.execute(
+        insert_ignoring_conflict(connection, tokens, values).returning(tokens.c.id)
+    )
+    token_id = made.scalar_one_or_none()
+    if token_id is None:
+        return  # the same token, sent to another replica in this moment
+    await connection.execute(
+        insert(workload_tokens).values(
+            token_id=token_id, rule_id=rule.id, workload=workload.text, created_at=db_time()
+        )
+    )
+    await record(connection, "token.created", None, actor, {"rule": rule.name}, target=token_id)
+
+
+async def _rule_for(connection: AsyncConnection, claims: Claims) -> Row[Any]:
+    told = audiences(claims)
+    if len(told) != 1:
+        raise TokenRefusedError("it is for several audiences, and has to be for one alone")
+    query = (
+        RULES.where(issuers.c.url == claims["iss"], workload_rules.c.audience == told[0])
+        .where(accounts.c.disabled_at.is_(None))
+        .order_by(workload_rules.c.name)
+        # Whoever changes or deletes the rule waits, and then finds the token to end.
+        .with_for_update(read=True, of=workload_rules)
+    )
+    row: Row[Any]
+    for row in await connection.execute(query):
+        if not missing(stored_conditions(row.conditions), claims):
+            return row
+    raise TokenRefusedError("it meets no rule of its issuer")
+
+
+async def _standing(connection: AsyncConnection, hashed: str, rule: Row[Any]) -> str | None:
+    """The id of the token that a job's own token became before; its time begins anew."""
+    renewed = await connection.execute(
+        update(tokens)
+        .where(tokens.c.secret_hash == hashed)
+        .values(expires_at=db_time(timedelta(seconds=rule.seconds)))
+        .returning(tokens.c.id)
+    )
+    token_id: str | None = renewed.scalar_one_or_none()
+    return token_id
+
+
+async def _require_not_revoked(connection: AsyncConnection, hashed: str) -> None:
+    query = select(tokens.c.revoked_at).where(tokens.c.secret_hash == hashed).with_for_update()
+    if (await connection.execute(query)).scalar_one_or_none() is not None:
+        raise TokenRefusedError("it was revoked")
+
+
+async def _forget_ended(connection: AsyncConnection, rule_id: int) -> None:
+    old = select(workload_tokens.c.token_id).where(
+        workload_tokens.c.rule_id == rule_id, workload_tokens.c.created_at < db_time(-_KEPT)
+    )
+    await connection.execute(
+        delete(tokens).where(tokens.c.id.in_(old), tokens.c.expires_at < db_time(-_KEPT))
+    )

@@ -1,0 +1,30 @@
+"""What sign-in by other issuers needs, made once for each process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from registry.auth.oidc.directory import Directory
+from registry.auth.secretkey import SecretKey, open_secret_key
+from registry.db.engine import Database
+from registry.net.guarded import GuardedClient
+from registry.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Oidc:
+    """The issuers' rows, what they say of themselves, and the key that wraps our secrets at them."""
+
+    database: Database
+    directory: Directory
+    client: GuardedClient
+    secret_key: SecretKey
+
+
+def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> Oidc:
+    """For one process.
+
+    Raises:
+        SettingsError: the secret key cannot be read.
+    """
+    return Oidc(database, Directory(client), client, open_secret_key(settings))
