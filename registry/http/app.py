@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.http import token, v2
+from registry.http import oauth, token, v2
 from registry.http.accesslog import ACCESS_LOG, AccessLog
 from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
@@ -42,6 +42,7 @@ def create_app(services: Services) -> web.Application:
         ]
     )
     token.add_routes(app)
+    oauth.add_routes(app)
     table.add_routes(app)
     worker_routes.add_routes(app)
     v2.add_routes(app)

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote_plus, urlencode
 
 import jwt
 from aiohttp import BasicAuth, web
@@ -163,7 +163,8 @@ class Issuer:
             known = form.get("client_id") == CLIENT_ID
         else:
             sent = request.headers.get("Authorization", "")
-            known = bool(sent) and BasicAuth.decode(sent) == BasicAuth(CLIENT_ID, CLIENT_SECRET)
+            pair = BasicAuth.decode(sent) if sent else BasicAuth("")
+            known = (unquote_plus(pair.login), unquote_plus(pair.password)) == (CLIENT_ID, CLIENT_SECRET)
         if not known:
             return web.json_response({"error": "invalid_client"}, status=401)
         hashed = hashlib.sha256(str(form.get("code_verifier")).encode()).digest()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
 from registry.auth.oidc.directory import Discovery, IssuerUnavailableError
-from registry.auth.oidc.issuers import Issuer, find_issuer
+from registry.auth.oidc.issuers import Issuer, find_issuer, forget_people
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.signed import MAX_SUBJECT
 from registry.db.accounts import accounts
 from registry.db.dialect import insert_ignoring_conflict
-from registry.db.engine import Database
+from registry.db.engine import Database, move_epoch
 from registry.db.oidc import identities
 from registry.db.outbox import record
 from registry.db.types import db_time
@@ -122,14 +122,16 @@ async def unlink(database: Database, *, actor: Actor, issuer: str, subject: str)
     require_admin(actor)
     async with database.write() as connection:
         found = await find_issuer(connection, issuer)
-        gone = await connection.execute(
-            delete(identities)
+        named = await connection.execute(
+            select(accounts.c.name)
+            .join(identities, identities.c.account_id == accounts.c.id)
             .where(identities.c.issuer_id == found.id, identities.c.subject == subject)
-            .returning(identities.c.account_id)
+            .with_for_update()
         )
-        account_id = gone.scalar_one_or_none()
-        if account_id is None:
+        name = named.scalar_one_or_none()
+        if name is None:
             raise NotFoundError(f"nobody of {issuer} with that subject is a user here")
-        named = await connection.execute(select(accounts.c.name).where(accounts.c.id == account_id))
+        await forget_people(connection, found, subject=subject)
+        await move_epoch(connection, "access")
         said = {"issuer": issuer, "subject": subject}
-        await record(connection, "identity.unlinked", None, actor, said, target=named.scalar_one())
+        await record(connection, "identity.unlinked", None, actor, said, target=name)

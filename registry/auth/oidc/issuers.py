@@ -22,6 +22,7 @@ from registry.auth.actor import Actor
 from registry.auth.oidc.conditions import Condition, require_conditions
 from registry.auth.oidc.jobs import require_run_url
 from registry.auth.oidc.opened import Oidc
+from registry.db.access import group_members
 from registry.db.accounts import tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
@@ -151,7 +152,7 @@ async def change_issuer(
             if (other := taken.scalar_one_or_none()) is not None:
                 raise ConflictError(f"the issuer {other!r} has that address already")
             values["client_secret"] = None
-            await connection.execute(delete(identities).where(identities.c.issuer_id == before.id))
+            await forget_people(connection, before)
             await end_tokens(connection, workload_rules.c.issuer_id == before.id)
         if client_secret is not None:
             values["client_secret"] = _wrapped(oidc, new, client_secret)
@@ -181,6 +182,7 @@ async def delete_issuer(database: Database, *, actor: Actor, name: str, conditio
         issuer = await find_issuer(connection, name, lock=True)
         conditions.require(issuer.etag, f"issuer {name}")
         await end_tokens(connection, workload_rules.c.issuer_id == issuer.id)
+        await forget_people(connection, issuer)
         await connection.execute(delete(issuers).where(issuers.c.id == issuer.id))
         await move_epoch(connection, "access")
         await record(connection, "issuer.deleted", None, actor, {"url": issuer.settings.url}, target=name)
@@ -217,6 +219,21 @@ async def end_tokens(connection: AsyncConnection, which: Any) -> None:
     of_rules = select(workload_rules.c.id).where(which)
     ended = select(workload_tokens.c.token_id).where(workload_tokens.c.rule_id.in_(of_rules))
     await connection.execute(delete(tokens).where(tokens.c.id.in_(ended)))
+
+
+async def forget_people(connection: AsyncConnection, issuer: Issuer, *, subject: str | None = None) -> None:
+    """Forget who was whom, all or one, and the groups that he had by this issuer, in the caller's
+    transaction."""
+    which = identities.c.issuer_id == issuer.id
+    if subject is not None:
+        which &= identities.c.subject == subject
+    people = select(identities.c.account_id).where(which)
+    await connection.execute(
+        delete(group_members).where(
+            group_members.c.account_id.in_(people), group_members.c.source == issuer.name
+        )
+    )
+    await connection.execute(delete(identities).where(which))
 
 
 def issuer_of(row: Row[Any]) -> Issuer:
