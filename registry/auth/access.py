@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from registry.auth.actor import Actor
-from registry.auth.policy import Action, Visibility, decide, may_administer
+from registry.auth.policy import Action, Visibility, decide, may_administer, may_audit
 from registry.auth.scopes import Scope
 from registry.errors import DeniedError, UnauthorizedError
 
@@ -107,6 +107,23 @@ def require_admin(actor: Actor) -> None:
     if not may_administer(actor):
         raise DeniedError(
             f"{actor.shown} may not do this; an administrator can, by password or a token of scope admin"
+        )
+
+
+def require_auditor(actor: Actor) -> None:
+    """Let ``actor`` read the audit trail.
+
+    Raises:
+        UnauthorizedError: nobody.
+        DeniedError: neither administrator nor auditor, or with a token that has neither the scope ``audit``
+            nor ``admin``.
+    """
+    if actor.kind == "anonymous":
+        raise UnauthorizedError("sign in as an auditor or an administrator")
+    if not may_audit(actor):
+        raise DeniedError(
+            f"{actor.shown} may not read the audit trail; an auditor or an administrator can, by password or "
+            "a token of scope audit or admin"
         )
 
 

@@ -114,6 +114,12 @@ def may_administer(actor: Actor) -> bool:
     return actor.is_admin and (actor.scopes is None or any(scope.type == "admin" for scope in actor.scopes))
 
 
+def may_audit(actor: Actor) -> bool:
+    """Whether the actor reads the audit trail with this credential."""
+    covers = actor.scopes is None or any(scope.type in ("admin", "audit") for scope in actor.scopes)
+    return covers and (actor.is_admin or actor.is_auditor)
+
+
 def _account_may(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> str | None:
     """Why the account may, or ``None``."""
     reason = _anywhere(actor, action, visibility)

@@ -14,6 +14,7 @@ from registry.errors import NameUnknownError, RequestInvalidError
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.requests import try_pending_anew
+from registry.trials.specs import spec_digest
 from registry.trials.states import grandfather
 
 _STRICTNESS = ("off", "warn", "enforce")
@@ -55,12 +56,9 @@ async def change(
             await try_pending_anew(connection, settings, row.id)
         if "gate" in changes and _STRICTNESS.index(changes["gate"]) > _STRICTNESS.index(row.gate):
             await grandfather(connection, row.id, settings.grandfather_days)
-        shown = {column: value for column, value in changes.items() if column != "run_spec"}
-        await record(
-            connection,
-            "repository.changed",
-            name,
-            actor,
-            {**shown, **({"run_spec": "changed"} if "run_spec" in changes else {})},
-        )
+        told = {column: [getattr(row, column), value] for column, value in changes.items()}
+        if "run_spec" in told:
+            # It may be long; verdicts name it so too.
+            told["run_spec"] = [None if spec is None else spec_digest(spec) for spec in told["run_spec"]]
+        await record(connection, "repository.changed", name, actor, told)
         await move_epoch(connection, "access", "gate")

@@ -10,6 +10,7 @@ from aiohttp import web
 from registry.http.api import (
     about,
     accounts,
+    audit,
     issuers,
     keys,
     refreshtokens,
@@ -45,6 +46,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *repositories.ROUTES,
     *tags.ROUTES,
     *trials.ROUTES,
+    *audit.ROUTES,
 )
 
 
