@@ -8,6 +8,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -97,6 +98,16 @@ class Client:
             if cursor is None:
                 return
 
+    def lines(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
+        """The JSON lines at ``/api/v1`` + ``path``, as they come.
+
+        Raises:
+            CallError: refused, failed, not reached, or broken off.
+        """
+        with self._answer("GET", path, query=query) as response:
+            for raw in response:
+                yield json.loads(raw)
+
     def _call(
         self,
         method: str,
@@ -106,6 +117,21 @@ class Client:
         body: Mapping[str, object] | None = None,
         seconds: float = TIMEOUT_SECONDS,
     ) -> Any:
+        with self._answer(method, path, query=query, body=body, seconds=seconds) as response:
+            raw = response.read()
+            return json.loads(raw) if raw else None
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, object] | None = None,
+        body: Mapping[str, object] | None = None,
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> Iterator[http.client.HTTPResponse]:
+        """The answer, to be read as JSON in the block."""
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self.server}/api/v1{path}" + (f"?{urlencode(asked, doseq=True)}" if asked else "")
         headers = {"Accept": "application/json"}
@@ -118,8 +144,7 @@ class Client:
         request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  (checked)
         try:
             with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
-                raw = response.read()
-            return json.loads(raw) if raw else None
+                yield response
         except urllib.error.HTTPError as error:
             raise CallError(_reason(error, signed_in=self.token is not None), status=error.code) from None
         except (OSError, http.client.HTTPException) as error:
