@@ -47,6 +47,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "refresh-token": ("registry.cli.refreshtoken",),
         "session": ("registry.cli.session",),
         "keys": ("registry.cli.keys",),
+        "issuer": ("registry.cli.issuer",),
+        "workload": ("registry.cli.workload",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),
         "trial": ("registry.cli.trial",),

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+import bcrypt
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
@@ -84,8 +85,17 @@ class Passwords:
     def _verify(self, stored: str | None, password: str) -> bool:
         if self._nobody is None:
             self._nobody = self._hasher.hash("nobody has this password")
+        if stored is not None and stored.startswith("$2"):
+            return _is_bcrypt_of(stored, password)
         try:
             self._hasher.verify(stored or self._nobody, password)
         except VerificationError:
             return False
         return stored is not None
+
+
+def _is_bcrypt_of(stored: str, password: str) -> bool:
+    # Of an imported account that has not signed in here yet. bcrypt looks at 72 bytes and no NUL, as htpasswd
+    # did when it made the hash.
+    raw = password.encode("utf-8", "surrogatepass")
+    return b"\0" not in raw and bcrypt.checkpw(raw[:72], stored.encode())

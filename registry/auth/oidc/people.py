@@ -72,7 +72,8 @@ async def _linked(connection: AsyncConnection, issuer: Issuer, subject: str) -> 
         .with_for_update(of=accounts)
     )
     found = await connection.execute(query)
-    return found.one_or_none()
+    row: Row[Any] | None = found.one_or_none()
+    return row
 
 
 async def _first_sign_in(
