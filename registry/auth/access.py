@@ -14,6 +14,8 @@ from registry.auth.policy import Action, Visibility, decide, may_administer, may
 from registry.auth.scopes import Scope
 from registry.errors import DeniedError, UnauthorizedError
 
+LOOKING = "look at accounts, groups and roles of others"
+
 
 def require(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> None:
     """Let ``actor`` do ``action`` in repository ``name``; ``visibility`` is ``None`` where there is none.
@@ -110,8 +112,8 @@ def require_admin(actor: Actor) -> None:
         )
 
 
-def require_auditor(actor: Actor) -> None:
-    """Let ``actor`` read the audit trail.
+def require_auditor(actor: Actor, what: str = "read the audit trail") -> None:
+    """Let ``actor`` read the audit trail, or look at the accounts, groups and roles of others.
 
     Raises:
         UnauthorizedError: nobody.
@@ -122,7 +124,7 @@ def require_auditor(actor: Actor) -> None:
         raise UnauthorizedError("sign in as an auditor or an administrator")
     if not may_audit(actor):
         raise DeniedError(
-            f"{actor.shown} may not read the audit trail; an auditor or an administrator can, by password or "
+            f"{actor.shown} may not {what}; an auditor or an administrator can, by password or "
             "a token of scope audit or admin"
         )
 

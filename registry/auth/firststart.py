@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
@@ -15,7 +15,6 @@ from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
 from registry.db.types import db_time
-from registry.errors import NotFoundError
 from registry.settings import Settings, SettingsError
 
 ADMIN = "admin"
@@ -44,53 +43,17 @@ async def ensure_admin(database: Database, settings: Settings) -> FirstStart | N
         SettingsError: the token file cannot be written, or holds something else.
     """
     async with database.read() as connection:
-        if await _has_admin(connection):
+        if await _has_users(connection):
             return None
     path = admin_token_file(settings)
     async with database.write() as connection:
-        account_id = await _insert_admin(connection)
+        # Somebody may have deleted 'admin' in favour of others: it does not come back by a restart.
+        account_id = None if await _has_users(connection) else await _insert_admin(connection)
         if account_id is None:
             return None
         await _insert_token(connection, account_id, _token_text(path), name="first start")
         await move_epoch(connection, "access")
     return FirstStart(account=ADMIN, token_file=path)
-
-
-async def renew_admin_token(database: Database, settings: Settings) -> Path:
-    """Give ``admin`` a new token in its file, enable it, and revoke its tokens that may do everything.
-
-    For whoever holds the data folder: nobody is asked for a right.
-
-    Raises:
-        NotFoundError: the server was never started.
-        SettingsError: the token file cannot be written.
-    """
-    path = admin_token_file(settings)
-    text = new_token()
-    async with database.write() as connection:
-        found = await connection.execute(
-            update(accounts)
-            .where(accounts.c.name == ADMIN)
-            .values(disabled_at=None, is_admin=True, credentials_after=db_time())
-            .returning(accounts.c.id)
-        )
-        account_id = found.scalar_one_or_none()
-        if account_id is None:
-            raise NotFoundError("there is no account 'admin' yet; the first start of 'serve' makes it")
-        await connection.execute(
-            update(tokens)
-            .where(
-                tokens.c.account_id == account_id, tokens.c.scopes.is_(None), tokens.c.revoked_at.is_(None)
-            )
-            .values(revoked_at=db_time())
-        )
-        await _insert_token(connection, account_id, text, name="reset")
-        try:
-            write_private(path, text)
-        except OSError as error:
-            raise SettingsError(f"admin_token_file: {path} cannot be written: {error.strerror}") from None
-        await move_epoch(connection, "access")
-    return path
 
 
 async def _insert_token(connection: AsyncConnection, account_id: int, text: str, *, name: str) -> None:
@@ -106,10 +69,9 @@ async def _insert_token(connection: AsyncConnection, account_id: int, text: str,
     )
 
 
-async def _has_admin(connection: AsyncConnection) -> bool:
-    return (
-        await connection.execute(select(accounts.c.id).where(accounts.c.name == ADMIN))
-    ).first() is not None
+async def _has_users(connection: AsyncConnection) -> bool:
+    users = select(accounts.c.id).where(accounts.c.kind == "user").limit(1)
+    return (await connection.execute(users)).first() is not None
 
 
 async def _insert_admin(connection: AsyncConnection) -> int | None:

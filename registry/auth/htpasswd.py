@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from registry.auth.access import require_admin
-from registry.auth.accounts import parse_account_name
+from registry.auth.accountnames import parse_user_name
 from registry.auth.actor import Actor
 from registry.db.accounts import accounts
 from registry.db.dialect import insert_ignoring_conflict
@@ -102,7 +102,7 @@ def _why_not(name: str, hashed: str) -> str | None:
     if not hashed:
         return "it is no line of NAME:HASH"
     try:
-        parse_account_name(name)
+        parse_user_name(name)
     except RequestInvalidError as error:
         return error.message
     match = _BCRYPT.fullmatch(hashed)

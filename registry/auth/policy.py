@@ -115,7 +115,7 @@ def may_administer(actor: Actor) -> bool:
 
 
 def may_audit(actor: Actor) -> bool:
-    """Whether the actor reads the audit trail with this credential."""
+    """Whether the actor reads the audit trail, and accounts, groups and roles, with this credential."""
     covers = actor.scopes is None or any(scope.type in ("admin", "audit") for scope in actor.scopes)
     return covers and (actor.is_admin or actor.is_auditor)
 

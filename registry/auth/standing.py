@@ -23,6 +23,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from registry.auth.accountnames import namespace_of_robot
 from registry.auth.actor import Actor, Role, stored_workload
 from registry.auth.policy import ROLES
 from registry.auth.scopes import Scope, parse_token_scope
@@ -38,7 +39,7 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
     first = rows[0]
     roles: dict[str, Role] = {}
     for row in rows:
-        if row.role is not None:
+        if row.role is not None and _may_hold(first, row.role_on):
             held = cast("Role", row.role)
             roles[row.role_on] = max(held, roles.get(row.role_on, held), key=ROLES.index)
     with_token = "token_id" in first._fields
@@ -54,6 +55,11 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
         credentials_after=first.credentials_after,
         workload=stored_workload(first.workload) if with_token else None,
     )
+
+
+def _may_hold(account: Row[Any], on: str) -> bool:
+    # A repository may have moved away from the namespace that a robot belongs to.
+    return account.kind != "robot" or on.startswith(f"{namespace_of_robot(account.name)}/")
 
 
 def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
 from registry.auth.access import require_admin
-from registry.auth.accounts import parse_account_name
+from registry.auth.accountnames import parse_account_name
 from registry.auth.actor import Actor
 from registry.auth.apitokens import new_token, token_hash
 from registry.auth.policy import may_administer

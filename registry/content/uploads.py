@@ -31,6 +31,7 @@ from registry.errors import (
     RangeInvalidError,
     SeatrialError,
     TooManyRequestsError,
+    UnauthorizedError,
 )
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ async def start(
     Raises:
         TooManyRequestsError: the account, or the API token it uses, has as many open as it may, on all
             replicas together.
+        UnauthorizedError: the account was disabled or deleted since the request came.
     """
     database.require_room()
     locator = await store.start_upload()
@@ -88,7 +90,7 @@ async def start(
                     expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
                 )
             )
-    except TooManyRequestsError:
+    except (TooManyRequestsError, UnauthorizedError):
         await store.delete(locator)
         raise
     return Session(session_id, repository.id, locator, algorithm)
@@ -299,9 +301,13 @@ def too_many(limit: int) -> TooManyRequestsError:
 async def _require_room(connection: AsyncConnection, actor: Actor, limit: int) -> None:
     # The lock lets nobody else count before this one's row is there. It stands in no other's way: what refers
     # to the account only needs its key.
-    await connection.execute(
-        select(accounts.c.id).where(accounts.c.id == actor.account_id).with_for_update(key_share=True)
+    held = await connection.execute(
+        select(accounts.c.id)
+        .where(accounts.c.id == actor.account_id, accounts.c.disabled_at.is_(None))
+        .with_for_update(key_share=True)
     )
+    if held.first() is None:
+        raise UnauthorizedError(f"{actor.shown} has just been disabled or deleted")
     rows = await connection.execute(
         select(func.count())
         .select_from(upload_sessions)

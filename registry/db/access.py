@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Table, Text, UniqueConstraint
+from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
@@ -47,8 +47,8 @@ grants = Table(
     Column("namespace_id", Id, ForeignKey("namespaces.id", ondelete="CASCADE")),
     Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE")),
     CheckConstraint("(namespace_id IS NULL) <> (repository_id IS NULL)", name="on_one"),
-    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), index=True),
-    Column("group_id", Id, ForeignKey("groups.id", ondelete="CASCADE"), index=True),
+    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE")),
+    Column("group_id", Id, ForeignKey("groups.id", ondelete="CASCADE")),
     CheckConstraint("(account_id IS NULL) <> (group_id IS NULL)", name="to_one"),
     Column("role", Text, nullable=False),
     CheckConstraint("role IN ('reader', 'writer', 'maintainer', 'owner')", name="role"),
@@ -57,6 +57,8 @@ grants = Table(
     UniqueConstraint("namespace_id", "group_id", name="uq_grants_namespace_group"),
     UniqueConstraint("repository_id", "account_id", name="uq_grants_repository_account"),
     UniqueConstraint("repository_id", "group_id", name="uq_grants_repository_group"),
+    # Pages of who holds a role there, and of what somebody holds.
+    *(Index(None, column, "id") for column in ("namespace_id", "repository_id", "account_id", "group_id")),
 )
 
 tombstones = Table(

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, LargeBinary, Table, Text, false
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+    false,
+    text,
+)
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
@@ -24,6 +35,13 @@ accounts = Table(
     # Registry tokens, refresh tokens and sessions from before are refused; API tokens have their own times.
     Column("credentials_after", UtcTime),
     Index(None, "kind", "name"),
+    # Administrators are few, and all are held where one might be the last.
+    Index(
+        "ix_accounts_administrators",
+        "id",
+        postgresql_where=text("is_admin"),
+        sqlite_where=text("is_admin = 1"),
+    ),
     # A number that was an account's is never given to another one.
     sqlite_autoincrement=True,
 )

@@ -43,7 +43,7 @@ async def limited(
     ("path", "content_type"),
     [
         ("/token", "application/x-www-form-urlencoded"),
-        ("/api/v1/accounts", "application/json"),
+        ("/api/v1/users", "application/json"),
         ("/v2/team/app/manifests/v1", "application/vnd.oci.image.manifest.v1+json"),
     ],
 )

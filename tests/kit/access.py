@@ -6,8 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
+from sqlalchemy import select
+from uuid_utils import uuid7
+
+from registry.auth.apitokens import new_token, token_hash
+from registry.db.access import namespaces
+from registry.db.accounts import accounts, tokens
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.engine import Database
+from registry.db.types import db_time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +66,7 @@ async def make_repository(client: aiohttp.ClientSession, name: str, **settings: 
 
 async def make_user(client: aiohttp.ClientSession, name: str, **settings: Any) -> str:
     """Make a user; the password."""
-    made = await api(client, "POST", "/accounts", status=201, json={"name": name, **settings})
+    made = await api(client, "POST", "/users", status=201, json={"name": name, **settings})
     return str(made.get("password") or settings["password"])
 
 
@@ -88,3 +98,38 @@ async def registry_token(nobody: aiohttp.ClientSession, *scopes: str, headers: M
     answer = await ask(nobody, "GET", "/token", params=parameters, headers=headers)
     assert answer.status == 200, answer.body
     return str(answer.json["token"])
+
+
+async def give_role(client: aiohttp.ClientSession, on: str, member: str, role: str) -> None:
+    """Let a member (``user:bob``) hold a role on a repository, or on a namespace with a slash at its end."""
+    kind = "namespaces" if on.endswith("/") else "repositories"
+    place = quote(on.rstrip("/"), safe="")
+    answer = await ask(
+        client, "PUT", f"/api/v1/{kind}/{place}/members/{quote(member, safe='')}", json={"role": role}
+    )
+    assert answer.status in (200, 201), (answer.status, answer.body)
+
+
+async def have_namespaces(database: Database, *names: str) -> None:
+    """Have namespaces without any repository in them."""
+    async with database.write() as connection:
+        for name in names:
+            values = {"name": name, "created_at": db_time()}
+            await connection.execute(insert_ignoring_conflict(connection, namespaces, values))
+
+
+async def robot_token(database: Database, robot: str, *scopes: str) -> str:
+    """A token for a robot that there is."""
+    text = new_token()
+    async with database.write() as connection:
+        await connection.execute(
+            tokens.insert().values(
+                id=str(uuid7()),
+                account_id=select(accounts.c.id).where(accounts.c.name == robot).scalar_subquery(),
+                name="test",
+                secret_hash=token_hash(text),
+                scopes=json.dumps(scopes),
+                created_at=db_time(),
+            )
+        )
+    return text

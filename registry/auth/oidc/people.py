@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Row, Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.auth.accounts import parse_account_name
+from registry.auth.accountnames import parse_user_name
 from registry.auth.actor import Actor
+from registry.auth.administrators import enabled_administrators
 from registry.auth.oidc.issuers import Issuer
 from registry.auth.oidc.signed import Claims, TokenRefusedError
 from registry.db.access import group_members, groups
@@ -37,6 +38,9 @@ async def account_of(
         UnauthorizedError: he is no user here, and is not made one; or the account is disabled.
     """
     subject = str(claims["sub"])
+    # Before any other account, as whoever changes administrators holds them: neither then waits for ever.
+    is_mapped = _ADMINISTRATOR in issuer.settings.roles.values()
+    admins = await enabled_administrators(connection) if is_mapped else frozenset()
     row = await _linked(connection, issuer, subject)
     if row is None:
         row = await _first_sign_in(connection, issuer, claims, subject, address=address, client=client)
@@ -50,7 +54,7 @@ async def account_of(
     person = _actor(row, address, client)
     told = _groups_told(issuer, claims)
     changed = await _set_groups(connection, issuer, person, told)
-    changed |= await _set_roles(connection, issuer, row, person, told)
+    changed |= await _set_roles(connection, issuer, row, person, told, admins=admins)
     if changed:
         await move_epoch(connection, "access")
     return int(row.id)
@@ -71,8 +75,7 @@ async def _linked(connection: AsyncConnection, issuer: Issuer, subject: str) -> 
         )
         .with_for_update(of=accounts)
     )
-    found = await connection.execute(query)
-    row: Row[Any] | None = found.one_or_none()
+    row: Row[Any] | None = (await connection.execute(query)).one_or_none()
     return row
 
 
@@ -91,7 +94,7 @@ async def _first_sign_in(
     told = claims.get(issuer.settings.name_claim)
     name = told.partition("@")[0].lower() if isinstance(told, str) else ""
     try:
-        parse_account_name(name)
+        parse_user_name(name)
     except RequestInvalidError:
         raise UnauthorizedError(
             f"{issuer.settings.name_claim} of {issuer.name} names no account that can be made here; {link}"
@@ -164,14 +167,21 @@ async def _set_groups(
 
 
 async def _set_roles(
-    connection: AsyncConnection, issuer: Issuer, row: Row[Any], person: Actor, told: frozenset[str]
+    connection: AsyncConnection,
+    issuer: Issuer,
+    row: Row[Any],
+    person: Actor,
+    told: frozenset[str],
+    *,
+    admins: frozenset[int],
 ) -> bool:
-    """What the issuer decides of administrator and auditor; a role that it does not map is left alone."""
+    """What the issuer decides of administrator and auditor; a role that it does not map is left alone, and so
+    is the last of the ``admins``."""
     mapped = issuer.settings.roles
     given = {mapped[value] for value in told if value in mapped}
     wanted = {"is_admin": row.is_admin, "is_auditor": row.is_auditor}
     if _ADMINISTRATOR in mapped.values():
-        wanted["is_admin"] = _ADMINISTRATOR in given or await _is_last_admin(connection, row)
+        wanted["is_admin"] = _ADMINISTRATOR in given or admins == {row.id}
     if _AUDITOR in mapped.values():
         wanted["is_auditor"] = _AUDITOR in given
     changes = {name: value for name, value in wanted.items() if value != getattr(row, name)}
@@ -183,18 +193,6 @@ async def _set_roles(
         connection, "user.changed", None, person, said, target=row.name, rule=f"issuer {issuer.name}"
     )
     return True
-
-
-async def _is_last_admin(connection: AsyncConnection, row: Row[Any]) -> bool:
-    if not row.is_admin:
-        return False
-    admins = await connection.execute(
-        select(accounts.c.id)
-        .where(accounts.c.is_admin, accounts.c.disabled_at.is_(None))
-        .order_by(accounts.c.id)
-        .with_for_update()
-    )
-    return set(admins.scalars()) == {row.id}
 
 
 def _actor(row: Row[Any], address: str | None, client: str | None) -> Actor:

@@ -9,17 +9,20 @@ from aiohttp import web
 
 from registry.http.api import (
     about,
-    accounts,
     audit,
+    groups,
     issuers,
     keys,
+    members,
     refreshtokens,
     repositories,
+    robots,
     routes,
     sessions,
     tags,
     tokens,
     trials,
+    users,
     workers,
     workloads,
 )
@@ -35,7 +38,10 @@ async def show_description(call: routes.Call) -> dict[str, Any]:
 ROUTES: tuple[routes.Route, ...] = (
     routes.Route("GET", "/openapi.json", "anyone", show_description),
     *about.ROUTES,
-    *accounts.ROUTES,
+    *users.ROUTES,
+    *robots.ROUTES,
+    *groups.ROUTES,
+    *members.ROUTES,
     *tokens.ROUTES,
     *sessions.ROUTES,
     *refreshtokens.ROUTES,

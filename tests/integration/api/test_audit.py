@@ -217,7 +217,7 @@ async def test_auditors_read_and_others_are_refused(
     for token, status in ((limited, 403), (narrow, 200)):
         async with registry.client(token["token"]) as other:
             assert (await ask(other, "GET", "/api/v1/audit")).status == status
-            assert (await ask(other, "GET", "/api/v1/accounts")).status == 403
+            assert (await ask(other, "GET", "/api/v1/workers")).status == 403
 
 
 async def test_wrong_questions_are_refused(client: aiohttp.ClientSession) -> None:

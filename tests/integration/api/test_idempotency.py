@@ -13,7 +13,17 @@ from registry.auth.idempotency import MAX_PER_ACCOUNT, sweep_expired
 from registry.db.accounts import accounts, tokens
 from registry.db.idempotency import idempotency_keys
 from registry.db.types import db_time
-from tests.kit.access import Answer, api, ask, basic, bearer, make_repository, make_token, make_user
+from tests.kit.access import (
+    Answer,
+    api,
+    ask,
+    basic,
+    bearer,
+    make_repository,
+    make_token,
+    make_user,
+    make_worker_token,
+)
 from tests.kit.server import Registry
 
 
@@ -40,17 +50,17 @@ async def test_a_repeated_request_gets_the_first_answer(client: aiohttp.ClientSe
 
 
 async def test_an_answer_without_content_is_repeated_too(client: aiohttp.ClientSession) -> None:
-    await make_user(client, "bob")
+    await make_worker_token(client, "w1")
     headers = keyed()
     for replayed in (None, "true"):
-        answer = await ask(client, "POST", "/api/v1/accounts/bob/disable", headers=headers)
+        answer = await ask(client, "POST", "/api/v1/workers/w1/revoke", headers=headers)
         assert (answer.status, answer.headers.get("Idempotent-Replayed")) == (204, replayed)
 
 
 async def test_a_key_stands_for_one_request(client: aiohttp.ClientSession) -> None:
     headers = keyed()
     await make(client, "one", headers)
-    for path, body in (("/repositories", {"name": "two"}), ("/accounts", {"name": "one"})):
+    for path, body in (("/repositories", {"name": "two"}), ("/users", {"name": "one"})):
         answer = await ask(client, "POST", f"/api/v1{path}", json=body, headers=headers)
         assert (answer.status, answer.json["code"]) == (422, "IDEMPOTENCY_KEY_REUSED")
     listed = await api(client, "GET", "/repositories")
@@ -70,7 +80,7 @@ async def test_a_secret_is_told_once_and_kept_nowhere(
 ) -> None:
     for path, body, secret in (
         ("/tokens", {"name": "ci", "scopes": ["repository:a:pull"]}, "token"),
-        ("/accounts", {"name": "bob"}, "password"),
+        ("/users", {"name": "bob"}, "password"),
     ):
         headers = keyed()
         made = await api(client, "POST", path, status=201, json=body, headers=headers)
@@ -83,7 +93,7 @@ async def test_a_secret_is_told_once_and_kept_nowhere(
     chosen = {"name": "eve", "password": "a password of hers"}
     headers = keyed()
     for _ in range(2):
-        await api(client, "POST", "/accounts", status=201, json=chosen, headers=headers)
+        await api(client, "POST", "/users", status=201, json=chosen, headers=headers)
     assert chosen["password"] not in str(await _rows(registry))
 
 
@@ -145,8 +155,8 @@ async def test_a_right_that_was_lost_opens_no_old_answer(
     assert database is not None
     async with database.write() as connection:
         await connection.execute(update(accounts).where(accounts.c.name == "eve").values(is_admin=False))
-    await api(client, "POST", "/accounts", status=201, json={"name": "moves-the-epoch"})
-    await api(client, "POST", "/accounts/moves-the-epoch/disable", status=204)
+    await api(client, "POST", "/users", status=201, json={"name": "moves-the-epoch"})
+    await api(client, "PATCH", "/users/moves-the-epoch", json={"disabled": True})
     assert (await make(nobody, "team/app", headers)).status == 403
 
 

@@ -126,7 +126,7 @@ async def test_no_name_and_no_address_is_a_way_into_an_account(
         assert answer.status == 401, person
         assert await session_of(browser) is None
     assert (await api(client, "GET", "/issuers/ci/identities"))["items"] == []
-    listed = await api(client, "GET", "/accounts")
+    listed = await api(client, "GET", "/users")
     assert [user["name"] for user in listed["items"]] == ["admin", "anna"]
 
 
@@ -147,7 +147,7 @@ async def test_an_administrator_links_and_unlinks(
     await api(client, "DELETE", "/issuers/ci/identities/a%2Fb%20c:7", status=204)
     assert (await sign_in(browser)).status == 401
     await api(client, "POST", "/issuers/ci/identities", status=201, json=link)
-    await api(client, "POST", "/accounts/anna/disable", status=204)
+    await api(client, "PATCH", "/users/anna", json={"disabled": True})
     assert (await sign_in(browser)).status == 401
 
 
@@ -397,11 +397,11 @@ async def test_groups_come_and_go_with_the_claim(
         await connection.execute(insert(group_members).values(group_id=mates, account_id=anna, source=""))
     assert await with_groups([]) == {("mates", "")}
     # Roles too, while it maps them; and the right that is given works at once.
-    assert (await ask(browser, "GET", "/api/v1/accounts")).status == 403
+    assert (await ask(browser, "GET", "/api/v1/workers")).status == 403
     await with_groups(["chiefs"])
-    assert (await ask(browser, "GET", "/api/v1/accounts")).status == 200
+    assert (await ask(browser, "GET", "/api/v1/workers")).status == 200
     await with_groups(["readers"])
-    assert (await ask(browser, "GET", "/api/v1/accounts")).status == 403
+    assert (await ask(browser, "GET", "/api/v1/workers")).status == 403
     await with_groups(["devs"])
     await api(client, "DELETE", "/issuers/ci", status=204)
     assert await memberships(registry, "anna") == {("mates", "")}
@@ -414,7 +414,7 @@ async def test_the_last_administrator_stays_one(
     link = {"subject": "7", "account": "admin"}
     await api(client, "POST", "/issuers/ci/identities", status=201, json=link)
     assert (await sign_in(browser)).status == 303
-    assert (await ask(client, "GET", "/api/v1/accounts")).status == 200
+    assert (await ask(client, "GET", "/api/v1/users")).status == 200
 
 
 async def test_conditions_on_people(

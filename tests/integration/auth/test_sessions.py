@@ -28,7 +28,7 @@ async def test_a_session_acts_as_its_account(
     assert cookie.value not in answer.body.decode()
     bob = OWN_PAGE | {"Cookie": f"{COOKIE}={cookie.value}"}
     assert [item["name"] for item in (await api(nobody, "GET", "/repositories", headers=bob))["items"]] == []
-    assert (await ask(nobody, "GET", "/api/v1/accounts", headers=bob)).status == 403
+    assert (await ask(nobody, "GET", "/api/v1/users", headers=bob)).status == 403
     admin = await signed_in(nobody, "admin", registry.token)
     seen = await api(nobody, "GET", "/repositories", headers=admin)
     assert [item["name"] for item in seen["items"]] == ["team/private"]

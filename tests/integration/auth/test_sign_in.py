@@ -217,7 +217,7 @@ async def test_disabling_works_at_once(client: aiohttp.ClientSession, nobody: ai
     derived = await registry_token(nobody, f"repository:{NAME}:pull", headers=basic("bob", password))
     ways = (basic("bob", password), basic("x", own), bearer(derived))
     assert [(await ask(nobody, "GET", TAGS, headers=way)).status for way in ways] == [200, 200, 200]
-    await api(client, "POST", "/accounts/bob/disable", status=204)
+    await api(client, "PATCH", "/users/bob", json={"disabled": True})
     assert [(await ask(nobody, "GET", TAGS, headers=way)).status for way in ways] == [401, 401, 401]
 
 

@@ -146,7 +146,7 @@ async def test_what_ends_a_job_ends_it_at_once(
         case "url":
             await api(client, "PATCH", "/issuers/ci", json={"url": "https://issuer.example"})
         case "account":
-            await api(client, "POST", "/accounts/ci-user/disable", status=204)
+            await api(client, "PATCH", "/users/ci-user", json={"disabled": True})
     for credential in credentials:
         assert (await ask(nobody, "GET", "/v2/", headers=credential)).status == 401
     assert (await exchange(nobody, text)).status == 401

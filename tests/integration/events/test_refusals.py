@@ -165,7 +165,7 @@ async def test_who_is_refused_is_told_of_with_reason_and_count(
     ann = basic("ann", await make_user(client, "ann"))
     for _ in range(4):
         assert (await ask(nobody, "GET", PATH, headers=ann)).status == 403
-    assert (await ask(nobody, "POST", "/api/v1/accounts", headers=ann, json={"name": "eve"})).status == 403
+    assert (await ask(nobody, "POST", "/api/v1/users", headers=ann, json={"name": "eve"})).status == 403
     strangers = await registry_token(nobody, f"repository:{NAME}:pull", headers={})
     assert (await ask(nobody, "GET", PATH, headers=bearer(strangers))).status == 401
     limited = await make_token(client, "repository:other/*:pull")

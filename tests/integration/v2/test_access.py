@@ -98,7 +98,7 @@ async def callers(registry: Registry, client: aiohttp.ClientSession) -> list[Cal
     """Everybody: nobody, a user, the administrator, and tokens that are less than their account."""
     everywhere, shared = frozenset(VISIBILITIES), frozenset({"public", "internal"})
     user = {"name": "maria", "password": "a long enough password"}
-    async with client.post("/api/v1/accounts", json=user) as response:
+    async with client.post("/api/v1/users", json=user) as response:
         assert response.status == 201, await response.text()
     maria = {"Authorization": aiohttp.encode_basic_auth("maria", user["password"])}
     admin = {"Authorization": aiohttp.encode_basic_auth("admin", registry.token)}

@@ -229,7 +229,7 @@ async def test_an_account_that_is_disabled(pair: Pair) -> None:
     shown = (basic("mia", password), bearer(token))
     for headers in (*shown, *shown):
         assert set(await statuses(pair, (TAG, pair.blob), headers)) == {(200, 200)}
-    await pair.change("POST", "/accounts/mia/disable", status=204)
+    await pair.change("PATCH", "/users/mia", json={"disabled": True})
     for headers in shown:
         assert set(await statuses(pair, (TAG, pair.blob), headers)) == {(401, 401)}
 

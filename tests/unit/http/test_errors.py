@@ -28,10 +28,10 @@ def test_nothing_of_a_message_is_more_than_text_in_the_status_line() -> None:
 
 
 def test_problem_documents_keep_the_usual_one() -> None:
-    assert render_error("/api/v1/accounts", DeniedError("no"), "id").reason == "Forbidden"
+    assert render_error("/api/v1/users", DeniedError("no"), "id").reason == "Forbidden"
 
 
-@pytest.mark.parametrize("path", ["/v2/", "/api/v1/accounts"])
+@pytest.mark.parametrize("path", ["/v2/", "/api/v1/users"])
 def test_who_may_come_back_is_told_when(path: str) -> None:
     for kind in (UnavailableError, TooManyRequestsError):
         assert render_error(path, kind("wait"), "id").headers["Retry-After"] == RETRY_AFTER_SECONDS

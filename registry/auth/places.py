@@ -1,0 +1,101 @@
+"""Places that roles are given on: a repository, or a namespace and all that lies below it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from registry.auth.access import require
+from registry.auth.policy import may_administer
+from registry.db.access import namespaces
+from registry.db.content import repositories
+from registry.errors import NameUnknownError, NotFoundError
+from registry.oci.names import parse_repository_name
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """``name`` is without the slash that tells a namespace's key from a repository's."""
+
+    name: str
+    is_namespace: bool
+
+    @property
+    def key(self) -> str:
+        """As roles and events name it: ``team/app``, or ``team/`` for a namespace."""
+        return f"{self.name}/" if self.is_namespace else self.name
+
+    @property
+    def above(self) -> tuple[str, ...]:
+        """The namespaces above it, the nearest first."""
+        parts = self.name.split("/")
+        return tuple("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+
+
+def repository(name: str) -> Place:
+    """A repository.
+
+    Raises:
+        NameInvalidError: outside the grammar.
+    """
+    return Place(parse_repository_name(name), is_namespace=False)
+
+
+def namespace(name: str) -> Place:
+    """A namespace.
+
+    Raises:
+        NameInvalidError: outside the grammar.
+    """
+    return Place(parse_repository_name(name), is_namespace=True)
+
+
+def require_manager(actor: Actor, place: Place) -> None:
+    """Let ``actor`` give and take roles at a place, and manage its robots.
+
+    Raises:
+        UnauthorizedError: nobody, or a registry token, which never covers that.
+        DeniedError: neither owner there nor administrator; whether there is such a place is not told.
+    """
+    if not may_administer(actor):
+        require(actor, "administer", place.key, None)
+
+
+async def find_place(connection: AsyncConnection, place: Place) -> int:
+    """The number of the place's row.
+
+    Raises:
+        NameUnknownError, NotFoundError: there is none.
+    """
+    return await _found(connection, place, _by_name(place))
+
+
+async def hold_place(connection: AsyncConnection, place: Place) -> int:
+    """As :func:`find_place`; the row is not deleted before the transaction ends.
+
+    Raises:
+        NameUnknownError, NotFoundError: there is none.
+    """
+    return await _found(connection, place, _by_name(place).with_for_update(read=True, key_share=True))
+
+
+def _by_name(place: Place) -> Select[int]:
+    table = namespaces if place.is_namespace else repositories
+    return select(table.c.id).where(table.c.name == place.name)
+
+
+async def _found(connection: AsyncConnection, place: Place, query: Select[int]) -> int:
+    number: int | None = (await connection.execute(query)).scalar_one_or_none()
+    if number is not None:
+        return number
+    if place.is_namespace:
+        raise NotFoundError(f"there is no namespace {place.name}")
+    raise NameUnknownError(f"there is no repository {place.name}")
