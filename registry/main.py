@@ -42,7 +42,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "run": ("sandbox.cli.run",),
         "bundle": ("sandbox.cli.bundle",),
         "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
-        "user": ("registry.cli.user",),
+        "user": ("registry.cli.user", "registry.cli.userimport"),
         "robot": ("registry.cli.robot",),
         "group": ("registry.cli.group",),
         "member": ("registry.cli.member",),
