@@ -16,6 +16,7 @@ import importlib
 import sys
 from http import HTTPStatus
 from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "serve": ("registry.cli.serve",),
         "up": ("registry.cli.up",),
+        "login": ("registry.cli.login",),
+        "logout": ("registry.cli.logout",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
         "bundle": ("sandbox.cli.bundle",),
@@ -106,6 +109,25 @@ def root(
             is_eager=True,
             callback=lambda value: _print_version(wanted=value),
             help="Print the version and stop.",
+        ),
+    ] = False,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--ca-file",
+            metavar="FILE",
+            envvar="SEATRIAL_CA_FILE",
+            exists=True,
+            dir_okay=False,
+            help="Trust this authority as well when a command speaks to a registry.",
+        ),
+    ] = None,
+    plain_http: Annotated[
+        bool,
+        typer.Option(
+            "--plain-http",
+            envvar="SEATRIAL_PLAIN_HTTP",
+            help="Let a command send its token in clear over a network.",
         ),
     ] = False,
 ) -> None:

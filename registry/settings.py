@@ -22,7 +22,7 @@ from registry.oci.platform import parse_platform, platform_of_machine
 
 PREFIX = "SEATRIAL_"
 Network = IPv4Network | IPv6Network
-_CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG"})
+_CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG", "CA_FILE", "PLAIN_HTTP"})
 """Variables that only commands about a server read; they are no settings of the server."""
 SECRET_FILES = ("database_url", "storage_url")
 _LISTEN = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(?P<port>[0-9]{1,5})")

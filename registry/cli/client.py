@@ -9,25 +9,57 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import typer
 
+from registry.cli.addresses import LOCAL_SERVER, is_loopback, parse_address, require_private
+from registry.cli.logins import Login, load_logins
 from registry.errors import RequestInvalidError, SeatrialError
 
-DEFAULT_SERVER = "http://127.0.0.1:8470"
 _DEFAULT_TOKEN_FILE = Path("data/admin.token")
 _TOKEN_PREFIX = "seatrial_"  # noqa: S105  (what tells a token from the path of a file)
 TIMEOUT_SECONDS = 60.0
 SPEC_MAX_BYTES = 64 * 1024
 
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Which registry is meant, and how far to trust the way to it; no address: the one last signed in to."""
+
+    address: str = ""
+    ca_file: Path | None = None
+    plain_http: bool = False
+
+    def __str__(self) -> str:
+        return self.address or LOCAL_SERVER
+
+
+def _parse_server(given: str | Server) -> Server:
+    return given if isinstance(given, Server) else Server(given)
+
+
+def _with_trust(context: typer.Context, server: Server) -> Server:
+    """What stands before the command goes for the server, whatever the command."""
+    given = context.find_root().params
+    return replace(server, ca_file=given.get("ca_file"), plain_http=bool(given.get("plain_http")))
+
+
+DEFAULT_SERVER = Server()
 ServerOption = Annotated[
-    str,
-    typer.Option("--server", envvar="SEATRIAL_SERVER", help="Address of the registry.", show_default=True),
+    Server,
+    typer.Option(
+        "--server",
+        metavar="URL",
+        envvar="SEATRIAL_SERVER",
+        help="Address of the registry, if not the one that you signed in to last (seatrial login).",
+        parser=_parse_server,
+        callback=_with_trust,
+    ),
 ]
 TokenOption = Annotated[
     str | None,
@@ -36,8 +68,8 @@ TokenOption = Annotated[
         envvar="SEATRIAL_TOKEN",
         show_envvar=False,
         metavar="FILE",
-        help="File with an API token; SEATRIAL_TOKEN may hold the token itself. "
-        "Else data/admin.token, where there is one.",
+        help="File with an API token; SEATRIAL_TOKEN may hold the token itself. Else that of seatrial login; "
+        "for a registry on this host, data/admin.token, where there is one.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -61,10 +93,11 @@ class CallError(SeatrialError):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Client:
-    """One registry and the token to speak to it with."""
+    """One registry: ``authorization`` is what to sign in with, ``ca_file`` an authority to trust as well."""
 
     server: str
-    token: str | None
+    authorization: str | None
+    ca_file: Path | None = None
 
     def get(
         self, path: str, query: Mapping[str, object] | None = None, *, seconds: float = TIMEOUT_SECONDS
@@ -135,34 +168,40 @@ class Client:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         url = f"{self.server}/api/v1{path}" + (f"?{urlencode(asked, doseq=True)}" if asked else "")
         headers = {"Accept": "application/json"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        if self.authorization:
+            headers["Authorization"] = self.authorization
         data = None
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
         request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  (checked)
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as response:  # noqa: S310
+            with _opener(self.ca_file).open(request, timeout=seconds) as response:
                 yield response
         except urllib.error.HTTPError as error:
-            raise CallError(_reason(error, signed_in=self.token is not None), status=error.code) from None
+            raise CallError(
+                _reason(error, signed_in=self.authorization is not None), status=error.code
+            ) from None
         except (OSError, http.client.HTTPException) as error:
             raise CallError(f"{self.server} cannot be reached: {_why(error)}", status=0) from None
         except ValueError:
             raise CallError(f"{self.server} does not answer like a Seatrial registry", status=0) from None
 
 
-def connect(server: str, token: str | None) -> Client:
-    """The client for what ``--server`` and ``--token-file`` say.
+def connect(server: Server, token: str | None) -> Client:
+    """The client for what ``--server`` and ``--token-file`` say, and what ``seatrial login`` has kept.
 
     Raises:
-        RequestInvalidError: an address or a file that cannot be used.
+        RequestInvalidError: an address or a file that cannot be used, or a token that would be sent in clear.
     """
-    address = server if "://" in server else f"http://{server}"
-    if not address.startswith(("http://", "https://")):
-        raise RequestInvalidError(f"--server {server!r} is not an address such as {DEFAULT_SERVER}")
-    return Client(address.rstrip("/"), _token(token))
+    kept = load_logins()
+    address = parse_address(server.address or kept.current or LOCAL_SERVER)
+    login = kept.servers.get(address, Login())
+    secret = read_token(token) if token else login.token or _own_token(address)
+    if secret is not None:
+        require_private(address, plain_http=server.plain_http or login.plain_http)
+    authorization = None if secret is None else f"Bearer {secret}"
+    return Client(address, authorization, server.ca_file or login.ca_file)
 
 
 def part(text: str) -> str:
@@ -189,18 +228,49 @@ def read_run_spec(path: Path) -> str:
     return text
 
 
-def _token(given: str | None) -> str | None:
-    if given and given.startswith(_TOKEN_PREFIX):
+def looks_like_token(text: str) -> bool:
+    """Whether this is an API token and no password."""
+    return text.startswith(_TOKEN_PREFIX)
+
+
+def read_token(given: str) -> str:
+    """The token that ``--token-file`` or ``SEATRIAL_TOKEN`` holds or names.
+
+    Raises:
+        RequestInvalidError: the file cannot be read.
+    """
+    if looks_like_token(given):
         return given.strip()
-    path = Path(given) if given else _DEFAULT_TOKEN_FILE
-    if not given and not path.exists():
-        return None
     try:
-        return path.read_text(encoding="ascii").strip()
+        return Path(given).read_text(encoding="ascii").strip()
     except OSError as error:
-        raise RequestInvalidError(f"the token file {path} cannot be read: {error.strerror}") from None
+        raise RequestInvalidError(f"the token file {given} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise RequestInvalidError(f"the token file {path} holds no token") from None
+        raise RequestInvalidError(f"the token file {given} holds no token") from None
+
+
+def _own_token(address: str) -> str | None:
+    # That of the registry in this folder is nothing for another's.
+    if not is_loopback(urlsplit(address).hostname or "") or not _DEFAULT_TOKEN_FILE.exists():
+        return None
+    return read_token(str(_DEFAULT_TOKEN_FILE))
+
+
+class _StayHere(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: the token would be sent there too."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Nothing."""
+
+
+def _opener(ca_file: Path | None) -> urllib.request.OpenerDirector:
+    trust = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            trust.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise RequestInvalidError(f"the CA file {ca_file} cannot be used: {error}") from None
+    return urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=trust))
 
 
 def _reason(error: urllib.error.HTTPError, *, signed_in: bool) -> str:
@@ -210,7 +280,7 @@ def _reason(error: urllib.error.HTTPError, *, signed_in: bool) -> str:
     except (ValueError, KeyError, TypeError, OSError):
         reason = f"the registry answered {error.code} {error.reason}"
     if error.code == HTTPStatus.UNAUTHORIZED and not signed_in:
-        reason += "; give a token with --token-file or SEATRIAL_TOKEN"
+        reason += "; give a token with --token-file or SEATRIAL_TOKEN, or sign in: seatrial login"
     return reason
 
 
@@ -219,7 +289,7 @@ def _why(error: Exception) -> str:
     if isinstance(reason, ssl.SSLCertVerificationError):
         return (
             f"TLS: its certificate is not trusted here: {reason.verify_message}; "
-            "SSL_CERT_FILE may name the file of one that is to be"
+            "seatrial login --ca-file or SEATRIAL_CA_FILE may name the file of one that is to be"
         )
     if isinstance(reason, ssl.SSLError):
         return f"TLS: {reason.reason}"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from registry.cli.client import JsonOption, TokenOption, connect
+from registry.cli.client import JsonOption, TokenOption, read_token
 from registry.cli.examining import Examination
 from registry.cli.output import print_json
 from registry.errors import RequestInvalidError
@@ -57,7 +57,7 @@ def command(
     examination = Examination(
         server=address.rstrip("/"),
         # Only one that was given: the token of the registry in this folder is nothing for another's.
-        token=connect(address, token_file).token if token_file else None,
+        token=read_token(token_file) if token_file else None,
         repository=parse_repository_name(repository) if repository else None,
         ca_file=ca_file,
     )

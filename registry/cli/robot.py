@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_table
 
 app = typer.Typer(
@@ -100,7 +100,7 @@ def delete(
         print_json({"name": name, "deleted": True})
 
 
-def _put(name: str, *, disabled: bool, server: str, token_file: str | None, as_json: bool) -> None:
+def _put(name: str, *, disabled: bool, server: Server, token_file: str | None, as_json: bool) -> None:
     robot = connect(server, token_file).send("PUT", f"/robots/{part(name)}", {"disabled": disabled})
     if as_json:
         print_json(robot)

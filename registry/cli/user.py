@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
 from registry.cli.options import ConfigOption, DataOption, server_settings
 from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
@@ -216,7 +216,7 @@ def reset(
 
 
 def _change(
-    name: str, body: Mapping[str, object], *, server: str, token_file: str | None, as_json: bool
+    name: str, body: Mapping[str, object], *, server: Server, token_file: str | None, as_json: bool
 ) -> None:
     changed = connect(server, token_file).send("PATCH", f"/users/{part(name)}", body)
     if as_json:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Row, case, func, select
 
+from registry.auth.actor import stored_workload
 from registry.auth.policy import decide, pullable
 from registry.db.content import repositories
 from registry.db.dialect import batches
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor, Workload, stored_workload
+    from registry.auth.actor import Actor, Workload
     from registry.auth.policy import Visibility
     from registry.db.engine import Database
 

@@ -1,28 +1,47 @@
 """Texts that requests of ``/api/v1`` have in common, as the description of the API says them.
 
-The use case holds the grammar and says what is wrong; the patterns here only describe it.
+The use case holds the grammar and says what is wrong; the patterns here describe it.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from registry.oci.names import NAME_MAX
+from registry.auth.accountnames import parse_account_name, parse_robot_name
+from registry.oci.names import COMPONENT_MAX, NAME_MAX
 
-_ACCOUNT = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
-_REPOSITORY = "^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$"
-_ROBOT = f"{_REPOSITORY[:-1]}[+]{_ACCOUNT[1:]}"
-_TAG = "^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}$"
-_DIGEST = "^(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})$"
+_ACCOUNT = "[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?"
+_COMPONENT = "[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*"
+_SHORT = f"(?![^:@+]{{{NAME_MAX + 1}}})(?!.*[a-z0-9._-]{{{COMPONENT_MAX + 1}}})"
+_REPOSITORY = f"{_SHORT}{_COMPONENT}(/{_COMPONENT})*"
+_ROBOT = f"{_REPOSITORY}[+]{_ACCOUNT}"
+_TAG = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+_DIGEST = "(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+ENTITY_TAGS = r'^([*]|(W/)?"[!#-~]*"([ 	]*,[ 	]*(W/)?"[!#-~]*")*)$'
+
+
+def _parse_actor_name(text: str) -> str:
+    return str(parse_robot_name(text)) if "+" in text else parse_account_name(text)
+
 
 AccountName = Annotated[
     str,
+    AfterValidator(parse_account_name),
     Field(
         description="Name of a user or a worker.",
         examples=["alice"],
-        json_schema_extra={"pattern": _ACCOUNT},
+        json_schema_extra={"pattern": f"^{_ACCOUNT}$"},
+    ),
+]
+ActorName = Annotated[
+    str,
+    AfterValidator(_parse_actor_name),
+    Field(
+        description="Name of a user, a worker or a robot.",
+        examples=["alice"],
+        json_schema_extra={"pattern": f"^({_ACCOUNT}|{_ROBOT})$"},
     ),
 ]
 RepositoryName = Annotated[
@@ -30,7 +49,7 @@ RepositoryName = Annotated[
     Field(
         description="Name of a repository, `team/app`; in a path its slashes are written `%2F`.",
         examples=["team/app"],
-        json_schema_extra={"pattern": _REPOSITORY, "maxLength": NAME_MAX},
+        json_schema_extra={"pattern": f"^{_REPOSITORY}$", "maxLength": NAME_MAX},
     ),
 ]
 NamespaceName = Annotated[
@@ -39,7 +58,7 @@ NamespaceName = Annotated[
         description="Name of a namespace, `team/sub`, without a slash at its end; in a path its slashes are "
         "written `%2F`.",
         examples=["team"],
-        json_schema_extra={"pattern": _REPOSITORY, "maxLength": NAME_MAX},
+        json_schema_extra={"pattern": f"^{_REPOSITORY}$", "maxLength": NAME_MAX},
     ),
 ]
 RobotName = Annotated[
@@ -48,19 +67,19 @@ RobotName = Annotated[
         description="Name of a robot, `team/sub+ci`: its namespace, a plus, its own name; in a path its "
         "slashes are written `%2F`.",
         examples=["team+ci"],
-        json_schema_extra={"pattern": _ROBOT},
+        json_schema_extra={"pattern": f"^{_ROBOT}$"},
     ),
 ]
 GroupName = Annotated[
     str,
-    Field(description="Name of a group.", examples=["devs"], json_schema_extra={"pattern": _ACCOUNT}),
+    Field(description="Name of a group.", examples=["devs"], json_schema_extra={"pattern": f"^{_ACCOUNT}$"}),
 ]
 MemberName = Annotated[
     str,
     Field(
         description="Who holds a role: `user:alice`, `robot:team+ci` or `group:devs`.",
         examples=["user:alice"],
-        json_schema_extra={"pattern": f"^((user|group):{_ACCOUNT[1:-1]}|robot:{_ROBOT[1:-1]})$"},
+        json_schema_extra={"pattern": f"^((user|group):{_ACCOUNT}|robot:{_ROBOT})$"},
     ),
 ]
 TagName = Annotated[
@@ -68,7 +87,7 @@ TagName = Annotated[
     Field(
         description="Name of a tag.",
         examples=["1.0"],
-        json_schema_extra={"pattern": _TAG},
+        json_schema_extra={"pattern": f"^{_TAG}$"},
     ),
 ]
 ContentDigest = Annotated[
@@ -76,10 +95,15 @@ ContentDigest = Annotated[
     Field(
         description="Digest of a manifest.",
         examples=["sha256:" + "0" * 64],
-        json_schema_extra={"pattern": _DIGEST},
+        json_schema_extra={"pattern": f"^{_DIGEST}$"},
     ),
 ]
 ImageReference = Annotated[
-    str, Field(description="`NAME:TAG` or `NAME@DIGEST`.", examples=["team/app:1.0"], min_length=1)
+    str,
+    Field(
+        description="`NAME:TAG` or `NAME@DIGEST`.",
+        examples=["team/app:1.0"],
+        json_schema_extra={"pattern": f"^{_REPOSITORY}(:{_TAG})?(@{_DIGEST})?$"},
+    ),
 ]
 Id = Annotated[str, Field(description="What its creation or its list calls `id`.")]

@@ -16,7 +16,7 @@ from registry.errors import (
     PreconditionFailedError,
     UnavailableError,
 )
-from registry.http.api.fields import AccountName
+from registry.http.api.fields import ActorName
 from registry.http.api.models import Answer, Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
 from registry.oci.conditions import Conditions
@@ -114,7 +114,7 @@ class NewIdentity(Body):
     """Somebody of an issuer, by `sub`, who is to be a user here."""
 
     subject: Subject
-    account: AccountName
+    account: ActorName
 
 
 class Identity(Answer):

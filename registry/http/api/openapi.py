@@ -11,10 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
+from registry.auth.idempotency import MAX_LENGTH, MIN_LENGTH
 from registry.errors import (
     CODES,
+    ConflictError,
     ContentTooLargeError,
     DeniedError,
+    IdempotencyKeyReusedError,
     MediaTypeUnsupportedError,
     PreconditionFailedError,
     RequestInvalidError,
@@ -24,6 +27,8 @@ from registry.errors import (
     UnauthorizedError,
     UnavailableError,
 )
+from registry.http.api import once
+from registry.http.api.fields import ENTITY_TAGS
 from registry.http.api.models import Nothing
 from registry.http.api.routes import PREFIX, Route
 from registry.http.api.shape import Shape, shape_of
@@ -41,6 +46,7 @@ _EVERYWHERE = (
     UnavailableError,
 )
 _WITH_BODY = (RequestTimeoutError, ContentTooLargeError, MediaTypeUnsupportedError)
+_ENTITY_TAGS = {"type": "string", "pattern": ENTITY_TAGS}
 _COOKIE = f"The cookie of POST {PREFIX}/sessions; {SECURE_NAME} over HTTPS."
 _DESCRIPTION = """\
 The admin API of Seatrial. Errors are problem documents (RFC 9457) with a `code` of
@@ -146,12 +152,19 @@ def _parameters(each: _Described, parts: Mapping[str, Document]) -> Iterator[Doc
         description = {"description": schema["description"]} if "description" in schema else {}
         required = place == "path" or each.shape.query.model_fields[name].is_required()
         yield {"name": name, "in": place, "required": required, **description, "schema": shown}
+    if each.route.method == "POST" and each.route.right != "signing":
+        yield {
+            "name": once.HEADER,
+            "in": "header",
+            "description": "A new UUID: sent again with it, the request is carried out once.",
+            "schema": {"type": "string", "pattern": f"^[ -~]{{{MIN_LENGTH},{MAX_LENGTH}}}$"},
+        }
     if each.shape.is_conditional:
         for name, meaning in (
             ("If-Match", "Only if this is still the entity tag of what is there."),
             ("If-None-Match", "`*`: only if there is nothing yet."),
         ):
-            yield {"name": name, "in": "header", "description": meaning, "schema": {"type": "string"}}
+            yield {"name": name, "in": "header", "description": meaning, "schema": _ENTITY_TAGS}
 
 
 def _success(each: _Described, parts: Mapping[str, Document]) -> Document:
@@ -170,6 +183,8 @@ def _refusals(route: Route, shape: Shape) -> Document:
     possible: set[type[SeatrialError]] = {*_EVERYWHERE, *route.errors}
     if route.method != "GET":
         possible |= {*_WITH_BODY}
+    if route.method == "POST" and route.right != "signing":
+        possible |= {ConflictError, IdempotencyKeyReusedError}
     if shape.is_conditional:
         possible.add(PreconditionFailedError)
     return {str(status): _refusal(codes) for status, codes in _by_status(kind.code for kind in possible)}

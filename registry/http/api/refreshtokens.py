@@ -6,7 +6,7 @@ from datetime import datetime
 
 from registry.auth import refreshtokens as use
 from registry.errors import NotFoundError
-from registry.http.api.fields import AccountName, Id
+from registry.http.api.fields import ActorName, Id
 from registry.http.api.models import Answer, Page, PageQuery
 from registry.http.api.routes import Call, Route
 
@@ -14,7 +14,7 @@ from registry.http.api.routes import Call, Route
 class Filter(PageQuery):
     """``account``: as an administrator, another's."""
 
-    account: AccountName | None = None
+    account: ActorName | None = None
 
 
 class RefreshToken(Answer):

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from registry.auth import tokens as use
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
-from registry.http.api.fields import AccountName, Id
+from registry.http.api.fields import AccountName, ActorName, Id
 from registry.http.api.models import Answer, Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
 
@@ -18,7 +18,7 @@ class NewToken(Body):
     name: str | None = None
     scopes: tuple[str, ...] = ()
     expires_seconds: int | None = None
-    account: AccountName | None = None
+    account: ActorName | None = None
     worker: AccountName | None = None
 
 

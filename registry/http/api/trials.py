@@ -60,14 +60,17 @@ class Block(Image):
 class ImageQuery(Query):
     """An image: a repository, with tag or digest in it or beside it."""
 
-    image: str | None = Field(default=None, description="`NAME`, `NAME:TAG` or `NAME@DIGEST`.")
+    image: ImageReference
     tag: TagName | None = None
     digest: ContentDigest | None = None
 
 
-class TrialQuery(ImageQuery):
+class TrialQuery(Query):
     """Whose trials, and how long to wait for a verdict."""
 
+    image: ImageReference | None = None
+    tag: TagName | None = None
+    digest: ContentDigest | None = None
     wait: float = Field(default=0, ge=0, le=WAIT_MAX_SECONDS, description="Seconds to wait for a verdict.")
 
 
@@ -111,7 +114,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
             raise RequestInvalidError("tag, digest and wait need an image")
         found = await reading.list_trials(call.services.database, actor=call.actor)
     else:
-        image = _named(query)
+        image = _named(query.image, query)
         if "@" in image or ":" in image:
             repository, manifest = await _find(call, image)
             found = await reading.wait_for_trials(
@@ -170,7 +173,7 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
 
 async def explain(call: Call, query: ImageQuery) -> Explanation:
     """What the gate says to the caller about an image, and why."""
-    repository, manifest = await _find(call, _named(query))
+    repository, manifest = await _find(call, _named(query.image, query))
     services = call.services
     question, decision = await explain_manifest(
         services.database, services.settings, actor=call.actor, repository=repository, manifest=manifest
@@ -224,11 +227,8 @@ async def _trial(call: Call, trial_id: str) -> TrialView:
     return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id)
 
 
-def _named(asked: ImageQuery) -> str:
+def _named(image: str, asked: ImageQuery | TrialQuery) -> str:
     """``image`` with the tag or digest given beside it."""
-    image = asked.image
-    if not image:
-        raise RequestInvalidError("image is missing")
     if asked.tag is not None and asked.digest is not None:
         raise RequestInvalidError("give a tag or a digest, not both")
     if (asked.tag is not None or asked.digest is not None) and (":" in image or "@" in image):

@@ -141,7 +141,10 @@ def test_the_token_in_the_environment(registry: Registry, here: Path, tmp_path: 
     # Without one, what everybody may see, and a hint where that is not enough.
     assert seatrial("repo", "list", cwd=tmp_path, env={"SEATRIAL_SERVER": registry.url}).returncode == 0
     said = refused("user", "list", registry=registry, here=tmp_path)
-    assert said == "seatrial: sign in as an administrator; give a token with --token-file or SEATRIAL_TOKEN\n"
+    assert said == (
+        "seatrial: sign in as an administrator; give a token with --token-file or SEATRIAL_TOKEN, "
+        "or sign in: seatrial login\n"
+    )
 
 
 def test_repositories(registry: Registry, here: Path) -> None:

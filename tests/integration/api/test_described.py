@@ -1,0 +1,140 @@
+"""The admin API holds to its own description, and takes nothing that is not in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from registry.http.api.routes import Route
+from registry.http.api.shape import shape_of
+from registry.http.api.table import ROUTES, description
+from tests.kit.access import Answer, api, ask
+from tests.kit.distribution import push_image
+from tests.kit.server import Registry, RegistryProcess
+from tests.kit.trials import tiny_image
+
+EXAMPLES = 6
+SMUGGLED = {
+    "is_admin": True,
+    "id": 1,
+    "account_id": 1,
+    "kind": "user",
+    "scopes ": ["admin"],
+    "__class__": "x",
+}
+ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429", "5xx"]
+BEYOND_SCHEMAS = {
+    # Operations that may refuse what their schema allows, and the rule that it cannot say.
+    "GET /api/v1/trials": "tag, digest and wait go with an image; an image with a tag takes no second one",
+    "GET /api/v1/gate": "an image with a tag or digest takes no second one",
+    "POST /api/v1/gate/block": "a reason has printable characters only",
+    "POST /api/v1/repositories": "a run spec has rules of its own",
+    "PATCH /api/v1/repositories/{name}": "a run spec has rules of its own",
+    "POST /api/v1/tokens": "a worker's token takes neither name nor scopes, another needs both",
+    "POST /api/v1/trials": "a run spec has rules of its own",
+}
+
+
+def configuration() -> str:
+    """What schemathesis is told."""
+    # What a list names is sent nowhere else: the run would revoke its own token.
+    phases = ("examples", "coverage", "fuzzing")
+    lines = [f"[phases.{phase}]\nextra-data-sources = {{ responses = false }}" for phase in phases]
+    lines += ["[checks.positive_data_acceptance]", f"expected-statuses = {ACCEPTED}"]
+    # The value "0" of a condition is taken for valid, whatever its pattern says.
+    conditional = [
+        f"{route.method} /api/v1{route.path}" for route in ROUTES if shape_of(route.handler).is_conditional
+    ]
+    for name in [*BEYOND_SCHEMAS, *conditional]:
+        lines += [
+            "[[operations]]",
+            f'include-name = "{name}"',
+            "[operations.checks.positive_data_acceptance]",
+        ]
+        lines += [f"expected-statuses = {['400', *ACCEPTED]}"]
+    return "\n".join(lines)
+
+
+@pytest.mark.timeout(900)
+async def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    process = RegistryProcess(tmp_path / "data")
+    registry = process.start()
+    try:
+        async with registry.client() as client:
+            # What the examples of the description name.
+            await push_image(client, "team/app", "1.0", tiny_image())
+        config = tmp_path / "schemathesis.toml"
+        config.write_text(configuration())
+        program = str(Path(sys.executable).parent / "schemathesis")
+        ran = subprocess.run(
+            [
+                *(program, "--config-file", str(config), "run", f"{registry.url}/api/v1/openapi.json"),
+                *("--header", f"Authorization: Bearer {registry.token}"),
+                *("--phases", "examples,coverage,fuzzing", "--max-examples", str(EXAMPLES)),
+                *("--generation-deterministic", "--continue-on-failure"),
+                "--no-color",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert f"{len(ROUTES)} selected / {len(ROUTES)} total" in ran.stdout
+        assert ran.returncode == 0, ran.stdout[-8000:] + ran.stderr[-2000:]
+        async with registry.client() as client:
+            await api(client, "GET", "/users")  # with a token that still opens what it opened
+    finally:
+        process.stop()
+    assert '"status": 500' not in process.log.read_text()
+
+
+async def test_the_description_is_there_for_everybody(nobody: aiohttp.ClientSession) -> None:
+    answer = await ask(nobody, "GET", "/api/v1/openapi.json")
+    assert answer.json == description()
+    assert answer.headers["Cache-Control"] == "public, max-age=300"
+    assert answer.json["openapi"].startswith("3.1.")
+
+
+async def test_no_route_takes_a_key_or_a_parameter_that_it_does_not_declare(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    before = await _all(client)
+    tried = 0
+    for route in ROUTES:
+        known = shape_of(route.handler).body.model_fields
+        if route.method != "GET":
+            for key, value in SMUGGLED.items():
+                assert key not in known
+                answer = await _send(client, route, json={key: value})
+                assert (answer.status, answer.json["code"]) == (400, "REQUEST_INVALID"), (route.path, key)
+                assert f"{key}: Extra inputs are not permitted" in answer.json["detail"]
+                tried += 1
+        answer = await _send(client, route, params={"is_admin": "true"})
+        assert answer.status == 400, route.path
+        assert "there is no parameter 'is_admin'" in answer.json["detail"]
+        tried += 1
+    assert tried > len(ROUTES) * 2
+    assert await _all(client) == before
+
+
+async def _send(
+    client: aiohttp.ClientSession, route: Route, *, params: dict[str, str] | None = None, json: Any = None
+) -> Answer:
+    path = "/api/v1" + route.path.replace("{", "").replace("}", "")
+    fields = shape_of(route.handler).query.model_fields
+    asked = {name: "x" for name, field in fields.items() if field.is_required()} | (params or {})
+    options = {} if json is None else {"json": json}
+    return await ask(
+        client, route.method, path, headers={"Sec-Fetch-Site": "same-origin"}, params=asked, **options
+    )
+
+
+async def _all(client: aiohttp.ClientSession) -> list[Any]:
+    lists = ("/users", "/tokens", "/workers", "/repositories", "/sessions")
+    found = [item for path in lists for item in (await api(client, "GET", path))["items"]]
+    return [{name: value for name, value in item.items() if name != "last_used_at"} for item in found]
