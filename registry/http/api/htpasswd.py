@@ -16,8 +16,10 @@ class Htpasswd(Body):
 
 
 async def import_users(call: Call, body: Htpasswd) -> use.Imported:
-    """Make a user of each line that can be one, with the password that it stands for. The answer says which
-    lines made none, and why; users that there are stay as they are."""
+    """Make a user of each line that can be one, with the password that it stands for.
+
+    The answer says which lines made none, and why; users that there are stay as they are.
+    """
     return await use.import_users(call.services.database, actor=call.actor, text=body.htpasswd)
 
 
