@@ -9,6 +9,7 @@ from sqlalchemy import select
 
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
+from registry.auth.administrators import require_unlimited
 from registry.auth.oidc.directory import Discovery, IssuerUnavailableError
 from registry.auth.oidc.issuers import Issuer, find_issuer, forget_people
 from registry.auth.oidc.opened import Oidc
@@ -49,12 +50,13 @@ async def link(database: Database, *, actor: Actor, issuer: str, subject: str, a
     """Let somebody of an issuer be a user here.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or came with a limited token.
         NotFoundError: there is no such issuer or user.
         RequestInvalidError: no subject.
         ConflictError: he is a user already.
     """
     require_admin(actor)
+    require_unlimited(actor, "lets nobody of an issuer be a user")
     if not 1 <= len(subject) <= MAX_SUBJECT or "\0" in subject:
         raise RequestInvalidError(f"a subject has 1 to {MAX_SUBJECT} characters")
     async with database.write() as connection:

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
+from registry.auth.administrators import require_unlimited
 from registry.auth.oidc.conditions import Condition, require_conditions
 from registry.auth.oidc.jobs import require_run_url
 from registry.auth.oidc.opened import Oidc
@@ -77,11 +78,12 @@ async def create_issuer(
     """Trust an issuer.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or came with a limited token.
         RequestInvalidError: a name or value that is not allowed.
         ConflictError: the name or the address is taken.
     """
     require_admin(actor)
+    require_unlimited(actor, "trusts no issuer")
     require_name(name, "an issuer")
     values = {**_values(settings), "name": name, "created_at": db_time()}
     if client_secret is not None:
@@ -133,13 +135,14 @@ async def change_issuer(
     is there, who was whom and the tokens of jobs are gone.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or came with a limited token.
         NotFoundError: there is none of that name.
         RequestInvalidError: a value that is not allowed.
         ConflictError: another issuer has that address.
         PreconditionFailedError: one of the conditions does not hold.
     """
     require_admin(actor)
+    require_unlimited(actor, "changes no issuer")
     async with oidc.database.write() as connection:
         before = await find_issuer(connection, name, lock=True)
         conditions.require(before.etag, f"issuer {name}")

@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
+from registry.auth.administrators import require_unlimited
 from registry.auth.oidc.conditions import Condition, require_conditions
 from registry.auth.oidc.issuers import (
     conditions_text,
@@ -75,12 +76,13 @@ async def create_rule(database: Database, *, actor: Actor, name: str, settings: 
     """Let jobs in.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or came with a limited token.
         RequestInvalidError: a name or value that is not allowed.
         NotFoundError: there is no such issuer or account.
         ConflictError: the name is taken.
     """
     require_admin(actor)
+    require_unlimited(actor, "lets no jobs in")
     require_name(name, "a rule")
     async with database.write() as connection:
         values = {**await _values(connection, settings), "name": name, "created_at": db_time()}
@@ -123,12 +125,13 @@ async def change_rule(
     """Change what ``changes`` names, members of :class:`RuleSettings`; tokens that jobs have by it end.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or came with a limited token.
         NotFoundError: there is no such rule, issuer or account.
         RequestInvalidError: a value that is not allowed.
         PreconditionFailedError: one of the conditions does not hold.
     """
     require_admin(actor)
+    require_unlimited(actor, "changes no workload rule")
     async with database.write() as connection:
         before = await find_rule(connection, name, lock=True)
         conditions.require(before.etag, f"workload rule {name}")

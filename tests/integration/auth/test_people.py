@@ -16,10 +16,10 @@ from yarl import URL
 from registry.db.access import group_members, groups
 from registry.db.accounts import accounts
 from registry.db.types import db_time
-from tests.kit.access import Answer, api, ask, make_user
+from tests.kit.access import Answer, api, ask, make_token, make_user
 from tests.kit.issuer import CLIENT_ID, CLIENT_SECRET, LOOPBACK, Issuer, running_issuer
 from tests.kit.server import Registry, running_registry
-from tests.kit.workloads import trust
+from tests.kit.workloads import make_rule, trust
 
 PERSON = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
@@ -415,6 +415,37 @@ async def test_the_last_administrator_stays_one(
     await api(client, "POST", "/issuers/ci/identities", status=201, json=link)
     assert (await sign_in(browser)).status == 303
     assert (await ask(client, "GET", "/api/v1/users")).status == 200
+
+
+async def test_a_limited_token_of_an_administrator_opens_no_door(
+    registry: Registry, client: aiohttp.ClientSession, issuer: Issuer
+) -> None:
+    await trust(client, issuer, **PERSON)
+    await make_rule(client)
+    limited = (await make_token(client, "admin"))["token"]
+    async with registry.client(limited) as admin:
+        assert [each["name"] for each in (await api(admin, "GET", "/issuers"))["items"]] == ["ci"]
+        for method, path, body in (
+            ("POST", "/issuers", {"name": "x", "url": "https://x.example"}),
+            ("PATCH", "/issuers/ci", {"groups_claim": "groups", "roles": {"all": "administrator"}}),
+            ("POST", "/issuers/ci/identities", {"subject": "7", "account": "admin"}),
+            ("PATCH", "/workload-rules/main", {"scopes": ["repository:*:delete"]}),
+        ):
+            await api(admin, method, path, status=403, json=body)
+        await api(admin, "DELETE", "/workload-rules/main", status=204)
+    weak = await make_user(client, "weak")
+    async with registry.client(weak, user="weak") as user:
+        for method, path in (
+            ("GET", "/issuers"),
+            ("GET", "/issuers/ci"),
+            ("POST", "/issuers/ci/check"),
+            ("DELETE", "/issuers/ci"),
+            ("GET", "/issuers/ci/identities"),
+            ("GET", "/workload-rules"),
+            ("GET", "/workload-rules/main"),
+            ("DELETE", "/workload-rules/main"),
+        ):
+            await api(user, method, path, status=403)
 
 
 async def test_conditions_on_people(
