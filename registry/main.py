@@ -55,6 +55,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "keys": ("registry.cli.keys",),
         "issuer": ("registry.cli.issuer",),
         "workload": ("registry.cli.workload",),
+        "access": ("registry.cli.access",),
+        "namespace": ("registry.cli.namespace",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),
         "trial": ("registry.cli.trial",),

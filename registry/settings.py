@@ -98,6 +98,11 @@ class Settings(BaseModel):
     visibility: Literal["public", "internal", "private"] = Field(
         default="private", description="visibility of new repositories"
     )
+    create_on_push: bool = Field(
+        default=True,
+        description="whether the first push of a writer makes a repository, where its namespace does not "
+        "say; else a maintainer of the namespace makes it, and at the top an administrator",
+    )
     trial_on_push: bool = Field(default=True, description="whether a push to a new repository makes a trial")
     trial_platforms: tuple[str, ...] = Field(
         default_factory=lambda: (str(platform_of_machine(platform.machine())),),
@@ -157,7 +162,8 @@ class Settings(BaseModel):
     )
     read_only: bool = Field(
         default=False,
-        description="whether pushes, deletes and tag moves are refused; pulls, sign-in and trials work on",
+        description="whether pushes, deletes, tag moves, new and renamed repositories are refused; pulls, "
+        "sign-in and trials work on",
     )
     sparse_images: bool = Field(
         default=False,

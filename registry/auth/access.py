@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from registry.auth.actor import Actor
-from registry.auth.policy import Action, Visibility, decide, may_administer, may_audit
+from registry.auth.policy import (
+    LEAST_ROLE,
+    Action,
+    Decision,
+    Visibility,
+    decide,
+    may_administer,
+    may_audit,
+)
 from registry.auth.scopes import Scope
 from registry.errors import DeniedError, UnauthorizedError
 
@@ -19,6 +27,8 @@ LOOKING = "look at accounts, groups and roles of others"
 
 def require(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> None:
     """Let ``actor`` do ``action`` in repository ``name``; ``visibility`` is ``None`` where there is none.
+
+    ``name`` may be a namespace, with a slash at its end.
 
     Raises:
         UnauthorizedError: another credential or a wider token could help; ``detail`` names what is missing,
@@ -29,13 +39,14 @@ def require(actor: Actor, action: Action, name: str, visibility: Visibility | No
     if decision.allowed:
         return
     detail = [{"Type": "repository", "Name": name, "Action": action}]
+    shown = name.rstrip("/")
     if actor.kind == "anonymous":
-        raise UnauthorizedError(f"sign in to {action} {name}", detail=detail)
+        raise UnauthorizedError(f"sign in to {action} {shown}", detail=detail)
     covered = any(scope.covers("repository", name, action) for scope in actor.scopes or ())
     could_ask = actor.from_registry_token and actor.kind != "worker"
     if could_ask and not covered and (name, action) not in actor.refused:
-        raise UnauthorizedError(f"this token was not asked for {action} on {name}", detail=detail)
-    raise DeniedError(_refusal(actor, action, name), detail=detail)
+        raise UnauthorizedError(f"this token was not asked for {action} on {shown}", detail=detail)
+    raise DeniedError(_refusal(actor, action, name, decision), detail=detail)
 
 
 def require_writable(*, read_only: bool) -> None:
@@ -129,11 +140,21 @@ def require_auditor(actor: Actor, what: str = "read the audit trail") -> None:
         )
 
 
-def _refusal(actor: Actor, action: Action, name: str) -> str:
+def givers(name: str) -> str:
+    """Who can give a right on a repository, or on a namespace with a slash at its end."""
+    return "an owner of the namespace or an administrator" if "/" in name else "an administrator"
+
+
+def _refusal(actor: Actor, action: Action, name: str, decision: Decision) -> str:
     # By what the actor is and not by what the repository is: the sentence must not tell whether it exists.
     if actor.kind == "worker":
         return f"{actor.shown} reads the image of its lease and nothing else"
+    shown = name.rstrip("/")
     limits = actor.by_credential.scopes
     if limits is not None and not any(scope.covers("repository", name, action) for scope in limits):
-        return f"the token of {actor.shown} does not cover {action} on {name}; ask for one that does"
-    return f"{actor.shown} has no {action} right on {name}; an administrator can give it"
+        return f"the token of {actor.shown} does not cover {action} on {shown}; ask for one that does"
+    held = f", being {decision.held.role} of {decision.held.on.rstrip('/')}" if decision.held else ""
+    return (
+        f"{actor.shown} has no {action} right on {shown}{held}; it takes the role {LEAST_ROLE[action]}, "
+        f"which {givers(name)} can give"
+    )

@@ -27,6 +27,7 @@ from registry.auth.oidc.exchange import admit
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.signed import looks_signed
 from registry.auth.passwords import Passwords
+from registry.auth.tombstones import given_up_since_made, names_of
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database
 from registry.db.types import db_time
@@ -184,11 +185,18 @@ class Credentials:
             rows = (await connection.execute(query, named)).all()
         if not rows:
             raise UnauthorizedError(_REFUSAL)
-        actor = standing.actor_of(rows)
+        actor = await self._without_given_up(standing.actor_of(rows))
         left = getattr(rows[0], "microseconds_left", None)
         seconds = CACHED_SECONDS if left is None else min(CACHED_SECONDS, left / 1e6)
         until = self._cache.put(key, actor, epoch=epoch, seconds=seconds)
         return replace(actor, until=until)
+
+    async def _without_given_up(self, actor: Actor) -> Actor:
+        """The actor without what its token says of repositories that are no longer those it was made for."""
+        if actor.token_id is None or not (names := names_of(actor.scopes or ())):
+            return actor
+        void = await given_up_since_made(self._database, actor.token_id, names)
+        return replace(actor, scopes=tuple(scope for scope in actor.scopes or () if scope.name not in void))
 
     def _remembered(self, key: bytes, epoch: int) -> Actor | None:
         found = self._cache.get(key, epoch=epoch)

@@ -30,15 +30,26 @@ LEAST_ROLE: Mapping[Action, Role] = MappingProxyType(
     }
 )
 """The least role for each action."""
+_MANAGING: frozenset[Action] = frozenset({"configure", "administer"})
+_SEEING: tuple[Action, ...] = ("pull", "configure")
+"""Whoever may do one of these is told that a repository exists."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """``sees`` tells whether the actor may know that the repository exists."""
-
-    allowed: bool
-    sees: bool
-    reason: str
+Rule = Literal[
+    "lease",
+    "token",
+    "administrator",
+    "auditor",
+    "public",
+    "internal",
+    "role",
+    "nothing",
+    "tombstone",
+    "read-only",
+    "create-on-push",
+]
+"""What decided; ``nothing``: no rule gives the right. The last three are not :func:`decide`'s: a token that
+names what was given up since, the mode of the whole registry, and what a push may make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +60,18 @@ class Held:
     on: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """``sees`` tells whether the actor may know that the repository exists. ``held`` is the highest role of
+    its account there, whether or not that decided."""
+
+    allowed: bool
+    sees: bool
+    rule: Rule
+    reason: str
+    held: Held | None = None
+
+
 def decide(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> Decision:
     """May ``actor`` do ``action`` in the repository ``name``? ``visibility`` is ``None`` where there is none.
 
@@ -56,20 +79,34 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
     """
     if actor.kind == "worker":
         # A worker is a stranger: its account opens nothing, only the pull token of a live lease does.
-        held = actor.lease is not None and actor.lease.repository == name
-        return Decision(
-            held and action == "pull", held, "a worker reads the image of its lease and nothing else"
-        )
-    pulls = _account_may(actor, "pull", name, visibility) is not None and _token_may(actor, "pull", name)
+        leased = actor.lease is not None and actor.lease.repository == name
+        said = "a worker reads the image of its lease and nothing else"
+        return Decision(leased and action == "pull", leased, "lease", said)
+    held = role_on(actor, name)
+    covered = _token_may(actor, action, name)
+    rule = _account_may(actor, action, held, visibility)
+    if covered and rule is not None:
+        by = f"{held.role} on {held.on}" if rule == "role" and held is not None else rule
+        return Decision(True, True, rule, f"{actor.shown} may {action} on {name}: {by}", held)
+    sees = any(
+        _account_may(actor, seeing, held, visibility) and _token_may(actor, seeing, name)
+        for seeing in _SEEING
+    )
     # The token first: what it says does not depend on whether the repository exists.
-    if not _token_may(actor, action, name):
-        return Decision(False, pulls, f"the token of {actor.shown} does not cover {action} on {name}")
-    reason = _account_may(actor, action, name, visibility)
-    if reason is None:
-        return Decision(
-            False, pulls, f"{actor.shown} has no {action} right on {name}; an administrator can do it"
-        )
-    return Decision(True, True, f"{actor.shown} may {action} on {name}: {reason}")
+    if not covered:
+        said = f"the token of {actor.shown} does not cover {action} on {name}"
+        return Decision(False, sees, "token", said, held)
+    said = f"{actor.shown} has no {action} right on {name}, which takes the role {LEAST_ROLE[action]}"
+    return Decision(False, sees, "nothing", said, held)
+
+
+def may_create(actor: Actor, name: str, *, by_push: bool) -> bool:
+    """Whether the account may make the repository ``name``, which does not exist: whoever has ``configure``
+    there, and where ``by_push`` is allowed, whoever has ``push``. At the top, only administrators."""
+    if actor.is_admin:
+        return True
+    held = role_on(actor, name)
+    return held is not None and role_allows(held.role, "push" if by_push else "configure")
 
 
 def role_on(actor: Actor, name: str) -> Held | None:
@@ -79,7 +116,7 @@ def role_on(actor: Actor, name: str) -> Held | None:
     """
     if not actor.roles:
         return None
-    found = [Held(role, on) for on in _itself_and_above(name) if (role := actor.roles.get(on)) is not None]
+    found = [Held(role, on) for on in itself_and_above(name) if (role := actor.roles.get(on)) is not None]
     return max(found, key=lambda held: ROLES.index(held.role), default=None)
 
 
@@ -111,7 +148,7 @@ def pull_patterns(actor: Actor) -> frozenset[str]:
 
 def may_administer(actor: Actor) -> bool:
     """Whether the actor manages accounts, tokens and repositories with this credential."""
-    return actor.is_admin and (actor.scopes is None or any(scope.type == "admin" for scope in actor.scopes))
+    return actor.is_admin and (actor.scopes is None or _has_admin_scope(actor))
 
 
 def may_audit(actor: Actor) -> bool:
@@ -120,19 +157,18 @@ def may_audit(actor: Actor) -> bool:
     return covers and (actor.is_admin or actor.is_auditor)
 
 
-def _account_may(actor: Actor, action: Action, name: str, visibility: Visibility | None) -> str | None:
-    """Why the account may, or ``None``."""
-    reason = _anywhere(actor, action, visibility)
-    if reason is not None:
-        return reason
-    held = role_on(actor, name)
-    if held is not None and role_allows(held.role, action):
-        return f"{held.role} on {held.on}"
-    return None
+def _account_may(
+    actor: Actor, action: Action, held: Held | None, visibility: Visibility | None
+) -> Rule | None:
+    """By which rule the account may, or ``None``."""
+    rule = _anywhere(actor, action, visibility)
+    if rule is None and held is not None and role_allows(held.role, action):
+        return "role"
+    return rule
 
 
-def _anywhere(actor: Actor, action: Action, visibility: Visibility | None) -> str | None:
-    """Why the account may in every repository of this visibility, or ``None``."""
+def _anywhere(actor: Actor, action: Action, visibility: Visibility | None) -> Rule | None:
+    """By which rule the account may in every repository of this visibility, or ``None``."""
     if actor.is_admin:
         return "administrator"
     if action != "pull":
@@ -142,15 +178,23 @@ def _anywhere(actor: Actor, action: Action, visibility: Visibility | None) -> st
     if visibility == "public":
         return "public"
     if visibility == "internal" and actor.kind in ("user", "robot"):
-        return "internal, and signed in"
+        return "internal"
     return None
 
 
 def _token_may(actor: Actor, action: Action, name: str) -> bool:
-    return actor.scopes is None or any(scope.covers("repository", name, action) for scope in actor.scopes)
+    if actor.scopes is None or any(scope.covers("repository", name, action) for scope in actor.scopes):
+        return True
+    # The scope ``admin`` manages repositories, and reads or changes no content.
+    return action in _MANAGING and actor.is_admin and _has_admin_scope(actor)
 
 
-def _itself_and_above(name: str) -> Iterator[str]:
+def _has_admin_scope(actor: Actor) -> bool:
+    return any(scope.type == "admin" for scope in actor.scopes or ())
+
+
+def itself_and_above(name: str) -> Iterator[str]:
+    """What a role on which counts in ``name``: itself, and each namespace above, the nearest first."""
     yield name
     path = name.rstrip("/")
     while "/" in path:

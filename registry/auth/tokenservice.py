@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args
@@ -36,6 +36,7 @@ from registry.auth.policy import Action, decide
 from registry.auth.refreshtokens import RefreshTokens
 from registry.auth.scopes import Scope
 from registry.auth.secretkey import SecretKey
+from registry.auth.tombstones import Tombstones
 from registry.db.content import repositories
 from registry.db.engine import Database
 from registry.db.trials import parts
@@ -83,6 +84,8 @@ class _Claims(BaseModel):
     exp: int
     access: list[_Access]
     refused: list[_Access] = []
+    # The access epoch under which it was signed.
+    epoch: int = 0
     account: int | None = None
     # The account's credentials_after when it was issued, not the time of issue: no clock can be wrong then.
     after: float | None = None
@@ -107,6 +110,7 @@ class TokenService:
         self._key_life = timedelta(days=settings.token_key_days)
         self._rings: EpochCache[KeyRing] = EpochCache()
         self._verified: EpochCache[_Claims] = EpochCache()
+        self._tombstones = Tombstones(database, EpochCache())
 
     def close(self) -> None:
         """End the password threads."""
@@ -114,6 +118,7 @@ class TokenService:
 
     async def mint(self, actor: Actor, asked: Iterable[Scope]) -> RegistryToken:
         """A token for what ``actor`` may do of what is asked: the rest is remembered as refused."""
+        epoch = (await self._database.epochs()).access
         wanted = _merged(asked)
         granted: list[Scope] = []
         refused: list[Scope] = []
@@ -134,6 +139,7 @@ class TokenService:
             "sub": "" if actor.kind == "anonymous" else actor.name,
             "access": [_access(scope) for scope in granted],
             "refused": [_access(scope) for scope in refused],
+            "epoch": epoch,
             "account": actor.account_id,
             "after": _after(actor),
             "token": actor.token_id,
@@ -146,6 +152,7 @@ class TokenService:
         claims = {
             "sub": worker.name,
             "access": [_access(scope)],
+            "epoch": (await self._database.epochs()).access,
             "account": worker.account_id,
             "after": _after(worker),
             "token": worker.token_id,
@@ -170,6 +177,8 @@ class TokenService:
         actor = await self.credentials.actor_of(claims.account, claims.token, epoch=epoch)
         if claims.after != _after(actor):
             raise UnauthorizedError(_INVALID)
+        if actor.scopes is not None and actor.kind != "worker":
+            scopes = tuple(_within(scope, actor.scopes) for scope in scopes)
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
@@ -251,6 +260,15 @@ class TokenService:
         except (jwt.PyJWTError, ValidationError, ValueError, RecursionError):
             # ValueError: what PyJWT lets through from base64 and json for text that is no token at all.
             raise UnauthorizedError(_INVALID) from None
+        named = (*claims.access, *claims.refused)
+        void = await self._tombstones.since(claims.epoch, {access.name for access in named}, epoch=epoch)
+        if void:
+            # As if they had never been asked for: then the client asks anew.
+            kept = {
+                part: [access for access in getattr(claims, part) if access.name not in void]
+                for part in ("access", "refused")
+            }
+            claims = claims.model_copy(update=kept)
         seconds = min(60.0, claims.exp + SKEW_SECONDS - time.time())
         return claims, self._verified.put(key, claims, epoch=epoch, seconds=seconds)
 
@@ -262,11 +280,17 @@ class TokenService:
             return {row.name: row.visibility for row in await connection.execute(query)}
 
     async def _living_lease(self, lease: _Lease, account_id: int) -> Lease:
-        query = select(parts.c.id).where(
-            parts.c.lease == lease.id,
-            parts.c.lease_account_id == account_id,
-            parts.c.digest == lease.digest,
-            parts.c.lease_expires_at > db_time(),
+        query = (
+            select(parts.c.id)
+            .join(repositories, repositories.c.id == parts.c.repository_id)
+            .where(
+                parts.c.lease == lease.id,
+                parts.c.lease_account_id == account_id,
+                parts.c.digest == lease.digest,
+                parts.c.lease_expires_at > db_time(),
+                # Another repository may have the name by now.
+                repositories.c.name == lease.repository,
+            )
         )
         async with self._database.read_once() as connection:
             if (await connection.execute(query)).first() is None:
@@ -297,6 +321,18 @@ def _merged(scopes: Iterable[Scope]) -> list[Scope]:
 
 def _after(actor: Actor) -> float | None:
     return None if actor.credentials_after is None else actor.credentials_after.timestamp()
+
+
+def _within(scope: Scope, limits: Sequence[Scope]) -> Scope:
+    """What of a scope the API token behind it covers now: it may cover less than when the scope was given."""
+    if scope == CATALOG:
+        return scope
+    covered = frozenset(
+        action
+        for action in scope.actions
+        if any(limit.covers(scope.type, scope.name, action) for limit in limits)
+    )
+    return scope if covered == scope.actions else replace(scope, actions=covered)
 
 
 def _access(scope: Scope) -> dict[str, object]:

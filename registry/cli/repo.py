@@ -13,7 +13,9 @@ from registry.cli.output import print_fields, print_json, print_table
 from registry.cli.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
-app = typer.Typer(help="Repositories: create, list, show, set, delete.", no_args_is_help=True)
+app = typer.Typer(
+    help="Repositories: create, list, show, set, rename, transfer, delete.", no_args_is_help=True
+)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in team/app.")]
 Visibility = Annotated[
@@ -21,7 +23,7 @@ Visibility = Annotated[
     typer.Option(
         "--visibility",
         metavar="public|internal|private",
-        help="Who may pull: everybody, all accounts, or administrators and their tokens.",
+        help="Who may pull: everybody, everybody signed in, or those who have a role.",
     ),
 ]
 Gate = Annotated[
@@ -144,6 +146,40 @@ def show(
 ) -> None:
     """Show one repository."""
     _print(connect(server, token_file).get(f"/repositories/{part(name)}"), as_json=as_json)
+
+
+@app.command()
+def rename(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(metavar="NEW_NAME", help="The whole new name, as in team/app2.")],
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a repository another name, with all it holds.
+
+    Nothing leads from the old name to the new one, and tokens that name the old one open nothing any more.
+    """
+    moved = connect(server, token_file).send("POST", f"/repositories/{part(name)}/rename", {"name": new_name})
+    _print(moved, as_json=as_json)
+
+
+@app.command()
+def transfer(
+    name: Name,
+    namespace: Annotated[str, typer.Argument(metavar="NAMESPACE", help="Where it goes, as in other/team.")],
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move a repository to another namespace, with all it holds; you have to be an owner of both.
+
+    Roles that were given on the namespace it leaves are not taken along.
+    """
+    path = f"/repositories/{part(name)}/transfer"
+    _print(connect(server, token_file).send("POST", path, {"namespace": namespace}), as_json=as_json)
 
 
 @app.command()

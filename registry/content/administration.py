@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.auth.access import require, require_admin
+from registry.auth.access import require_admin, require_writable
 from registry.auth.actor import Actor
-from registry.auth.policy import Visibility
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
+from registry.auth.tombstones import bury
 from registry.content import catalog, quotas
 from registry.content import repositories as repos
 from registry.content.repositories import Repository
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
-from registry.db.dialect import batches, insert_ignoring_conflict
+from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
+from registry.db.events import events
 from registry.db.outbox import record
-from registry.db.types import db_time
 from registry.errors import ConflictError, NameUnknownError
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
@@ -83,62 +86,68 @@ async def create(
     """Make an empty repository as ``wanted``, and for the rest with the settings' defaults.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        UnauthorizedError, DeniedError: the actor is no maintainer of its namespace, or the registry is
+            read-only.
         NameInvalidError: outside the grammar.
         ConflictError: there is one.
     """
-    require_admin(actor)
     parse_repository_name(name)
-    values = {
-        "name": name,
-        "visibility": settings.visibility,
-        "gate": settings.gate,
-        "trial_on_push": settings.trial_on_push,
-        "created_at": db_time(),
-        **wanted.values(),
-    }
+    await require_or_tell(database, actor, "configure", name, None)
+    require_quota_right(actor, wanted)
+    require_writable(read_only=settings.read_only)
     async with database.write() as connection:
-        made = await connection.execute(
-            insert_ignoring_conflict(connection, repositories, values).returning(repositories.c.id)
-        )
-        if made.first() is None:
+        defaults = await repos.defaults_for(connection, name, settings)
+        given = {"visibility": defaults.visibility, **wanted.values()}
+        if not await repos.insert(connection, name, given, settings=settings, actor=actor):
             raise ConflictError(f"there is a repository {name} already")
-        await record(connection, "repository.created", name, actor, {"visibility": values["visibility"]})
-        await move_epoch(connection, "access")
 
 
-async def find_readable(database: Database, *, actor: Actor, name: str) -> Repository:
-    """The repository, if the actor may pull from it.
+def require_quota_right(actor: Actor, wanted: RepositoryChange) -> None:
+    """A quota limits those who manage a repository, so that it is not for them to set.
+
+    Raises:
+        UnauthorizedError, DeniedError: it changes the quota, and the actor is no administrator.
+    """
+    if wanted.clear_quota or wanted.quota_bytes is not None:
+        require_admin(actor)
+
+
+async def find(database: Database, *, actor: Actor, action: Action, name: str) -> Repository:
+    """The repository, if the actor may do ``action`` there.
 
     Raises:
         UnauthorizedError, DeniedError: the actor may not, or would not if there were one.
         NameUnknownError: there is none, and the actor may know it.
     """
     repository = await repos.find(database, parse_repository_name(name))
-    require(actor, "pull", name, repository.visibility if repository else None)
+    await require_or_tell(database, actor, action, name, repository.visibility if repository else None)
     if repository is None:
-        raise NameUnknownError(f"there is no repository {name}")
+        raise _unknown(name)
     return repository
 
 
 async def show(database: Database, *, actor: Actor, name: str) -> RepositoryDetails:
-    """All about one repository.
+    """All about one repository, for those who may pull from it or change its settings.
 
     Raises:
-        UnauthorizedError, DeniedError, NameUnknownError: as :func:`find_readable`.
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`find`.
     """
-    repository = await find_readable(database, actor=actor, name=name)
+    configures = decide(actor, "configure", name, None).allowed
+    repository = await find(database, actor=actor, action="configure" if configures else "pull", name=name)
     async with database.read() as connection:
         row = (await connection.execute(_DETAILS.where(repositories.c.id == repository.id))).one_or_none()
     if row is None:
-        raise NameUnknownError(f"there is no repository {name}")
+        raise _unknown(name)
     return _details(row._asdict())
 
 
 async def list_readable(
     database: Database, *, actor: Actor, limit: int, after: str | None
 ) -> list[RepositoryDetails]:
-    """At most ``limit`` repositories that the actor may pull from, by name, those after ``after``."""
+    """At most ``limit`` repositories that the actor may pull from, by name, those after ``after``. Whoever
+    manages the registry is shown all."""
+    if may_administer(actor):
+        actor = replace(actor, scopes=None)
     names = await catalog.list_names(database, actor=actor, limit=limit, after=after)
     found: list[RepositoryDetails] = []
     async with database.read() as connection:
@@ -148,25 +157,79 @@ async def list_readable(
     return found
 
 
-async def delete(database: Database, blobs: BlobStore, *, actor: Actor, name: str) -> None:
+async def delete(
+    database: Database, blobs: BlobStore, settings: Settings, *, actor: Actor, name: str
+) -> None:
     """Remove a repository with its tags, images, uploads and trials. Bytes that others share stay.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        UnauthorizedError, DeniedError: the actor is no owner, or the registry is read-only.
         NameUnknownError: there is none.
     """
-    require_admin(actor)
+    repository = await find(database, actor=actor, action="administer", name=name)
+    require_writable(read_only=settings.read_only)
+    if not await remove(database, blobs, repository, actor=actor):
+        raise _unknown(name)
+
+
+async def remove(database: Database, blobs: BlobStore, repository: Repository, *, actor: Actor) -> bool:
+    """As :func:`delete`, for an actor whose right has been asked for. False: there is none (any more)."""
+    this = (repositories.c.id == repository.id, repositories.c.name == repository.name)
     async with database.write() as connection:
-        repository = await repos.find_in(connection, parse_repository_name(name))
-        if repository is None or not await repos.lock(connection, repository.id):
-            raise NameUnknownError(f"there is no repository {name}")
+        held = await connection.execute(select(repositories.c.id).where(*this).with_for_update())
+        if held.first() is None:
+            return False
         # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
         uploads = await _end_uploads(connection, repository.id)
-        await connection.execute(sql_delete(repositories).where(repositories.c.id == repository.id))
-        await record(connection, "repository.deleted", name, actor, {})
+        await connection.execute(sql_delete(repositories).where(*this))
+        await record(connection, "repository.deleted", repository.name, actor, {})
         await move_epoch(connection, "content", "access", "gate")
+        await bury(connection, repository.name)
     for locator in uploads:
         await blobs.delete(locator)
+    return True
+
+
+async def move(database: Database, settings: Settings, *, actor: Actor, name: str, to: str) -> None:
+    """Give a repository another name, in its namespace or in another one.
+
+    Tags, history, images, trials, roles and events go along; open uploads go on under the new name, and a
+    worker that is still pulling tries again. Nothing leads from the old name to the new one, and what named
+    the old one opens nothing any more.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no owner of both ends (within a namespace: no maintainer
+            of it), or the registry is read-only.
+        NameInvalidError: ``to`` is outside the grammar.
+        NameUnknownError: there is no such repository.
+        ConflictError: there is one named ``to``.
+    """
+    parse_repository_name(to)
+    repository = await find(database, actor=actor, action="administer", name=name)
+    stays = namespace_of(name) == namespace_of(to)
+    await require_or_tell(database, actor, "configure" if stays else "administer", to, None)
+    require_writable(read_only=settings.read_only)
+    try:
+        async with database.write() as connection:
+            await repos.require_namespace(connection, namespace_of(to), actor=actor)
+            moved = await connection.execute(
+                update(repositories)
+                .where(repositories.c.id == repository.id, repositories.c.name == name)
+                .values(name=to)
+            )
+            if moved.rowcount == 0:
+                raise _unknown(name)
+            # Else they would be taken for those of whoever gets the old name.
+            await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
+            await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
+            await move_epoch(connection, "content", "access", "gate")
+            await bury(connection, name)
+    except IntegrityError:
+        raise ConflictError(f"there is a repository {to} already") from None
+
+
+def _unknown(name: str) -> NameUnknownError:
+    return NameUnknownError(f"there is no repository {name}")
 
 
 async def _end_uploads(connection: AsyncConnection, repository_id: int) -> list[str]:

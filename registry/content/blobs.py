@@ -19,13 +19,12 @@ from registry.errors import BlobUnknownError
 from registry.oci.digest import Digest, parse_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
-    from registry.auth.policy import Visibility
     from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.settings import Settings
@@ -82,9 +81,9 @@ async def link(connection: AsyncConnection, repository_id: int, blob_id: int, *,
         await quotas.enforce(connection, repository_id, size)
 
 
-async def find_elsewhere(database: Database, digest: Digest, kinds: Sequence[Visibility]) -> list[Repository]:
-    """Repositories of these visibilities that link the blob, to mount it from: those among a bounded
-    number of links, so that what the caller may not see takes no time that would tell of it."""
+async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:
+    """Repositories that link the blob, to mount it from: a bounded number, so that what the caller may not
+    see takes no time that would tell of it."""
     links = (
         select(blob_links.c.repository_id)
         .join(blobs, blobs.c.id == blob_links.c.blob_id)
@@ -92,9 +91,7 @@ async def find_elsewhere(database: Database, digest: Digest, kinds: Sequence[Vis
         .limit(_LINKS_LOOKED_AT)
         .subquery()
     )
-    query = repos.COLUMNS.join(links, links.c.repository_id == repositories.c.id).where(
-        repositories.c.visibility.in_(kinds)
-    )
+    query = repos.COLUMNS.join(links, links.c.repository_id == repositories.c.id)
     async with database.read_once() as connection:
         return [repos.from_row(row) for row in await connection.execute(query)]
 

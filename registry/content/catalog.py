@@ -7,117 +7,79 @@ pattern that goes on after its ``*`` makes the database look at every name that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from heapq import merge
-from typing import TYPE_CHECKING
-
-from sqlalchemy import or_
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from registry.auth.policy import decide, pull_patterns, pullable
 from registry.content import repositories as repos
+from registry.content.nameranges import NameRange, ranges, read_in_order
 from registry.db.content import repositories
 from registry.db.dialect import batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
-
-    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
-    from registry.auth.policy import Visibility
     from registry.db.engine import Database
 
 _KINDS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class NameRange:
-    """Names with this prefix; only those that match one of ``patterns``, if there are any."""
-
-    prefix: str
-    patterns: tuple[str, ...] = ()
-
-    @property
-    def end(self) -> str | None:
-        """The first text after all names with the prefix, byte by byte; ``None``: there is none."""
-        return self.prefix[:-1] + chr(ord(self.prefix[-1]) + 1) if self.prefix else None
-
-
-def ranges(patterns: Iterable[str]) -> list[NameRange]:
-    """The ranges of names in which everything lies that matches a pattern with ``*``, in order and apart."""
-    found: list[NameRange] = []
-    for pattern in sorted(patterns, key=lambda text: (text.partition("*")[0], text)):
-        prefix, _, rest = pattern.partition("*")
-        wanted = (pattern,) if rest.strip("*") else ()
-        if not found or not prefix.startswith(found[-1].prefix):
-            found.append(NameRange(prefix, wanted))
-        elif found[-1].patterns:
-            # Inside the last one, of which only parts are wanted; it would stand first if it were all.
-            found[-1] = NameRange(found[-1].prefix, (*found[-1].patterns, pattern))
-    return found
 
 
 async def list_names(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[str]:
     """At most ``limit`` names in bytewise order, those after ``after``, which need not exist."""
     patterns = pull_patterns(actor)
     exact = {pattern for pattern in patterns if "*" not in pattern}
+    sees_all = len(pullable(actor)) == _KINDS
+    single = exact if sees_all else exact | {on for on in actor.roles if not on.endswith("/")}
     async with database.read() as connection:
-        names = await _of_names(connection, actor, exact, after or "")
+        names = await _of_names(connection, actor, single, after=after or "", limit=limit)
         walked: list[str] = []
         for part in ranges(patterns - exact):
             if len(walked) >= limit:
                 break
-            walked += await _of_range(connection, actor, part, after or "", limit - len(walked))
+            walked += await read_in_order(
+                connection,
+                partial(_streams, actor, part),
+                after=after or "",
+                limit=limit - len(walked),
+                allowed=lambda row: _is_allowed(actor, row),
+            )
     return sorted({*names, *walked})[:limit]
 
 
-async def _of_names(connection: AsyncConnection, actor: Actor, names: Iterable[str], after: str) -> list[str]:
-    found: list[Row[Any, Any, Any, Any]] = []
-    for batch in batches(name for name in names if name > after):
-        found += await connection.execute(repos.COLUMNS.where(repositories.c.name.in_(batch)))
-    return _allowed(actor, found)
-
-
-async def _of_range(
-    connection: AsyncConnection, actor: Actor, part: NameRange, after: str, limit: int
+async def _of_names(
+    connection: AsyncConnection, actor: Actor, names: set[str], *, after: str, limit: int
 ) -> list[str]:
-    if part.end is not None and after >= part.end:
-        return []
-    names: list[str] = []
-    while len(names) < limit:
-        rows = [
-            (await connection.execute(query.limit(limit))).all()
-            for query in _queries(pullable(actor), part, after)
-        ]
-        page = list(merge(*rows, key=lambda row: str(row.name)))[:limit]
-        names += _allowed(actor, page)
-        if len(page) < limit:
+    found: list[str] = []
+    for batch in batches(sorted(name for name in names if name > after)):
+        if len(found) >= limit:
             break
-        after = page[-1].name
-    return names[:limit]
+        rows = await connection.execute(repos.COLUMNS.where(repositories.c.name.in_(batch)))
+        found += [row.name for row in rows if _is_allowed(actor, row)]
+    return found
 
 
-def _queries(kinds: Sequence[Visibility], part: NameRange, after: str) -> list[Select[Any, Any, Any, Any]]:
-    """One for each kind, so that each reads its own range of the index."""
-    name = repositories.c.name
-    query = repos.COLUMNS.where(name > after if after >= part.prefix else name >= part.prefix)
-    if part.end is not None:
-        query = query.where(name < part.end)
-    if part.patterns:
-        query = query.where(or_(*(_like(pattern) for pattern in part.patterns)))
-    query = query.order_by(name)
+def _streams(actor: Actor, part: NameRange, after: str) -> list[list[Select[Any]]]:
+    """What of a range the account may see: all, or some kinds and what its roles open."""
+    kinds = pullable(actor)
+    everything = part.conditions(repositories.c.name, after)
+    if everything is None:
+        return []
     if len(kinds) == _KINDS:
-        return [query]
-    return [query.where(repositories.c.visibility == kind) for kind in kinds]
+        return [[repos.COLUMNS.where(*everything)]]
+    opened: list[Select[Any]] = []
+    for area in ranges(f"{on}*" for on in actor.roles if on.endswith("/")):
+        inside = part.narrowed(area.prefix)
+        conditions = inside and inside.conditions(repositories.c.name, after)
+        if conditions:
+            opened.append(repos.COLUMNS.where(*conditions))
+    return [
+        *([repos.COLUMNS.where(repositories.c.visibility == kind, *everything)] for kind in kinds),
+        opened,
+    ]
 
 
-def _like(pattern: str) -> ColumnElement[bool]:
-    # Names have neither "%" nor "!", and no letters in which LIKE's two meanings would differ.
-    return repositories.c.name.like(pattern.replace("_", "!_").replace("*", "%"), escape="!")
-
-
-def _allowed(actor: Actor, rows: Iterable[Row[Any, Any, Any, Any]]) -> list[str]:
-    """Those that the policy lets the actor pull from: it decides, and the ranges only find."""
-    return [row.name for row in rows if decide(actor, "pull", row.name, row.visibility).allowed]
+def _is_allowed(actor: Actor, row: Row[*tuple[Any, ...]]) -> bool:
+    """It is the policy that decides, and the ranges only find."""
+    return decide(actor, "pull", row.name, row.visibility).allowed

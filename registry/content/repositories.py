@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
+from registry.auth.policy import itself_and_above, may_create, namespace_of
+from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
+from registry.errors import DeniedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,6 +37,14 @@ class Repository:
     visibility: Visibility
     gate: str
     quota_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What a new repository is like, and whether a push makes it."""
+
+    visibility: Visibility
+    create_on_push: bool
 
 
 COLUMNS = select(
@@ -63,26 +76,94 @@ async def find_or_create(
 ) -> Repository:
     """The repository of that name, made with the default visibility and gate if this is the first push.
 
-    It cannot be deleted before the caller's transaction ends.
+    It cannot be deleted or renamed before the caller's transaction ends.
+
+    Raises:
+        DeniedError: there is none, and a push by this actor makes none.
     """
     held = COLUMNS.where(repositories.c.name == name).with_for_update(read=True, key_share=True)
     row = (await connection.execute(held)).first()
     if row is not None:
         return from_row(row)
+    defaults = await defaults_for(connection, name, settings)
+    if not may_create(actor, name, by_push=defaults.create_on_push):
+        raise _no_creation(name)
+    await insert(connection, name, {"visibility": defaults.visibility}, settings=settings, actor=actor)
+    return from_row((await connection.execute(held)).one())
+
+
+async def insert(
+    connection: AsyncConnection, name: str, given: Mapping[str, Any], *, settings: Settings, actor: Actor
+) -> bool:
+    """Make a repository, and its namespace where that is new; ``given`` are its columns, of which the
+    settings fill in the rest. False: there is one.
+    """
+    await require_namespace(connection, namespace_of(name), actor=actor)
     values = {
         "name": name,
-        "visibility": settings.visibility,
         "gate": settings.gate,
         "trial_on_push": settings.trial_on_push,
         "created_at": db_time(),
+        **given,
     }
     made = await connection.execute(
         insert_ignoring_conflict(connection, repositories, values).returning(repositories.c.id)
     )
-    if made.first() is not None:
-        await record(connection, "repository.created", name, actor, {"visibility": settings.visibility})
-        await move_epoch(connection, "access")
-    return from_row((await connection.execute(held)).one())
+    if made.first() is None:
+        return False
+    await record(connection, "repository.created", name, actor, {"visibility": values["visibility"]})
+    await move_epoch(connection, "access")
+    return True
+
+
+async def require_namespace(connection: AsyncConnection, name: str | None, *, actor: Actor) -> None:
+    """Make the namespace where there is none; it cannot be deleted before the caller's transaction ends."""
+    if name is None:
+        return
+    held = select(namespaces.c.id).where(namespaces.c.name == name).with_for_update(read=True, key_share=True)
+    while (await connection.execute(held)).first() is None:
+        await insert_namespace(connection, name, {}, actor=actor)
+
+
+async def insert_namespace(
+    connection: AsyncConnection, name: str, given: Mapping[str, Any], *, actor: Actor
+) -> bool:
+    """Make a namespace; ``given`` are its columns. False: there is one."""
+    values = {"name": name, "created_at": db_time(), **given}
+    made = await connection.execute(
+        insert_ignoring_conflict(connection, namespaces, values).returning(namespaces.c.id)
+    )
+    if made.first() is None:
+        return False
+    await record(connection, "namespace.created", f"{name}/", actor, given)
+    return True
+
+
+async def defaults_for(connection: AsyncConnection, name: str, settings: Settings) -> Defaults:
+    """What holds for a new repository of that name: what the nearest namespace says that says something."""
+    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    visibility, create_on_push = settings.visibility, settings.create_on_push
+    rows = await connection.execute(
+        select(namespaces.c.visibility, namespaces.c.create_on_push)
+        .where(namespaces.c.name.in_(above))
+        .order_by(func.length(namespaces.c.name))
+    )
+    for row in rows:
+        visibility = visibility if row.visibility is None else row.visibility
+        create_on_push = create_on_push if row.create_on_push is None else row.create_on_push
+    return Defaults(visibility, create_on_push=create_on_push)
+
+
+def _no_creation(name: str) -> DeniedError:
+    namespace = namespace_of(name)
+    makes, who = (
+        (f"a push makes none in {namespace}", f"a maintainer of {namespace} or an administrator")
+        if namespace
+        else ("only administrators make one without a namespace", "an administrator")
+    )
+    return DeniedError(
+        f"there is no repository {name}, and {makes}; {who} can make it (seatrial repo create {name})"
+    )
 
 
 async def lock(connection: AsyncConnection, repository_id: int) -> bool:

@@ -90,7 +90,7 @@ async def start(
                     expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
                 )
             )
-    except (TooManyRequestsError, UnauthorizedError):
+    except (TooManyRequestsError, UnauthorizedError, DeniedError):
         await store.delete(locator)
         raise
     return Session(session_id, repository.id, locator, algorithm)

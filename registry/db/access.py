@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, CheckConstraint, Column, ForeignKey, Index, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
@@ -67,4 +77,6 @@ tombstones = Table(
     # A repository's name that was given up, and when last: what was granted by that name before is void.
     Column("name", Bytewise, primary_key=True),
     Column("deleted_at", UtcTime, nullable=False),
+    # Where that moved the access epoch to: what was signed under an older one was signed before.
+    Column("epoch", BigInteger, nullable=False, server_default="0", index=True),
 )

@@ -47,6 +47,7 @@ trials = Table(
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     Index(None, "repository_id", "digest"),
+    Index(None, "repository_id", "created_at"),
     Index(None, "created_at"),
 )
 

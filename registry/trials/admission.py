@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
-from registry.auth.policy import Visibility
+from registry.auth.policy import Action, Visibility
 from registry.auth.policy import decide as decide_access
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
@@ -37,6 +37,7 @@ from registry.trials.waiting import looks
 
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 _WARNING_MAX = 1000
+_WRITING: tuple[Action, ...] = ("push", "trial")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,11 @@ async def admits_blob(
     return isinstance(decision, Admit | AdmitWithWarning)
 
 
-def may_push(actor: Actor, *, name: str, visibility: Visibility) -> bool:
-    """Whether the reader's own credential may push, whatever its registry token was asked for."""
-    return decide_access(actor.by_credential, "push", name, visibility).allowed
+def is_writer(actor: Actor, *, name: str, visibility: Visibility) -> bool:
+    """Whether the reader's own credential may push or start trials, whatever its registry token was asked
+    for: then it reads what was pushed, and what the image wrote when it was tried."""
+    own = actor.by_credential
+    return any(decide_access(own, action, name, visibility).allowed for action in _WRITING)
 
 
 async def explain_manifest(
@@ -171,7 +174,7 @@ async def _question(reading: _Reading, manifest: StoredManifest, state: ImageSta
         state=effective.state,
         subject=f"{repository.name}@{manifest.digest}",
         reason=effective.reason,
-        may_push=may_push(reading.actor, name=repository.name, visibility=repository.visibility),
+        may_push=is_writer(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
         referrer=manifest.subject_digest is not None
         and not manifest.runnable
@@ -220,7 +223,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
         state="untried",
         subject=f"blob {digest} of {repository.name}",
         reason="no admitted image of the repository names it",
-        may_push=may_push(reading.actor, name=repository.name, visibility=repository.visibility),
+        may_push=is_writer(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
         can_retry=True,
     )

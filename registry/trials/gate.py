@@ -45,7 +45,7 @@ class Question:
     subject: str
     reason: str = ""
     may_push: bool = False
-    """Whether the reader's credential may push to the repository."""
+    """Whether the reader's credential may push to the repository, or start trials in it."""
     holds_lease: bool = False
     """Whether the reader is the worker that holds the live lease of this very image."""
     referrer: bool = False

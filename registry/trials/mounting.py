@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.auth.policy import decide, pullable
+from registry.auth.policy import decide
 from registry.content import blobs
 from registry.content import repositories as repos
 from registry.errors import NameInvalidError
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.auth.actor import Actor
-    from registry.auth.policy import Visibility
     from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.oci.digest import Digest
@@ -38,7 +37,7 @@ async def mount(
     reader = actor.by_credential
     readable = [
         found
-        for found in await _sources(database, digest, source, pullable(reader))
+        for found in await _sources(database, digest, source)
         if decide(reader, "pull", found.name, found.visibility).allowed
     ]
     for found in readable[:SOURCES_MAX]:
@@ -49,11 +48,9 @@ async def mount(
     return False
 
 
-async def _sources(
-    database: Database, digest: Digest, name: str | None, kinds: Sequence[Visibility]
-) -> Sequence[Repository]:
+async def _sources(database: Database, digest: Digest, name: str | None) -> Sequence[Repository]:
     if name is None:
-        return await blobs.find_elsewhere(database, digest, kinds)
+        return await blobs.find_elsewhere(database, digest)
     try:
         found = await repos.find(database, parse_repository_name(name))
     except NameInvalidError:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, case, func, select
+from sqlalchemy import Row, case, func, literal, select, tuple_
 
 from registry.auth.actor import stored_workload
-from registry.auth.policy import decide, pullable
+from registry.auth.policy import decide
 from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
+from registry.db.types import UtcTime
 from registry.errors import NotFoundError
 from registry.trials.waiting import looks
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 LIST_MAX = 50
-LOOKED_AT_MAX = 1000
+LOOKED_AT_MAX = 5000
 LOG_TAIL_CHARACTERS = 16 * 1024
 
 
@@ -113,14 +114,36 @@ async def wait_for_trials(
 async def list_trials(
     database: Database, *, actor: Actor, repository: str | None = None
 ) -> Sequence[TrialView]:
-    """The newest trials in the repositories that the actor may pull from, or in one of them."""
-    query = _trials().where(repositories.c.visibility.in_(pullable(actor)))
+    """The newest trials in the repositories that the actor may pull from, or in one of them.
+
+    Of all repositories, only the newest trials are looked at: others may have any number of them.
+    """
+    newest = (trials.c.created_at.desc(), trials.c.id.desc())
+    query = (
+        select(trials.c.id, trials.c.created_at, repositories.c.name, repositories.c.visibility)
+        .join(repositories, repositories.c.id == trials.c.repository_id)
+        .order_by(*newest)
+    )
     if repository is not None:
-        query = query.where(repositories.c.name == repository)
+        this = select(repositories.c.id).where(repositories.c.name == repository).scalar_subquery()
+        query = query.where(trials.c.repository_id == this)
+    seen: list[str] = []
     async with database.read() as connection:
-        rows = [_view(row) for row in await connection.execute(query.limit(LOOKED_AT_MAX))]
-        seen = [trial for trial in rows if decide(actor, "pull", trial.repository, trial.visibility).allowed]
-        return await _filled(connection, seen[:LIST_MAX], tail=True)
+        step, looked_at, page = LIST_MAX, 0, query
+        while len(seen) < LIST_MAX and looked_at < LOOKED_AT_MAX:
+            rows = (await connection.execute(page.limit(step))).all()
+            seen += [row.id for row in rows if decide(actor, "pull", row.name, row.visibility).allowed]
+            if len(rows) < step:
+                break
+            last = rows[-1]
+            looked_at += step
+            step = LOOKED_AT_MAX - looked_at
+            page = query.where(
+                tuple_(trials.c.created_at, trials.c.id)
+                < tuple_(literal(last.created_at, UtcTime()), literal(last.id))
+            )
+        found = await connection.execute(_trials().where(trials.c.id.in_(seen[:LIST_MAX])))
+        return await _filled(connection, [_view(row) for row in found], tail=True)
 
 
 async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> TrialView:

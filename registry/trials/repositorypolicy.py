@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import select, update
 
-from registry.auth.access import require_admin
 from registry.auth.actor import Actor
-from registry.content.administration import RepositoryChange
+from registry.content.administration import RepositoryChange, find, require_quota_right
 from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.errors import NameUnknownError, RequestInvalidError
-from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
@@ -27,18 +25,17 @@ async def change(
     admitted for ``grandfather_days``.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        UnauthorizedError, DeniedError: the actor is no maintainer; of a quota, no administrator.
         NameUnknownError: there is none.
         RequestInvalidError: a run spec given and cleared at once.
     """
-    require_admin(actor)
+    await find(database, actor=actor, action="configure", name=name)
+    require_quota_right(actor, wanted)
     if wanted.run_spec is not None and wanted.clear_run_spec:
         raise RequestInvalidError("a run spec cannot be set and cleared at once")
     async with database.write() as connection:
         found = await connection.execute(
-            select(repositories)
-            .where(repositories.c.name == parse_repository_name(name))
-            .with_for_update(key_share=True)
+            select(repositories).where(repositories.c.name == name).with_for_update(key_share=True)
         )
         row = found.one_or_none()
         if row is None:

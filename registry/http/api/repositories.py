@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from registry.auth.access import require_writable
 from registry.auth.policy import Visibility
 from registry.content import administration as use
-from registry.errors import ConflictError, NameUnknownError
-from registry.http.api.fields import RepositoryName
+from registry.errors import ConflictError, NameInvalidError, NameUnknownError
+from registry.http.api.fields import NamespaceName, RepositoryName
 from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.trials.repositorypolicy import change
@@ -38,6 +37,18 @@ class NewRepository(Change):
     """A repository to make, empty; what is left out is as the settings say."""
 
     name: RepositoryName
+
+
+class Rename(Body):
+    """The whole new name."""
+
+    name: RepositoryName
+
+
+class Transfer(Body):
+    """Where it goes; the last part of its name stays."""
+
+    namespace: NamespaceName
 
 
 async def create_repository(call: Call, body: NewRepository) -> use.RepositoryDetails:
@@ -72,8 +83,29 @@ async def change_repository(call: Call, name: RepositoryName, body: Change) -> u
 async def delete_repository(call: Call, name: RepositoryName) -> None:
     """Remove it with all it holds."""
     services = call.services
-    require_writable(read_only=services.settings.read_only)
-    await use.delete(services.database, services.blobs, actor=call.actor, name=name)
+    await use.delete(services.database, services.blobs, services.settings, actor=call.actor, name=name)
+
+
+async def rename_repository(call: Call, name: RepositoryName, body: Rename) -> use.RepositoryDetails:
+    """Give it another name, in its namespace or in another one.
+
+    Nothing leads from the old name to the new one, and tokens that name the old one open nothing any more.
+    """
+    return await _move(call, name, body.name)
+
+
+async def transfer_repository(call: Call, name: RepositoryName, body: Transfer) -> use.RepositoryDetails:
+    """Move it to another namespace.
+
+    As a rename, with the last part of the name as it is.
+    """
+    return await _move(call, name, f"{body.namespace}/{name.rpartition('/')[2]}")
+
+
+async def _move(call: Call, name: str, to: str) -> use.RepositoryDetails:
+    services = call.services
+    await use.move(services.database, services.settings, actor=call.actor, name=name, to=to)
+    return await use.show(services.database, actor=call.actor, name=to)
 
 
 async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
@@ -90,9 +122,19 @@ async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
 
 
 ROUTES = (
-    Route("POST", "/repositories", "admin", create_repository, status=201, errors=(ConflictError,)),
+    Route("POST", "/repositories", "anyone", create_repository, status=201, errors=(ConflictError,)),
     Route("GET", "/repositories", "anyone", list_repositories),
     Route("GET", "/repositories/{name}", "anyone", show_repository, errors=(NameUnknownError,)),
-    Route("PATCH", "/repositories/{name}", "admin", change_repository, errors=(NameUnknownError,)),
-    Route("DELETE", "/repositories/{name}", "admin", delete_repository, errors=(NameUnknownError,)),
+    Route("PATCH", "/repositories/{name}", "anyone", change_repository, errors=(NameUnknownError,)),
+    *(
+        Route(
+            "POST",
+            f"/repositories/{{name}}/{word}",
+            "anyone",
+            handler,
+            errors=(NameUnknownError, NameInvalidError, ConflictError),
+        )
+        for word, handler in (("rename", rename_repository), ("transfer", transfer_repository))
+    ),
+    Route("DELETE", "/repositories/{name}", "anyone", delete_repository, errors=(NameUnknownError,)),
 )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from registry.auth.access import require, require_writable
+from registry.auth.access import require_writable
 from registry.auth.actor import Workload
 from registry.auth.policy import Action
 from registry.content import tagmoves as use
 from registry.content import tags as tag_use
-from registry.content.administration import find_readable
+from registry.content.administration import find
 from registry.content.repositories import Repository
 from registry.errors import ConflictError, ManifestUnknownError, NameUnknownError
 from registry.http.api.fields import ContentDigest, RepositoryName, TagName
@@ -77,8 +77,7 @@ async def delete_tag(call: Call, name: RepositoryName, tag: TagName, conditions:
 
 
 async def _repository(call: Call, name: str, action: Action) -> Repository:
-    repository = await find_readable(call.services.database, actor=call.actor, name=name)
-    require(call.actor, action, repository.name, repository.visibility)
+    repository = await find(call.services.database, actor=call.actor, action=action, name=name)
     if action != "pull":
         require_writable(read_only=call.services.settings.read_only)
     return repository

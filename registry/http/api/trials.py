@@ -10,10 +10,10 @@ from typing import Any, Literal
 from aiohttp import web
 from pydantic import Field
 
-from registry.auth.access import require
 from registry.auth.actor import Workload
+from registry.auth.policy import Action
 from registry.content import manifests
-from registry.content.administration import find_readable
+from registry.content.administration import find
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.errors import (
@@ -30,7 +30,7 @@ from registry.http.api.routes import Call, Route, given_run_spec
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_tag, split_repository_reference
 from registry.trials import blocking, reading, requests
-from registry.trials.admission import explain_manifest, may_push
+from registry.trials.admission import explain_manifest, is_writer
 from registry.trials.gate import Admit, AdmitWithWarning, Decision, EffectiveState, Gate, Refuse, Wait
 from registry.trials.reading import PartView, RunView, TrialView
 
@@ -116,7 +116,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
     else:
         image = _named(query.image, query)
         if "@" in image or ":" in image:
-            repository, manifest = await _find(call, image)
+            repository, manifest = await _find(call, image, "pull")
             found = await reading.wait_for_trials(
                 call.services.database,
                 repository_id=repository.id,
@@ -126,7 +126,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         elif query.wait:
             raise RequestInvalidError("wait needs a tag or a digest")
         else:
-            repository = await find_readable(call.services.database, actor=call.actor, name=image)
+            repository = await find(call.services.database, actor=call.actor, action="pull", name=image)
             found = await reading.list_trials(
                 call.services.database, actor=call.actor, repository=repository.name
             )
@@ -135,8 +135,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
 
 async def start_trial(call: Call, body: Request) -> Trial:
     """Try an image again, or under a run spec of the request's own."""
-    repository, manifest = await _find(call, body.image)
-    require(call.actor, "push", repository.name, repository.visibility)
+    repository, manifest = await _find(call, body.image, "trial")
     services = call.services
     trial_id = await requests.start(
         services.database,
@@ -173,7 +172,7 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
 
 async def explain(call: Call, query: ImageQuery) -> Explanation:
     """What the gate says to the caller about an image, and why."""
-    repository, manifest = await _find(call, _named(query.image, query))
+    repository, manifest = await _find(call, _named(query.image, query), "pull")
     services = call.services
     question, decision = await explain_manifest(
         services.database, services.settings, actor=call.actor, repository=repository, manifest=manifest
@@ -204,7 +203,7 @@ async def unblock(call: Call, body: Image) -> None:
 
 
 async def _set_block(call: Call, image: str, reason: str | None) -> None:
-    repository, manifest = await _find(call, image)
+    repository, manifest = await _find(call, image, "configure")
     await blocking.set_block(
         call.services.database,
         repository_id=repository.id,
@@ -215,9 +214,9 @@ async def _set_block(call: Call, image: str, reason: str | None) -> None:
     )
 
 
-async def _find(call: Call, image: str) -> tuple[Repository, StoredManifest]:
+async def _find(call: Call, image: str, action: Action) -> tuple[Repository, StoredManifest]:
     name, tag, digest = split_repository_reference(image)
-    repository = await find_readable(call.services.database, actor=call.actor, name=name)
+    repository = await find(call.services.database, actor=call.actor, action=action, name=name)
     reference = parse_content_digest(str(digest)) if digest else (tag or "latest")
     stored = await manifests.get(call.services.database, repository, reference)
     return repository, stored
@@ -241,7 +240,7 @@ def _named(image: str, asked: ImageQuery | TrialQuery) -> str:
 
 
 def _may_read_log(call: Call, trial: TrialView) -> bool:
-    return may_push(call.actor, name=trial.repository, visibility=trial.visibility)
+    return is_writer(call.actor, name=trial.repository, visibility=trial.visibility)
 
 
 def _shown(call: Call, trial: TrialView) -> Trial:
@@ -279,6 +278,6 @@ ROUTES = (
     Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
     Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),
     Route("GET", "/gate", "anyone", explain, errors=_GONE),
-    Route("POST", "/gate/block", "admin", block, errors=_GONE),
-    Route("POST", "/gate/unblock", "admin", unblock, errors=_GONE),
+    Route("POST", "/gate/block", "anyone", block, errors=_GONE),
+    Route("POST", "/gate/unblock", "anyone", unblock, errors=_GONE),
 )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.auth.access import require, require_writable
+from registry.auth.access import require_writable
+from registry.auth.owners import require_or_tell
 from registry.auth.scopes import Scope
 from registry.content import repositories as repos
 from registry.errors import DeniedError, NameUnknownError, SeatrialError, UnauthorizedError, UnsupportedError
@@ -27,9 +28,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from registry.auth.actor import Actor
     from registry.auth.policy import Action
-    from registry.content.repositories import Repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,13 @@ async def dispatch(request: web.Request) -> web.StreamResponse:
     scopes = _scopes(request, target, route)
     epochs = await services.database.epochs()
     actor = await authenticate(request, scopes=scopes)
-    repository = None
     try:
+        repository = None if route.action is None else await repos.find(services.database, target.name)
+        call = Call(request, services, actor, target.name, target.reference, repository, epochs)
         if route.action is not None:
-            repository = await repos.find(services.database, target.name)
-            _require_right(request.method, actor, route.action, target, repository)
+            await _require_right(call, route.action, target.keyword)
             if request.method not in _READ:
                 require_writable(read_only=services.settings.read_only)
-        call = Call(request, services, actor, target.name, target.reference, repository, epochs)
         if request.method not in _WITH_BODY:
             return await route.handler(call)
         with request.app[RUNNING_UPLOADS].one_more(actor):
@@ -108,17 +106,16 @@ def _find(keyword: Keyword, method: str) -> Route:
     raise UnsupportedError(f"this address takes {allowed}", headers={"Allow": allowed})
 
 
-def _require_right(
-    method: str, actor: Actor, action: Action, target: Target, repository: Repository | None
-) -> None:
+async def _require_right(call: Call, action: Action, keyword: Keyword) -> None:
+    actor, visibility = call.actor, call.repository.visibility if call.repository else None
     try:
-        require(actor, action, target.name, repository.visibility if repository else None)
+        await require_or_tell(call.services.database, actor, action, call.name, visibility)
     except DeniedError:
-        if method == "HEAD" and (target.name, "push") in actor.refused:
+        if call.request.method == "HEAD" and (call.name, "push") in actor.refused:
             # What a push asks first: nobody could read why, and the POST that follows is told in words.
             raise NameUnknownError("there is no such repository") from None
         raise
-    if actor.kind == "worker" and target.keyword not in _OPEN_TO_WORKERS:
+    if actor.kind == "worker" and keyword not in _OPEN_TO_WORKERS:
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
 
 

@@ -185,7 +185,10 @@ async def test_asked_for_and_refused_is_told_as_such(
     assert answer.status == 403
     (error,) = answer.json["errors"]
     assert error["code"] == "DENIED"
-    assert error["message"] == f"bob has no push right on {NAME}; an administrator can give it"
+    assert error["message"] == (
+        f"bob has no push right on {NAME}; it takes the role writer, which an owner of the namespace or "
+        "an administrator can give"
+    )
 
 
 async def test_what_a_push_asks_first_lets_it_come_to_where_it_is_told_why(

@@ -37,13 +37,19 @@ async def test_a_read_only_registry(tmp_path: Path, database_url: str) -> None:
                 (entry,) = answer.json["errors"]
                 assert entry["code"] == "DENIED"
                 assert "SEATRIAL_READ_ONLY" in entry["message"]
-        tags = "/repositories/team%2Fapp/tags/v1"
-        for method, path in (
-            ("DELETE", tags),
-            ("POST", f"{tags}/rollback"),
-            ("DELETE", "/repositories/team%2Fapp"),
-        ):
-            assert "SEATRIAL_READ_ONLY" in (await api(client, method, path, status=403))["detail"]
+        this = "/repositories/team%2Fapp"
+        requests: tuple[tuple[str, str, dict[str, str] | None], ...] = (
+            ("DELETE", f"{this}/tags/v1", None),
+            ("POST", f"{this}/tags/v1/rollback", {}),
+            ("POST", "/repositories", {"name": "team/new"}),
+            ("POST", f"{this}/rename", {"name": "team/new"}),
+            ("POST", f"{this}/transfer", {"namespace": "other"}),
+            ("DELETE", this, None),
+            ("DELETE", "/namespaces/team?with_content=true", None),
+        )
+        for method, path, body in requests:
+            given = {} if body is None else {"json": body}
+            assert "SEATRIAL_READ_ONLY" in (await api(client, method, path, status=403, **given))["detail"]
         await reading_goes_on(client, digest)
         assert (await ask(client, "GET", upload)).status == 204, "where an upload stands can be read"
         assert (await ask(client, "GET", "/readyz")).json["read_only"] is True

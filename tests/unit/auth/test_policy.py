@@ -173,7 +173,16 @@ def test_who_is_told_to_sign_in_and_who_is_told_no(actor: Actor, error: type[Sea
 def test_a_refusal_says_who_lacks_what_and_who_can_give_it() -> None:
     found = refusal(USER, "push", "public")
     assert found is not None
-    assert found.message == "bob has no push right on team/app; an administrator can give it"
+    assert found.message == (
+        "bob has no push right on team/app; it takes the role writer, which an owner of the namespace or "
+        "an administrator can give"
+    )
+    reader = refusal(replace(USER, roles={"team/": "reader"}), "delete", "public")
+    assert reader is not None
+    assert reader.message == (
+        "bob has no delete right on team/app, being reader of team; it takes the role maintainer, which an "
+        "owner of the namespace or an administrator can give"
+    )
     limited = refusal(scoped(ADMIN, "repository:team/app:pull"), "push", "public")
     assert limited is not None
     assert limited.message == "the token of admin does not cover push on team/app; ask for one that does"

@@ -8,7 +8,7 @@ import pytest
 
 from registry.auth.access import require
 from registry.auth.actor import ANONYMOUS, Actor, Lease
-from registry.auth.policy import Action, Visibility
+from registry.auth.policy import LEAST_ROLE, Action, Visibility
 from registry.auth.scopes import parse_token_scope
 from registry.errors import DeniedError, UnauthorizedError
 
@@ -40,7 +40,11 @@ def leased(repository: str) -> Actor:
     return replace(WORKER, lease=lease, scopes=(scope,), from_registry_token=True)
 
 
-NO_RIGHT = "{actor} has no {action} right on team/app; an administrator can give it"
+NO_RIGHT, READING, WRITING = (
+    f"{{actor}} has no {{action}} right on team/app{being}; it takes the role {{least}}, which an owner of "
+    "the namespace or an administrator can give"
+    for being in ("", ", being reader of team", ", being writer of team/app")
+)
 NO_SCOPE = "the token of {actor} does not cover {action} on team/app; ask for one that does"
 SIGN_IN = "sign in to {action} team/app"
 NOT_ASKED = "this token was not asked for {action} on team/app"
@@ -84,11 +88,11 @@ TABLE: dict[str, tuple[Actor, dict[str, tuple[str, str, str, str]]]] = {
     ),
     "a reader": (
         replace(USER, roles={"team/": "reader"}),
-        {"pull": (OK,) * 4, "push": (NO_RIGHT,) * 4, "delete": (NO_RIGHT,) * 4},
+        {"pull": (OK,) * 4, "push": (READING,) * 4, "delete": (READING,) * 4},
     ),
     "a writer": (
         replace(USER, roles={"team/app": "writer"}),
-        {"pull": (OK,) * 4, "push": (OK,) * 4, "delete": (NO_RIGHT,) * 4},
+        {"pull": (OK,) * 4, "push": (OK,) * 4, "delete": (WRITING,) * 4},
     ),
     "a maintainer": (
         replace(USER, roles={"team/": "maintainer", "team/app": "reader"}),
@@ -148,7 +152,7 @@ def test_what_each_is_told(who: str, action: Action) -> None:
             said, kind = OK, None
         except (UnauthorizedError, DeniedError) as error:
             said, kind = error.message, type(error)
-        assert said == expected.format(actor=actor.shown, action=action), place
+        assert said == expected.format(actor=actor.shown, action=action, least=LEAST_ROLE[action]), place
         # 401 only to those whom another token could help.
         helped = expected in (SIGN_IN, NOT_ASKED)
         assert kind is (None if expected == OK else UnauthorizedError if helped else DeniedError), place

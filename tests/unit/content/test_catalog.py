@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from registry.auth.actor import Actor
 from registry.auth.policy import decide, pull_patterns
 from registry.auth.scopes import Scope, parse_token_scope
-from registry.content.catalog import NameRange, ranges
+from registry.content.nameranges import NameRange, ranges
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,150 @@
+"""``seatrial namespace``: where roles are given, and what new repositories are like there."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import print_fields, print_json, print_table
+from registry.errors import RequestInvalidError
+
+app = typer.Typer(
+    help="Namespaces, the paths before the last part of names: create, list, show, set, delete.",
+    no_args_is_help=True,
+)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in team, or team/sub.")]
+Visibility = Annotated[
+    str | None,
+    typer.Option(
+        "--visibility",
+        metavar="public|internal|private|default",
+        help="Of new repositories; default is what a namespace above says, else the server.",
+    ),
+]
+CreateOnPush = Annotated[
+    str | None,
+    typer.Option(
+        "--create-on-push",
+        metavar="yes|no|default",
+        help="Whether the first push of a writer makes a repository; without it, a maintainer makes it.",
+    ),
+]
+_CREATE_ON_PUSH: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
+_FIELDS = ("name", "visibility", "create_on_push", "repositories", "namespaces", "created_at")
+
+
+@app.command()
+def create(
+    name: Name,
+    *,
+    visibility: Visibility = None,
+    create_on_push: CreateOnPush = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a namespace, to give roles on it. The first repository in it makes one too."""
+    wanted = {"name": name, **_wanted(visibility, create_on_push)}
+    _print(connect(server, token_file).send("POST", "/namespaces", wanted), as_json=as_json)
+
+
+@app.command("list")
+def list_namespaces(
+    *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+) -> None:
+    """List the namespaces that you have a role on."""
+    found = list(connect(server, token_file).items("/namespaces"))
+    if as_json:
+        print_json(found)
+    else:
+        print_table(found, ("name", "visibility", "create_on_push", "created_at"))
+
+
+@app.command()
+def show(
+    name: Name, *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one namespace, and how much is in it."""
+    _print(connect(server, token_file).get(f"/namespaces/{part(name)}"), as_json=as_json)
+
+
+@app.command("set")
+def change(
+    name: Name,
+    *,
+    visibility: Visibility = None,
+    create_on_push: CreateOnPush = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what new repositories are like. Those that are there stay as they are."""
+    wanted = _wanted(visibility, create_on_push)
+    if not wanted:
+        raise RequestInvalidError("nothing to change: give --visibility or --create-on-push")
+    changed = connect(server, token_file).send("PATCH", f"/namespaces/{part(name)}", wanted)
+    _print(changed, as_json=as_json)
+
+
+@app.command()
+def delete(
+    name: Name,
+    *,
+    with_content: Annotated[
+        bool, typer.Option("--with-content", help="Also all repositories and namespaces below it.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete a namespace with its robots and the roles on it; only an empty one, if not told otherwise."""
+    client = connect(server, token_file)
+    path = f"/namespaces/{part(name)}"
+    if not yes:
+        question = f"Delete the namespace {name}"
+        if with_content:
+            question += f" with {_preview(client.get(path))}"
+        typer.confirm(f"{question}?", abort=True, err=True)
+    client.send("DELETE", f"{path}?with_content=true" if with_content else path)
+    if as_json:
+        print_json({"name": name, "deleted": True})
+
+
+def _preview(namespace: dict[str, Any]) -> str:
+    """What goes with it, in words: counts end at 1000."""
+    repositories, below = namespace["repositories"], namespace["namespaces"]
+    first = namespace["first_repositories"]
+    more = ", …" if repositories > len(first) else ""
+    names = f" ({', '.join(first)}{more})" if first else ""
+    words = [f"{_counted(repositories, 'repository', 'repositories')}{names} and all they hold"]
+    if below:
+        words.append(_counted(below, "namespace", "namespaces"))
+    return ", and ".join(words)
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    more = " or more" if count >= 1000 else ""
+    return f"{count}{more} {one if count == 1 else many}"
+
+
+def _wanted(visibility: str | None, create_on_push: str | None) -> dict[str, Any]:
+    wanted: dict[str, Any] = {}
+    if visibility is not None:
+        wanted["visibility"] = None if visibility == "default" else visibility
+    if create_on_push is not None:
+        if create_on_push not in _CREATE_ON_PUSH:
+            raise RequestInvalidError(f"--create-on-push must be yes, no or default, not {create_on_push!r}")
+        wanted["create_on_push"] = _CREATE_ON_PUSH[create_on_push]
+    return wanted
+
+
+def _print(namespace: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(namespace)
+    else:
+        print_fields(namespace, _FIELDS)

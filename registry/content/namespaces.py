@@ -1,0 +1,270 @@
+"""Namespaces: the paths before the last part of repositories' names, where roles and defaults are given.
+
+A role on one holds for everything below it, and so does what one says of new repositories, unless a nearer
+one says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, select, update
+
+from registry.auth.access import require_writable
+from registry.auth.actor import Actor
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import Visibility, decide, may_administer, pull_patterns
+from registry.content import administration
+from registry.content import repositories as repos
+from registry.content.nameranges import NameRange, ranges, read_in_order
+from registry.content.repositories import insert_namespace
+from registry.db.access import namespaces
+from registry.db.content import repositories
+from registry.db.dialect import batches
+from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
+from registry.errors import ConflictError, NotFoundError
+from registry.oci.names import parse_repository_name
+from registry.settings import Settings
+from registry.storage.store import BlobStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Row, Select, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+SHOWN_MAX = 10
+COUNTED_MAX = 1000
+_DELETED_AT_ONCE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """What a namespace says of new repositories; ``None``: what one above says, else the settings."""
+
+    name: str
+    visibility: Visibility | None
+    create_on_push: bool | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceDetails:
+    """A namespace and what is below it: how many repositories and namespaces, counted to 1000, and the names
+    of the first ten."""
+
+    name: str
+    visibility: Visibility | None
+    create_on_push: bool | None
+    created_at: datetime
+    repositories: int
+    namespaces: int
+    first_repositories: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceChange:
+    """What to change; ``None`` leaves it, and ``clear_…`` lets one above or the settings say."""
+
+    visibility: Visibility | None = None
+    clear_visibility: bool = False
+    create_on_push: bool | None = None
+    clear_create_on_push: bool = False
+
+    def values(self) -> dict[str, Any]:
+        """The columns that change."""
+        values = {"visibility": self.visibility, "create_on_push": self.create_on_push}
+        cleared = {"visibility": self.clear_visibility, "create_on_push": self.clear_create_on_push}
+        return {
+            column: None if cleared[column] else value
+            for column, value in values.items()
+            if cleared[column] or value is not None
+        }
+
+
+async def create(database: Database, *, actor: Actor, name: str, wanted: NamespaceChange) -> None:
+    """Make a namespace before there is a repository in it, to give roles on it.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is neither administrator nor owner of one above.
+        NameInvalidError: outside the grammar.
+        ConflictError: there is one.
+    """
+    parse_repository_name(name)
+    await require_or_tell(database, actor, "administer", f"{name}/", None)
+    async with database.write() as connection:
+        if not await insert_namespace(connection, name, wanted.values(), actor=actor):
+            raise ConflictError(f"there is a namespace {name} already")
+
+
+async def show(database: Database, *, actor: Actor, name: str) -> NamespaceDetails:
+    """A namespace, and how much is in it.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor has no role on it.
+        NotFoundError: there is none.
+    """
+    if not may_administer(actor):
+        await require_or_tell(database, actor, "pull", f"{name}/", None)
+    async with database.read() as connection:
+        row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name))).first()
+        if row is None:
+            raise _unknown(name)
+        below = _below(select(repositories.c.name), repositories, name)
+        first = (await connection.execute(below.order_by(repositories.c.name).limit(SHOWN_MAX))).scalars()
+        return NamespaceDetails(
+            **row._asdict(),
+            repositories=await _count(connection, below),
+            namespaces=await _count(connection, _below(select(namespaces.c.name), namespaces, name)),
+            first_repositories=tuple(first),
+        )
+
+
+async def list_visible(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[Namespace]:
+    """At most ``limit`` namespaces, by name, those after ``after``: an administrator's and an auditor's view
+    of all, else those that the actor has a role on."""
+    patterns = {"*"} if may_administer(actor) else pull_patterns(actor)
+    everywhere = actor.is_admin or actor.is_auditor
+    held = {on for on in actor.roles if on.endswith("/")}
+    async with database.read() as connection:
+        names = await read_in_order(
+            connection,
+            partial(_streams, patterns, {"*"} if everywhere else {f"{on}*" for on in held}),
+            after=after or "",
+            limit=limit,
+            allowed=partial(_is_allowed, actor),
+        )
+        found: list[Namespace] = []
+        for batch in batches(names):
+            query = _COLUMNS.where(namespaces.c.name.in_(batch)).order_by(namespaces.c.name)
+            found += [Namespace(*row) for row in await connection.execute(query)]
+    return found
+
+
+async def change(database: Database, *, actor: Actor, name: str, wanted: NamespaceChange) -> None:
+    """Change what it says of new repositories. Those that are there stay as they are.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer.
+        NotFoundError: there is none.
+    """
+    await require_or_tell(database, actor, "configure", f"{name}/", None)
+    async with database.write() as connection:
+        row = await _locked(connection, name)
+        changes = {
+            column: [getattr(row, column), value]
+            for column, value in wanted.values().items()
+            if getattr(row, column) != value
+        }
+        if not changes:
+            return
+        values = {column: value for column, (_, value) in changes.items()}
+        await connection.execute(update(namespaces).where(namespaces.c.name == name).values(values))
+        await record(connection, "namespace.changed", f"{name}/", actor, changes)
+
+
+async def delete(
+    database: Database, blobs: BlobStore, settings: Settings, *, actor: Actor, name: str, with_content: bool
+) -> None:
+    """Remove a namespace with its robots and all roles on it, and ``with_content`` all that is below it: one
+    repository at a time, so that what is left after a crash can be deleted by asking again.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no owner, or the registry is read-only.
+        NotFoundError: there is none.
+        ConflictError: something is below it.
+    """
+    await require_or_tell(database, actor, "administer", f"{name}/", None)
+    if with_content:
+        require_writable(read_only=settings.read_only)
+        async with database.read_once() as connection:
+            if (await connection.execute(_COLUMNS.where(namespaces.c.name == name))).first() is None:
+                raise _unknown(name)
+        while rows := await _last_below(database, repositories, repos.COLUMNS, name):
+            for row in rows:
+                await administration.remove(database, blobs, repos.from_row(row), actor=actor)
+        while rows := await _last_below(database, namespaces, _COLUMNS, name):
+            for row in rows:
+                await _delete_empty(database, actor=actor, name=row.name)
+    await _delete_empty(database, actor=actor, name=name)
+
+
+async def _delete_empty(database: Database, *, actor: Actor, name: str) -> None:
+    async with database.write() as connection:
+        await _locked(connection, name)
+        for table, kind in ((repositories, "repository"), (namespaces, "namespace")):
+            first = _below(select(table.c.name), table, name).order_by(table.c.name).limit(1)
+            held = (await connection.execute(first)).scalar()
+            if held is not None:
+                raise ConflictError(
+                    f"{name} is not empty: the {kind} {held} is in it; delete what it holds first, or all of "
+                    "it at once (seatrial namespace delete --with-content)"
+                )
+        await connection.execute(sql_delete(namespaces).where(namespaces.c.name == name))
+        await record(connection, "namespace.deleted", f"{name}/", actor, {})
+        await move_epoch(connection, "access")
+
+
+async def _locked(connection: AsyncConnection, name: str) -> Row[*tuple[Any, ...]]:
+    """The namespace's row, which nobody else changes and in which nobody makes a repository meanwhile."""
+    row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name).with_for_update())).first()
+    if row is None:
+        raise _unknown(name)
+    return row
+
+
+async def _last_below(
+    database: Database, table: Table, columns: Select[Any], name: str
+) -> list[Row[*tuple[Any, ...]]]:
+    """Some of what is below, the last by name first: what is deeper comes before what it is in."""
+    query = _below(columns, table, name).order_by(table.c.name.desc()).limit(_DELETED_AT_ONCE)
+    async with database.read_once() as connection:
+        return list((await connection.execute(query)).all())
+
+
+def _below(columns: Select[Any], table: Table, name: str) -> Select[Any]:
+    conditions = NameRange(f"{name}/").conditions(table.c.name, "")
+    assert conditions is not None
+    return columns.where(*conditions)
+
+
+async def _count(connection: AsyncConnection, query: Select[Any]) -> int:
+    counted = query.limit(COUNTED_MAX).subquery()
+    return (await connection.execute(select(func.count()).select_from(counted))).scalar_one()
+
+
+def _streams(patterns: Iterable[str], opened: Iterable[str], after: str) -> list[list[Select[Any]]]:
+    """What of the namespaces a token covers and an account may see: a slash at the end is not in the name."""
+    name = namespaces.c.name
+    found: list[tuple[str, Select[Any]]] = []
+    areas = ranges(opened)
+    for part in ranges(patterns):
+        for area in areas:
+            inside = NameRange(part.prefix).narrowed(area.prefix)
+            if inside is None:
+                continue
+            conditions = inside.conditions(name, after)
+            if conditions:
+                found.append((inside.prefix, select(name).where(*conditions)))
+            itself = inside.prefix.removesuffix("/")
+            if itself != inside.prefix and itself > after:
+                found.append((itself, select(name).where(name == itself)))
+    return [[query for _, query in sorted(found, key=lambda one: one[0])]]
+
+
+def _is_allowed(actor: Actor, row: Row[*tuple[Any, ...]]) -> bool:
+    return may_administer(actor) or decide(actor, "pull", f"{row.name}/", None).allowed
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no namespace {name[:300]}")
+
+
+_COLUMNS = select(
+    namespaces.c.name, namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.created_at
+)

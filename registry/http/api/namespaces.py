@@ -1,0 +1,107 @@
+"""``/api/v1/namespaces``: where roles are given, and what new repositories are like there."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from registry.auth.policy import Visibility
+from registry.content import namespaces as use
+from registry.errors import ConflictError, NameInvalidError, NotFoundError
+from registry.http.api.fields import NamespaceName
+from registry.http.api.models import Body, Page, PageQuery, Query
+from registry.http.api.routes import Call, Route
+
+
+class NamespaceChange(Body):
+    """What it says of new repositories. Null lets a namespace above say, or else the settings."""
+
+    visibility: Visibility | None = None
+    create_on_push: bool | None = None
+
+
+class NewNamespace(NamespaceChange):
+    """A namespace to make."""
+
+    name: NamespaceName
+
+
+class Deletion(Query):
+    """Whether a namespace is deleted that is not empty."""
+
+    with_content: bool = Field(default=False, description="Delete also all that is below it.")
+
+
+async def create_namespace(call: Call, body: NewNamespace) -> use.NamespaceDetails:
+    """Make a namespace.
+
+    The first repository in it makes one too.
+    """
+    wanted = _wanted(body)
+    await use.create(call.services.database, actor=call.actor, name=body.name, wanted=wanted)
+    return await use.show(call.services.database, actor=call.actor, name=body.name)
+
+
+async def list_namespaces(call: Call, query: PageQuery) -> Page[use.Namespace]:
+    """Those that the caller has a role on, by name.
+
+    Administrators and auditors see all.
+    """
+    found = await use.list_visible(
+        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
+    )
+    return query.page(found, key=lambda namespace: namespace.name)
+
+
+async def show_namespace(call: Call, name: NamespaceName) -> use.NamespaceDetails:
+    """One namespace, and how much is below it."""
+    return await use.show(call.services.database, actor=call.actor, name=name)
+
+
+async def change_namespace(call: Call, name: NamespaceName, body: NamespaceChange) -> use.NamespaceDetails:
+    """Change what it says of new repositories."""
+    await use.change(call.services.database, actor=call.actor, name=name, wanted=_wanted(body))
+    return await use.show(call.services.database, actor=call.actor, name=name)
+
+
+async def delete_namespace(call: Call, name: NamespaceName, query: Deletion) -> None:
+    """Remove an empty namespace, with its robots and the roles on it.
+
+    With content, all that is below it goes first: one repository at a time, and whoever is interrupted asks
+    again.
+    """
+    services = call.services
+    await use.delete(
+        services.database,
+        services.blobs,
+        services.settings,
+        actor=call.actor,
+        name=name,
+        with_content=query.with_content,
+    )
+
+
+def _wanted(body: NamespaceChange) -> use.NamespaceChange:
+    given = body.model_fields_set
+    return use.NamespaceChange(
+        visibility=body.visibility,
+        clear_visibility="visibility" in given and body.visibility is None,
+        create_on_push=body.create_on_push,
+        clear_create_on_push="create_on_push" in given and body.create_on_push is None,
+    )
+
+
+_GONE = (NotFoundError,)
+ROUTES = (
+    Route(
+        "POST",
+        "/namespaces",
+        "anyone",
+        create_namespace,
+        status=201,
+        errors=(ConflictError, NameInvalidError),
+    ),
+    Route("GET", "/namespaces", "anyone", list_namespaces),
+    Route("GET", "/namespaces/{name}", "anyone", show_namespace, errors=_GONE),
+    Route("PATCH", "/namespaces/{name}", "anyone", change_namespace, errors=_GONE),
+    Route("DELETE", "/namespaces/{name}", "anyone", delete_namespace, errors=(*_GONE, ConflictError)),
+)
