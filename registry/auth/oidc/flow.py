@@ -181,8 +181,13 @@ async def _discovery(oidc: Oidc, url: str) -> Discovery:
     discovery = await oidc.directory.discovery(url)
     for endpoint in (discovery.authorization_endpoint, discovery.token_endpoint):
         if endpoint is None or not endpoint.startswith(("https://", "http://")):
-            raise IssuerUnavailableError("it has no authorization or no token endpoint")
+            raise _unusable(url, "it has no authorization or no token endpoint")
     return discovery
+
+
+def _unusable(url: str, why: str) -> IssuerUnavailableError:
+    _log.warning("issuer.unavailable", issuer=url, reason=why)
+    return IssuerUnavailableError(why)
 
 
 async def _redeemed(
@@ -196,7 +201,10 @@ async def _redeemed(
         "code_verifier": flow.verifier,
     }
     headers = {"Accept": "application/json"}
-    secret = secret_of(oidc, row)
+    try:
+        secret = secret_of(oidc, row)
+    except SettingsError:
+        raise _unusable(row.url, "its client secret was wrapped with another secret key") from None
     if secret is None:
         form["client_id"] = row.client_id
     elif "client_secret_basic" in discovery.token_endpoint_auth_methods_supported:

@@ -15,11 +15,12 @@ from yarl import URL
 
 from registry.db.access import group_members, groups
 from registry.db.accounts import accounts
+from registry.db.events import events
 from registry.db.types import db_time
 from tests.kit.access import Answer, api, ask, make_token, make_user
 from tests.kit.issuer import CLIENT_ID, CLIENT_SECRET, LOOPBACK, Issuer, running_issuer
 from tests.kit.server import Registry, running_registry
-from tests.kit.workloads import make_rule, trust
+from tests.kit.workloads import exchange, job_token, make_rule, trust
 
 PERSON = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
 
@@ -446,6 +447,35 @@ async def test_a_limited_token_of_an_administrator_opens_no_door(
             ("DELETE", "/workload-rules/main"),
         ):
             await api(user, method, path, status=403)
+
+
+async def test_secrets_are_in_no_log_no_event_and_no_answer(
+    registry: Registry,
+    browser: aiohttp.ClientSession,
+    client: aiohttp.ClientSession,
+    issuer: Issuer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = await trust(client, issuer, **PERSON, create_accounts=True)
+    await make_rule(client)
+    back = await approve(await begin(browser))
+    kept = {cookie.key: cookie.value for cookie in browser.cookie_jar}
+    answers = [await come_back(browser, back), await come_back(browser, back)]
+    issuer.answers["/token"] = web.Response(status=401, text=CLIENT_SECRET)
+    answers.append(await sign_in(browser))
+    job = job_token(issuer)
+    told = await exchange(client, job)
+    answers.append(await exchange(client, job[:-4] + "AAAA"))
+    answers += [await ask(client, "GET", f"/api/v1{path}") for path in ("/issuers", "/issuers/ci", "/audit")]
+    assert registry.services is not None
+    async with registry.services.database.read() as connection:
+        rows = [str(tuple(row)) for row in await connection.execute(select(events))]
+    logged = capsys.readouterr().out
+    assert "sign_in.refused" in logged
+    said = [str(made), *rows, logged]
+    said += [answer.body.decode() + str(answer.headers.get("Location")) for answer in answers]
+    secrets = (CLIENT_SECRET, back.query["code"], *kept.values(), job, told.json["access_token"])
+    assert [secret for secret in secrets for text in said if secret in text] == []
 
 
 async def test_conditions_on_people(
