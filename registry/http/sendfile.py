@@ -34,7 +34,7 @@ async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length
         ConnectionError: the client went away.
         UnavailableError: the file ends before that.
     """
-    await _let_all_leave(request)
+    await let_all_leave(request)  # or the file would overtake its own headers
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client went away")
@@ -59,12 +59,13 @@ async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length
         os.close(fd)
 
 
-async def _let_all_leave(request: web.BaseRequest) -> None:
-    """Wait until the transport holds nothing back, or the file would overtake its own headers."""
+async def let_all_leave(request: web.BaseRequest) -> None:
+    """Wait until the transport holds nothing back."""
     transport = request.transport
     if transport is not None and transport.get_write_buffer_size():
         transport.set_write_buffer_limits(0)
         try:
             await request.writer.drain()
         finally:
-            transport.set_write_buffer_limits()
+            if not transport.is_closing():  # uvloop sets nothing on one that is closed
+                transport.set_write_buffer_limits()

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from registry.errors import SeatrialError
 from registry.http.metrics import METRICS
-from registry.http.sendfile import can_send_file, send_file
+from registry.http.sendfile import can_send_file, let_all_leave, send_file
 from registry.oci.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from registry.storage.store import OpenBlob
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
+_WAITS_AFTER_BYTES = 1 << 16
+"""aiohttp writes as much before it waits for the client. A store that has many readers gives smaller blocks,
+and several of them would lie there for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,10 @@ async def _send(request: web.Request, response: web.StreamResponse, blob: OpenBl
         return
     async for chunk in blob.chunks(part.first, part.length):
         await response.write(chunk)
+        small = len(chunk) <= _WAITS_AFTER_BYTES
         del chunk  # it would lie beside the next one, which may take its time
+        if small:
+            await let_all_leave(request)
 
 
 def _multipart(ranges: Sequence[ByteRange], size: int, content_type: str, boundary: str) -> list[_Piece]:
