@@ -221,6 +221,18 @@ class Settings(BaseModel):
         ge=60,
         description="seconds after which a person is signed out of pages, however much they are used",
     )
+    api_token_days: int = Field(
+        default=365,
+        ge=0,
+        le=3650,
+        description="days that an API token lives where whoever makes it says nothing; 0 is for ever",
+    )
+    api_token_max_days: int = Field(
+        default=0,
+        ge=0,
+        le=3650,
+        description="days that an API token may live at most; 0 is no limit. Older ones keep their end",
+    )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     token_algorithm: Literal["ES256", "EdDSA"] = Field(
         default="ES256",

@@ -59,13 +59,17 @@ class RegistryClient:
         """What to shake hands with, as aiohttp takes it."""
         return self.pin.context() if self.pin else True
 
-    async def claim(self, platforms: tuple[str, ...], *, wait_seconds: float) -> ClaimResponse:
-        """Ask for a job, and wait for one to come up.
+    async def claim(
+        self, platforms: tuple[str, ...], *, wait_seconds: float, slots: int = 1
+    ) -> ClaimResponse:
+        """Ask for a job, and wait for one to come up; ``slots`` are how many leases there is room for.
 
         Raises:
             RegistryUnreachable, RegistryRefusal: as their names say.
         """
-        asked = ClaimRequest(protocol=PROTOCOL_VERSION, platforms=platforms, wait_seconds=wait_seconds)
+        asked = ClaimRequest(
+            protocol=PROTOCOL_VERSION, platforms=platforms, wait_seconds=wait_seconds, slots=slots
+        )
         raw = await self._post("claim", asked, seconds=wait_seconds + ANSWER_SECONDS)
         return _parse(raw, ClaimResponse)
 

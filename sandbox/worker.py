@@ -49,7 +49,7 @@ async def run_worker(
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(slots):
-                group.create_task(_work(client, workplace, platforms, drain))
+                group.create_task(_work(client, workplace, platforms, slots, drain))
     except* RegistryRefusal as refused:
         refusals.extend(refused.exceptions)
     if refusals:
@@ -57,12 +57,13 @@ async def run_worker(
 
 
 async def _work(
-    client: RegistryClient, workplace: Workplace, platforms: tuple[str, ...], drain: Drain
+    client: RegistryClient, workplace: Workplace, platforms: tuple[str, ...], slots: int, drain: Drain
 ) -> None:
     pause = PAUSE_SECONDS
     while not drain.asked.is_set():
         try:
-            answer = await _unless(drain.asked, client.claim(platforms, wait_seconds=CLAIM_SECONDS))
+            claiming = client.claim(platforms, slots=slots, wait_seconds=CLAIM_SECONDS)
+            answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
             log.warning("waiting for the registry", reason=str(error), seconds=pause)
             await _unless(drain.asked, asyncio.sleep(pause))

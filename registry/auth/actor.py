@@ -9,6 +9,7 @@ from datetime import datetime
 from math import inf
 from typing import Literal
 
+from registry.auth.networks import Networks
 from registry.auth.scopes import Scope
 
 Role = Literal["reader", "writer", "maintainer", "owner"]
@@ -62,11 +63,12 @@ class Actor:
     granted: for those another token cannot help. ``from_registry_token`` tells a Bearer token of ``/token``,
     which a client can replace by a wider one, from a password or API token, which it cannot.
     ``session_id`` is the cookie session's, where there is one.
-    ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``address``
-    is where the request came from, and ``client`` the program that it said it is, for history and events.
+    ``credential_scopes`` are then the scopes of the API token behind it (``None``: a password). ``networks``
+    are those that the API token may be used from (``None``: everywhere). ``address`` is where the request
+    came from, and ``client`` the program that it said it is, for history and events. ``until`` is when its
+    credential has to be looked at again (:func:`time.monotonic`), though no epoch moves.
+    ``credentials_after`` is its account's: what was issued under an older one is void.
     ``workload`` is the job that acts as this account, if one does.
-    ``until`` is when its credential has to be looked at again (:func:`time.monotonic`), though no epoch
-    moves. ``credentials_after`` is its account's: what was issued under an older one is void.
     """
 
     kind: Literal["user", "robot", "worker", "anonymous", "registry", "host"]
@@ -82,6 +84,7 @@ class Actor:
     token_id: str | None = None
     session_id: str | None = None
     credential_scopes: tuple[Scope, ...] | None = None
+    networks: Networks | None = None
     address: str | None = None
     client: str | None = None
     credentials_after: datetime | None = None

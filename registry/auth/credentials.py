@@ -10,11 +10,10 @@ import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, Select, or_, select, update
+from sqlalchemy import Row, Select, select, update
 from sqlalchemy.exc import DBAPIError
 
 from registry.auth import standing
@@ -27,6 +26,7 @@ from registry.auth.oidc.exchange import admit
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.signed import looks_signed
 from registry.auth.passwords import Passwords
+from registry.auth.tokenuses import TokenUses
 from registry.auth.tombstones import given_up_since_made, names_of
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database
@@ -34,7 +34,6 @@ from registry.db.types import db_time
 from registry.errors import UnauthorizedError
 
 CACHED_SECONDS = 60.0
-LAST_USED_SECONDS = 60.0
 _REFUSAL = "the user name and password or the token are not valid; sign in again"
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +49,7 @@ class Credentials:
         self._cache: EpochCache[Actor] = EpochCache()
         # A fast hash of a password must not outlive the process or mean anything outside it.
         self._cache_key = secrets.token_bytes(32)
-        self._noted: dict[str, float] = {}
+        self.uses = TokenUses(database)
 
     @property
     def passwords(self) -> Passwords:
@@ -71,7 +70,7 @@ class Credentials:
             UnavailableError: a job's issuer cannot be asked for its keys.
         """
         if looks_like_api_token(password):
-            return await self.from_api_token(password)
+            return await self.from_api_token(password, address=address)
         if username == JOB_USER and looks_signed(password):
             return await self._from_job(password, address=address)
         key = self._key("password", username, password)
@@ -83,8 +82,7 @@ class Credentials:
             if (cached := self._remembered(key, epoch)) is not None:
                 return cached
             actor, _ = await self._verified(attempt, password)
-            until = self._cache.put(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
-        return replace(actor, until=until)
+            return self._remember(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
 
     async def _verified(self, attempt: Attempt, password: str) -> tuple[Actor, str]:
         """The user whose password it is, and the hash that is stored of it."""
@@ -128,44 +126,48 @@ class Credentials:
             UnauthorizedError, TooManyRequestsError: as there.
         """
         if looks_like_api_token(password):
-            return await self.from_api_token(password), None
+            return await self.from_api_token(password, address=address), None
         async with self._failures.turn(username, address) as attempt:
             return await self._verified(attempt, password)
 
-    async def from_api_token(self, text: str) -> Actor:
+    async def from_api_token(self, text: str, *, address: str | None) -> Actor:
         """The actor of an API token, limited to the token's scopes.
 
         Raises:
-            UnauthorizedError: not valid, expired, revoked, or its account is disabled.
+            UnauthorizedError: not valid, expired, revoked, not to be used from ``address``, or its account is
+                disabled.
         """
+        epoch = (await self._database.epochs()).access
+        known = self._remembered(self._key("token", text), epoch)
+        if known is not None:
+            standing.require_place(known, address)
+            return known
         if not is_token(text):
             raise UnauthorizedError(_REFUSAL)
-        hashed = token_hash(text)
         try:
-            return await self._from_secret(hashed)
+            return await self._from_secret(text, address=address)
         except UnauthorizedError:
-            await self._tell_expiry(hashed)
+            await self._tell_expiry(token_hash(text))
             raise
 
-    async def _from_secret(self, hashed: str) -> Actor:
+    async def _from_secret(self, text: str, *, address: str | None) -> Actor:
         epoch = (await self._database.epochs()).access
-        key = self._key("token", hashed)
-        actor = await self._actor(key, standing.BY_SECRET, {"secret_hash": hashed}, epoch=epoch)
-        assert actor.token_id is not None
-        await self._note_use(actor.token_id)
+        named = {"secret_hash": token_hash(text)}
+        actor = await self._actor(self._key("token", text), standing.BY_SECRET, named, epoch=epoch)
+        standing.require_place(actor, address)
         return actor
 
     async def _from_job(self, text: str, *, address: str | None) -> Actor:
-        hashed = token_hash(text)
         try:
-            return await self._from_secret(hashed)
+            return await self._from_secret(text, address=address)
         except UnauthorizedError:  # seen for the first time, or again when its time here was up
             await admit(self._oidc, text, address=address)
-        return await self._from_secret(hashed)
+        return await self._from_secret(text, address=address)
 
     async def actor_of(self, account_id: int, token_id: str | None, *, epoch: int) -> Actor:
         """The actor whom a registry token names, as its account and API token stand under the access epoch
-        ``epoch``, read just now.
+        ``epoch``, read just now. Where it may be used from the caller looks at
+        (:func:`~registry.auth.standing.require_place`).
 
         Raises:
             UnauthorizedError: since disabled, revoked or expired.
@@ -188,8 +190,13 @@ class Credentials:
         actor = await self._without_given_up(standing.actor_of(rows))
         left = getattr(rows[0], "microseconds_left", None)
         seconds = CACHED_SECONDS if left is None else min(CACHED_SECONDS, left / 1e6)
-        until = self._cache.put(key, actor, epoch=epoch, seconds=seconds)
-        return replace(actor, until=until)
+        return self._remember(key, actor, epoch=epoch, seconds=seconds)
+
+    def _remember(self, key: bytes, actor: Actor, *, epoch: int, seconds: float) -> Actor:
+        # With its end in it: to make another actor takes as long as all the rest of a look into the cache.
+        kept = replace(actor, until=time.monotonic() + seconds)
+        self._cache.put(key, kept, epoch=epoch, seconds=seconds)
+        return kept
 
     async def _without_given_up(self, actor: Actor) -> Actor:
         """The actor without what its token says of repositories that are no longer those it was made for."""
@@ -200,7 +207,7 @@ class Credentials:
 
     def _remembered(self, key: bytes, epoch: int) -> Actor | None:
         found = self._cache.get(key, epoch=epoch)
-        return None if found is None else replace(found[0], until=found[1])
+        return None if found is None else found[0]
 
     async def _tell_expiry(self, hashed: str) -> None:
         """Say so where it is only time that has made the token worth nothing; who holds it may know."""
@@ -212,29 +219,6 @@ class Credentials:
         if expired_at is not None:
             when = expired_at.strftime("%Y-%m-%d %H:%M UTC")
             raise UnauthorizedError(f"this token expired at {when}; make a new one and sign in with it")
-
-    async def _note_use(self, token_id: str) -> None:
-        now = time.monotonic()
-        if now - self._noted.get(token_id, -LAST_USED_SECONDS) < LAST_USED_SECONDS:
-            return
-        self._noted[token_id] = now
-        noting = (
-            update(tokens)
-            .where(
-                tokens.c.id == token_id,
-                or_(
-                    tokens.c.last_used_at.is_(None),
-                    tokens.c.last_used_at < db_time(-timedelta(seconds=LAST_USED_SECONDS)),
-                ),
-            )
-            .values(last_used_at=db_time())
-        )
-        try:
-            async with self._database.write() as connection:
-                await connection.execute(noting)
-        except DBAPIError as error:
-            # A full disk must not keep anyone from pulling or deleting.
-            _log.warning("token.use_not_noted", token=token_id, error=type(error.orig).__name__)
 
     def _key(self, kind: str, *parts: str) -> bytes:
         hashed = hashlib.blake2b(key=self._cache_key, digest_size=32)

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from registry.auth.epochcache import EpochCache
 from registry.auth.sessions import ENDED, hash_of_secret
+from registry.auth.standing import require_place
 from registry.db.accounts import accounts
 from registry.db.sessions import sessions
 from registry.db.types import UtcTime, db_time
@@ -83,6 +84,7 @@ class LiveSessions:
         epoch = (await self._database.epochs()).access
         found = self._cache.get(key, epoch=epoch)
         actor = await self._look(hashed, key=key, epoch=epoch) if found is None else found[0]
+        require_place(actor, address)
         assert actor.session_id is not None
         self._note_use(actor.session_id, address, client)
         return actor

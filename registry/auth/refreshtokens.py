@@ -22,6 +22,7 @@ from registry.auth.apitokens import REFRESH_PREFIX, is_token, new_token, token_h
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
 from registry.auth.policy import may_administer
+from registry.auth.standing import require_place
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -86,12 +87,12 @@ class RefreshTokens:
             await record(connection, "refresh_token.created", None, actor, said, target=str(values["id"]))
         return secret
 
-    async def redeem(self, text: str) -> Actor:
+    async def redeem(self, text: str, *, address: str | None) -> Actor:
         """The actor of a refresh token, as its account and API token stand now.
 
         Raises:
-            UnauthorizedError: not valid, revoked, expired, older than the account's new password, or its
-                account is disabled.
+            UnauthorizedError: not valid, revoked, expired, older than the account's new password, its account
+                is disabled, or its API token may not be used from ``address``.
         """
         if not is_token(text, REFRESH_PREFIX):
             raise UnauthorizedError(_INVALID)
@@ -105,9 +106,11 @@ class RefreshTokens:
         else:
             account_id, token_id = known[0]
         try:
-            return await self._credentials.actor_of(account_id, token_id, epoch=epoch)
+            actor = await self._credentials.actor_of(account_id, token_id, epoch=epoch)
         except UnauthorizedError:
             raise UnauthorizedError(_INVALID) from None
+        require_place(actor, address)
+        return actor
 
     async def _living(self, hashed: str) -> Row[Any]:
         query = (

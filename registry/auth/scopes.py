@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from registry.errors import NameInvalidError, RequestInvalidError
 from registry.oci.names import parse_repository_name
@@ -31,6 +32,26 @@ class Scope:
     def covers(self, type_: str, name: str, action: str) -> bool:
         """Whether this scope, as a token carries it, allows ``action`` on the resource."""
         return self.type == type_ and action in self.actions and _matches(self.name, name)
+
+    def includes(self, other: Scope) -> bool:
+        """Whether every resource that ``other`` names is one of this scope's, whatever the actions."""
+        # What stands for "*" is in no name: it is matched by this scope's own stars or not at all.
+        return self.type == other.type and _matches(self.name, other.name.replace("*", "\0"))
+
+
+def uncovered(wanted: Iterable[Scope], held: Iterable[Scope]) -> Scope | None:
+    """What of the ``wanted`` scopes a token with the ``held`` ones does not have itself, if anything.
+
+    Each action of a pattern must be held by one scope on all of that pattern's names.
+    """
+    own = tuple(held)
+    for scope in wanted:
+        if scope.type == "worker" and any(each.type == "admin" for each in own):
+            continue  # to manage workers is a part of it
+        missing = scope.actions - {action for each in own if each.includes(scope) for action in each.actions}
+        if missing:
+            return replace(scope, actions=missing)
+    return None
 
 
 def _matches(pattern: str, name: str) -> bool:

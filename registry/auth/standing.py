@@ -25,13 +25,15 @@ from sqlalchemy import (
 
 from registry.auth.accountnames import namespace_of_robot
 from registry.auth.actor import Actor, Role, stored_workload
+from registry.auth.networks import Networks, in_both, is_in, stored_networks
 from registry.auth.policy import ROLES
 from registry.auth.scopes import Scope, parse_token_scope
 from registry.db.access import grants, group_members, namespaces
-from registry.db.accounts import accounts, tokens
+from registry.db.accounts import accounts, tokens, workers
 from registry.db.content import repositories
 from registry.db.oidc import workload_tokens
 from registry.db.types import db_time
+from registry.errors import UnauthorizedError
 
 
 def actor_of(rows: Sequence[Row[Any]]) -> Actor:
@@ -52,6 +54,7 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
         roles=MappingProxyType(roles),
         token_id=first.token_id if with_token else None,
         scopes=stored_scopes(first.scopes) if with_token else None,
+        networks=_networks(first) if with_token else None,
         credentials_after=first.credentials_after,
         workload=stored_workload(first.workload) if with_token else None,
     )
@@ -65,6 +68,23 @@ def _may_hold(account: Row[Any], on: str) -> bool:
 def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:
     """The scopes of a token's row; ``None`` is everything its account may do."""
     return None if text is None else tuple(parse_token_scope(scope) for scope in json.loads(text))
+
+
+def require_place(actor: Actor, address: str | None) -> None:
+    """Let the actor's credential be used from ``address``.
+
+    Raises:
+        UnauthorizedError: it is limited to networks, and the address lies in none of them.
+    """
+    if actor.networks is not None and not is_in(address, actor.networks):
+        raise UnauthorizedError(
+            f"the token of {actor.shown} may not be used from {address or 'an address that nobody knows'}: "
+            "it is limited to certain networks"
+        )
+
+
+def _networks(row: Row[Any]) -> Networks | None:
+    return in_both(stored_networks(row.networks), stored_networks(row.worker_networks))
 
 
 def _with_roles(account_id: ColumnElement[Any], *columns: ColumnElement[Any]) -> Select[Any]:
@@ -104,10 +124,13 @@ def _with_token(which: ColumnElement[bool]) -> Select[Any]:
             account_id,
             tokens.c.id.label("token_id"),
             tokens.c.scopes,
+            tokens.c.networks,
+            workers.c.networks.label("worker_networks"),
             workload_tokens.c.workload,
             microseconds_left.label("microseconds_left"),
         )
         .join(tokens, tokens.c.account_id == accounts.c.id)
+        .outerjoin(workers, workers.c.account_id == accounts.c.id)
         .outerjoin(workload_tokens, workload_tokens.c.token_id == tokens.c.id)
         .where(
             which,

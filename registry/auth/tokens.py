@@ -1,4 +1,4 @@
-"""API tokens: made, listed and revoked."""
+"""API tokens: made, for people, robots and workers. Nobody can read the secret of one again."""
 
 from __future__ import annotations
 
@@ -6,42 +6,71 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import func, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import case, insert, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require_admin
 from registry.auth.accountnames import parse_account_name
-from registry.auth.actor import Actor
 from registry.auth.apitokens import new_token, token_hash
-from registry.auth.policy import may_administer
-from registry.auth.scopes import parse_token_scope
+from registry.auth.networks import Networks, parse_networks, stored_networks, to_store
+from registry.auth.scopes import Scope, parse_token_scope
+from registry.auth.tokenrights import (
+    OWNERS,
+    Bounds,
+    Owner,
+    administers,
+    bounds_of,
+    find_owner,
+    require_account_holder,
+    require_fitting,
+    require_no_stronger,
+)
 from registry.db.accounts import accounts, tokens, workers
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, NotFoundError, RequestInvalidError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.settings import Settings
 
 WORKER_SCOPE = "worker"
 MAX_NAME = 100
 MAX_SCOPES = 100
 MAX_EXPIRES_SECONDS = 10 * 366 * 24 * 3600
+Lifetime = int | Literal["default", "never"]
+"""Seconds that a token is to live, or what the settings say, or for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApiToken:
-    """A token as its row says; the secret is not among it. ``scopes`` ``None``: all its account may do."""
+    """A token as its row says; the secret is not among it. ``scopes`` ``None``: all its account may do.
+
+    ``networks`` ``None``: from everywhere. ``made_by`` is the limited token that it was made with, and ends
+    with; ``replaces`` and ``replaced_by`` are its neighbours in a chain of rotations.
+    """
 
     id: str
     name: str
     account: str
     scopes: tuple[str, ...] | None
+    networks: tuple[str, ...] | None
+    state: Literal["active", "expired", "revoked"]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    last_used_address: str | None
+    last_used_client: str | None
+    made_by: str | None
+    replaces: str | None
+    replaced_by: str | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -52,103 +81,107 @@ class NewToken:
     secret: str
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a new row is to say."""
+
+    account_id: int
+    name: str
+    scopes: tuple[str, ...] | None
+    networks: Networks | None
+    expires_at: datetime | None
+    made_by: str | None = None
+    replaces: str | None = None
+
+
 async def create_token(
     database: Database,
+    settings: Settings,
     *,
     actor: Actor,
     name: str,
     scopes: Sequence[str],
-    expires_seconds: int | None,
+    lives: Lifetime = "default",
+    networks: Sequence[str] | None = None,
     account: str | None = None,
 ) -> NewToken:
-    """Make a token for the actor's account, or as an administrator for another's.
+    """Make a token for the actor's own account or another whose tokens he manages.
+
+    With a token one makes only tokens that may no more, from no more networks, and not for longer.
 
     Raises:
-        DeniedError: the actor's credential is itself limited, or the account is another's.
+        DeniedError: it would be stronger than what it is made with, or the account is another's.
         NotFoundError: there is no such account, or it is disabled.
-        RequestInvalidError: a scope, name or time that is not allowed.
+        RequestInvalidError: a scope, name, network or time that is not allowed.
     """
-    if actor.kind != "user" or not (actor.scopes is None or may_administer(actor)):
-        raise DeniedError(
-            f"a limited token of {actor.shown} makes no other tokens; sign in with the password"
-        )
-    if account not in (None, actor.name) and not may_administer(actor):
-        raise DeniedError(f"{actor.shown} makes no tokens for others; an administrator can")
+    require_account_holder(actor)
     if not 1 <= len(scopes) <= MAX_SCOPES:
         raise RequestInvalidError(f"a token has 1 to {MAX_SCOPES} scopes")
-    texts = [_canonical_scope(scope) for scope in scopes]
-    if WORKER_SCOPE in texts:
-        raise RequestInvalidError("a worker's token is made for a worker, not with a scope")
+    wanted = tuple(parse_token_scope(scope) for scope in scopes)
+    allowed = None if networks is None else parse_networks(networks)
+    require_name(name)
     async with database.write() as connection:
-        found = await connection.execute(
-            select(accounts.c.id, accounts.c.name, accounts.c.is_admin)
-            .where(accounts.c.name == (account or actor.name), accounts.c.kind == "user")
-            .where(accounts.c.disabled_at.is_(None))
-            .with_for_update(read=True)
-        )
-        owner = found.one_or_none()
-        if owner is None:
-            raise NotFoundError(f"there is no account {account!r}, or it is disabled")
-        if "admin" in texts and not owner.is_admin:
-            raise RequestInvalidError(f"scope 'admin' needs an administrator, and {owner.name} is none")
-        return await _insert(
+        owner = await find_owner(connection, actor, account, to_make=True)
+        require_fitting(owner, wanted)
+        bounds = await bounds_of(connection, actor)
+        allowed = bounds.networks if allowed is None else allowed
+        require_no_stronger(bounds, actor, scopes=wanted, networks=allowed)
+        made = await insert_token(
             connection,
-            account_id=owner.id,
-            name=name,
-            scopes=tuple(dict.fromkeys(texts)),
-            expires_seconds=expires_seconds,
+            Wanted(
+                account_id=owner.id,
+                name=name,
+                scopes=tuple(dict.fromkeys(_canonical(scope) for scope in wanted)),
+                networks=allowed,
+                expires_at=await end_of(connection, settings, lives, bounds=bounds, actor=actor),
+                made_by=bounds.made_by,
+            ),
         )
+        await record_token(connection, "token.created", actor, owner, made.token)
+        return made
 
 
 async def create_worker_token(
-    database: Database, *, actor: Actor, worker: str, expires_seconds: int | None
+    database: Database, settings: Settings, *, actor: Actor, worker: str, lives: Lifetime = "default"
 ) -> NewToken:
     """Make a token for a worker, and the worker where there is none; a revoked one is let in again.
 
+    A worker's token lives for ever if nothing else is said and the settings allow it: a program waits behind
+    it, which no one reminds.
+
     Raises:
-        DeniedError: the actor is no administrator.
-        ConflictError: a person has that name.
+        DeniedError: the actor is no administrator, or it would live longer than what it is made with.
+        ConflictError: a person or a robot has that name.
         RequestInvalidError: a name or time that is not allowed.
     """
     require_admin(actor)
+    if lives == "default" and not settings.api_token_max_days:
+        lives = "never"
     async with database.write() as connection:
-        return await add_worker_token(connection, worker=worker, expires_seconds=expires_seconds)
+        bounds = await bounds_of(connection, actor)
+        if lives == "never" and bounds.expires_at is not None:
+            lives = "default"
+        expires_at = await end_of(connection, settings, lives, bounds=bounds, actor=actor)
+        owner, is_new = await _worker(connection, worker)
+        values = Wanted(
+            owner.id, worker, (WORKER_SCOPE,), bounds.networks, expires_at, made_by=bounds.made_by
+        )
+        made = await insert_token(connection, values)
+        if is_new:
+            await record(connection, "worker.created", None, actor, {}, target=worker)
+            await move_epoch(connection, "access")
+        await record_token(connection, "token.created", actor, owner, made.token)
+        return made
 
 
-async def add_worker_token(
-    connection: AsyncConnection, *, worker: str, expires_seconds: int | None
-) -> NewToken:
+async def add_worker_token(connection: AsyncConnection, *, worker: str) -> NewToken:
     """As :func:`create_worker_token`, for whoever holds the database.
 
     Raises:
         ConflictError, RequestInvalidError: as there.
     """
-    parse_account_name(worker)
-    values = {"name": worker, "kind": "worker", "is_admin": False, "created_at": db_time()}
-    await connection.execute(insert_ignoring_conflict(connection, accounts, values))
-    found = await connection.execute(
-        select(accounts.c.id, accounts.c.disabled_at)
-        .where(accounts.c.name == worker, accounts.c.kind == "worker")
-        .with_for_update()
-    )
-    account = found.one_or_none()
-    if account is None:
-        raise ConflictError(f"{worker!r} is the account of a person; give the worker another name")
-    account_id = account.id
-    await connection.execute(insert_ignoring_conflict(connection, workers, {"account_id": account_id}))
-    if account.disabled_at is not None:
-        # What revoking did to the worker; its tokens stay revoked.
-        await connection.execute(update(accounts).where(accounts.c.id == account_id).values(disabled_at=None))
-        await connection.execute(
-            update(workers).where(workers.c.account_id == account_id).values(drain_at=None)
-        )
-    made = await _insert(
-        connection,
-        account_id=account_id,
-        name=worker,
-        scopes=(WORKER_SCOPE,),
-        expires_seconds=expires_seconds,
-    )
+    owner, _ = await _worker(connection, worker)
+    made = await insert_token(connection, Wanted(owner.id, worker, (WORKER_SCOPE,), None, None))
     await move_epoch(connection, "access")
     return made
 
@@ -159,85 +192,191 @@ async def is_known_token(connection: AsyncConnection, hashed: str) -> bool:
     return found.first() is not None
 
 
-async def list_tokens(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[ApiToken]:
-    """At most ``limit`` tokens by age, those after the id ``after``: for an administrator all, else own, and
-    with a limited token only that one."""
-    query = _SHOWN.where(tokens.c.id > (after or "")).order_by(tokens.c.id).limit(limit)
-    if not may_administer(actor):
-        query = query.where(tokens.c.account_id == actor.account_id)
-        if actor.scopes is not None:
-            query = query.where(tokens.c.id == actor.token_id)
-    async with database.read() as connection:
-        return [_token(row._asdict()) for row in await connection.execute(query)]
-
-
-async def revoke_token(database: Database, *, actor: Actor, token_id: str) -> None:
-    """Let a token open nothing from now on, nor the registry tokens made with it.
+async def end_of(
+    connection: AsyncConnection, settings: Settings, lives: Lifetime, *, bounds: Bounds, actor: Actor
+) -> datetime | None:
+    """When a token that is made now ends, by the database's clock.
 
     Raises:
-        NotFoundError: there is no such token, or it is another's and the actor no administrator.
-        DeniedError: the actor's credential is limited to other things.
+        RequestInvalidError: a time that is none, or longer than the settings allow.
+        DeniedError: later than the token that it is made with.
     """
-    if actor.scopes is not None and not may_administer(actor) and actor.token_id != token_id:
-        raise DeniedError(f"a limited token of {actor.shown} revokes only itself")
-    revoking = update(tokens).where(tokens.c.id == token_id)
-    if not may_administer(actor):
-        revoking = revoking.where(tokens.c.account_id == actor.account_id)
-    async with database.write() as connection:
-        done = await connection.execute(
-            revoking.values(revoked_at=func.coalesce(tokens.c.revoked_at, db_time()))
-        )
-        if done.rowcount == 0:
-            raise NotFoundError(f"there is no token {token_id[:80]!r}")
-        await move_epoch(connection, "access")
-
-
-async def _insert(
-    connection: AsyncConnection,
-    *,
-    account_id: int,
-    name: str,
-    scopes: tuple[str, ...],
-    expires_seconds: int | None,
-) -> NewToken:
-    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise RequestInvalidError(f"the name of a token has 1 to {MAX_NAME} printable characters")
-    if expires_seconds is not None and not 1 <= expires_seconds <= MAX_EXPIRES_SECONDS:
+    longest = settings.api_token_max_days * 24 * 3600
+    seconds: int | None
+    if lives == "default":
+        given = [days for days in (settings.api_token_days, settings.api_token_max_days) if days]
+        seconds = min(given) * 24 * 3600 if given else None
+    elif lives == "never":
+        seconds = None
+    else:
+        seconds = lives
+    if seconds is not None and not 1 <= seconds <= MAX_EXPIRES_SECONDS:
         raise RequestInvalidError("a token expires after 1 second at least and 10 years at most")
+    if longest and (seconds is None or seconds > longest):
+        raise RequestInvalidError(
+            f"a token lives for {settings.api_token_max_days} days at most here (SEATRIAL_API_TOKEN_MAX_DAYS)"
+        )
+    now: datetime = (await connection.execute(select(db_time()))).scalar_one()
+    wanted = None if seconds is None else now + timedelta(seconds=seconds)
+    latest = bounds.expires_at
+    if latest is None or (wanted is not None and wanted <= latest):
+        return wanted
+    if lives == "default":
+        return latest
+    raise DeniedError(
+        f"the token of {actor.shown} ends at {latest:%Y-%m-%d %H:%M} UTC, and makes none that lives longer"
+    )
+
+
+async def insert_token(connection: AsyncConnection, wanted: Wanted) -> NewToken:
+    """Make the row, and the secret of which it keeps a hash."""
     secret, token_id = new_token(), str(uuid7())
-    expires_at = None if expires_seconds is None else db_time(timedelta(seconds=expires_seconds))
     await connection.execute(
-        tokens.insert().values(
+        insert(tokens).values(
             id=token_id,
-            account_id=account_id,
-            name=name,
+            account_id=wanted.account_id,
+            name=wanted.name,
             secret_hash=token_hash(secret),
-            scopes=json.dumps(scopes),
+            scopes=None if wanted.scopes is None else json.dumps(wanted.scopes),
+            networks=to_store(wanted.networks),
             created_at=db_time(),
-            expires_at=expires_at,
+            expires_at=wanted.expires_at,
+            made_by=wanted.made_by,
+            replaces=wanted.replaces,
         )
     )
-    row = (await connection.execute(_SHOWN.where(tokens.c.id == token_id))).one()
-    return NewToken(token=_token(row._asdict()), secret=secret)
+    row = (await connection.execute(SHOWN.where(tokens.c.id == token_id))).one()
+    return NewToken(token=shown_token(row._asdict()), secret=secret)
 
 
-_SHOWN = select(
-    tokens.c.id,
-    tokens.c.name,
-    accounts.c.name.label("account"),
-    tokens.c.scopes,
-    tokens.c.created_at,
-    tokens.c.expires_at,
-    tokens.c.revoked_at,
-    tokens.c.last_used_at,
-).join(accounts, accounts.c.id == tokens.c.account_id)
+async def record_token(
+    connection: AsyncConnection,
+    kind: Literal["token.created", "token.changed", "token.rotated"],
+    actor: Actor,
+    owner: Owner,
+    token: ApiToken,
+) -> None:
+    """Write down what became of a token."""
+    data = {
+        "name": token.name,
+        "account": token.account,
+        "scopes": None if token.scopes is None else list(token.scopes),
+        "networks": None if token.networks is None else list(token.networks),
+        "expires_at": None if token.expires_at is None else token.expires_at.isoformat(),
+    }
+    if token.replaces is not None:
+        data["replaces"] = token.replaces
+    place = f"{owner.namespace}/" if owner.namespace else None
+    await record(connection, kind, place, actor, data, target=token.id)
 
 
-def _token(row: dict[str, Any]) -> ApiToken:
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """A token that the actor manages, and whose it is."""
+
+    token: ApiToken
+    owner: Owner
+
+
+async def find_token(
+    connection: AsyncConnection, actor: Actor, token_id: str, *, to_change: bool = False
+) -> Managed:
+    """A token that the actor manages; ``to_change`` holds its row.
+
+    Raises:
+        NotFoundError: there is no such token, or it is another's.
+        DeniedError: it is his own, and the actor's credential is limited to other things.
+    """
+    which = tokens.c.id == token_id
+    if to_change:
+        await connection.execute(select(tokens.c.id).where(which).with_for_update())
+    row = (await connection.execute(SHOWN.where(which))).one_or_none()
+    if row is not None:
+        whose = select(tokens.c.account_id).where(which).scalar_subquery()
+        owner = Owner(**(await connection.execute(OWNERS.where(accounts.c.id == whose))).one()._asdict())
+        token = shown_token(row._asdict())
+        if administers(actor, owner):
+            return Managed(token, owner)
+        if owner.id == actor.account_id:
+            if actor.scopes is None or (actor.token_id or "") in (token.id, token.made_by):
+                return Managed(token, owner)
+            raise DeniedError(
+                f"a limited token of {actor.shown} manages only itself and the tokens made with it"
+            )
+    raise NotFoundError(f"there is no token {token_id[:80]!r}")
+
+
+_next = tokens.alias("following")
+SHOWN = (
+    select(
+        tokens.c.id,
+        tokens.c.name,
+        accounts.c.name.label("account"),
+        tokens.c.scopes,
+        tokens.c.networks,
+        case(
+            (tokens.c.revoked_at.is_not(None), "revoked"),
+            (tokens.c.expires_at <= db_time(), "expired"),
+            else_="active",
+        ).label("state"),
+        tokens.c.created_at,
+        tokens.c.expires_at,
+        tokens.c.revoked_at,
+        tokens.c.last_used_at,
+        tokens.c.last_used_address,
+        tokens.c.last_used_client,
+        tokens.c.made_by,
+        tokens.c.replaces,
+        _next.c.id.label("replaced_by"),
+    )
+    .join(accounts, accounts.c.id == tokens.c.account_id)
+    .outerjoin(_next, _next.c.replaces == tokens.c.id)
+)
+
+
+def shown_token(row: dict[str, Any]) -> ApiToken:
+    """The value of a row of :data:`SHOWN`."""
+    networks = stored_networks(row["networks"])
+    shown = None if networks is None else tuple(str(network) for network in networks)
     scopes = None if row["scopes"] is None else tuple(json.loads(row["scopes"]))
-    return ApiToken(**{**row, "scopes": scopes})
+    return ApiToken(**{**row, "scopes": scopes, "networks": shown})
 
 
-def _canonical_scope(text: str) -> str:
-    scope = parse_token_scope(text)
-    return text if scope.type != "repository" else str(scope)
+def require_name(name: str) -> None:
+    """Check the name of a token.
+
+    Raises:
+        RequestInvalidError: too long, empty, or with what cannot be printed.
+    """
+    if not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+        raise RequestInvalidError(f"the name of a token has 1 to {MAX_NAME} printable characters")
+
+
+async def _worker(connection: AsyncConnection, worker: str) -> tuple[Owner, bool]:
+    """The account of a worker, and whether it is new or was let in again."""
+    parse_account_name(worker)
+    values = {"name": worker, "kind": "worker", "is_admin": False, "created_at": db_time()}
+    added = await connection.execute(
+        insert_ignoring_conflict(connection, accounts, values).returning(accounts.c.id)
+    )
+    is_new = added.first() is not None
+    found = await connection.execute(
+        select(accounts.c.id, accounts.c.disabled_at)
+        .where(accounts.c.name == worker, accounts.c.kind == "worker")
+        .with_for_update()
+    )
+    account = found.one_or_none()
+    if account is None:
+        raise ConflictError(f"{worker!r} is the account of a person; give the worker another name")
+    owner = Owner(account.id, worker, "worker", is_admin=False, is_auditor=False, namespace=None)
+    await connection.execute(insert_ignoring_conflict(connection, workers, {"account_id": owner.id}))
+    if account.disabled_at is None:
+        return owner, is_new
+    # What revoking did to the worker; its tokens stay revoked.
+    await connection.execute(update(accounts).where(accounts.c.id == owner.id).values(disabled_at=None))
+    await connection.execute(update(workers).where(workers.c.account_id == owner.id).values(drain_at=None))
+    return owner, True
+
+
+def _canonical(scope: Scope) -> str:
+    return str(scope) if scope.type == "repository" else scope.type

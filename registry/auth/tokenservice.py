@@ -36,6 +36,7 @@ from registry.auth.policy import Action, decide
 from registry.auth.refreshtokens import RefreshTokens
 from registry.auth.scopes import Scope
 from registry.auth.secretkey import SecretKey
+from registry.auth.standing import require_place
 from registry.auth.tombstones import Tombstones
 from registry.db.content import repositories
 from registry.db.engine import Database
@@ -111,6 +112,7 @@ class TokenService:
         self._rings: EpochCache[KeyRing] = EpochCache()
         self._verified: EpochCache[_Claims] = EpochCache()
         self._tombstones = Tombstones(database, EpochCache())
+        self._actors: EpochCache[Actor] = EpochCache()
 
     def close(self) -> None:
         """End the password threads."""
@@ -160,21 +162,28 @@ class TokenService:
         }
         return (await self._sign(claims, (scope,), seconds)).text
 
-    async def verify(self, text: str) -> Actor:
+    async def verify(self, text: str, *, address: str | None) -> Actor:
         """The actor of a registry token.
 
         Raises:
             UnauthorizedError: not ours, altered, expired, issued before its account's credentials were made
-                void, or its account, API token or lease is gone.
+                void, its account, API token or lease is gone, or that API token may not be used from
+                ``address``.
         """
         epoch = (await self._database.epochs()).access
-        claims, until = await self._claims(text, epoch)
+        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        if (known := self._actors.get(key, epoch=epoch)) is not None:
+            require_place(known[0], address)
+            return known[0]
+        claims, until = await self._claims(text, key, epoch)
         # Exact names only: a pattern is something that API tokens have.
         scopes = tuple(_scope(access) for access in claims.access if "*" not in access.name)
         refused = frozenset((access.name, action) for access in claims.refused for action in access.actions)
         if claims.account is None:
-            return replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
+            nobody = replace(ANONYMOUS, scopes=scopes, refused=refused, from_registry_token=True, until=until)
+            return self._remember(key, nobody, epoch)
         actor = await self.credentials.actor_of(claims.account, claims.token, epoch=epoch)
+        require_place(actor, address)
         if claims.after != _after(actor):
             raise UnauthorizedError(_INVALID)
         if actor.scopes is not None and actor.kind != "worker":
@@ -182,7 +191,7 @@ class TokenService:
         lease = await self._living_lease(claims.lease, claims.account) if claims.lease else None
         if (lease is None) == (actor.kind == "worker"):
             raise UnauthorizedError(_INVALID)
-        return replace(
+        verified = replace(
             actor,
             scopes=scopes,
             refused=refused,
@@ -191,6 +200,11 @@ class TokenService:
             credential_scopes=actor.scopes,
             until=min(until, actor.until),
         )
+        return verified if lease is not None else self._remember(key, verified, epoch)
+
+    def _remember(self, key: bytes, actor: Actor, epoch: int) -> Actor:
+        self._actors.put(key, actor, epoch=epoch, seconds=actor.until - time.monotonic())
+        return actor
 
     async def verifiers(self) -> Mapping[str, Verifier]:
         """The public keys that registry tokens are verified with, by ``kid``."""
@@ -236,9 +250,8 @@ class TokenService:
         text = jwt.encode(document, ring.private, algorithm=ring.algorithm, headers={"kid": ring.kid})
         return RegistryToken(text, granted, datetime.fromtimestamp(now, UTC), seconds)
 
-    async def _claims(self, text: str, epoch: int) -> tuple[_Claims, float]:
+    async def _claims(self, text: str, key: bytes, epoch: int) -> tuple[_Claims, float]:
         """What a valid token says, and until when that need not be looked at again."""
-        key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         if (cached := self._verified.get(key, epoch=epoch)) is not None:
             return cached
         ring = await self._ring(epoch)

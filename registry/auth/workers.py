@@ -1,4 +1,5 @@
-"""Workers: listed, drained and revoked. A worker is an account of its own kind, made with its first token."""
+"""Workers: listed, shown, drained and revoked. A worker is an account of its own kind, made with its first
+token."""
 
 from __future__ import annotations
 
@@ -14,13 +15,16 @@ from registry.auth.access import require_admin
 from registry.auth.actor import Actor
 from registry.db.accounts import accounts, tokens, workers
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
+from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as its rows say; ``drain_at`` is since when it gets no more jobs."""
+    """A worker as its rows say; ``drain_at`` is since when it gets no more jobs. For ``namespaces`` to
+    ``slots`` see :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
 
     name: str
     platforms: tuple[str, ...]
@@ -28,6 +32,11 @@ class Worker:
     last_seen_at: datetime | None
     drain_at: datetime | None
     revoked_at: datetime | None
+    namespaces: tuple[str, ...] | None
+    labels: tuple[str, ...]
+    networks: tuple[str, ...] | None
+    slots: int | None
+    leases: int
 
 
 async def list_workers(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[Worker]:
@@ -37,22 +46,21 @@ async def list_workers(database: Database, *, actor: Actor, limit: int, after: s
         DeniedError: the actor is no administrator.
     """
     require_admin(actor)
-    query = (
-        select(
-            accounts.c.name,
-            workers.c.platforms,
-            workers.c.address,
-            workers.c.last_seen_at,
-            workers.c.drain_at,
-            accounts.c.disabled_at.label("revoked_at"),
-        )
-        .join(workers, workers.c.account_id == accounts.c.id)
-        .where(accounts.c.name > (after or ""))
-        .order_by(accounts.c.name)
-        .limit(limit)
-    )
+    query = _SHOWN.where(accounts.c.name > (after or "")).order_by(accounts.c.name).limit(limit)
     async with database.read() as connection:
         return [_worker(row._asdict()) for row in await connection.execute(query)]
+
+
+async def show_worker(database: Database, *, actor: Actor, name: str) -> Worker:
+    """One worker.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+        NotFoundError: there is no such worker.
+    """
+    require_admin(actor)
+    async with database.read() as connection:
+        return await show(connection, name)
 
 
 async def set_drained(database: Database, *, actor: Actor, name: str, drained: bool) -> None:
@@ -64,10 +72,13 @@ async def set_drained(database: Database, *, actor: Actor, name: str, drained: b
     """
     require_admin(actor)
     async with database.write() as connection:
-        account_id = await _find(connection, name)
+        account_id = await find_worker(connection, name)
         at = func.coalesce(workers.c.drain_at, db_time()) if drained else None
         await connection.execute(
             update(workers).where(workers.c.account_id == account_id).values(drain_at=at)
+        )
+        await record(
+            connection, "worker.drained" if drained else "worker.resumed", None, actor, {}, target=name
         )
 
 
@@ -80,7 +91,7 @@ async def revoke_worker(database: Database, *, actor: Actor, name: str) -> None:
     """
     require_admin(actor)
     async with database.write() as connection:
-        account_id = await _find(connection, name)
+        account_id = await find_worker(connection, name)
         await connection.execute(
             update(accounts)
             .where(accounts.c.id == account_id)
@@ -97,10 +108,28 @@ async def revoke_worker(database: Database, *, actor: Actor, name: str) -> None:
             .where(workers.c.account_id == account_id)
             .values(drain_at=func.coalesce(workers.c.drain_at, db_time()))
         )
+        await record(connection, "worker.revoked", None, actor, {}, target=name)
         await move_epoch(connection, "access")
 
 
-async def _find(connection: AsyncConnection, name: str) -> int:
+async def show(connection: AsyncConnection, name: str) -> Worker:
+    """One worker, in a transaction.
+
+    Raises:
+        NotFoundError: there is no such worker.
+    """
+    row = (await connection.execute(_SHOWN.where(accounts.c.name == name))).one_or_none()
+    if row is None:
+        raise NotFoundError(f"there is no worker {name[:80]!r}")
+    return _worker(row._asdict())
+
+
+async def find_worker(connection: AsyncConnection, name: str) -> int:
+    """The account of a worker, whose row is held.
+
+    Raises:
+        NotFoundError: there is no such worker.
+    """
     found = await connection.execute(
         select(accounts.c.id).where(accounts.c.name == name, accounts.c.kind == "worker").with_for_update()
     )
@@ -110,5 +139,26 @@ async def _find(connection: AsyncConnection, name: str) -> int:
     return account_id
 
 
+_SHOWN = select(
+    accounts.c.name,
+    workers.c.platforms,
+    workers.c.address,
+    workers.c.last_seen_at,
+    workers.c.drain_at,
+    accounts.c.disabled_at.label("revoked_at"),
+    workers.c.namespaces,
+    workers.c.labels,
+    workers.c.networks,
+    workers.c.slots,
+    select(func.count())
+    .where(parts.c.lease_account_id == accounts.c.id)
+    .correlate(accounts)
+    .scalar_subquery()
+    .label("leases"),
+).join(workers, workers.c.account_id == accounts.c.id)
+_LISTS = ("platforms", "namespaces", "labels", "networks")
+
+
 def _worker(row: dict[str, Any]) -> Worker:
-    return Worker(**{**row, "platforms": tuple(json.loads(row["platforms"]))})
+    lists = {name: None if row[name] is None else tuple(json.loads(row[name])) for name in _LISTS}
+    return Worker(**{**row, **lists})

@@ -150,6 +150,7 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
             finally:
                 await outgoing.close()
                 await sessions.close()
+                await tokens.credentials.uses.close()
                 tokens.close()
         finally:
             await blobs.close()
@@ -162,7 +163,7 @@ async def _worker_token(database: Database, worker: OwnWorker) -> str | None:
         # A token that the database knows stands, also when it was revoked: that was somebody's decision.
         if worker.token_hash and await is_known_token(connection, worker.token_hash):
             return None
-        made = await add_worker_token(connection, worker=worker.name, expires_seconds=None)
+        made = await add_worker_token(connection, worker=worker.name)
         return made.secret
 
 

@@ -53,6 +53,12 @@ Quota = Annotated[
         help="How much it may hold, as in 500MiB or 20GB: the sizes of its blobs and manifests.",
     ),
 ]
+WorkerLabel = Annotated[
+    str | None,
+    typer.Option(
+        "--worker-label", metavar="LABEL|none", help="Let only workers with this label try its images."
+    ),
+]
 _FIELDS = (
     "name",
     "visibility",
@@ -60,6 +66,7 @@ _FIELDS = (
     "trial_on_push",
     "image_spec_allowed",
     "run_spec",
+    "worker_label",
     "quota_bytes",
     "used_bytes",
     "tags",
@@ -77,6 +84,7 @@ def create(
     trial_on_push: TrialOnPush = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
+    worker_label: WorkerLabel = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -89,6 +97,7 @@ def create(
         trial_on_push=trial_on_push,
         image_spec=image_spec,
         run_spec=run_spec,
+        worker_label=worker_label,
         quota=quota,
     )
     made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
@@ -104,6 +113,7 @@ def change(
     trial_on_push: TrialOnPush = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
+    worker_label: WorkerLabel = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -120,6 +130,7 @@ def change(
         trial_on_push=trial_on_push,
         image_spec=image_spec,
         run_spec=run_spec,
+        worker_label=worker_label,
         quota=quota,
     )
     if not wanted:
@@ -206,6 +217,7 @@ def _wanted(
     trial_on_push: bool | None,
     image_spec: bool | None,
     run_spec: str | None,
+    worker_label: str | None,
     quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
@@ -217,6 +229,8 @@ def _wanted(
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if run_spec is not None:
         wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
+    if worker_label is not None:
+        wanted["worker_label"] = None if worker_label == "none" else worker_label
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted

@@ -1,19 +1,33 @@
-"""``seatrial worker list|drain|revoke``: workers as the registry sees them."""
+"""``seatrial worker list|show|set|drain|revoke``: workers as the registry sees them."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_json, print_table
+from registry.cli.output import print_fields, print_json, print_table
+from registry.errors import RequestInvalidError
 
 app = typer.Typer(
-    help="Workers: run one here; list, drain, revoke those of a registry.", no_args_is_help=True
+    help="Workers: run one here; list, show, bind, drain, revoke those of a registry.", no_args_is_help=True
 )
 
+_FIELDS = (
+    "name",
+    "platforms",
+    "namespaces",
+    "labels",
+    "networks",
+    "slots",
+    "leases",
+    "address",
+    "last_seen_at",
+    "drain_at",
+    "revoked_at",
+)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
 
 
@@ -27,6 +41,58 @@ def list_workers(
         print_json(found)
     else:
         print_table(found, ("name", "platforms", "address", "last_seen_at", "drain_at", "revoked_at"))
+
+
+@app.command()
+def show(
+    name: Name, *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+) -> None:
+    """Show one worker: what it is bound to, and how many leases it holds."""
+    _print(connect(server, token_file).get(f"/workers/{part(name)}"), as_json=as_json)
+
+
+@app.command("set")
+def bind(
+    name: Name,
+    *,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--namespace",
+            metavar="NAME|any",
+            help="Let it try this namespace and those below it only; '*' is any text. Can be repeated.",
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--label", metavar="LABEL|none", help="Label that repositories may demand. Can be repeated."
+        ),
+    ] = None,
+    network: Annotated[
+        list[str] | None,
+        typer.Option("--network", metavar="CIDR|any", help="Let it come from there only. Can be repeated."),
+    ] = None,
+    slots: Annotated[
+        str | None,
+        typer.Option("--slots", metavar="N|any", help="How many images it may have at once at most."),
+    ] = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bind a worker: what is given replaces what was there."""
+    wanted: dict[str, Any] = {}
+    for field, given in (("namespaces", namespace), ("labels", label), ("networks", network)):
+        if given:
+            wanted[field] = None if given in (["any"], ["none"]) else given
+    if slots is not None:
+        if slots != "any" and not (slots.isascii() and slots.isdigit()):
+            raise RequestInvalidError(f"--slots {slots[:80]!r} is no number")
+        wanted["slots"] = None if slots == "any" else int(slots)
+    if not wanted:
+        raise RequestInvalidError("nothing to change: give --namespace, --label, --network or --slots")
+    _print(connect(server, token_file).send("PATCH", f"/workers/{part(name)}", wanted), as_json=as_json)
 
 
 @app.command()
@@ -52,3 +118,10 @@ def revoke(
     connect(server, token_file).send("POST", f"/workers/{part(name)}/revoke")
     if as_json:
         print_json({"name": name, "revoked": True})
+
+
+def _print(worker: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(worker)
+    else:
+        print_fields(worker, _FIELDS)

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.access import require_admin, require_writable
 from registry.auth.actor import Actor
+from registry.auth.bindings import parse_label
 from registry.auth.owners import require_or_tell
 from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
 from registry.auth.tombstones import bury
@@ -45,6 +46,7 @@ class RepositoryDetails:
     image_spec_allowed: bool
     run_spec: dict[str, object] | None
     policy_version: int
+    worker_label: str | None
     quota_bytes: int | None
     used_bytes: int
     created_at: datetime
@@ -54,7 +56,7 @@ class RepositoryDetails:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """What to change; ``None`` leaves it. A run spec and a quota go by ``clear_…``."""
+    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
@@ -62,6 +64,8 @@ class RepositoryChange:
     image_spec_allowed: bool | None = None
     run_spec: RunSpec | None = None
     clear_run_spec: bool = False
+    worker_label: str | None = None
+    clear_worker_label: bool = False
     quota_bytes: int | None = None
     clear_quota: bool = False
 
@@ -73,10 +77,15 @@ class RepositoryChange:
             "trial_on_push": self.trial_on_push,
             "image_spec_allowed": self.image_spec_allowed,
             "run_spec": self.run_spec.canonical() if self.run_spec else None,
+            "worker_label": None if self.worker_label is None else parse_label(self.worker_label),
             "quota_bytes": self.quota_bytes,
         }
         values = {column: value for column, value in values.items() if value is not None}
-        cleared = {"run_spec": self.clear_run_spec, "quota_bytes": self.clear_quota}
+        cleared = {
+            "run_spec": self.clear_run_spec,
+            "worker_label": self.clear_worker_label,
+            "quota_bytes": self.clear_quota,
+        }
         return values | {column: None for column, clear in cleared.items() if clear}
 
 
@@ -249,6 +258,7 @@ _DETAILS = select(
     repositories.c.image_spec_allowed,
     repositories.c.run_spec,
     repositories.c.policy_version,
+    repositories.c.worker_label,
     repositories.c.quota_bytes,
     repositories.c.created_at,
     quotas.used_bytes(repositories.c.id).label("used_bytes"),

@@ -15,6 +15,12 @@ class ClaimRequest(Wire):
     protocol: int
     platforms: tuple[str, ...] = Field(min_length=1, max_length=16, description="os/architecture[/variant]")
     wait_seconds: float = Field(default=20.0, ge=0, le=60)
+    slots: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="how many leases it has room for, with those that it holds",
+    )
 
 
 class Job(Wire):

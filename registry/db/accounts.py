@@ -8,6 +8,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     Table,
     Text,
@@ -17,6 +18,12 @@ from sqlalchemy import (
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
+
+
+def _unrevoked(*columns: str) -> Index:
+    where = text("revoked_at IS NULL")
+    return Index(None, *columns, postgresql_where=where, sqlite_where=where)
+
 
 accounts = Table(
     "accounts",
@@ -49,17 +56,34 @@ accounts = Table(
 tokens = Table(
     "tokens",
     metadata,
+    # A uuid7: ids are in the order of their making.
     Column("id", Bytewise, primary_key=True),
-    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False),
     Column("name", Text, nullable=False),
     # SHA-256 of the secret: 256 random bits need no slow hash, and a look-up compares nothing by hand.
     Column("secret_hash", Bytewise, nullable=False, unique=True),
     # JSON list of scope strings; null is everything its account may do.
     Column("scopes", Text),
+    # JSON list of the networks that it may be used from; null is everywhere.
+    Column("networks", Text),
+    # The limited token that this one was made with, and the one that it stands in for. They may be gone with
+    # their account.
+    Column("made_by", Bytewise),
+    Column("replaces", Bytewise),
     Column("created_at", UtcTime, nullable=False),
     Column("expires_at", UtcTime),
     Column("revoked_at", UtcTime),
     Column("last_used_at", UtcTime),
+    Column("last_used_address", Text),
+    Column("last_used_client", Text),
+    Index(None, "account_id", "id"),
+    Index(None, "made_by"),
+    # A token has one successor.
+    Index(None, "replaces", unique=True),
+    # Pages of the list by each of its filters.
+    Index(None, "revoked_at", "id"),
+    _unrevoked("expires_at", "id"),
+    _unrevoked("last_used_at", "created_at", "id"),
 )
 
 refresh_tokens = Table(
@@ -85,6 +109,13 @@ workers = Table(
     Column("last_seen_at", UtcTime),
     Column("address", Text),
     Column("platforms", Text, nullable=False, default="[]"),
+    # What it is bound to. JSON lists: the namespaces that it tries (null: all), the labels that it has, the
+    # networks that it may come from (null: all).
+    Column("namespaces", Text),
+    Column("labels", Text, nullable=False, server_default="[]"),
+    Column("networks", Text),
+    # How many leases it may hold at once; null: as many as it says that it has room for.
+    Column("slots", Integer),
 )
 
 keys = Table(

@@ -55,6 +55,8 @@ repositories = Table(
     Column("policy_version", Integer, nullable=False, default=1),
     # Bytes of blobs and manifests that it may hold; null: no limit.
     Column("quota_bytes", BigInteger),
+    # What a worker must be labelled with to try its images; null: nothing.
+    Column("worker_label", Text),
     Column("created_at", UtcTime, nullable=False),
     # The catalog of those who see some kinds only.
     Index(None, "visibility", "name"),

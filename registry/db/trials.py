@@ -69,7 +69,7 @@ parts = Table(
     Column("attempts", Integer, nullable=False, default=0),
     Column("run_after", UtcTime, nullable=False),
     Column("lease", Bytewise, unique=True),
-    Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL")),
+    Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL"), index=True),
     Column("lease_expires_at", UtcTime),
     Column(
         "verdict",

@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from registry.auth.networks import is_in
 from registry.http.caller import ACTOR_SHOWN
 from registry.http.headers import fixed_headers
 from registry.http.middleware import ROUTE
+from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
+    from registry.auth.networks import Networks
     from registry.content.blobs import Blob
     from registry.db.epochlook import Epochs
     from registry.events.pulls import Pulled
+    from registry.settings import Settings
 
 MAX_BYTES = 32 << 20
 MAX_ENTRIES = 50_000
@@ -52,7 +56,8 @@ Key = tuple[bytes, str]
 class Answer:
     """What was answered. ``route`` is the metrics label; ``head`` are status line and headers as they go over
     the wire, up to those that each request has of its own; ``content`` is that of a manifest, or a blob whose
-    bytes are elsewhere. To ``GET`` a manifest is ``pulled``, by its ``tag`` or by none."""
+    bytes are elsewhere. To ``GET`` a manifest is ``pulled``, by its ``tag`` or by none. ``networks`` are
+    those that the credential may be used from: it is no answer for another address (``None``: everywhere)."""
 
     route: str
     head: bytes
@@ -62,6 +67,7 @@ class Answer:
     until: float
     pulled: Pulled | None
     tag: str | None
+    networks: Networks | None = None
 
     @property
     def bytes_held(self) -> int:
@@ -98,7 +104,8 @@ class Answers:
         return who, target.raw_path
 
     def get(self, key: Key, epochs: Epochs) -> Answer | None:
-        """The answer, if it still stands at these epochs, read just now."""
+        """The answer, if it still stands at these epochs, read just now. Who gives it looks first whether
+        :func:`may_have` it, who asks."""
         found = self._entries.get(key)
         if found is None:
             return None
@@ -138,6 +145,11 @@ def is_plain(request: web.BaseRequest) -> bool:
         return False
     headers = request.headers
     return not any(name in headers for name in _DECIDING)
+
+
+def may_have(request: web.BaseRequest, answer: Answer, settings: Settings) -> bool:
+    """Whether the answer is for whoever asks from there."""
+    return answer.networks is None or is_in(client_address(request, settings), answer.networks)
 
 
 def remember(
@@ -181,6 +193,7 @@ def remember(
         until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
         pulled=pulled,
         tag=tag,
+        networks=actor.networks,
     )
     answers.put(key, answer)
 
@@ -191,8 +204,13 @@ async def known_blob(request: web.Request) -> Blob | None:
     key = answers.key(request)
     if key is None or not answers.knows(key):
         return None
-    answer = answers.get(key, await request.app[SERVICES].database.epochs())
-    if answer is None or isinstance(answer.content, bytes):
+    services = request.app[SERVICES]
+    answer = answers.get(key, await services.database.epochs())
+    if (
+        answer is None
+        or isinstance(answer.content, bytes)
+        or not may_have(request, answer, services.settings)
+    ):
         return None
     request[ACTOR_SHOWN] = answer.actor_shown
     return answer.content

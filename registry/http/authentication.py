@@ -121,7 +121,16 @@ def base_url(request: web.Request) -> str:
 
 async def _identify(request: web.Request) -> Actor:
     address = client_address(request, request.app[SERVICES].settings)
-    return replace(await _from_credential(request, address), address=address, client=client_of(request))
+    return came_from(request, await _from_credential(request, address), address)
+
+
+def came_from(request: web.Request, actor: Actor, address: str | None) -> Actor:
+    """The actor with where it came from, whose token's use is noted."""
+    client = client_of(request)
+    if actor.token_id is not None:
+        uses = request.app[SERVICES].tokens.credentials.uses
+        uses.note(actor.token_id, address=address, client=client)
+    return replace(actor, address=address, client=client)
 
 
 async def _from_credential(request: web.Request, address: str | None) -> Actor:
@@ -137,8 +146,8 @@ async def _from_credential(request: web.Request, address: str | None) -> Actor:
     if scheme != "bearer" or not value:
         raise UnauthorizedError("the Authorization header is neither Basic nor Bearer")
     if looks_like_api_token(value):
-        return await tokens.credentials.from_api_token(value)
-    return await tokens.verify(value)
+        return await tokens.credentials.from_api_token(value, address=address)
+    return await tokens.verify(value, address=address)
 
 
 def _authorization(request: web.Request) -> tuple[str, str]:

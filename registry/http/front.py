@@ -14,7 +14,7 @@ from aiohttp.helpers import rfc822_formatted_time
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.http.accesslog import ACCESS_LOG
-from registry.http.answers import ANSWERS, is_plain
+from registry.http.answers import ANSWERS, is_plain, may_have
 from registry.http.headers import REQUEST_ID_HEADER, request_id_of
 from registry.http.metrics import METRICS
 from registry.http.proxies import client_address
@@ -77,6 +77,8 @@ def front_of(app: web.Application, behind: Handler) -> Handler:
         head_only = request.method == "HEAD"
         if answer is None or not (head_only or isinstance(answer.content, bytes)):
             return await behind(request)
+        if not may_have(request, answer, settings):
+            return await behind(request)  # where it is refused
         request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
         keep_alive = request.keep_alive and not traffic.draining
         data = _bytes_of(answer, request_id, head_only=head_only, keep_alive=keep_alive)

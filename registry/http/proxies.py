@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry.auth.networks import is_in
 from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Told:
 def client_address(request: web.BaseRequest, settings: Settings) -> str | None:
     """The client's address: the last hop, from the near end, that is no trusted proxy."""
     peer = request.remote
-    if not settings.trusted_proxies or not is_trusted(peer, settings.trusted_proxies):
+    if not settings.trusted_proxies or not is_in(peer, settings.trusted_proxies):
         return peer
     if settings.forwarded_headers == "forwarded":
         hops = [_node(element.get("for", "")) for element in _forwarded(request)]
@@ -53,7 +54,7 @@ def client_address(request: web.BaseRequest, settings: Settings) -> str | None:
 def told(request: web.Request) -> Told:
     """Scheme and host as the client knows them, where a trusted proxy tells them."""
     settings = request.app[SERVICES].settings
-    if not settings.trusted_proxies or not is_trusted(request.remote, settings.trusted_proxies):
+    if not settings.trusted_proxies or not is_in(request.remote, settings.trusted_proxies):
         return Told()
     if settings.forwarded_headers == "forwarded":
         elements = _forwarded(request)
@@ -79,21 +80,10 @@ def rightmost_untrusted(
     """
     found = peer
     for hop in reversed(hops[-_HOPS_MAX:]):
-        if not is_trusted(found, trusted) or hop is None:
+        if not is_in(found, trusted) or hop is None:
             break
         found = hop
     return found
-
-
-def is_trusted(address: str | None, trusted: Iterable[Network]) -> bool:
-    """Whether the address lies in one of the networks; an IPv4 address in IPv6 form is the IPv4 address."""
-    try:
-        parsed = ipaddress.ip_address(address or "")
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-        parsed = parsed.ipv4_mapped
-    return any(parsed in network for network in trusted)
 
 
 def _values(request: web.BaseRequest, name: str) -> list[str]:

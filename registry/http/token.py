@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from urllib.parse import parse_qs
 
 from aiohttp import web
@@ -23,11 +22,10 @@ from registry.errors import (
     RequestInvalidError,
     UnauthorizedError,
 )
-from registry.http.authentication import authenticate_account
+from registry.http.authentication import authenticate_account, came_from
 from registry.http.body import leave_expectation, read_all
 from registry.http.caller import TRIED_NAME, know
 from registry.http.exchange import TOKEN_EXCHANGE, exchange_token
-from registry.http.headers import client_of
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
@@ -99,16 +97,16 @@ async def _signed_in(request: web.Request, form: dict[str, list[str]]) -> Actor:
     )
     if actor.kind == "worker":
         raise UnauthorizedError("a worker's token opens the worker API and nothing else")
-    return replace(actor, address=address, client=client_of(request))
+    return came_from(request, actor, address)
 
 
 async def _refreshed(request: web.Request, form: dict[str, list[str]]) -> tuple[Actor, str]:
     services = request.app[SERVICES]
     text = _one(form, "refresh_token")
     request[TRIED_NAME] = ""
-    actor = await services.tokens.refresh_tokens.redeem(text)
     address = client_address(request, services.settings)
-    return replace(actor, address=address, client=client_of(request)), text
+    actor = await services.tokens.refresh_tokens.redeem(text, address=address)
+    return came_from(request, actor, address), text
 
 
 async def _issue(request: web.Request, actor: Actor, client: str) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, Row, ScalarSelect, and_, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.bindings import Binding
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement
 from registry.db.accounts import workers
@@ -56,22 +58,32 @@ async def claim(
     *,
     worker: Reporter,
     platforms: Sequence[str],
+    slots: int,
     address: str | None,
     wait_seconds: float,
     is_gone: Callable[[], bool],
+    require_still_let_in: Callable[[], Awaitable[object]],
 ) -> Claimed | Nothing:
-    """Lease the part that has waited longest and that the worker can run; waits for one to come up.
+    """Lease the part that has waited longest, that the worker can run and that it is bound to; waits for one
+    to come up. ``slots`` are as many leases as it says that it has room for: its binding may allow fewer.
 
-    A worker that hung up while it waited gets none: the lease would only have to run out.
+    A worker that hung up while it waited gets none: the lease would only have to run out. What its row and
+    its token say is looked at again each time: ``require_still_let_in`` raises where the token, or the
+    address, is no longer good.
     """
     await _seen(database, worker, platforms, address)
     async for _ in looks(database, seconds=wait_seconds):
-        if await _is_drained(database, worker):
+        async with database.read_once() as connection:
+            bound = await _bound(connection, worker)
+        if bound is None or bound.drain_at is not None:
             return Nothing(drain=True)
+        await require_still_let_in()
         await reap(database, settings)
         if is_gone():
             break
-        claimed = await _try_claim(database, settings, worker, platforms)
+        claimed = await _try_claim(
+            database, settings, worker, platforms, slots=slots, binding=Binding.of(bound)
+        )
         if claimed is not None:
             return claimed
     return Nothing(drain=False)
@@ -141,38 +153,38 @@ def _lost(attempts: int, worker: str) -> Judgement:
 
 
 async def _try_claim(
-    database: Database, settings: Settings, worker: Reporter, platforms: Sequence[str]
+    database: Database,
+    settings: Settings,
+    worker: Reporter,
+    platforms: Sequence[str],
+    *,
+    slots: int,
+    binding: Binding,
 ) -> Claimed | None:
-    due = (parts.c.state == "queued", parts.c.run_after <= db_time())
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
-        waiting = (await connection.execute(select(parts.c.platform).where(*due).distinct())).scalars().all()
+        query = select(parts.c.platform).join(repositories).where(*_DUE, _open_to(binding)).distinct()
+        waiting = (await connection.execute(query)).scalars().all()
     mine = [platform for platform in waiting if is_run(platform, platforms)]
     if not mine:
         return None
-    blocked = (
-        select(manifests.c.id)
-        .where(
-            manifests.c.repository_id == parts.c.repository_id,
-            manifests.c.digest == parts.c.digest,
-            manifests.c.blocked_reason.is_not(None),
-        )
-        .exists()
-    )
-    chosen = (
-        select(parts.c.id)
-        .where(*due, parts.c.platform.in_(mine), ~blocked)
-        .order_by(parts.c.run_after, parts.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=parts)
-        .scalar_subquery()
-    )
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
+        # One claim of a worker at a time: it counts its leases, and its binding is the one that holds now.
+        bound = await _bound(connection, worker, to_claim=True)
+        if bound is None or bound.drain_at is not None:
+            return None
+        binding = Binding.of(bound)
+        held = select(func.count()).where(
+            parts.c.lease_account_id == worker.account_id, parts.c.state == "leased"
+        )
+        room = min(slots, binding.slots or slots)
+        if (await connection.execute(held)).scalar_one() >= room:
+            return None
         row = (
             await connection.execute(
                 update(parts)
-                .where(parts.c.id == chosen)
+                .where(parts.c.id == _oldest(binding, mine))
                 .values(
                     state="leased",
                     attempts=parts.c.attempts + 1,
@@ -235,7 +247,51 @@ async def _seen(database: Database, worker: Reporter, platforms: Sequence[str], 
             )
 
 
-async def _is_drained(database: Database, worker: Reporter) -> bool:
-    query = select(workers.c.drain_at).where(workers.c.account_id == worker.account_id)
-    async with database.read_once() as connection:
-        return (await connection.execute(query)).scalar_one_or_none() is not None
+_DUE = (parts.c.state == "queued", parts.c.run_after <= db_time())
+_BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots)
+
+
+async def _bound(
+    connection: AsyncConnection, worker: Reporter, *, to_claim: bool = False
+) -> Row[Any, Any, Any, Any] | None:
+    """What the worker's row says now, if it is still there; ``to_claim`` holds it."""
+    query = _BINDING.where(workers.c.account_id == worker.account_id)
+    return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
+
+
+def _oldest(binding: Binding, platforms: Sequence[str]) -> ScalarSelect[Any]:
+    """The part that has waited longest of those that the worker may have."""
+    blocked = (
+        select(manifests.c.id)
+        .where(
+            manifests.c.repository_id == parts.c.repository_id,
+            manifests.c.digest == parts.c.digest,
+            manifests.c.blocked_reason.is_not(None),
+        )
+        .exists()
+    )
+    return (
+        select(parts.c.id)
+        .join(repositories)
+        .where(*_DUE, parts.c.platform.in_(platforms), ~blocked, _open_to(binding))
+        .order_by(parts.c.run_after, parts.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=parts)
+        .scalar_subquery()
+    )
+
+
+def _open_to(binding: Binding) -> ColumnElement[bool]:
+    """Whether a worker may try what is in the repository: it has the label that is demanded, and is bound to
+    the namespace, or to one above it."""
+    label = repositories.c.worker_label
+    labelled = or_(label.is_(None), label.in_(binding.labels))
+    if binding.namespaces is None or "*" in binding.namespaces:
+        return labelled
+    within = (repositories.c.name.like(_like(pattern), escape="\\") for pattern in binding.namespaces)
+    return and_(labelled, or_(*within))
+
+
+def _like(namespace: str) -> str:
+    """The LIKE pattern of all names in a namespace and in those below it."""
+    return namespace.replace("_", "\\_").replace("*", "%") + "/%"

@@ -43,11 +43,16 @@ class ScriptedWorker:
     client: aiohttp.ClientSession = field(repr=False)
     name: str
 
-    async def claim(self, *, wait_seconds: float = 0, platforms: tuple[str, ...] = ("linux/amd64",)) -> Any:
-        """The job claimed, or ``None``."""
-        answer = await self.post(
-            "claim", {"protocol": PROTOCOL_VERSION, "platforms": platforms, "wait_seconds": wait_seconds}
-        )
+    async def claim(
+        self,
+        *,
+        wait_seconds: float = 0,
+        platforms: tuple[str, ...] = ("linux/amd64",),
+        slots: int = 64,
+    ) -> Any:
+        """The job claimed, or ``None``. It always says that it has room."""
+        message = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots}
+        answer = await self.post("claim", {"protocol": PROTOCOL_VERSION, **message})
         assert answer.status == 200, answer.body
         return answer.json["job"]
 

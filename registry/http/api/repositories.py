@@ -16,13 +16,16 @@ from registry.trials.repositorypolicy import change
 
 
 class Change(Body):
-    """What to change; a run spec is an object or YAML. Null takes a run spec or a quota away."""
+    """What to change; a run spec is an object or YAML. Null takes run spec, worker label or quota away."""
 
     visibility: Visibility | None = None
     gate: Literal["off", "warn", "enforce"] | None = None
     trial_on_push: bool | None = None
     image_spec_allowed: bool | None = None
     run_spec: dict[str, Any] | str | None = None
+    worker_label: str | None = Field(
+        default=None, description="What a worker must be labelled with to try its images."
+    )
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
     @field_validator("gate", mode="before")
@@ -116,6 +119,8 @@ async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
         image_spec_allowed=body.image_spec_allowed,
         run_spec=await given_run_spec(call, body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
+        worker_label=body.worker_label,
+        clear_worker_label="worker_label" in body.model_fields_set and body.worker_label is None,
         quota_bytes=body.quota_bytes,
         clear_quota="quota_bytes" in body.model_fields_set and body.quota_bytes is None,
     )

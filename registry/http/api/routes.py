@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from aiohttp import web
@@ -56,9 +57,11 @@ MAX_BODY_BYTES = 256 * 1024
 B = TypeVar("B", bound=Body)
 Q = TypeVar("Q", bound=Query)
 
-Right = Literal["admin", "user", "anyone", "signing"]
-"""``admin``: manages the registry. ``user``: an account of a person. ``anyone``: the use case decides, by the
-repository's rights. ``signing``: whoever signs in or out; no credential is looked at before."""
+Right = Literal["admin", "user", "account", "anyone", "signing"]
+"""``admin``: manages the registry. ``user``: an account of a person. ``account``: of a person or a robot.
+``anyone``: the use case decides, by the repository's rights. ``signing``: whoever signs in or out; no
+credential is looked at before."""
+_KINDS: Mapping[Right, tuple[str, ...]] = MappingProxyType({"user": ("user",), "account": ("user", "robot")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
     if right == "admin":
         require_admin(actor)
-    if right == "user" and actor.kind != "user":
+    if actor.kind not in _KINDS.get(right, (actor.kind,)):
         raise UnauthorizedError("sign in")
     return actor
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal, cast
+
+from pydantic import Field
+
+from registry.auth import bindings
 from registry.auth import workers as use
 from registry.errors import NotFoundError
 from registry.http.api.fields import AccountName
-from registry.http.api.models import Page, PageQuery
+from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
 
 
@@ -15,6 +20,38 @@ async def list_workers(call: Call, query: PageQuery) -> Page[use.Worker]:
         call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
     return query.page(found, key=lambda worker: worker.name)
+
+
+class Binding(Body):
+    """What to bind a worker to; null takes a bound away, and what is left out stays as it is."""
+
+    namespaces: tuple[str, ...] | None = Field(
+        default=None, description="Namespaces that it tries, with all below them; `*` is any text."
+    )
+    labels: tuple[str, ...] | None = Field(
+        default=None, description="Labels that it has, which repositories may demand."
+    )
+    networks: tuple[str, ...] | None = Field(
+        default=None, description="Networks that it may come from, as in `10.0.0.0/8`."
+    )
+    slots: int | None = Field(default=None, description="How many leases it may hold at once.")
+
+
+async def show_worker(call: Call, name: AccountName) -> use.Worker:
+    """One worker: what it is bound to, and how many leases it holds."""
+    return await use.show_worker(call.services.database, actor=call.actor, name=name)
+
+
+async def bind_worker(call: Call, name: AccountName, body: Binding) -> use.Worker:
+    """Bind a worker to namespaces, labels, networks or a number of leases."""
+    given = body.model_dump(exclude_unset=True)
+    unbound = frozenset(
+        cast("Literal['namespaces', 'labels', 'networks', 'slots']", field)
+        for field, value in given.items()
+        if value is None
+    )
+    wanted = bindings.BindingChange(**given, unbound=unbound)
+    return await bindings.bind_worker(call.services.database, actor=call.actor, name=name, wanted=wanted)
 
 
 async def drain_worker(call: Call, name: AccountName) -> None:
@@ -34,6 +71,8 @@ async def revoke_worker(call: Call, name: AccountName) -> None:
 
 ROUTES = (
     Route("GET", "/workers", "admin", list_workers),
+    Route("GET", "/workers/{name}", "admin", show_worker, errors=(NotFoundError,)),
+    Route("PATCH", "/workers/{name}", "admin", bind_worker, errors=(NotFoundError,)),
     Route("PUT", "/workers/{name}/drain", "admin", drain_worker, errors=(NotFoundError,)),
     Route("DELETE", "/workers/{name}/drain", "admin", undrain_worker, errors=(NotFoundError,)),
     Route("POST", "/workers/{name}/revoke", "admin", revoke_worker, errors=(NotFoundError,)),

@@ -66,9 +66,11 @@ async def claim(request: web.Request) -> web.Response:
         services.settings,
         worker=_reporter(actor),
         platforms=asked.platforms,
-        address=request.remote,
+        slots=asked.slots,
+        address=actor.address,
         wait_seconds=asked.wait_seconds,
         is_gone=lambda: request.transport is None or request.transport.is_closing(),
+        require_still_let_in=lambda: authenticate_worker(request),
     )
     if isinstance(found, queue.Nothing):
         answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=None, drain=found.drain)

@@ -138,7 +138,7 @@ async def test_a_key_is_its_credential_s_own(
     body = {"name": "mine", "scopes": ["repository:a:pull"]}
     await api(nobody, "POST", "/tokens", status=201, json=body, headers=headers | basic("bob", password))
     await api(client, "POST", "/tokens", status=201, json=body, headers=headers)
-    limited = await make_token(client, "repository:a:pull")
+    limited = await make_token(client, "repository:b:pull")
     as_limited = headers | bearer(limited["token"])
     await api(nobody, "POST", "/tokens", status=403, json=body, headers=as_limited)
     wrong = headers | bearer("seatrial_x")

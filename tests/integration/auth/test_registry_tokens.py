@@ -34,7 +34,7 @@ async def mint(registry: Registry) -> Mint:
     assert registry.services is not None
     services = registry.services
     ring = await open_token_ring(services.database, open_secret_key(services.settings))
-    actor = await services.tokens.credentials.from_api_token(registry.token)
+    actor = await services.tokens.credentials.from_api_token(registry.token, address=None)
 
     def sign(
         *, without: tuple[str, ...] = (), header: dict[str, Any] | None = None, key: Any = None, **claims: Any

@@ -275,32 +275,6 @@ async def test_a_cached_token_ends_when_its_time_is_up(
             await asyncio.sleep(0.05)
 
 
-async def test_last_use_is_noted_but_not_each_time(
-    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
-) -> None:
-    assert registry.services is not None
-    await make_repository(client, NAME)
-    made = await make_token(client, f"repository:{NAME}:pull")
-
-    async def used() -> datetime | None:
-        assert registry.services is not None
-        async with registry.services.database.read() as connection:
-            return (
-                await connection.execute(select(tokens.c.last_used_at).where(tokens.c.id == made["id"]))
-            ).scalar()
-
-    assert await used() is None
-    for _ in range(3):
-        assert (await ask(nobody, "GET", TAGS, headers=bearer(made["token"]))).status == 200
-    first = await used()
-    assert first is not None
-    epochs = await registry.services.database.epochs()
-    for _ in range(3):
-        assert (await ask(nobody, "GET", TAGS, headers=bearer(made["token"]))).status == 200
-    assert await used() == first
-    assert await registry.services.database.epochs() == epochs
-
-
 async def test_a_worker_token_opens_the_worker_api_only(
     registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
 ) -> None:

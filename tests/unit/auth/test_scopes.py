@@ -16,6 +16,7 @@ from registry.auth.scopes import (
     Scope,
     parse_requested_scopes,
     parse_token_scope,
+    uncovered,
 )
 from registry.errors import RequestInvalidError
 
@@ -147,3 +148,59 @@ def test_many_stars_take_no_time() -> None:
     scope = Scope("repository", "*a" * 100 + "*b", frozenset({"pull"}))
     assert not scope.covers("repository", "a" * 255, "pull")
     assert scope.covers("repository", "a" * 254 + "b", "pull")
+
+
+PATTERNS = st.text(alphabet="ab/*", min_size=1, max_size=7)
+
+
+@given(PATTERNS, PATTERNS, st.lists(st.text(alphabet="abc/", max_size=3), min_size=8, max_size=8))
+def test_what_a_pattern_includes_it_matches(outer: str, inner: str, fillings: list[str]) -> None:
+    """Of every name that the inner pattern covers, whatever stands for its stars."""
+    scope = Scope("repository", outer, frozenset({"pull"}))
+    if not scope.includes(Scope("repository", inner, frozenset({"pull"}))):
+        # And if it does not, there is a name that tells: "c" stands in no pattern.
+        assert not scope.covers("repository", inner.replace("*", "c"), "pull")
+        return
+    name = "".join(fillings.pop() if character == "*" else character for character in inner)
+    assert scope.covers("repository", name, "pull")
+
+
+SCOPES = st.lists(st.builds(Scope, st.just("repository"), PATTERNS, ACTION_SETS), min_size=1, max_size=4).map(
+    tuple
+)
+
+
+@given(SCOPES, SCOPES, st.text(alphabet="abc/", max_size=6), st.sampled_from(sorted(ACTIONS)))
+def test_a_token_that_is_covered_opens_nothing_more(
+    wanted: tuple[Scope, ...], held: tuple[Scope, ...], name: str, action: str
+) -> None:
+    if uncovered(wanted, held) is not None:
+        return
+    if any(scope.covers("repository", name, action) for scope in wanted):
+        assert any(scope.covers("repository", name, action) for scope in held)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "missing"),
+    [
+        ("repository:team/app:pull", "repository:team/*:pull,push", None),
+        ("repository:team/*:pull", "repository:team/*:pull", None),
+        ("repository:team/a*:pull", "repository:team/*:pull", None),
+        ("repository:*:pull", "repository:team/*:pull", "repository:*:pull"),
+        ("repository:team*:pull", "repository:team/*:pull", "repository:team*:pull"),
+        ("repository:team/app:pull,push", "repository:team/*:pull", "repository:team/app:push"),
+        ("admin", "repository:*:pull,push,delete,trial,configure,administer", "admin:*:*"),
+        ("repository:team/app:pull", "admin", "repository:team/app:pull"),
+        ("audit", "admin", "audit:*:*"),
+        ("worker", "admin", None),
+        ("worker", "repository:*:pull", "worker:*:*"),
+    ],
+)
+def test_what_a_token_lacks_is_named(wanted: str, held: str, missing: str | None) -> None:
+    found = uncovered([parse_token_scope(wanted)], [parse_token_scope(held)])
+    assert (None if found is None else str(found)) == missing
+
+
+def test_two_scopes_together_cover_the_actions_of_one() -> None:
+    held = [parse_token_scope("repository:team/*:pull"), parse_token_scope("repository:*:push")]
+    assert uncovered([parse_token_scope("repository:team/app:pull,push")], held) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import re
 import stat
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -11,7 +12,14 @@ from typing import Any
 import pytest
 
 from registry.auth import epochcache
-from registry.auth.apitokens import PREFIX, is_token, looks_like_api_token, new_token, token_hash
+from registry.auth.apitokens import (
+    PREFIX,
+    REFRESH_PREFIX,
+    is_token,
+    looks_like_api_token,
+    new_token,
+    token_hash,
+)
 from registry.auth.epochcache import EpochCache
 from registry.auth.passwords import Passwords
 from registry.auth.privatefiles import make_private, write_private
@@ -148,3 +156,17 @@ def test_a_cache_forgets_with_time_and_is_bounded(monkeypatch: pytest.MonkeyPatc
 def _value(cache: EpochCache[Any], key: bytes, *, epoch: int) -> object:
     found = cache.get(key, epoch=epoch)
     return None if found is None else found[0]
+
+
+def test_what_the_docs_tell_scanners_is_so() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs/tokens.md").read_text(encoding="utf-8")
+    code = page.partition("```python\n")[2].partition("```")[0]
+    told: dict[str, Any] = {}
+    exec(code, told)
+    (expression,) = re.findall(r"^seatrial_\[.*$", page, flags=re.MULTILINE)
+    for prefix in (PREFIX, REFRESH_PREFIX):
+        text = new_token(prefix)
+        wrong = text[:-1] + ("0" if text[-1] != "0" else "1")
+        found = [told["is_token"](each) for each in (text, wrong, text + "0", "")]
+        assert found == [True, False, False, False]
+    assert re.fullmatch(expression, new_token())

@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.kit.trials import Port, open_port
+
+
+@pytest.fixture
+async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
+    """A registry behind a proxy that says where each request comes from, on SQLite and on PostgreSQL."""
+    async with open_port(tmp_path / "data", database_url, trusted_proxies="127.0.0.0/8") as opened:
+        yield opened
