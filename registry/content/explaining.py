@@ -115,6 +115,7 @@ async def explain(
         token = await _without_given_up(database, token_id, token)
         actor = replace(actor, scopes=token.scopes)
     decision = decide(actor, action, target, visibility)
+    creates = action == "push" and shown and repository is None and target[-1] != "/"
     if disabled:
         decision = Decision(False, False, "nothing", f"the account {account} is disabled")
     elif token is not None and token.ended is not None:
@@ -124,8 +125,9 @@ async def explain(
         decision = Decision(False, decision.sees, "tombstone", said)
     elif decision.allowed and settings.read_only and action in _CHANGES:
         decision = Decision(False, True, "read-only", "the registry is read-only (SEATRIAL_READ_ONLY)")
-    elif decision.allowed and action == "push" and shown and repository is None and target[-1] != "/":
-        decision = _creation(actor, target, decision, by_push=defaults.create_on_push)
+    elif decision.allowed and creates and not may_create(actor, target, by_push=defaults.create_on_push):
+        said = f"there is no repository {target}, and a push of {account} makes none (create_on_push)"
+        decision = Decision(False, True, "create-on-push", said, decision.held)
     return Explanation(
         actor=account,
         action=action,
@@ -137,7 +139,7 @@ async def explain(
         roles=tuple(held),
         exists=repository is not None if shown and target[-1] != "/" else None,
         visibility=visibility,
-        notes=_notes(action, settings),
+        notes=_notes(action, settings, creates=creates and decision.allowed),
     )
 
 
@@ -218,13 +220,6 @@ async def _without_given_up(database: Database, token_id: str, token: _Token) ->
     return replace(token, scopes=kept, void=tuple(scope for scope in scopes if scope.name in void))
 
 
-def _creation(actor: Actor, name: str, decision: Decision, *, by_push: bool) -> Decision:
-    if may_create(actor, name, by_push=by_push):
-        return replace(decision, reason=f"{decision.reason}; the push makes the repository")
-    said = f"there is no repository {name}, and a push of {actor.shown} makes none (create_on_push)"
-    return Decision(False, True, "create-on-push", said, decision.held)
-
-
 def _reason(decision: Decision, target: str, held: Sequence[RoleHeld]) -> str:
     if decision.rule == "nothing" and not decision.reason.endswith("disabled"):
         return f"{decision.reason}; {givers(target)} can give it"
@@ -235,8 +230,10 @@ def _reason(decision: Decision, target: str, held: Sequence[RoleHeld]) -> str:
     return decision.reason
 
 
-def _notes(action: Action, settings: Settings) -> tuple[str, ...]:
+def _notes(action: Action, settings: Settings, *, creates: bool) -> tuple[str, ...]:
     notes = []
+    if creates:
+        notes.append("There is no such repository: the push makes it.")
     if action == "pull":
         notes.append("Which images may be pulled is for the gate to say: seatrial gate explain.")
     if settings.read_only:

@@ -11,7 +11,7 @@ from sqlalchemy import update
 
 from registry.db.content import repositories
 from registry.db.engine import Database
-from tests.kit.access import ask, basic, make_token, make_user, registry_token
+from tests.kit.access import api, ask, basic, give_role, make_token, make_user, registry_token
 from tests.kit.plans import recorded, require_ranges
 from tests.kit.rows import COMMON_TYPE, FEW, RARE_TYPE, REPOSITORY, SUBJECT, Rows, fill
 from tests.kit.server import Registry, running_registry
@@ -112,6 +112,47 @@ async def test_the_catalog_of_whoever_sees_the_public_and_the_internal(
         answer = await ask(nobody, "GET", "/v2/_catalog", headers=headers)
         assert answer.json["repositories"] == ["many/00004001"]
     await require_ranges(database_of(registry), statements)
+
+
+async def test_the_catalog_of_whoever_has_roles(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    """All that the roles open, nothing else, and none of the thousands between."""
+    password = await make_user(client, "member")
+    empty = [f"empty{number:02}" for number in range(30)]
+    for name in ("few", "many", *empty):
+        await api(client, "POST", "/namespaces", status=201, json={"name": name})
+    for name in ("few", *empty):
+        await give_role(client, f"{name}/", "user:member", "reader")
+    await give_role(client, "many/00000007", "user:member", "writer")
+    await api(client, "PATCH", "/repositories/many%2F00004001", json={"visibility": "public"})
+    await api(client, "PATCH", "/repositories/few%2F00001000", json={"visibility": "public"})
+    few = [f"few/{number:08}" for number in range(0, COUNT, FEW)]
+    everything = [*few, "many/00000007", "many/00004001"]
+    async with registry.client(password, user="member") as member:
+        with recorded("repositories") as statements:
+            answer = await ask(member, "GET", "/v2/_catalog")
+            assert answer.json["repositories"] == everything
+            found, path = [], "/v2/_catalog?n=2"
+            while path:
+                page = await ask(member, "GET", path)
+                found += page.json["repositories"]
+                path = page.headers.get("Link", "").partition(">")[0].removeprefix("<")
+            assert found == everything
+        listed = await api(member, "GET", "/repositories")
+        assert [one["name"] for one in listed["items"]] == everything
+        spaces = [one["name"] for one in (await api(member, "GET", "/namespaces"))["items"]]
+        assert spaces == [*empty, "few"]
+        token = str((await make_token(member, "repository:few/*:pull", "repository:many/*7:pull"))["token"])
+    async with registry.client(token) as limited:
+        answer = await ask(limited, "GET", "/v2/_catalog")
+        assert answer.json["repositories"] == [*few, "many/00000007"]
+        spaces = [one["name"] for one in (await api(limited, "GET", "/namespaces"))["items"]]
+        assert spaces == ["few"]
+    # Of several at once, only the outermost step is over what the others found.
+    single = [one for one in statements if "UNION" not in one.text]
+    await require_ranges(database_of(registry), single)
+    assert len(single) < len(statements)
 
 
 async def test_a_page_has_an_entity_tag(client: aiohttp.ClientSession) -> None:
