@@ -35,56 +35,78 @@ class Pulled(NamedTuple):
     digest: str
 
 
-class _Tally:
-    __slots__ = ("address", "at", "count", "tag")
+class Tally:
+    """What is counted up for each pull: of ``pulled``, by ``tag`` or by none. Whoever answers the same again
+    and again keeps it, as to find it would cost more than to count."""
 
-    def __init__(self) -> None:
+    __slots__ = ("address", "at", "count", "pulled", "tag")
+
+    def __init__(self, pulled: Pulled, tag: str | None) -> None:
+        self.pulled = pulled
+        self.tag = tag
         self.count = 0
         self.at = 0.0
         self.address: str | None = None
-        self.tag: str | None = None
+
+    def add(self, other: Tally) -> None:
+        """Count what another has counted of the same."""
+        self.count += other.count
+        if other.at >= self.at:
+            self.at, self.address, self.tag = other.at, other.address, other.tag
 
 
 class PullCounts:
-    """What one process has counted and not yet written."""
+    """What one process has counted and not yet written. ``clock`` is that of ``at``."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._tallies: dict[Pulled, _Tally] = {}
+        self._counted: list[Tally] = []
+        self._unwritten: dict[Pulled, Tally] = {}
         self.lost = 0
         """Pulls that were not counted, as there were too many to remember."""
 
-    def note(self, pulled: Pulled, *, tag: str | None, address: str | None) -> None:
-        """Count one pull. Called for each: it has to cost nothing."""
-        tally = self._tallies.get(pulled)
-        if tally is None:
-            if len(self._tallies) >= KEYS_MAX:
+    def note(self, tally: Tally, address: str | None, at: float) -> None:
+        """Count one pull from ``address`` at ``at``. Called for each: it has to cost nothing."""
+        if not tally.count:
+            if len(self._counted) >= KEYS_MAX:
                 self.lost += 1
                 return
-            tally = self._tallies[pulled] = _Tally()
+            self._counted.append(tally)
         tally.count += 1
-        tally.at = self._clock()
+        tally.at = at
         tally.address = address
-        tally.tag = tag
 
     async def flush(self, database: Database) -> None:
-        """Write what was counted. What cannot be written is counted on.
+        """Write what was counted. What cannot be written is kept for the next time.
 
         Raises:
             SQLAlchemyError: the database does not take it now.
         """
+        counted, self._counted = self._counted, []
+        for tally in counted:
+            self._gather(tally)
+            tally.count = 0
         # In the order of the key: two replicas that write the same rows must not wait for each other.
-        waiting = sorted(self._tallies.items())
-        self._tallies = {}
+        waiting = sorted(self._unwritten.items())
+        self._unwritten = {}
         try:
             while waiting:
                 await self._write(database, waiting[:_ROWS_AT_ONCE])
                 del waiting[:_ROWS_AT_ONCE]
         finally:
-            for pulled, tally in waiting:
-                self._add(pulled, tally)
+            for _, tally in waiting:
+                self._gather(tally)
 
-    async def _write(self, database: Database, several: Sequence[tuple[Pulled, _Tally]]) -> None:
+    def _gather(self, tally: Tally) -> None:
+        known = self._unwritten.get(tally.pulled)
+        if known is None:
+            if len(self._unwritten) >= KEYS_MAX:
+                self.lost += tally.count
+                return
+            known = self._unwritten[tally.pulled] = Tally(tally.pulled, tally.tag)
+        known.add(tally)
+
+    async def _write(self, database: Database, several: Sequence[tuple[Pulled, Tally]]) -> None:
         async with database.write() as connection:
             await lock_keeping(connection)
             now = (await connection.execute(select(db_time()))).scalar_one()
@@ -122,12 +144,3 @@ class PullCounts:
             # A row that was there has more than what was added.
             made = sum(counted[Pulled(*row[:3])] == row[3] for row in returned)
             await connection.execute(update(audit_keeping).values(pull_rows=audit_keeping.c.pull_rows + made))
-
-    def _add(self, pulled: Pulled, tally: _Tally) -> None:
-        newer = self._tallies.get(pulled)
-        if newer is not None:
-            newer.count += tally.count
-        elif len(self._tallies) < KEYS_MAX:
-            self._tallies[pulled] = tally
-        else:
-            self.lost += tally.count

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.auth.networks import Networks
     from registry.content.blobs import Blob
     from registry.db.epochlook import Epochs
-    from registry.events.pulls import Pulled
+    from registry.events.pulls import Tally
     from registry.settings import Settings
 
 MAX_BYTES = 32 << 20
@@ -56,8 +56,8 @@ Key = tuple[bytes, str]
 class Answer:
     """What was answered. ``route`` is the metrics label; ``head`` are status line and headers as they go over
     the wire, up to those that each request has of its own; ``content`` is that of a manifest, or a blob whose
-    bytes are elsewhere. To ``GET`` a manifest is ``pulled``, by its ``tag`` or by none. ``networks`` are
-    those that the credential may be used from: it is no answer for another address (``None``: everywhere)."""
+    bytes are elsewhere. To ``GET`` a manifest is a pull, which its ``tally`` counts. ``networks`` are those
+    that the credential may be used from: it is no answer for another address (``None``: everywhere)."""
 
     route: str
     head: bytes
@@ -65,8 +65,7 @@ class Answer:
     actor_shown: str
     epochs: Epochs
     until: float
-    pulled: Pulled | None
-    tag: str | None
+    tally: Tally | None
     networks: Networks | None = None
 
     @property
@@ -160,8 +159,7 @@ def remember(
     epochs: Epochs,
     until: float,
     content: bytes | Blob,
-    pulled: Pulled | None = None,
-    tag: str | None = None,
+    tally: Tally | None = None,
 ) -> None:
     """Keep what is about to be answered for the next who asks the same.
 
@@ -191,8 +189,7 @@ def remember(
         actor_shown=actor.shown,
         epochs=epochs,
         until=min(until, actor.until, time.monotonic() + MAX_SECONDS),
-        pulled=pulled,
-        tag=tag,
+        tally=tally,
         networks=actor.networks,
     )
     answers.put(key, answer)

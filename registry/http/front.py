@@ -82,8 +82,8 @@ def front_of(app: web.Application, behind: Handler) -> Handler:
         request_id = request_id_of(request.headers.get(REQUEST_ID_HEADER))
         keep_alive = request.keep_alive and not traffic.draining
         data = _bytes_of(answer, request_id, head_only=head_only, keep_alive=keep_alive)
-        if answer.pulled is not None and not head_only:
-            pulls.note(answer.pulled, tag=answer.tag, address=client_address(request, settings))
+        if answer.tally is not None and not head_only:
+            pulls.note(answer.tally, client_address(request, settings), started)
         response = KnownResponse(data, keep_alive=keep_alive)
         seconds = perf_counter() - started
         metrics.observe(route=answer.route, method=request.method, status=200, seconds=seconds)

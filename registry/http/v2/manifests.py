@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
-from registry.events.pulls import Pulled
+from registry.events.pulls import Pulled, Tally
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
@@ -41,11 +42,11 @@ async def read(call: Call) -> web.Response:
         base_url=base_url(call.request),
     )
     digest = str(stored.digest)
-    pulled = Pulled(call.actor.shown, call.name, digest)
     tag = None if isinstance(reference, Digest) else str(reference)
+    tally = Tally(Pulled(call.actor.shown, call.name, digest), tag)
     if call.request.method == "GET":
         # Also where the client has the bytes already: it asks because it is about to use them.
-        services.pulls.note(pulled, tag=tag, address=call.actor.address)
+        services.pulls.note(tally, call.actor.address, perf_counter())
     headers = {**admitted.headers, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
     if is_known(call.request, digest):
         return web.Response(status=304, headers=headers)
@@ -57,8 +58,7 @@ async def read(call: Call) -> web.Response:
         epochs=call.epochs,
         until=admitted.until,
         content=stored.raw,
-        pulled=pulled,
-        tag=tag,
+        tally=tally,
     )
     return response
 

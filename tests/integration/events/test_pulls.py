@@ -13,7 +13,7 @@ from sqlalchemy import select
 from registry.db.engine import Database
 from registry.db.events import audit_keeping, pull_days
 from registry.events import pulls
-from registry.events.pulls import PullCounts, Pulled
+from registry.events.pulls import PullCounts, Pulled, Tally
 from tests.kit.access import ask, basic, make_repository, make_user
 from tests.kit.distribution import push_small
 from tests.kit.server import Registry, RegistryProcess
@@ -81,15 +81,19 @@ async def test_a_head_that_was_remembered_counts_when_it_is_a_get(
 async def test_sums_of_several_processes_meet_in_one_row(database: Database) -> None:
     one, other = PullCounts(), PullCounts()
     pulled = Pulled("ann", NAME, DIGEST)
-    one.note(pulled, tag="1", address="192.0.2.1")
-    one.note(pulled, tag="2", address="192.0.2.2")
-    other.note(pulled, tag=None, address="192.0.2.3")
-    other.note(pulled._replace(actor="bob"), tag="1", address=None)
+    by_tag, by_other = Tally(pulled, "1"), Tally(pulled, "2")
+    one.note(by_other, "192.0.2.2", 2.0)
+    one.note(by_tag, "192.0.2.1", 1.0)
+    other.note(Tally(pulled, None), "192.0.2.3", 3.0)
+    other.note(Tally(pulled._replace(actor="bob"), "1"), None, 4.0)
+    await one.flush(database)
+    assert [(row[5], row.tag, row.address) for row in await rows(database)] == [(2, "2", "192.0.2.2")]
+    one.note(by_tag, "192.0.2.1", 5.0)
     await one.flush(database)
     await other.flush(database)
     await one.flush(database)
     ann, bob = await rows(database)
-    assert (ann.actor, ann[5], ann.tag, ann.address) == ("ann", 3, None, "192.0.2.3")
+    assert (ann.actor, ann[5], ann.tag, ann.address) == ("ann", 4, None, "192.0.2.3")
     assert (bob.actor, bob[5]) == ("bob", 1)
     assert await pull_rows(database) == 2
 
@@ -100,26 +104,23 @@ async def test_more_than_is_remembered_is_said_to_be_lost(
     monkeypatch.setattr(pulls, "KEYS_MAX", 3)
     counts = PullCounts()
     for number in range(5):
+        tally = Tally(Pulled(f"u{number}", NAME, DIGEST), None)
         for _ in range(2):
-            counts.note(Pulled(f"u{number}", NAME, DIGEST), tag=None, address=None)
+            counts.note(tally, None, 0.0)
     assert counts.lost == 4
     await counts.flush(database)
     assert [row[5] for row in await rows(database)] == [2, 2, 2]
 
 
-async def test_what_cannot_be_written_is_kept_for_later(database: Database, database_url: str) -> None:
+async def test_what_cannot_be_written_is_kept_for_later(database: Database) -> None:
     counts = PullCounts()
     for number in range(150):
-        counts.note(Pulled(f"u{number:03}", NAME, DIGEST), tag=None, address=None)
-    nowhere = Database(database_url)
-    async with nowhere.write() as connection:
-        await connection.execute(pull_days.delete())
-    await nowhere.close()
+        counts.note(Tally(Pulled(f"u{number:03}", NAME, DIGEST), None), None, 0.0)
     broken = Database("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(Exception, match="connection"):
         await counts.flush(broken)
     await broken.close()
-    counts.note(Pulled("u000", NAME, DIGEST), tag="1", address=None)
+    counts.note(Tally(Pulled("u000", NAME, DIGEST), "1"), None, 1.0)
     await counts.flush(database)
     found = await rows(database)
     assert len(found) == 150
