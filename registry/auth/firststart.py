@@ -9,11 +9,13 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
+from registry.auth.actor import HOST
 from registry.auth.apitokens import is_token, new_token, token_hash
 from registry.auth.privatefiles import write_private
 from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.settings import Settings, SettingsError
 
@@ -52,6 +54,7 @@ async def ensure_admin(database: Database, settings: Settings) -> FirstStart | N
         if account_id is None:
             return None
         await _insert_token(connection, account_id, _token_text(path), name="first start")
+        await record(connection, "user.created", None, HOST, {"admin": True}, target=ADMIN)
         await move_epoch(connection, "access")
     return FirstStart(account=ADMIN, token_file=path)
 

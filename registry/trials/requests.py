@@ -13,6 +13,7 @@ from registry.content import repositories as repos
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests
 from registry.db.engine import Database, move_epoch
+from registry.db.outbox import record
 from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
@@ -117,7 +118,11 @@ async def _open(
         created_by=created_by,
         again=True,
     )
-    return await open_trial(connection, settings, policy, opening)
+    trial_id = await open_trial(connection, settings, policy, opening)
+    await record(
+        connection, "trial.started", policy.repository, created_by, {"trial": trial_id}, target=digest
+    )
+    return trial_id
 
 
 async def _tried_lately(connection: AsyncConnection, repository_id: int, digest: str) -> bool:

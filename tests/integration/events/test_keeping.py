@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select, text
+from sqlalchemy.engine import Engine
 
 from registry.db.engine import Database
 from registry.db.events import audit_keeping, events, pull_days
@@ -143,6 +144,39 @@ async def test_the_newest_rows_are_counted_when_they_are_all_there(database: Dat
     async with database.write() as connection:
         await connection.execute(events.update().values(at=db_time(-DAY)))
     assert (await kept(database))[-1].event_rows == 8
+
+
+async def test_no_step_reads_the_whole_trail(database: Database) -> None:
+    await add(database, 12_000, days=40)
+    await add(database, 4_000, days=2, decision="refused")
+    await add_pulls(database, 20_000, days_ago=1)
+    async with database.write() as connection:
+        await connection.execute(text("ANALYZE"))
+    await keep(database, Settings(audit_max_rows=1000))  # counts; what follows is the everyday
+    seen: list[tuple[str, Any]] = []
+
+    def remember(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "events" in statement or "pull_days" in statement:
+            seen.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        await keep(database, Settings(audit_max_rows=1000))
+        await keep(database, Settings(audit_max_rows=1000, audit_keep_days=30))
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
+    assert sum(statement.startswith("DELETE") for statement, _ in seen) >= 6
+    explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
+    for statement, parameters in seen:
+        if statement.startswith("INSERT"):
+            continue
+        async with database.write() as connection:
+            rows = (await connection.exec_driver_sql(explain + statement, parameters)).all()
+        plan = [str(row[-1]) for row in rows]
+        tables = ("events", "pull_days")
+        whole = [f"SCAN {table}" for table in tables] + [f"Seq Scan on {table} " for table in tables]
+        found = [step for step in plan for each in whole if each in step and "USING" not in step]
+        assert found == [], (statement, plan)
 
 
 async def test_replicas_take_turns(database: Database, database_url: str) -> None:
