@@ -65,7 +65,7 @@ class Answer:
     actor_shown: str
     epochs: Epochs
     until: float
-    tally: Tally | None
+    tally: Tally | None = None
     networks: Networks | None = None
 
     @property
