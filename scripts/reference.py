@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from pydantic.fields import FieldInfo
 from registry.contract.runspec import RunSpec
 from registry.db.eventkinds import MEANINGS
 from registry.errors import CODES
+from registry.http.api.routes import Right, Route
+from registry.http.api.shape import shape_of
+from registry.http.api.table import ROUTES, description
 from registry.main import alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
 from scripts.refusals import refusals_page
@@ -32,6 +36,19 @@ SETTINGS_INTRODUCTION = f"""\
 Generated from the code. Later wins: default, TOML file (`--config`), environment, command line. In TOML a
 setting has the name below and a group is a table. A wrong name or value stops the start with the name and the
 reason. {FROM_FILES} can be given as a file that holds the value: add `_FILE` to the variable."""
+API_INTRODUCTION = """\
+Generated from the code; the paths come after `/api/v1`. [openapi.json](openapi.json) has bodies, queries,
+answers and errors, and every server has its own at `/api/v1/openapi.json`. [The admin API](../api.md) says
+what they have in common."""
+RIGHTS: Mapping[Right, str] = types.MappingProxyType(
+    {
+        "admin": "administrators",
+        "user": "users",
+        "account": "users and robots",
+        "anyone": "whoever has the right to what it names",
+        "signing": "whoever signs in or out",
+    }
+)
 ERRORS_INTRODUCTION = """\
 Generated from the code. Under `/v2/` the body is the envelope of the distribution specification,
 `{"errors": [{"code", "message", "detail"}]}`; under `/api/` it is RFC 9457 problem+json with the same
@@ -50,6 +67,8 @@ def pages() -> dict[str, str]:
         "events.md": events_page(),
         "commands.md": commands_page(),
         "refusals.md": refusals_page(),
+        "api.md": api_page(),
+        "openapi.json": json.dumps(description(), indent=1) + "\n",
         "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
     }
 
@@ -88,6 +107,25 @@ def events_page() -> str:
     lines = ["# Events", "", EVENTS_INTRODUCTION, "", "| kind | meaning |", "|---|---|"]
     lines += [f"| `{kind}` | {meaning} |" for kind, meaning in MEANINGS.items()]
     return "\n".join(lines) + "\n"
+
+
+def api_page() -> str:
+    """Every route of the admin API, by noun."""
+    lines = ["# The admin API, route by route", "", API_INTRODUCTION, ""]
+    for noun, routes in groupby(sorted(ROUTES, key=_noun), key=_noun):
+        lines += [f"## {noun}", "", "| route | for | does |", "|---|---|---|"]
+        for route in routes:
+            shape = shape_of(route.handler)
+            conditional = "; `If-Match`, `If-None-Match`" if shape.is_conditional else ""
+            lines.append(
+                f"| `{route.method} {route.path}` | {RIGHTS[route.right]} | {shape.summary}{conditional} |"
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _noun(route: Route) -> str:
+    return route.path.split("/")[1]
 
 
 def commands_page() -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from sqlalchemy import Row, func, select, update
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -28,6 +28,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.events import events
 from registry.db.outbox import record
 from registry.errors import ConflictError, NameUnknownError
+from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore
@@ -52,6 +53,11 @@ class RepositoryDetails:
     created_at: datetime
     tags: int
     images: int
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of what :class:`RepositoryChange` changes."""
+        return settings_tag(self, self.run_spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +173,46 @@ async def list_readable(
 
 
 async def delete(
-    database: Database, blobs: BlobStore, settings: Settings, *, actor: Actor, name: str
+    database: Database,
+    blobs: BlobStore,
+    settings: Settings,
+    *,
+    actor: Actor,
+    name: str,
+    conditions: Conditions = NO_CONDITIONS,
 ) -> None:
     """Remove a repository with its tags, images, uploads and trials. Bytes that others share stay.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no owner, or the registry is read-only.
+        PreconditionFailedError: ``conditions`` do not hold.
         NameUnknownError: there is none.
     """
     repository = await find(database, actor=actor, action="administer", name=name)
     require_writable(read_only=settings.read_only)
-    if not await remove(database, blobs, repository, actor=actor):
+    if not await remove(database, blobs, repository, actor=actor, conditions=conditions):
         raise _unknown(name)
 
 
-async def remove(database: Database, blobs: BlobStore, repository: Repository, *, actor: Actor) -> bool:
-    """As :func:`delete`, for an actor whose right has been asked for. False: there is none (any more)."""
+async def remove(
+    database: Database,
+    blobs: BlobStore,
+    repository: Repository,
+    *,
+    actor: Actor,
+    conditions: Conditions = NO_CONDITIONS,
+) -> bool:
+    """As :func:`delete`, for an actor whose right has been asked for. False: there is none (any more).
+
+    Raises:
+        PreconditionFailedError: ``conditions`` do not hold.
+    """
     this = (repositories.c.id == repository.id, repositories.c.name == repository.name)
     async with database.write() as connection:
-        held = await connection.execute(select(repositories.c.id).where(*this).with_for_update())
-        if held.first() is None:
+        held = (await connection.execute(select(repositories).where(*this).with_for_update())).first()
+        if held is None:
             return False
+        conditions.require(tag_of_row(held), f"repository {repository.name}")
         # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
         uploads = await _end_uploads(connection, repository.id)
         await connection.execute(sql_delete(repositories).where(*this))
@@ -235,6 +260,25 @@ async def move(database: Database, settings: Settings, *, actor: Actor, name: st
             await bury(connection, name)
     except IntegrityError:
         raise ConflictError(f"there is a repository {to} already") from None
+
+
+def settings_tag(settings: Any, run_spec: object) -> str:
+    """The entity tag of a repository's settings, from its details or its row."""
+    return entity_tag(
+        settings.created_at,
+        settings.visibility,
+        settings.gate,
+        settings.trial_on_push,
+        settings.image_spec_allowed,
+        settings.worker_label,
+        settings.quota_bytes,
+        run_spec,
+    )
+
+
+def tag_of_row(row: Row[Any]) -> str:
+    """As :func:`settings_tag`, of a row."""
+    return settings_tag(row, None if row.run_spec is None else json.loads(row.run_spec))
 
 
 def _unknown(name: str) -> NameUnknownError:

@@ -28,6 +28,7 @@ from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.errors import ConflictError, NotFoundError
+from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore
@@ -65,6 +66,11 @@ class NamespaceDetails:
     repositories: int
     namespaces: int
     first_repositories: tuple[str, ...]
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of what :func:`change` changes."""
+        return _tag(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,26 +152,71 @@ async def list_visible(database: Database, *, actor: Actor, limit: int, after: s
     return found
 
 
-async def change(database: Database, *, actor: Actor, name: str, wanted: NamespaceChange) -> None:
+async def change(
+    database: Database,
+    *,
+    actor: Actor,
+    name: str,
+    wanted: NamespaceChange,
+    conditions: Conditions = NO_CONDITIONS,
+) -> None:
     """Change what it says of new repositories. Those that are there stay as they are.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer.
         NotFoundError: there is none.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     await require_or_tell(database, actor, "configure", f"{name}/", None)
     async with database.write() as connection:
         row = await _locked(connection, name)
-        changes = {
-            column: [getattr(row, column), value]
-            for column, value in wanted.values().items()
-            if getattr(row, column) != value
-        }
-        if not changes:
-            return
-        values = {column: value for column, (_, value) in changes.items()}
-        await connection.execute(update(namespaces).where(namespaces.c.name == name).values(values))
-        await record(connection, "namespace.changed", f"{name}/", actor, changes)
+        conditions.require(_tag(row), f"namespace {name}")
+        await _change(connection, row, wanted.values(), actor=actor)
+
+
+async def put(
+    database: Database, *, actor: Actor, name: str, wanted: NamespaceChange, conditions: Conditions
+) -> bool:
+    """Have a namespace as ``wanted``; what is left out is said above it. True: it is new.
+
+    Raises:
+        UnauthorizedError, DeniedError: as :func:`change` where there is one, else as :func:`create`.
+        NameInvalidError: outside the grammar.
+        PreconditionFailedError: ``conditions`` do not hold.
+        ConflictError: somebody makes it just now.
+    """
+    parse_repository_name(name)
+    await require_or_tell(database, actor, "configure", f"{name}/", None)
+    async with database.write() as connection:
+        row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name).with_for_update())).first()
+        if row is None:
+            await require_or_tell(database, actor, "administer", f"{name}/", None)
+        conditions.require(None if row is None else _tag(row), f"namespace {name}")
+        values = {"visibility": None, "create_on_push": None} | wanted.values()
+        if row is not None:
+            await _change(connection, row, values, actor=actor)
+        elif not await insert_namespace(connection, name, values, actor=actor):
+            raise ConflictError(f"there is a namespace {name} already; look at it and try again")
+        return row is None
+
+
+async def _change(
+    connection: AsyncConnection, row: Row[*tuple[Any, ...]], wanted: dict[str, Any], *, actor: Actor
+) -> None:
+    changes = {
+        column: [getattr(row, column), value]
+        for column, value in wanted.items()
+        if getattr(row, column) != value
+    }
+    if not changes:
+        return
+    values = {column: value for column, (_, value) in changes.items()}
+    await connection.execute(update(namespaces).where(namespaces.c.name == row.name).values(values))
+    await record(connection, "namespace.changed", f"{row.name}/", actor, changes)
+
+
+def _tag(namespace: Any) -> str:
+    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push)
 
 
 async def delete(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
 
@@ -52,6 +54,11 @@ class Conditions:
 
 
 NO_CONDITIONS = Conditions()
+
+
+def entity_tag(*values: object) -> str:
+    """The entity tag of what has no digest of its own: other values, another tag."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
 def parse_entity_tags(text: str) -> EntityTags:

@@ -8,8 +8,9 @@ from registry.auth.policy import Visibility
 from registry.content import namespaces as use
 from registry.errors import ConflictError, NameInvalidError, NotFoundError
 from registry.http.api.fields import NamespaceName
-from registry.http.api.models import Body, Page, PageQuery, Query
+from registry.http.api.models import Body, Page, PageQuery, Query, Stored
 from registry.http.api.routes import Call, Route
+from registry.oci.conditions import Conditions
 
 
 class NamespaceChange(Body):
@@ -57,10 +58,25 @@ async def show_namespace(call: Call, name: NamespaceName) -> use.NamespaceDetail
     return await use.show(call.services.database, actor=call.actor, name=name)
 
 
-async def change_namespace(call: Call, name: NamespaceName, body: NamespaceChange) -> use.NamespaceDetails:
+async def put_namespace(
+    call: Call, name: NamespaceName, body: NamespaceChange, conditions: Conditions
+) -> Stored[use.NamespaceDetails]:
+    """Have a namespace as it is described.
+
+    What is left out is what a namespace above says, or else the settings.
+    """
+    database = call.services.database
+    is_new = await use.put(database, actor=call.actor, name=name, wanted=_wanted(body), conditions=conditions)
+    return Stored(await use.show(database, actor=call.actor, name=name), is_new)
+
+
+async def change_namespace(
+    call: Call, name: NamespaceName, body: NamespaceChange, conditions: Conditions
+) -> use.NamespaceDetails:
     """Change what it says of new repositories."""
-    await use.change(call.services.database, actor=call.actor, name=name, wanted=_wanted(body))
-    return await use.show(call.services.database, actor=call.actor, name=name)
+    database = call.services.database
+    await use.change(database, actor=call.actor, name=name, wanted=_wanted(body), conditions=conditions)
+    return await use.show(database, actor=call.actor, name=name)
 
 
 async def delete_namespace(call: Call, name: NamespaceName, query: Deletion) -> None:
@@ -102,6 +118,7 @@ ROUTES = (
     ),
     Route("GET", "/namespaces", "anyone", list_namespaces),
     Route("GET", "/namespaces/{name}", "anyone", show_namespace, errors=_GONE),
+    Route("PUT", "/namespaces/{name}", "anyone", put_namespace, errors=(ConflictError, NameInvalidError)),
     Route("PATCH", "/namespaces/{name}", "anyone", change_namespace, errors=_GONE),
     Route("DELETE", "/namespaces/{name}", "anyone", delete_namespace, errors=(*_GONE, ConflictError)),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import groupby
@@ -107,6 +107,7 @@ def describe(table: Sequence[Route]) -> Document:
         "paths": paths,
         "components": {
             "schemas": shared.get("$defs", {}),
+            "responses": _refusals(described),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "An API token."},
                 "basic": {"type": "http", "scheme": "basic", "description": "User name and password."},
@@ -118,13 +119,17 @@ def describe(table: Sequence[Route]) -> Document:
 
 def _operation(each: _Described, parts: Mapping[str, Document]) -> Document:
     route, shape = each.route, each.shape
+    refused = {
+        status: {"$ref": f"#/components/responses/{'.'.join(codes)}"}
+        for status, codes in _refused(route, shape).items()
+    }
     operation: Document = {
         "operationId": route.handler.__name__,
         "summary": shape.summary,
         "tags": [route.path.split("/")[1]],
         "security": _security(route),
         "parameters": [*_parameters(each, parts)],
-        "responses": {**_success(each, parts), **_refusals(route, shape)},
+        "responses": {**_success(each, parts), **refused},
     }
     if shape.description:
         operation["description"] = shape.description
@@ -173,13 +178,14 @@ def _success(each: _Described, parts: Mapping[str, Document]) -> Document:
         return {"204": {"description": "Done."}}
     schema = parts.get("answer", {"type": "string"})
     answer: Document = {"description": "Done.", "content": {route.media_type: {"schema": schema}}}
-    if hasattr(shape.answer, "etag"):
+    if shape.has_entity_tag:
         answer["headers"] = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
     statuses = (200, 201) if shape.makes_or_replaces else (route.status,)
     return {str(status): answer for status in statuses}
 
 
-def _refusals(route: Route, shape: Shape) -> Document:
+def _refused(route: Route, shape: Shape) -> dict[str, tuple[str, ...]]:
+    """Which codes each status that refuses can have."""
     possible: set[type[SeatrialError]] = {*_EVERYWHERE, *route.errors}
     if route.method != "GET":
         possible |= {*_WITH_BODY}
@@ -187,15 +193,19 @@ def _refusals(route: Route, shape: Shape) -> Document:
         possible |= {ConflictError, IdempotencyKeyReusedError}
     if shape.is_conditional:
         possible.add(PreconditionFailedError)
-    return {str(status): _refusal(codes) for status, codes in _by_status(kind.code for kind in possible)}
+    codes = sorted({kind.code for kind in possible}, key=lambda code: (CODES[code].status, code))
+    return {
+        str(status): tuple(found) for status, found in groupby(codes, key=lambda code: CODES[code].status)
+    }
 
 
-def _refusal(codes: Sequence[str]) -> Document:
-    meanings = "; ".join(f"`{code}`: {CODES[code].meaning}" for code in codes)
-    return {"description": meanings, "content": _PROBLEM}
-
-
-def _by_status(codes: Iterable[str]) -> Iterator[tuple[int, Sequence[str]]]:
-    ordered = sorted(codes, key=lambda code: (CODES[code].status, code))
-    for status, found in groupby(ordered, key=lambda code: CODES[code].status):
-        yield status, list(found)
+def _refusals(described: Sequence[_Described]) -> Document:
+    """Each combination of codes once, by its name."""
+    combinations = {codes for each in described for codes in _refused(each.route, each.shape).values()}
+    return {
+        ".".join(codes): {
+            "description": "; ".join(f"`{code}`: {CODES[code].meaning}" for code in codes),
+            "content": _PROBLEM,
+        }
+        for codes in sorted(combinations)
+    }

@@ -10,9 +10,10 @@ from registry.auth.policy import Visibility
 from registry.content import administration as use
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError
 from registry.http.api.fields import NamespaceName, RepositoryName
-from registry.http.api.models import Body, Page, PageQuery
+from registry.http.api.models import Body, Page, PageQuery, Stored
 from registry.http.api.routes import Call, Route, given_run_spec
-from registry.trials.repositorypolicy import change
+from registry.oci.conditions import Conditions
+from registry.trials import repositorypolicy as policy
 
 
 class Change(Body):
@@ -75,18 +76,54 @@ async def show_repository(call: Call, name: RepositoryName) -> use.RepositoryDet
     return await use.show(call.services.database, actor=call.actor, name=name)
 
 
-async def change_repository(call: Call, name: RepositoryName, body: Change) -> use.RepositoryDetails:
+async def put_repository(
+    call: Call, name: RepositoryName, body: Change, conditions: Conditions
+) -> Stored[use.RepositoryDetails]:
+    """Have a repository as it is described.
+
+    What is left out is as for a new one, but for the quota, which stays as it is.
+    """
+    wanted = await _wanted(call, body)
+    services = call.services
+    is_new = await policy.put(
+        services.database,
+        services.settings,
+        actor=call.actor,
+        name=name,
+        wanted=wanted,
+        conditions=conditions,
+    )
+    return Stored(await use.show(services.database, actor=call.actor, name=name), is_new)
+
+
+async def change_repository(
+    call: Call, name: RepositoryName, body: Change, conditions: Conditions
+) -> use.RepositoryDetails:
     """Change its visibility, its gate, or what is tried in it."""
     wanted = await _wanted(call, body)
     services = call.services
-    await change(services.database, services.settings, actor=call.actor, name=name, wanted=wanted)
+    await policy.change(
+        services.database,
+        services.settings,
+        actor=call.actor,
+        name=name,
+        wanted=wanted,
+        conditions=conditions,
+    )
     return await use.show(services.database, actor=call.actor, name=name)
 
 
-async def delete_repository(call: Call, name: RepositoryName) -> None:
+async def delete_repository(call: Call, name: RepositoryName, conditions: Conditions) -> None:
     """Remove it with all it holds."""
     services = call.services
-    await use.delete(services.database, services.blobs, services.settings, actor=call.actor, name=name)
+    await use.delete(
+        services.database,
+        services.blobs,
+        services.settings,
+        actor=call.actor,
+        name=name,
+        conditions=conditions,
+    )
 
 
 async def rename_repository(call: Call, name: RepositoryName, body: Rename) -> use.RepositoryDetails:
@@ -130,6 +167,7 @@ ROUTES = (
     Route("POST", "/repositories", "anyone", create_repository, status=201, errors=(ConflictError,)),
     Route("GET", "/repositories", "anyone", list_repositories),
     Route("GET", "/repositories/{name}", "anyone", show_repository, errors=(NameUnknownError,)),
+    Route("PUT", "/repositories/{name}", "anyone", put_repository, errors=(NameInvalidError, ConflictError)),
     Route("PATCH", "/repositories/{name}", "anyone", change_repository, errors=(NameUnknownError,)),
     *(
         Route(

@@ -37,6 +37,12 @@ class Shape:
         """Whether the handler makes the response itself."""
         return isinstance(self.answer, type) and issubclass(self.answer, web.StreamResponse)
 
+    @property
+    def has_entity_tag(self) -> bool:
+        """Whether the answer has an ``etag``, as a property or as a field that is not shown."""
+        fields = getattr(self.answer, "model_fields", {})
+        return not self.is_raw and ("etag" in fields or hasattr(self.answer, "etag"))
+
 
 def shape_of(handler: Handler) -> Shape:
     """Read a handler's signature and docstring.
