@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +18,10 @@ from weakref import WeakValueDictionary
 
 import structlog
 from sqlalchemy import BigInteger, bindparam, case, delete, func, literal, select, type_coerce, union_all
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.auth.buckets import Buckets, Kind, buckets_of, place_of, retry_after
+from registry.auth.buckets import Bucket, Buckets, Kind, buckets_of, place_of, retry_after
 from registry.db.accounts import accounts
 from registry.db.dialect import insert
 from registry.db.engine import Database
@@ -34,7 +34,7 @@ KNOWN_DAYS = 90
 PLACES_PER_ACCOUNT = 64
 ROWS_PER_KIND = 20_000
 """More failures are not remembered: those go first that would have been forgotten first."""
-_TRIM_EVERY = 500
+_TRIM_AFTER_ROWS = 2000
 _PLACE_NOTED = timedelta(days=1)
 _KEPT_MAX = 20_000
 _KNOWN, _FADING = "known", "fading"
@@ -73,6 +73,9 @@ class FailedAttempts:
         self._database, self._limit = database, limit
         self._empty_at: dict[str, float] = {}
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._pending: dict[str, tuple[Bucket, int]] = {}
+        self._waiters: list[asyncio.Future[None]] = []
+        self._writing: asyncio.Task[None] | None = None
         self._written = 0
 
     @asynccontextmanager
@@ -97,27 +100,13 @@ class FailedAttempts:
         for bucket in counted:
             left = self._empty_at.get(bucket.key, now) - now
             self._remember(bucket.key, now + bucket.after_failure(left))
-        rows = sorted(
-            (
-                {
-                    "key": bucket.key,
-                    "kind": bucket.kind,
-                    "one": round(bucket.seconds * 1e6),
-                    "most": round(bucket.seconds * bucket.burst * 1e6),
-                }
-                for bucket in counted
-            ),
-            key=lambda row: str(row["key"]),
-        )
-        try:
-            async with self._database.write() as connection:
-                await connection.execute(_counting(connection), rows)
-            self._written += 1
-            if self._written % _TRIM_EVERY == 0:
-                await trim(self._database)
-        except DBAPIError as error:
-            # A full disk must not make guessing cheaper: this process knows what it has seen.
-            _log.warning("sign_in.failure_not_written", error=type(error.orig).__name__)
+            count = self._pending.get(bucket.key, (bucket, 0))[1]
+            self._pending[bucket.key] = bucket, count + 1
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(written)
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write_while_waited_for())
+        await written
 
     async def note_success(self, attempt: Attempt, account_id: int) -> None:
         """Remember from where an account has signed in; once a day."""
@@ -142,9 +131,48 @@ class FailedAttempts:
                     )
                 )
                 await connection.execute(forgetting)
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             # A full disk must not keep anyone from signing in.
-            _log.warning("sign_in.place_not_written", error=type(error.orig).__name__)
+            _log.warning("sign_in.place_not_written", error=type(error).__name__)
+
+    async def _write_while_waited_for(self) -> None:
+        # One transaction at a time: all who guess at one account wait for the same row, and would hold every
+        # connection that there is meanwhile.
+        waiters: list[asyncio.Future[None]] = []
+        try:
+            while self._waiters:
+                waiters, self._waiters = self._waiters, []
+                pending, self._pending = self._pending, {}
+                await self._write(pending)
+                for waiter in waiters:
+                    if not waiter.done():
+                        waiter.set_result(None)
+        finally:
+            self._writing = None
+            for waiter in (*waiters, *self._waiters):
+                waiter.cancel()  # of what is done already, nothing comes
+
+    async def _write(self, pending: Mapping[str, tuple[Bucket, int]]) -> None:
+        rows = [
+            {
+                "key": key,
+                "kind": bucket.kind,
+                "more": round(bucket.seconds * min(count, bucket.burst) * 1e6),
+                "most": round(bucket.seconds * bucket.burst * 1e6),
+            }
+            # In one order on all replicas: none waits for another that waits for it.
+            for key, (bucket, count) in sorted(pending.items())
+        ]
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(_counting(connection), rows)
+            self._written += len(rows)
+            if self._written >= _TRIM_AFTER_ROWS:
+                self._written = 0
+                await trim(self._database)
+        except SQLAlchemyError as error:
+            # A full disk must not make guessing cheaper: this process knows what it has seen.
+            _log.warning("sign_in.failure_not_written", error=type(error).__name__)
 
     async def _look(self, name: str, address: str | None) -> Attempt:
         buckets = buckets_of(name, address, limit=self._limit)
@@ -223,18 +251,15 @@ _STATE = union_all(
 
 
 def _counting(connection: AsyncConnection) -> Any:
-    """One more failure in a bucket."""
+    """More failures in a bucket."""
     table = sign_in_failures
-    now, one, most = (
-        type_coerce(db_time(), BigInteger),
-        bindparam("one", type_=BigInteger),
-        bindparam("most", type_=BigInteger),
-    )
+    now = type_coerce(db_time(), BigInteger)
+    more, most = bindparam("more", type_=BigInteger), bindparam("most", type_=BigInteger)
     stored = type_coerce(table.c.empty_at, BigInteger)
     began = case((stored > now, stored), else_=now)
-    more = case((began + one > now + most, now + most), else_=began + one)
+    empty_at = case((began + more > now + most, now + most), else_=began + more)
     return (
         insert(connection, table)
-        .values(key=bindparam("key"), kind=bindparam("kind"), empty_at=type_coerce(now + one, UtcTime))
-        .on_conflict_do_update(index_elements=["key"], set_={"empty_at": type_coerce(more, UtcTime)})
+        .values(key=bindparam("key"), kind=bindparam("kind"), empty_at=type_coerce(now + more, UtcTime))
+        .on_conflict_do_update(index_elements=["key"], set_={"empty_at": type_coerce(empty_at, UtcTime)})
     )

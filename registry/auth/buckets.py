@@ -83,8 +83,8 @@ def buckets_of(name: str, address: str | None, *, limit: int) -> Buckets:
     name, place, site = name[:_NAME_MAX], place_of(address), site_of(address)
     return Buckets(
         pair=Bucket(_key("pair", name, place), "pair", limit, 60),
-        place=Bucket(_key("place", place), "place", 2 * limit, 15),
-        site=None if site == place else Bucket(_key("site", site), "site", 8 * limit, 4),
+        place=Bucket(_key("place", place), "place", 2 * limit, 30),
+        site=None if site == place else Bucket(_key("site", site), "site", 8 * limit, 8),
         name=Bucket(_key("name", name), "name", 5 * limit, 60),
         fresh=Bucket(_key("fresh", name, site), "fresh", 3, 8 * 3600),
     )

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import BigInteger, bindparam, case, or_, select, type_coerce, update
 from sqlalchemy.exc import DBAPIError
 
+from registry.auth import standing
 from registry.auth.epochcache import EpochCache
 from registry.auth.sessions import ENDED, hash_of_secret
 from registry.auth.standing import require_place
@@ -75,7 +76,8 @@ class LiveSessions:
         """The actor of a cookie's value; that it was used, from ``address`` by ``client``, is noted.
 
         Raises:
-            UnauthorizedError: there is no such session, or no longer.
+            UnauthorizedError: there is no such session, or no longer; or the API token that it began with may
+                not be used from ``address``.
         """
         hashed = hash_of_secret(secret)
         if hashed is None:
@@ -85,6 +87,7 @@ class LiveSessions:
         found = self._cache.get(key, epoch=epoch)
         actor = await self._look(hashed, key=key, epoch=epoch) if found is None else found[0]
         require_place(actor, address)
+        standing.require_place(actor, address)
         assert actor.session_id is not None
         self._note_use(actor.session_id, address, client)
         return actor

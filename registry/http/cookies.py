@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 NAME = "seatrial"
 SECURE_NAME = f"__Host-{NAME}"
 SAFE = frozenset({"GET", "HEAD"})
-_OWN = ("same-origin", "none")
+OWN_SITES = frozenset({"same-origin", "none"})
+"""What a browser says in ``Sec-Fetch-Site`` of our own pages, and of what a person typed."""
 _DEFAULT_PORTS: Mapping[str, str] = MappingProxyType({"http": ":80", "https": ":443"})
 
 
@@ -101,7 +102,7 @@ def is_from_own_page(request: web.Request) -> bool | None:
     """
     sites = request.headers.getall("Sec-Fetch-Site", ())
     if sites:
-        return len(sites) == 1 and sites[0] in _OWN
+        return len(sites) == 1 and sites[0] in OWN_SITES
     origins = request.headers.getall("Origin", ())
     if not origins:
         return None

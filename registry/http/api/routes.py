@@ -47,7 +47,7 @@ from registry.http.api.models import Body, Nothing, Query, Stored, Versioned, pr
 from registry.http.api.shape import Handler, Shape, shape_of
 from registry.http.body import leave_expectation, read_all
 from registry.http.conditions import parse_conditions
-from registry.http.cookies import authenticate_caller, is_from_own_page
+from registry.http.cookies import OWN_SITES, authenticate_caller, is_from_own_page
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES, Services
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
@@ -150,7 +150,7 @@ def _fill(response: web.Response, route: Route, writer: TypeAdapter[object], ans
 
 
 async def _authorized(request: web.Request, right: Right) -> Actor:
-    if request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+    if any(site not in OWN_SITES for site in request.headers.getall("Sec-Fetch-Site", ())):
         # A browser adds a password that it knows also to what another site's page sends.
         raise DeniedError("another site's page may not use this API")
     if right == "signing":
