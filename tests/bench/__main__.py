@@ -21,6 +21,7 @@ from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
 from tests.bench.scaling import connections, processes
+from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -33,6 +34,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "connections": connections,
     "processes": processes,
     "pages": pages,
+    "signins": signins,
     "transfers": transfers,
     "huge": huge_blob,
     "verdict": verdict,
