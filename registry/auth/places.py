@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from registry.auth.access import require
-from registry.auth.policy import may_administer
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.errors import NameUnknownError, NotFoundError
@@ -65,8 +64,7 @@ def require_manager(actor: Actor, place: Place) -> None:
         UnauthorizedError: nobody, or a registry token, which never covers that.
         DeniedError: neither owner there nor administrator; whether there is such a place is not told.
     """
-    if not may_administer(actor):
-        require(actor, "administer", place.key, None)
+    require(actor, "administer", place.key, None)
 
 
 async def find_place(connection: AsyncConnection, place: Place) -> int:
