@@ -153,7 +153,7 @@ async def revoke_token(database: Database, *, actor: Actor, token_id: str) -> No
     """
     async with database.write() as connection:
         found = await find_token(connection, actor, token_id)
-        await _revoke(connection, actor, tokens.c.id == found.token.id)
+        await revoke(connection, actor, tokens.c.id == found.token.id)
         await move_epoch(connection, "access")
 
 
@@ -176,7 +176,7 @@ async def revoke_issued_before(
         at = before or now
         if at > now:
             raise RequestInvalidError(f"before: {at.isoformat()} is still to come")
-        count = await _revoke(
+        count = await revoke(
             connection, actor, (tokens.c.account_id == owner.id) & (tokens.c.created_at < at)
         )
         # Never back: what was void stays so.
@@ -193,8 +193,9 @@ async def revoke_issued_before(
         return count
 
 
-async def _revoke(connection: AsyncConnection, actor: Actor, seeds: ColumnElement[bool]) -> int:
-    """Revoke these, all made with them, and those that they replace; how many worked until now."""
+async def revoke(connection: AsyncConnection, actor: Actor, seeds: ColumnElement[bool]) -> int:
+    """Revoke these, all made with them, and those that they replace, in a transaction that moves the access
+    epoch; how many worked until now."""
     # Whoever makes a token holds the one that he makes it with: after this nobody makes one with these.
     await connection.execute(select(tokens.c.id).where(seeds).order_by(tokens.c.id).with_for_update())
     family = select(tokens.c.id, tokens.c.replaces).where(seeds).cte("family", recursive=True)

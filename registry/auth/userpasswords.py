@@ -14,7 +14,8 @@ from registry.auth.administrators import require_unlimited
 from registry.auth.apitokens import looks_like_api_token, new_token, token_hash
 from registry.auth.firststart import ADMIN
 from registry.auth.privatefiles import write_private
-from registry.auth.voiding import revoke_tokens, void_credentials
+from registry.auth.tokenchanges import revoke
+from registry.auth.voiding import void_credentials
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -186,7 +187,8 @@ async def _reset(
 ) -> None:
     await connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
     await void_credentials(connection, account_id, name)
-    revoked = 0 if keep_tokens else await revoke_tokens(connection, account_id)
+    mine = tokens.c.account_id == account_id
+    revoked = 0 if keep_tokens else await revoke(connection, actor, mine)
     data = {"password": "reset", "tokens_revoked": revoked}
     await record(connection, "user.changed", None, actor, data, target=name)
     await move_epoch(connection, "access")

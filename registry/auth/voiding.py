@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, update
 
 from registry.auth.sessions import end_sessions
-from registry.db.accounts import accounts, tokens
+from registry.db.accounts import accounts
 from registry.db.content import upload_sessions
 from registry.db.types import db_time
 
@@ -25,16 +25,6 @@ async def void_credentials(connection: AsyncConnection, account_id: int, name: s
         update(accounts).where(accounts.c.id == account_id).values(credentials_after=db_time())
     )
     await end_sessions(connection, name)
-
-
-async def revoke_tokens(connection: AsyncConnection, account_id: int) -> int:
-    """Revoke all API tokens of an account; how many it had."""
-    done = await connection.execute(
-        update(tokens)
-        .where(tokens.c.account_id == account_id, tokens.c.revoked_at.is_(None))
-        .values(revoked_at=db_time())
-    )
-    return done.rowcount
 
 
 async def disable(connection: AsyncConnection, account_id: int, name: str) -> list[str]:
