@@ -9,12 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-from sqlalchemy import select
-from uuid_utils import uuid7
 
-from registry.auth.apitokens import new_token, token_hash
 from registry.db.access import namespaces
-from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database
 from registry.db.types import db_time
@@ -116,20 +112,3 @@ async def have_namespaces(database: Database, *names: str) -> None:
         for name in names:
             values = {"name": name, "created_at": db_time()}
             await connection.execute(insert_ignoring_conflict(connection, namespaces, values))
-
-
-async def robot_token(database: Database, robot: str, *scopes: str) -> str:
-    """A token for a robot that there is."""
-    text = new_token()
-    async with database.write() as connection:
-        await connection.execute(
-            tokens.insert().values(
-                id=str(uuid7()),
-                account_id=select(accounts.c.id).where(accounts.c.name == robot).scalar_subquery(),
-                name="test",
-                secret_hash=token_hash(text),
-                scopes=json.dumps(scopes),
-                created_at=db_time(),
-            )
-        )
-    return text

@@ -23,7 +23,6 @@ from tests.kit.access import (
     make_token,
     make_user,
     registry_token,
-    robot_token,
 )
 from tests.kit.distribution import push_small
 from tests.kit.server import Registry
@@ -140,7 +139,7 @@ async def test_what_a_robot_does(
     for place in elsewhere:
         answer = await ask(client, "PUT", f"/api/v1/{place}/members/robot:team+ci", json={"role": "reader"})
         assert (answer.status, answer.json["code"]) == (400, "REQUEST_INVALID")
-    token = await robot_token(database, "team+ci", "repository:*:pull,push")
+    token = (await make_token(client, "repository:*:pull,push", account="team+ci"))["token"]
     async with registry.client(token, user="team+ci") as robot:
         digest = await push_small(robot, "team/app", "1")
         for path, status in (
@@ -184,7 +183,7 @@ async def test_it_ends_at_once(
     await make_repository(client, "team/app", visibility="internal")
     await have_namespaces(database, "team")
     await api(client, "PUT", "/robots/team+ci", status=201, json={})
-    token = await robot_token(database, "team+ci", "repository:*:pull")
+    token = (await make_token(client, "repository:*:pull", account="team+ci"))["token"]
     by_token = await registry_token(nobody, "repository:team/app:pull", headers=basic("x", token))
     ways = [bearer(token), bearer(by_token)]
 
