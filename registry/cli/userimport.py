@@ -39,7 +39,7 @@ def import_users(
     done: dict[str, list[Any]] = {"users": [], "refused": []}
     for start in range(0, len(lines), _LINES_AT_ONCE):
         text = "\n".join(lines[start : start + _LINES_AT_ONCE])
-        told = client.send("POST", "/users/import", {"htpasswd": text})
+        told = client.send("POST", "/htpasswd-imports", {"htpasswd": text})
         done["users"] += told["users"]
         done["refused"] += [{**each, "line": each["line"] + start} for each in told["refused"]]
     if as_json:

@@ -126,7 +126,7 @@ def explain(
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestInvalidError(f"the token's file {path} cannot be read: {error}") from None
-    told = connect(server, token_file).send("POST", "/workload-rules/explain", {"token": text})
+    told = connect(server, token_file).send("POST", "/workload-explanations", {"token": text})
     if as_json:
         print_json(told)
         return

@@ -1,4 +1,4 @@
-"""``/api/v1/users/import``: users of an htpasswd file."""
+"""``/api/v1/htpasswd-imports``: users of an htpasswd file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from registry.http.api.routes import Call, Route
 class Htpasswd(Body):
     """Lines of an htpasswd file, at most a thousand at once."""
 
-    htpasswd: str = Field(description="`NAME:HASH` in each line; bcrypt is taken and nothing else.")
+    htpasswd: str = Field(
+        description="`NAME:HASH` in each line; bcrypt is taken and nothing else.",
+        json_schema_extra={"pattern": "^[^\\x00]*$"},
+    )
 
 
 async def import_users(call: Call, body: Htpasswd) -> use.Imported:
@@ -23,4 +26,4 @@ async def import_users(call: Call, body: Htpasswd) -> use.Imported:
     return await use.import_users(call.services.database, actor=call.actor, text=body.htpasswd)
 
 
-ROUTES = (Route("POST", "/users/import", "admin", import_users),)
+ROUTES = (Route("POST", "/htpasswd-imports", "admin", import_users),)

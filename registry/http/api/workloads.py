@@ -143,7 +143,7 @@ ROUTES = (
         errors=(ConflictError, NotFoundError),
     ),
     Route("GET", "/workload-rules", "admin", list_rules),
-    Route("POST", "/workload-rules/explain", "admin", explain_workload, errors=(UnavailableError,)),
+    Route("POST", "/workload-explanations", "admin", explain_workload, errors=(UnavailableError,)),
     Route("GET", "/workload-rules/{name}", "admin", show_rule, errors=(NotFoundError,)),
     Route("PATCH", "/workload-rules/{name}", "admin", change_rule, errors=_CHANGED),
     Route("DELETE", "/workload-rules/{name}", "admin", delete_rule, errors=_CHANGED),

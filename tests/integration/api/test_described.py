@@ -35,6 +35,8 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/gate/block": "a reason has printable characters only",
     "POST /api/v1/repositories": "a run spec has rules of its own",
     "PATCH /api/v1/repositories/{name}": "a run spec has rules of its own",
+    "POST /api/v1/issuers": "an address is that of a server; roles need a claim; a condition says something",
+    "POST /api/v1/workload-rules": "a condition says something, and scopes are for repositories",
     "POST /api/v1/tokens": "a worker's token takes neither name nor scopes, another needs both",
     "POST /api/v1/trials": "a run spec has rules of its own",
 }

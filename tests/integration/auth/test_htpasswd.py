@@ -38,7 +38,7 @@ async def test_an_imported_user_signs_in_and_is_hashed_anew(
     registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
 ) -> None:
     text = "\n".join([line("anna", SHORT), line("bert", LONG, b"2a"), line("carl", "pässwörd")])
-    told = await api(client, "POST", "/users/import", json={"htpasswd": text})
+    told = await api(client, "POST", "/htpasswd-imports", json={"htpasswd": text})
     assert told == {"users": ["anna", "bert", "carl"], "refused": []}
     for name, password in (("anna", SHORT), ("bert", LONG), ("carl", "pässwörd")):
         assert (await stored(registry, name)).startswith("$2")
@@ -57,13 +57,13 @@ async def test_who_is_there_stays_as_he_is(
 ) -> None:
     password = await make_user(client, "anna")
     text = "\n".join([line("anna", "another password"), line("admin", SHORT), "bert:{SHA}x"])
-    told = await api(client, "POST", "/users/import", json={"htpasswd": text})
+    told = await api(client, "POST", "/htpasswd-imports", json={"htpasswd": text})
     assert told["users"] == []
     assert [each["line"] for each in told["refused"]] == [1, 2, 3]
     assert (await ask(nobody, "GET", "/v2/", headers=basic("anna", password))).status == 200
     assert (await ask(nobody, "GET", "/v2/", headers=basic("admin", SHORT))).status == 401
     headers = basic("anna", password)
-    refused = await ask(nobody, "POST", "/api/v1/users/import", json={"htpasswd": text}, headers=headers)
+    refused = await ask(nobody, "POST", "/api/v1/htpasswd-imports", json={"htpasswd": text}, headers=headers)
     assert refused.status == 403
 
 

@@ -266,7 +266,7 @@ async def test_a_private_issuer_needs_the_operator(tmp_path: Path, database_url:
 
 async def test_explain_tells_what_is_missing(client: aiohttp.ClientSession, trusted: Issuer) -> None:
     async def told(text: str) -> Any:
-        return await api(client, "POST", "/workload-rules/explain", json={"token": text})
+        return await api(client, "POST", "/workload-explanations", json={"token": text})
 
     assert (await told(job_token(trusted)))["rule"] == "main"
     other = await told(job_token(trusted, sub="repo:other:ref:x", aud="x"))
