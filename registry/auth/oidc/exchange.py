@@ -9,6 +9,7 @@ as the rule says, also past its own end, so that a push that takes long ends wel
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
-from registry.auth.actor import Actor, Workload
+from registry.auth.actor import Actor
 from registry.auth.apitokens import PREFIX, new_token, token_hash
 from registry.auth.oidc.conditions import missing
 from registry.auth.oidc.directory import IssuerUnavailableError
@@ -27,8 +28,11 @@ from registry.auth.oidc.jobs import workload_of
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.rules import RULES
 from registry.auth.oidc.signed import Claims, TokenRefusedError, audiences, peek
+from registry.auth.scopes import parse_token_scope
+from registry.auth.tombstones import names_of
+from registry.db.access import tombstones
 from registry.db.accounts import accounts, tokens
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.oidc import issuers, workload_rules, workload_tokens
 from registry.db.outbox import record
 from registry.db.types import db_time
@@ -109,6 +113,7 @@ async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: s
             commit_claim=rule.commit_claim,
         )
         await _require_not_revoked(connection, own)
+        scopes = await _scopes_left(connection, rule)
         await _forget_ended(connection, rule.id)
         actor = Actor(
             kind=rule.account_kind,
@@ -119,19 +124,19 @@ async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: s
             workload=workload,
         )
         if actor.token_id is None:
-            await _insert(connection, hashed, rule, actor, workload)
-    return JobToken(secret, tuple(json.loads(rule.scopes)), rule.seconds, actor)
+            await _insert(connection, hashed, rule, actor, scopes)
+    return JobToken(secret, scopes, rule.seconds, actor)
 
 
 async def _insert(
-    connection: AsyncConnection, hashed: str, rule: Row[Any], actor: Actor, workload: Workload
+    connection: AsyncConnection, hashed: str, rule: Row[Any], actor: Actor, scopes: Sequence[str]
 ) -> None:
     values = {
         "id": str(uuid7()),
         "account_id": rule.account_id,
         "name": f"job by rule {rule.name}",
         "secret_hash": hashed,
-        "scopes": rule.scopes,
+        "scopes": json.dumps(scopes),
         "created_at": db_time(),
         "expires_at": db_time(timedelta(seconds=rule.seconds)),
     }
@@ -143,10 +148,30 @@ async def _insert(
         return  # the same token, sent to another replica in this moment
     await connection.execute(
         insert(workload_tokens).values(
-            token_id=token_id, rule_id=rule.id, workload=workload.text, created_at=db_time()
+            token_id=token_id, rule_id=rule.id, workload=actor.workload_text, created_at=db_time()
         )
     )
     await record(connection, "token.created", None, actor, {"rule": rule.name}, target=token_id)
+
+
+async def _scopes_left(connection: AsyncConnection, rule: Row[Any]) -> tuple[str, ...]:
+    """The rule's scopes without repositories that were given up after it was made: what has their names now
+    is something else.
+
+    Raises:
+        TokenRefusedError: none is left.
+    """
+    scopes = tuple(parse_token_scope(text) for text in json.loads(rule.scopes))
+    void: set[str] = set()
+    for names in batches(names_of(scopes)):
+        query = select(tombstones.c.name).where(
+            tombstones.c.name.in_(names), tombstones.c.deleted_at >= rule.created_at
+        )
+        void |= set((await connection.execute(query)).scalars())
+    left = tuple(str(scope) for scope in scopes if scope.name not in void)
+    if not left:
+        raise TokenRefusedError(f"the repositories of the rule {rule.name} were given up; make it anew")
+    return left
 
 
 async def _rule_for(connection: AsyncConnection, claims: Claims) -> Row[Any]:

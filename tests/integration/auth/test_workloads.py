@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.kit.access import api, ask, basic, bearer, make_user, registry_token
+from tests.kit.access import api, ask, basic, bearer, make_repository, make_user, registry_token
 from tests.kit.distribution import push_small
 from tests.kit.issuer import LOOPBACK, Issuer, running_issuer
 from tests.kit.server import Registry, running_registry
@@ -171,6 +171,28 @@ async def test_a_rule_gives_no_more_than_its_account_has(
     headers = basic("oidc", job_token(trusted))
     answer = await ask(nobody, "POST", "/v2/team/app/blobs/uploads/", headers=headers)
     assert answer.status == 403
+
+
+async def test_a_rule_does_not_cover_what_took_a_name_that_was_given_up(
+    nobody: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer
+) -> None:
+    await trust(client, issuer)
+    await make_repository(client, "team/app")
+    both = ["repository:team/app:pull", "repository:team/other:pull"]
+    await make_rule(client, "1", scopes=both)
+    text = job_token(issuer)
+    headers = basic("oidc", text)
+    assert (await exchange(nobody, text)).json["scope"] == " ".join(both)
+    assert (await ask(nobody, "GET", "/v2/team/app/tags/list", headers=headers)).status == 200
+    await api(client, "DELETE", "/repositories/team%2Fapp", status=204)
+    await make_repository(client, "team/app")
+    assert (await ask(nobody, "GET", "/v2/team/app/tags/list", headers=headers)).status == 403
+    assert (await exchange(nobody, text)).json["scope"] == both[1]
+    await api(client, "PATCH", "/workload-rules/1", json={"scopes": both[:1]})
+    assert (await exchange(nobody, text)).status == 401
+    await api(client, "DELETE", "/workload-rules/1", status=204)
+    await make_rule(client, "1", scopes=both)
+    assert (await exchange(nobody, text)).json["scope"] == " ".join(both)
 
 
 @pytest.mark.parametrize(
