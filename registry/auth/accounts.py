@@ -306,6 +306,7 @@ async def _change(
     if was_disabled and not is_disabled:
         await voiding.enable(connection, account.id)
         await record(connection, "user.enabled", None, actor, {}, target=account.name)
+    if changes or is_disabled is not was_disabled:
+        await move_epoch(connection, "access")
     row = (await connection.execute(_COLUMNS.where(accounts.c.id == account.id))).one()
-    await move_epoch(connection, "access")
     return Account(**row._asdict()), uploads

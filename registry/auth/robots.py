@@ -84,9 +84,10 @@ async def put_robot(
         elif robot.disabled_at is not None and not disabled:
             await voiding.enable(connection, robot.id)
             await record(connection, "robot.enabled", place.key, actor, {}, target=name)
+        if disabled is not (robot.disabled_at is not None):
+            await move_epoch(connection, "access")
         robot = await _held(connection, name)
         assert robot is not None
-        await move_epoch(connection, "access")
     await voiding.forget(blobs, uploads)
     return robot, is_new
 

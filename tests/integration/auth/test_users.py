@@ -12,10 +12,11 @@ import pytest
 from sqlalchemy import select
 
 from registry.auth.firststart import ensure_admin
+from registry.content import uploads
 from registry.db.accounts import accounts
 from registry.db.content import upload_sessions
 from registry.db.events import events
-from registry.errors import BlobUploadUnknownError
+from registry.errors import BlobUploadUnknownError, UnauthorizedError
 from tests.kit.access import (
     api,
     ask,
@@ -191,6 +192,32 @@ async def test_everything_ends_at_once(
         found = await statuses(nobody, ways)
         assert found[:2] == [200, 200]
         assert set(found[2:]) <= {400, 401}
+
+
+async def test_a_request_from_before_begins_no_upload(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    """What was let in a moment before the account was disabled or deleted leaves nothing behind."""
+    assert registry.services is not None
+    services = registry.services
+    for change in (("PATCH", {"json": {"disabled": True}}, 200), ("DELETE", {}, 204)):
+        password = await make_user(client, "bob", admin=True)
+        actor = await services.tokens.credentials.from_basic("bob", password, address=None)
+        method, options, status = change
+        await api(client, method, "/users/bob", status=status, **options)
+        with pytest.raises(UnauthorizedError):
+            await uploads.start(
+                services.database,
+                services.blobs,
+                REPOSITORY,
+                settings=services.settings,
+                actor=actor,
+                algorithm="sha256",
+            )
+        async with services.database.read() as connection:
+            assert (await connection.execute(select(upload_sessions.c.id))).all() == []
+        if method == "PATCH":
+            await api(client, "DELETE", "/users/bob", status=204)
 
 
 async def test_a_name_is_used_again_and_inherits_nothing(
