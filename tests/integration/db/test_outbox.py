@@ -13,6 +13,7 @@ from registry.db.engine import Database
 from registry.db.eventkinds import MEANINGS, EventKind
 from registry.db.events import events
 from registry.db.outbox import record
+from tests.kit.sources import source_files
 
 ANN = Actor(
     kind="user",
@@ -29,6 +30,11 @@ BOB = Actor(kind="robot", name="team+ci", account_id=8, roles={"team/": "maintai
 
 def test_every_kind_has_a_meaning() -> None:
     assert list(MEANINGS) == list(get_args(EventKind))
+
+
+def test_every_kind_is_written_somewhere() -> None:
+    texts = [path.read_text() for path in source_files("registry") if path.name != "eventkinds.py"]
+    assert [kind for kind in MEANINGS if not any(f'"{kind}"' in text for text in texts)] == []
 
 
 async def test_an_event_says_who_and_how(database_url: str) -> None:
