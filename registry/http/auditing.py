@@ -34,6 +34,7 @@ log: FilteringBoundLogger = structlog.get_logger("seatrial.audit")
 WRITE_SECONDS = 5.0
 """How long a refusal or a pull may be in memory only: what a kill loses."""
 KEEP_SECONDS = 60.0
+_END_SECONDS = 5.0
 _NAME_MAX = 64
 _REFUSALS = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
 
@@ -97,7 +98,12 @@ async def auditing(app: web.Application) -> AsyncIterator[None]:
     # Not broken off: of what a broken-off writing has written, nobody knows.
     ended.set()
     keeping.cancel()
-    await asyncio.wait([writing, keeping])
+    _, late = await asyncio.wait([writing, keeping], timeout=_END_SECONDS)
+    for task in late:
+        task.cancel()
+    if late:
+        log.error("refusals and pulls of the last seconds are lost: the database does not answer")
+        await asyncio.wait(late)
 
 
 async def _write_until(app: web.Application, ended: asyncio.Event) -> None:
