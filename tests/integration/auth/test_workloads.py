@@ -12,9 +12,10 @@ import aiohttp
 import pytest
 
 from tests.kit.access import api, ask, basic, bearer, make_repository, make_user, registry_token
-from tests.kit.distribution import push_small
+from tests.kit.distribution import push_image, push_small
 from tests.kit.issuer import LOOPBACK, Issuer, running_issuer
 from tests.kit.server import Registry, running_registry
+from tests.kit.trials import tiny_image
 from tests.kit.workloads import (
     AUDIENCE,
     MAIN,
@@ -326,3 +327,18 @@ async def test_what_a_job_was_is_in_the_trail(
         said = (await connection.execute(select(events.c.data).where(events.c.kind == "tag.moved"))).scalars()
         assert [json.loads(row) for row in kept] == [job]
         assert [json.loads(row)["workload"] for row in said] == [job]
+
+
+async def test_what_a_job_was_is_kept_with_its_trials(
+    registry: Registry, client: aiohttp.ClientSession, trusted: Issuer
+) -> None:
+    await make_repository(client, "team/app", trial_on_push=True)
+    scopes = ["repository:team/*:pull,push,trial"]
+    await api(client, "PATCH", "/workload-rules/main", json={"scopes": scopes})
+    async with registry.client(job_token(trusted, sha="0123abcd"), user="oidc") as job:
+        await push_image(job, "team/app", "1", tiny_image())
+        asked = await api(job, "POST", "/trials", status=201, json={"image": "team/app:1"})
+    told = await api(client, "GET", "/trials?image=team/app:1")
+    assert [trial["cause"] for trial in told] == ["request", "push"]
+    assert [trial["workload"]["commit"] for trial in [asked, *told]] == ["0123abcd"] * 3
+    assert told[0]["workload"]["subject"] == SUBJECT
