@@ -16,11 +16,13 @@ import argon2
 import pytest
 from sqlalchemy import func, select, text
 
+from registry.auth.apitokens import new_token
 from registry.auth.attempts import PLACES_PER_ACCOUNT, ROWS_PER_KIND, trim
 from registry.db.engine import Database
 from registry.db.signins import sign_in_failures, sign_in_places
-from tests.kit.access import Answer, ask, basic, make_user
+from tests.kit.access import Answer, ask, basic, bearer, make_user
 from tests.kit.distribution import error_code
+from tests.kit.postgres import until_somebody_waits
 from tests.kit.server import Registry, running_registry, running_replicas
 from tests.kit.sessions import sign_in
 
@@ -185,6 +187,36 @@ async def test_failures_on_one_replica_count_on_the_other(
     assert (await ask(await internet.client(HOME, 1), "POST", "/token", data=form)).status == 429
     assert (await sign_in(await internet.client(HOME, 1), "bob", "wrong")).status == 429
     assert (await sign_in(await internet.client(HOTEL, 1), "bob", "wrong")).status == 401
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_who_guesses_holds_one_connection_of_a_process(
+    tmp_path: Path, database_url: str, argon: Argon2
+) -> None:
+    """All failures at one account wait for the same row, which another replica may hold."""
+    async with running_registry(tmp_path / "data", database_url) as registry:
+        internet = Internet([registry])
+        assert (await internet.guess("bob", rounds=1, addresses=[HOTEL]))[0].status == 401
+        assert registry.services is not None
+        other = Database(database_url)
+        argon.runs = 0
+        async with other.write() as holder:
+            row = select(sign_in_failures.c.key).where(sign_in_failures.c.kind == "name").with_for_update()
+            assert len((await holder.execute(row)).all()) == 1
+            guesses = asyncio.create_task(internet.guess("bob", rounds=1, addresses=ATTACKERS[:40]))
+            while argon.runs < 40:  # noqa: ASYNC110  (threads)
+                await asyncio.sleep(0.01)
+            await until_somebody_waits(registry.services.database, holder)
+            # Each look at an API token that is not known is a question to the database.
+            answers = [
+                await ask(await internet.client(HOME), "GET", "/api/v1/workers", headers=bearer(new_token()))
+                for _ in range(5)
+            ]
+            assert [answer.status for answer in answers] == [401] * 5
+            assert not guesses.done()
+        assert {answer.status for answer in await guesses} == {401}
+        await other.close()
+        await internet.close()
 
 
 async def test_failures_are_forgotten_and_never_fill_the_table(database_url: str) -> None:
