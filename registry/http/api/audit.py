@@ -9,11 +9,11 @@ from datetime import datetime
 from typing import Literal
 
 from aiohttp import web
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from registry.db.eventkinds import EventKind
 from registry.events import trail as use
-from registry.http.api.fields import ContentDigest, RepositoryName
+from registry.http.api.fields import ContentDigest, RepositoryName, Time
 from registry.http.api.models import Page, PageQuery, Query
 from registry.http.api.routes import Call, Route
 from registry.oci.digest import parse_content_digest
@@ -35,8 +35,8 @@ class Filters(Query):
     )
     token: str | None = Field(default=None, max_length=100, description="Id of an API token or a session.")
     decision: Literal["allowed", "refused"] | None = Field(default=None, description="How it was decided.")
-    since: AwareDatetime | None = Field(default=None, description="Not before.")
-    until: AwareDatetime | None = Field(default=None, description="Before.")
+    since: Time | None = Field(default=None, description="Not before.")
+    until: Time | None = Field(default=None, description="Before.")
 
 
 class LinesQuery(PageQuery, Filters):

@@ -5,9 +5,10 @@ The use case holds the grammar and says what is wrong; the patterns here describ
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from registry.auth.accountnames import parse_account_name, parse_robot_name
 from registry.oci.names import COMPONENT_MAX, NAME_MAX
@@ -19,6 +20,7 @@ _REPOSITORY = f"{_SHORT}{_COMPONENT}(/{_COMPONENT})*"
 _ROBOT = f"{_REPOSITORY}[+]{_ACCOUNT}"
 _TAG = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _DIGEST = "(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
+_DATE = re.compile("[0-9]{4}-")
 ENTITY_TAGS = r'^([*]|(W/)?"[!#-~]*"([ 	]*,[ 	]*(W/)?"[!#-~]*")*)$'
 
 
@@ -26,6 +28,14 @@ def _parse_actor_name(text: str) -> str:
     return str(parse_robot_name(text)) if "+" in text else parse_account_name(text)
 
 
+def _require_date(given: object) -> object:
+    # pydantic takes a number of seconds for a time as well.
+    if isinstance(given, str) and not _DATE.match(given):
+        raise ValueError("it is a time such as 2026-11-25T02:00:00Z")
+    return given
+
+
+Time = Annotated[AwareDatetime, BeforeValidator(_require_date)]
 AccountName = Annotated[
     str,
     AfterValidator(parse_account_name),
