@@ -112,13 +112,20 @@ async def wait_for_trials(
 
 
 async def list_trials(
-    database: Database, *, actor: Actor, repository: str | None = None
+    database: Database,
+    *,
+    actor: Actor,
+    repository: str | None = None,
+    limit: int = LIST_MAX,
+    before: str | None = None,
 ) -> Sequence[TrialView]:
-    """The newest trials in the repositories that the actor may pull from, or in one of them.
+    """The newest trials in the repositories that the actor may pull from, or in one of them; at most
+    ``limit``, those older than the trial ``before``.
 
     Of all repositories, only the newest trials are looked at: others may have any number of them.
     """
     newest = (trials.c.created_at.desc(), trials.c.id.desc())
+    age = tuple_(trials.c.created_at, trials.c.id)
     query = (
         select(trials.c.id, trials.c.created_at, repositories.c.name, repositories.c.visibility)
         .join(repositories, repositories.c.id == trials.c.repository_id)
@@ -129,8 +136,13 @@ async def list_trials(
         query = query.where(trials.c.repository_id == this)
     seen: list[str] = []
     async with database.read() as connection:
+        if before is not None:
+            since = await connection.scalar(select(trials.c.created_at).where(trials.c.id == before))
+            if since is None:
+                return ()
+            query = query.where(age < tuple_(literal(since, UtcTime()), literal(before)))
         step, looked_at, page = LIST_MAX, 0, query
-        while len(seen) < LIST_MAX and looked_at < LOOKED_AT_MAX:
+        while len(seen) < limit and looked_at < LOOKED_AT_MAX:
             rows = (await connection.execute(page.limit(step))).all()
             seen += [row.id for row in rows if decide(actor, "pull", row.name, row.visibility).allowed]
             if len(rows) < step:
@@ -138,11 +150,8 @@ async def list_trials(
             last = rows[-1]
             looked_at += step
             step = LOOKED_AT_MAX - looked_at
-            page = query.where(
-                tuple_(trials.c.created_at, trials.c.id)
-                < tuple_(literal(last.created_at, UtcTime()), literal(last.id))
-            )
-        found = await connection.execute(_trials().where(trials.c.id.in_(seen[:LIST_MAX])))
+            page = query.where(age < tuple_(literal(last.created_at, UtcTime()), literal(last.id)))
+        found = await connection.execute(_trials().where(trials.c.id.in_(seen[:limit])))
         return await _filled(connection, [_view(row) for row in found], tail=True)
 
 

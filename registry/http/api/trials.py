@@ -72,6 +72,8 @@ class TrialQuery(Query):
     tag: TagName | None = None
     digest: ContentDigest | None = None
     wait: float = Field(default=0, ge=0, le=WAIT_MAX_SECONDS, description="Seconds to wait for a verdict.")
+    limit: int = Field(default=reading.LIST_MAX, ge=1, le=reading.LIST_MAX, description="How many at most.")
+    cursor: Id | None = Field(default=None, max_length=100, description="The last one of the page before.")
 
 
 class Trial(Answer):
@@ -108,28 +110,38 @@ class Explanation:
 
 
 async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
-    """The newest trials; with ``wait``, those of one image as soon as there is a verdict or time is up."""
-    if query.image is None:
-        if query.model_fields_set:
-            raise RequestInvalidError("tag, digest and wait need an image")
-        found = await reading.list_trials(call.services.database, actor=call.actor)
-    else:
-        image = _named(query.image, query)
-        if "@" in image or ":" in image:
-            repository, manifest = await _find(call, image, "pull")
-            found = await reading.wait_for_trials(
-                call.services.database,
-                repository_id=repository.id,
-                digest=str(manifest.digest),
-                seconds=query.wait,
-            )
-        elif query.wait:
-            raise RequestInvalidError("wait needs a tag or a digest")
-        else:
-            repository = await find(call.services.database, actor=call.actor, action="pull", name=image)
-            found = await reading.list_trials(
-                call.services.database, actor=call.actor, repository=repository.name
-            )
+    """The newest trials; with ``wait``, those of one image as soon as there is a verdict or time is up.
+
+    Where there may be older ones, the header ``Link`` has the address of the next page.
+    """
+    if query.image is None and query.model_fields_set - {"limit", "cursor"}:
+        raise RequestInvalidError("tag, digest and wait need an image")
+    image = None if query.image is None else _named(query.image, query)
+    if image is not None and ("@" in image or ":" in image):
+        if query.cursor is not None:
+            raise RequestInvalidError("the trials of one image are on one page")
+        repository, manifest = await _find(call, image, "pull")
+        found = await reading.wait_for_trials(
+            call.services.database,
+            repository_id=repository.id,
+            digest=str(manifest.digest),
+            seconds=query.wait,
+        )
+        return [_shown(call, trial) for trial in found[: query.limit]]
+    if query.wait:
+        raise RequestInvalidError("wait needs a tag or a digest")
+    if image is not None:
+        await find(call.services.database, actor=call.actor, action="pull", name=image)
+    found = await reading.list_trials(
+        call.services.database,
+        actor=call.actor,
+        repository=image,
+        limit=query.limit,
+        before=query.cursor,
+    )
+    if len(found) == query.limit:
+        following = call.request.rel_url.update_query(cursor=found[-1].id)
+        call.response.headers["Link"] = f'<{following}>; rel="next"'
     return [_shown(call, trial) for trial in found]
 
 

@@ -313,6 +313,24 @@ async def test_many_trials_are_listed_with_as_many_queries_as_one(port: Port) ->
     assert digest == one["digest"]
 
 
+async def test_older_trials_are_on_the_next_page(port: Port) -> None:
+    for number in range(5):
+        await port.push(tiny_image(), tag=str(number))
+    whole = [trial["id"] for trial in await show(port)]
+    for image in ("", f"&image={REPOSITORY}"):
+        path, seen, pages = f"/api/v1/trials?limit=2{image}", [], 0
+        while path:
+            async with port.admin.get(path) as answer:
+                assert answer.status == 200
+                seen += [trial["id"] for trial in await answer.json()]
+                path = str(answer.links["next"]["url"].relative()) if "next" in answer.links else ""
+            pages += 1
+        assert (seen, pages) == (whole, 3)
+    for query in ("limit=0", "limit=51", "cursor=x&image=a:b", "cursor=%00", "wait=3&cursor=x"):
+        assert (await ask(port.admin, "GET", f"/api/v1/trials?{query}")).status == 400, query
+    assert (await ask(port.admin, "GET", "/api/v1/trials?cursor=nothing")).json == []
+
+
 async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
     steps = "  - a\n" * 10_000
     long = asyncio.create_task(ask(port.admin, "PATCH", POLICY, json={"run_spec": f"command:\n{steps}"}))
