@@ -42,13 +42,11 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/trials": "a run spec has rules of its own",
     "PUT /api/v1/repositories/{name}": "a run spec has rules of its own",
     "GET /api/v1/access/explain": "a target is a repository or a namespace with a slash at its end",
-    "POST /api/v1/issuers": "an address, a group and a claim have rules of their own",
     "PATCH /api/v1/issuers/{name}": "an address, a group and a claim have rules of their own",
     "POST /api/v1/issuers/{name}/identities": "a subject has printable characters only",
-    "POST /api/v1/workload-rules": "conditions on claims have rules of their own",
     "PATCH /api/v1/workload-rules/{name}": "conditions on claims have rules of their own",
-    "POST /api/v1/workload-rules/explain": "a token has three parts",
-    "POST /api/v1/users/import": "an htpasswd file has rules of its own",
+    "POST /api/v1/workload-explanations": "a token has three parts",
+    "POST /api/v1/htpasswd-imports": "an htpasswd file has rules of its own",
     "POST /api/v1/users/{name}/password": "a password does not begin like a token",
     "POST /api/v1/users": "a password does not begin like a token",
     "PUT /api/v1/repositories/{name}/members/{member}": "a robot holds roles below its namespace only",
@@ -63,6 +61,7 @@ def configuration() -> str:
     # What a list names is sent nowhere else: the run would revoke its own token.
     phases = ("examples", "coverage", "fuzzing")
     lines = [f"[phases.{phase}]\nextra-data-sources = {{ responses = false }}" for phase in phases]
+    assert set(BEYOND_SCHEMAS) <= {f"{route.method} /api/v1{route.path}" for route in ROUTES}
     lines += ["[checks.positive_data_acceptance]", f"expected-statuses = {ACCEPTED}"]
     # A cursor is what a list said before, and the value "0" of a condition is taken for valid whatever its
     # pattern says.
