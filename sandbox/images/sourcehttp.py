@@ -71,6 +71,8 @@ class RegistrySource:
         self._tls = tls
         self._authorization = f"Bearer {token}" if token else None
         self._may_answer = token is None
+        # The repository may be renamed while a worker pulls: its next lease says how it is called then.
+        self._leased = token is not None
 
     async def manifest(self, reference: str) -> tuple[bytes, str]:
         """By tag or digest."""
@@ -104,7 +106,8 @@ class RegistrySource:
                 self._authorization = await self._answer(challenge)
                 response = await self._follow(url, headers)
             if response.status != 200:
-                raise await _refused(response, f"{self._url.authority}/{self._repository}", path)
+                where = f"{self._url.authority}/{self._repository}"
+                raise await _refused(response, where, path, leased=self._leased)
             yield response
         finally:
             response.close()
@@ -192,7 +195,9 @@ async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     return content
 
 
-async def _refused(response: aiohttp.ClientResponse, where: str, what: str) -> SandboxError:
+async def _refused(
+    response: aiohttp.ClientResponse, where: str, what: str, *, leased: bool = False
+) -> SandboxError:
     text = f"{where} answered {response.status} for {what[:100]}"
     try:
         document = json.loads(await _read(response, _ANSWER_MAX_BYTES))
@@ -200,7 +205,10 @@ async def _refused(response: aiohttp.ClientResponse, where: str, what: str) -> S
         text = f"{text}: {''.join(letter if letter.isprintable() else '?' for letter in said)}"
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pass
-    return SandboxError("pull-failed", text, retryable=response.status == 429 or response.status >= 500)
+    # 401: the lease is over, or its repository has another name by now, which the next lease says.
+    return SandboxError(
+        "pull-failed", text, retryable=response.status in (401, 429) or response.status >= 500
+    )
 
 
 def _broken(url: URL, error: BaseException) -> SandboxError:

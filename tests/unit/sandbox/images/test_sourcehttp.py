@@ -95,6 +95,7 @@ async def test_a_given_token_that_does_not_open(aiohttp_server: Server, tmp_path
         await _pull(await aiohttp_server(registry.app), tmp_path, token="other")
     assert "answered 401" in caught.value.message
     assert "sign in? first" in caught.value.message
+    assert caught.value.retryable, "the next lease may have another name or token"
     assert "other" not in str(caught.value)
     assert "/token" not in [path for path, _ in registry.seen]
 
