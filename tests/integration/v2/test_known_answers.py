@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[Change, tuple[str, ...], int]] = {
     "the repository is deleted": (
         lambda pair: pair.change("DELETE", REPOSITORY_API, status=204),
         ("tag", "digest", "blob"),
-        404,
+        401,  # the token names it, and is from before: it opens nothing there any more
     ),
     "the image is blocked": (_block, ("tag", "digest", "blob"), 403),
     "a trial fails": (_fail_another_trial, ("tag", "digest", "blob"), 403),
