@@ -25,8 +25,15 @@ def upgrade() -> None:
         op.add_column('tokens', sa.Column(name, kind, nullable=True))
     op.create_index(op.f('ix_tokens_account_id_id'), 'tokens', ['account_id', 'id'], unique=False)
     op.drop_index(op.f('ix_tokens_account_id'), table_name='tokens')
-    op.create_index(op.f('ix_tokens_made_by'), 'tokens', ['made_by'], unique=False)
-    op.create_index(op.f('ix_tokens_replaces'), 'tokens', ['replaces'], unique=True)
+    for columns, unique in ((['made_by', 'id'], False), (['replaces'], True)):
+        op.create_index(
+            op.f('_'.join(['ix_tokens', *columns])),
+            'tokens',
+            columns,
+            unique=unique,
+            postgresql_where=sa.text(f'{columns[0]} IS NOT NULL'),
+            sqlite_where=sa.text(f'{columns[0]} IS NOT NULL'),
+        )
     op.create_index(op.f('ix_tokens_revoked_at_id'), 'tokens', ['revoked_at', 'id'], unique=False)
     for columns in (['expires_at', 'id'], ['last_used_at', 'created_at', 'id']):
         op.create_index(

@@ -307,31 +307,32 @@ async def find_token(
 
 
 _next = tokens.alias("following")
-SHOWN = (
-    select(
-        tokens.c.id,
-        tokens.c.name,
-        accounts.c.name.label("account"),
-        tokens.c.scopes,
-        tokens.c.networks,
-        case(
-            (tokens.c.revoked_at.is_not(None), "revoked"),
-            (tokens.c.expires_at <= db_time(), "expired"),
-            else_="active",
-        ).label("state"),
-        tokens.c.created_at,
-        tokens.c.expires_at,
-        tokens.c.revoked_at,
-        tokens.c.last_used_at,
-        tokens.c.last_used_address,
-        tokens.c.last_used_client,
-        tokens.c.made_by,
-        tokens.c.replaces,
-        _next.c.id.label("replaced_by"),
-    )
-    .join(accounts, accounts.c.id == tokens.c.account_id)
-    .outerjoin(_next, _next.c.replaces == tokens.c.id)
-)
+SHOWN = select(
+    tokens.c.id,
+    tokens.c.name,
+    accounts.c.name.label("account"),
+    tokens.c.scopes,
+    tokens.c.networks,
+    case(
+        (tokens.c.revoked_at.is_not(None), "revoked"),
+        (tokens.c.expires_at <= db_time(), "expired"),
+        else_="active",
+    ).label("state"),
+    tokens.c.created_at,
+    tokens.c.expires_at,
+    tokens.c.revoked_at,
+    tokens.c.last_used_at,
+    tokens.c.last_used_address,
+    tokens.c.last_used_client,
+    tokens.c.made_by,
+    tokens.c.replaces,
+    # Looked up for each row that is shown, and joined with no other.
+    select(_next.c.id)
+    .where(_next.c.replaces == tokens.c.id)
+    .correlate(tokens)
+    .scalar_subquery()
+    .label("replaced_by"),
+).join(accounts, accounts.c.id == tokens.c.account_id)
 
 
 def shown_token(row: dict[str, Any]) -> ApiToken:

@@ -23,6 +23,7 @@ from tests.bench.pushes import pushes
 from tests.bench.scaling import connections, processes
 from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
+from tests.bench.tokens import tokens
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
@@ -35,6 +36,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "processes": processes,
     "pages": pages,
     "signins": signins,
+    "tokens": tokens,
     "transfers": transfers,
     "huge": huge_blob,
     "verdict": verdict,
