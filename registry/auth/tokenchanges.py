@@ -158,7 +158,7 @@ async def revoke_token(database: Database, *, actor: Actor, token_id: str) -> No
 
 
 async def revoke_issued_before(
-    database: Database, *, actor: Actor, account: str | None, before: datetime | None
+    database: Database, *, actor: Actor, account: str, before: datetime | None
 ) -> int:
     """Let nothing of an account that was issued before a time, or till now, open anything: API tokens and
     those made with them, registry tokens, refresh tokens, sessions. The password stays. How many API tokens.

@@ -206,9 +206,7 @@ def revoke(
 @app.command("revoke-all")
 def revoke_all(
     *,
-    account: Annotated[
-        str | None, typer.Option("--account", metavar="NAME", help="Of this account instead of your own.")
-    ] = None,
+    account: Annotated[str, typer.Option("--account", metavar="NAME", help="Of this account.")],
     before: Annotated[
         str | None,
         typer.Option("--before", metavar="TIME", help="What was issued before. [default: until now]"),
@@ -221,8 +219,7 @@ def revoke_all(
 
     The password stays.
     """
-    wanted = {"account": account, "before": before}
-    body = {field: value for field, value in wanted.items() if value}
+    body = {"account": account} | ({"before": before} if before else {})
     done = connect(server, token_file).send("POST", "/tokens/revoke", body)
     if as_json:
         print_json(done)

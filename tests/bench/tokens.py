@@ -40,7 +40,7 @@ PAGES = {
     "page of revoked tokens": "/api/v1/tokens?limit=100&state=revoked",
     "page of tokens that expire soon": "/api/v1/tokens?limit=100&expiring_within=36000",
     "page of unused tokens": "/api/v1/tokens?limit=100&unused_for=60",
-    "page of users": "/api/v1/accounts?limit=100",
+    "page of users": "/api/v1/users?limit=100",
 }
 
 

@@ -71,7 +71,7 @@ class MadeToken(Token):
 class TokenQuery(PageQuery):
     """Which tokens."""
 
-    account: AccountName | None = None
+    account: ActorName | None = None
     state: tokenlists.State | None = None
     expiring_within: int | None = Field(
         default=None, ge=0, le=_MAX_SECONDS, description="Those that end within so many seconds."
@@ -97,14 +97,16 @@ class Rotation(Body):
     """How the old token goes."""
 
     overlap_seconds: int = Field(
-        default=tokenchanges.OVERLAP_SECONDS, description="How long the old token works beside the new one."
+        default=tokenchanges.OVERLAP_SECONDS,
+        description="How long the old token works beside the new one.",
+        json_schema_extra={"minimum": 0, "maximum": tokenchanges.MAX_OVERLAP_SECONDS},
     )
 
 
 class Revocation(Body):
-    """Whose tokens, sessions and registry tokens: the caller's, if no account is named."""
+    """Whose tokens, sessions and registry tokens: also for the caller's own the account is named."""
 
-    account: AccountName | None = None
+    account: ActorName
     before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
         default=None, description="Those issued before this; left out: all until now."
     )

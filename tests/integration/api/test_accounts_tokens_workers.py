@@ -126,6 +126,11 @@ async def test_workers(client: aiohttp.ClientSession, nobody: aiohttp.ClientSess
         "last_seen_at": None,
         "drain_at": None,
         "revoked_at": None,
+        "namespaces": None,
+        "labels": [],
+        "networks": None,
+        "slots": None,
+        "leases": 0,
     }
 
     async def claims(secret: str) -> int:

@@ -14,6 +14,7 @@ from sqlalchemy import insert, select, update
 from registry.auth.tokenuses import TokenUses
 from registry.db.access import grants, namespaces
 from registry.db.accounts import accounts, tokens
+from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, bearer, make_repository, make_token, make_user, registry_token
@@ -288,7 +289,7 @@ async def test_everything_issued_before_a_time_ends(
     assert states == {first["id"]: "revoked", second["id"]: "active", third["id"]: "revoked"}
     assert (await ask(nobody, "GET", TAGS, headers=derived)).status == 401
     limited = bearer(second["token"])
-    await api(nobody, "POST", "/tokens/revoke", status=403, headers=limited, json={})
+    await api(nobody, "POST", "/tokens/revoke", status=403, headers=limited, json={"account": "bob"})
     await api(nobody, "POST", "/tokens/revoke", status=403, headers=as_bob, json={"account": "admin"})
     await api(nobody, "POST", "/tokens/revoke", status=403, headers=as_bob, json={"account": "nobody"})
     await api(client, "POST", "/tokens/revoke", status=404, json={"account": "nobody"})
@@ -296,7 +297,8 @@ async def test_everything_issued_before_a_time_ends(
     assert (
         "is still to come" in (await api(client, "POST", "/tokens/revoke", status=400, json=future))["detail"]
     )
-    assert await api(nobody, "POST", "/tokens/revoke", headers=as_bob, json={}) == {"tokens": 1}
+    own = {"account": "bob"}
+    assert await api(nobody, "POST", "/tokens/revoke", headers=as_bob, json=own) == {"tokens": 1}
     assert (await ask(nobody, "GET", TAGS, headers=limited)).status == 401
     assert (await ask(nobody, "GET", TAGS, headers=as_bob)).status == 200
 
@@ -325,9 +327,9 @@ async def _robot(registry: Registry, owner: str) -> None:
     """A robot of the namespace ``team``, which ``owner`` owns."""
     assert registry.services is not None
     async with registry.services.database.write() as connection:
-        row = await connection.execute(
-            insert(namespaces).values(name="team", created_at=db_time()).returning(namespaces.c.id)
-        )
+        values = {"name": "team", "created_at": db_time()}
+        await connection.execute(insert_ignoring_conflict(connection, namespaces, values))
+        row = await connection.execute(select(namespaces.c.id).where(namespaces.c.name == "team"))
         namespace_id = row.scalar_one()
         robot = {"name": "team+ci", "kind": "robot", "namespace_id": namespace_id, "created_at": db_time()}
         row = await connection.execute(insert(accounts).values(robot).returning(accounts.c.id))
@@ -387,6 +389,58 @@ async def test_a_token_for_the_owner_s_other_rights_manages_no_robots(
             nobody, "POST", "/tokens", status=201, headers=as_bob, json={"name": "n", "scopes": [scope]}
         )
         await make(nobody, limited, "repository:team/app:pull", status=status, account="team+ci")
+
+
+async def test_a_token_by_name_is_void_for_what_was_made_again(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    scope = f"repository:{NAME}:pull"
+    await make_repository(client, NAME)
+    exact = await make_token(client, scope)
+    pattern = await make_token(client, "repository:team/*:pull")
+    derived = await registry_token(nobody, scope, headers=bearer(exact["token"]))
+    for token in (exact["token"], derived, pattern["token"]):
+        assert (await ask(nobody, "GET", TAGS, headers=bearer(token))).status == 200
+    await api(client, "DELETE", f"/repositories/{NAME.replace('/', '%2F')}", status=204)
+    await make_repository(client, NAME)
+    for token in (exact["token"], derived):
+        assert (await ask(nobody, "GET", TAGS, headers=bearer(token))).status in (401, 403)
+    # Nor does it hand on what it has lost, nor get it back by rotation.
+    assert "does not have" in (await make(nobody, exact, scope, status=403))["detail"]
+    path = f"/tokens/{exact['id']}/rotate"
+    assert (
+        await ask(nobody, "POST", f"/api/v1{path}", headers=bearer(exact["token"]), json={})
+    ).status == 403
+    for token in (pattern, await make_token(client, scope)):
+        assert (await ask(nobody, "GET", TAGS, headers=bearer(token["token"]))).status == 200
+
+
+async def test_no_secret_is_told_or_logged(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Canaries: what is shown once is in no list, refusal, event or log line."""
+    capfd.readouterr()
+    first = await make_token(client, f"repository:{NAME}:pull", networks=["192.0.2.0/24"])
+    path = f"/tokens/{first['id']}"
+    second = await api(client, "POST", f"{path}/rotate", status=201, json={})
+    worker = await api(client, "POST", "/tokens", status=201, json={"worker": "w1"})
+    secrets = [made["token"] for made in (first, second, worker)]
+    told: list[str] = []
+    for secret in secrets:
+        for headers in (bearer(secret), basic("x", secret), bearer(secret[:-1])):
+            answers = [
+                await ask(nobody, "GET", where, headers=headers)
+                for where in ("/v2/", "/token", "/api/v1/tokens", "/worker/v1/claim", TAGS)
+            ]
+            told += [str(answer.look) for answer in answers]
+    claim = {"protocol": 1, "platforms": [worker["token"]], "wait_seconds": 0}
+    await ask(nobody, "POST", "/worker/v1/claim", headers=bearer(worker["token"]), json=claim)
+    lists = [await ask(client, "GET", f"/api/v1{where}") for where in ("/tokens", path, "/workers", "/audit")]
+    told += [str(listed.body) for listed in lists]
+    logged = capfd.readouterr().err
+    for secret in secrets:
+        assert not [answer for answer in told if secret in answer]
+        assert secret not in logged
 
 
 async def test_last_use_is_told_and_written_once_a_minute(
