@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -20,20 +20,36 @@ from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_repository_name
 
 EXPORT_TYPE = "application/x-ndjson"
+_PLAIN: dict[str, Any] = {"pattern": "^[ -~]*$"}
+_CURSOR = "^[0-9]{1,17}[.][0-9]{1,17}$"
+_PULLS_CURSOR = "^[0-9]{1,7}[|][a-z0-9._/-]{1,255}[|][a-z0-9 ._+/-]{1,300}$"
 
 
 class Filters(Query):
     """Which lines: those of which all holds that is given."""
 
-    actor: str | None = Field(default=None, max_length=300, description="Who, by name.")
+    actor: str | None = Field(
+        default=None, max_length=300, description="Who, by name.", json_schema_extra=_PLAIN
+    )
     action: EventKind | None = Field(default=None, description="What.")
     repository: str | None = Field(
-        default=None, max_length=300, description="Where: a repository, or a namespace as in `team/`."
+        default=None,
+        max_length=300,
+        description="Where: a repository, or a namespace as in `team/`.",
+        json_schema_extra=_PLAIN,
     )
     target: str | None = Field(
-        default=None, max_length=300, description="On whom or what: a name, an id or a digest."
+        default=None,
+        max_length=300,
+        description="On whom or what: a name, an id or a digest.",
+        json_schema_extra=_PLAIN,
     )
-    token: str | None = Field(default=None, max_length=100, description="Id of an API token or a session.")
+    token: str | None = Field(
+        default=None,
+        max_length=100,
+        description="Id of an API token or a session.",
+        json_schema_extra=_PLAIN,
+    )
     decision: Literal["allowed", "refused"] | None = Field(default=None, description="How it was decided.")
     since: Time | None = Field(default=None, description="Not before.")
     until: Time | None = Field(default=None, description="Before.")
@@ -42,6 +58,7 @@ class Filters(Query):
 class LinesQuery(PageQuery, Filters):
     """A page of lines."""
 
+    cursor: str | None = Field(default=None, pattern=_CURSOR, description="What `next` of a page said.")
     order: use.Order = Field(
         default="newest", description="With `oldest` the last seconds are left out, and no line is missed."
     )
@@ -51,13 +68,14 @@ class ExportQuery(Filters):
     """What to export."""
 
     cursor: str | None = Field(
-        default=None, max_length=100, description="The `cursor` of the last line that is there already."
+        default=None, pattern=_CURSOR, description="The `cursor` of the last line that is there already."
     )
 
 
 class PullsQuery(PageQuery):
     """Whose pulls."""
 
+    cursor: str | None = Field(default=None, pattern=_PULLS_CURSOR, description="What `next` of a page said.")
     digest: ContentDigest
     repository: RepositoryName | None = None
 
