@@ -2,7 +2,7 @@
 
 The key's row is written in the transaction that carries the request out: it is there if and only if the
 request took effect, whenever the server was killed. The answer is added afterwards. A key belongs to one
-account and one credential of it.
+account and one credential of it; when its rights have changed since, the answer is not repeated.
 """
 
 from __future__ import annotations
@@ -67,10 +67,14 @@ class Key:
             row = (await connection.execute(query)).one_or_none()
         if row is None:
             return None
-        if not hmac.compare_digest(row.request_mac, self.request_mac):
+        request, _, rights = row.request_mac.partition(":")
+        own_request, _, own_rights = self.request_mac.partition(":")
+        if not hmac.compare_digest(request, own_request):
             raise IdempotencyKeyReusedError(
                 "this Idempotency-Key was used for another request in the last 24 hours; choose a new one"
             )
+        if rights != own_rights:
+            return Outcome(None, None)  # what was answered then may not be for the actor's eyes any more
         return Outcome(row.status, row.answer)
 
     async def claim(self, connection: AsyncConnection) -> None:
@@ -138,10 +142,19 @@ def key_of(actor: Actor, key: str, request: bytes) -> Key:
     if actor.account_id is None:
         raise RequestInvalidError("this request takes no Idempotency-Key: it is nobody's")
     whose = f"{actor.account_id}\n{actor.token_id or actor.session_id or ''}\n{key}"
+    rights = (
+        actor.is_admin,
+        actor.is_auditor,
+        sorted(actor.roles.items()),
+        list(map(str, actor.scopes or ())),
+    )
     return Key(
         account_id=actor.account_id,
         key_hash=hashlib.sha256(whose.encode()).hexdigest(),
-        request_mac=hmac.new(key.encode(), request, hashlib.sha256).hexdigest(),
+        request_mac=":".join(
+            hmac.new(key.encode(), part, hashlib.sha256).hexdigest()
+            for part in (request, repr(rights).encode())
+        ),
     )
 
 

@@ -13,7 +13,7 @@ idempotency_keys = Table(
     # Of the account, the credential and the key that the client chose: none can be read here.
     Column("key_hash", Bytewise, primary_key=True),
     Column("account_id", Id, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False, index=True),
-    # Of the request, keyed with the client's key: a password in it cannot be guessed from this.
+    # Of the request and the actor's rights, keyed with the client's key: no password in it can be guessed.
     Column("request_mac", Bytewise, nullable=False),
     # NULL: carried out, and the answer was lost or cannot be kept.
     Column("status", Integer),

@@ -60,7 +60,11 @@ def _outcome(response: web.StreamResponse, secrets: Sequence[str]) -> Outcome:
 def _repeated(outcome: Outcome | None) -> web.Response:
     if outcome is None or outcome.status is None:
         made = None if outcome is None or outcome.answer is None else json.loads(outcome.answer)
-        why = "has not answered yet, or its answer was lost" if made is None else "had a secret, told once"
+        why = (
+            "has not answered yet, or its answer was lost or is yours no more"
+            if made is None
+            else "had a secret, told once"
+        )
         raise ConflictError(
             f"this request was carried out before and is not repeated; it {why}. Look at what it made before "
             "you send it with another Idempotency-Key",

@@ -179,4 +179,6 @@ async def _send(
 async def _all(client: aiohttp.ClientSession) -> list[Any]:
     lists = ("/users", "/tokens", "/workers", "/repositories", "/sessions")
     found = [item for path in lists for item in (await api(client, "GET", path))["items"]]
-    return [{name: value for name, value in item.items() if name != "last_used_at"} for item in found]
+    return [
+        {name: value for name, value in item.items() if not name.startswith("last_used")} for item in found
+    ]
