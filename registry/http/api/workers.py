@@ -34,7 +34,11 @@ class Binding(Body):
     networks: tuple[str, ...] | None = Field(
         default=None, description="Networks that it may come from, as in `10.0.0.0/8`."
     )
-    slots: int | None = Field(default=None, description="How many leases it may hold at once.")
+    slots: int | None = Field(
+        default=None,
+        description="How many leases it may hold at once.",
+        json_schema_extra={"minimum": 1, "maximum": bindings.MAX_SLOTS},
+    )
 
 
 async def show_worker(call: Call, name: AccountName) -> use.Worker:
