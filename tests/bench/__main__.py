@@ -24,6 +24,7 @@ from tests.bench.scaling import connections, processes
 from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
 from tests.bench.tokens import tokens
+from tests.bench.tokenservice import token_service
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
@@ -37,6 +38,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "pages": pages,
     "signins": signins,
     "tokens": tokens,
+    "token service": token_service,
     "transfers": transfers,
     "huge": huge_blob,
     "verdict": verdict,
