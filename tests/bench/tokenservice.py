@@ -30,7 +30,7 @@ def token_service(scratch: Path) -> Iterator[Figure]:
             ours = stack.enter_context(registry(scratch / where, database_url=url))
             push_admitted(ours)
             user = {"name": "pia", "password": "a long enough password"}
-            ours.service.request("/api/v1/accounts", method="POST", body=user)
+            ours.service.request("/api/v1/users", method="POST", body=user)
             ways = {
                 "by API token": ours.service.basic,
                 "by password": basic(user["name"], user["password"]),

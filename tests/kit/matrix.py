@@ -1,57 +1,83 @@
 """The access matrix as it is written down by hand: who may do what where, and which right each route needs.
 
 A cell has a sign for each place, in the order of :data:`PLACES`: ``+`` allowed (any answer but 401 and
-403), ``?`` 401, ``-`` 403. ``absent`` is a repository that does not exist, in a namespace in which everybody
-has the role that he has in the others: whoever may not pull from the private one cannot tell it from this.
+403), ``?`` 401, ``-`` 403, ``0`` 404 as if there were none. ``missing`` is what does not exist, in a
+namespace in which everybody has the role that he has in the others: whoever may not pull from the private
+one cannot tell it from this.
 
 The routes of a right without a place have one sign.
 """
 
 from __future__ import annotations
 
-PLACES = ("public", "internal", "private", "absent")
+PLACES = ("public", "internal", "private", "missing")
 
 _PLACED = """
-                  pull  push  trial delete configure administer
-anonymous         +???  ????  ????  ????   ????      ????
-stranger          ++--  ----  ----  ----   ----      ----
-reader            ++++  ----  ----  ----   ----      ----
-writer            ++++  ++++  ++++  ----   ----      ----
-maintainer        ++++  ++++  ++++  ++++   ++++      ----
-owner             ++++  ++++  ++++  ++++   ++++      ++++
-auditor           ++++  ----  ----  ----   ----      ----
-administrator     ++++  ++++  ++++  ++++   ++++      ++++
-robot             ++++  ++++  ++++  ----   ----      ----
-pull-token        ++++  ----  ----  ----   ----      ----
-elsewhere-token   ----  ----  ----  ----   ----      ----
-expired-token     ????  ????  ????  ????   ????      ????
-revoked-token     ????  ????  ????  ????   ????      ????
-narrow-token      ????  ????  ????  ????   ????      ????
-empty-token       ????  ????  ????  ????   ????      ????
-worker            ????  ????  ????  ????   ????      ????
+                pull push trial delete configure administer members namespace trialled pulls log  put
+anonymous       +??? ???? ????  ????   ????      ????       ????    ????      +000     ????  ?000 ????
+stranger        ++-- ---- ----  ----   ----      ----       ----    ----      ++00     ----  --00 ----
+reader          ++++ ---- ----  ----   ----      ----       ----    ++++      +++0     ----  ---0 ----
+writer          ++++ ++++ ++++  ----   ----      ----       ----    ++++      +++0     ----  +++0 ----
+maintainer      ++++ ++++ ++++  ++++   ++++      ----       ----    ++++      +++0     ++++  +++0 +++-
+owner           ++++ ++++ ++++  ++++   ++++      ++++       ++++    ++++      +++0     ++++  +++0 ++++
+auditor         ++++ ---- ----  ----   ----      ----       ++++    ++++      +++0     ++++  +++0 ----
+administrator   ++++ ++++ ++++  ++++   ++++      ++++       ++++    ++++      +++0     ++++  +++0 ++++
+robot           +++- --+- --+-  ----   ----      ----       ----    --+-      +++0     ----  --+0 ----
+pull-token      ++++ ---- ----  ----   ----      ----       ----    ++++      +++0     ----  ---0 ----
+elsewhere-token ---- ---- ----  ----   ----      ----       ----    ----      0000     ----  0000 ----
+expired-token   ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ????
+revoked-token   ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ????
+narrow-token    ???? ???? ????  ????   ????      ????       ????    ????      0000     ????  0000 ????
+empty-token     ???? ???? ????  ????   ????      ????       ????    ????      0000     ????  0000 ????
+worker          ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ????
 """
-"""``robot`` is a writer. The tokens are the owner's: for pull everywhere, for all in another namespace,
-expired, revoked; and registry tokens: for all in another namespace, and for nothing."""
+"""``robot`` writes in ``private``. The tokens are the owner's: for pull everywhere, for all in another
+namespace, expired, revoked; and registry tokens: for all in another namespace, and for nothing. ``put``
+changes a namespace or makes one."""
 
 _GENERAL = """
-                  open base catalog token worker any user admin audit
-anonymous         +    ?    ?       +     ?      +   ?    ?     ?
-stranger          +    +    +       +     ?      +   +    -     -
-reader            +    +    +       +     ?      +   +    -     -
-writer            +    +    +       +     ?      +   +    -     -
-maintainer        +    +    +       +     ?      +   +    -     -
-owner             +    +    +       +     ?      +   +    -     -
-auditor           +    +    +       +     ?      +   +    -     +
-administrator     +    +    +       +     ?      +   +    +     +
-robot             +    +    +       +     ?      +   -    -     -
-pull-token        +    +    +       +     ?      +   +    -     -
-elsewhere-token   +    +    +       +     ?      +   +    -     -
-expired-token     +    ?    ?       ?     ?      ?   ?    ?     ?
-revoked-token     +    ?    ?       ?     ?      ?   ?    ?     ?
-narrow-token      +    +    ?       ?     ?      +   +    -     -
-empty-token       +    +    ?       ?     ?      +   ?    ?     ?
-worker            +    ?    ?       ?     +      ?   ?    ?     ?
+                base catalog any user account person rotate audit admin strangers own explain
+anonymous       ?    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?
+stranger        +    +       +   +    +       +      +      -     -     +         +   +
+reader          +    +       +   +    +       +      +      -     -     -         -   -
+writer          +    +       +   +    +       +      +      -     -     -         -   -
+maintainer      +    +       +   +    +       +      +      -     -     -         -   -
+owner           +    +       +   +    +       +      +      -     -     -         -   +
+auditor         +    +       +   +    +       +      +      +     -     +         -   +
+administrator   +    +       +   +    +       +      +      +     +     +         +   +
+robot           +    +       +   -    +       -      +      -     -     -         -   -
+pull-token      +    +       +   +    +       -      +      -     -     -         -   -
+elsewhere-token +    +       +   +    +       -      +      -     -     -         -   -
+expired-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
+revoked-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
+narrow-token    +    ?       +   +    +       -      -      -     -     -         -   -
+empty-token     +    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?
+worker          ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
 """
+"""``strangers`` and ``own`` are about the stranger: what auditors may look at as well, and what not.
+``person`` is for a person with a credential that is not limited."""
+
+
+_APART = """
+                open token worker own-page
+anonymous       +    +     ?      -
+stranger        +    +     ?      -
+reader          +    +     ?      -
+writer          +    +     ?      -
+maintainer      +    +     ?      -
+owner           +    +     ?      -
+auditor         +    +     ?      -
+administrator   +    +     ?      -
+robot           +    +     ?      -
+pull-token      +    +     ?      -
+elsewhere-token +    +     ?      -
+expired-token   +    ?     ?      -
+revoked-token   +    ?     ?      -
+narrow-token    +    ?     ?      -
+empty-token     +    ?     ?      -
+worker          +    ?     +      -
+"""
+"""``own-page``: what only a page of ours may do, in a session."""
 
 
 def _cells(text: str) -> dict[str, dict[str, str]]:
@@ -61,7 +87,7 @@ def _cells(text: str) -> dict[str, dict[str, str]]:
 
 
 PLACED = _cells(_PLACED)
-GENERAL = _cells(_GENERAL)
+GENERAL = _cells(_GENERAL) | _cells(_APART)
 ACTORS = tuple(PLACED["pull"])
 
 V2 = {
@@ -86,4 +112,118 @@ V2 = {
     "PATCH upload": "push",
     "PUT upload": "push",
     "DELETE upload": "push",
+}
+
+API = {
+    "GET /openapi.json": "any",
+    "GET /version": "user",
+    "POST /users": "admin",
+    "GET /users": "audit",
+    "GET /users/{name}": "strangers",
+    "PUT /users/{name}": "admin",
+    "PATCH /users/{name}": "admin",
+    "DELETE /users/{name}": "admin",
+    "POST /users/{name}/password": "admin",
+    "GET /users/{name}/grants": "strangers",
+    "GET /robots": "members",
+    "GET /robots/{name}": "members",
+    "PUT /robots/{name}": "administer",
+    "DELETE /robots/{name}": "administer",
+    "GET /robots/{name}/grants": "members",
+    "GET /groups": "audit",
+    "GET /groups/{name}": "audit",
+    "PUT /groups/{name}": "admin",
+    "DELETE /groups/{name}": "admin",
+    "GET /groups/{name}/members": "audit",
+    "PUT /groups/{name}/members/{user}": "admin",
+    "DELETE /groups/{name}/members/{user}": "admin",
+    "GET /groups/{name}/grants": "audit",
+    "GET /repositories/{name}/members": "members",
+    "PUT /repositories/{name}/members/{member}": "administer",
+    "DELETE /repositories/{name}/members/{member}": "administer",
+    "GET /namespaces/{name}/members": "members",
+    "PUT /namespaces/{name}/members/{member}": "administer",
+    "DELETE /namespaces/{name}/members/{member}": "administer",
+    "GET /access/explain": "explain",
+    "POST /tokens": "account",
+    "GET /tokens": "account",
+    "GET /tokens/{token_id}": "account",
+    "PATCH /tokens/{token_id}": "account",
+    "POST /tokens/{token_id}/rotate": "rotate",
+    "DELETE /tokens/{token_id}": "account",
+    "POST /tokens/revoke": "admin",
+    "POST /sessions": "open",
+    "GET /sessions": "own",
+    "DELETE /sessions/current": "own-page",
+    "DELETE /sessions/{session_id}": "person",
+    "DELETE /sessions": "own",
+    "GET /refresh-tokens": "own",
+    "DELETE /refresh-tokens/{token_id}": "person",
+    "GET /keys": "admin",
+    "POST /keys/rotate": "admin",
+    "GET /workers": "admin",
+    "GET /workers/{name}": "admin",
+    "PATCH /workers/{name}": "admin",
+    "PUT /workers/{name}/drain": "admin",
+    "DELETE /workers/{name}/drain": "admin",
+    "POST /workers/{name}/revoke": "admin",
+    "POST /htpasswd-imports": "admin",
+    "POST /issuers": "admin",
+    "GET /issuers": "admin",
+    "GET /issuers/{name}": "admin",
+    "PATCH /issuers/{name}": "admin",
+    "DELETE /issuers/{name}": "admin",
+    "POST /issuers/{name}/check": "admin",
+    "POST /issuers/{name}/identities": "admin",
+    "GET /issuers/{name}/identities": "admin",
+    "DELETE /issuers/{name}/identities/{subject}": "admin",
+    "POST /workload-rules": "admin",
+    "GET /workload-rules": "admin",
+    "POST /workload-explanations": "admin",
+    "GET /workload-rules/{name}": "admin",
+    "PATCH /workload-rules/{name}": "admin",
+    "DELETE /workload-rules/{name}": "admin",
+    "POST /namespaces": "administer",
+    "GET /namespaces": "any",
+    "GET /namespaces/{name}": "namespace",
+    "PUT /namespaces/{name}": "put",
+    "PATCH /namespaces/{name}": "configure",
+    "DELETE /namespaces/{name}": "administer",
+    "POST /repositories": "configure",
+    "GET /repositories": "any",
+    "GET /repositories/{name}": "pull",
+    "PUT /repositories/{name}": "configure",
+    "PATCH /repositories/{name}": "configure",
+    "POST /repositories/{name}/rename": "administer",
+    "POST /repositories/{name}/transfer": "administer",
+    "DELETE /repositories/{name}": "administer",
+    "GET /repositories/{name}/tags": "pull",
+    "GET /repositories/{name}/tags/{tag}": "pull",
+    "DELETE /repositories/{name}/tags/{tag}": "delete",
+    "GET /repositories/{name}/tags/{tag}/history": "pull",
+    "POST /repositories/{name}/tags/{tag}/rollback": "push",
+    "GET /trials": "any",
+    "POST /trials": "trial",
+    "GET /trials/{trial_id}": "trialled",
+    "GET /trials/{trial_id}/log": "log",
+    "GET /gate": "pull",
+    "POST /gate/block": "configure",
+    "POST /gate/unblock": "configure",
+    "GET /audit": "audit",
+    "GET /audit/export": "audit",
+    "GET /audit/pulls": "pulls",
+}
+
+OTHERS = {
+    "GET /healthz": "open",
+    "GET /readyz": "open",
+    "GET /metrics": "open",
+    "GET /token": "token",
+    "POST /token": "open",
+    "GET /token/keys": "open",
+    "GET /oauth/login": "open",
+    "GET /oauth/callback/{issuer}": "open",
+    "POST /worker/v1/claim": "worker",
+    "POST /worker/v1/renew": "worker",
+    "POST /worker/v1/report": "worker",
 }

@@ -5,105 +5,83 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from urllib.parse import quote
 
 import aiohttp
-from sqlalchemy import insert, select, update
+from sqlalchemy import update
 
-from registry.db.access import grants, namespaces
-from registry.db.accounts import accounts, tokens
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.accounts import tokens
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
-from tests.kit.access import (
-    basic,
-    bearer,
-    make_token,
-    make_user,
-    make_worker_token,
-    registry_token,
-)
-from tests.kit.distribution import push_small
+from tests.kit.access import api, basic, bearer, make_token, make_user, make_worker_token, registry_token
+from tests.kit.distribution import push_image, push_small
 from tests.kit.matrix import PLACES
 from tests.kit.server import Registry
+from tests.kit.trials import tiny_image
 
 ROLES = ("reader", "writer", "maintainer", "owner")
 ALL = "pull,push,trial,delete,configure,administer"
+ROBOT = "private+ci"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """``headers`` are what each actor signs in with."""
+    """``headers`` are what each actor signs in with; ``trials`` the id of a trial in each repository."""
 
-    registry: Registry
     headers: Mapping[str, Mapping[str, str]]
+    trials: Mapping[str, str]
 
 
 async def make_world(registry: Registry, admin: aiohttp.ClientSession) -> World:
-    """Make repositories ``public/app``, ``internal/app`` and ``private/app``, and everybody of the matrix."""
+    """In each namespace that is called as its place, a repository ``app``, a namespace ``sub`` with another
+    repository and a robot ``ci``; in ``missing`` nothing. Everybody of the matrix, with his role in each."""
+    trials = {}
+    await api(admin, "POST", "/namespaces", status=201, json={"name": "missing"})
     for place in PLACES[:3]:
         await push_small(admin, f"{place}/app", "v1")
-        change = {"visibility": place}
-        async with admin.patch(f"/api/v1/repositories/{place}%2Fapp", json=change) as response:
-            assert response.status == 200, await response.text()
-    people = {name: await make_user(admin, name) for name in ("stranger", *ROLES, "auditor", "robot")}
+        await push_image(admin, f"{place}/app", "tried", tiny_image())
+        asked = {"image": f"{place}/app:tried"}
+        trial = await api(admin, "POST", "/trials", status=201, json=asked)
+        trials[place] = trial["id"]
+        await api(admin, "POST", "/repositories", status=201, json={"name": f"{place}/sub/app"})
+        for name in (f"{place}/app", f"{place}/sub/app"):
+            await api(admin, "PATCH", f"/repositories/{quote(name, '')}", json={"visibility": place})
+        await api(admin, "PUT", f"/robots/{place}%2Fsub+ci", status=201, json={})
+    people = {name: await make_user(admin, name, auditor=name == "auditor") for name in
+              ("stranger", *ROLES, "auditor")}  # fmt: skip
+    await api(admin, "PUT", f"/robots/{ROBOT}", status=201, json={})
+    for place in PLACES:
+        for name in ROLES:
+            path = f"/namespaces/{place}/members/user:{name}"
+            await api(admin, "PUT", path, status=201, json={"role": name})
+    await api(admin, "PUT", f"/namespaces/private/members/robot:{ROBOT}", status=201, json={"role": "writer"})
     headers = {name: basic(name, password) for name, password in people.items()}
-    await _give_roles(registry)
-    owner = aiohttp.ClientSession(f"http://{registry.host}", headers=headers["owner"])
-    async with owner:
-        made = {
-            "pull-token": await make_token(owner, "repository:*:pull"),
-            "elsewhere-token": await make_token(owner, f"repository:elsewhere/*:{ALL}"),
-            "expired-token": await make_token(owner, f"repository:*:{ALL}"),
-            "revoked-token": await make_token(owner, f"repository:*:{ALL}"),
-            "robot": await make_token(admin, f"repository:*:{ALL}", account="robot"),
-        }
-    await _end_tokens(registry, expired=made["expired-token"]["id"], revoked=made["revoked-token"]["id"])
-    headers |= {name: basic("x", token["token"]) for name, token in made.items()}
+    headers |= {"anonymous": {}, "administrator": basic("admin", registry.token)}
+    headers["worker"] = bearer(await make_worker_token(admin, "worker"))
+    return World(headers | await _tokens(registry, admin, headers["owner"]), trials)
+
+
+async def _tokens(
+    registry: Registry, admin: aiohttp.ClientSession, owner: Mapping[str, str]
+) -> dict[str, Mapping[str, str]]:
     async with registry.client(anonymous=True) as nobody:
-        narrow = await registry_token(nobody, "repository:elsewhere/app:pull,push", headers=headers["owner"])
+        narrow = await registry_token(nobody, "repository:elsewhere/app:pull,push", headers=owner)
         empty = await registry_token(nobody, headers={})
-    return World(
-        registry,
-        headers
-        | {
-            "anonymous": {},
-            "administrator": basic("admin", registry.token),
-            "narrow-token": bearer(narrow),
-            "empty-token": bearer(empty),
-            "worker": bearer(await make_worker_token(admin, "worker")),
-        },
-    )
-
-
-async def _give_roles(registry: Registry) -> None:
+    async with aiohttp.ClientSession(f"http://{registry.host}", headers=owner) as session:
+        made = {
+            "pull-token": await make_token(session, "repository:*:pull"),
+            "elsewhere-token": await make_token(session, f"repository:elsewhere/*:{ALL}"),
+            "expired-token": await make_token(session, f"repository:*:{ALL}"),
+            "revoked-token": await make_token(session, f"repository:*:{ALL}"),
+            "robot": await make_token(admin, f"repository:*:{ALL}", account=ROBOT),
+        }
+    await api(admin, "DELETE", f"/tokens/{made['revoked-token']['id']}", status=204)
     assert registry.services is not None
     async with registry.services.database.write() as connection:
-        await connection.execute(update(accounts).where(accounts.c.name == "auditor").values(is_auditor=True))
-        for place in PLACES:
-            values = {"name": place, "created_at": db_time()}
-            await connection.execute(insert_ignoring_conflict(connection, namespaces, values))
-            found = select(namespaces.c.id).where(namespaces.c.name == place)
-            namespace = (await connection.execute(found)).scalar_one()
-            for name in (*ROLES, "robot"):
-                account = select(accounts.c.id).where(accounts.c.name == name)
-                given = {
-                    "namespace_id": namespace,
-                    "account_id": (await connection.execute(account)).scalar_one(),
-                    "role": "writer" if name == "robot" else name,
-                    "created_at": db_time(),
-                }
-                await connection.execute(insert(grants).values(given))
-        await move_epoch(connection, "access")
-
-
-async def _end_tokens(registry: Registry, *, expired: str, revoked: str) -> None:
-    assert registry.services is not None
-    async with registry.services.database.write() as connection:
-        past = db_time(-timedelta(minutes=5))
+        past, expired = db_time(-timedelta(minutes=5)), made["expired-token"]["id"]
         await connection.execute(update(tokens).where(tokens.c.id == expired).values(expires_at=past))
-        await connection.execute(update(tokens).where(tokens.c.id == revoked).values(revoked_at=past))
-        # A robot has tokens and no sign-in.
-        await connection.execute(
-            update(accounts).where(accounts.c.name == "robot").values(kind="robot", password_hash=None)
-        )
         await move_epoch(connection, "access")
+    return {name: basic("x", token["token"]) for name, token in made.items()} | {
+        "narrow-token": bearer(narrow),
+        "empty-token": bearer(empty),
+    }

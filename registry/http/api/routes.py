@@ -163,6 +163,8 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
     if right == "admin":
         require_admin(actor)
     if actor.kind not in _KINDS.get(right, (actor.kind,)):
+        if actor.kind != "anonymous":
+            raise DeniedError(f"{actor.shown} is no person, and this is for people")
         raise UnauthorizedError("sign in")
     return actor
 

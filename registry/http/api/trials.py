@@ -23,6 +23,7 @@ from registry.errors import (
     NameUnknownError,
     NotFoundError,
     RequestInvalidError,
+    UnauthorizedError,
 )
 from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName
 from registry.http.api.models import Answer, Body, Query
@@ -166,9 +167,13 @@ async def show_trial(call: Call, trial_id: Id) -> Trial:
 
 
 async def show_log(call: Call, trial_id: Id) -> web.Response:
-    """What the image wrote, as text; for those who may push."""
+    """What the image wrote, as text; for those who may push, and auditors."""
     trial = await _trial(call, trial_id)
     if not _may_read_log(call, trial):
+        if call.actor.kind == "anonymous":
+            raise UnauthorizedError(
+                f"sign in to read the log: it is for those who may push to {trial.repository}"
+            )
         raise DeniedError(
             f"the log is for those who may push to {trial.repository}; verdict and reason are for all readers"
         )
@@ -252,7 +257,8 @@ def _named(image: str, asked: ImageQuery | TrialQuery) -> str:
 
 
 def _may_read_log(call: Call, trial: TrialView) -> bool:
-    return is_writer(call.actor, name=trial.repository, visibility=trial.visibility)
+    reads_all = call.actor.is_auditor
+    return reads_all or is_writer(call.actor, name=trial.repository, visibility=trial.visibility)
 
 
 def _shown(call: Call, trial: TrialView) -> Trial:

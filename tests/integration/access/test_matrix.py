@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import count
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 
+from registry.http.api.routes import PREFIX
+from registry.http.api.table import ROUTES as API_ROUTES
+from registry.http.app import create_app
 from registry.http.v2.routes import ROUTES as V2_ROUTES
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
-from tests.kit.matrix import ACTORS, GENERAL, PLACED, PLACES, V2
+from tests.kit.matrix import ACTORS, API, GENERAL, OTHERS, PLACED, PLACES, V2
 from tests.kit.server import Registry
 from tests.kit.world import World, make_world
 
 CONFIG = digest_of(EMPTY_CONFIG)
 NO_DIGEST = "sha256:" + "0" * 64
+NO_TRIAL = "01900000-0000-7000-8000-000000000000"
 
 
 @pytest.fixture
@@ -36,8 +41,13 @@ async def crowd(registry: Registry, world: World) -> AsyncIterator[dict[str, aio
         await one.close()
 
 
-def sign(answer: Answer) -> str:
-    return {401: "?", 403: "-"}.get(answer.status, "+")
+def sign(answer: Answer, *, hides: bool = False) -> str:
+    """The sign of a cell; where a route ``hides`` what is not for the caller, 404 is one too."""
+    return {401: "?", 403: "-", 404: "0" if hides else "+"}.get(answer.status, "+")
+
+
+def method_of(row: str) -> str:
+    return row.partition(" ")[0]
 
 
 def test_no_route_of_the_distribution_api_is_missing() -> None:
@@ -55,11 +65,11 @@ async def test_the_distribution_api(crowd: dict[str, aiohttp.ClientSession]) -> 
             for place in PLACES:
                 # A push makes the repository: the next one finds another that does not exist. Its name is
                 # as long as the private one's, so that answers are.
-                name = f"absent/{next(fresh):04}" if place == "absent" else f"{place}/app"
+                name = f"missing/{next(fresh):03}" if place == "missing" else f"{place}/app"
                 answers.append((name, await call_v2(session, row, name)))
             found[row, actor] = "".join(sign(answer) for _, answer in answers)
             if PLACED["pull"][actor][2] != "+":
-                looks = [look(name, answer) for name, answer in answers[2:]]
+                looks = [look(answer, name) for name, answer in answers[2:]]
                 differing += [(row, actor, looks)] if looks[0] != looks[1] else []
     assert found == {(row, actor): PLACED[right][actor] for row, actor, right in placed(V2)}
     assert differing == []
@@ -85,9 +95,12 @@ def placed(table: dict[str, str]) -> list[tuple[str, str, str]]:
     return [(row, actor, right) for row, right in table.items() if right in PLACED for actor in ACTORS]
 
 
-def look(name: str, answer: Answer) -> object:
-    """What a caller can tell two answers apart by, but for the name that he gave."""
-    return str(answer.look).replace(name, "NAME").replace(name.replace("/", "%2F"), "NAME")
+def look(answer: Answer, *given: str) -> str:
+    """What a caller can tell two answers apart by, but for the names that he gave."""
+    text = str(answer.look)
+    for name in given:
+        text = text.replace(name, "IT").replace(quote(name, ""), "IT")
+    return text
 
 
 async def call_v2(session: aiohttp.ClientSession, row: str, name: str) -> Answer:
@@ -107,3 +120,118 @@ async def call_v2(session: aiohttp.ClientSession, row: str, name: str) -> Answer
     if row == "PUT manifests":
         return await ask(session, method, path, data=b"{}", headers={"Content-Type": OCI_MANIFEST})
     return await ask(session, method, path)
+
+
+def test_no_route_of_the_admin_api_is_missing() -> None:
+    assert list(API) == [f"{route.method} {route.path}" for route in API_ROUTES]
+
+
+QUERIES = {
+    "GET /robots": "?namespace={namespace}",
+    "GET /access/explain": "?actor=stranger&action=pull&target={repository}",
+    "GET /gate": "?image={repository}:v1",
+    "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
+    "DELETE /sessions": "?account=stranger",
+    "GET /sessions": "?account=stranger",
+    "GET /refresh-tokens": "?account=stranger",
+}
+BODIES = {
+    "POST /tokens/revoke": {"account": "none"},
+    "POST /namespaces": {"name": "{namespace}"},
+    "POST /repositories": {"name": "{repository}"},
+    "PUT /repositories/{name}": {"visibility": "{place}"},
+    "PUT /repositories/{name}/members/{member}": {"role": "reader"},
+    "PUT /namespaces/{name}/members/{member}": {"role": "reader"},
+    "POST /repositories/{name}/rename": {"name": "{repository}"},
+    "POST /repositories/{name}/transfer": {"namespace": "{namespace}"},
+    "POST /repositories/{name}/tags/{tag}/rollback": {"to": NO_DIGEST},
+    "POST /trials": {"image": "{repository}:none"},
+    "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
+    "POST /gate/unblock": {"image": "{repository}:none"},
+}
+
+
+async def call_api(
+    session: aiohttp.ClientSession, row: str, repository: str, namespace: str, trial: str
+) -> Answer:
+    """A request of that row that changes nothing where it is allowed, or what is made anew."""
+    method, _, path = row.partition(" ")
+    named = {
+        "/repositories": repository,
+        "/namespaces": namespace,
+        "/robots": f"{namespace}+ci",
+        "/users": "stranger" if method == "GET" else "none",
+    }
+    name = next((name for prefix, name in named.items() if path.startswith(prefix)), "none")
+    tag = "none" if method == "DELETE" else "v1"
+    filled = path.format_map(
+        {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
+        | dict.fromkeys(("token_id", "session_id", "subject"), "none")
+    )
+    place = repository.partition("/")[0].replace("missing", "private")
+    given = {"repository": repository, "namespace": namespace, "place": place}
+    query = QUERIES.get(row, "").format_map(given)
+    body = {key: text.format_map(given) for key, text in BODIES.get(row, {}).items()}
+    options = {"json": body} if method in ("POST", "PUT", "PATCH") else {}
+    return await ask(session, method, f"/api/v1{filled}{query}", **options)
+
+
+async def test_the_admin_api(crowd: dict[str, aiohttp.ClientSession], world: World) -> None:
+    fresh = count()
+    found, differing = {}, []
+    for row, right in API.items():
+        if right not in PLACED:
+            continue
+        for actor, session in crowd.items():
+            answers = []
+            gone = f"missing/{next(fresh):03}"
+            for place in PLACES:
+                name = gone if place == "missing" else f"{place}/app"
+                within = gone if place == "missing" else f"{place}/sub"
+                if right == "administer" and method_of(row) == "DELETE":
+                    name = within  # a namespace that is not empty stays, and there is no such repository
+                trial = world.trials.get(place, NO_TRIAL)
+                answer = await call_api(session, row, name, within, trial)
+                answers.append((name, within, trial, answer))
+            hides = right in ("trialled", "log")
+            found[row, actor] = "".join(sign(answer, hides=hides) for *_, answer in answers)
+            if PLACED["pull"][actor][2] != "+":
+                looks = [look(answer, *given) for *given, answer in answers[2:]]
+                differing += [(row, actor, looks)] if looks[0] != looks[1] else []
+    assert found == {(row, actor): PLACED[right][actor] for row, actor, right in placed(API)}
+    assert differing == []
+
+
+async def test_what_the_admin_api_has_without_a_place(crowd: dict[str, aiohttp.ClientSession]) -> None:
+    found = {
+        (row, actor): sign(await call_api(session, row, "private/app", "private/sub", NO_TRIAL))
+        for row, right in API.items()
+        if right in GENERAL
+        for actor, session in crowd.items()
+    }
+    assert found == {
+        (row, actor): GENERAL[right][actor]
+        for row, right in API.items()
+        if right in GENERAL
+        for actor in ACTORS
+    }
+
+
+def test_no_other_route_is_missing(registry: Registry) -> None:
+    assert registry.services is not None
+    found = {
+        f"{route.method} {route.resource.canonical}"
+        for route in create_app(registry.services).router.routes()
+        if route.resource is not None and route.method not in ("HEAD", "*")
+    }
+    assert found - {f"{method_of(row)} {PREFIX}{row.partition(' ')[2]}" for row in API} == set(OTHERS)
+
+
+async def test_all_other_routes(crowd: dict[str, aiohttp.ClientSession]) -> None:
+    found = {}
+    for row in OTHERS:
+        method, _, path = row.partition(" ")
+        for actor, session in crowd.items():
+            options = {"json": {}} if path.startswith("/worker") else {}
+            found[row, actor] = sign(await ask(session, method, path, **options))
+    assert found == {(row, actor): GENERAL[right][actor] for row, right in OTHERS.items() for actor in ACTORS}
