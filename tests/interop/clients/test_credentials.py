@@ -20,7 +20,7 @@ PLAIN_REGCTL = ("registry", "set", "--skip-check", "--tls", "disabled")
 CLIENTS = {
     "podman": (("pull", "--tls-verify=false"), "app:1"),
     "skopeo": (("inspect", "--tls-verify=false"), "app:1"),
-    "buildah": (("pull", "--tls-verify=false"), "app:1"),
+    "buildah": (("pull", "--tls-verify=false", "--policy", "always"), "app:1"),
     "crane": (("validate", "--remote"), "app:1"),
     "regctl": (("manifest", "get"), "app:1"),
     "oras": (("manifest", "fetch", "--plain-http"), "app:1"),
