@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -20,7 +20,6 @@ from registry.oci.digest import parse_content_digest
 from registry.oci.names import parse_repository_name
 
 EXPORT_TYPE = "application/x-ndjson"
-_PLAIN: dict[str, Any] = {"pattern": "^[ -~]*$"}
 _CURSOR = "^[0-9]{1,17}[.][0-9]{1,17}$"
 _PULLS_CURSOR = "^[0-9]{1,7}[|][a-z0-9._/-]{1,255}[|][a-z0-9 ._+/-]{1,300}$"
 
@@ -29,26 +28,25 @@ class Filters(Query):
     """Which lines: those of which all holds that is given."""
 
     actor: str | None = Field(
-        default=None, max_length=300, description="Who, by name.", json_schema_extra=_PLAIN
+        default=None,
+        max_length=300,
+        description="Who, by name.",
     )
     action: EventKind | None = Field(default=None, description="What.")
     repository: str | None = Field(
         default=None,
         max_length=300,
         description="Where: a repository, or a namespace as in `team/`.",
-        json_schema_extra=_PLAIN,
     )
     target: str | None = Field(
         default=None,
         max_length=300,
         description="On whom or what: a name, an id or a digest.",
-        json_schema_extra=_PLAIN,
     )
     token: str | None = Field(
         default=None,
         max_length=100,
         description="Id of an API token or a session.",
-        json_schema_extra=_PLAIN,
     )
     decision: Literal["allowed", "refused"] | None = Field(default=None, description="How it was decided.")
     since: Time | None = Field(default=None, description="Not before.")
