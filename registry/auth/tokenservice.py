@@ -202,6 +202,34 @@ class TokenService:
         )
         return verified if lease is not None else self._remember(key, verified, epoch)
 
+    async def as_now(self, actor: Actor) -> Actor:
+        """The actor of a request that took long, as its account and API token stand now. A registry token
+        that has expired meanwhile ends no push that it began.
+
+        Raises:
+            UnauthorizedError: disabled, revoked or with new credentials since, or not from this address.
+        """
+        if actor.account_id is None:
+            return actor
+        epoch = (await self._database.epochs()).access
+        now = await self.credentials.actor_of(actor.account_id, actor.token_id, epoch=epoch)
+        require_place(now, actor.address)
+        if _after(now) != _after(actor):
+            raise UnauthorizedError(_INVALID)
+        scopes = now.scopes
+        if actor.from_registry_token:
+            scopes = tuple(
+                _within(scope, scopes) if scopes is not None else scope for scope in actor.scopes or ()
+            )
+        return replace(
+            actor,
+            is_admin=now.is_admin,
+            is_auditor=now.is_auditor,
+            roles=now.roles,
+            scopes=scopes,
+            credential_scopes=now.scopes if actor.from_registry_token else None,
+        )
+
     def _remember(self, key: bytes, actor: Actor, epoch: int) -> Actor:
         self._actors.put(key, actor, epoch=epoch, seconds=actor.until - time.monotonic())
         return actor

@@ -116,6 +116,9 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
         try:
             actor = await _authorized(request, route.right)
             arguments, body = await _given(request, shape)
+            if body:
+                # Whoever sends it slowly may have lost his rights since.
+                actor = await _authorized(request, route.right)
 
             async def carry_out(services: Services) -> web.StreamResponse:
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})

@@ -87,7 +87,7 @@ async def put(call: Call) -> web.Response:
         manifest=manifest,
         conditions=conditions,
         settings=services.settings,
-        actor=call.actor,
+        actor=await call.pusher_now(),
         effects=services.push_effects,
         parsers=call.request.app[PARSERS],
     )

@@ -140,6 +140,8 @@ async def _append(call: Call, session: Session, *, closing: bool = False) -> int
 
 async def _finish(call: Call, session: Session, digest: Digest) -> None:
     services = call.services
+    if call.request.body_exists:
+        await call.pusher_now()
     await uploads.finish(services.database, services.blobs, session, digest=digest)
 
 

@@ -1,0 +1,131 @@
+"""Requests whose sender loses his rights while their body is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.kit.access import (
+    Answer,
+    api,
+    ask,
+    basic,
+    bearer,
+    give_role,
+    make_repository,
+    make_user,
+    registry_token,
+)
+from tests.kit.distribution import push_image
+from tests.kit.images import digest_of
+from tests.kit.trials import tiny_image
+
+TEAM = "/namespaces/team/members"
+Meanwhile = Callable[[], Awaitable[object]]
+
+
+async def send_slowly(
+    client: aiohttp.ClientSession, method: str, path: str, body: bytes, meanwhile: Meanwhile, **options: Any
+) -> Answer:
+    """Send the end of the body after ``meanwhile`` only, which begins when the request was looked at."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield body[:-1]
+        await asyncio.sleep(0.3)
+        await meanwhile()
+        yield body[-1:]
+
+    return await ask(client, method, path, data=pieces(), **options)
+
+
+async def test_an_owner_gives_no_role_with_a_request_from_before_he_lost_his(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    await make_repository(client, "team/app")
+    bob = basic("bob", await make_user(client, "bob"))
+    await give_role(client, "team/", "user:bob", "owner")
+
+    async def lose() -> None:
+        await api(client, "DELETE", f"{TEAM}/user:bob", status=204)
+
+    headers = {**bob, "Content-Type": "application/json"}
+    body = json.dumps({"role": "owner"}).encode()
+    path = f"/api/v1{TEAM}/user:bob"
+    assert (await send_slowly(nobody, "PUT", path, body, lose, headers=headers)).status == 403
+    assert (await ask(nobody, "GET", "/v2/team/app/tags/list", headers=bob)).status == 403
+
+
+@pytest.mark.parametrize("how", ["demoted", "disabled", "revoked"])
+async def test_an_administrator_makes_no_other_with_a_request_from_before_he_was_none(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, how: str
+) -> None:
+    password = await make_user(client, "bob", admin=True)
+    headers = {**basic("bob", password), "Content-Type": "application/json"}
+
+    async def lose() -> None:
+        if how == "revoked":
+            await api(client, "POST", "/users/bob/password", json={"password": "quite another one"})
+        else:
+            change = {"admin": False} if how == "demoted" else {"disabled": True}
+            await api(client, "PATCH", "/users/bob", json=change)
+
+    body = json.dumps({"name": "mallory", "password": "a good long one", "admin": True}).encode()
+    answer = await send_slowly(nobody, "POST", "/api/v1/users", body, lose, headers=headers)
+    assert answer.status == (403 if how == "demoted" else 401), answer.body
+    await api(client, "GET", "/users/mallory", status=404)
+
+
+@pytest.mark.parametrize("by", ["password", "api token", "registry token"])
+async def test_nothing_is_pushed_with_a_request_from_before_the_right_was_lost(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, by: str
+) -> None:
+    image = tiny_image()
+    await push_image(client, "team/app", "one", image)
+    password = await make_user(client, "bob")
+    headers = basic("bob", password)
+    await give_role(client, "team/app", "user:bob", "writer")
+    if by != "password":
+        scopes = {"name": "ci", "scopes": ["repository:team/app:pull,push"]}
+        made = await api(nobody, "POST", "/tokens", status=201, json=scopes, headers=headers)
+        headers = bearer(made["token"])
+    if by == "registry token":
+        asked = "repository:team/app:pull,push"
+        headers = bearer(await registry_token(nobody, asked, headers=headers))
+    started = await ask(nobody, "POST", "/v2/team/app/blobs/uploads/", headers=headers)
+    location = started.headers["Location"]
+
+    async def lose() -> None:
+        if by == "password":
+            await api(client, "DELETE", "/repositories/team%2Fapp/members/user:bob", status=204)
+        else:
+            await api(client, "DELETE", f"/tokens/{made['id']}", status=204)
+
+    expected = 403 if by == "password" else 401
+    blob = b"what should not come in"
+    url = f"{location}{'&' if '?' in location else '?'}digest={digest_of(blob)}"
+    types = {"Content-Type": "application/octet-stream"}
+    sent = await send_slowly(nobody, "PUT", url, blob, lose, headers={**headers, **types})
+    assert sent.status == expected, sent.body
+    assert (await ask(client, "HEAD", f"/v2/team/app/blobs/{digest_of(blob)}")).status == 404
+
+
+async def test_no_tag_moves_with_a_request_from_before_the_right_was_lost(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    image = tiny_image()
+    await push_image(client, "team/app", "one", image)
+    bob = basic("bob", await make_user(client, "bob"))
+    await give_role(client, "team/app", "user:bob", "writer")
+
+    async def lose() -> None:
+        await api(client, "DELETE", "/repositories/team%2Fapp/members/user:bob", status=204)
+
+    headers = {**bob, "Content-Type": image.media_type}
+    path = "/v2/team/app/manifests/two"
+    assert (await send_slowly(nobody, "PUT", path, image.manifest, lose, headers=headers)).status == 403
+    assert (await ask(client, "HEAD", path)).status == 404
