@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from registry.db.dialect import blocking_url
-from registry.db.epochlook import BUSY_SECONDS, Epochs, PostgresLook, SqliteLook
+from registry.db.epochlook import BUSY_SECONDS, EpochLook, Epochs, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
 from registry.db.oneread import THREADS, OneRead
@@ -78,11 +78,7 @@ class Database:
         self._reading = self._engine.execution_options(**several)
         self._writing = self._engine.execution_options(**write)
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
-        self._look: SqliteLook | PostgresLook = (
-            SqliteLook(self._engine)
-            if self.is_sqlite
-            else PostgresLook(self._engine, staleness_seconds=staleness_seconds)
-        )
+        self._look = _look(self._engine, staleness_seconds)
         self._first: First | None = None
         self.bell = Bell()
         """Rung after each commit of this process that moved an epoch; other replicas are seen by looking."""
@@ -183,6 +179,14 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     return engine
+
+
+def _look(engine: AsyncEngine, staleness_seconds: float) -> EpochLook:
+    if engine.dialect.name == "sqlite":
+        return SqliteLook(engine)
+    from registry.db.postgreslook import PostgresLook  # noqa: PLC0415 - its driver takes 9 MB
+
+    return PostgresLook(engine, staleness_seconds=staleness_seconds)
 
 
 def _one_read_engine(url: URL) -> Engine:

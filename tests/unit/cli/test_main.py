@@ -94,6 +94,29 @@ def test_a_command_imports_what_it_needs_and_no_more() -> None:
         assert f"'{heavy}'" not in done.stderr
 
 
+def test_a_registry_on_sqlite_and_a_folder_loads_neither_the_driver_of_postgresql_nor_that_of_s3(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import asyncio, sys; from pathlib import Path\n"
+        "from registry.cli.process import opened_services\n"
+        "from registry.db.migrate import upgrade\n"
+        "from registry.settings import Settings\n"
+        "settings = Settings(data=Path(sys.argv[1]))\n"
+        "upgrade(settings.effective_database_url)\n"
+        "async def main():\n"
+        "    async with opened_services(settings):\n"
+        "        print(*sys.modules)\n"
+        "asyncio.run(main())"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert "registry.db.engine" in loaded
+    # What takes megabytes, and only some need.
+    assert not {"psycopg", "aiobotocore", "botocore"} & set(loaded)
+
+
 def test_without_the_server_libraries_a_server_command_says_so() -> None:
     # As where only the worker's half is installed: nothing of these can be found.
     code = (
