@@ -26,7 +26,7 @@ from registry.auth.oidc.exchange import admit
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.signed import looks_signed
 from registry.auth.passwords import Passwords
-from registry.auth.tokenuses import TokenUses
+from registry.auth.tokenuses import token_uses
 from registry.auth.tombstones import given_up_since_made, names_of
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database
@@ -49,7 +49,7 @@ class Credentials:
         self._cache: EpochCache[Actor] = EpochCache()
         # A fast hash of a password must not outlive the process or mean anything outside it.
         self._cache_key = secrets.token_bytes(32)
-        self.uses = TokenUses(database)
+        self.uses = token_uses(database)
 
     @property
     def passwords(self) -> Passwords:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from sqlalchemy import BigInteger, bindparam, case, or_, select, type_coerce, update
-from sqlalchemy.exc import DBAPIError
 
-from registry.auth import standing
 from registry.auth.epochcache import EpochCache
 from registry.auth.sessions import ENDED, hash_of_secret
 from registry.auth.standing import require_place
+from registry.auth.uses import Use, Uses
 from registry.db.accounts import accounts
 from registry.db.sessions import sessions
 from registry.db.types import UtcTime, db_time
 from registry.errors import UnauthorizedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from registry.auth.actor import Actor
     from registry.auth.credentials import Credentials
     from registry.db.engine import Database
     from registry.settings import Settings
 
 CACHED_SECONDS = 60.0
-USE_NOTED_SECONDS = 60.0
-"""A session's use is written so often at most."""
-FLUSH_SECONDS = 5.0
-"""Uses are written together, so long after the first of them."""
-_NOTED_MAX = 10_000
-_log = structlog.get_logger(__name__)
 
 _LIVING = (
     select(
@@ -53,12 +46,6 @@ _LIVING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Use:
-    address: str | None
-    client: str | None
-
-
 class LiveSessions:
     """One per process."""
 
@@ -66,11 +53,8 @@ class LiveSessions:
         self._database = database
         self._credentials = credentials
         self._cache: EpochCache[Actor] = EpochCache()
-        self._noted: dict[str, float] = {}
-        self._uses: dict[str, _Use] = {}
-        self._timer: asyncio.TimerHandle | None = None
-        self._writing: asyncio.Task[None] | None = None
         self._using = _using(settings)
+        self._uses = Uses("session", self._write_uses)
 
     async def actor_of(self, secret: str, *, address: str | None, client: str | None) -> Actor:
         """The actor of a cookie's value; that it was used, from ``address`` by ``client``, is noted.
@@ -87,19 +71,13 @@ class LiveSessions:
         found = self._cache.get(key, epoch=epoch)
         actor = await self._look(hashed, key=key, epoch=epoch) if found is None else found[0]
         require_place(actor, address)
-        standing.require_place(actor, address)
         assert actor.session_id is not None
-        self._note_use(actor.session_id, address, client)
+        self._uses.note(actor.session_id, address=address, client=client)
         return actor
 
     async def close(self) -> None:
         """Write the uses that are not yet written."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._writing is not None:
-            await self._writing
-        await self._write_uses()
+        await self._uses.close()
 
     async def _look(self, hashed: str, *, key: bytes, epoch: int) -> Actor:
         async with self._database.read_once() as connection:
@@ -118,35 +96,13 @@ class LiveSessions:
         self._cache.put(key, actor, epoch=epoch, seconds=until - time.monotonic())
         return actor
 
-    def _note_use(self, session_id: str, address: str | None, client: str | None) -> None:
-        now = time.monotonic()
-        if now - self._noted.get(session_id, -USE_NOTED_SECONDS) < USE_NOTED_SECONDS:
-            return
-        if len(self._noted) >= _NOTED_MAX:
-            self._noted.clear()
-        self._noted[session_id] = now
-        self._uses[session_id] = _Use(address, client)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._begin_writing)
-
-    def _begin_writing(self) -> None:
-        self._timer = None
-        self._writing = asyncio.create_task(self._write_uses())
-
-    async def _write_uses(self) -> None:
-        uses, self._uses = self._uses, {}
-        if not uses:
-            return
+    async def _write_uses(self, uses: Mapping[str, Use]) -> None:
         rows = [
             {"which": session_id, "seen_address": use.address, "seen_client": use.client}
             for session_id, use in sorted(uses.items())
         ]
-        try:
-            async with self._database.write() as connection:
-                await connection.execute(self._using, rows)
-        except DBAPIError as error:
-            # A full disk must not keep anyone from working; the session only looks less used than it is.
-            _log.warning("session.use_not_noted", sessions=len(rows), error=type(error.orig).__name__)
+        async with self._database.write() as connection:
+            await connection.execute(self._using, rows)
 
 
 def _using(settings: Settings) -> Any:

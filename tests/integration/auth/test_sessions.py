@@ -14,7 +14,7 @@ import argon2
 import pytest
 from sqlalchemy import func, insert, select, text, update
 
-from registry.auth import livesessions
+from registry.auth import uses
 from registry.auth.apitokens import new_token, token_hash
 from registry.auth.sessions import MAX_PER_ACCOUNT, sweep_expired
 from registry.db.accounts import accounts, tokens
@@ -378,8 +378,8 @@ async def test_a_password_that_changes_while_it_is_looked_at(
 async def test_use_puts_the_end_off_but_not_for_ever(
     tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(livesessions, "FLUSH_SECONDS", 0)
-    monkeypatch.setattr(livesessions, "USE_NOTED_SECONDS", -1)
+    monkeypatch.setattr(uses, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(uses, "NOTED_SECONDS", -1)
     given = {"session_idle_seconds": 600, "session_max_seconds": 3600}
     async with (
         running_registry(tmp_path / "data", database_url, **given) as registry,
@@ -416,7 +416,7 @@ async def test_use_puts_the_end_off_but_not_for_ever(
 async def test_uses_are_written_seldom(
     registry: Registry, nobody: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(livesessions, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(uses, "FLUSH_SECONDS", 0)
     admin = await signed_in(nobody, "admin", registry.token)
     await execute(
         registry,

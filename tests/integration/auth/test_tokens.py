@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from sqlalchemy import insert, select, update
 
-from registry.auth.tokenuses import TokenUses
+from registry.auth.tokenuses import token_uses
 from registry.db.access import grants, namespaces
 from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
@@ -473,7 +473,7 @@ async def test_last_use_is_told_and_written_once_a_minute(
     assert await use("podman") == [first, second, unused]
     assert await registry.services.database.epochs() == epochs
     # Another process has not noted anything yet, but sees that it was written within the minute.
-    other = TokenUses(registry.services.database)
+    other = token_uses(registry.services.database)
     other.note(made[0]["id"], address="192.0.2.1", client="other")
     other.note(made[2]["id"], address="192.0.2.1", client=None)
     await other.close()
@@ -487,7 +487,7 @@ async def test_last_use_is_told_and_written_once_a_minute(
             .values(last_used_at=db_time(-timedelta(seconds=61)))
         )
         await connection.execute(long_ago)
-    other = TokenUses(registry.services.database)
+    other = token_uses(registry.services.database)
     other.note(made[0]["id"], address="192.0.2.2", client="late")
     await other.close()
     assert (await api(client, "GET", f"/tokens/{made[0]['id']}"))["last_used_address"] == "192.0.2.2"
