@@ -283,7 +283,9 @@ def _whose(actor: Actor, account: str | None) -> str | None:
     if may_administer(actor):
         return account
     if actor.kind != "user" or actor.scopes is not None:
-        raise DeniedError(f"a limited token of {actor.shown} sees no sessions; sign in with the password")
+        raise DeniedError(
+            f"a limited token of {actor.shown} sees no sessions; a session or the password over HTTP does"
+        )
     if account not in (None, actor.name):
         require_admin(actor)
     return actor.name

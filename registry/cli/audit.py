@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +12,12 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect
-from registry.cli.durations import parse_duration_seconds
+from registry.cli.durations import parse_past
 from registry.cli.output import cell, print_table
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(help="The audit trail: list, export, pulls, tail.", no_args_is_help=True)
-_COLUMNS = ("at", "actor", "action", "place", "target", "address", "decision", "rule")
+_COLUMNS = ("at", "actor", "action", "repository", "target", "address", "decision", "rule")
 _TAIL_SECONDS = 2.0
 _LAST_LINE_MAX = 1024 * 1024
 
@@ -82,7 +81,7 @@ def list_lines(
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=True))
     else:
-        print_table([_row(line) for line in found], _COLUMNS)
+        print_table(found, _COLUMNS)
 
 
 @app.command()
@@ -186,8 +185,7 @@ def tail(
         if as_json:
             typer.echo(json.dumps(line, ensure_ascii=True))
         else:
-            row = _row(line)
-            typer.echo("  ".join(cell(row[column]) for column in _COLUMNS))
+            typer.echo("  ".join(cell(line[column]) for column in _COLUMNS))
 
 
 def _following(client: Client, asked: Mapping[str, object]) -> Iterator[Any]:
@@ -202,23 +200,11 @@ def _following(client: Client, asked: Mapping[str, object]) -> Iterator[Any]:
 
 
 def _asked(*, since: str | None, until: str | None, **equal: str | None) -> dict[str, object]:
-    return {**equal, "since": _time(since), "until": _time(until)}
-
-
-def _time(text: str | None) -> str | None:
-    """A time as the registry takes it, from a duration before now, a day or a time."""
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = datetime.fromtimestamp(time.time(), UTC) - timedelta(seconds=parse_duration_seconds(text))
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _row(line: Mapping[str, Any]) -> dict[str, object]:
-    return {**line, "place": line["repository"]}
+    return {
+        **equal,
+        "since": None if since is None else parse_past(since),
+        "until": None if until is None else parse_past(until),
+    }
 
 
 def _end(path: Path) -> str | None:

@@ -276,8 +276,9 @@ def _opener(ca_file: Path | None) -> urllib.request.OpenerDirector:
 def _reason(error: urllib.error.HTTPError, *, signed_in: bool) -> str:
     try:
         problem = json.loads(error.read())
-        reason = str(problem["detail"])
-    except (ValueError, KeyError, TypeError, OSError):
+        # An HTTPS port that is asked in plain HTTP answers as /v2/ does: it knows no path yet.
+        reason = str(problem["errors"][0]["message"] if "errors" in problem else problem["detail"])
+    except (ValueError, KeyError, IndexError, TypeError, OSError):
         reason = f"the registry answered {error.code} {error.reason}"
     if error.code == HTTPStatus.UNAUTHORIZED and not signed_in:
         reason += "; give a token with --token-file or SEATRIAL_TOKEN, or sign in: seatrial login"

@@ -7,7 +7,13 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import JsonOption
-from registry.cli.options import ConfigOption, DataOption, require_server_libraries, server_settings
+from registry.cli.options import (
+    ConfigOption,
+    DataOption,
+    existing_settings,
+    require_server_libraries,
+    server_settings,
+)
 from registry.cli.output import print_json
 
 app = typer.Typer(help="The database: upgrade, check, copy.", no_args_is_help=True)
@@ -35,7 +41,7 @@ def upgrade(*, data: DataOption = None, config: ConfigOption = None, as_json: Js
 @app.command()
 def check(*, data: DataOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Say whether the database has this version's schema; exit 2 if not. Changes nothing."""
-    settings = server_settings(config, data=data)
+    settings = existing_settings(config, data=data)
     from registry.cli.upgrading import look, require_newest  # noqa: PLC0415  (needs the server's libraries)
 
     found = look(settings)

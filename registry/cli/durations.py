@@ -1,8 +1,9 @@
-"""Durations as people type them: ``90s``, ``30m``, ``12h``, ``7d``."""
+"""Durations as people type them, ``90s``, ``30m``, ``12h``, ``7d``, and times that are said by one."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
 from registry.errors import RequestInvalidError
@@ -21,3 +22,26 @@ def parse_duration_seconds(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise RequestInvalidError(f"{text[:80]!r} is not a duration: a number and s, m, h or d, as in 12h")
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def parse_past(text: str) -> str:
+    """A time as the API takes it, from a duration before now, or a day or time of UTC.
+
+    Raises:
+        RequestInvalidError: neither of them.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.now(UTC) - timedelta(seconds=_seconds_ago(text))
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _seconds_ago(text: str) -> int:
+    try:
+        return parse_duration_seconds(text)
+    except RequestInvalidError:
+        raise RequestInvalidError(
+            f"{text[:80]!r} is no time: so long ago, as in 7d, or a day or time of UTC, as in 2026-01-31"
+        ) from None

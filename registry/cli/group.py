@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_json, print_table
@@ -75,8 +76,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a group; its members lose the roles that they had by it."""
-    if not yes:
-        typer.confirm(f"Delete the group {name}, and the roles that it holds?", abort=True, err=True)
+    require_yes(f"Delete the group {name}, and the roles that it holds?", yes=yes)
     connect(server, token_file).send("DELETE", f"/groups/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.claims import ConditionOption, conditions, pairs, shown_condition
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
@@ -197,9 +198,15 @@ def check(
 
 @app.command()
 def delete(
-    name: Name, *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+    name: Name,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Trust an issuer no longer. Its rules go, and the tokens of its jobs; accounts stay."""
+    require_yes(f"Delete the issuer {name}, its rules, and who of it is which user?", yes=yes)
     connect(server, token_file).send("DELETE", f"/issuers/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})

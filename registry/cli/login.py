@@ -59,7 +59,7 @@ def command(
     given = context.find_root().params
     ca_file = ca_file or given.get("ca_file")
     plain_http = plain_http or bool(given.get("plain_http"))
-    address = parse_address(server)
+    address = parse_address(server if "://" in server or ca_file is None else f"https://{server}")
     require_private(address, plain_http=plain_http)
     logins = load_logins()
     user, secret = _ask(user, from_stdin=password_stdin)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_table
@@ -61,7 +62,7 @@ def list_namespaces(
     if as_json:
         print_json(found)
     else:
-        print_table(found, ("name", "visibility", "create_on_push", "created_at"))
+        print_table([_shown(each) for each in found], ("name", "visibility", "create_on_push", "created_at"))
 
 
 @app.command()
@@ -109,7 +110,7 @@ def delete(
         question = f"Delete the namespace {name}"
         if with_content:
             question += f" with {_preview(client.get(path))}"
-        typer.confirm(f"{question}?", abort=True, err=True)
+        require_yes(f"{question}?", yes=yes)
     client.send("DELETE", f"{path}?with_content=true" if with_content else path)
     if as_json:
         print_json({"name": name, "deleted": True})
@@ -147,4 +148,9 @@ def _print(namespace: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(namespace)
     else:
-        print_fields(namespace, _FIELDS)
+        print_fields(_shown(namespace), _FIELDS)
+
+
+def _shown(namespace: dict[str, Any]) -> dict[str, Any]:
+    """For people: what it does not say itself is 'default', the word that sets it so."""
+    return {name: "default" if value is None else value for name, value in namespace.items()}

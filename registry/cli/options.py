@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.errors import UnavailableError
+from registry.errors import NotFoundError, UnavailableError
 from registry.settings import Settings, SettingsError, load_settings
 
 ConfigOption = Annotated[
@@ -58,6 +58,21 @@ ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", metavar="N", help="Registry processes behind the one port. [default: 1]"),
 ]
+
+
+def existing_settings(config: Path | None, *, data: Path | None) -> Settings:
+    """The settings of a server that has been started before: the data folder with its database is there.
+
+    Raises:
+        UnavailableError: the server's libraries are not installed.
+        NotFoundError: it is not.
+        SettingsError: a setting, or the data folder, cannot be used.
+    """
+    require_server_libraries()
+    settings = load_settings(config, data=data)
+    if settings.database_url is None and not settings.data.is_dir():
+        raise NotFoundError(f"there is no folder {settings.data}; --data names that of the server")
+    return server_settings(config, data=data)
 
 
 def server_settings(config: Path | None, **given: Any) -> Settings:

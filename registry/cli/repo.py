@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
 from registry.cli.output import print_fields, print_json, print_table
@@ -203,8 +204,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a repository with its tags, images and trials."""
-    if not yes:
-        typer.confirm(f"Delete {name} with all it holds?", abort=True, err=True)
+    require_yes(f"Delete {name} with all it holds?", yes=yes)
     connect(server, token_file).send("DELETE", f"/repositories/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_table
@@ -93,8 +94,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a robot with its tokens and roles. Histories keep its name."""
-    if not yes:
-        typer.confirm(f"Delete the robot {name}, and all its tokens?", abort=True, err=True)
+    require_yes(f"Delete the robot {name}, and all its tokens?", yes=yes)
     connect(server, token_file).send("DELETE", f"/robots/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})

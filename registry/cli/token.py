@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.durations import parse_duration_seconds
+from registry.cli.durations import parse_duration_seconds, parse_past
 from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
 
@@ -53,7 +54,7 @@ def create(
             "--scope",
             metavar="repository:NAME:ACTIONS|admin|audit",
             help="What it may do: pull, push, trial, delete, configure, administer in repositories ('*' in "
-            "NAME is any text), manage, or read the audit trail. Can be repeated.",
+            "NAME is any text), manage, or read the audit trail. Can be repeated; needed without --worker.",
         ),
     ] = None,
     worker: Annotated[
@@ -209,8 +210,9 @@ def revoke_all(
     account: Annotated[str, typer.Option("--account", metavar="NAME", help="Of this account.")],
     before: Annotated[
         str | None,
-        typer.Option("--before", metavar="TIME", help="What was issued before. [default: until now]"),
+        typer.Option("--before", metavar="7d|TIME", help="What was issued before. [default: until now]"),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -219,7 +221,9 @@ def revoke_all(
 
     The password stays.
     """
-    body = {"account": account} | ({"before": before} if before else {})
+    body = {"account": account, **({"before": parse_past(before)} if before else {})}
+    what = f"issued before {body['before']}" if before else "issued until now"
+    require_yes(f"Revoke all tokens and end all sessions of {account} that were {what}?", yes=yes)
     done = connect(server, token_file).send("POST", "/tokens/revoke", body)
     if as_json:
         print_json(done)

@@ -36,6 +36,8 @@ def client_lines(host: str, file: str = "seatrial.pem") -> list[str]:
         f"  export SSL_CERT_FILE=$PWD/{file}",
         "regctl:",
         f'  regctl registry set --cacert "$(cat {file})" {host}',
+        "seatrial, to manage it:",
+        f"  seatrial login --ca-file {file} https://{host}",
         "oras, helm: give every command",
         f"  --ca-file {file}",
     ]

@@ -60,10 +60,15 @@ def require_newest(settings: Settings) -> None:
         SettingsError: it cannot be opened.
     """
     found = look(settings)
+    if found.before is None:
+        raise ConflictError(
+            f"there is no registry in {settings.data}, or in the database that the settings name: "
+            "--data or --config names that of the server"
+        )
     if found.before != found.after:
         raise ConflictError(
-            f"the database has schema {found.before or 'none'} and this version needs {found.after}: "
-            "seatrial db upgrade"
+            f"the database has schema {found.before} and this version needs {found.after}: "
+            "seatrial db upgrade, or start the server"
         )
 
 

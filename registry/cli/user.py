@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
-from registry.cli.options import ConfigOption, DataOption, server_settings
+from registry.cli.options import ConfigOption, DataOption, existing_settings
 from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
 
@@ -135,8 +136,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Remove a user with its tokens, sessions, roles and memberships. Histories keep its name."""
-    if not yes:
-        typer.confirm(f"Delete the user {name}, and all its tokens?", abort=True, err=True)
+    require_yes(f"Delete the user {name}, and all its tokens?", yes=yes)
     connect(server, token_file).send("DELETE", f"/users/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})
@@ -199,7 +199,7 @@ def reset(
     registry tokens. For 'admin' the new one is a token again, in DATA/admin.token, and it is an administrator
     again if it was made none. A server that runs knows at once.
     """
-    settings = server_settings(config, data=data)
+    settings = existing_settings(config, data=data)
     from registry.cli.resetting import reset_user  # noqa: PLC0415  (needs the server's libraries)
     from registry.cli.upgrading import require_newest  # noqa: PLC0415
 

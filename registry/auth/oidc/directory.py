@@ -167,7 +167,7 @@ class Directory:
             "GET", url, max_bytes=max_bytes, headers={"Accept": "application/json"}
         )
         if reply.status != 200:
-            raise IssuerUnavailableError(f"{what} are answered by status {reply.status}; it must be 200")
+            raise IssuerUnavailableError(f"asked for {what} it answers {reply.status}; it must be 200")
         try:
             return parse_json_object(reply.body)
         except JsonInvalidError as error:

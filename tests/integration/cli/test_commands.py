@@ -142,8 +142,7 @@ def test_the_token_in_the_environment(registry: Registry, here: Path, tmp_path: 
     assert seatrial("repo", "list", cwd=tmp_path, env={"SEATRIAL_SERVER": registry.url}).returncode == 0
     said = refused("user", "list", registry=registry, here=tmp_path)
     assert said == (
-        "seatrial: sign in as an administrator; give a token with --token-file or SEATRIAL_TOKEN, "
-        "or sign in: seatrial login\n"
+        "seatrial: sign in; give a token with --token-file or SEATRIAL_TOKEN, or sign in: seatrial login\n"
     )
 
 
@@ -218,7 +217,24 @@ def test_users_and_their_offline_reset(registry: Registry, here: Path, process: 
                 with pytest.raises(ClientError, match="invalid username/password"):
                     clients.podman(*login, stdin=secret)
     assert seatrial("user", "reset", "nobody", *data, cwd=here).returncode == 2
-    assert seatrial("user", "reset", "bob", "--data", str(here / "empty"), cwd=here).returncode == 2
+    for command in (("user", "reset", "bob"), ("db", "check")):
+        refused = seatrial(*command, "--data", "empty", cwd=here)
+        assert (refused.returncode, "--data names" in refused.stderr) == (2, True)
+        assert not (here / "empty").exists()
+
+
+def test_revoking_everything_asks(registry: Registry, here: Path) -> None:
+    done("user", "create", "kim", registry=registry, here=here)
+    made = ("--account", "kim", "--name", "x", "--scope", "repository:team/app:pull", "--json")
+    done("token", "create", *made, registry=registry, here=here)
+    every = ("token", "revoke-all", "--account", "kim")
+    asked = seatrial(*every, cwd=here, env={"SEATRIAL_SERVER": registry.url})
+    assert (asked.returncode, "give --yes" in asked.stderr) == (64, True)
+    said_no = seatrial(*every, cwd=here, env={"SEATRIAL_SERVER": registry.url}, stdin="n\n")
+    assert (said_no.returncode, "give --yes" in said_no.stderr) == (130, False)
+    assert "no time" in refused(*every, "--before", "x", "--yes", registry=registry, here=here, code=64)
+    assert "0 tokens" in done(*every, "--before", "1d", "--yes", registry=registry, here=here)
+    assert "1 tokens" in done(*every, "--yes", registry=registry, here=here)
 
 
 def test_workers_and_theirs(registry: Registry, here: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -39,7 +40,11 @@ async def registry(
 
 
 async def test_commands_about_issuers(
-    registry: Registry, issuer: Issuer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    registry: Registry,
+    issuer: Issuer,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def told(*arguments: str, code: int = 0) -> str:
         # In a thread: the server runs in this one.
@@ -94,5 +99,8 @@ async def test_commands_about_issuers(
         await told("workload", "delete", "main")
         assert (await ask(nobody, "GET", "/v2/", headers=headers)).status == 401
     assert "meets no rule" in await told("workload", "explain", str(job))
-    await told("issuer", "delete", "corp")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert "give --yes" in await told("issuer", "delete", "corp", code=64)
+    assert issuer.url in await told("issuer", "list")
+    await told("issuer", "delete", "corp", "--yes")
     assert "no issuer" in await told("issuer", "show", "corp", code=2)

@@ -163,6 +163,10 @@ def test_a_certificate_is_trusted_by_file_only(home: Home, secure: Registry) -> 
     assert "SEATRIAL_CA_FILE" in refused.stderr
     assert home.run("user", "list", env=ours | {"SEATRIAL_CA_FILE": str(secure.certificate)}).returncode == 0
     assert home.run("--ca-file", str(secure.certificate), "user", "list", env=ours).returncode == 0
+    # Without a scheme an address of this host is plain HTTP, unless an authority is given.
+    assert "use https://" in home.run("login", secure.host, "--password-stdin", stdin=secure.token).stderr
+    trusting = ("--password-stdin", "--ca-file", str(secure.certificate))
+    assert home.run("login", secure.host, *trusting, stdin=secure.token).returncode == 0
     no_certificate = home.path / "x.pem"
     no_certificate.write_text("nothing")
     refused = home.run("--ca-file", str(no_certificate), "user", "list", env=ours)
