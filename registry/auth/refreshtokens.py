@@ -22,7 +22,7 @@ from registry.auth.apitokens import REFRESH_PREFIX, is_token, new_token, token_h
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
 from registry.auth.policy import may_administer
-from registry.auth.standing import require_place
+from registry.auth.standing import hold_account, require_place
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -65,7 +65,8 @@ class RefreshTokens:
         """A new one for the credential that ``actor`` signed in with.
 
         Raises:
-            UnauthorizedError: nobody, or a registry token.
+            UnauthorizedError: nobody, or a registry token; or disabled or with new credentials since the
+                request came.
         """
         if actor.account_id is None or actor.kind == "worker" or actor.from_registry_token:
             raise UnauthorizedError("sign in with a user name and password to get a refresh token")
@@ -81,6 +82,8 @@ class RefreshTokens:
             "expires_at": db_time(self._life),
         }
         async with self._database.write() as connection:
+            if not await hold_account(connection, actor):
+                raise UnauthorizedError(_INVALID)
             await _make_room(connection, actor.account_id)
             await connection.execute(insert(refresh_tokens).values(values))
             said = {"client": values["client"]}

@@ -22,6 +22,7 @@ from sqlalchemy import (
     type_coerce,
     union_all,
 )
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.accountnames import namespace_of_robot
 from registry.auth.actor import Actor, Role, stored_workload
@@ -63,6 +64,21 @@ def actor_of(rows: Sequence[Row[Any]]) -> Actor:
 def _may_hold(account: Row[Any], on: str) -> bool:
     # A repository may have moved away from the namespace that a robot belongs to.
     return account.kind != "robot" or on.startswith(f"{namespace_of_robot(account.name)}/")
+
+
+async def hold_account(connection: AsyncConnection, actor: Actor) -> bool:
+    """Whether the account is enabled and its credentials are those of when the request came; that stays so
+    until the transaction ends. A password may have been looked at for long, and reset meanwhile."""
+    held = await connection.execute(
+        select(accounts.c.id)
+        .where(
+            accounts.c.id == actor.account_id,
+            accounts.c.disabled_at.is_(None),
+            accounts.c.credentials_after.is_not_distinct_from(actor.credentials_after),
+        )
+        .with_for_update(read=True)
+    )
+    return held.first() is not None
 
 
 def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:

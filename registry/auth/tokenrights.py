@@ -16,6 +16,7 @@ from sqlalchemy import select
 from registry.auth.networks import Networks, lie_within
 from registry.auth.policy import decide, may_administer
 from registry.auth.scopes import Scope, uncovered
+from registry.auth.standing import hold_account
 from registry.db.access import namespaces
 from registry.db.accounts import accounts, tokens
 from registry.db.types import db_time
@@ -117,9 +118,11 @@ async def bounds_of(connection: AsyncConnection, actor: Actor) -> Bounds:
     """What limits the actor's own credential, as its row says now.
 
     Raises:
-        DeniedError: the token that he came with has just ended.
+        DeniedError: the token or the password that he came with has just ended.
     """
     if actor.token_id is None:
+        if not await hold_account(connection, actor):
+            raise DeniedError("the password that this request came with has just ended")
         return Bounds(None, actor.scopes, actor.networks, None)
     query = select(tokens.c.expires_at).where(
         tokens.c.id == actor.token_id,

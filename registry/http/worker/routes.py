@@ -83,8 +83,9 @@ async def claim(request: web.Request) -> web.Response:
 async def renew(request: web.Request) -> web.Response:
     """``POST /worker/v1/renew``: the heartbeat of a lease."""
     services = request.app[SERVICES]
-    actor = await authenticate_worker(request)
+    await authenticate_worker(request)
     asked = await read_message(request, RenewRequest, limit_bytes=MESSAGE_MAX_BYTES)
+    actor = await authenticate_worker(request)  # it may have been revoked while it sent that
     seconds = await queue.renew(
         services.database, services.settings, worker=_reporter(actor), lease=asked.lease
     )
@@ -94,8 +95,9 @@ async def renew(request: web.Request) -> web.Response:
 async def report(request: web.Request) -> web.Response:
     """``POST /worker/v1/report``: the end of a lease. The worker need not know what came of it."""
     services = request.app[SERVICES]
-    actor = await authenticate_worker(request)
+    await authenticate_worker(request)
     said = await read_message(request, Report, limit_bytes=MAX_REPORT_BYTES)
+    actor = await authenticate_worker(request)  # it may have been revoked while it sent that
     judgement = await verdicts.record(
         services.database, services.settings, worker=_reporter(actor), report=said
     )

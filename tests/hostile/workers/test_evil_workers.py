@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ async def test_a_report_too_late(tmp_path: Path, database_url: str) -> None:
         assert (await evil.report(job)).status == 409
         assert await port.state(digest) != "pass"
         assert (await port.trials(digest))[0]["runs"] == []
+
+
+async def test_a_report_whose_worker_is_revoked_while_it_is_sent(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    evil = await port.worker("evil")
+    job = await evil.claim()
+    report = json.dumps(make_report(job)).encode()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield report[:-1]
+        await asyncio.sleep(0.3)
+        await api(port.admin, "POST", "/workers/evil/revoke", status=204)
+        yield report[-1:]
+
+    headers = {"Content-Type": "application/json"}
+    answer = await ask(evil.client, "POST", "/worker/v1/report", data=pieces(), headers=headers)
+    assert answer.status == 401, answer.body
+    assert await port.state(digest) != "pass"
 
 
 async def test_a_report_twice_and_at_once(port: Port) -> None:

@@ -1,4 +1,4 @@
-"""Requests whose sender loses his rights while their body is on its way."""
+"""Requests whose sender loses his rights while their body is on its way, or his password is looked at."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import bcrypt
 import pytest
 
+from registry.auth.tokens import create_token
+from registry.errors import DeniedError, UnauthorizedError
 from tests.kit.access import (
     Answer,
     api,
@@ -23,6 +26,7 @@ from tests.kit.access import (
 )
 from tests.kit.distribution import push_image
 from tests.kit.images import digest_of
+from tests.kit.server import Registry
 from tests.kit.trials import tiny_image
 
 TEAM = "/namespaces/team/members"
@@ -129,3 +133,49 @@ async def test_no_tag_moves_with_a_request_from_before_the_right_was_lost(
     path = "/v2/team/app/manifests/two"
     assert (await send_slowly(nobody, "PUT", path, image.manifest, lose, headers=headers)).status == 403
     assert (await ask(client, "HEAD", path)).status == 404
+
+
+async def test_no_credential_is_made_for_a_password_that_was_reset_since_it_was_looked_at(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    assert registry.services is not None
+    services = registry.services
+    stale = await services.tokens.credentials.from_basic(
+        "bob", await make_user(client, "bob"), address="127.0.0.1"
+    )
+    await api(client, "POST", "/users/bob/password", json={"password": "quite another one"})
+    with pytest.raises(UnauthorizedError):
+        await services.tokens.refresh_tokens.issue(stale, client="evil")
+    with pytest.raises(DeniedError, match="has just ended"):
+        await create_token(
+            services.database, services.settings, actor=stale, name="evil", scopes=["repository:*:pull"]
+        )
+
+
+@pytest.mark.parametrize("what", ["refresh token", "api token"])
+async def test_no_credential_outlives_a_password_that_was_reset_while_it_was_looked_at(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, what: str
+) -> None:
+    # Half a second of work: what was true when it began need not be true in the end.
+    hashed = bcrypt.hashpw(b"hunter2 hunter2", bcrypt.gensalt(13)).decode()
+    await api(client, "POST", "/htpasswd-imports", json={"htpasswd": f"bob:{hashed}"})
+    old = basic("bob", "hunter2 hunter2")
+
+    async def get_one() -> Answer:
+        if what == "refresh token":
+            return await ask(nobody, "GET", "/token?offline_token=true&client_id=evil", headers=old)
+        body = {"name": "evil", "scopes": ["repository:team/*:pull"]}
+        return await ask(nobody, "POST", "/api/v1/tokens", json=body, headers=old)
+
+    async def reset() -> None:
+        await asyncio.sleep(0.2)
+        await api(client, "POST", "/users/bob/password", json={"password": "quite another one"})
+
+    given, _ = await asyncio.gather(get_one(), reset())
+    secret = given.json.get("refresh_token", given.json.get("token", ""))
+    if what == "refresh token":
+        form = {"grant_type": "refresh_token", "refresh_token": secret}
+        used = await ask(nobody, "POST", "/token", data=form)
+    else:
+        used = await ask(nobody, "GET", "/api/v1/tokens", headers=bearer(secret))
+    assert used.status == 401, used.body
