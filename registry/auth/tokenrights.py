@@ -77,9 +77,13 @@ def administers(actor: Actor, owner: Owner) -> bool:
 def require_account_holder(actor: Actor) -> None:
     """Let a user or robot come with a password, a session or an API token: a registry token is for clients.
 
+    A job makes no tokens: they would not end with the rule that lets it in, nor tell whose job made them.
+
     Raises:
-        DeniedError: another kind of account, or a registry token.
+        DeniedError: another kind of account, a registry token, or a job.
     """
+    if actor.workload is not None:
+        raise DeniedError(f"a job manages no tokens of {actor.shown}; its own is exchanged anew")
     if actor.kind not in ("user", "robot") or actor.from_registry_token:
         raise DeniedError(
             f"{actor.shown} manages no tokens with this credential; sign in with a password or an API token"

@@ -342,3 +342,14 @@ async def test_what_a_job_was_is_kept_with_its_trials(
     assert [trial["cause"] for trial in told] == ["request", "push"]
     assert [trial["workload"]["commit"] for trial in [asked, *told]] == ["0123abcd"] * 3
     assert told[0]["workload"]["subject"] == SUBJECT
+
+
+async def test_a_job_makes_no_token_that_would_outlive_its_rule(
+    nobody: aiohttp.ClientSession, client: aiohttp.ClientSession, trusted: Issuer
+) -> None:
+    job = bearer((await exchange(nobody, job_token(trusted))).json["access_token"])
+    body = {"name": "kept", "scopes": ["repository:team/*:pull"], "expires_seconds": 600}
+    assert (await ask(nobody, "POST", "/api/v1/tokens", json=body, headers=job)).status == 403
+    listed = (await api(client, "GET", "/tokens"))["items"]
+    (own,) = [token["id"] for token in listed if token["name"] == "job by rule main"]
+    assert (await ask(nobody, "POST", f"/api/v1/tokens/{own}/rotate", json={}, headers=job)).status == 403
