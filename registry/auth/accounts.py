@@ -185,7 +185,8 @@ async def change_user(
     enabled again, password and API tokens work again, sessions and registry tokens of before do not.
 
     Raises:
-        DeniedError: the actor is no administrator; or its token is limited, and would make one or an auditor.
+        DeniedError: the actor is no administrator; or its token is limited, and would make or enable one or
+            an auditor.
         NotFoundError: there is no such user.
         ConflictError: it is the last administrator that can sign in.
         PreconditionFailedError: ``conditions`` do not hold.
@@ -304,6 +305,8 @@ async def _change(
         uploads = await voiding.disable(connection, account.id, account.name)
         await record(connection, "user.disabled", None, actor, {}, target=account.name)
     if was_disabled and not is_disabled:
+        if is_admin or is_auditor:
+            require_unlimited(actor, f"enables no {account.name}, an administrator or auditor")
         await voiding.enable(connection, account.id)
         await record(connection, "user.enabled", None, actor, {}, target=account.name)
     if changes or is_disabled is not was_disabled:

@@ -23,7 +23,7 @@ from registry.auth.administrators import require_unlimited
 from registry.auth.oidc.conditions import Condition, require_conditions
 from registry.auth.oidc.jobs import require_run_url
 from registry.auth.oidc.opened import Oidc
-from registry.db.access import group_members
+from registry.db.access import group_members, groups
 from registry.db.accounts import tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
@@ -132,7 +132,8 @@ async def change_issuer(
     conditions: Conditions,
 ) -> Issuer:
     """Change what ``changes`` names, members of :class:`IssuerSettings`. With another address the secret that
-    is there, who was whom and the tokens of jobs are gone.
+    is there, who was whom and the tokens of jobs are gone. Members that it gave to groups which it maps no
+    longer are taken at once: nobody else could take them.
 
     Raises:
         DeniedError: the actor is no administrator, or came with a limited token.
@@ -157,6 +158,13 @@ async def change_issuer(
             values["client_secret"] = None
             await forget_people(connection, before)
             await end_tokens(connection, workload_rules.c.issuer_id == before.id)
+        for group in sorted(set(old.groups.values()) - set(new.groups.values())):
+            number = select(groups.c.id).where(groups.c.name == group).scalar_subquery()
+            await connection.execute(
+                delete(group_members).where(
+                    group_members.c.group_id == number, group_members.c.source == name
+                )
+            )
         if client_secret is not None:
             values["client_secret"] = _wrapped(oidc, new, client_secret)
         await connection.execute(update(issuers).where(issuers.c.id == before.id).values(values))

@@ -408,6 +408,22 @@ async def test_groups_come_and_go_with_the_claim(
     assert await memberships(registry, "anna") == {("mates", "")}
 
 
+async def test_a_group_that_an_issuer_gives_no_longer_is_lost_at_once(
+    registry: Registry, browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer
+) -> None:
+    for name in ("crew", "mates"):
+        await api(client, "PUT", f"/groups/{name}", status=201)
+    mapped = {"devs": "crew", "sailors": "mates"}
+    await trust(client, issuer, **PERSON, create_accounts=True, groups_claim="groups", groups=mapped)
+    issuer.person = {"sub": "7", "preferred_username": "anna", "groups": ["devs", "sailors"]}
+    assert (await sign_in(browser)).status == 303
+    await api(client, "PUT", "/groups/crew/members/anna", status=201)
+    await api(client, "PATCH", "/issuers/ci", json={"groups": {"sailors": "mates"}})
+    assert await memberships(registry, "anna") == {("crew", ""), ("mates", "ci")}
+    await api(client, "PATCH", "/issuers/ci", json={"groups": {}, "groups_claim": None})
+    assert await memberships(registry, "anna") == {("crew", "")}
+
+
 async def test_the_last_administrator_stays_one(
     registry: Registry, browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer
 ) -> None:

@@ -333,11 +333,15 @@ async def test_a_limited_token_makes_nothing_stronger_than_itself(
         ("POST", "/users/bob/password", {}, 200),
         ("POST", "/users", {"name": "joe"}, 201),
         ("PATCH", "/users/eve", {"disabled": True}, 200),
+        ("PATCH", "/users/eve", {"disabled": False}, 403),
+        ("PUT", "/users/eve", {"admin": False, "disabled": False}, 200),
+        ("PATCH", "/users/bob", {"disabled": True}, 200),
+        ("PATCH", "/users/bob", {"disabled": False}, 200),
     ):
         answer = await ask(nobody, method, f"/api/v1{path}", headers=limited, json=body)
         assert answer.status == status, (method, path, answer.body)
     found = {user["name"]: user["admin"] for user in (await api(client, "GET", "/users"))["items"]}
-    assert found == {"admin": True, "ann": False, "bob": False, "eve": True, "joe": False}
+    assert found == {"admin": True, "ann": False, "bob": False, "eve": False, "joe": False}
 
 
 async def test_keys_that_are_not_known_change_nothing(client: aiohttp.ClientSession) -> None:
