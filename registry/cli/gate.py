@@ -18,19 +18,32 @@ def block(
     *,
     image: ImageArgument,
     reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is refused reads it.")],
+    as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
     """Refuse an image to everybody, above every verdict and every gate."""
     connect(server, token_file).send("POST", "/gate/block", {"image": image, "reason": reason})
-    typer.echo(f"{image} is blocked")
+    if as_json:
+        print_json({"image": image, "blocked": True})
+    else:
+        typer.echo(f"{image} is blocked")
 
 
 @app.command("unblock")
-def unblock(*, image: ImageArgument, server: ServerOption = SERVER, token_file: TokenOption = None) -> None:
+def unblock(
+    *,
+    image: ImageArgument,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
     """Let an image be what its verdict makes it."""
     connect(server, token_file).send("POST", "/gate/unblock", {"image": image})
-    typer.echo(f"{image} is not blocked")
+    if as_json:
+        print_json({"image": image, "blocked": False})
+    else:
+        typer.echo(f"{image} is not blocked")
 
 
 @app.command("explain")

@@ -151,6 +151,7 @@ def set_issuer(
             help="Another address: the secret and who was whom there are forgotten, the tokens of jobs end.",
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask about another address.")] = False,
     client_id: ClientId = None,
     client_secret_file: SecretFile = None,
     ask: Scopes = None,
@@ -167,6 +168,8 @@ def set_issuer(
     as_json: JsonOption = False,
 ) -> None:
     """Change what is given; a list is replaced as a whole."""
+    if url is not None:
+        require_yes(f"Forget the secret of {name} and who of it is which user, for another address?", yes=yes)
     body = _given(
         url=url,
         client_id=client_id,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import CallError, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_json, print_table
 
 app = typer.Typer(
@@ -34,7 +36,8 @@ def list_members(
     as_json: JsonOption = False,
 ) -> None:
     """List who holds a role there, also by a namespace above."""
-    found = list(connect(server, token_file).items(f"{_path(target)}/members"))
+    with _hint(target):
+        found = list(connect(server, token_file).items(f"{_path(target)}/members"))
     if as_json:
         print_json(found)
     else:
@@ -53,7 +56,8 @@ def give(
 ) -> None:
     """Give a role, in place of the one that the member was given there."""
     path = f"{_path(target)}/members/{part(_member(member))}"
-    given = connect(server, token_file).send("PUT", path, {"role": role})
+    with _hint(target):
+        given = connect(server, token_file).send("PUT", path, {"role": role})
     if as_json:
         print_json(given)
 
@@ -68,9 +72,21 @@ def remove(
     as_json: JsonOption = False,
 ) -> None:
     """Take the role that a member was given there. One that it has by a group or a namespace above stays."""
-    connect(server, token_file).send("DELETE", f"{_path(target)}/members/{part(_member(member))}")
+    with _hint(target):
+        connect(server, token_file).send("DELETE", f"{_path(target)}/members/{part(_member(member))}")
     if as_json:
         print_json({"member": _member(member), "on": target, "removed": True})
+
+
+@contextmanager
+def _hint(target: str) -> Iterator[None]:
+    """Say how a namespace is written where none of its name is found as a repository."""
+    try:
+        yield
+    except CallError as error:
+        if not error.message.startswith("there is no repository"):
+            raise
+        raise CallError(f"{error.message} (a namespace is written {target}/)", status=error.status) from None
 
 
 def _path(target: str) -> str:

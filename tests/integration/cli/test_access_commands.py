@@ -64,6 +64,9 @@ async def test_the_commands(tmp_path: Path, server: RegistryProcess, environment
     assert "give --admin" in run(tmp_path, "user", "set", "ann", environment=where, code=64)
     listed = shown(tmp_path, "user", "list", "--prefix", "an", environment=where)
     assert [user["name"] for user in listed] == ["ann"]
+    assert "written team/" in run(
+        tmp_path, "member", "set", "team", "ann", "reader", environment=where, code=2
+    )
     run(tmp_path, "group", "create", "devs", environment=where)
     run(tmp_path, "group", "add", "devs", "ann", environment=where)
     run(tmp_path, "robot", "create", "team+ci", environment=where)

@@ -100,6 +100,7 @@ async def test_commands_about_issuers(
         assert (await ask(nobody, "GET", "/v2/", headers=headers)).status == 401
     assert "meets no rule" in await told("workload", "explain", str(job))
     monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert "give --yes" in await told("issuer", "set", "corp", "--url", "https://id.example", code=64)
     assert "give --yes" in await told("issuer", "delete", "corp", code=64)
     assert issuer.url in await told("issuer", "list")
     await told("issuer", "delete", "corp", "--yes")

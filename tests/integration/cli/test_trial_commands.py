@@ -173,7 +173,8 @@ def test_block_explain_and_unblock(
     text = shell.capsys.readouterr().out
     assert "refuse" in text
     assert "the gate enforces and the state is fail" in text
-    shell("gate", "block", image, "--reason", "holds a key")
+    blocked = shell.json("gate", "block", image, "--reason", "holds a key")
+    assert blocked == {"image": image, "blocked": True}
     assert shell.json("gate", "explain", image)["sentence"].endswith("is blocked: holds a key")
     shell("gate", "unblock", image)
     assert shell.json("gate", "explain", image)["decision"] == "admit"
