@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor, Role
 
 MemberKind = Literal["user", "robot", "group"]
-_ACCOUNTS = ("user", "robot")
 
 
 @dataclass(frozen=True, slots=True)

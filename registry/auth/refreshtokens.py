@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, delete, func, insert, or_, select, update
+from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
@@ -28,6 +28,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import DeniedError, NotFoundError, UnauthorizedError
+from registry.oci.printable import printable
 
 MAX_PER_ACCOUNT = 500
 """Each sign-in of a client makes one: of more than these the one longest not used goes."""
@@ -50,6 +51,26 @@ class RefreshToken:
     created_at: datetime
     expires_at: datetime
     last_used_at: datetime | None
+
+
+# Put together once: a client redeems one for each of its pulls.
+_LIVING = (
+    select(
+        refresh_tokens.c.id,
+        refresh_tokens.c.account_id,
+        refresh_tokens.c.token_id,
+        (refresh_tokens.c.last_used_at > db_time(-_USE_NOTED_EVERY)).label("noted"),
+    )
+    .join(accounts, accounts.c.id == refresh_tokens.c.account_id)
+    .where(
+        refresh_tokens.c.secret_hash == bindparam("secret_hash"),
+        refresh_tokens.c.expires_at > db_time(),
+        or_(
+            accounts.c.credentials_after.is_(None),
+            accounts.c.credentials_after < refresh_tokens.c.created_at,
+        ),
+    )
+)
 
 
 class RefreshTokens:
@@ -76,7 +97,7 @@ class RefreshTokens:
             "account_id": actor.account_id,
             "token_id": actor.token_id,
             "secret_hash": token_hash(secret),
-            "client": _cleaned(client),
+            "client": printable(client[:MAX_CLIENT_ID]),
             "address": actor.address,
             "created_at": db_time(),
             "expires_at": db_time(self._life),
@@ -116,25 +137,8 @@ class RefreshTokens:
         return actor
 
     async def _living(self, hashed: str) -> Row[Any]:
-        query = (
-            select(
-                refresh_tokens.c.id,
-                refresh_tokens.c.account_id,
-                refresh_tokens.c.token_id,
-                (refresh_tokens.c.last_used_at > db_time(-_USE_NOTED_EVERY)).label("noted"),
-            )
-            .join(accounts, accounts.c.id == refresh_tokens.c.account_id)
-            .where(
-                refresh_tokens.c.secret_hash == hashed,
-                refresh_tokens.c.expires_at > db_time(),
-                or_(
-                    accounts.c.credentials_after.is_(None),
-                    accounts.c.credentials_after < refresh_tokens.c.created_at,
-                ),
-            )
-        )
         async with self._database.read_once() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_LIVING, {"secret_hash": hashed})).one_or_none()
         if row is None:
             raise UnauthorizedError(_INVALID)
         if not row.noted:
@@ -218,7 +222,3 @@ async def _make_room(connection: AsyncConnection, account_id: int) -> None:
     used = func.coalesce(refresh_tokens.c.last_used_at, refresh_tokens.c.created_at)
     kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(MAX_PER_ACCOUNT - 1)
     await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.id.not_in(kept)))
-
-
-def _cleaned(client: str) -> str:
-    return "".join(character for character in client[:MAX_CLIENT_ID] if character.isprintable())

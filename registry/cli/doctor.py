@@ -14,6 +14,7 @@ from registry.cli.examining import Examination
 from registry.cli.output import print_json
 from registry.errors import RequestInvalidError
 from registry.oci.names import parse_repository_name
+from registry.oci.printable import printable
 
 CHOSEN_BY = "--server"
 """With this option ``doctor`` is this command; without it, the one that looks at the host."""
@@ -85,8 +86,3 @@ def command(
         )
         typer.echo(f"\n{SUMMARIES[code]}{left}")
     raise typer.Exit(code)
-
-
-def printable(text: str) -> str:
-    """The same without what would speak to the terminal: much of it is a stranger's answer."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import typer
+
+from registry.oci.printable import printable
 
 
 def print_json(value: object) -> None:
@@ -40,9 +43,6 @@ def cell(value: object) -> str:
         return ", ".join(cell(item) for item in value) or "-"
     text = str(value) or "-"
     if len(text) >= 20 and text[4:5] == "-" and text[10:11] == "T":
-        try:
+        with suppress(ValueError):
             return datetime.fromisoformat(text).strftime("%Y-%m-%d %H:%M:%S")
-        except ValueError:
-            return text
-    # A name from elsewhere must not move the cursor or clear the screen.
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return printable(text)

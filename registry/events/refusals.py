@@ -21,6 +21,7 @@ from registry.auth.buckets import place_of
 from registry.db.accounts import accounts
 from registry.db.dialect import batches
 from registry.db.outbox import record
+from registry.oci.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -136,7 +137,7 @@ class Refusals:
                     {**({} if folded else {**refusal.data, "action": refusal.action}), "count": count},
                     target=None if folded else target,
                     decision="refused",
-                    rule=_FOLDED if folded else _line(refusal.rule),
+                    rule=_FOLDED if folded else printable(refusal.rule[:RULE_MAX]),
                 )
         for _, tally, count in due:
             tally.count -= count
@@ -158,8 +159,3 @@ class Refusals:
                 rows = await connection.execute(select(accounts.c.name).where(accounts.c.name.in_(batch)))
                 found |= set(rows.scalars())
         return found
-
-
-def _line(text: str) -> str:
-    text = text[:RULE_MAX]
-    return "".join(character if character.isprintable() else "?" for character in text)

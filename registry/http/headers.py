@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import uuid_utils
 
 from registry.http.services import SERVICES
+from registry.oci.printable import printable
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -41,7 +42,4 @@ def request_id_of(given: str | None) -> str:
 
 def client_of(request: web.BaseRequest) -> str | None:
     """The program that a client says it is: one line of printable characters, cut."""
-    given = request.headers.get("User-Agent", "")[:_CLIENT_MAX]
-    if not given.isprintable():
-        given = "".join(character if character.isprintable() else "?" for character in given)
-    return given or None
+    return printable(request.headers.get("User-Agent", "")[:_CLIENT_MAX]) or None

@@ -16,6 +16,7 @@ import typer
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import parse_run_spec
+from registry.oci.printable import printable
 from sandbox.cli.workshop import (
     DowngradeOption,
     ImageArgument,
@@ -169,14 +170,9 @@ def _document(image: str, report: Report, judgement: Judgement) -> dict[str, obj
 
 
 def _print(report: Report, judgement: Judgement) -> None:
-    typer.echo(f"{judgement.verdict}: {_plain(judgement.reason)}")
+    typer.echo(f"{judgement.verdict}: {printable(judgement.reason)}")
     for run in report.runs:
         ended = f"exit code {run.exit_code}" if run.exit_code is not None else run.reason
         typer.echo(f"{run.name}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
         for line in run.log.splitlines()[-LOG_LINES:]:
-            typer.echo(f"  | {_plain(line)}")
-
-
-def _plain(text: str) -> str:
-    # What an image writes must not move the cursor.
-    return "".join(c if c.isprintable() else "?" for c in text)
+            typer.echo(f"  | {printable(line)}")

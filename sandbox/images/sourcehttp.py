@@ -17,6 +17,7 @@ from yarl import URL
 from registry.oci import mediatypes
 from registry.oci.descriptor import Descriptor
 from registry.oci.manifest import MAX_BYTES as MANIFEST_MAX_BYTES
+from registry.oci.printable import printable
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from sandbox.errors import SandboxError
 
@@ -202,7 +203,7 @@ async def _refused(
     try:
         document = json.loads(await _read(response, _ANSWER_MAX_BYTES))
         said = str(document["errors"][0]["message"])[:300]
-        text = f"{text}: {''.join(letter if letter.isprintable() else '?' for letter in said)}"
+        text = f"{text}: {printable(said)}"
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pass
     # 401: the lease is over, or its repository has another name by now, which the next lease says.

@@ -160,6 +160,7 @@ def test_tables_are_aligned_and_tame(capsys: pytest.CaptureFixture[str]) -> None
     assert cell(["x", "y"]) == "x, y"
     assert cell("2026-01-02T03:04:05.000001Z") == "2026-01-02 03:04:05"
     assert cell("2026-01-02Tnot a time at all") == "2026-01-02Tnot a time at all"
+    assert cell("2026-01-02T\x1b[2J and more than 20") == "2026-01-02T?[2J and more than 20"
 
 
 def test_only_the_data_folder_itself_is_closed(tmp_path: Path) -> None:
