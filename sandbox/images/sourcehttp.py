@@ -207,9 +207,8 @@ async def _refused(
     except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         pass
     # 401: the lease is over, or its repository has another name by now, which the next lease says.
-    return SandboxError(
-        "pull-failed", text, retryable=response.status in (401, 429) or response.status >= 500
-    )
+    passing = response.status == 429 or response.status >= 500 or (leased and response.status == 401)
+    return SandboxError("pull-failed", text, retryable=passing)
 
 
 def _broken(url: URL, error: BaseException) -> SandboxError:

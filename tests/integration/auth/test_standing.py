@@ -30,11 +30,10 @@ async def test_the_highest_of_all_roles_comes_with_the_credential(registry: Regi
             await connection.execute(select(accounts.c.id).where(accounts.c.name == "bob"))
         ).scalar_one()
         repository = (await connection.execute(select(repositories.c.id))).scalar_one()
-        values = {"name": "team", "created_at": db_time()}
         namespace = (
-            await connection.execute(insert(namespaces).values(values).returning(namespaces.c.id))
+            await connection.execute(select(namespaces.c.id).where(namespaces.c.name == "team"))
         ).scalar_one()
-        values["name"] = "crew"
+        values = {"name": "crew", "created_at": db_time()}
         group = (await connection.execute(insert(groups).values(values).returning(groups.c.id))).scalar_one()
         await connection.execute(insert(group_members).values(group_id=group, account_id=account, source=""))
         for given in (
