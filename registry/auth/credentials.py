@@ -82,7 +82,13 @@ class Credentials:
             if (cached := self._remembered(key, epoch)) is not None:
                 return cached
             actor, _ = await self._verified(attempt, password)
-            return self._remember(key, actor, epoch=epoch, seconds=CACHED_SECONDS)
+        # The password waited in line, and took long to look at: its account may not be what it was.
+        now = (await self._database.epochs()).access
+        if now != epoch:
+            actor, before = await self.actor_of(actor.account_id or 0, None, epoch=now), actor
+            if actor.credentials_after != before.credentials_after:
+                raise UnauthorizedError(_REFUSAL)
+        return self._remember(key, actor, epoch=now, seconds=CACHED_SECONDS)
 
     async def _verified(self, attempt: Attempt, password: str) -> tuple[Actor, str]:
         """The user whose password it is, and the hash that is stored of it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -150,6 +151,32 @@ async def test_no_credential_is_made_for_a_password_that_was_reset_since_it_was_
         await create_token(
             services.database, services.settings, actor=stale, name="evil", scopes=["repository:*:pull"]
         )
+
+
+@pytest.mark.parametrize("how", ["disabled", "without a role"])
+async def test_what_changed_while_a_password_waited_to_be_looked_at_counts(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, how: str
+) -> None:
+    assert registry.services is not None
+    await make_repository(client, "team/app")
+    bob = basic("bob", await make_user(client, "bob"))
+    await give_role(client, "team/", "user:bob", "owner")
+    passwords, go_on = registry.services.tokens.credentials.passwords, threading.Event()
+    for _ in range(2):
+        passwords._threads.submit(go_on.wait)
+    try:
+        sent = asyncio.ensure_future(ask(nobody, "DELETE", "/api/v1/repositories/team%2Fapp", headers=bob))
+        while not passwords._waiting:  # noqa: ASYNC110  (there is no event of it)
+            await asyncio.sleep(0.01)
+        if how == "disabled":
+            await api(client, "PATCH", "/users/bob", json={"disabled": True})
+        else:
+            await api(client, "DELETE", f"{TEAM}/user:bob", status=204)
+    finally:
+        go_on.set()
+    answer = await sent
+    assert answer.status == (401 if how == "disabled" else 403), answer.body
+    await api(client, "GET", "/repositories/team%2Fapp")
 
 
 @pytest.mark.parametrize("what", ["refresh token", "api token"])
