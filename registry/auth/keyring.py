@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+import structlog
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from sqlalchemy import BigInteger, insert, or_, select, type_coerce, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
@@ -37,6 +39,7 @@ SETTLE = timedelta(seconds=60)
 """For so long a new key does not sign yet: longer than a replica may go by what it knew."""
 KEEP = timedelta(hours=2)
 """For so long a key verifies after it was replaced: longer than any token lives, also a worker's."""
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,19 @@ async def open_token_ring(
         ring = await _read(connection, secret_key)
     if ring is not None and ring.age < max_age:
         return ring
+    try:
+        return await _renewed(database, secret_key, algorithm=algorithm, max_age=max_age)
+    except SQLAlchemyError as error:
+        if ring is None:
+            raise
+        # A full disk must not keep anyone from pulling: an old key is as good until it can be replaced.
+        _log.warning("key.not_replaced", ring="token", error=type(error).__name__)
+        return ring
+
+
+async def _renewed(
+    database: Database, secret_key: SecretKey, *, algorithm: Algorithm, max_age: timedelta
+) -> KeyRing:
     async with database.write() as connection:
         await _lock(connection)
         ring = await _read(connection, secret_key)

@@ -8,7 +8,7 @@ from pathlib import Path
 import aiohttp
 import jwt
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from registry.auth.keyring import KEEP, SETTLE, Algorithm
 from registry.db.accounts import keys
@@ -109,3 +109,25 @@ async def test_an_old_key_is_replaced_by_itself_and_by_one_replica(
                 await registry_token(nobody, headers=nobody_headers)
     listed = (await ask(client, "GET", "/api/v1/keys")).json["items"]
     assert [key["retired_at"] is None for key in listed] == [True, False]
+
+
+async def test_an_old_key_signs_on_while_it_cannot_be_replaced(
+    registry: Registry, nobody: aiohttp.ClientSession, client: aiohttp.ClientSession
+) -> None:
+    """As when the disk of the database is full: whoever pulls must not notice."""
+    assert registry.services is not None
+    await make_repository(client, NAME)
+    me = basic("admin", registry.token)
+    before = await registry_token(nobody, SCOPE, headers=me)
+    database = registry.services.database
+    full = (
+        "CREATE TRIGGER disk_full BEFORE INSERT ON keys BEGIN SELECT RAISE(ABORT, 'full'); END"
+        if database.is_sqlite
+        else "ALTER TABLE keys ADD CONSTRAINT disk_full CHECK (false) NOT VALID"
+    )
+    await age(registry, timedelta(days=91))
+    async with database.write() as connection:
+        await connection.execute(text(full))
+        await move_epoch(connection, "access")
+    assert await opens(nobody, before)
+    assert await opens(nobody, await registry_token(nobody, SCOPE, headers=me))
