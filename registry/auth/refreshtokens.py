@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
@@ -30,8 +30,9 @@ from registry.db.types import db_time
 from registry.errors import DeniedError, NotFoundError, UnauthorizedError
 from registry.oci.printable import printable
 
-MAX_PER_ACCOUNT = 500
-"""Each sign-in of a client makes one: of more than these the one longest not used goes."""
+MAX_PER_CREDENTIAL = 500
+"""Each sign-in of a client makes one: of more than these, made with one API token or with the password, that
+longest not used goes. Whoever has a weak token ends nothing that was made with another."""
 MAX_CLIENT_ID = 100
 _USE_NOTED_EVERY = timedelta(hours=1)
 _INVALID = "the refresh token is not valid, or no longer; sign in again"
@@ -105,7 +106,7 @@ class RefreshTokens:
         async with self._database.write() as connection:
             if not await hold_account(connection, actor):
                 raise UnauthorizedError(_INVALID)
-            await _make_room(connection, actor.account_id)
+            await _make_room(connection, actor)
             await connection.execute(insert(refresh_tokens).values(values))
             said = {"client": values["client"]}
             await record(connection, "refresh_token.created", None, actor, said, target=str(values["id"]))
@@ -215,10 +216,10 @@ def _require_own(actor: Actor, account: str | None) -> None:
         raise DeniedError(f"{actor.shown} sees no refresh tokens of others; an administrator can")
 
 
-async def _make_room(connection: AsyncConnection, account_id: int) -> None:
-    """Remove those of the account that have ended, and what is too many."""
-    own = refresh_tokens.c.account_id == account_id
+async def _make_room(connection: AsyncConnection, actor: Actor) -> None:
+    """Remove those of the credential that have ended, and what is too many."""
+    own = and_(refresh_tokens.c.account_id == actor.account_id, refresh_tokens.c.token_id == actor.token_id)
     await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.expires_at <= db_time()))
     used = func.coalesce(refresh_tokens.c.last_used_at, refresh_tokens.c.created_at)
-    kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(MAX_PER_ACCOUNT - 1)
+    kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(MAX_PER_CREDENTIAL - 1)
     await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.id.not_in(kept)))

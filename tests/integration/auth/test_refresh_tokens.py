@@ -7,7 +7,7 @@ from datetime import timedelta
 import aiohttp
 from sqlalchemy import func, select, update
 
-from registry.auth.refreshtokens import MAX_PER_ACCOUNT
+from registry.auth.refreshtokens import MAX_PER_CREDENTIAL
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
@@ -114,7 +114,9 @@ async def test_each_use_puts_off_its_end_and_old_ones_make_room(
         columns = [column for column in refresh_tokens.c if column.name not in ("id", "secret_hash")]
         source = select(*columns).limit(1)
         row = (await connection.execute(source)).one()._asdict()
-        more = [{**row, "id": f"o{number}", "secret_hash": f"h{number}"} for number in range(MAX_PER_ACCOUNT)]
+        more = [
+            {**row, "id": f"o{number}", "secret_hash": f"h{number}"} for number in range(MAX_PER_CREDENTIAL)
+        ]
         await connection.execute(refresh_tokens.insert(), more)
     assert (await redeem(nobody, first)).status == 200
     async with database.read() as connection:
@@ -125,8 +127,31 @@ async def test_each_use_puts_off_its_end_and_old_ones_make_room(
     last = await offline(nobody, "admin", registry.token)
     async with database.read() as connection:
         count = (await connection.execute(select(func.count()).select_from(refresh_tokens))).scalar_one()
-    assert count == MAX_PER_ACCOUNT
+    assert count == MAX_PER_CREDENTIAL
     assert (await redeem(nobody, first)).status == (await redeem(nobody, last)).status == 200
+
+
+async def test_a_weak_token_ends_none_of_what_was_made_with_another(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    assert registry.services is not None
+    database = registry.services.database
+    strong = await offline(nobody, "admin", registry.token)
+    weak = (await make_token(client, "repository:public/app:pull"))["token"]
+    await offline(nobody, "admin", weak)
+    async with database.write() as connection:
+        columns = [column for column in refresh_tokens.c if column.name not in ("id", "secret_hash")]
+        source = select(*columns).order_by(refresh_tokens.c.id.desc()).limit(1)
+        row = (await connection.execute(source)).one()._asdict()
+        more = [
+            {**row, "id": f"o{number}", "secret_hash": f"h{number}"} for number in range(MAX_PER_CREDENTIAL)
+        ]
+        await connection.execute(refresh_tokens.insert(), more)
+    await offline(nobody, "admin", weak)
+    async with database.read() as connection:
+        count = (await connection.execute(select(func.count()).select_from(refresh_tokens))).scalar_one()
+    assert count == MAX_PER_CREDENTIAL + 1
+    assert (await redeem(nobody, strong)).status == 200
 
 
 async def test_one_lists_and_revokes_his_own(
