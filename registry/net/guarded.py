@@ -83,7 +83,7 @@ class GuardedClient:
         Raises:
             OutgoingError: an address that is not allowed, not reached, too slow, or too much.
         """
-        target = _parsed(url)
+        target = parse_url(url)
         shown = target.host or ""
         sent = {"Accept-Encoding": "identity", **(headers or {})}
         body = None
@@ -151,12 +151,17 @@ def require_url(url: str, what: str) -> None:
     Raises:
         OutgoingError: not an absolute http or https address of a host, without user, query and fragment.
     """
-    parsed = _parsed(url)
+    parsed = parse_url(url)
     if parsed.raw_query_string or parsed.raw_fragment:
         raise OutgoingError(f"{what} has a query or a fragment")
 
 
-def _parsed(url: StrOrURL) -> URL:
+def parse_url(url: StrOrURL) -> URL:
+    """An address that can be asked, or that a browser can be sent to.
+
+    Raises:
+        OutgoingError: not an absolute http or https address of a host, or with a user.
+    """
     try:
         parsed = URL(url)
         port = parsed.port

@@ -34,6 +34,7 @@ from registry.db.dialect import insert_ignoring_conflict
 from registry.db.oidc import issuers, used_nonces
 from registry.db.types import db_time
 from registry.errors import NotFoundError, RequestInvalidError, UnauthorizedError
+from registry.net.guarded import OutgoingError, parse_url
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from registry.settings import Settings, SettingsError
 
@@ -179,9 +180,11 @@ async def _row(oidc: Oidc, name: str) -> Row[Any]:
 
 async def _discovery(oidc: Oidc, url: str) -> Discovery:
     discovery = await oidc.directory.discovery(url)
-    for endpoint in (discovery.authorization_endpoint, discovery.token_endpoint):
-        if endpoint is None or not endpoint.startswith(("https://", "http://")):
-            raise _unusable(url, "it has no authorization or no token endpoint")
+    try:
+        for endpoint in (discovery.authorization_endpoint, discovery.token_endpoint):
+            parse_url(endpoint or "")
+    except OutgoingError:
+        raise _unusable(url, "it has no authorization or no token endpoint that can be used") from None
     return discovery
 
 

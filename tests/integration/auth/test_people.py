@@ -300,6 +300,16 @@ async def test_token_endpoints_that_answer_badly(
     issuer.discovery = {"token_endpoint": None}
 
 
+@pytest.mark.parametrize("address", ["https://[", "http://127.0.0.1:99999/", "http://", "http://a b/"])
+async def test_an_issuer_that_sends_people_nowhere(
+    browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer, address: str
+) -> None:
+    issuer.discovery = {"authorization_endpoint": address}
+    await trust(client, issuer, **PERSON)
+    answer = await ask(browser, "GET", "/oauth/login", params={"issuer": "ci"}, allow_redirects=False)
+    assert answer.status == 503
+
+
 async def test_the_secret_is_needed_and_another_address_forgets_it(
     browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer
 ) -> None:
