@@ -21,7 +21,12 @@ _CHECKSUM_DIGITS = 6
 
 def new_token(prefix: str = PREFIX) -> str:
     """A new secret. Nobody can read it again later."""
-    random = _base62(secrets.randbits(256), _RANDOM_DIGITS)
+    return token_from(secrets.token_bytes(32), prefix)
+
+
+def token_from(secret: bytes, prefix: str = PREFIX) -> str:
+    """The token that 256 secret bits make; the same ones make the same."""
+    random = _base62(int.from_bytes(secret, "big"), _RANDOM_DIGITS)
     return prefix + random + _checksum(random)
 
 

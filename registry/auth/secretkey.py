@@ -1,9 +1,10 @@
-"""The secret key: wraps the private keys that stand in the database, and nothing else."""
+"""The secret key: wraps the private keys that stand in the database, and makes secrets that are in no row."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import secrets
 from dataclasses import dataclass
 
@@ -21,12 +22,12 @@ _NONCE_BYTES = 12
 class SecretKey:
     """AES-256-GCM; what is wrapped is bound to a name, so that one key's row cannot pass for another's."""
 
-    _cipher: AESGCM
+    _key: bytes
 
     def wrap(self, private: bytes, *, name: str) -> bytes:
         """Encrypt ``private`` for :meth:`unwrap` with the same name."""
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, private, name.encode())
+        return nonce + AESGCM(self._key).encrypt(nonce, private, name.encode())
 
     def unwrap(self, wrapped: bytes, *, name: str) -> bytes:
         """What was wrapped.
@@ -35,12 +36,16 @@ class SecretKey:
             SettingsError: wrapped with another secret key, under another name, or damaged.
         """
         try:
-            return self._cipher.decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], name.encode())
+            return AESGCM(self._key).decrypt(wrapped[:_NONCE_BYTES], wrapped[_NONCE_BYTES:], name.encode())
         except InvalidTag:
             raise SettingsError(
                 f"the key {name} in the database was not wrapped with this secret key; give the secret key "
                 "that the database was first started with (SEATRIAL_SECRET_KEY_FILE)"
             ) from None
+
+    def derive(self, text: bytes, *, name: str) -> bytes:
+        """256 bits that only holders of this key can tell from ``text``, and for that name alone."""
+        return hmac.digest(hmac.digest(self._key, name.encode(), "sha256"), text, "sha256")
 
 
 def open_secret_key(settings: Settings) -> SecretKey:
@@ -63,4 +68,4 @@ def open_secret_key(settings: Settings) -> SecretKey:
         key = b""
     if len(key) != KEY_BYTES:
         raise SettingsError(f"secret_key_file: {path} must hold {KEY_BYTES} bytes in base64 (URL alphabet)")
-    return SecretKey(AESGCM(key))
+    return SecretKey(key)

@@ -1,7 +1,8 @@
 """A job's token for one of ours (RFC 8693), by the first rule, in the order of names, that it meets.
 
 Ours is an API token like others: limited to the rule's scopes, ended with the rule, its account or by hand,
-and taken by every client. A job may also send its own token as the password of the user ``oidc``: at first
+and taken by every client. Who sends the same again gets the same: a job fills no table, and what was revoked
+stays so. A job may also send its own token as the password of the user ``oidc``: at first
 sight it is checked and becomes a token of ours as it is, under its hash, and from then on stands for as long
 as the rule says, also past its own end, so that a push that takes long ends well.
 """
@@ -9,7 +10,7 @@ as the rule says, also past its own end, so that a push that takes long ends wel
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
 from registry.auth.actor import Actor
-from registry.auth.apitokens import PREFIX, new_token, token_hash
+from registry.auth.apitokens import token_from, token_hash
 from registry.auth.oidc.conditions import missing
 from registry.auth.oidc.directory import IssuerUnavailableError
 from registry.auth.oidc.issuers import stored_conditions
@@ -61,7 +62,7 @@ async def exchange(oidc: Oidc, text: str, *, address: str | None) -> JobToken:
         TokenRefusedError: it is not valid, or meets no rule.
         IssuerUnavailableError: its issuer cannot be asked for its keys.
     """
-    return await _exchanged(oidc, text, new_token(PREFIX), address=address)
+    return await _exchanged(oidc, text, as_it_stands=False, address=address)
 
 
 async def admit(oidc: Oidc, text: str, *, address: str | None) -> None:
@@ -70,13 +71,13 @@ async def admit(oidc: Oidc, text: str, *, address: str | None) -> None:
     Raises:
         TokenRefusedError, IssuerUnavailableError: as above; or it was revoked here.
     """
-    await _exchanged(oidc, text, text, address=address)
+    await _exchanged(oidc, text, as_it_stands=True, address=address)
 
 
-async def _exchanged(oidc: Oidc, text: str, secret: str, *, address: str | None) -> JobToken:
+async def _exchanged(oidc: Oidc, text: str, *, as_it_stands: bool, address: str | None) -> JobToken:
     try:
         claims = await trusted_claims(oidc, text)
-        return await _give(oidc, claims, secret, own=token_hash(text), address=address)
+        return await _give(oidc, claims, text, as_it_stands=as_it_stands, address=address)
     except TokenRefusedError as error:
         # Whoever sent it is told nothing that would help him to guess; whoever set it up looks here.
         _log.info("workload.refused", reason=error.why, address=address)
@@ -101,8 +102,9 @@ async def trusted_claims(oidc: Oidc, text: str) -> Claims:
         raise
 
 
-async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: str | None) -> JobToken:
-    hashed = token_hash(secret)
+async def _give(
+    oidc: Oidc, claims: Claims, text: str, *, as_it_stands: bool, address: str | None
+) -> JobToken:
     async with oidc.database.write() as connection:
         rule = await _rule_for(connection, claims)
         workload = workload_of(
@@ -112,8 +114,10 @@ async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: s
             run_url=rule.run_url,
             commit_claim=rule.commit_claim,
         )
-        await _require_not_revoked(connection, own)
         scopes = await _scopes_left(connection, rule)
+        secret = text if as_it_stands else _ours(oidc, text, rule, scopes)
+        hashed = token_hash(secret)
+        await _require_not_revoked(connection, {hashed, token_hash(text)})
         await _forget_ended(connection, rule.id)
         actor = Actor(
             kind=rule.account_kind,
@@ -126,6 +130,12 @@ async def _give(oidc: Oidc, claims: Claims, secret: str, *, own: str, address: s
         if actor.token_id is None:
             await _insert(connection, hashed, rule, actor, scopes)
     return JobToken(secret, scopes, rule.seconds, actor)
+
+
+def _ours(oidc: Oidc, text: str, rule: Row[Any], scopes: Sequence[str]) -> str:
+    """The one token that a job gets for its own by this rule, as long as it opens the same."""
+    told = json.dumps([rule.id, scopes, text]).encode()
+    return token_from(oidc.secret_key.derive(told, name="job"))
 
 
 async def _insert(
@@ -193,7 +203,7 @@ async def _rule_for(connection: AsyncConnection, claims: Claims) -> Row[Any]:
 
 
 async def _standing(connection: AsyncConnection, hashed: str, rule: Row[Any]) -> str | None:
-    """The id of the token that a job's own token became before; its time begins anew."""
+    """The id of the token that a job's own became, or was given for it, before; its time begins anew."""
     renewed = await connection.execute(
         update(tokens)
         .where(tokens.c.secret_hash == hashed)
@@ -204,9 +214,9 @@ async def _standing(connection: AsyncConnection, hashed: str, rule: Row[Any]) ->
     return token_id
 
 
-async def _require_not_revoked(connection: AsyncConnection, hashed: str) -> None:
-    query = select(tokens.c.revoked_at).where(tokens.c.secret_hash == hashed).with_for_update()
-    if (await connection.execute(query)).scalar_one_or_none() is not None:
+async def _require_not_revoked(connection: AsyncConnection, hashes: Iterable[str]) -> None:
+    query = select(tokens.c.revoked_at).where(tokens.c.secret_hash.in_(sorted(hashes))).with_for_update()
+    if any((await connection.execute(query)).scalars()):
         raise TokenRefusedError("it was revoked")
 
 

@@ -65,6 +65,8 @@ def peek(text: str) -> Unverified:
         raise TokenRefusedError("its header has parameters that are critical")
     if not isinstance(algorithm, str) or not isinstance(kid, str | None) or not isinstance(issuer, str):
         raise TokenRefusedError("alg, kid or iss is of a wrong type or missing")
+    if "\0" in issuer:
+        raise TokenRefusedError("its iss has a NUL")  # which PostgreSQL cannot be asked for
     return Unverified(issuer, algorithm, kid)
 
 
@@ -115,12 +117,11 @@ def require_sign_in(claims: Claims, *, client_id: str, nonce: str) -> None:
 
 
 def audiences(claims: Claims) -> tuple[str, ...]:
-    """Whom a token is for; of a wrong type: nobody."""
+    """Whom a token is for; of a wrong type, or with a NUL, which PostgreSQL cannot be asked for: nobody."""
     told = claims.get("aud")
-    if isinstance(told, str):
-        return (told,)
-    if isinstance(told, list) and all(isinstance(each, str) for each in told):
-        return tuple(told)
+    each_told = told if isinstance(told, list) else [told]
+    if all(isinstance(each, str) and "\0" not in each for each in each_told):
+        return tuple(each_told)
     return ()
 
 

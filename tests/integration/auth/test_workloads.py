@@ -116,6 +116,26 @@ async def test_many_at_once_are_one_token(
     assert sum(token["name"] == "job by rule main" for token in listed) == 1
 
 
+async def test_a_job_that_asks_without_end_fills_no_table(
+    registry: Registry, nobody: aiohttp.ClientSession, client: aiohttp.ClientSession, trusted: Issuer
+) -> None:
+    text = job_token(trusted)
+    answers = await asyncio.gather(*(exchange(nobody, text) for _ in range(12)))
+    assert [answer.status for answer in answers] == [200] * 12
+    assert len({answer.json["access_token"] for answer in answers}) == 1
+    other = (await exchange(nobody, job_token(trusted, jti="2"))).json["access_token"]
+    assert other != answers[0].json["access_token"]
+    listed = [
+        token["id"] for token in (await api(client, "GET", "/tokens"))["items"] if "job" in token["name"]
+    ]
+    assert len(listed) == 2
+    # And what was revoked is not to be had again for the asking.
+    for token_id in listed:
+        await api(client, "DELETE", f"/tokens/{token_id}", status=204)
+    assert (await exchange(nobody, text)).status == 401
+    assert (await ask(nobody, "GET", "/v2/", headers=bearer(other))).status == 401
+
+
 @pytest.mark.parametrize("end", ["token", "rule", "change", "issuer", "url", "account"])
 async def test_what_ends_a_job_ends_it_at_once(
     registry: Registry,
@@ -205,11 +225,14 @@ async def test_a_rule_does_not_cover_what_took_a_name_that_was_given_up(
         {"aud": "other.example"},
         {"aud": [AUDIENCE, "other.example"]},
         {"aud": []},
+        {"aud": "registry\0example"},
+        {"aud": ["\0"]},
         {"aud": None},
         {"exp": 1},
         {"iat": 4102444800},
         {"sub": [SUBJECT]},
         {"iss": "https://issuer.example"},
+        {"iss": "https://issuer.example\0"},
         {"header": {"kid": "unknown"}},
     ],
 )
