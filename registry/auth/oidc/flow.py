@@ -131,6 +131,7 @@ async def finish(
         RequestInvalidError: not of a sign-in that this browser has begun.
         UnauthorizedError: the issuer refused, or its token is not taken, or the person has no account.
         IssuerUnavailableError: it cannot be asked.
+        TooManyRequestsError: too many come back from one place at once.
     """
     flow = _opened(oidc, sealed)
     if flow.issuer != issuer or not compare_digest(flow.state.encode(), answer.get("state", "").encode()):
@@ -146,9 +147,10 @@ async def finish(
         _log.info("sign_in.refused_by_issuer", issuer=issuer, error=answer.get("error", "")[:100])
         raise UnauthorizedError("the issuer did not let you in")
     try:
-        text = await _redeemed(
-            oidc, row, flow, discovery=discovery, code=answer["code"], redirect_uri=redirect_uri
-        )
+        async with oidc.turns.turn(address):
+            text = await _redeemed(
+                oidc, row, flow, discovery=discovery, code=answer["code"], redirect_uri=redirect_uri
+            )
         claims = await _claims(oidc, row, flow, text)
         return await _signed_in(
             oidc, settings, row, flow, claims, address=address, client=client, replaced=replaced

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from registry.auth.oidc.directory import Directory
+from registry.auth.oidc.turns import Turns
 from registry.auth.secretkey import SecretKey, open_secret_key
 from registry.db.engine import Database
 from registry.net.guarded import GuardedClient
@@ -19,6 +20,7 @@ class Oidc:
     directory: Directory
     client: GuardedClient
     secret_key: SecretKey
+    turns: Turns
 
 
 def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> Oidc:
@@ -27,4 +29,4 @@ def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> 
     Raises:
         SettingsError: the secret key cannot be read.
     """
-    return Oidc(database, Directory(client), client, open_secret_key(settings))
+    return Oidc(database, Directory(client), client, open_secret_key(settings), Turns())
