@@ -203,7 +203,7 @@ def test_the_worker_trusts_the_registry_s_certificate(
         assert run(["repo", "list", "--server", house.registry.url]) == 2
     said = capsys.readouterr().err
     assert "its certificate is not trusted here" in said
-    assert "SSL_CERT_FILE" in said
+    assert "SEATRIAL_CA_FILE" in said
 
 
 @pytest.mark.timeout(200)
