@@ -33,6 +33,24 @@ def print_fields(row: Mapping[str, object], fields: Sequence[str]) -> None:
         typer.echo(f"{field.replace('_', ' '):{width}}  {cell(row.get(field))}")
 
 
+def print_with_roles(
+    thing: Mapping[str, object],
+    fields: Sequence[str],
+    roles: Sequence[Mapping[str, object]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+) -> None:
+    """Print one account, and below it the roles that it holds; or both as one piece of JSON."""
+    if as_json:
+        print_json({**thing, "roles": roles})
+        return
+    print_fields(thing, fields)
+    if roles:
+        typer.echo("")
+        print_table(roles, columns)
+
+
 def cell(value: object) -> str:
     """A JSON value as one word or line for people."""
     if value is None:

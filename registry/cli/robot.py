@@ -9,7 +9,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_table, print_with_roles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -56,13 +56,7 @@ def show(
     client = connect(server, token_file)
     robot = client.get(f"/robots/{part(name)}")
     roles = list(client.items(f"/robots/{part(name)}/grants"))
-    if as_json:
-        print_json({**robot, "roles": roles})
-        return
-    print_fields(robot, _SHOWN)
-    if roles:
-        typer.echo("")
-        print_table(roles, ("on", "role", "created_at"))
+    print_with_roles(robot, _SHOWN, roles, ("on", "role", "created_at"), as_json=as_json)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
 from registry.cli.options import ConfigOption, DataOption, existing_settings
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_table, print_with_roles
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(help="Users: create, list, change, disable, delete, reset.", no_args_is_help=True)
@@ -79,13 +79,7 @@ def show(
     client = connect(server, token_file)
     user = client.get(f"/users/{part(name)}")
     roles = list(client.items(f"/users/{part(name)}/grants"))
-    if as_json:
-        print_json({**user, "roles": roles})
-        return
-    print_fields(user, _SHOWN)
-    if roles:
-        typer.echo("")
-        print_table(roles, ("on", "role", "member", "created_at"))
+    print_with_roles(user, _SHOWN, roles, ("on", "role", "member", "created_at"), as_json=as_json)
 
 
 @app.command("set")
