@@ -27,6 +27,7 @@ from sandbox.ids import IdRange
 from sandbox.probes.choose import make_probes
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
+from sandbox.runtimes.hooks import CreateHook, make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
     missing_isolation,
@@ -61,6 +62,7 @@ class _Trial:
     cancelled: Callable[[], bool]
     downgrades: tuple[str, ...] = ()
     document: dict[str, Any] = field(default_factory=dict)
+    hook: CreateHook | None = None
     pid: int = 0
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -109,10 +111,11 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
             # So that the command may open /dev/stdout and /dev/stderr again, as many images do.
             user = trial.document["process"]["user"]
             os.fchown(write_fd, job.id_base + user["uid"], job.id_base + user["gid"])
-            with trial.step("assign namespaces and set limits"):
-                _create(trial, write_fd)
+            trial.steps += timed_create(trial.hook, partial(_create, trial, write_fd))
         finally:
             os.close(write_fd)
+        with trial.step("check namespaces and limits"):
+            _verify_created(trial)
         with trial.step("start through the kernel"):
             _start(trial)
         with trial.step("apply security constraints"):
@@ -149,6 +152,9 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
         surroundings=read_surroundings(trial.cgroups, time_namespace=info.time_namespace),
         downgrades=frozenset(trial.downgrades),
     )
+    trial.hook = make_hook(job.run_dir, IdRange(job.id_base, job.id_size))
+    if trial.hook is not None:
+        trial.document["hooks"] = trial.hook.document()
     # The environment may hold what other users of this host should not read.
     fd = os.open(job.run_dir / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
@@ -171,6 +177,10 @@ def _create(trial: _Trial, log_fd: int) -> None:
             command = job.plan.command[0][:200]
             raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
+
+
+def _verify_created(trial: _Trial) -> None:
+    job = trial.job
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
     trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
     trial.mechanisms.append(_verify_limits(trial))

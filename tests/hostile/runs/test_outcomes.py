@@ -178,3 +178,19 @@ async def test_shared_memory_is_bounded(port: Harbour) -> None:
     done = await port.sh("dd if=/dev/zero of=/dev/shm/f bs=1M count=200; stat -c %s /dev/shm/f; exit 0")
     assert "No space left" in done.run.log
     assert str(32 * MIB) in done.run.log
+
+
+async def test_each_step_of_starting_has_its_time(port: Harbour) -> None:
+    done = await port.run(image_config("/bin/true"))
+    assert [one.name for one in done.steps] == [
+        "read metadata and configuration",
+        "assign namespaces, mount, set resource limits",
+        "pivot_root, give up privileges",
+        "check namespaces and limits",
+        "start through the kernel",
+        "apply security constraints",
+        "run and observe",
+        "stop",
+        "teardown",
+    ]
+    assert all(one.seconds > 0 for one in done.steps[:2])
