@@ -6,18 +6,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-import structlog
 from aiohttp import web
-from sqlalchemy.exc import SQLAlchemyError
 
-from registry.auth import attempts, idempotency, sessions
-from registry.content import uploads
-from registry.errors import SeatrialError
 from registry.http.app import create_app
 from registry.http.front import front_of
 from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
 from registry.http.selfsigned import certificate_files
+from registry.http.sweeps import keep_swept
 from registry.http.tls import Certificates
 from registry.http.traffic import TRAFFIC
 
@@ -25,12 +21,9 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import AsyncIterator
 
-    from structlog.typing import FilteringBoundLogger
-
     from registry.http.services import Services
     from registry.settings import Settings
 
-log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 MAX_LINE_BYTES = 32768
 MAX_FIELD_BYTES = 65536
 MAX_FIELDS = 64
@@ -40,7 +33,6 @@ READ_BYTES = 65536
 take 15 MB more."""
 LINGERING_SECONDS = 2
 """How long the rest of a refused body is read: its sender sees the refusal, not a broken connection."""
-SWEEP_SECONDS = 600
 _END_SECONDS = 0.5
 """What a handler may take to end when it is broken off, twice."""
 
@@ -81,7 +73,7 @@ async def running_server(
     assert runner.server is not None
     runner.server.request_handler = front_of(app, runner.server.request_handler)
     tasks = [
-        asyncio.create_task(_sweep(services)),
+        asyncio.create_task(keep_swept(services)),
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]
     traffic = app[TRAFFIC]
@@ -127,18 +119,3 @@ async def _listening(
         watching.cancel()
         await asyncio.wait([watching])
         await listener.close()
-
-
-async def _sweep(services: Services) -> None:
-    while True:
-        try:
-            count = await uploads.sweep_expired(services.database, services.blobs)
-            await sessions.sweep_expired(services.database)
-            await idempotency.sweep_expired(services.database)
-            await attempts.trim(services.database)
-        except (SeatrialError, SQLAlchemyError, OSError) as error:
-            log.warning("what has expired could not be swept", reason=repr(error))
-        else:
-            if count:
-                log.info("swept expired uploads", count=count)
-        await asyncio.sleep(SWEEP_SECONDS)
