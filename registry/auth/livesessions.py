@@ -7,11 +7,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, bindparam, case, or_, select, type_coerce, update
+from sqlalchemy import BigInteger, bindparam, case, select, type_coerce, update
 
 from registry.auth.epochcache import EpochCache
 from registry.auth.sessions import ENDED, hash_of_secret
-from registry.auth.standing import require_place
+from registry.auth.standing import require_place, still_good
 from registry.auth.uses import Use, Uses
 from registry.db.accounts import accounts
 from registry.db.sessions import sessions
@@ -41,7 +41,7 @@ _LIVING = (
     .where(
         sessions.c.secret_hash == bindparam("secret_hash"),
         sessions.c.expires_at > db_time(),
-        or_(accounts.c.credentials_after.is_(None), sessions.c.created_at >= accounts.c.credentials_after),
+        still_good(sessions.c.created_at),
     )
 )
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import Row, and_, bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
@@ -22,7 +22,7 @@ from registry.auth.apitokens import REFRESH_PREFIX, is_token, new_token, token_h
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
 from registry.auth.policy import may_administer
-from registry.auth.standing import hold_account, require_place
+from registry.auth.standing import hold_account, require_place, still_good
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -66,10 +66,7 @@ _LIVING = (
     .where(
         refresh_tokens.c.secret_hash == bindparam("secret_hash"),
         refresh_tokens.c.expires_at > db_time(),
-        or_(
-            accounts.c.credentials_after.is_(None),
-            accounts.c.credentials_after < refresh_tokens.c.created_at,
-        ),
+        still_good(refresh_tokens.c.created_at),
     )
 )
 

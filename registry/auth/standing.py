@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -79,6 +80,20 @@ async def hold_account(connection: AsyncConnection, actor: Actor) -> bool:
         .with_for_update(read=True)
     )
     return held.first() is not None
+
+
+def still_good(created_at: ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Whether what an account was given at that time is not of those that were revoked.
+
+    ``credentials_after`` is the first moment that was not: whoever revokes till now gives the one after now.
+    What was issued in the same tick, which on SQLite is a millisecond, may have been issued for the old
+    password.
+    """
+    return or_(accounts.c.credentials_after.is_(None), created_at >= accounts.c.credentials_after)
+
+
+JUST_AFTER = timedelta(microseconds=1)
+"""What is issued in this very moment is revoked by a revocation till now."""
 
 
 def stored_scopes(text: str | None) -> tuple[Scope, ...] | None:

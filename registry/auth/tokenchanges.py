@@ -16,6 +16,7 @@ from sqlalchemy import ColumnElement, case, or_, select, update
 from registry.auth.networks import Networks, lie_within, parse_networks, stored_networks, to_store
 from registry.auth.policy import may_administer
 from registry.auth.scopes import parse_token_scope
+from registry.auth.standing import JUST_AFTER
 from registry.auth.tokenrights import (
     Bounds,
     bounds_of,
@@ -172,10 +173,12 @@ async def revoke_issued_before(
         raise DeniedError(f"a limited token of {actor.shown} revokes only itself and what was made with it")
     async with database.write() as connection:
         owner = await find_owner(connection, actor, account)
-        now = (await connection.execute(select(db_time()))).scalar_one()
-        at = before or now
-        if at > now:
-            raise RequestInvalidError(f"before: {at.isoformat()} is still to come")
+        # Whoever is signing in holds the account: what that makes is there before the time is read.
+        await connection.execute(select(accounts.c.id).where(accounts.c.id == owner.id).with_for_update())
+        now: datetime = (await connection.execute(select(db_time()))).scalar_one()
+        if before is not None and before > now:
+            raise RequestInvalidError(f"before: {before.isoformat()} is still to come")
+        at = before or now + JUST_AFTER
         count = await revoke(
             connection, actor, (tokens.c.account_id == owner.id) & (tokens.c.created_at < at)
         )

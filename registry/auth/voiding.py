@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, update
 
 from registry.auth.sessions import end_sessions
+from registry.auth.standing import JUST_AFTER
 from registry.db.accounts import accounts
 from registry.db.content import upload_sessions
 from registry.db.types import db_time
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 async def void_credentials(connection: AsyncConnection, account_id: int, name: str) -> None:
     """Refuse the registry tokens, refresh tokens and sessions that an account has by now."""
     await connection.execute(
-        update(accounts).where(accounts.c.id == account_id).values(credentials_after=db_time())
+        update(accounts).where(accounts.c.id == account_id).values(credentials_after=db_time(JUST_AFTER))
     )
     await end_sessions(connection, name)
 

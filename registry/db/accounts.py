@@ -44,7 +44,8 @@ accounts = Table(
     Column("password_hash", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("disabled_at", UtcTime),
-    # Registry tokens, refresh tokens and sessions from before are refused; API tokens have their own times.
+    # Registry tokens, refresh tokens and sessions from before are refused, those of that very time are not;
+    # API tokens have their own times.
     Column("credentials_after", UtcTime),
     Index(None, "kind", "name"),
     # Administrators are few, and all are held where one might be the last.

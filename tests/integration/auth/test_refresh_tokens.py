@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 from sqlalchemy import func, select, update
 
 from registry.auth.refreshtokens import MAX_PER_CREDENTIAL
+from registry.auth.standing import still_good
+from registry.auth.voiding import void_credentials
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import move_epoch
+from registry.db.sessions import sessions
 from registry.db.types import db_time
 from tests.kit.access import Answer, ask, basic, bearer, make_repository, make_token, make_user
 from tests.kit.server import Registry
+from tests.kit.sessions import signed_in
 
 NAME = "team/app"
 SCOPE = f"repository:{NAME}:pull,push"
@@ -101,6 +105,47 @@ async def test_disabling_and_a_new_password_end_it_at_once(
             await move_epoch(connection, "access")
         assert (await redeem(nobody, text)).status == 401, change
     assert (await redeem(nobody, await offline(nobody, "bob", password))).status == 200
+
+
+async def test_what_was_issued_at_the_time_before_which_all_is_revoked_stays(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    """Of refresh tokens and of sessions alike; a microsecond later it goes."""
+    assert registry.services is not None
+    database = registry.services.database
+    password = await make_user(client, "bob")
+    text, cookie = await offline(nobody, "bob", password), await signed_in(nobody, "bob", password)
+    async with database.write() as connection:
+        at: datetime = (await connection.execute(select(db_time()))).scalar_one()
+        for table in (refresh_tokens, sessions):
+            await connection.execute(update(table).values(created_at=at))
+
+    async def statuses(before: datetime) -> tuple[int, int]:
+        body = {"account": "bob", "before": before.isoformat()}
+        assert (await ask(client, "POST", "/api/v1/tokens/revoke", json=body)).status == 200
+        session = await ask(nobody, "GET", "/api/v1/sessions", headers=cookie)
+        return (await redeem(nobody, text)).status, session.status
+
+    assert await statuses(at) == (200, 200)
+    assert await statuses(at + timedelta(microseconds=1)) == (401, 401)
+
+
+async def test_what_was_issued_in_the_tick_of_a_revocation_is_revoked(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    assert registry.services is not None
+    await make_user(client, "bob")
+    bob = accounts.c.name == "bob"
+    async with registry.services.database.write() as connection:
+        account_id = (await connection.execute(select(accounts.c.id).where(bob))).scalar_one()
+        for number in range(100):
+            row = {"id": f"r{number}", "account_id": account_id, "secret_hash": f"h{number}", "client": ""}
+            times = {"created_at": db_time(), "expires_at": db_time(timedelta(days=1))}
+            await connection.execute(refresh_tokens.insert().values(**row, **times))
+            await void_credentials(connection, account_id, "bob")
+        living = select(func.count()).select_from(refresh_tokens.join(accounts))
+        good = still_good(refresh_tokens.c.created_at)
+        assert (await connection.execute(living.where(good))).scalar_one() == 0
 
 
 async def test_each_use_puts_off_its_end_and_old_ones_make_room(
