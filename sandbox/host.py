@@ -12,8 +12,8 @@ from sandbox.errors import SandboxError
 from sandbox.rootless import why_not_rootless
 from sandbox.runtimes.base import DOWNGRADES, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
+from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.isolation import missing_isolation, privileged, security_modules
-from sandbox.runtimes.runc import find_runtime
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}

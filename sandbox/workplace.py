@@ -16,7 +16,7 @@ from sandbox.images import rootfs
 from sandbox.images.snapshots import Snapshots
 from sandbox.runtimes import sweep as runs
 from sandbox.runtimes.base import DOWNGRADES, Runtime, RuntimeFailure
-from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.choose import find_runtime
 
 
 class InUseError(SandboxError):

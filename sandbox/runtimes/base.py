@@ -36,12 +36,16 @@ class RuntimeInfo:
     name: str
     version: str
     path: Path
+    kernel: Literal["host", "own"]
+    """Whose kernel a run's system calls reach: the host's, or one that the runtime brings along."""
     seccomp: bool
     """Whether it can apply a seccomp filter."""
     time_namespace: bool
     """Whether it knows the time namespace."""
     known_holes: tuple[str, ...]
     """Published holes that this version may have, each with what closes it here."""
+    passed_over: tuple[str, ...] = ()
+    """Runtimes that policy would rather have, each with why it is not used; empty where one was named."""
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"

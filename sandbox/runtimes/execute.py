@@ -65,8 +65,7 @@ async def execute(
         run_id=run_id,
         id_base=ids.base,
         id_size=ids.size,
-        runtime=runtime.info.name,
-        runtime_path=runtime.info.path,
+        runtime=runtime.info,
         runtime_state=runtime.state,
         allowed_downgrades=tuple(sorted(allowed_downgrades)),
     )

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from registry.contract.plan import Plan
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from registry.oci.imageconfig import ImageConfig
+from sandbox.runtimes.base import RuntimeInfo
 
 MODULE = "sandbox.runtimes.supervisor"
 # Isolated: neither the worker's environment nor its working folder chooses what is imported.
@@ -29,9 +30,8 @@ class RunJob:
     run_id: str
     id_base: int
     id_size: int
-    runtime: str
-    runtime_path: Path
-    """The program that the worker found; the supervisor has no PATH of its own to find another."""
+    runtime: RuntimeInfo
+    """What the worker found; the supervisor has no PATH of its own to find another."""
     runtime_state: Path
     allowed_downgrades: tuple[str, ...]
 

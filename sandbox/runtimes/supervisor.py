@@ -27,6 +27,7 @@ from sandbox.ids import IdRange
 from sandbox.probes.choose import make_probes
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
+from sandbox.runtimes.choose import open_runtime
 from sandbox.runtimes.hooks import CreateHook, make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
@@ -44,7 +45,6 @@ from sandbox.runtimes.outcome import (
     why_not_created,
     withheld_capability,
 )
-from sandbox.runtimes.runc import find_runtime
 from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
 from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
 from sandbox.syscalls import become_subreaper
@@ -307,8 +307,7 @@ def main() -> int:
         return 1
     job = parse_job(line)
     become_subreaper()
-    runtime = find_runtime(job.runtime_state, name=job.runtime, path=job.runtime_path)
-    result = supervise(job, runtime, cancelled=_input_closed)
+    result = supervise(job, open_runtime(job.runtime, job.runtime_state), cancelled=_input_closed)
     if not _input_closed():
         with suppress(BrokenPipeError):
             _write(1, dump_result(result))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import sweep
 from tests.kit.runs import Harbour, harbour
 

@@ -21,7 +21,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeFailure
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 from sandbox.runtimes.isolation import read_surroundings
-from sandbox.runtimes.runc import Runc
+from sandbox.runtimes.oci import OciRuntime
 from sandbox.runtimes.sweep import sweep_run
 from tests.kit.runs import MIB, QUICK, Harbour, image_config, seen
 
@@ -233,7 +233,7 @@ async def test_a_runtime_call_that_hangs_is_killed(port: Harbour) -> None:
         downgrades=frozenset(),
     )
     (bundle / "config.json").write_text(json.dumps(document))
-    assert isinstance(port.runtime, Runc)
+    assert isinstance(port.runtime, OciRuntime)
     hasty = replace(port.runtime, call_seconds=1.0)
     failure: RuntimeFailure | None = None
     try:

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
-from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import forget, sweep
 from tests.kit.runs import QUICK, Harbour, image_config
 
@@ -30,7 +30,7 @@ async def until(found: object) -> None:
 WORKER = """
 import asyncio, pathlib, sys
 from sandbox.ids import IdRange
-from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.choose import find_runtime
 from tests.kit.runs import QUICK, Harbour, image_config
 folder = pathlib.Path(sys.argv[1])
 harbour = Harbour(folder, find_runtime(folder / "state"), IdRange(int(sys.argv[2])))

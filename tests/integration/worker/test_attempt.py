@@ -18,7 +18,7 @@ from sandbox.attempt import Task, Workplace, try_image
 from sandbox.client import registry_client
 from sandbox.errors import SandboxError
 from sandbox.images.snapshots import Snapshots
-from sandbox.runtimes.runc import find_runtime
+from sandbox.runtimes.choose import find_runtime
 from sandbox.worker import Drain, _hand_in
 from tests.kit.trials import Port, make_report, open_port, tiny_image, worker_token
 from tests.kit.worker import PATH, why_no_runs
