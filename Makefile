@@ -2,9 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup check test interop hostile bench soak demo docs refusals
 
-# One test process per core; a file stays in one process, since it may share a server.
+# One test process per core; a file stays in one process, since it may share a server. They go in the order of
+# their names, so that the short ones of tests/unit fill the end; else files with one long test would be last.
 JOBS ?= $(shell nproc)
-PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile
+PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

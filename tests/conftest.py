@@ -41,12 +41,13 @@ def as_in_a_new_process() -> Iterator[None]:
     umask = os.umask(0o022)
     yield
     os.umask(umask)
-    structlog.reset_defaults()
-    for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in ("registry", "sandbox"):
-            for value in vars(module).values():
-                if isinstance(value, BoundLoggerLazyProxy):
-                    vars(value).pop("bind", None)  # what cache_logger_on_first_use has kept
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        for name, module in list(sys.modules.items()):
+            if name.partition(".")[0] in ("registry", "sandbox"):
+                for value in vars(module).values():
+                    if isinstance(value, BoundLoggerLazyProxy):
+                        vars(value).pop("bind", None)  # what cache_logger_on_first_use has kept
     for handler in list(logging.root.handlers):
         if type(handler) is logging.StreamHandler:  # not one of pytest's own
             logging.root.removeHandler(handler)

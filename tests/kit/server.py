@@ -23,6 +23,7 @@ from typing import Any
 
 import aiohttp
 import structlog
+from aiohttp.web_app import _cached_build_middleware
 
 from registry.auth.firststart import admin_token_file, ensure_admin
 from registry.cli.process import opened_services
@@ -89,6 +90,9 @@ async def running_registry(data: Path, database_url: str, **given: Any) -> Async
             own = data / "tls" / "certificate.pem"
             certificate = (settings.tls_certificate_file or own) if settings.scheme == "https" else None
             yield Registry(f"{host}:{port}", token, services, certificate)
+    # aiohttp keeps the last 1024 applications that answered, and so all they hold; each look of the garbage
+    # collector would take longer than that of the test before.
+    _cached_build_middleware.cache_clear()
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -110,7 +111,7 @@ def add_routes(app: web.Application, table: Sequence[Route]) -> None:
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     shape = shape_of(route.handler)
-    writer = None if shape.answer is None or shape.is_raw else TypeAdapter[object](shape.answer)
+    writer = None if shape.answer is None or shape.is_raw else _writer_of(shape.answer)
 
     async def serve(request: web.Request) -> web.StreamResponse:
         try:
@@ -139,6 +140,12 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
             raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
 
     return serve
+
+
+@cache
+def _writer_of(answer: Any) -> TypeAdapter[object]:
+    # To make one takes longer than many answers: it is one for all routes that give the same.
+    return TypeAdapter(answer)
 
 
 def _fill(response: web.Response, route: Route, writer: TypeAdapter[object], answer: object) -> None:

@@ -6,6 +6,7 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType, NoneType
 from typing import Any
 
@@ -44,6 +45,7 @@ class Shape:
         return not self.is_raw and ("etag" in fields or hasattr(self.answer, "etag"))
 
 
+@cache
 def shape_of(handler: Handler) -> Shape:
     """Read a handler's signature and docstring.
 
