@@ -27,7 +27,8 @@ shellcheck|command shellcheck|checks the scripts
 systemd|command systemd-analyze|checks the service units
 git|command git|the tests ask which files ship
 curl|command curl|the pipeline example
-jq|command jq|the pipeline example"
+jq|command jq|the pipeline example
+chromium|command chromium|what other sites make a browser do"
 check='python3-venv|python|the Python environment (Python 3.11 or newer)
 shellcheck|command shellcheck|checks the scripts'
 interop="$test

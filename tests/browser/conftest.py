@@ -1,0 +1,21 @@
+"""A browser for the tests of a module, and registries that it finds at three kinds of address."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.kit.browser import find_chromium, running_chromium
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    """One for the module; each test has contexts of its own."""
+    program = find_chromium()
+    if program is None:
+        pytest.skip("there is no browser (package chromium)")
+    async with running_chromium(program) as running:
+        yield running
