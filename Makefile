@@ -1,6 +1,6 @@
 # Each target does one thing, sets up what it needs and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test interop hostile bench soak demo docs refusals
+.PHONY: help setup check test interop hostile bench soak demo docs refusals syscalls
 
 # One test process per core; a file stays in one process, since it may share a server. They go in the order of
 # their names, so that the short ones of tests/unit fill the end; else files with one long test would be last.
@@ -65,3 +65,7 @@ refusals: ## run every client against every refusal, write what they print to do
 docs: ## write the generated reference pages
 	@scripts/python.sh
 	@.venv/bin/python -m scripts.reference
+
+syscalls: ## write the list of system calls that a run may make, from scripts/syscalls.toml
+	@scripts/python.sh
+	@.venv/bin/python -m scripts.syscalls

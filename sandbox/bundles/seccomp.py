@@ -1,5 +1,7 @@
 """The seccomp filter of every run: an allow list of our own; all else answers ENOSYS.
 
+``scripts/syscalls.toml`` has every call of the kernel with the reason why it is in the list or not.
+
 Native architecture only: a 32-bit or x32 call ends the process, and the filter is half as long. With ENOSYS
 libraries fall back to older calls, as they would on an older kernel.
 """
@@ -17,11 +19,26 @@ _ARCHITECTURES = {
     "ppc64le": "SCMP_ARCH_PPC64LE",
     "s390x": "SCMP_ARCH_S390X",
 }
-_ENOSYS = 38
+_ENOSYS, _EPERM, _EAFNOSUPPORT, _EPROTONOSUPPORT = 38, 1, 97, 93
 # Every CLONE_NEW* flag that clone takes: time, cgroup, uts, ipc, user, pid, net, and mount.
 _CLONE_NEW = 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
-_PERSONALITY_LINUX, _PERSONALITY_QUERY = 0x0, 0xFFFFFFFF
+# Type and protocols of the sockets that services open; all else (raw, SCTP, DCCP) would only load modules
+# of the host's kernel. ICMP is the ping of plain users.
+_SOCKET_TYPE_MASK = 0xF
+_STREAM, _DATAGRAM, _RAW, _TCP, _UDP = 1, 2, 3, 6, 17
+_INTERNET = (
+    *((family, _STREAM, protocol) for family in (_AF_INET, _AF_INET6) for protocol in (0, _TCP)),
+    *((family, _DATAGRAM, protocol) for family in (_AF_INET, _AF_INET6) for protocol in (0, _UDP)),
+    (_AF_INET, _DATAGRAM, 1),
+    (_AF_INET6, _DATAGRAM, 58),
+)
+_NODE_TYPE_MASK = 0o170000
+# No device: a plain file (also as 0), a FIFO, a socket.
+_NODES = (0, 0o100000, 0o010000, 0o140000)
+_DEVICES = (0o020000, 0o060000)
+ARGUMENT_CALLS = ("clone", "mknod", "mknodat", "socket", "socketpair")
+"""The calls that are allowed for some arguments only."""
 
 
 def allowed_syscalls() -> tuple[str, ...]:
@@ -47,12 +64,44 @@ def make_seccomp(machine: str) -> dict[str, object]:
         "architectures": [architecture],
         "syscalls": [
             {"names": list(allowed_syscalls()), "action": "SCMP_ACT_ALLOW"},
-            _allow("clone", _argument(flags_index, "SCMP_CMP_MASKED_EQ", _CLONE_NEW, 0)),
-            *(_allow("socket", _equal(0, family)) for family in (_AF_UNIX, _AF_INET, _AF_INET6)),
+            _allow("clone", _masked(flags_index, _CLONE_NEW, 0)),
+            _allow("socket", _equal(0, _AF_UNIX)),
             _allow("socket", _equal(0, _AF_NETLINK), _equal(2, _NETLINK_ROUTE)),
-            *(_allow("personality", _equal(0, it)) for it in (_PERSONALITY_LINUX, _PERSONALITY_QUERY)),
+            *(
+                _allow("socket", _equal(0, family), _masked(1, _SOCKET_TYPE_MASK, kind), _equal(2, protocol))
+                for family, kind, protocol in _INTERNET
+            ),
+            _allow("socketpair", _equal(0, _AF_UNIX)),
+            *(_allow("mknod", _masked(1, _NODE_TYPE_MASK, kind)) for kind in _NODES),
+            *(_allow("mknodat", _masked(2, _NODE_TYPE_MASK, kind)) for kind in _NODES),
+            *_familiar_refusals(),
         ],
     }
+
+
+def _familiar_refusals() -> list[dict[str, object]]:
+    """Answers that programs know what to do with: su goes on without the audit, ping says what it lacks."""
+    socket: list[tuple[int, list[dict[str, object]]]] = [
+        (_EPROTONOSUPPORT, [_equal(0, _AF_NETLINK), _argument(2, "SCMP_CMP_NE", _NETLINK_ROUTE, 0)]),
+        (_EAFNOSUPPORT, [_argument(0, "SCMP_CMP_GT", _AF_NETLINK, 0)]),
+        *(
+            (_EPERM, [_equal(0, family), _masked(1, _SOCKET_TYPE_MASK, _RAW)])
+            for family in (_AF_INET, _AF_INET6)
+        ),
+    ]
+    nodes = [
+        (name, _masked(index, _NODE_TYPE_MASK, kind))
+        for name, index in (("mknod", 1), ("mknodat", 2))
+        for kind in _DEVICES
+    ]
+    return [
+        *(_refuse("socket", number, *arguments) for number, arguments in socket),
+        *(_refuse(name, _EPERM, argument) for name, argument in nodes),
+    ]
+
+
+def _refuse(name: str, number: int, *arguments: dict[str, object]) -> dict[str, object]:
+    return {"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": number, "args": list(arguments)}
 
 
 def _allow(name: str, *arguments: dict[str, object]) -> dict[str, object]:
@@ -61,6 +110,10 @@ def _allow(name: str, *arguments: dict[str, object]) -> dict[str, object]:
 
 def _equal(index: int, value: int) -> dict[str, object]:
     return _argument(index, "SCMP_CMP_EQ", value, 0)
+
+
+def _masked(index: int, mask: int, value: int) -> dict[str, object]:
+    return _argument(index, "SCMP_CMP_MASKED_EQ", mask, value)
 
 
 def _argument(index: int, op: str, value: int, value_two: int) -> dict[str, object]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from registry.contract.limits import Limits
 from registry.contract.report import Mechanism
+from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import AppliedLimits
 from sandbox.runtimes.watch import find_ending, read_status
@@ -19,6 +20,7 @@ from sandbox.runtimes.watch import find_ending, read_status
 _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
 _SETTLE_SECONDS = 5.0
 _SECCOMP_FILTER = 2
+_FILTER = f"allow list of {len(allowed_syscalls()) + len(ARGUMENT_CALLS)} system calls"
 _CAPABILITY_BITS = {
     "CAP_CHOWN": 0,
     "CAP_DAC_OVERRIDE": 1,
@@ -85,9 +87,7 @@ def verify_privileges(pid: int, held: Sequence[str], *, seccomp: bool) -> tuple[
     return (
         Mechanism(name="no_new_privs", applied=True),
         Mechanism(name="capabilities", applied=True, detail=f"inside its own user namespace: {short}"),
-        Mechanism(
-            name="seccomp", applied=seccomp, detail="allow list" if seccomp else "allowed to be missing"
-        ),
+        Mechanism(name="seccomp", applied=seccomp, detail=_FILTER if seccomp else "allowed to be missing"),
     )
 
 
