@@ -79,7 +79,7 @@ class Database:
         self._writing = self._engine.execution_options(**write)
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._look = _look(self._engine, staleness_seconds)
-        self._first: First | None = None
+        self._first: tuple[First, ...] = ()
         self.bell = Bell()
         """Rung after each commit of this process that moved an epoch; other replicas are seen by looking."""
 
@@ -105,18 +105,19 @@ class Database:
         async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
                 connection.info.pop(_MOVED, None)
-                if self._first is not None:
-                    await self._first(connection)
+                for first in self._first:
+                    await first(connection)
                 yield connection
-            self._first = None
+            self._first = ()
             if connection.info.pop(_MOVED, False):
                 self._look.forget()
                 self.bell.ring()
 
     def beginning_with(self, first: First) -> Database:
-        """This database for one request, whose first transaction that commits begins with ``first``."""
+        """This database for one request, whose first transaction that commits begins with ``first``, after
+        what it was to begin with before."""
         other = copy(self)
-        other._first = first
+        other._first = (*self._first, first)
         return other
 
     def require_room(self) -> None:

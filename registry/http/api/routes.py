@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -35,6 +35,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from registry.auth.access import require_admin
 from registry.auth.actor import ANONYMOUS, Actor
+from registry.auth.lastlook import last_look
 from registry.contract.runspec import RunSpec, parse_run_spec
 from registry.errors import (
     DeniedError,
@@ -114,14 +115,20 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
     writer = None if shape.answer is None or shape.is_raw else _writer_of(shape.answer)
 
     async def serve(request: web.Request) -> web.StreamResponse:
+        database = request.app[SERVICES].database
         try:
+            epoch = 0 if route.method == "GET" else (await database.epochs()).access
             actor = await _authorized(request, route.right)
             arguments, body = await _given(request, shape)
             if body:
                 # Whoever sends it slowly may have lost his rights since.
+                epoch = (await database.epochs()).access
                 actor = await _authorized(request, route.right)
 
             async def carry_out(services: Services) -> web.StreamResponse:
+                if route.method != "GET" and actor.account_id is not None:
+                    looking = services.database.beginning_with(last_look(actor, epoch=epoch))
+                    services = replace(services, database=looking)
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})
                 call = Call(request=request, response=response, services=services, actor=actor)
                 answer = await route.handler(call, **arguments)

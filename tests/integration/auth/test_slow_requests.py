@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
+import argon2
 import bcrypt
 import pytest
 
@@ -83,6 +84,44 @@ async def test_an_administrator_makes_no_other_with_a_request_from_before_he_was
     answer = await send_slowly(nobody, "POST", "/api/v1/users", body, lose, headers=headers)
     assert answer.status == (403 if how == "demoted" else 401), answer.body
     await api(client, "GET", "/users/mallory", status=404)
+
+
+@pytest.mark.parametrize("what", ["user", "password"])
+@pytest.mark.parametrize("how", ["demoted", "disabled", "revoked"])
+async def test_an_administrator_makes_no_password_that_was_hashed_until_he_was_none(
+    client: aiohttp.ClientSession,
+    nobody: aiohttp.ClientSession,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    how: str,
+) -> None:
+    bob = basic("bob", await make_user(client, "bob", admin=True))
+    carol = await make_user(client, "carol")
+    path, body = "/api/v1/users", {"name": "mallory", "password": "a good long one", "admin": True}
+    if what == "password":
+        path, body = "/api/v1/users/carol/password", {"password": "a good long one"}
+    hashing, go_on = threading.Event(), threading.Event()
+    hash_of = argon2.PasswordHasher.hash
+
+    def slow(*arguments: Any) -> Any:
+        hashing.set()
+        go_on.wait(30)
+        return hash_of(*arguments)
+
+    assert (await ask(nobody, "GET", "/api/v1/users/bob", headers=bob)).status == 200
+    monkeypatch.setattr(argon2.PasswordHasher, "hash", slow)
+    sent = asyncio.create_task(ask(nobody, "POST", path, headers=bob, json=body))
+    await asyncio.to_thread(hashing.wait, 30)
+    if how == "revoked":
+        await api(client, "POST", "/tokens/revoke", json={"account": "bob"})
+    else:
+        change = {"admin": False} if how == "demoted" else {"disabled": True}
+        await api(client, "PATCH", "/users/bob", json=change)
+    go_on.set()
+    answer = await sent
+    assert answer.status == (403 if how == "demoted" else 401), answer.body
+    await api(client, "GET", "/users/mallory", status=404)
+    assert (await ask(nobody, "GET", "/api/v1/users/carol", headers=basic("carol", carol))).status == 200
 
 
 @pytest.mark.parametrize("by", ["password", "api token", "registry token"])

@@ -1,0 +1,54 @@
+"""The last look at rights: in the transaction that uses them.
+
+A right is asked when a request comes, and may be gone when its transaction begins: a password was hashed
+meanwhile, or another wrote first. So the transaction begins with a look at what the actor was when it was
+asked. On SQLite, which has one writer, nothing can change after it. On PostgreSQL what another transaction
+takes, and has not committed by then, counts for the next request: the two are as if this one had come first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from registry.auth import standing
+from registry.db.events import epochs
+from registry.errors import DeniedError, UnauthorizedError
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.db.engine import First
+
+
+def last_look(actor: Actor, *, epoch: int) -> First:
+    """What the transaction of a request begins with; ``epoch`` is the access epoch, read before ``actor``.
+
+    The transaction then raises:
+        UnauthorizedError: the account, or the token, is disabled, deleted, revoked or expired by now.
+        DeniedError: the actor has other rights by now, more or fewer.
+    """
+
+    async def look(connection: AsyncConnection) -> None:
+        now = (await connection.execute(select(epochs.c.access))).scalar_one()
+        if now == epoch:
+            return
+        named = {"account_id": actor.account_id, "token_id": actor.token_id}
+        query = standing.BY_ACCOUNT if actor.token_id is None else standing.BY_TOKEN
+        rows = (await connection.execute(query, named)).all()
+        found = standing.actor_of(rows) if rows else None
+        if found is None or found.credentials_after != actor.credentials_after:
+            raise UnauthorizedError("what this request came with has just ended; nothing was done")
+        standing.require_place(found, actor.address)
+        if _rights(found) != _rights(actor):
+            raise DeniedError(
+                f"what {actor.shown} may do has just changed, and nothing was done; send the request again"
+            )
+
+    return look
+
+
+def _rights(actor: Actor) -> tuple[object, ...]:
+    return actor.is_admin, actor.is_auditor, dict(actor.roles)
