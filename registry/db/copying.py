@@ -23,6 +23,7 @@ from sqlalchemy.pool import NullPool
 from registry.db import migrate, tablecopy
 from registry.db.accounts import accounts
 from registry.db.dialect import blocking_url
+from registry.db.discreet import keep_rows_out_of_errors
 from registry.db.events import epochs
 from registry.db.floor import schema_floor
 from registry.db.inuse import alone, postgres_servers
@@ -225,6 +226,7 @@ def _writing(url: str) -> Iterator[Connection]:
 @contextmanager
 def _connected(url: str, *, begin: str) -> Iterator[Connection]:
     engine = create_engine(blocking_url(make_url(url)), poolclass=NullPool, hide_parameters=True)
+    keep_rows_out_of_errors(engine)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))

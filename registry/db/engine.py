@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from registry.db.dialect import blocking_url
+from registry.db.discreet import keep_rows_out_of_errors
 from registry.db.epochlook import BUSY_SECONDS, EpochLook, Epochs, SqliteLook
 from registry.db.events import epochs
 from registry.db.inuse import APPLICATION_NAME
@@ -168,13 +169,15 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     url = url.set(drivername=_DRIVERS[backend])
     if backend == "postgresql":
         # No server-side prepared statements: pgbouncer in transaction mode cannot keep them.
-        return create_async_engine(
+        engine = create_async_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             connect_args={"prepare_threshold": None, "application_name": APPLICATION_NAME},
             hide_parameters=True,
         )
+        keep_rows_out_of_errors(engine.sync_engine)
+        return engine
     # Parameters hold hashes of secrets and whole manifests: neither belongs into a log.
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _sqlite_connect)

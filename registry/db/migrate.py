@@ -23,6 +23,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from registry.db.dialect import blocking_url
+from registry.db.discreet import keep_rows_out_of_errors
 from registry.db.floor import schema_floor
 from registry.errors import ConflictError
 
@@ -126,7 +127,8 @@ def newest() -> str:
 
 
 def _engine(url: URL) -> Engine:
-    engine = create_engine(blocking_url(url), poolclass=NullPool)
+    engine = create_engine(blocking_url(url), poolclass=NullPool, hide_parameters=True)
+    keep_rows_out_of_errors(engine)
     if engine.dialect.name == "sqlite":
         # The driver begins no transaction before DDL: a migration that fails would leave half of it.
         event.listen(engine, "connect", _leave_transactions_to_us)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.db.accounts import accounts
@@ -27,6 +30,21 @@ async def count(connection: AsyncConnection) -> int:
 async def add(database: Database, name: str) -> None:
     async with database.write() as connection:
         await connection.execute(accounts.insert().values(name=name, kind="user", created_at=db_time()))
+
+
+@pytest.mark.parametrize("values", [{"id": 1, "kind": "user"}, {"id": 2, "kind": "captain"}])
+async def test_an_error_tells_nothing_of_the_row(database: Database, values: dict[str, Any]) -> None:
+    """Neither of one that breaks a rule, nor of one that there is."""
+    secret = "0123456789abcdef0123456789abcdef"
+    row = {"id": 1, "name": secret, "kind": "user", "password_hash": secret, "created_at": db_time()}
+    async with database.write() as connection:
+        await connection.execute(accounts.insert().values(row))
+    async with database.read_once() as connection:
+        with pytest.raises(IntegrityError) as caught:
+            await connection.execute(accounts.insert().values(row | values))
+    told = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(caught.value.orig)
+    assert secret[:8] not in told
+    assert "constraint" in told
 
 
 async def test_all_statements_of_a_read_see_one_moment(database: Database) -> None:
