@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.limits import Limits, PrepareLimits, exceeds
 from registry.errors import RequestInvalidError
 from registry.oci.platform import parse_platform, platform_of_machine
 
@@ -315,9 +315,8 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _limits_fit(self) -> Settings:
-        for name in Limits.model_fields:
-            if getattr(self.limits, name) > getattr(self.ceiling, name):
-                raise ValueError(f"limits.{name} is above ceiling.{name}")
+        if (name := exceeds(self.limits, self.ceiling)) is not None:
+            raise ValueError(f"limits.{name} is above ceiling.{name}")
         return self
 
     @property

@@ -28,6 +28,8 @@ from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import Snapshots, remove_path
 from sandbox.images.source import ImageSource
+from sandbox.network.permits import NetworkPolicy
+from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.execute import Execution, execute
 
@@ -44,6 +46,10 @@ class Workplace:
     runtime: Runtime
     snapshots: Snapshots
     allowed_downgrades: frozenset[str]
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    """What runs may reach."""
+    cpu_set: str | None = None
+    """The only processors of runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +123,7 @@ async def _carry_out(
         image_spec_allowed=task.image_spec_allowed,
     )
     record.tested = plan.tested
+    network = await pin(plan.network, workplace.network)
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record, "unpack", progress):
         prepared = await workplace.snapshots.prepare(image, left)
@@ -137,6 +144,8 @@ async def _carry_out(
             ids=ids,
             runtime=workplace.runtime,
             allowed_downgrades=workplace.allowed_downgrades,
+            network=network,
+            cpu_set=workplace.cpu_set,
         )
 
 

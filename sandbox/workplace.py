@@ -14,9 +14,13 @@ from sandbox.attempt import Workplace
 from sandbox.errors import SandboxError
 from sandbox.images import rootfs
 from sandbox.images.snapshots import Snapshots
+from sandbox.network.permits import NetworkPolicy
 from sandbox.runtimes import sweep as runs
 from sandbox.runtimes.base import DOWNGRADES, Runtime, RuntimeFailure
+from sandbox.runtimes.cgroups import find_cgroups, format_cpu_set, why_no_limits
 from sandbox.runtimes.choose import find_runtime
+from sandbox.runtimes.isolation import privileged
+from sandbox.runtimes.parent import Ceiling, make_parent, with_defaults
 
 
 class InUseError(SandboxError):
@@ -25,14 +29,21 @@ class InUseError(SandboxError):
 
 @contextmanager
 def opened_workplace(
-    state: Path, *, runtime: str, allowed_downgrades: frozenset[str]
+    state: Path,
+    *,
+    runtime: str,
+    allowed_downgrades: frozenset[str],
+    network: NetworkPolicy | None = None,
+    ceiling: Ceiling | None = None,
 ) -> Iterator[tuple[Workplace, tuple[str, ...]]]:
     """The workplace in ``state``, and a line for each thing that was swept. Blocking.
+
+    ``network`` is what runs may reach, nothing where it is not given; ``ceiling`` what they use together.
 
     Raises:
         InUseError: the folder is another process's.
         SandboxError: ``worker-error``: the folder cannot be used; ``isolation-missing``: there is no
-            runtime.
+            runtime, or the ceiling cannot be had.
         RequestInvalidError: no downgrade has that name.
     """
     unknown = sorted(allowed_downgrades - set(DOWNGRADES))
@@ -61,7 +72,20 @@ def opened_workplace(
             ) from None
         found = find_runtime(state / "runtime", name=runtime)
         try:
-            yield Workplace(state, found, Snapshots(state), allowed_downgrades), _sweep(state, found)
+            swept = _sweep(state, found)
+            limits = ceiling or Ceiling()
+            _hold(found, limits)
+            yield (
+                Workplace(
+                    state,
+                    found,
+                    Snapshots(state),
+                    allowed_downgrades,
+                    network or NetworkPolicy(),
+                    None if limits.cpu_set is None else format_cpu_set(limits.cpu_set),
+                ),
+                swept,
+            )
         finally:
             runs.forget(found)
     finally:
@@ -76,6 +100,15 @@ def _require_passable(state: Path) -> None:
                 f"{folder} is closed to others, and the users of images must pass through it: "
                 f"run 'chmod o+x {folder}', or choose another folder for its state",
             )
+
+
+def _hold(runtime: Runtime, ceiling: Ceiling) -> None:
+    cgroups = find_cgroups()
+    why = why_no_limits(cgroups, privileged=privileged())
+    if why is None:
+        make_parent(cgroups, runtime.cgroup_parent, with_defaults(ceiling))
+    elif ceiling != Ceiling():
+        raise SandboxError("isolation-missing", f"there can be no ceiling for all runs: {why}")
 
 
 def _sweep(state: Path, runtime: Runtime) -> tuple[str, ...]:

@@ -75,6 +75,27 @@ def command(
             help="Run without this isolation where the host lacks it; the verdict says so. Can be repeated.",
         ),
     ] = None,
+    allow_egress: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-egress",
+            metavar="CIDR:PORT",
+            help="Let run specs ask for these addresses (/udp behind the port: by UDP). Can be repeated. "
+            "[default: runs have no network]",
+        ),
+    ] = None,
+    egress_bits_per_second: Annotated[
+        int | None,
+        typer.Option(
+            "--egress-bits-per-second",
+            min=64_000,
+            help="The most that a run with a network gets each way. [default: 100000000]",
+        ),
+    ] = None,
+    cpu_set: Annotated[
+        str | None,
+        typer.Option("--cpu-set", metavar="LIST", help="The only processors that runs are put on."),
+    ] = None,
 ) -> None:
     """Run registry and worker together.
 
@@ -100,6 +121,9 @@ def command(
         worker_options=[
             *("--runtime", runtime, "--grace", str(WORKER_GRACE_SECONDS)),
             *(text for name in allow_downgrade or () for text in ("--allow-downgrade", name)),
+            *(text for permit in allow_egress or () for text in ("--allow-egress", permit)),
+            *_given("--egress-bits-per-second", egress_bits_per_second),
+            *_given("--cpu-set", cpu_set),
         ],
         identity=_identity(settings.data, state),
         with_worker=_can_isolate(state, frozenset(allow_downgrade or ())),
@@ -283,6 +307,10 @@ def _tell(missing: list[dict[str, Any]]) -> None:
         typer.echo(f"  {one['name']}: {one['detail']}", err=True)
         if one.get("fix"):
             typer.echo(f"    to have it: {one['fix']}", err=True)
+
+
+def _given(option: str, value: object) -> tuple[str, ...]:
+    return () if value is None else (option, str(value))
 
 
 def _worker_name() -> str:

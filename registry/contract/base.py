@@ -12,3 +12,8 @@ class Wire(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error with its path, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def is_none(value: object) -> bool:
+    """For ``exclude_if``: what an older version does not know is sent only where it says something."""
+    return value is None

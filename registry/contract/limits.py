@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from registry.contract.base import Wire
+from registry.contract.base import Wire, is_none
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
@@ -22,6 +22,12 @@ class Limits(Wire):
         default=5.0, gt=0, description="how long a service must stay up, or has to answer"
     )
     log_bytes: int = Field(default=MIB, ge=1024, description="bytes of output kept")
+    io_bytes_per_second: int | None = Field(
+        default=None,
+        ge=64 * 1024,
+        exclude_if=is_none,
+        description="reading from and writing to the worker's disk, each; null is no limit",
+    )
 
 
 class PrepareLimits(Wire):
@@ -34,6 +40,15 @@ class PrepareLimits(Wire):
 
 def lowered(limits: Limits, ceiling: Limits) -> Limits:
     """``limits``, each no higher than the ceiling's."""
-    return Limits(
-        **{name: min(getattr(limits, name), getattr(ceiling, name)) for name in Limits.model_fields}
-    )
+    pairs = {name: (getattr(limits, name), getattr(ceiling, name)) for name in Limits.model_fields}
+    known = {name: [one for one in pair if one is not None] for name, pair in pairs.items()}
+    return Limits.model_validate({name: min(pair, default=None) for name, pair in known.items()})
+
+
+def exceeds(limits: Limits, ceiling: Limits) -> str | None:
+    """The name of the first limit above its ceiling, or ``None``."""
+    for name in Limits.model_fields:
+        limit, highest = getattr(limits, name), getattr(ceiling, name)
+        if highest is not None and limit is not None and limit > highest:
+            return name
+    return None

@@ -16,6 +16,7 @@ from registry.contract.runspec import (
     HttpExpectation,
     ImageSpec,
     LogExpectation,
+    NetworkSpec,
     RunSpec,
     TcpExpectation,
     parse_image_spec,
@@ -52,6 +53,8 @@ class Plan:
     log: tuple[LogExpectation, ...] = ()
     http: tuple[HttpExpectation, ...] = ()
     tcp: tuple[TcpExpectation, ...] = ()
+    network: NetworkSpec | None = None
+    """Asked for by the spec, never by the image."""
     tested: str = ""
     """What is tested, in words, for the verdict."""
 
@@ -80,6 +83,7 @@ def make_plan(
         working_dir=config.working_dir or "/",
         profile=spec.profile if spec else "standard",
         limits=lowered(spec.limits.over(limits) if spec else limits, ceiling),
+        network=spec.network if spec else None,
     )
     plan = _expect(plan, config, spec)
     label = config.labels.get(IMAGE_LABEL)

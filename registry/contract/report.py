@@ -33,6 +33,7 @@ ErrorReason = Literal[
     "worker-error",
     "worker-lost",
     "probe-failed",
+    "egress-refused",
 ]
 """Why a check could not be done. Whatever stands here gives the verdict ``error``, never ``pass``."""
 
@@ -63,6 +64,16 @@ class Observation(Wire):
     met: bool | None
 
 
+class Outbound(Wire):
+    """One address beyond loopback that a run tried to reach, permitted or not."""
+
+    address: str = Field(max_length=64, description="or 'others': addresses beyond the first few dozens")
+    port: int = Field(ge=0, le=65535)
+    protocol: Literal["tcp", "udp", "other"]
+    attempts: int = Field(ge=1)
+    permitted: bool = False
+
+
 class Run(Wire):
     """One container execution."""
 
@@ -79,6 +90,19 @@ class Run(Wire):
     memory_peak_bytes: int | None = Field(default=None, ge=0, lt=2**63)
     log: str = Field(max_length=MAX_REPORT_BYTES, description="output as UTF-8, undecodable bytes replaced")
     log_truncated: bool = False
+    pids_peak: int | None = Field(default=None, ge=0, description="most processes and threads at once")
+    read_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="read from disks")
+    written_bytes: int | None = Field(
+        default=None, ge=0, lt=2**63, description="written to disks, as far as the kernel says by whom"
+    )
+    throttled_seconds: float | None = Field(
+        default=None, ge=0, description="waited for a processor because of the limit"
+    )
+    received_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="from outside, if it may")
+    sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="to the outside, if it may")
+    outbound: tuple[Outbound, ...] | None = Field(
+        default=None, max_length=100, description="what it tried to reach; null where that was not seen"
+    )
     observations: tuple[Observation, ...] = Field(max_length=200)
 
 

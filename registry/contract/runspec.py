@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import IPv4Network
 from typing import Any, Literal, TypeVar
 
 import re2  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from registry.contract.base import Wire
+from registry.contract.base import Wire, is_none
 from registry.contract.limits import Limits
 from registry.errors import RequestInvalidError
 
@@ -23,6 +24,7 @@ IMAGE_LABEL = "io.seatrial.smoke"
 RESERVED = ("services", "attempts", "pass", "cases", "stub")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 T = TypeVar("T", bound=Wire)
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*\.?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
 
 
@@ -85,10 +87,52 @@ class SpecLimits(Wire):
     wall_seconds: float | None = Field(default=None, gt=0)
     alive_seconds: float | None = Field(default=None, gt=0)
     log_bytes: int | None = Field(default=None, ge=1024)
+    io_bytes_per_second: int | None = Field(default=None, ge=64 * 1024, exclude_if=is_none)
 
     def over(self, limits: Limits) -> Limits:
         """``limits`` with what is set here in its place."""
         return limits.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class EgressSpec(Wire):
+    """One place outside that the run may reach: a name or an address, or a range, with port and protocol."""
+
+    host: str | None = Field(
+        default=None, description="name or IPv4 address; the worker resolves a name, once, before the run"
+    )
+    cidr: str | None = Field(default=None, description="IPv4 range, as in 93.184.216.0/24")
+    port: int = Field(ge=1, le=65535)
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+    @field_validator("host")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) > 253 or not _HOST.fullmatch(value)):
+            raise ValueError(f"{value[:80]!r} is not a host name in lower case or an IPv4 address")
+        return value
+
+    @field_validator("cidr")
+    @classmethod
+    def _network(cls, value: str | None) -> str | None:
+        return None if value is None else str(IPv4Network(value))
+
+    @model_validator(mode="after")
+    def _one_place(self) -> EgressSpec:
+        if (self.host is None) == (self.cidr is None):
+            raise ValueError("give either 'host' or 'cidr'")
+        return self
+
+
+class NetworkSpec(Wire):
+    """A network for the run, where the worker's operator permits all of it."""
+
+    egress: tuple[EgressSpec, ...] = Field(min_length=1, max_length=32)
+    bits_per_second: int | None = Field(
+        default=None,
+        ge=64_000,
+        le=100_000_000_000,
+        description="bandwidth each way; left out: as much as the worker's operator permits",
+    )
 
 
 class RunSpec(Wire):
@@ -107,6 +151,11 @@ class RunSpec(Wire):
     )
     limits: SpecLimits = SpecLimits()
     expect: Expectations = Expectations()
+    network: NetworkSpec | None = Field(
+        default=None,
+        exclude_if=is_none,
+        description="left out: no network but the run's own loopback",
+    )
 
     @field_validator("version", mode="before")
     @classmethod

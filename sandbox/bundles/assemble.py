@@ -10,6 +10,8 @@ from sandbox.bundles.prepare import prepare_rootfs
 from sandbox.bundles.users import resolve_user
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Address
     from pathlib import Path
 
     from registry.contract.plan import Plan
@@ -25,11 +27,13 @@ def assemble(
     rootfs: Rootfs,
     root: Path,
     ids: IdRange,
+    hosts: Sequence[tuple[IPv4Address, str]] = (),
     cgroups_path: str | None,
     surroundings: Surroundings,
     downgrades: frozenset[str],
 ) -> dict[str, Any]:
-    """The document, as :func:`make_config` says; ``rootfs`` is the open tree at ``root``.
+    """The document, as :func:`make_config` says; ``rootfs`` is the open tree at ``root``, ``hosts`` what its
+    /etc/hosts names beside loopback.
 
     Raises:
         SandboxError: ``image-refused``, ``user-unknown``, ``isolation-missing``, ``worker-error``.
@@ -46,7 +50,7 @@ def assemble(
     )
     bundle = Bundle(document, rootfs, config.volumes, downgrades)
     check_image(bundle)
-    prepare_rootfs(rootfs, plan, config, ids=ids)
+    prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts)
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.
     check_image(bundle)
     check_config(bundle)

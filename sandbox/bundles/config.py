@@ -70,6 +70,10 @@ class Surroundings:
     """Whether memory and swap together can be limited."""
     time_namespace: bool
     """Whether the runtime knows the time namespace."""
+    cpu_set: str | None = None
+    """The only processors of the worker's runs, as the kernel lists them."""
+    disk: tuple[int, int] | None = None
+    """The device below the writable layer, where its rate can be limited."""
 
 
 def make_config(
@@ -208,12 +212,15 @@ def _resources(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str
     memory = {"limit": limits.memory_bytes}
     if surroundings.swap_limit:
         memory["swap"] = limits.memory_bytes
-    return {
-        **devices,
-        "memory": memory,
-        "cpu": {"quota": max(1000, int(limits.cpus * _CPU_PERIOD)), "period": _CPU_PERIOD},
-        "pids": {"limit": limits.pids},
-    }
+    cpu: dict[str, object] = {"quota": max(1000, int(limits.cpus * _CPU_PERIOD)), "period": _CPU_PERIOD}
+    if surroundings.cpu_set is not None:
+        cpu["cpus"] = surroundings.cpu_set
+    resources = {**devices, "memory": memory, "cpu": cpu, "pids": {"limit": limits.pids}}
+    if limits.io_bytes_per_second is not None and surroundings.disk is not None:
+        major, minor = surroundings.disk
+        rate = [{"major": major, "minor": minor, "rate": limits.io_bytes_per_second}]
+        resources["blockIO"] = {"throttleReadBpsDevice": rate, "throttleWriteBpsDevice": rate}
+    return resources
 
 
 def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:

@@ -10,14 +10,24 @@ from sandbox.bundles.config import HOSTNAME, temporary_folders
 from sandbox.bundles.rootfs import Rootfs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Address
+
     from sandbox.ids import IdRange
 
 MOUNT_POINTS = ("/dev", "/proc", "/sys", "/tmp", "/etc", "/run")  # noqa: S108  (inside the run)
 _HOSTS = f"127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-_RESOLV_CONF = "# A run has no network beyond its own loopback.\n"
+_RESOLV_CONF = "# A run has no resolver; the names it may know stand in /etc/hosts.\n"
 
 
-def prepare_rootfs(rootfs: Rootfs, plan: Plan, config: ImageConfig, *, ids: IdRange) -> None:
+def prepare_rootfs(
+    rootfs: Rootfs,
+    plan: Plan,
+    config: ImageConfig,
+    *,
+    ids: IdRange,
+    hosts: Sequence[tuple[IPv4Address, str]] = (),
+) -> None:
     """Make the folders that the bundle mounts on, the volumes and the working folder; write /etc/hosts,
     /etc/hostname and /etc/resolv.conf. Everything belongs to the run's own root.
 
@@ -36,6 +46,7 @@ def prepare_rootfs(rootfs: Rootfs, plan: Plan, config: ImageConfig, *, ids: IdRa
     for path in (*config.volumes, plan.working_dir):
         if rootfs.resolve(path) is None:
             rootfs.make_folder(path, owner=owner)
-    rootfs.write_file("/etc/hosts", _HOSTS.encode(), owner=owner)
+    lines = "".join(f"{address}\t{name}\n" for address, name in hosts)
+    rootfs.write_file("/etc/hosts", f"{_HOSTS}{lines}".encode(), owner=owner)
     rootfs.write_file("/etc/hostname", f"{HOSTNAME}\n".encode(), owner=owner)
     rootfs.write_file("/etc/resolv.conf", _RESOLV_CONF.encode(), owner=owner)

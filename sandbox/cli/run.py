@@ -19,6 +19,8 @@ from registry.contract.runspec import parse_run_spec
 from registry.oci.printable import printable
 from sandbox.cli.workshop import (
     DowngradeOption,
+    EgressOption,
+    EgressRateOption,
     ImageArgument,
     JsonOption,
     PasswordFileOption,
@@ -29,10 +31,12 @@ from sandbox.cli.workshop import (
     chosen_platform,
     configure_logs,
     let_others_pass,
+    network_policy,
     read_credentials,
     read_small_file,
 )
 from sandbox.errors import SandboxError
+from sandbox.network.permits import DEFAULT_BITS_PER_SECOND, NetworkPolicy
 
 if TYPE_CHECKING:
     from registry.contract.report import Report
@@ -51,6 +55,8 @@ def command(
     ] = None,
     runtime: RuntimeOption = "auto",
     allow_downgrade: DowngradeOption = None,
+    allow_egress: EgressOption = None,
+    egress_bits_per_second: EgressRateOption = DEFAULT_BITS_PER_SECOND,
     platform: PlatformOption = None,
     state: Annotated[
         Path | None,
@@ -95,7 +101,8 @@ def command(
         ),
         prepare=PrepareLimits(),
     )
-    with _opened(state, runtime, frozenset(allow_downgrade or ())) as workplace:
+    network = network_policy(allow_egress, egress_bits_per_second)
+    with _opened(state, runtime, frozenset(allow_downgrade or ()), network) as workplace:
         report = asyncio.run(_try(image, task, workplace, credentials=credentials, plain_http=plain_http))
     judgement = judge(report)
     if as_json:
@@ -125,7 +132,9 @@ def _progress() -> Progress:
 
 
 @contextmanager
-def _opened(state: Path | None, runtime: str, allowed: frozenset[str]) -> Iterator[Workplace]:
+def _opened(
+    state: Path | None, runtime: str, allowed: frozenset[str], network: NetworkPolicy
+) -> Iterator[Workplace]:
     from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
 
     base = state or _own_folder()
@@ -134,7 +143,9 @@ def _opened(state: Path | None, runtime: str, allowed: frozenset[str]) -> Iterat
         with ExitStack() as stack:
             try:
                 workplace, _ = stack.enter_context(
-                    opened_workplace(base / str(number), runtime=runtime, allowed_downgrades=allowed)
+                    opened_workplace(
+                        base / str(number), runtime=runtime, allowed_downgrades=allowed, network=network
+                    )
                 )
             except InUseError:
                 continue

@@ -13,14 +13,19 @@ import typer
 
 from registry.errors import RequestInvalidError
 from sandbox.cli.workshop import (
+    CpuSetOption,
     DowngradeOption,
+    EgressOption,
+    EgressRateOption,
     PlatformOption,
     RuntimeOption,
     chosen_platform,
     configure_logs,
     let_others_pass,
+    network_policy,
     read_small_file,
 )
+from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
 if TYPE_CHECKING:
     from sandbox.attempt import Workplace
@@ -45,6 +50,29 @@ def run(
     ],
     runtime: RuntimeOption = "auto",
     allow_downgrade: DowngradeOption = None,
+    allow_egress: EgressOption = None,
+    egress_bits_per_second: EgressRateOption = DEFAULT_BITS_PER_SECOND,
+    cpu_set: CpuSetOption = None,
+    total_memory_bytes: Annotated[
+        int | None,
+        typer.Option(
+            "--total-memory-bytes",
+            min=64 * 1024 * 1024,
+            help="Memory of all runs together. [default: the host's but for a reserve]",
+        ),
+    ] = None,
+    total_pids: Annotated[
+        int | None,
+        typer.Option(
+            "--total-pids",
+            min=64,
+            help="Processes and threads of all runs together. [default: half the host's]",
+        ),
+    ] = None,
+    total_cpus: Annotated[
+        float | None,
+        typer.Option("--total-cpus", min=0.01, help="Processor time of all runs together. [default: all]"),
+    ] = None,
     slots: Annotated[int, typer.Option("--slots", min=1, max=64, help="Runs at once.")] = 1,
     platform: PlatformOption = None,
     grace: Annotated[
@@ -72,13 +100,26 @@ def run(
     configure_logs(log_format)
     # Only now: it takes most of the time to start.
     from sandbox.pinning import Pin  # noqa: PLC0415
+    from sandbox.runtimes.parent import Ceiling, parse_processors  # noqa: PLC0415
     from sandbox.workplace import opened_workplace  # noqa: PLC0415
 
     pin = Pin(registry_certificate) if registry_certificate else None
     platforms = (str(chosen_platform(platform)),)
     allowed = frozenset(allow_downgrade or ())
     log = structlog.get_logger("seatrial.worker")
-    with opened_workplace(state, runtime=runtime, allowed_downgrades=allowed) as (workplace, swept):
+    opened = opened_workplace(
+        state,
+        runtime=runtime,
+        allowed_downgrades=allowed,
+        network=network_policy(allow_egress, egress_bits_per_second),
+        ceiling=Ceiling(
+            memory_bytes=total_memory_bytes,
+            pids=total_pids,
+            cpus=total_cpus,
+            cpu_set=None if cpu_set is None else parse_processors(cpu_set),
+        ),
+    )
+    with opened as (workplace, swept):
         for line in swept:
             log.warning("swept", what=line)
         log.info("worker starts", registry=registry, runtime=str(workplace.runtime.info), platforms=platforms)

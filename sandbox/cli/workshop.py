@@ -13,6 +13,7 @@ import typer
 
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform, parse_platform, platform_of_machine
+from sandbox.network.permits import NetworkPolicy, parse_permit
 
 ImageArgument = Annotated[
     str,
@@ -44,6 +45,37 @@ PlatformOption = Annotated[
     str | None,
     typer.Option("--platform", metavar="OS/ARCH", help="Platform to run. [default: that of this host]"),
 ]
+
+EgressOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-egress",
+        metavar="CIDR:PORT",
+        help="Let run specs ask for these addresses, by TCP or, with /udp behind the port, by UDP. Addresses "
+        "that are not public are permitted one by one. Can be repeated. [default: runs have no network]",
+    ),
+]
+EgressRateOption = Annotated[
+    int,
+    typer.Option(
+        "--egress-bits-per-second",
+        min=64_000,
+        help="The most that a run with a network gets each way; also what its spec need not ask for.",
+    ),
+]
+CpuSetOption = Annotated[
+    str | None,
+    typer.Option("--cpu-set", metavar="LIST", help="The only processors that runs are put on, as in 0-2,7."),
+]
+
+
+def network_policy(permits: list[str] | None, bits_per_second: int) -> NetworkPolicy:
+    """What ``--allow-egress`` and ``--egress-bits-per-second`` say.
+
+    Raises:
+        RequestInvalidError: they permit what cannot be permitted.
+    """
+    return NetworkPolicy(tuple(parse_permit(text) for text in permits or ()), bits_per_second)
 
 
 def let_others_pass() -> None:

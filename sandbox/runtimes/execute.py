@@ -12,6 +12,7 @@ from registry.contract.report import Mechanism, ReportError, Run, Step
 from registry.oci.imageconfig import ImageConfig
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
+from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.job import COMMAND, MAX_LINE_BYTES, RunJob, RunResult, dump_job, parse_result
 from sandbox.runtimes.sweep import sweep_run
@@ -44,14 +45,18 @@ async def execute(
     ids: IdRange,
     runtime: Runtime,
     allowed_downgrades: frozenset[str],
+    network: PinnedNetwork | None = None,
+    cpu_set: str | None = None,
 ) -> Execution:
     """Run ``plan`` in the prepared root file system and observe it.
 
     ``root`` is a mounted, writable root file system of this run alone, owned by ``ids``; ``run_dir`` an
     existing empty folder of this run alone; both below folders that others may pass through (mode 0711).
-    ``run_id`` is a name of at most 64 characters ``[a-z0-9-]``, never used before. Whatever happens,
-    cancellation included, container, cgroups and processes of the run are gone when this returns or raises;
-    ``root`` and ``run_dir`` are left to the caller.
+    ``run_id`` is a name of at most 64 characters ``[a-z0-9-]``, never used before. ``network`` is what the
+    operator permitted of ``plan.network``, ``cpu_set`` the only processors of the worker's runs.
+
+    Whatever happens, cancellation included, container, cgroups and processes of the run are gone when this
+    returns or raises; ``root`` and ``run_dir`` are left to the caller.
 
     Raises:
         SandboxError: nothing was run, and why (``image-refused``, ``user-unknown``, ``isolation-missing``,
@@ -68,6 +73,8 @@ async def execute(
         runtime=runtime.info,
         runtime_state=runtime.state,
         allowed_downgrades=tuple(sorted(allowed_downgrades)),
+        network=network,
+        cpu_set=cpu_set,
     )
     result = await _supervised(job, runtime)
     if result.run is None:

@@ -12,18 +12,25 @@ from sandbox.bundles.config import Surroundings, hard_rlimits
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
+from sandbox.runtimes.disks import disk_of
 from sandbox.syscalls import initial_user_namespace
 
 
-def read_surroundings(cgroups: Cgroups, *, time_namespace: bool) -> Surroundings:
+def read_surroundings(
+    cgroups: Cgroups, *, time_namespace: bool, run_dir: Path | None = None, cpu_set: str | None = None
+) -> Surroundings:
     """The facts of this host that a bundle depends on, as the calling process sees them; ``time_namespace``
-    is whether the runtime knows it."""
+    is whether the runtime knows it, ``run_dir`` lies on the disk that the run writes to, ``cpu_set``
+    names the only processors of the worker's runs."""
+    io = "blkio" if cgroups.version == 1 else "io"
     return Surroundings(
         machine=platform.machine(),
         hard_rlimits=hard_rlimits(),
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
         swap_limit=swap_is_limited(cgroups),
         time_namespace=time_namespace and Path("/proc/self/ns/time").exists(),
+        cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
+        disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
     )
 
 

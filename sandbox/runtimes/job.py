@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from registry.contract.plan import Plan
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from registry.oci.imageconfig import ImageConfig
+from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import RuntimeInfo
 
 MODULE = "sandbox.runtimes.supervisor"
@@ -34,6 +35,8 @@ class RunJob:
     """What the worker found; the supervisor has no PATH of its own to find another."""
     runtime_state: Path
     allowed_downgrades: tuple[str, ...]
+    network: PinnedNetwork | None = None
+    cpu_set: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

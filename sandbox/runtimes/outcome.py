@@ -6,11 +6,14 @@ import json
 import re
 from collections.abc import Sequence
 
+from registry.contract.limits import MIB, Limits
 from registry.contract.report import EndReason
 from sandbox.probes.base import Ending, plain
 from sandbox.runtimes.cgroups import Usage
 from sandbox.runtimes.watch import Over
 
+# The kernel charges memory in batches: a group at its limit may stand a little below it.
+_OOM_SPARE_BYTES = 4 * MIB
 _TAIL_BYTES = 16 * 1024
 # A report has at most 4 MiB, and a log can need six bytes of JSON for one of its own.
 _LOG_JSON_BYTES = 3 * 1024 * 1024 + 1024
@@ -50,6 +53,16 @@ _CREATE_TEXTS: tuple[tuple[str, str], ...] = (
     (r"argument list too long", "arguments and environment are too long"),
     (r"chdir to cwd|mkdir .*cwd", "its user may not enter the working folder"),
 )
+
+
+def oom_of_others(usage: Usage, limits: Limits) -> bool:
+    """Whether the kernel killed for want of memory though the run was well below its own limit.
+
+    Then it was the limit of all runs together, or the host's: nothing that the image did.
+    """
+    spare = min(_OOM_SPARE_BYTES, limits.memory_bytes // 8)
+    peak = usage.memory_peak_bytes
+    return usage.oom_kills > 0 and peak is not None and peak < limits.memory_bytes - spare
 
 
 def readable_log(data: bytes | bytearray) -> tuple[str, bool]:

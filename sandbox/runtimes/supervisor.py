@@ -21,12 +21,22 @@ from typing import Any
 
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from sandbox.bundles.assemble import assemble
+from sandbox.bundles.config import Surroundings
 from sandbox.bundles.rootfs import Rootfs, open_rootfs
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
+from sandbox.network.attach import Attached, attach
 from sandbox.probes.choose import make_probes
 from sandbox.runtimes.base import Runtime, RuntimeFailure
-from sandbox.runtimes.cgroups import Cgroups, find_cgroups, read_limits, read_usage, remove_group
+from sandbox.runtimes.cgroups import (
+    AppliedLimits,
+    Cgroups,
+    Usage,
+    find_cgroups,
+    read_limits,
+    read_usage,
+    remove_group,
+)
 from sandbox.runtimes.choose import open_runtime
 from sandbox.runtimes.hooks import CreateHook, make_hook, timed_create
 from sandbox.runtimes.isolation import (
@@ -40,12 +50,19 @@ from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result,
 from sandbox.runtimes.outcome import (
     end_reason,
     not_executable,
+    oom_of_others,
     readable_log,
     shown_command,
     why_not_created,
     withheld_capability,
 )
-from sandbox.runtimes.verify import limit_problems, verify_namespaces, verify_privileges
+from sandbox.runtimes.verify import (
+    block_io_line,
+    cpu_set_line,
+    limit_problems,
+    verify_namespaces,
+    verify_privileges,
+)
 from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
 from sandbox.syscalls import become_subreaper
 
@@ -61,9 +78,11 @@ class _Trial:
     cgroups: Cgroups
     cancelled: Callable[[], bool]
     downgrades: tuple[str, ...] = ()
+    surroundings: Surroundings = field(init=False)
     document: dict[str, Any] = field(default_factory=dict)
     hook: CreateHook | None = None
     pid: int = 0
+    network: Attached = field(default_factory=Attached)
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -142,14 +161,18 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
     info = trial.runtime.info
     missing = missing_isolation(info, trial.cgroups)
     trial.downgrades = check_downgrades(missing, frozenset(job.allowed_downgrades))
+    trial.surroundings = read_surroundings(
+        trial.cgroups, time_namespace=info.time_namespace, run_dir=job.run_dir, cpu_set=job.cpu_set
+    )
     trial.document = assemble(
         job.plan,
         job.config,
         rootfs=rootfs,
         root=job.root,
         ids=IdRange(job.id_base, job.id_size),
+        hosts=() if job.network is None else job.network.hosts,
         cgroups_path=trial.cgroup if privileged() else None,
-        surroundings=read_surroundings(trial.cgroups, time_namespace=info.time_namespace),
+        surroundings=trial.surroundings,
         downgrades=frozenset(trial.downgrades),
     )
     trial.hook = make_hook(job.run_dir, IdRange(job.id_base, job.id_size))
@@ -183,14 +206,41 @@ def _verify_created(trial: _Trial) -> None:
     job = trial.job
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
     trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
-    trial.mechanisms.append(_verify_limits(trial))
+    trial.mechanisms += _verify_limits(trial)
+    trial.network = attach(
+        trial.pid,
+        job.network,
+        cgroups=trial.cgroups,
+        group=trial.runtime.cgroup_parent,
+        run_id=job.run_id,
+        id_base=job.id_base,
+        runtime=trial.runtime.info.name,
+    )
+    trial.mechanisms += trial.network.mechanisms
 
 
-def _verify_limits(trial: _Trial) -> Mechanism:
+def _verify_limits(trial: _Trial) -> tuple[Mechanism, ...]:
     limits = trial.job.plan.limits
     if "cgroup-limits" in trial.downgrades:
-        return Mechanism(name="cgroup limits", applied=False, detail="of each process alone, by rlimits")
+        detail = "of each process alone, by rlimits"
+        return (
+            Mechanism(name="cgroup limits", applied=False, detail=detail),
+            *(
+                Mechanism(name=name, applied=False, detail="without cgroup limits")
+                for name in ("cpu set", "block io")
+            ),
+        )
     applied = read_limits(trial.cgroups, trial.cgroup, trial.pid)
+    version = trial.cgroups.version
+    return (
+        _verify_main_limits(trial, applied),
+        cpu_set_line(applied, trial.job.cpu_set),
+        block_io_line(applied, limits, trial.surroundings.disk, version=version),
+    )
+
+
+def _verify_main_limits(trial: _Trial, applied: AppliedLimits) -> Mechanism:
+    limits = trial.job.plan.limits
     swap = "swap" in trial.document["linux"]["resources"]["memory"]
     problems = limit_problems(applied, limits, swap=swap)
     if problems:
@@ -206,6 +256,9 @@ def _verify_limits(trial: _Trial) -> Mechanism:
     detail = (
         f"v{trial.cgroups.version}: memory {applied.memory_bytes}, pids {applied.pids}, cpus {applied.cpus}"
     )
+    above = read_limits(trial.cgroups, trial.runtime.cgroup_parent, None)
+    if above.memory_bytes is not None and above.pids is not None:
+        detail += f"; all runs together: memory {above.memory_bytes}, pids {above.pids}"
     return Mechanism(name="cgroup limits", applied=True, detail=detail)
 
 
@@ -231,8 +284,9 @@ def _conclude(
             stop(trial.pid, number, log=log, grace_seconds=grace)
         log.read()
     usage = read_usage(trial.cgroups, trial.cgroup)
+    received, sent = trial.network.traffic() or (None, None)
     ending = watched.ending
-    error = _why_unknown(trial, watched, log)
+    error = _why_unknown(trial, watched, log, usage)
     text, cut = readable_log(log.data)
     run = Run(
         name="smoke",
@@ -246,14 +300,26 @@ def _conclude(
         memory_peak_bytes=usage.memory_peak_bytes,
         log=text,
         log_truncated=log.full or cut,
+        pids_peak=usage.pids_peak,
+        read_bytes=usage.read_bytes,
+        written_bytes=usage.written_bytes,
+        throttled_seconds=usage.throttled_seconds,
+        received_bytes=received,
+        sent_bytes=sent,
+        outbound=trial.network.outbound(),
         observations=watched.observations,
     )
     return run, error
 
 
-def _why_unknown(trial: _Trial, watched: Watched, log: LogBuffer) -> ReportError | None:
+def _why_unknown(trial: _Trial, watched: Watched, log: LogBuffer, usage: Usage) -> ReportError | None:
     if all(one.met for one in watched.observations):
         return None
+    if oom_of_others(usage, trial.job.plan.limits):
+        message = (
+            "the run was ended below its own memory limit: all runs of the worker together were above theirs"
+        )
+        return ReportError(reason="worker-error", message=message, retryable=True)
     command = trial.job.plan.command[0][:200]
     broken = not_executable(watched.ending, log.data)
     if broken is not None:
@@ -279,6 +345,10 @@ def _teardown(trial: _Trial) -> str | None:
             return "the run's container could not be removed"
         finally:
             reap_strays(keep=())
+        try:
+            trial.network.close()
+        except OSError:
+            return "the run's network could not be removed"
         if not remove_group(trial.cgroups, trial.cgroup):
             return "the run's control groups could not be removed"
     return None

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.contract.limits import Limits
 from registry.contract.runspec import RESERVED, parse_image_spec, parse_run_spec
 from registry.errors import RequestInvalidError
 
@@ -142,3 +143,32 @@ def test_a_wrong_pattern_is_told_to_the_caller_and_not_to_the_log(capfd: pytest.
     with pytest.raises(RequestInvalidError, match="not an RE2 pattern"):
         parse_run_spec('{"version": 1, "expect": {"log": [{"match": "(\\n{\\"event\\":\\"forged\\"}"}]}}')
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_network_has_places_and_each_is_one() -> None:
+    spec = parse_run_spec("{version: 1, network: {egress: [{host: a.example, port: 443}]}}")
+    assert spec.network is not None
+    assert spec.network.egress[0].protocol == "tcp"
+    for egress in (
+        "[]",
+        "[{port: 443}]",
+        "[{host: a.example, cidr: 1.2.3.0/24, port: 1}]",
+        "[{host: a b, port: 1}]",
+        "[{host: a.example, port: 0}]",
+        "[{cidr: 1.2.3.4/24, port: 1}]",
+        "[{cidr: '::/0', port: 1}]",
+        "[{host: a.example, port: 1, protocol: icmp}]",
+    ):
+        with pytest.raises(RequestInvalidError, match="network"):
+            parse_run_spec(f"{{version: 1, network: {{egress: {egress}}}}}")
+
+
+def test_an_image_cannot_ask_for_a_network() -> None:
+    with pytest.raises(RequestInvalidError, match="network"):
+        parse_image_spec("{version: 1, network: {egress: [{host: a.example, port: 443}]}}")
+
+
+def test_an_older_worker_sees_nothing_of_what_is_not_asked_for() -> None:
+    assert "network" not in parse_run_spec("{version: 1}").model_dump()
+    assert "io_bytes_per_second" not in Limits().model_dump()
+    assert "io_bytes_per_second" not in parse_run_spec("{version: 1}").model_dump_json()
