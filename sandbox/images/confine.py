@@ -8,15 +8,13 @@ socket, mounts, traces or makes a process.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import platform
 import resource
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sandbox import bpf, landlock
 from sandbox import syscalls as kernel
 
 _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID = 0, 1, 3, 4
@@ -85,19 +83,11 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
 }
 _CLONE = (56, 220)
 _CLONE_THREAD = 0x10000
-_ARCHITECTURES: Mapping[str, tuple[int, int]] = {"x86_64": (0xC000003E, 0), "aarch64": (0xC00000B7, 1)}
-_RET_KILL, _RET_ERRNO, _RET_ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
-_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 22, 2
 
-_SYS_LANDLOCK_CREATE, _SYS_LANDLOCK_ADD, _SYS_LANDLOCK_RESTRICT = 444, 445, 446
 _LANDLOCK_RIGHTS_BY_ABI = (13, 14, 15, 15, 16)
 # write_file, read_file, read_dir, remove_dir, remove_file, make_dir, make_reg, make_sym; refer, truncate
 _LANDLOCK_FOLDER = sum(1 << bit for bit in (1, 2, 3, 4, 5, 7, 8, 12))
 _LANDLOCK_REFER, _LANDLOCK_TRUNCATE = 1 << 13, 1 << 14
-
-
-class _Filter(ctypes.Structure):
-    _fields_ = (("length", ctypes.c_ushort), ("program", ctypes.c_char_p))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,58 +169,38 @@ def _keep_capabilities() -> None:
 
 
 def _landlock(out_fd: int) -> bool:
-    try:
-        abi = kernel.syscall(_SYS_LANDLOCK_CREATE, 0, 0, 1, what="landlock")
-    except OSError:
+    abi = landlock.version()
+    if not abi:
         return False
     rights = (1 << _LANDLOCK_RIGHTS_BY_ABI[min(abi, len(_LANDLOCK_RIGHTS_BY_ABI)) - 1]) - 1
-    network = 3 if abi >= 4 else 0
-    scoped = 3 if abi >= 6 else 0
-    attributes = struct.pack("QQQ", rights, network, scoped)
-    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = kernel.syscall(
-        _SYS_LANDLOCK_CREATE, ctypes.c_char_p(attributes), size, 0, what="landlock_create_ruleset"
+    landlock.restrict(
+        files=rights,
+        network=3 if abi >= 4 else 0,
+        scoped=landlock.SCOPE_ABSTRACT_SOCKETS | landlock.SCOPE_SIGNALS if abi >= landlock.SCOPES_ABI else 0,
+        below=(((_LANDLOCK_FOLDER | _LANDLOCK_REFER | _LANDLOCK_TRUNCATE) & rights, out_fd),),
     )
-    below = (_LANDLOCK_FOLDER | _LANDLOCK_REFER | _LANDLOCK_TRUNCATE) & rights
-    rule = struct.pack("=Qi", below, out_fd)
-    kernel.syscall(_SYS_LANDLOCK_ADD, ruleset, 1, ctypes.c_char_p(rule), 0, what="landlock_add_rule")
-    kernel.syscall(_SYS_LANDLOCK_RESTRICT, ruleset, 0, what="landlock_restrict_self")
-    os.close(ruleset)
     return True
 
 
 def _seccomp() -> None:
-    known = _ARCHITECTURES.get(platform.machine())
-    if known is None:
-        raise OSError(errno.ENOSYS, f"no seccomp list for {platform.machine()}")
-    architecture, column = known
-    program = filter_program(architecture, column)
-    packed = b"".join(struct.pack("HBBI", *instruction) for instruction in program)
-    whole = _Filter(len(program), packed)
-    kernel.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(whole))
+    bpf.install(bpf.pack(filter_program(bpf.this_machine())))
 
 
-def filter_program(architecture: int, column: int) -> list[tuple[int, int, int, int]]:
-    """The seccomp program, as (code, jump if true, jump if false, value)."""
-    load, equal, any_bit, give = 0x20, 0x15, 0x45, 0x06
-    numbers = [pair[column] for pair in _ALLOWED.values() if pair[column] is not None]
-    program = [
-        (load, 0, 0, 4),
-        (equal, 1, 0, architecture),
-        (give, 0, 0, _RET_KILL),
-        (load, 0, 0, 0),
-    ]
+def filter_program(machine: bpf.Machine) -> list[bpf.Instruction]:
+    """The seccomp program: what is on the list, threads, and nothing else."""
+    numbers = [pair[machine.column] for pair in _ALLOWED.values() if pair[machine.column] is not None]
+    program = bpf.native_only(machine)
     for position, number in enumerate(numbers):
         assert number is not None
         # To the last instruction, over the other numbers and the five that look at clone.
-        program.append((equal, len(numbers) - position - 1 + 5, 0, number))
+        program.append((bpf.EQUAL, len(numbers) - position - 1 + 5, 0, number))
     program += [
-        (equal, 1, 0, _CLONE[column]),
+        (bpf.EQUAL, 1, 0, _CLONE[machine.column]),
         # ENOSYS lets the C library fall back to a call that is on the list.
-        (give, 0, 0, _RET_ERRNO | errno.ENOSYS),
-        (load, 0, 0, 16),
-        (any_bit, 1, 0, _CLONE_THREAD),
-        (give, 0, 0, _RET_ERRNO | errno.EPERM),
-        (give, 0, 0, _RET_ALLOW),
+        bpf.refuse(errno.ENOSYS),
+        (bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]),
+        (bpf.ANY_BIT, 1, 0, _CLONE_THREAD),
+        bpf.refuse(errno.EPERM),
+        (bpf.GIVE, 0, 0, bpf.ALLOW),
     ]
     return program

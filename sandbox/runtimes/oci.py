@@ -16,11 +16,14 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from sandbox import bpf
 from sandbox.runtimes.base import RuntimeFailure, RuntimeInfo
 from sandbox.runtimes.holes import Hole, known_holes
+from sandbox.runtimes.outer import outer_program
 
 SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Where systems keep programs for root, whatever the caller's PATH."""
@@ -126,6 +129,8 @@ class OciRuntime:
         log = (folder or self.state) / f".{call}-{arguments[-1]}.log"
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [str(self.info.path), "--root", str(self.state), "--log", str(log), "--log-format", "json"]
+        # What such a call leaves behind is of the image, and inherits this. Made before the fork.
+        program = outer_program(self.info) if output is not None else None
         process = subprocess.Popen(
             [*command, call, *arguments],
             stdin=subprocess.DEVNULL,
@@ -133,6 +138,8 @@ class OciRuntime:
             stderr=subprocess.DEVNULL if output is None else output,
             env=_ENV,
             start_new_session=True,
+            # Both calls are made by a run's supervisor alone, which has no threads.
+            preexec_fn=partial(bpf.install, program) if program else None,  # noqa: PLW1509
         )
         try:
             code = process.wait(self.call_seconds)

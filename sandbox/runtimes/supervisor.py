@@ -56,6 +56,7 @@ from sandbox.runtimes.outcome import (
     why_not_created,
     withheld_capability,
 )
+from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
 from sandbox.runtimes.verify import (
     block_io_line,
     cpu_set_line,
@@ -140,7 +141,10 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
         with trial.step("apply security constraints"):
             held = trial.document["process"]["capabilities"]["bounding"]
             seccomp = "seccomp" in trial.document["linux"]
-            trial.mechanisms += verify_privileges(trial.pid, held, seccomp=seccomp)
+            trial.mechanisms += verify_privileges(
+                trial.pid, held, seccomp=seccomp, inherited=inherited_filters(trial.runtime.info)
+            )
+            trial.mechanisms.append(outer_seccomp(trial.runtime.info))
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,
@@ -217,6 +221,7 @@ def _verify_created(trial: _Trial) -> None:
         runtime=trial.runtime.info.name,
     )
     trial.mechanisms += trial.network.mechanisms
+    trial.mechanisms.append(verify_domain(trial.pid))
 
 
 def _verify_limits(trial: _Trial) -> tuple[Mechanism, ...]:
@@ -377,6 +382,7 @@ def main() -> int:
         return 1
     job = parse_job(line)
     become_subreaper()
+    enter_domain()
     result = supervise(job, open_runtime(job.runtime, job.runtime_state), cancelled=_input_closed)
     if not _input_closed():
         with suppress(BrokenPipeError):

@@ -106,22 +106,26 @@ def block_io_line(
     return Mechanism(name=name, applied=True, detail=detail)
 
 
-def verify_privileges(pid: int, held: Sequence[str], *, seccomp: bool) -> tuple[Mechanism, ...]:
-    """The command runs without new privileges, with at most ``held``, and filtered.
+def verify_privileges(
+    pid: int, held: Sequence[str], *, seccomp: bool, inherited: int
+) -> tuple[Mechanism, ...]:
+    """The command runs without new privileges, with at most ``held``, and filtered: by the ``inherited``
+    number of lists, and with ``seccomp`` by one more that its runtime added.
 
     Also of a command that has ended already: it is not reaped before this.
 
     Raises:
         SandboxError: ``isolation-missing``.
     """
-    status = _settled(pid, seccomp=seccomp)
+    wanted = inherited + 1 if seccomp else inherited
+    status = _settled(pid, wanted)
     allowed = sum(1 << _CAPABILITY_BITS[name] for name in held)
     rights = status.get("CapBnd", -1) | status.get("CapEff", -1) | status.get("CapPrm", -1)
     if status.get("NoNewPrivs") != 1:
         raise SandboxError("isolation-missing", "the run could gain privileges")
     if rights & ~allowed:
         raise SandboxError("isolation-missing", f"the run has capabilities beyond its own: {rights:#x}")
-    if seccomp and status.get("Seccomp") != _SECCOMP_FILTER:
+    if not _filtered(status, wanted):
         raise SandboxError("isolation-missing", "the run's system calls are not filtered")
     short = ", ".join(name.removeprefix("CAP_") for name in held) or "none"
     return (
@@ -131,12 +135,18 @@ def verify_privileges(pid: int, held: Sequence[str], *, seccomp: bool) -> tuple[
     )
 
 
-def _settled(pid: int, *, seccomp: bool) -> dict[str, int]:
+def _settled(pid: int, wanted: int) -> dict[str, int]:
     # Between the runtime's "start" and the command the runtime's own code runs for a moment, unfiltered.
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         ended = find_ending(pid) is not None
         status = read_status(pid)
-        if ended or not seccomp or status.get("Seccomp") == _SECCOMP_FILTER or time.monotonic() > deadline:
+        if ended or _filtered(status, wanted) or time.monotonic() > deadline:
             return status
         time.sleep(0.002)
+
+
+def _filtered(status: dict[str, int], wanted: int) -> bool:
+    # A kernel that does not count filters says only whether there is one; then none is inherited from us.
+    filtered = status.get("Seccomp") == _SECCOMP_FILTER
+    return status.get("Seccomp_filters", int(filtered)) >= wanted

@@ -189,7 +189,7 @@ def read_status(pid: int) -> dict[str, int]:
                 name, _, value = line.partition(":")
                 if name in ("SigCgt", "CapBnd", "CapEff", "CapPrm"):
                     found[name] = int(value, 16)
-                elif name in ("NoNewPrivs", "Seccomp"):
+                elif name in ("NoNewPrivs", "Seccomp", "Seccomp_filters"):
                     found[name] = int(value)
     except (FileNotFoundError, ProcessLookupError):
         pass

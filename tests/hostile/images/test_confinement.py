@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[3]
 ATTACK = """
 import sys; sys.path.insert(0, {root!r})
 import ctypes, errno, json, os, platform, resource, socket, threading
+from sandbox import bpf
 from sandbox.images import confine, unpack_child
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -62,7 +63,7 @@ def attempts(task, out):
     def through_a_link():
         os.symlink({canary!r}, "l", dir_fd=out)
         return os.open("l", 0, dir_fd=out)
-    column = confine._ARCHITECTURES[platform.machine()][1]
+    column = bpf.this_machine().column
     allowed = {{pair[column] for pair in confine._ALLOWED.values()}} | {{confine._CLONE[column]}}
     # The kernel lets these two past every filter: they end a process that is not being traced.
     allowed |= {{335, 336}} if platform.machine() == "x86_64" else set()

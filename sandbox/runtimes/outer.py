@@ -1,0 +1,216 @@
+"""What a run is confined by before its runtime has read a line of the bundle, and whatever the runtime does.
+
+Two layers beside the runtime's own. The child that becomes the runtime's ``create`` or ``exec`` takes on a
+seccomp list of what neither a runtime nor an ordinary program needs (measured: runc 1.1.5 and 1.5.2, crun
+1.8.1); all that it starts inherits it. And the whole supervisor of a run, with all that it starts, is a
+Landlock domain of its own: signals, abstract unix sockets and the memory of processes outside are out of
+reach. The domain handles no files, so runtimes can mount.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+
+from registry.contract.report import Mechanism
+from sandbox import bpf, landlock
+from sandbox.bpf import Instruction, Machine
+from sandbox.errors import SandboxError
+from sandbox.runtimes.base import RuntimeInfo
+from sandbox.runtimes.watch import read_status
+
+# Numbers on x86_64 and on aarch64; None where there is no such call.
+REFUSED: Mapping[str, tuple[int | None, int | None]] = {
+    "_sysctl": (156, None),
+    "acct": (163, 89),
+    "add_key": (248, 217),
+    "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266),
+    "clock_settime": (227, 112),
+    "create_module": (174, None),
+    "delete_module": (176, 106),
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
+    "finit_module": (313, 273),
+    "get_kernel_syms": (177, None),
+    "init_module": (175, 105),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425),
+    "ioperm": (173, None),
+    "iopl": (172, None),
+    "kcmp": (312, 272),
+    "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104),
+    "lookup_dcookie": (212, 18),
+    "migrate_pages": (256, 238),
+    "modify_ldt": (154, None),
+    "move_pages": (279, 239),
+    "name_to_handle_at": (303, 264),
+    "nfsservctl": (180, 42),
+    "open_by_handle_at": (304, 265),
+    "perf_event_open": (298, 241),
+    "pidfd_getfd": (438, 438),
+    "process_madvise": (440, 440),
+    "process_mrelease": (448, 448),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "ptrace": (101, 117),
+    "query_module": (178, None),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "reboot": (169, 142),
+    "remap_file_pages": (216, 234),
+    "request_key": (249, 218),
+    "setdomainname": (171, 162),
+    "settimeofday": (164, 170),
+    "swapoff": (168, 225),
+    "swapon": (167, 224),
+    "syslog": (103, 116),
+    "sysfs": (139, None),
+    "uselib": (134, None),
+    "userfaultfd": (323, 282),
+    "ustat": (136, None),
+    "vhangup": (153, 58),
+    "vmsplice": (278, 75),
+    "vserver": (236, None),
+}
+"""Calls that fail with ENOSYS, as on a kernel that does not have them."""
+JUDGED: Mapping[str, tuple[int, int]] = {
+    "ioctl": (16, 29),
+    "keyctl": (250, 219),
+    "personality": (135, 92),
+    "socket": (41, 198),
+}
+"""Calls that are refused by what they ask for."""
+# Pushing input into a terminal.
+_TERMINAL_REQUESTS = (0x5412, 0x541C)
+# Join a session keyring, set its permissions, describe it: how a runtime makes one for each container.
+_KEYRING_REQUESTS = (1, 5, 6)
+# Plain Linux, its 32-bit uname, an old version number with either, and the question which.
+_PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+_KIND_OF_SOCKET = 0xF
+_NETLINK_ROUTE = 0
+
+
+def make_program(machine: Machine) -> bytes:
+    """The seccomp program that a runtime's call is started under."""
+    program = bpf.native_only(machine)
+    for pair in REFUSED.values():
+        number = pair[machine.column]
+        if number is not None:
+            program += _when(number, [bpf.refuse(errno.ENOSYS)])
+    judges = {
+        "ioctl": [
+            (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
+            *(step for one in _TERMINAL_REQUESTS for step in _when(one, [bpf.refuse(errno.EPERM)])),
+            (bpf.GIVE, 0, 0, bpf.ALLOW),
+        ],
+        "keyctl": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_KEYRING_REQUESTS, errno.ENOSYS)],
+        "personality": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_PERSONALITIES, errno.EPERM)],
+        "socket": _judge_sockets(),
+    }
+    for name, judge in judges.items():
+        program += _when(JUDGED[name][machine.column], judge)
+    return bpf.pack([*program, (bpf.GIVE, 0, 0, bpf.ALLOW)])
+
+
+def _judge_sockets() -> list[Instruction]:
+    """Unix; streams and datagrams of both internets; netlink for routes alone."""
+    internet = [
+        (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
+        (bpf.AND, 0, 0, _KIND_OF_SOCKET),
+        *_only((socket.SOCK_STREAM, socket.SOCK_DGRAM), errno.EPERM),
+    ]
+    netlink = [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[2]), *_only((_NETLINK_ROUTE,), errno.EPROTONOSUPPORT)]
+    return [
+        (bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]),
+        *_when(socket.AF_INET, internet),
+        *_when(socket.AF_INET6, internet),
+        *_when(socket.AF_NETLINK, netlink),
+        *_only((socket.AF_UNIX,), errno.EAFNOSUPPORT),
+    ]
+
+
+def _when(value: int, block: list[Instruction]) -> list[Instruction]:
+    """``block``, which ends the program, if what was loaded is ``value``."""
+    return [(bpf.EQUAL, 0, len(block), value), *block]
+
+
+def _only(values: tuple[int, ...], number: int) -> list[Instruction]:
+    """Allow if what was loaded is one of ``values``, else refuse with an errno."""
+    allow = (bpf.GIVE, 0, 0, bpf.ALLOW)
+    return [*(step for value in values for step in _when(value, [allow])), bpf.refuse(number)]
+
+
+def outer_program(runtime: RuntimeInfo) -> bytes | None:
+    """The program for calls of this runtime on this host; ``None`` where there is none to be had.
+
+    A runtime that brings its own kernel traces what it runs, and filters itself.
+    """
+    if runtime.kernel == "own" or "Seccomp_filters" not in read_status(os.getpid()):
+        return None
+    try:
+        return make_program(bpf.this_machine())
+    except OSError:
+        return None
+
+
+def enter_domain() -> None:
+    """Make this process and what it starts a Landlock domain, where the kernel knows scopes.
+
+    Raises:
+        OSError: the kernel knows them but refuses.
+    """
+    if landlock.version() >= landlock.SCOPES_ABI:
+        landlock.restrict(scoped=landlock.SCOPE_ABSTRACT_SOCKETS | landlock.SCOPE_SIGNALS)
+
+
+def inherited_filters(runtime: RuntimeInfo) -> int:
+    """How many seccomp filters a process of a run has without any that the runtime adds: ours, and the one
+    list that its call was started under."""
+    own = read_status(os.getpid()).get("Seccomp_filters", 0)
+    return own if outer_program(runtime) is None else own + 1
+
+
+def outer_seccomp(runtime: RuntimeInfo) -> Mechanism:
+    """The line of a run's record, once its process was seen to have what it inherits and its own list too."""
+    if outer_program(runtime) is not None:
+        detail = f"{len(REFUSED)} calls refused, {len(JUDGED)} more by what they ask for"
+        return Mechanism(name="outer seccomp", applied=True, detail=detail)
+    own = runtime.kernel == "own"
+    detail = f"{runtime.name} filters itself" if own else "the kernel does not count a process's filters"
+    return Mechanism(name="outer seccomp", applied=False, detail=detail)
+
+
+def verify_domain(pid: int) -> Mechanism:
+    """That this process is in a Landlock domain, and the run's process in the same or one below.
+
+    The kernel shows no domain; it shows what one may reach. Our parent, outside, must refuse our signal, and
+    the run's process must let us see its namespaces, which only a process of our own domain does.
+
+    Raises:
+        SandboxError: ``isolation-missing``: the kernel knows scopes, but they do not hold.
+    """
+    version = landlock.version()
+    if version < landlock.SCOPES_ABI:
+        detail = f"the kernel's Landlock has version {version}; scopes came with {landlock.SCOPES_ABI}"
+        return Mechanism(name="Landlock", applied=False, detail=detail if version else "not in this kernel")
+    if _reaches(os.getppid()) or not _reaches(pid):
+        raise SandboxError("isolation-missing", "the run is not in the supervisor's Landlock domain")
+    return Mechanism(
+        name="Landlock",
+        applied=True,
+        detail="no signal to, socket or memory of a process outside; a signal to the worker was refused",
+    )
+
+
+def _reaches(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        os.readlink(f"/proc/{pid}/ns/net")
+    except PermissionError:
+        return False
+    return True
