@@ -24,19 +24,20 @@ build() {
   ln -sfn "$name-$version" "$tools/$name"
 }
 
-# build_olareg VERSION: the proxy serves no list of its versions, so a module of our own has to require one.
-build_olareg() {
-  local version=$1 folder
-  if [[ ! -x $tools/olareg-$version ]]; then
-    echo "Building olareg $version"
+# build_within NAME VERSION MODULE PACKAGE: in a module of our own, which only has to require theirs. `go install` takes
+# no module where the proxy serves no list of its versions, and none that excludes others.
+build_within() {
+  local name=$1 version=$2 module=$3 package=$4 folder
+  if [[ ! -x $tools/$name-$version ]]; then
+    echo "Building $name $version"
     folder=$(mktemp -d "$tools/.build-XXXXXX")
-    printf 'module scratch\n\ngo 1.24\n\nrequire github.com/olareg/olareg %s\n' "$version" >"$folder/go.mod"
-    printf '//go:build tools\n\npackage scratch\n\nimport _ "github.com/olareg/olareg/cmd/olareg"\n' >"$folder/scratch.go"
-    (cd "$folder" && GOFLAGS=-mod=mod go build -o olareg github.com/olareg/olareg/cmd/olareg)
-    mv "$folder/olareg" "$tools/olareg-$version"
+    printf 'module scratch\n\ngo 1.24\n\nrequire %s %s\n' "$module" "$version" >"$folder/go.mod"
+    printf '//go:build tools\n\npackage scratch\n\nimport _ "%s"\n' "$package" >"$folder/scratch.go"
+    (cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o built "$package")
+    mv "$folder/built" "$tools/$name-$version"
     rm -rf "$folder"
   fi
-  ln -sfn "olareg-$version" "$tools/olareg"
+  ln -sfn "$name-$version" "$tools/$name"
 }
 
 case ${1:-interop} in
@@ -48,11 +49,15 @@ case ${1:-interop} in
     build cosign v3.1.3 github.com/sigstore/cosign/v3/cmd/cosign
     build versitygw v1.8.0 github.com/versity/versitygw/cmd/versitygw
     build helm v4.3.1 helm.sh/helm/v4/cmd/helm
+    build_within notation v1.3.2 github.com/notaryproject/notation github.com/notaryproject/notation/cmd/notation
+    build_within buildctl v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildctl
+    build_within buildkitd v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildkitd
+    build_within nerdctl v2.0.4 github.com/containerd/nerdctl/v2 github.com/containerd/nerdctl/v2/cmd/nerdctl
     CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
       -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'
     ;;
   bench)
-    build_olareg v0.2.2
+    build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg
     build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
     ;;
   *)

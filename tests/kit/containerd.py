@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kit.clients import ClientError, Screen
+from tests.kit.daemons import running_daemon
 
-START_SECONDS = 20
 SECONDS = 60
 _UNUSED = ("grpc.v1.cri", "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
            "snapshotter.v1.zfs", "internal.v1.opt")  # fmt: skip
@@ -40,6 +39,13 @@ class Containerd:
         done = self._run(arguments, stderr=subprocess.STDOUT)
         return Screen(done.returncode, tuple(line for line in done.stdout.splitlines() if line.strip()))
 
+    def nerdctl(self, home: Path) -> tuple[str, ...]:
+        """What nerdctl is told to find it, and to keep its own things in ``home``."""
+        return (
+            *("--address", str(self.socket), "--snapshotter", "native"),
+            *("--data-root", str(home / "nerdctl"), "--cni-netconfpath", str(home / "cni")),
+        )
+
     def _run(self, arguments: tuple[str | Path, ...], *, stderr: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             ["ctr", "--address", self.socket, *arguments],
@@ -64,20 +70,6 @@ def running_containerd() -> Iterator[Containerd]:
             f"disabled_plugins = [{unused}]\n"
             f'[grpc]\naddress = "{made.socket}"\n[ttrpc]\naddress = "{folder}/ttrpc.sock"\n'
         )
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                ["containerd", "--config", folder / "config.toml"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while made.screen("version").code != 0:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise AssertionError(f"containerd did not start:\n{(folder / 'log').read_text()[-4000:]}")
-                time.sleep(0.05)
+        command = ["containerd", "--config", folder / "config.toml"]
+        with running_daemon(command, folder / "log", is_ready=lambda: made.screen("version").code == 0):
             yield made
-        finally:
-            process.terminate()
-            process.wait()

@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,23 @@ from typing import Literal
 import aiohttp
 
 from tests.kit.access import make_repository, make_token, make_user
+from tests.kit.buildkit import build, running_buildkit
 from tests.kit.clients import Clients, Screen, client_home
 from tests.kit.containerd import Containerd, running_containerd
 from tests.kit.distribution import push_image
+from tests.kit.docker import DOCKER, running_docker
 from tests.kit.images import Image, file, make_image, make_layer, write_layout, write_layout_tar
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 from tests.kit.trials import ScriptedWorker, worker_token
 
-CLIENTS = ("podman", "skopeo", "buildah", "crane", "regctl", "oras", "helm", "cosign", "ctr")
+CLIENTS = (
+    *("podman", "skopeo", "buildah", "crane", "regctl", "oras", "helm", "cosign", "notation"),
+    *("ctr", "nerdctl", "docker", "buildctl"),
+)
 LIMIT = 8 * 1024
 TAG = "1.0.0"
+LARGE = "registry.test/large:1"
+"""An image beyond the limit, in the engines that have images of their own."""
 PASSWORD = "a long enough password"
 Act = Literal["login", "pull", "push"]
 _PLAIN = "--tls-verify=false"
@@ -54,6 +62,7 @@ class Scene:
 
     clients: Clients
     containerd: Containerd
+    engines: Mapping[str, tuple[str, ...]]
     attempts: dict[str, Attempt]
     image_id: str
     layout: Path
@@ -72,6 +81,8 @@ class Scene:
     def _screen(self, client: str, attempt: Attempt) -> Screen:
         if client == "ctr":
             return self._ctr(attempt)
+        if client in self.engines:
+            return self._with_engine(client, attempt)
         if attempt.act == "login":
             assert attempt.login is not None
             username, password = attempt.login
@@ -86,8 +97,29 @@ class Scene:
         login = () if attempt.login is None else ("--user", ":".join(attempt.login))
         reference = f"{attempt.registry.host}/{attempt.repository}:{TAG}"
         if attempt.act == "push":
-            return self.containerd.screen("images", "push", *login, _HTTP, reference, "local/large:1")
+            return self.containerd.screen("images", "push", *login, _HTTP, reference, LARGE)
         return self.containerd.screen("images", "pull", *login, _HTTP, "--snapshotter", "native", reference)
+
+    def _with_engine(self, client: str, attempt: Attempt) -> Screen:
+        """Run a client that has its engine do it: what engines push they have already."""
+        options = self.engines[client]
+        reference = f"{attempt.registry.host}/{attempt.repository}:{TAG}"
+        if client == "buildctl":
+            file = self.clients.folder / f"Dockerfile-{attempt.act}"
+            file.write_text(f"FROM {reference}" if attempt.act != "push" else "FROM scratch\nCOPY big.bin /")
+            output = ("--output", f"type=image,name={reference},push=true")
+            return self.clients.screen(
+                client, *options, *build(file.name, *(output if attempt.act == "push" else ()))
+            )
+        program = DOCKER if client == "docker" else client
+        if attempt.act == "login":
+            assert attempt.login is not None
+            username, password = attempt.login
+            login = ("login", "-u", username, "--password-stdin", attempt.registry.host)
+            return self.clients.screen(program, *options, *login, stdin=password)
+        if attempt.act == "push":
+            self.clients.run(program, *options, "tag", LARGE, reference)
+        return self.clients.screen(program, *options, attempt.act, reference)
 
     def _pull(self, client: str, reference: str) -> tuple[str | Path, ...]:
         into = self.clients.folder / "pulled" / client
@@ -107,6 +139,8 @@ class Scene:
             case "helm":
                 name = reference.removesuffix(f":{TAG}")
                 return "pull", _HTTP, "--version", TAG, "--destination", into, f"oci://{name}"
+            case "notation":
+                return "list", "--insecure-registry", reference
         return "verify", "--key", "cosign.pub", "--insecure-ignore-tlog=true", _COSIGN, reference
 
     def _push(self, client: str, reference: str) -> tuple[str | Path, ...]:
@@ -126,6 +160,10 @@ class Scene:
             case "helm":
                 folder = reference.rpartition("/")[0]
                 return "push", _HTTP, f"app-{TAG}.tgz", f"oci://{folder}"
+            case "notation":
+                # What a signature says beside the digest: a plain one is too small for most of this.
+                large = ("--user-metadata", f"text={'x' * 2 * LIMIT}")
+                return "sign", "--insecure-registry", "--force-referrers-tag=false", *large, reference
         predicate = ("--type", "custom", "--predicate", "predicate.json")
         offline = ("--key", "cosign.key", "--tlog-upload=false", "--use-signing-config=false", "--yes")
         return "attest", *offline, _COSIGN, *predicate, reference
@@ -143,6 +181,8 @@ def _login(client: str, host: str, username: str) -> tuple[str, ...] | None:
             return "login", _HTTP, *given
         case "helm":
             return "registry", "login", _HTTP, *given
+        case "notation":
+            return "login", "--insecure-registry", *given
     return None
 
 
@@ -201,14 +241,22 @@ def opened_scene(folder: Path, tools: Path) -> Iterator[Scene]:
         large = _image(2 * LIMIT)
         layout = write_layout(folder / "layout", large, tag="1")
         containerd.ctr(
-            *("images", "import", "--no-unpack", "--base-name", "local/large"),
+            *("images", "import", "--no-unpack", "--base-name", LARGE.removesuffix(":1")),
             write_layout_tar(folder / "large.tar", large, tag="1"),
         )
+        hosts = (usual.host, disk.host, frozen.host)
+        engines = {
+            "nerdctl": containerd.nerdctl(folder),
+            "docker": stack.enter_context(running_docker()),
+            "buildctl": stack.enter_context(running_buildkit(tools, *hosts)),
+        }
         _prepare(clients, usual, disk, frozen)
+        clients.run(DOCKER, *engines["docker"], "import", "big.tar", LARGE)
         maria, admin = ("maria", PASSWORD), (ADMIN, usual.token)
         yield Scene(
             clients,
             containerd,
+            engines,
             {
                 "no login, pull": Attempt("pull", usual, "hidden/app", None),
                 "no login, push": Attempt("push", usual, "hidden/app", None),
@@ -272,5 +320,8 @@ def _prepare(clients: Clients, *registries: Registry) -> None:
     (chart / "big.bin").write_bytes(os.urandom(2 * LIMIT))
     clients.run("helm", "package", chart, "--destination", clients.folder)
     clients.run("cosign", "generate-key-pair")
+    clients.run("notation", "cert", "generate-test", "--default", "seatrial.test")
+    with tarfile.open(clients.folder / "big.tar", "w") as archive:
+        archive.add(clients.folder / "big.bin", "big.bin")
     for registry in registries:
         clients.run("regctl", "registry", "set", "--skip-check", "--tls", "disabled", registry.host)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.kit.access import api, ask, basic, make_token, make_user
-from tests.kit.clients import ClientError, Clients, client_home
+from tests.kit.clients import ClientError, Clients
 from tests.kit.containerd import running_containerd
 from tests.kit.images import busybox_image, file, make_layer, write_layout
-from tests.kit.server import ADMIN, Registry
+from tests.kit.server import Registry
 
 ONE = busybox_image(layers=[make_layer(file("k", b"k"))])
 KINDS = ("password", "token", "robot", "refresh")
@@ -26,54 +24,10 @@ CLIENTS = {
     "oras": (("manifest", "fetch", "--plain-http"), "app:1"),
     "cosign": (("tree", "--allow-http-registry"), "app:1"),
     "helm": (("pull", "--plain-http"), "chart"),
+    "notation": (("list", "--insecure-registry"), "app:1"),
 }
 """How each reads something, and what."""
 BEFORE = {"skopeo": "docker://", "helm": "oci://"}
-
-
-@pytest.fixture(scope="module")
-def credentials(
-    registry: Registry, tools: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[str, str]]:
-    """User name and secret of each kind, of a person and a robot who read and write in ``keys``; and what
-    they read, there and in the public ``open``."""
-    layout = write_layout(tmp_path_factory.mktemp("layout"), ONE)
-    with client_home(tools) as admin:
-        admin.sign_in(registry.host, ADMIN, registry.token)
-        chart = admin.folder / "chart"
-        (chart / "templates").mkdir(parents=True)
-        (chart / "Chart.yaml").write_text("apiVersion: v2\nname: chart\nversion: 1.0.0\n")
-        admin.run("helm", "package", chart, "--destination", admin.folder)
-        for place in ("keys", "open"):
-            admin.run("crane", "push", layout, f"{registry.host}/{place}/app:1")
-            package = admin.folder / "chart-1.0.0.tgz"
-            admin.run("helm", "push", "--plain-http", package, f"oci://{registry.host}/{place}")
-    return asyncio.run(_make_credentials(registry))
-
-
-async def _make_credentials(registry: Registry) -> dict[str, tuple[str, str]]:
-    async with registry.client() as admin, registry.client(anonymous=True) as nobody:
-        for name in ("open%2Fapp", "open%2Fchart"):
-            await api(admin, "PATCH", f"/repositories/{name}", json={"visibility": "public"})
-        password = await make_user(admin, "pia")
-        await api(admin, "PUT", "/robots/keys+ci", status=201, json={})
-        for member in ("user:pia", "robot:keys+ci"):
-            role = {"role": "writer"}
-            await api(admin, "PUT", f"/namespaces/keys/members/{member}", status=201, json=role)
-        token = await make_token(
-            admin, "repository:keys/*:pull,push", "repository:open/*:pull", account="pia"
-        )
-        robot = await make_token(
-            admin, "repository:keys/*:pull,push", "repository:open/*:pull", account="keys+ci"
-        )
-        asked = {"service": "seatrial", "client_id": "docker", "offline_token": "true"}
-        answer = await ask(nobody, "GET", "/token", params=asked, headers=basic("pia", password))
-    return {
-        "password": ("pia", password),
-        "token": ("pia", token["token"]),
-        "robot": ("keys+ci", robot["token"]),
-        "refresh": ("pia", answer.json["refresh_token"]),
-    }
 
 
 @pytest.fixture
