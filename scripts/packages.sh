@@ -21,8 +21,11 @@ buildah|command buildah|another client that pushes
 nginx-light|command nginx|an ordinary image that must start
 redis-server|command redis-server|an ordinary image that must start
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
-iproute2|command ip|replicas of the registry in networks of their own
 linux-libc-dev|file /usr/include/asm-generic/unistd.h|the numbers of system calls, to compare ours with
+iproute2|command ip|replicas of the registry in networks of their own, and runs with a network
+nftables|command nft|runs with a network
+gcc|command gcc|builds the programs that attack from inside a run
+libc6-dev|file /usr/lib/*/libc.a|builds the programs that attack from inside a run
 faketime|file /usr/lib/*/faketime/libfaketimeMT.so.1|a replica whose clock is wrong
 shellcheck|command shellcheck|checks the scripts
 systemd|command systemd-analyze|checks the service units
@@ -34,7 +37,6 @@ check='python3-venv|python|the Python environment (Python 3.11 or newer)
 shellcheck|command shellcheck|checks the scripts'
 interop="$test
 golang-go|command go|builds the clients and runtimes that Debian has not
-gcc|command gcc|builds a current runc
 pkg-config|command pkg-config|builds a current runc
 libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
 containerd|command containerd|another client: ctr, with a containerd of its own
