@@ -33,10 +33,10 @@ interop: ## clients and runtimes built with Go
 	@scripts/tools.sh
 	.venv/bin/pytest tests/interop
 
-hostile: ## evil images, requests and workers
+hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md
 	@scripts/packages.sh test
 	@scripts/python.sh
-	.venv/bin/pytest tests/hostile
+	SEATRIAL_TEST_COMPARE_HOSTILE=1 .venv/bin/pytest tests/hostile
 
 bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP...": print some)
 	@scripts/packages.sh bench

@@ -45,7 +45,10 @@ _MIB = 1024 * 1024
 _MASKED = (
     *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "timer_list")),
     *(f"/proc/{name}" for name in ("timer_stats", "sched_debug", "scsi", "interrupts", "config.gz")),
-    *("/proc/cmdline", "/proc/kallsyms"),
+    *(f"/proc/{name}" for name in ("cmdline", "kallsyms", "kpagecgroup", "kpagecount", "kpageflags")),
+    # Open to all, and who writes there makes the host's kernel watch.
+    "/proc/pressure",
+    *(f"/proc/{name}" for name in ("pagetypeinfo", "slabinfo", "vmallocinfo")),
     *(f"/sys/{name}" for name in ("firmware", "kernel", "fs", "module", "dev/block")),
     "/sys/devices/virtual/powercap",
 )

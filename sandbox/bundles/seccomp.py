@@ -33,11 +33,16 @@ _INTERNET = (
     (_AF_INET, _DATAGRAM, 1),
     (_AF_INET6, _DATAGRAM, 58),
 )
+# Levels whose options are all allowed: of sockets, TCP, UDP, ICMPv6, raw, netlink, TLS.
+_LEVELS = (1, 6, 17, 58, 255, 270, 282)
+_IP, _IPV6, _NETFILTER = 0, 41, 64
+# Above the first of netfilter IPv6 has options of its own (traffic class, source choice, hop count).
+_IPV6_OPTIONS = (66, 67, 70, 72, 73, 76)
 _NODE_TYPE_MASK = 0o170000
 # No device: a plain file (also as 0), a FIFO, a socket.
 _NODES = (0, 0o100000, 0o010000, 0o140000)
 _DEVICES = (0o020000, 0o060000)
-ARGUMENT_CALLS = ("clone", "mknod", "mknodat", "socket", "socketpair")
+ARGUMENT_CALLS = ("clone", "getsockopt", "mknod", "mknodat", "setsockopt", "socket", "socketpair")
 """The calls that are allowed for some arguments only."""
 
 
@@ -72,11 +77,26 @@ def make_seccomp(machine: str) -> dict[str, object]:
                 for family, kind, protocol in _INTERNET
             ),
             _allow("socketpair", _equal(0, _AF_UNIX)),
+            *_socket_options("getsockopt"),
+            *_socket_options("setsockopt"),
             *(_allow("mknod", _masked(1, _NODE_TYPE_MASK, kind)) for kind in _NODES),
             *(_allow("mknodat", _masked(2, _NODE_TYPE_MASK, kind)) for kind in _NODES),
             *_familiar_refusals(),
         ],
     }
+
+
+def _socket_options(name: str) -> list[dict[str, object]]:
+    """All but the tables of netfilter. Equal or less only: the kernel looks at the lower half of a number, so
+    that one with a bit above would be greater here and forbidden there."""
+    return [
+        *(_allow(name, _equal(1, level)) for level in _LEVELS),
+        *(
+            _allow(name, _equal(1, level), _argument(2, "SCMP_CMP_LT", _NETFILTER, 0))
+            for level in (_IP, _IPV6)
+        ),
+        *(_allow(name, _equal(1, _IPV6), _equal(2, option)) for option in _IPV6_OPTIONS),
+    ]
 
 
 def _familiar_refusals() -> list[dict[str, object]]:
