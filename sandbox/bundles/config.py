@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +73,8 @@ class Surroundings:
     """Whether memory and swap together can be limited."""
     time_namespace: bool
     """Whether the runtime knows the time namespace."""
+    time_offsets: Mapping[str, int] = field(default_factory=dict)
+    """Seconds by clock that its clocks are set off from the host's."""
     cpu_set: str | None = None
     """The only processors of the worker's runs, as the kernel lists them."""
     disk: tuple[int, int] | None = None
@@ -112,6 +114,8 @@ def make_config(
     }
     if cgroups_path is not None:
         linux["cgroupsPath"] = cgroups_path
+    if surroundings.time_namespace and surroundings.time_offsets:
+        linux["timeOffsets"] = {name: {"secs": secs} for name, secs in surroundings.time_offsets.items()}
     if "seccomp" not in downgrades:
         linux["seccomp"] = make_seccomp(surroundings.machine)
     return {

@@ -13,6 +13,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
 from sandbox.runtimes.disks import disk_of
+from sandbox.runtimes.within import time_offsets
 from sandbox.syscalls import initial_user_namespace
 
 
@@ -29,6 +30,7 @@ def read_surroundings(
         oom_score_adj=int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii")),
         swap_limit=swap_is_limited(cgroups),
         time_namespace=time_namespace and Path("/proc/self/ns/time").exists(),
+        time_offsets=time_offsets(),
         cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
         disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
     )

@@ -2,9 +2,9 @@
 
 Two layers beside the runtime's own. The child that becomes the runtime's ``create`` or ``exec`` takes on a
 seccomp list of what neither a runtime nor an ordinary program needs (measured: runc 1.1.5 and 1.5.2, crun
-1.8.1); all that it starts inherits it. And the whole supervisor of a run, with all that it starts, is a
-Landlock domain of its own: signals, abstract unix sockets and the memory of processes outside are out of
-reach. The domain handles no files, so runtimes can mount.
+1.8.1, runsc of 2026-09); all that it starts inherits it. And the whole supervisor of a run, with all that it
+starts, is a Landlock domain of its own: signals, abstract unix sockets and the memory of processes outside are
+out of reach. The domain handles no files, so runtimes can mount.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from registry.contract.report import Mechanism
 from sandbox import bpf, landlock
@@ -85,6 +85,8 @@ JUDGED: Mapping[str, tuple[int, int]] = {
     "socket": (41, 198),
 }
 """Calls that are refused by what they ask for."""
+# What a kernel in user space does to the programs that it runs (runsc with systrap needs ptrace).
+_OF_KERNELS = ("ptrace", "process_vm_readv", "process_vm_writev")
 # Pushing input into a terminal.
 _TERMINAL_REQUESTS = (0x5412, 0x541C)
 # Join a session keyring, set its permissions, describe it: how a runtime makes one for each container.
@@ -95,12 +97,12 @@ _KIND_OF_SOCKET = 0xF
 _NETLINK_ROUTE = 0
 
 
-def make_program(machine: Machine) -> bytes:
-    """The seccomp program that a runtime's call is started under."""
+def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
+    """The seccomp program that a runtime's call is started under, but for the calls ``without``."""
     program = bpf.native_only(machine)
-    for pair in REFUSED.values():
+    for name, pair in REFUSED.items():
         number = pair[machine.column]
-        if number is not None:
+        if number is not None and name not in without:
             program += _when(number, [bpf.refuse(errno.ENOSYS)])
     judges = {
         "ioctl": [
@@ -146,16 +148,18 @@ def _only(values: tuple[int, ...], number: int) -> list[Instruction]:
 
 
 def outer_program(runtime: RuntimeInfo) -> bytes | None:
-    """The program for calls of this runtime on this host; ``None`` where there is none to be had.
-
-    A runtime that brings its own kernel traces what it runs, and filters itself.
-    """
-    if runtime.kernel == "own" or "Seccomp_filters" not in read_status(os.getpid()):
+    """The program for calls of this runtime on this host; ``None`` where it could not be told from others
+    afterwards."""
+    if "Seccomp_filters" not in read_status(os.getpid()):
         return None
     try:
-        return make_program(bpf.this_machine())
+        return make_program(bpf.this_machine(), without=_left_out(runtime))
     except OSError:
         return None
+
+
+def _left_out(runtime: RuntimeInfo) -> tuple[str, ...]:
+    return _OF_KERNELS if runtime.kernel == "own" else ()
 
 
 def enter_domain() -> None:
@@ -177,12 +181,12 @@ def inherited_filters(runtime: RuntimeInfo) -> int:
 
 def outer_seccomp(runtime: RuntimeInfo) -> Mechanism:
     """The line of a run's record, once its process was seen to have what it inherits and its own list too."""
-    if outer_program(runtime) is not None:
-        detail = f"{len(REFUSED)} calls refused, {len(JUDGED)} more by what they ask for"
-        return Mechanism(name="outer seccomp", applied=True, detail=detail)
-    own = runtime.kernel == "own"
-    detail = f"{runtime.name} filters itself" if own else "the kernel does not count a process's filters"
-    return Mechanism(name="outer seccomp", applied=False, detail=detail)
+    if outer_program(runtime) is None:
+        detail = "the kernel does not count a process's filters"
+        return Mechanism(name="outer seccomp", applied=False, detail=detail)
+    refused = len(REFUSED) - len(_left_out(runtime))
+    detail = f"{refused} calls refused, {len(JUDGED)} more by what they ask for"
+    return Mechanism(name="outer seccomp", applied=True, detail=detail)
 
 
 def verify_domain(pid: int) -> Mechanism:
@@ -198,7 +202,7 @@ def verify_domain(pid: int) -> Mechanism:
     if version < landlock.SCOPES_ABI:
         detail = f"the kernel's Landlock has version {version}; scopes came with {landlock.SCOPES_ABI}"
         return Mechanism(name="Landlock", applied=False, detail=detail if version else "not in this kernel")
-    if _reaches(os.getppid()) or not _reaches(pid):
+    if not _refuses_signals(os.getppid()) or _refuses_signals(pid) or not _shows_namespaces(pid):
         raise SandboxError("isolation-missing", "the run is not in the supervisor's Landlock domain")
     return Mechanism(
         name="Landlock",
@@ -207,9 +211,16 @@ def verify_domain(pid: int) -> Mechanism:
     )
 
 
-def _reaches(pid: int) -> bool:
+def _refuses_signals(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True
+    return False
+
+
+def _shows_namespaces(pid: int) -> bool:
+    try:
         os.readlink(f"/proc/{pid}/ns/net")
     except PermissionError:
         return False

@@ -65,6 +65,7 @@ from sandbox.runtimes.verify import (
     verify_privileges,
 )
 from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
+from sandbox.runtimes.within import enclose
 from sandbox.syscalls import become_subreaper
 
 _GRACE_SECONDS = 3.0
@@ -222,6 +223,7 @@ def _verify_created(trial: _Trial) -> None:
     )
     trial.mechanisms += trial.network.mechanisms
     trial.mechanisms.append(verify_domain(trial.pid))
+    trial.mechanisms += enclose(trial.pid, job.root, trial.document, trial.runtime.info)
 
 
 def _verify_limits(trial: _Trial) -> tuple[Mechanism, ...]:

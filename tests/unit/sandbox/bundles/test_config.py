@@ -110,7 +110,11 @@ def test_every_memory_file_system_is_bounded() -> None:
 
 
 def test_time_namespace_only_where_it_is_known() -> None:
-    known = Surroundings("x86_64", {}, oom_score_adj=0, swap_limit=False, time_namespace=True)
+    known = Surroundings(
+        "x86_64", {}, oom_score_adj=0, swap_limit=False, time_namespace=True, time_offsets={"boottime": -9}
+    )
+    assert document(here=known)["linux"]["timeOffsets"] == {"boottime": {"secs": -9}}
+    assert "timeOffsets" not in document()["linux"]
     assert {"type": "time"} in document(here=known)["linux"]["namespaces"]
     assert {"type": "time"} not in document()["linux"]["namespaces"]
     assert "swap" not in document(here=known)["linux"]["resources"]["memory"]

@@ -1,0 +1,170 @@
+"""What is set and seen from within a run's own namespaces, before its command begins.
+
+Each look is a forked child of the run's supervisor that enters the namespaces and answers with one line; it
+takes nothing from the image, which has not run yet.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from registry.contract.report import Mechanism
+from sandbox.errors import SandboxError
+from sandbox.runtimes.base import RuntimeInfo
+from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, enter
+
+_SETTINGS = Path("/proc/sys/user")
+NAMESPACE_COUNTS = tuple(
+    f"max_{kind}_namespaces" for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+)
+_CLOCKS = {"monotonic": time.CLOCK_MONOTONIC, "boottime": time.CLOCK_BOOTTIME}
+
+
+def enclose(pid: int, root: Path, document: Mapping[str, Any], runtime: RuntimeInfo) -> tuple[Mechanism, ...]:
+    """Close what is still open between the runtime's ``create`` and ``start``, and look at what it made.
+
+    Raises:
+        SandboxError: ``isolation-missing``: something that was promised does not hold.
+    """
+    answer = _asked(lambda: _enter(pid))
+    return (
+        _pivot(pid, answer, document, None if runtime.kernel == "own" else root),
+        _time_offset(pid, document),
+        _namespace_count(answer),
+    )
+
+
+def _enter(pid: int) -> dict[str, Any]:
+    """In a child: set what may be made in the run's user namespace, and see the root of its mounts."""
+    namespaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt")]
+    enter(namespaces[0], CLONE_NEWUSER)
+    counts: dict[str, Any]
+    try:
+        counts = _forbid()
+    except OSError as error:
+        counts = {"refused": error.strerror}
+    enter(namespaces[1], CLONE_NEWNS)
+    root = os.stat("/")
+    return {"root": [root.st_dev, root.st_ino], **counts}
+
+
+def _forbid() -> dict[str, Any]:
+    # The kernel shows and sets what belongs to the user namespace of whoever opens the file.
+    present = [_SETTINGS / one for one in NAMESPACE_COUNTS if (_SETTINGS / one).exists()]
+    for setting in present:
+        setting.write_text("0", encoding="ascii")
+    return {"counts": {one.name: one.read_text(encoding="ascii").strip() for one in present}}
+
+
+def _namespace_count(answer: Mapping[str, Any]) -> Mechanism:
+    """None can be made inside the run's user namespace: neither its processes nor its runtime need any
+    more. A new one is ENOSPC, whatever filters system calls."""
+    name = "namespace count"
+    if "refused" in answer:
+        return Mechanism(name=name, applied=False, detail=f"the worker may not set it: {answer['refused']}")
+    counts = answer["counts"]
+    if not counts or set(counts.values()) != {"0"}:
+        raise SandboxError(
+            "isolation-missing", f"the kernel does not hold the limits of namespaces: {counts}"
+        )
+    return Mechanism(name=name, applied=True, detail=f"none of {len(counts)} kinds can be made inside")
+
+
+def time_offsets() -> dict[str, int]:
+    """Seconds by clock with which the clocks of a run begin near zero, whenever the host was started."""
+    own = _read_offsets(os.getpid())
+    # Offsets count from the host's clock, ours includes that of our own time namespace.
+    return {name: own.get(name, 0) - int(time.clock_gettime(clock)) for name, clock in _CLOCKS.items()}
+
+
+def _time_offset(pid: int, document: Mapping[str, Any]) -> Mechanism:
+    """The offsets that the kernel holds for the run are those of its document."""
+    name = "time offset"
+    wanted = {clock: one["secs"] for clock, one in document["linux"].get("timeOffsets", {}).items()}
+    if not wanted:
+        return Mechanism(name=name, applied=False, detail="no time namespace: the host's uptime shows")
+    if _read_offsets(pid) != wanted:
+        raise SandboxError("isolation-missing", "the run's clocks are not set off from the host's")
+    return Mechanism(name=name, applied=True, detail="the clocks of the run begin near zero")
+
+
+def _read_offsets(pid: int) -> dict[str, int]:
+    try:
+        lines = Path(f"/proc/{pid}/timens_offsets").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return {}
+    return {name: int(seconds) for name, seconds, _ in (line.split() for line in lines)}
+
+
+def _pivot(pid: int, answer: Mapping[str, Any], document: Mapping[str, Any], root: Path | None) -> Mechanism:
+    """The root of the run's mount namespace is the image's, and nothing else is mounted in it; without
+    ``root``, for a run with a kernel of its own, one in memory.
+
+    To the process itself a changed root (chroot) looks the same. It is told apart by entering the namespace:
+    that leads to the root of the namespace, which after a chroot is still the host's.
+    """
+    own = os.stat(f"/proc/{pid}/root/.")
+    if answer["root"] != [own.st_dev, own.st_ino]:
+        raise SandboxError("isolation-missing", "the run's root is not the root of its mount namespace")
+    mounts = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    points = [line.split()[4] for line in mounts]
+    if root is None:
+        fields = mounts[0].split()
+        if points != ["/"] or "ro" not in fields[5].split(",") or fields[fields.index("-") + 1] != "tmpfs":
+            raise SandboxError("isolation-missing", "the kernel of the run sees more than a root in memory")
+        detail = "the run's own kernel sees nothing but a read-only root in memory"
+        return Mechanism(name="pivot_root", applied=True, detail=detail)
+    image = os.stat(root)
+    if answer["root"] != [image.st_dev, image.st_ino]:
+        raise SandboxError("isolation-missing", "the run's root is not the image's")
+    foreign = [one for one in points if not _expected(one, document)]
+    if foreign:
+        raise SandboxError("isolation-missing", f"something else is mounted inside: {foreign[0][:200]}")
+    detail = f"the mount namespace begins at the image; {len(points)} mounts, none of the host's tree"
+    return Mechanism(name="pivot_root", applied=True, detail=detail)
+
+
+def _expected(point: str, document: Mapping[str, Any]) -> bool:
+    linux = document["linux"]
+    asked = {mount["destination"] for mount in document["mounts"]}
+    return (
+        point == "/"
+        or point in asked | {*linux["maskedPaths"], *linux["readonlyPaths"]}
+        or (
+            # The runtime's own few devices.
+            point.startswith("/dev/") and point.count("/") == 2
+        )
+    )
+
+
+def _asked(look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a forked child answers. The caller has no threads.
+
+    Raises:
+        SandboxError: ``isolation-missing``: it could not look.
+    """
+    read_fd, write_fd = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            try:
+                answer = look()
+            except OSError as error:
+                answer = {"error": error.strerror}
+            os.write(write_fd, json.dumps(answer).encode())
+        finally:
+            os._exit(0)
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as file:
+        raw = file.read()
+    os.waitpid(pid, 0)
+    answer = json.loads(raw or b'{"error": "no answer"}')
+    if "error" in answer:
+        raise SandboxError("isolation-missing", f"the run's namespaces cannot be entered: {answer['error']}")
+    assert isinstance(answer, dict)
+    return answer
