@@ -12,6 +12,7 @@ from sandbox.network.fence import Fence, raise_fence
 from sandbox.network.gateway import Gateway, open_gateway
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.cgroups import Cgroups
+from sandbox.runtimes.isolation import privileged
 
 _OWN_STACK = ("runsc",)
 """Runtimes that bring a network stack of their own; its sockets are none of the host's."""
@@ -85,7 +86,7 @@ def _fence(
     if runtime in _OWN_STACK:
         detail = f"{runtime} has a network stack of its own: no socket of the run is one of the host's"
         return None, Mechanism(name=name, applied=False, detail=detail)
-    if os.geteuid() != 0 or cgroups.unified is None:
+    if not privileged() or cgroups.unified is None:
         detail = "needs root, and cgroup version 2 mounted, also beside version 1"
         return None, Mechanism(name=name, applied=False, detail=detail)
     folder = cgroups.unified / path.lstrip("/")

@@ -7,6 +7,7 @@ silence, and swept, since one that is killed leaves them behind.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 NEEDED = ("memory", "cpu", "pids")
 _V1_UNLIMITED = 2**60
-_CPU_RANGE_LENGTH = 9
+_CPUS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,10 +195,10 @@ def parse_cpu_set(text: str | None) -> frozenset[int] | None:
         return None
     found: set[int] = set()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if len(part) > _CPU_RANGE_LENGTH:
-            raise ValueError("there are not that many processors")
-        found.update(range(int(first), int(last or first) + 1))
+        match = _CPUS.fullmatch(part)
+        if match is None:
+            raise ValueError("not a list of processors")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return frozenset(found)
 
 
