@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "up": ("registry.cli.up",),
         "login": ("registry.cli.login",),
         "logout": ("registry.cli.logout",),
+        "whoami": ("registry.cli.whoami",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
         "bundle": ("sandbox.cli.bundle",),

@@ -18,6 +18,7 @@ from registry.auth.policy import (
     decide,
     may_administer,
     may_audit,
+    may_manage_own,
 )
 from registry.auth.scopes import Scope
 from registry.errors import DeniedError, UnauthorizedError
@@ -138,6 +139,27 @@ def require_auditor(actor: Actor, what: str = "read the audit trail") -> None:
             f"{actor.shown} may not {what}; an auditor or an administrator can, by password or "
             "a token of scope audit or admin"
         )
+
+
+def whose(actor: Actor, account: str | None, what: str) -> str | None:
+    """Whose ``what`` the actor means, who may name an account: ``None`` is everybody's, for administrators.
+
+    Raises:
+        UnauthorizedError: nobody.
+        DeniedError: the account is another's, or the actor's token has not the scope ``account``.
+    """
+    if may_administer(actor):
+        return account
+    if account not in (None, actor.name):
+        require_admin(actor)
+    if actor.kind == "anonymous":
+        raise UnauthorizedError(f"sign in to see your {what}")
+    if not may_manage_own(actor):
+        raise DeniedError(
+            f"a limited token of {actor.shown} sees and ends no {what}; a session, the password, or a token "
+            "of scope account does"
+        )
+    return actor.name
 
 
 def givers(name: str) -> str:

@@ -157,6 +157,11 @@ def may_audit(actor: Actor) -> bool:
     return covers and (actor.is_admin or actor.is_auditor)
 
 
+def may_manage_own(actor: Actor) -> bool:
+    """Whether the actor sees and ends sessions and refresh tokens of its own account with this credential."""
+    return actor.scopes is None or any(scope.type == "account" for scope in actor.scopes)
+
+
 def _account_may(
     actor: Actor, action: Action, held: Held | None, visibility: Visibility | None
 ) -> Rule | None:

@@ -17,17 +17,17 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
+from registry.auth.access import whose
 from registry.auth.actor import Actor
 from registry.auth.apitokens import REFRESH_PREFIX, is_token, new_token, token_hash
 from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
-from registry.auth.policy import may_administer
 from registry.auth.standing import hold_account, require_place, still_good
 from registry.db.accounts import accounts, refresh_tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import DeniedError, NotFoundError, UnauthorizedError
+from registry.errors import NotFoundError, UnauthorizedError
 from registry.oci.printable import printable
 
 MAX_PER_CREDENTIAL = 500
@@ -164,7 +164,7 @@ async def list_refresh_tokens(
     Raises:
         DeniedError: another's, and the actor is no administrator; or a limited token asks.
     """
-    _require_own(actor, account)
+    owner = whose(actor, account or actor.name, "refresh tokens")
     query = (
         select(
             refresh_tokens.c.id,
@@ -177,7 +177,7 @@ async def list_refresh_tokens(
             refresh_tokens.c.last_used_at,
         )
         .join(accounts, accounts.c.id == refresh_tokens.c.account_id)
-        .where(accounts.c.name == (account or actor.name), refresh_tokens.c.id > (after or ""))
+        .where(accounts.c.name == owner, refresh_tokens.c.id > (after or ""))
         .where(refresh_tokens.c.expires_at > db_time())
         .order_by(refresh_tokens.c.id)
         .limit(limit)
@@ -193,24 +193,14 @@ async def revoke_refresh_token(database: Database, *, actor: Actor, token_id: st
         NotFoundError: there is none, or it is another's and the actor no administrator.
         DeniedError: a limited token asks.
     """
-    _require_own(actor, None)
     revoking = delete(refresh_tokens).where(refresh_tokens.c.id == token_id)
-    if not may_administer(actor):
+    if whose(actor, None, "refresh tokens") is not None:
         revoking = revoking.where(refresh_tokens.c.account_id == actor.account_id)
     async with database.write() as connection:
         if (await connection.execute(revoking)).rowcount == 0:
             raise NotFoundError(f"there is no refresh token {token_id[:80]!r}")
         await record(connection, "refresh_token.revoked", None, actor, {}, target=token_id)
         await move_epoch(connection, "access")
-
-
-def _require_own(actor: Actor, account: str | None) -> None:
-    if may_administer(actor):
-        return
-    if actor.scopes is not None:
-        raise DeniedError(f"a limited token of {actor.shown} manages no refresh tokens; use the password")
-    if account not in (None, actor.name):
-        raise DeniedError(f"{actor.shown} sees no refresh tokens of others; an administrator can")
 
 
 async def _make_room(connection: AsyncConnection, actor: Actor) -> None:

@@ -14,6 +14,7 @@ ACTIONS = frozenset({"pull", "push", "trial", "delete", "configure", "administer
 CLIENT_ACTIONS = frozenset({"pull", "push", "delete"})
 """What clients of the distribution API ask for; ``*`` is all of them."""
 MAX_SCOPES = 100
+_GENERAL = ("admin", "audit", "account", "worker")
 _CLASS = re.compile(r"\([a-z]+\)$")
 _NAME_PATTERN = re.compile(r"[a-z0-9*][a-z0-9._/*-]{0,254}")
 
@@ -28,6 +29,11 @@ class Scope:
 
     def __str__(self) -> str:
         return f"{self.type}:{self.name}:{','.join(sorted(self.actions))}"
+
+    @property
+    def text(self) -> str:
+        """As :func:`parse_token_scope` reads it: a scope that is for no resource is its type alone."""
+        return self.type if self.type in _GENERAL else str(self)
 
     def covers(self, type_: str, name: str, action: str) -> bool:
         """Whether this scope, as a token carries it, allows ``action`` on the resource."""
@@ -91,14 +97,14 @@ def parse_token_scope(text: str) -> Scope:
     Raises:
         RequestInvalidError: not of that form, or an action that does not exist.
     """
-    if text in ("admin", "audit", "worker"):
+    if text in _GENERAL:
         return Scope(text, "*", frozenset({"*"}))
     type_, name, actions = _split(text)
     known = frozenset(actions.split(","))
     if type_ != "repository" or not _NAME_PATTERN.fullmatch(name) or not known or not known <= ACTIONS:
         raise RequestInvalidError(
             f"{text[:120]!r} is not a scope: repository:NAME:ACTIONS with {', '.join(sorted(ACTIONS))}, "
-            "where NAME may hold '*'; or admin, or audit"
+            "where NAME may hold '*'; or admin, audit or account"
         )
     return Scope(type_, name, known)
 

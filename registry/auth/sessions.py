@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Row, delete, select
 from uuid_utils import uuid7
 
-from registry.auth.access import require_admin
+from registry.auth.access import whose
 from registry.auth.actor import Actor
-from registry.auth.policy import may_administer
 from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -198,7 +197,7 @@ async def list_sessions(
         DeniedError: the actor's credential is limited, or the account is another's.
     """
     query = _SHOWN.where(sessions.c.id > (after or ""), sessions.c.expires_at > db_time())
-    owner = _whose(actor, account)
+    owner = whose(actor, account, "sessions")
     if owner is not None:
         query = query.where(accounts.c.name == owner)
     async with database.read() as connection:
@@ -214,7 +213,7 @@ async def revoke_session(database: Database, *, actor: Actor, session_id: str) -
         NotFoundError: there is no such session, or it is another's.
     """
     which = sessions.c.id == session_id
-    if _whose(actor, None) is not None:
+    if whose(actor, None, "sessions") is not None:
         which &= sessions.c.account_id == actor.account_id
     async with database.write() as connection:
         if not await _end(connection, which):
@@ -230,7 +229,7 @@ async def revoke_sessions(database: Database, *, actor: Actor, account: str) -> 
         DeniedError: the actor's credential is limited, or the account is another's.
         NotFoundError: there is no such account.
     """
-    owner = _whose(actor, account)
+    owner = whose(actor, account, "sessions")
     async with database.write() as connection:
         found = await connection.execute(select(accounts.c.id).where(accounts.c.name == owner))
         if found.first() is None:
@@ -272,23 +271,6 @@ _SHOWN = select(
     sessions.c.address,
     sessions.c.client,
 ).join(accounts, accounts.c.id == sessions.c.account_id)
-
-
-def _whose(actor: Actor, account: str | None) -> str | None:
-    """Whose sessions the actor means: ``None`` is everybody's.
-
-    Raises:
-        DeniedError: the actor's credential is limited, or the account is another's.
-    """
-    if may_administer(actor):
-        return account
-    if actor.kind != "user" or actor.scopes is not None:
-        raise DeniedError(
-            f"a limited token of {actor.shown} sees no sessions; a session or the password over HTTP does"
-        )
-    if account not in (None, actor.name):
-        require_admin(actor)
-    return actor.name
 
 
 def _person(

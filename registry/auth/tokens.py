@@ -15,7 +15,7 @@ from registry.auth.access import require_admin
 from registry.auth.accountnames import parse_account_name
 from registry.auth.apitokens import new_token, token_hash
 from registry.auth.networks import Networks, parse_networks, stored_networks, to_store
-from registry.auth.scopes import Scope, parse_token_scope
+from registry.auth.scopes import parse_token_scope
 from registry.auth.tokenrights import (
     OWNERS,
     Bounds,
@@ -131,7 +131,7 @@ async def create_token(
             Wanted(
                 account_id=owner.id,
                 name=name,
-                scopes=tuple(dict.fromkeys(_canonical(scope) for scope in wanted)),
+                scopes=tuple(dict.fromkeys(scope.text for scope in wanted)),
                 networks=allowed,
                 expires_at=await end_of(connection, settings, lives, bounds=bounds, actor=actor),
                 made_by=bounds.made_by,
@@ -377,7 +377,3 @@ async def _worker(connection: AsyncConnection, worker: str) -> tuple[Owner, bool
     await connection.execute(update(accounts).where(accounts.c.id == owner.id).values(disabled_at=None))
     await connection.execute(update(workers).where(workers.c.account_id == owner.id).values(drain_at=None))
     return owner, True
-
-
-def _canonical(scope: Scope) -> str:
-    return str(scope) if scope.type == "repository" else scope.type

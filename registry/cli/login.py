@@ -18,7 +18,7 @@ from registry.cli.output import print_json
 from registry.errors import RequestInvalidError
 
 DEFAULT_EXPIRES = "30d"
-_EVERYTHING = "repository:*:pull,push,delete,trial,configure,administer"
+_EVERYTHING = ("repository:*:pull,push,delete,trial,configure,administer", "account")
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
         list[str] | None,
         typer.Option(
             "--scope",
-            metavar="repository:NAME:ACTIONS|admin",
+            metavar="repository:NAME:ACTIONS|account|admin",
             help="What the token may do that a password is exchanged for. [default: all that the user may]",
         ),
     ] = None,
@@ -104,5 +104,5 @@ def _token_for(client: Client, scopes: list[str] | None, expires: str) -> dict[s
         if scopes or error.status != 400:
             raise
         # No administrator: then all that such a token can have.
-        made = client.send("POST", "/tokens", {**wanted, "scopes": [_EVERYTHING]})
+        made = client.send("POST", "/tokens", {**wanted, "scopes": _EVERYTHING})
     return made

@@ -52,7 +52,7 @@ def create(
         list[str] | None,
         typer.Option(
             "--scope",
-            metavar="repository:NAME:ACTIONS|admin|audit",
+            metavar="repository:NAME:ACTIONS|account|admin|audit",
             help="What it may do: pull, push, trial, delete, configure, administer in repositories ('*' in "
             "NAME is any text), manage, or read the audit trail. Can be repeated; needed without --worker.",
         ),

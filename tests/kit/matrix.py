@@ -117,6 +117,7 @@ V2 = {
 API = {
     "GET /openapi.json": "any",
     "GET /version": "user",
+    "GET /whoami": "account",
     "POST /users": "admin",
     "GET /users": "audit",
     "GET /users/{name}": "strangers",

@@ -1,10 +1,11 @@
-"""``/api/v1/version``: what runs here."""
+"""``/api/v1/version`` and ``/api/v1/whoami``: what runs here, and who asks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
 
+from registry.auth.whoami import Whoami, whoami
 from registry.contract import PROTOCOL_VERSION
 from registry.http.api.routes import Call, Route
 
@@ -22,4 +23,14 @@ async def show_version(call: Call) -> Version:
     return Version(version=version("seatrial"), protocol=PROTOCOL_VERSION)
 
 
-ROUTES = (Route("GET", "/version", "user", show_version),)
+async def show_whoami(call: Call) -> Whoami:
+    """Who the caller is, and what its credential may do until when.
+
+    Never the credential itself."""
+    return await whoami(call.services.database, actor=call.actor)
+
+
+ROUTES = (
+    Route("GET", "/version", "user", show_version),
+    Route("GET", "/whoami", "account", show_whoami),
+)

@@ -102,6 +102,11 @@ def test_a_password_is_exchanged_for_a_token_that_logout_revokes(home: Home, reg
         assert token["expires_at"] is not None
         assert home.run("repo", "list").returncode == 0
         assert home.run("user", "list").returncode == (0 if admin else 2)
+        me = json.loads(home.run("whoami", "--json").stdout)
+        assert (me["name"], me["token_id"], me["expires_at"]) == (name, token_id, token["expires_at"])
+        assert f"{name}\n" in home.run("whoami").stdout
+        for noun in ("session", "refresh-token"):
+            assert home.run(noun, "list", "--json").stdout == "[]\n"
         assert json.loads(home.run("logout", "--json").stdout) == {"server": registry.url, "revoked": True}
         (token,) = [
             each
