@@ -233,6 +233,28 @@ class Settings(BaseModel):
         le=3650,
         description="days that an API token may live at most; 0 is no limit. Older ones keep their end",
     )
+    api_tokens_per_account: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="API tokens that work at once for one account, those of jobs apart; more are refused",
+    )
+    robots_per_namespace: int = Field(
+        default=1000, ge=1, le=100_000, description="robots of one namespace; more are refused"
+    )
+    members_per_group: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="members of a group, with whom no more are put in by hand; issuers are not bound by it",
+    )
+    job_tokens_per_rule: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="tokens of jobs by one workload rule that work, or did in the last hour; another new one "
+        "is answered with 429",
+    )
     token_seconds: int = Field(default=300, ge=60, le=300, description="life of a registry token from /token")
     token_algorithm: Literal["ES256", "EdDSA"] = Field(
         default="ES256",
@@ -249,6 +271,13 @@ class Settings(BaseModel):
         ge=1,
         le=366,
         description="days without use after which a client must sign in again: its refresh token ends",
+    )
+    refresh_tokens_per_credential: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        description="refresh tokens made with one API token, or with one account's password; of more, that "
+        "longest not used ends",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level logged"

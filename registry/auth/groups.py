@@ -12,18 +12,20 @@ from sqlalchemy import delete, or_, select
 from registry.auth.access import LOOKING, require_admin, require_auditor
 from registry.auth.accountnames import after_prefix, is_prefix, parse_group_name
 from registry.auth.accounts import no_user
+from registry.auth.ceilings import is_full
 from registry.db.access import group_members, groups
 from registry.db.accounts import accounts
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.errors import ConflictError, DeniedError, NotFoundError, RequestInvalidError
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
+    from registry.settings import Settings
 
 BY_HAND = ""
 """The source of members whom an administrator made such; others have an issuer's name."""
@@ -147,11 +149,11 @@ async def list_members(
     return [GroupMember(row.name, row.source or None, f"{row.id}:{row.source}") for row in rows]
 
 
-async def add_member(database: Database, *, actor: Actor, name: str, user: str) -> bool:
+async def add_member(database: Database, settings: Settings, *, actor: Actor, name: str, user: str) -> bool:
     """Have a user in a group by hand; whether that is new.
 
     Raises:
-        DeniedError: the actor is no administrator.
+        DeniedError: the actor is no administrator, or the group has as many as it may.
         NotFoundError: there is no such group, or no such user.
     """
     require_admin(actor)
@@ -166,6 +168,14 @@ async def add_member(database: Database, *, actor: Actor, name: str, user: str) 
         if account_id is None:
             raise no_user(user)
         values = {"group_id": group_id, "account_id": account_id, "source": BY_HAND}
+        mine = select(group_members.c.account_id).where(group_members.c.group_id == group_id)
+        theirs = mine.where(group_members.c.account_id == account_id, group_members.c.source == BY_HAND)
+        most = settings.members_per_group
+        if (await connection.execute(theirs)).first() is None and await is_full(connection, mine, most):
+            raise DeniedError(
+                f"the group {name} has {most} members, which is the limit (SEATRIAL_MEMBERS_PER_GROUP); take "
+                "some out first, or make another group"
+            )
         added = await connection.execute(
             insert_ignoring_conflict(connection, group_members, values).returning(group_members.c.group_id)
         )

@@ -30,9 +30,6 @@ from registry.db.types import db_time
 from registry.errors import NotFoundError, UnauthorizedError
 from registry.oci.printable import printable
 
-MAX_PER_CREDENTIAL = 500
-"""Each sign-in of a client makes one: of more than these, made with one API token or with the password, that
-longest not used goes. Whoever has a weak token ends nothing that was made with another."""
 MAX_CLIENT_ID = 100
 _USE_NOTED_EVERY = timedelta(hours=1)
 _INVALID = "the refresh token is not valid, or no longer; sign in again"
@@ -72,12 +69,17 @@ _LIVING = (
 
 
 class RefreshTokens:
-    """One per process: makes them, and finds the actor of one."""
+    """One per process: makes them, and finds the actor of one.
 
-    def __init__(self, database: Database, credentials: Credentials, *, life: timedelta) -> None:
+    Each sign-in of a client makes one: of more than ``most``, made with one API token or with the password,
+    that longest not used goes. Whoever has a weak token ends nothing that was made with another.
+    """
+
+    def __init__(self, database: Database, credentials: Credentials, *, life: timedelta, most: int) -> None:
         self._database = database
         self._credentials = credentials
         self._life = life
+        self._most = most
         self._cache: EpochCache[tuple[int, str | None]] = EpochCache()
 
     async def issue(self, actor: Actor, *, client: str) -> str:
@@ -103,7 +105,7 @@ class RefreshTokens:
         async with self._database.write() as connection:
             if not await hold_account(connection, actor):
                 raise UnauthorizedError(_INVALID)
-            await _make_room(connection, actor)
+            await _make_room(connection, actor, self._most)
             await connection.execute(insert(refresh_tokens).values(values))
             said = {"client": values["client"]}
             await record(connection, "refresh_token.created", None, actor, said, target=str(values["id"]))
@@ -203,10 +205,10 @@ async def revoke_refresh_token(database: Database, *, actor: Actor, token_id: st
         await move_epoch(connection, "access")
 
 
-async def _make_room(connection: AsyncConnection, actor: Actor) -> None:
+async def _make_room(connection: AsyncConnection, actor: Actor, most: int) -> None:
     """Remove those of the credential that have ended, and what is too many."""
     own = and_(refresh_tokens.c.account_id == actor.account_id, refresh_tokens.c.token_id == actor.token_id)
     await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.expires_at <= db_time()))
     used = func.coalesce(refresh_tokens.c.last_used_at, refresh_tokens.c.created_at)
-    kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(MAX_PER_CREDENTIAL - 1)
+    kept = select(refresh_tokens.c.id).where(own).order_by(used.desc()).limit(most - 1)
     await connection.execute(delete(refresh_tokens).where(own, refresh_tokens.c.id.not_in(kept)))

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from registry.auth import voiding
 from registry.auth.access import LOOKING, require_auditor
 from registry.auth.accountnames import after_prefix, namespace_of_robot, parse_robot_name
+from registry.auth.ceilings import is_full
 from registry.auth.places import Place, hold_place, namespace, require_manager
 from registry.auth.policy import may_audit
 from registry.db.accounts import accounts
@@ -22,7 +23,7 @@ from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import NotFoundError
+from registry.errors import DeniedError, NotFoundError
 
 if TYPE_CHECKING:
     from typing import Any
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor
     from registry.oci.conditions import Conditions
+    from registry.settings import Settings
     from registry.storage.store import BlobStore
 
 _COLUMNS = select(accounts.c.id, accounts.c.name, accounts.c.created_at, accounts.c.disabled_at).where(
@@ -55,13 +57,20 @@ class Robot:
 
 
 async def put_robot(
-    database: Database, blobs: BlobStore, *, actor: Actor, name: str, disabled: bool, conditions: Conditions
+    database: Database,
+    blobs: BlobStore,
+    settings: Settings,
+    *,
+    actor: Actor,
+    name: str,
+    disabled: bool,
+    conditions: Conditions,
 ) -> tuple[Robot, bool]:
     """Have a robot, disabled or not; and whether it is new. Who is disabled is refused at once, and its
     uploads end.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor does not manage its namespace.
+        UnauthorizedError, DeniedError: the actor does not manage its namespace, or that is full.
         NotFoundError: there is no such namespace.
         RequestInvalidError: a name that is not allowed.
         PreconditionFailedError: ``conditions`` do not hold.
@@ -72,6 +81,13 @@ async def put_robot(
         namespace_id = await hold_place(connection, place)
         robot = await _held(connection, name)
         conditions.require(robot.etag if robot else None, f"robot {name}")
+        most = settings.robots_per_namespace
+        mine = select(accounts.c.id).where(accounts.c.namespace_id == namespace_id)
+        if robot is None and await is_full(connection, mine, most):
+            raise DeniedError(
+                f"{place.name} has {most} robots, which is the limit (SEATRIAL_ROBOTS_PER_NAMESPACE); "
+                "delete some first"
+            )
         is_new = robot is None and await _insert(connection, name, namespace_id)
         if is_new:
             await record(connection, "robot.created", place.key, actor, {}, target=name)

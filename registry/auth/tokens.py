@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import case, insert, select, update
+from sqlalchemy import case, insert, or_, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require_admin
 from registry.auth.accountnames import parse_account_name
 from registry.auth.apitokens import new_token, token_hash
+from registry.auth.ceilings import is_full
 from registry.auth.networks import Networks, parse_networks, stored_networks, to_store
 from registry.auth.scopes import parse_token_scope
 from registry.auth.tokenrights import (
@@ -30,6 +31,7 @@ from registry.auth.tokenrights import (
 from registry.db.accounts import accounts, tokens, workers
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database, move_epoch
+from registry.db.oidc import workload_tokens
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, NotFoundError, RequestInvalidError
@@ -110,7 +112,8 @@ async def create_token(
     With a token one makes only tokens that may no more, from no more networks, and not for longer.
 
     Raises:
-        DeniedError: it would be stronger than what it is made with, or the account is another's.
+        DeniedError: it would be stronger than what it is made with, the account is another's, or has as many
+            as it may.
         NotFoundError: there is no such account, or it is disabled.
         RequestInvalidError: a scope, name, network or time that is not allowed.
     """
@@ -126,6 +129,12 @@ async def create_token(
         bounds = await bounds_of(connection, actor)
         allowed = bounds.networks if allowed is None else allowed
         require_no_stronger(bounds, actor, scopes=wanted, networks=allowed)
+        most = settings.api_tokens_per_account
+        if await is_full(connection, _WORKING.where(tokens.c.account_id == owner.id), most):
+            raise DeniedError(
+                f"{owner.name} has {most} API tokens that work, which is the limit "
+                "(SEATRIAL_API_TOKENS_PER_ACCOUNT); revoke some first"
+            )
         made = await insert_token(
             connection,
             Wanted(
@@ -306,6 +315,12 @@ async def find_token(
     raise NotFoundError(f"there is no token {token_id[:80]!r}")
 
 
+_WORKING = select(tokens.c.id).where(
+    tokens.c.revoked_at.is_(None),
+    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > db_time()),
+    # Those of jobs have a limit of their own.
+    ~select(workload_tokens.c.token_id).where(workload_tokens.c.token_id == tokens.c.id).exists(),
+)
 _next = tokens.alias("following")
 SHOWN = select(
     tokens.c.id,

@@ -103,7 +103,10 @@ class TokenService:
         self._database = database
         self.credentials = credentials
         self.refresh_tokens = RefreshTokens(
-            database, credentials, life=timedelta(days=settings.refresh_token_days)
+            database,
+            credentials,
+            life=timedelta(days=settings.refresh_token_days),
+            most=settings.refresh_tokens_per_credential,
         )
         self._secret_key = secret_key
         self._seconds = settings.token_seconds

@@ -16,12 +16,13 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, and_, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils import uuid7
 
 from registry.auth.actor import Actor
 from registry.auth.apitokens import token_from, token_hash
+from registry.auth.ceilings import is_full
 from registry.auth.oidc.conditions import missing
 from registry.auth.oidc.directory import IssuerUnavailableError
 from registry.auth.oidc.issuers import stored_conditions
@@ -37,11 +38,14 @@ from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.oidc import issuers, workload_rules, workload_tokens
 from registry.db.outbox import record
 from registry.db.types import db_time
+from registry.errors import TooManyRequestsError
 
 USER = "oidc"
 """The user name with which a job's own token is a password."""
 _KEPT = timedelta(days=2)
-"""How long an ended token's row stays: longer than a job's own may live, so that one is known as revoked."""
+"""How long a revoked token's row stays: longer than a job's own may live, so that one is known as revoked."""
+_TOLD = timedelta(hours=1)
+"""How long a token that has ended by itself is known: whoever still sends it is told when it ended."""
 _log = structlog.get_logger(__name__)
 
 
@@ -61,6 +65,7 @@ async def exchange(oidc: Oidc, text: str, *, address: str | None) -> JobToken:
     Raises:
         TokenRefusedError: it is not valid, or meets no rule.
         IssuerUnavailableError: its issuer cannot be asked for its keys.
+        TooManyRequestsError: its rule has given as many tokens as it may.
     """
     return await _exchanged(oidc, text, as_it_stands=False, address=address)
 
@@ -69,7 +74,7 @@ async def admit(oidc: Oidc, text: str, *, address: str | None) -> None:
     """Let a job's token stand as it is, under its hash.
 
     Raises:
-        TokenRefusedError, IssuerUnavailableError: as above; or it was revoked here.
+        TokenRefusedError, IssuerUnavailableError, TooManyRequestsError: as above; or it was revoked here.
     """
     await _exchanged(oidc, text, as_it_stands=True, address=address)
 
@@ -119,6 +124,7 @@ async def _give(
         hashed = token_hash(secret)
         await _require_not_revoked(connection, {hashed, token_hash(text)})
         await _forget_ended(connection, rule.id)
+        mine = select(workload_tokens.c.token_id).where(workload_tokens.c.rule_id == rule.id)
         actor = Actor(
             kind=rule.account_kind,
             name=rule.account,
@@ -128,6 +134,12 @@ async def _give(
             workload=workload,
         )
         if actor.token_id is None:
+            if await is_full(connection, mine, oidc.tokens_per_rule):
+                raise TooManyRequestsError(
+                    f"the rule {rule.name} has given {oidc.tokens_per_rule} jobs a token in the last hours, "
+                    "which is the limit; send again what you have, or wait",
+                    headers={"Retry-After": "600"},
+                )
             await _insert(connection, hashed, rule, actor, scopes)
     return JobToken(secret, scopes, rule.seconds, actor)
 
@@ -222,8 +234,10 @@ async def _require_not_revoked(connection: AsyncConnection, hashes: Iterable[str
 
 async def _forget_ended(connection: AsyncConnection, rule_id: int) -> None:
     old = select(workload_tokens.c.token_id).where(
-        workload_tokens.c.rule_id == rule_id, workload_tokens.c.created_at < db_time(-_KEPT)
+        workload_tokens.c.rule_id == rule_id, workload_tokens.c.created_at < db_time(-_TOLD)
     )
-    await connection.execute(
-        delete(tokens).where(tokens.c.id.in_(old), tokens.c.expires_at < db_time(-_KEPT))
+    over = or_(
+        and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at < db_time(-_TOLD)),
+        tokens.c.expires_at < db_time(-_KEPT),
     )
+    await connection.execute(delete(tokens).where(tokens.c.id.in_(old), over))

@@ -21,6 +21,7 @@ class Oidc:
     client: GuardedClient
     secret_key: SecretKey
     turns: Turns
+    tokens_per_rule: int
 
 
 def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> Oidc:
@@ -29,4 +30,6 @@ def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> 
     Raises:
         SettingsError: the secret key cannot be read.
     """
-    return Oidc(database, Directory(client), client, open_secret_key(settings), Turns())
+    return Oidc(
+        database, Directory(client), client, open_secret_key(settings), Turns(), settings.job_tokens_per_rule
+    )

@@ -75,7 +75,10 @@ async def list_members_of_group(call: Call, name: GroupName, query: PageQuery) -
 
 async def add_to_group(call: Call, name: GroupName, user: AccountName) -> Stored[GroupMember]:
     """Have a user in a group."""
-    is_new = await use.add_member(call.services.database, actor=call.actor, name=name, user=user)
+    services = call.services
+    is_new = await use.add_member(
+        services.database, services.settings, actor=call.actor, name=name, user=user
+    )
     return Stored(GroupMember(user=user, source=None), is_new)
 
 

@@ -43,6 +43,7 @@ async def put_robot(call: Call, name: RobotName, body: WantedRobot, conditions: 
     robot, is_new = await use.put_robot(
         call.services.database,
         call.services.blobs,
+        call.services.settings,
         actor=call.actor,
         name=name,
         disabled=body.disabled,

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 import aiohttp
 from sqlalchemy import func, select, update
 
-from registry.auth.refreshtokens import MAX_PER_CREDENTIAL
 from registry.auth.standing import still_good
 from registry.auth.voiding import void_credentials
 from registry.db.accounts import accounts, refresh_tokens
@@ -20,6 +19,7 @@ from tests.kit.sessions import signed_in
 
 NAME = "team/app"
 SCOPE = f"repository:{NAME}:pull,push"
+MAX_PER_CREDENTIAL = 500
 OFFLINE = {"service": "seatrial", "client_id": "docker", "offline_token": "true"}
 
 
