@@ -3,8 +3,8 @@
 Two layers beside the runtime's own. The child that becomes the runtime's ``create`` or ``exec`` takes on a
 seccomp list of what neither a runtime nor an ordinary program needs (measured: runc 1.1.5 and 1.5.2, crun
 1.8.1, runsc of 2026-09); all that it starts inherits it. And the whole supervisor of a run, with all that it
-starts, is a Landlock domain of its own: signals, abstract unix sockets and the memory of processes outside are
-out of reach. The domain handles no files, so runtimes can mount.
+starts, is a Landlock domain of its own: signals, abstract unix sockets and the memory of processes outside
+are out of reach. The domain handles no files, so runtimes can mount.
 """
 
 from __future__ import annotations
