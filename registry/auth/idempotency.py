@@ -17,6 +17,7 @@ from sqlalchemy import delete, func, select
 
 from registry.db.dialect import insert, insert_ignoring_conflict
 from registry.db.idempotency import idempotency_keys
+from registry.db.sweeping import sweep
 from registry.db.types import db_time
 from registry.errors import IdempotencyKeyReusedError, RequestInvalidError, TooManyRequestsError
 
@@ -31,7 +32,6 @@ MIN_LENGTH = 16
 MAX_LENGTH = 128
 MAX_PER_ACCOUNT = 10_000
 MAX_ANSWER_CHARACTERS = 64 * 1024
-_SWEPT_AT_ONCE = 1000
 
 
 class RepeatedError(Exception):
@@ -158,17 +158,6 @@ def key_of(actor: Actor, key: str, request: bytes) -> Key:
     )
 
 
-async def sweep_expired(database: Database) -> None:
-    """Forget the keys that are older than they are kept."""
-    expired = (
-        select(idempotency_keys.c.key_hash)
-        .where(idempotency_keys.c.created_at <= db_time(-KEPT))
-        .limit(_SWEPT_AT_ONCE)
-    )
-    while True:
-        async with database.write() as connection:
-            done: Any = await connection.execute(
-                delete(idempotency_keys).where(idempotency_keys.c.key_hash.in_(expired))
-            )
-        if done.rowcount < _SWEPT_AT_ONCE:
-            return
+async def sweep_expired(database: Database) -> int:
+    """Forget the keys that are older than they are kept; how many."""
+    return await sweep(database, idempotency_keys.c.key_hash, idempotency_keys.c.created_at <= db_time(-KEPT))

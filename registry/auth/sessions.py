@@ -23,6 +23,7 @@ from registry.db.accounts import accounts, tokens
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.sessions import sessions
+from registry.db.sweeping import sweep
 from registry.db.types import db_time
 from registry.errors import DeniedError, NotFoundError, UnauthorizedError
 
@@ -36,7 +37,6 @@ MAX_PER_ACCOUNT = 100
 """Whoever signs in more often than that loses the oldest session."""
 ENDED = "the session has ended; sign in again"
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
-_SWEPT_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,14 +252,7 @@ async def end_sessions(connection: AsyncConnection, account: str) -> int:
 
 async def sweep_expired(database: Database) -> int:
     """Forget what has expired; how many rows."""
-    swept = 0
-    while True:
-        async with database.write() as connection:
-            expired = select(sessions.c.id).where(sessions.c.expires_at <= db_time()).limit(_SWEPT_AT_ONCE)
-            count = len(await _end(connection, sessions.c.id.in_(expired)))
-        swept += count
-        if count < _SWEPT_AT_ONCE:
-            return swept
+    return await sweep(database, sessions.c.id, sessions.c.expires_at <= db_time())
 
 
 _SHOWN = select(

@@ -9,7 +9,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_json, print_table
+from registry.cli.output import print_json, print_list, print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,10 +42,7 @@ def list_groups(
 ) -> None:
     """List groups."""
     found = list(connect(server, token_file).items("/groups", {"prefix": prefix}))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("name", "created_at"))
+    print_list(found, ("name", "created_at"), as_json=as_json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from registry.cli.asking import require_yes
 from registry.cli.claims import ConditionOption, conditions, pairs, shown_condition
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -125,10 +125,7 @@ def list_issuers(
 ) -> None:
     """List issuers."""
     found = list(connect(server, token_file).items("/issuers"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("name", "url", "client_id", "create_accounts", "created_at"))
+    print_list(found, ("name", "url", "client_id", "create_accounts", "created_at"), as_json=as_json)
 
 
 @app.command()
@@ -253,10 +250,7 @@ def identities(
 ) -> None:
     """List who of an issuer is which user."""
     found = list(connect(server, token_file).items(f"/issuers/{part(name)}/identities"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("subject", "account", "created_at", "last_used_at"))
+    print_list(found, ("subject", "account", "created_at", "last_used_at"), as_json=as_json)
 
 
 def _given(**values: object) -> dict[str, Any]:

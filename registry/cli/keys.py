@@ -8,7 +8,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 
 app = typer.Typer(no_args_is_help=True, help="Signing keys: list and replace them.")
 _SHOWN = ("kid", "ring", "algorithm", "created_at", "retired_at")
@@ -20,10 +20,7 @@ def list_keys(
 ) -> None:
     """List all keys, the newest first, without their private halves."""
     found = list(connect(server, token_file).items("/keys"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, _SHOWN)
+    print_list(found, _SHOWN, as_json=as_json)
 
 
 @app.command()

@@ -10,7 +10,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import CallError, JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_json, print_table
+from registry.cli.output import print_json, print_list
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,10 +38,7 @@ def list_members(
     """List who holds a role there, also by a namespace above."""
     with _hint(target):
         found = list(connect(server, token_file).items(f"{_path(target)}/members"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("member", "role", "on", "inherited", "created_at"))
+    print_list(found, ("member", "role", "on", "inherited", "created_at"), as_json=as_json)
 
 
 @app.command("set")

@@ -26,6 +26,14 @@ def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) ->
         typer.echo("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
 
 
+def print_list(rows: Sequence[Mapping[str, object]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print a list whole as JSON, or the named columns of it."""
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(rows, columns)
+
+
 def print_fields(row: Mapping[str, object], fields: Sequence[str]) -> None:
     """Print one thing, a line for each field."""
     width = max(len(field) for field in fields)

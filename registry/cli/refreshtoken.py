@@ -8,7 +8,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_json, print_table
+from registry.cli.output import print_json, print_list
 
 app = typer.Typer(no_args_is_help=True, help="Refresh tokens of clients: list and revoke them.")
 
@@ -27,10 +27,11 @@ def list_refresh_tokens(
     found = list(
         connect(server, token_file).items("/refresh-tokens", {"account": account} if account else None)
     )
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("id", "account", "client", "address", "created_at", "last_used_at", "expires_at"))
+    print_list(
+        found,
+        ("id", "account", "client", "address", "created_at", "last_used_at", "expires_at"),
+        as_json=as_json,
+    )
 
 
 @app.command()

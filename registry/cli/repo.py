@@ -10,7 +10,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 from registry.cli.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
@@ -146,10 +146,7 @@ def list_repositories(
 ) -> None:
     """List the repositories that you may pull from."""
     found = list(connect(server, token_file).items("/repositories"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("name", "visibility", "gate", "tags", "images", "created_at"))
+    print_list(found, ("name", "visibility", "gate", "tags", "images", "created_at"), as_json=as_json)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_table, print_with_roles
+from registry.cli.output import print_fields, print_json, print_list, print_with_roles
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,10 +42,7 @@ def list_robots(
 ) -> None:
     """List robots."""
     found = list(connect(server, token_file).items("/robots", {"namespace": namespace}))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, _SHOWN)
+    print_list(found, _SHOWN, as_json=as_json)
 
 
 @app.command()

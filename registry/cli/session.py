@@ -8,7 +8,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_json, print_table
+from registry.cli.output import print_json, print_list
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -28,10 +28,11 @@ def list_sessions(
 ) -> None:
     """List sessions: an administrator sees all, others their own."""
     found = list(connect(server, token_file).items("/sessions", {"account": account}))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("id", "account", "address", "client", "created_at", "last_used_at", "expires_at"))
+    print_list(
+        found,
+        ("id", "account", "address", "client", "created_at", "last_used_at", "expires_at"),
+        as_json=as_json,
+    )
 
 
 @app.command()

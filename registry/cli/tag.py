@@ -8,7 +8,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
 
@@ -28,10 +28,7 @@ def list_tags(
 ) -> None:
     """List the tags of a repository."""
     found = list(connect(server, token_file).items(f"/repositories/{part(name)}/tags"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("name", "digest", "updated_at", "updated_by"))
+    print_list(found, ("name", "digest", "updated_at", "updated_by"), as_json=as_json)
 
 
 @app.command()
@@ -60,10 +57,7 @@ def history(
 ) -> None:
     """List the moves of a tag, newest first; also of one that was deleted."""
     found = list(connect(server, token_file).items(f"{_path(tag)}/history"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("at", "action", "old_digest", "new_digest", "actor"))
+    print_list(found, ("at", "action", "old_digest", "new_digest", "actor"), as_json=as_json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_duration_seconds, parse_past
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -133,10 +133,9 @@ def list_tokens(
         "made_by": made_by,
     }
     found = list(connect(server, token_file).items("/tokens", query))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("id", "name", "account", "scopes", "state", "last_used_at", "expires_at"))
+    print_list(
+        found, ("id", "name", "account", "scopes", "state", "last_used_at", "expires_at"), as_json=as_json
+    )
 
 
 @app.command()

@@ -19,7 +19,7 @@ from registry.cli.client import (
     part,
     read_run_spec,
 )
-from registry.cli.output import cell, print_fields, print_json, print_table
+from registry.cli.output import cell, print_fields, print_json, print_list
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
@@ -41,10 +41,7 @@ def list_trials(
 ) -> None:
     """List trials, newest first."""
     found = connect(server, token_file).get("/trials", {"image": image})
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("id", "image", "digest", "state", "verdict", "reason"))
+    print_list(found, ("id", "image", "digest", "state", "verdict", "reason"), as_json=as_json)
 
 
 @app.command("show")

@@ -14,7 +14,7 @@ from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, Server, ServerOption, TokenOption, connect, part
 from registry.cli.options import ConfigOption, DataOption, existing_settings
-from registry.cli.output import print_fields, print_json, print_table, print_with_roles
+from registry.cli.output import print_fields, print_json, print_list, print_with_roles
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(help="Users: create, list, change, disable, delete, reset.", no_args_is_help=True)
@@ -65,10 +65,7 @@ def list_users(
 ) -> None:
     """List users."""
     found = list(connect(server, token_file).items("/users", {"prefix": prefix}))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, _SHOWN)
+    print_list(found, _SHOWN, as_json=as_json)
 
 
 @app.command()

@@ -8,7 +8,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -37,10 +37,9 @@ def list_workers(
 ) -> None:
     """List workers: when each was last seen, and what it runs."""
     found = list(connect(server, token_file).items("/workers"))
-    if as_json:
-        print_json(found)
-    else:
-        print_table(found, ("name", "platforms", "address", "last_seen_at", "drain_at", "revoked_at"))
+    print_list(
+        found, ("name", "platforms", "address", "last_seen_at", "drain_at", "revoked_at"), as_json=as_json
+    )
 
 
 @app.command()
