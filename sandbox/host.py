@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from sandbox.errors import SandboxError
+from sandbox.network.fence import prove_fence
+from sandbox.network.gateway import prove_egress, why_no_egress
 from sandbox.rootless import why_not_rootless
 from sandbox.runtimes.base import DOWNGRADES, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
@@ -76,6 +78,8 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             _no_new_privs(),
             *_downgrades(found),
             _swap(),
+            *_disks_and_processors(),
+            *_network(),
             _security_modules(),
         )
     )
@@ -208,6 +212,66 @@ def _swap() -> HostMechanism:
         detail="no run uses swap beside its memory" if held else "swap is on and unlimited",
         without="a run may use the host's swap beside its memory",
         fix="" if held else "boot with swapaccount=1, or turn swap off",
+    )
+
+
+def _disks_and_processors() -> tuple[HostMechanism, ...]:
+    cgroups = find_cgroups()
+    controllers = cgroups.controllers() if privileged() else frozenset()
+    fix = "run the worker as root, on a host with the controller {}"
+    io = "blkio" if cgroups.version == 1 else "io"
+    late = "" if cgroups.version == 2 else "; not what the kernel writes later (cgroup version 1)"
+    return (
+        HostMechanism(
+            "cpu set",
+            available="cpuset" in controllers,
+            need="stated",
+            detail="runs can be kept to some processors"
+            if "cpuset" in controllers
+            else "no controller cpuset",
+            without="--cpu-set is refused",
+            fix=""
+            if "cpuset" in controllers
+            else "run the worker as root, on a host with the controller cpuset",
+        ),
+        HostMechanism(
+            "block io",
+            available=io in controllers,
+            need="stated",
+            detail=f"the rate of a disk can be held{late}" if io in controllers else f"no controller {io}",
+            without="specs with io_bytes_per_second are refused",
+            fix="" if io in controllers else fix.format(io),
+        ),
+    )
+
+
+def _network() -> tuple[HostMechanism, ...]:
+    tree = find_cgroups().unified
+    no_fence = (
+        "needs root"
+        if not privileged()
+        else "cgroup version 2 is not mounted"
+        if tree is None
+        else prove_fence()
+    )
+    no_way = why_no_egress() or prove_egress()
+    return (
+        HostMechanism(
+            "network fence",
+            available=no_fence is None,
+            need="stated",
+            detail=no_fence or "programs at the control group hold a run to its own network namespace",
+            without="one layer less behind the network namespace; what a run tries to reach is not seen",
+            fix="" if no_fence is None else "root, Linux 5.14 or newer, and cgroup version 2 mounted",
+        ),
+        HostMechanism(
+            "egress, bandwidth",
+            available=no_way is None,
+            need="stated",
+            detail=no_way or "runs can be given a network, with --allow-egress",
+            without="run specs that ask for a network are refused; all others have none anyway",
+            fix="" if no_way is None else "root, iproute2, nftables, and sysctl net.ipv4.ip_forward=1",
+        ),
     )
 
 

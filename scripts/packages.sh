@@ -23,8 +23,9 @@ buildah|command buildah|another client that pushes
 nginx-light|command nginx|an ordinary image that must start
 redis-server|command redis-server|an ordinary image that must start
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
-iproute2|command ip|replicas of the registry in networks of their own
 linux-libc-dev|file /usr/include/asm-generic/unistd.h|the numbers of system calls, to compare ours with
+iproute2|command ip|replicas of the registry in networks of their own, and runs with a network
+nftables|command nft|runs with a network
 faketime|file /usr/lib/*/faketime/libfaketimeMT.so.1|a replica whose clock is wrong
 shellcheck|command shellcheck|checks the scripts
 systemd|command systemd-analyze|checks the service units

@@ -95,6 +95,25 @@ def inside(namespace: int) -> Iterator[None]:
         os.close(own)
 
 
+def prove_fence() -> str | None:
+    """Load the programs without putting them anywhere; why that fails, or ``None``."""
+    try:
+        attempts = bpf.make_count_map(key_bytes=_KEY.size, entries=1)
+        try:
+            own = _cookie()
+            code = _watching(_look_at_ip6, attempts.fd, ())
+            for kind, attach, program in (
+                (bpf.CGROUP_SOCK_ADDR, bpf.CONNECT6, code),
+                (bpf.CGROUP_SOCK, bpf.SOCK_CREATE, _only_in(own, own)),
+            ):
+                os.close(bpf.load_program(program, kind=kind, attach=attach))
+        finally:
+            os.close(attempts.fd)
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def raise_fence(group: Path, namespace: int, *, permitted: Sequence[Destination] | None) -> Fence:
     """Put the programs around ``group``, a folder of cgroup version 2 that all of the run is in.
 

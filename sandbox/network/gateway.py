@@ -27,7 +27,14 @@ from pathlib import Path
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
 from sandbox.network.fence import inside
-from sandbox.network.permits import GATEWAY_ADDRESS, RUN_ADDRESS, UPLINKS, Destination, PinnedNetwork
+from sandbox.network.permits import (
+    DEFAULT_BITS_PER_SECOND,
+    GATEWAY_ADDRESS,
+    RUN_ADDRESS,
+    UPLINKS,
+    Destination,
+    PinnedNetwork,
+)
 from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWNET, enter, initial_user_namespace, unshare
 
@@ -78,6 +85,25 @@ def why_no_egress() -> str | None:
         return f"{' and '.join(missing)} missing; install the packages iproute2 and nftables"
     if Path("/proc/sys/net/ipv4/ip_forward").read_text(encoding="ascii").strip() == "0":
         return "the host does not forward packets: sysctl net.ipv4.ip_forward=1"
+    return None
+
+
+def prove_egress() -> str | None:
+    """Make the parts of a gateway in a namespace of the moment; why that fails, or ``None``.
+
+    For a process with a single thread.
+    """
+    try:
+        namespace = _new_namespace()
+        try:
+            with inside(namespace):
+                _call("nft", "--file", "-", said=_gateway_rules(()))
+                _ip("link add run0 type veth peer name eth0")
+                _limit("run0", DEFAULT_BITS_PER_SECOND)
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        return str(error)
     return None
 
 

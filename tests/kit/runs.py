@@ -16,6 +16,8 @@ from registry.contract.runspec import RunSpec
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
 from sandbox.ids import IdRange
+from sandbox.network.permits import NetworkPolicy
+from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 from sandbox.runtimes.execute import Execution, execute
@@ -50,6 +52,8 @@ class Harbour:
     runtime: Runtime
     ids: IdRange
     allowed: frozenset[str] = frozenset()
+    network: NetworkPolicy = field(default_factory=NetworkPolicy)
+    cpu_set: str | None = None
     _count: int = field(default=0, init=False)
 
     def rootfs(self) -> Path:
@@ -104,6 +108,8 @@ class Harbour:
                 ids=self.ids,
                 runtime=self.runtime,
                 allowed_downgrades=self.allowed,
+                network=await pin(plan.network, self.network),
+                cpu_set=self.cpu_set,
             )
         finally:
             shutil.rmtree(run_dir)

@@ -31,6 +31,7 @@ def test_as_root_everything_is_there() -> None:
     code, mechanisms = doctor()
     assert code == 0, mechanisms
     assert mechanisms["self-test"]["available"] is True
+    assert {"network fence", "egress, bandwidth", "cpu set", "block io"} <= set(mechanisms)
     assert set(DOWNGRADES) <= set(mechanisms)
     for one in mechanisms.values():
         assert one["need"] in ("required", "downgrade", "stated")

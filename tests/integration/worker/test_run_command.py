@@ -156,6 +156,8 @@ def test_wrong_usage(runner: Runner) -> None:
         ((layout, "--allow-downgrade", "everything"), "no downgrade"),
         ((layout, "--username", "admin"), "go together"),
         ((layout, "--platform", "linux"), "--platform"),
+        ((layout, "--allow-egress", "example.com:443"), "is not CIDR:PORT"),
+        ((layout, "--allow-egress", "10.0.0.0/8:443"), "one by one"),
     ):
         assert word in runner(*arguments, code=64)
     assert "no such" in runner("oci:/no/such/folder", code=2).lower()
