@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from registry.auth import standing
+from registry.auth.policy import ROLES
 from registry.db.events import epochs
 from registry.errors import DeniedError, UnauthorizedError
 
@@ -20,21 +21,23 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
-    from registry.db.engine import First
+    from registry.db.engine import Database, First
 
 
-def last_look(actor: Actor, *, epoch: int) -> First:
+def last_look(database: Database, actor: Actor, *, epoch: int) -> First:
     """What the transaction of a request begins with; ``epoch`` is the access epoch, read before ``actor``.
 
     The transaction then raises:
         UnauthorizedError: the account, or the token, is disabled, deleted, revoked or expired by now.
-        DeniedError: the actor has other rights by now, more or fewer.
+        DeniedError: the actor has lost a right since, whether it is needed here or not.
     """
 
     async def look(connection: AsyncConnection) -> None:
         now = (await connection.execute(select(epochs.c.access))).scalar_one()
         if now == epoch:
             return
+        # Where epochs may be old for a while, whoever tries again must not be answered by the same old one.
+        database.forget_epochs()
         named = {"account_id": actor.account_id, "token_id": actor.token_id}
         query = standing.BY_ACCOUNT if actor.token_id is None else standing.BY_TOKEN
         rows = (await connection.execute(query, named)).all()
@@ -42,13 +45,19 @@ def last_look(actor: Actor, *, epoch: int) -> First:
         if found is None or found.credentials_after != actor.credentials_after:
             raise UnauthorizedError("what this request came with has just ended; nothing was done")
         standing.require_place(found, actor.address)
-        if _rights(found) != _rights(actor):
+        if _has_lost(actor, found):
             raise DeniedError(
-                f"what {actor.shown} may do has just changed, and nothing was done; send the request again"
+                f"{actor.shown} has just lost a right, and nothing was done; send the request again if it is "
+                "not about that"
             )
 
     return look
 
 
-def _rights(actor: Actor) -> tuple[object, ...]:
-    return actor.is_admin, actor.is_auditor, dict(actor.roles)
+def _has_lost(before: Actor, now: Actor) -> bool:
+    if (before.is_admin and not now.is_admin) or (before.is_auditor and not now.is_auditor):
+        return True
+    return any(
+        on not in now.roles or ROLES.index(now.roles[on]) < ROLES.index(role)
+        for on, role in before.roles.items()
+    )

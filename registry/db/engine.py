@@ -145,6 +145,10 @@ class Database:
         """
         return await self._look.now()
 
+    def forget_epochs(self) -> None:
+        """What is known of them has been seen to be old, though it may be: the next look asks."""
+        self._look.forget()
+
     async def close(self) -> None:
         """Give every connection back."""
         await self._look.close()

@@ -127,8 +127,10 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
 
             async def carry_out(services: Services) -> web.StreamResponse:
                 if route.method != "GET" and actor.account_id is not None:
-                    looking = services.database.beginning_with(last_look(actor, epoch=epoch))
-                    services = replace(services, database=looking)
+                    looking = services.database.beginning_with(last_look(database, actor, epoch=epoch))
+                    services = replace(
+                        services, database=looking, oidc=replace(services.oidc, database=looking)
+                    )
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})
                 call = Call(request=request, response=response, services=services, actor=actor)
                 answer = await route.handler(call, **arguments)

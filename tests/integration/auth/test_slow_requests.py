@@ -6,14 +6,18 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import argon2
 import bcrypt
 import pytest
+from sqlalchemy import update
 
 from registry.auth.tokens import create_token
+from registry.db.accounts import accounts
+from registry.db.engine import Database, move_epoch
 from registry.errors import DeniedError, UnauthorizedError
 from tests.kit.access import (
     Answer,
@@ -28,7 +32,7 @@ from tests.kit.access import (
 )
 from tests.kit.distribution import push_image
 from tests.kit.images import digest_of
-from tests.kit.server import Registry
+from tests.kit.server import Registry, running_registry
 from tests.kit.trials import tiny_image
 
 TEAM = "/namespaces/team/members"
@@ -122,6 +126,33 @@ async def test_an_administrator_makes_no_password_that_was_hashed_until_he_was_n
     assert answer.status == (403 if how == "demoted" else 401), answer.body
     await api(client, "GET", "/users/mallory", status=404)
     assert (await ask(nobody, "GET", "/api/v1/users/carol", headers=basic("carol", carol))).status == 200
+
+
+@pytest.mark.parametrize("path", ["/issuers", "/users", "/htpasswd-imports"])
+async def test_no_change_is_made_by_a_right_that_another_replica_took(
+    tmp_path: Path, database_url: str, path: str
+) -> None:
+    """Reads may be as old as is allowed."""
+    bodies: dict[str, dict[str, Any]] = {
+        "/issuers": {"name": "evil", "url": "https://issuer.example"},
+        "/users": {"name": "mallory", "password": "a good long one", "admin": True},
+        "/htpasswd-imports": {"htpasswd": "mallory:" + bcrypt.hashpw(b"x", bcrypt.gensalt(4)).decode()},
+    }
+    async with (
+        running_registry(tmp_path / "data", database_url, cache_staleness_seconds=60) as registry,
+        registry.client() as client,
+        registry.client(anonymous=True) as nobody,
+    ):
+        bob = basic("bob", await make_user(client, "bob", admin=True))
+        assert (await ask(nobody, "GET", "/api/v1/users", headers=bob)).status == 200
+        other = Database(database_url)
+        async with other.write() as connection:
+            taking = update(accounts).where(accounts.c.name == "bob").values(is_admin=False)
+            await connection.execute(taking)
+            await move_epoch(connection, "access")
+        await other.close()
+        answer = await ask(nobody, "POST", f"/api/v1{path}", headers=bob, json=bodies[path])
+        assert answer.status == 403, answer.body
 
 
 @pytest.mark.parametrize("by", ["password", "api token", "registry token"])
