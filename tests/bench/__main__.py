@@ -21,6 +21,7 @@ from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
 from tests.bench.scaling import connections, processes
+from tests.bench.secrecy import secrecy
 from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
 from tests.bench.tokens import tokens
@@ -37,6 +38,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "processes": processes,
     "pages": pages,
     "signins": signins,
+    "secrecy": secrecy,
     "tokens": tokens,
     "token service": token_service,
     "transfers": transfers,

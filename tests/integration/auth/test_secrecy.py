@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import aiohttp
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
+from registry.content.repositories import BY_NAME, find
 from tests.kit.access import ask, basic, bearer, make_repository, make_token, make_user, registry_token
 from tests.kit.distribution import push_small
 from tests.kit.server import Registry
@@ -42,6 +49,21 @@ ROUTES = [
     ("GET", "/api/v1/trials?image={coded}"),
     ("GET", "/api/v1/trials?image={coded}&digest={digest}"),
 ]  # fmt: skip
+
+
+@contextmanager
+def queries() -> Iterator[list[str]]:
+    """What is asked of databases in this process meanwhile."""
+    seen: list[str] = []
+
+    def remember(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
+        seen.append(text)
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
 
 
 @pytest.fixture
@@ -83,6 +105,40 @@ async def test_private_is_as_if_it_were_not(
                 assert answer.status in refused, (who, method, template, answer.status, answer.body)
                 looks.append(str(answer.look).replace(name.replace("/", "%2F"), "NAME").replace(name, "NAME"))
             assert looks[0] == looks[1], (who, method, template)
+
+
+async def test_the_same_is_asked_of_the_database(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, callers: dict[str, dict[str, str]]
+) -> None:
+    """What takes as long: no query more for what is there, and no row."""
+    digest = await push_small(client, PRIVATE, "1")
+    for who, headers in callers.items():
+        for method, template in ROUTES:
+            asked = []
+            for name in (PRIVATE, MISSING):
+                path = template.format(name=name, coded=name.replace("/", "%2F"), digest=digest)
+                options = {"json": {}} if method in ("PATCH", "POST") and path.startswith("/api/") else {}
+                await ask(nobody, method, path, headers=headers, **options)  # what is remembered then
+                with queries() as seen:
+                    await ask(nobody, method, path, headers=headers, **options)
+                asked.append([one for one in seen if "repositories" in one])
+            assert asked[0] == asked[1], (who, method, template)
+
+
+async def test_a_row_is_read_for_a_name_that_is_not_there(registry: Registry) -> None:
+    assert registry.services is not None
+    database = registry.services.database
+    assert await find(database, PRIVATE) is None
+    async with registry.client() as client:
+        await make_repository(client, PRIVATE)
+        await make_repository(client, "other")
+    found = await find(database, PRIVATE)
+    assert found is not None
+    assert found.name == PRIVATE
+    for missing in (MISSING, "a", "zzz", f"{PRIVATE}/x", "team"):
+        assert await find(database, missing) is None
+        async with database.read_once() as connection:
+            assert len((await connection.execute(BY_NAME, {"name": missing})).all()) == 1
 
 
 async def test_mounting_and_naming_do_not_tell_either(
