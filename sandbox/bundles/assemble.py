@@ -36,7 +36,8 @@ def assemble(
     /etc/hosts names beside loopback.
 
     Raises:
-        SandboxError: ``image-refused``, ``user-unknown``, ``isolation-missing``, ``worker-error``.
+        SandboxError: ``image-refused``, ``start-failed``, ``user-unknown``, ``isolation-missing``,
+            ``worker-error``.
     """
     document = make_config(
         plan,

@@ -18,6 +18,8 @@ from sandbox.bundles.rootfs import Rootfs, parts
 from sandbox.bundles.users import GROUP, MAX_FILE_BYTES, PASSWD
 from sandbox.errors import SandboxError
 
+# As PATH_MAX of the kernel.
+_MAX_PATH_BYTES = 4096
 _KERNEL_FOLDERS = ("/proc", "/sys", "/dev")
 _MOUNT_TYPES = {"proc", "tmpfs", "devpts", "mqueue", "sysfs"}
 
@@ -39,7 +41,7 @@ def check_image(bundle: Bundle) -> None:
     """Run the checks of the image, before anything is put into its tree.
 
     Raises:
-        SandboxError: ``image-refused``, naming what.
+        SandboxError: ``image-refused`` or ``start-failed``, naming what.
     """
     for check in IMAGE_CHECKS:
         check(bundle)
@@ -53,6 +55,15 @@ def check_config(bundle: Bundle) -> None:
     """
     for check in CONFIG_CHECKS:
         check(bundle)
+
+
+def command_can_be_named(bundle: Bundle) -> None:
+    """A runtime prints what it cannot find, into the pipe that is emptied only when it has made the run: with
+    a name longer than the pipe it would wait for ever."""
+    length = len(os.fsencode(bundle.document["process"]["args"][0]))
+    if length >= _MAX_PATH_BYTES:
+        message = f"the command cannot be run: its name has {length} bytes; {_MAX_PATH_BYTES} are the limit"
+        raise SandboxError("start-failed", message)
 
 
 def mount_points_are_folders(bundle: Bundle) -> None:
@@ -149,6 +160,7 @@ def root_can_be_reached(bundle: Bundle) -> None:
 
 
 IMAGE_CHECKS: tuple[Check, ...] = (
+    command_can_be_named,
     mount_points_are_folders,
     accounts_are_plain_files,
     working_dir_is_of_the_image,

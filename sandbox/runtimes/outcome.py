@@ -49,6 +49,7 @@ _NOT_EXECUTABLE = re.compile(
 _CREATE_TEXTS: tuple[tuple[str, str], ...] = (
     (r"executable file not found in \$PATH", "it is not on the image's PATH"),
     (r"exec: .*(?:no such file or directory)", "there is no such file in the image"),
+    (r"exec: .*(?:too many levels of symbolic links)", "it is a link that leads in a circle"),
     (r"exec: .*(?:permission denied|is a directory)", "it is not an executable file"),
     (r"argument list too long", "arguments and environment are too long"),
     (r"chdir to cwd|mkdir .*cwd", "its user may not enter the working folder"),

@@ -1,0 +1,80 @@
+"""Evil images from end to end: a verdict that is no pass, with a reason that a person understands."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.contract.judge import judge
+from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.report import Report
+from registry.oci.platform import Platform
+from sandbox.attempt import Task, Workplace, try_image
+from sandbox.images.source import open_source
+from sandbox.workplace import opened_workplace
+from tests.kit.evilimages import EVIL, HARMLESS, MIB
+from tests.kit.images import Image, write_layout
+
+# Small, so that a bomb ends soon; every reason is the same with large ones.
+PREPARE = PrepareLimits(unpacked_bytes=96 * MIB, files=2000, seconds=60)
+QUICK = Limits(alive_seconds=0.3, wall_seconds=20, memory_bytes=64 * MIB, pids=64)
+# What tells of our insides and not of the image.
+INSIDES = re.compile(r"Traceback|Error\b|Exception|errno|\.py\b|/tmp/|0x[0-9a-f]{6}")
+
+
+@pytest.fixture(scope="module")
+def workplace() -> Iterator[Workplace]:
+    """A state folder of its own; the images share the snapshot of their first layer."""
+    if os.geteuid() != 0 or shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
+        pytest.skip("needs root and runc")
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-evil-"))
+    try:
+        with opened_workplace(folder, runtime="auto", allowed_downgrades=frozenset()) as (opened, _):
+            yield opened
+    finally:
+        shutil.rmtree(folder)
+
+
+async def tried(image: Image, folder: Path, workplace: Workplace) -> Report:
+    write_layout(folder / "layout", image)
+    async with open_source(f"oci:{folder / 'layout'}", credentials=None, insecure=False) as opened:
+        source, reference = opened
+        task = Task(
+            reference=reference,
+            platform=Platform("linux", "amd64"),
+            spec=None,
+            image_spec_allowed=False,
+            limits=QUICK,
+            ceiling=QUICK,
+            prepare=PREPARE,
+        )
+        report = await try_image(source, task, workplace=workplace)
+    assert list((workplace.state / "runs").iterdir()) == []
+    return report
+
+
+@pytest.mark.parametrize("name", EVIL)
+async def test_a_report_with_a_reason(name: str, tmp_path: Path, workplace: Workplace) -> None:
+    evil = EVIL[name]
+    report = await tried(evil.image(), tmp_path, workplace)
+    verdict = judge(report)
+    assert (verdict.verdict, report.error is None) == ("error", False), verdict
+    assert report.error is not None
+    assert report.error.reason == evil.reason, report.error
+    assert evil.words in report.error.message, report.error
+    assert INSIDES.search(report.error.message) is None, report.error
+    assert len(report.error.message) < 1000
+    assert not report.error.retryable
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+async def test_odd_but_harmless(name: str, tmp_path: Path, workplace: Workplace) -> None:
+    report = await tried(HARMLESS[name](), tmp_path, workplace)
+    assert judge(report).verdict == "pass", report
+    assert report.runs[0].log == "started\n"
