@@ -99,7 +99,7 @@ def prove_egress() -> str | None:
             with inside(namespace):
                 _call("nft", "--file", "-", said=_gateway_rules(()))
                 _ip("link add run0 type veth peer name eth0")
-                _limit("run0", DEFAULT_BITS_PER_SECOND)
+                _limit("run0", bits_per_second=DEFAULT_BITS_PER_SECOND)
         finally:
             os.close(namespace)
     except OSError as error:
@@ -144,13 +144,12 @@ def open_gateway(
                 f"link add run0 type veth peer name eth0 netns {_place(run)}",
                 f"address add {GATEWAY_ADDRESS}/31 dev run0",
                 f"address add {gateway}/31 dev out0",
+                *("link set run0 up", "link set out0 up", f"route add default via {host}"),
             )
-            _limit("run0", network.bits_per_second)
-            _limit("out0", network.bits_per_second)
-            _ip("link set run0 up", "link set out0 up", f"route add default via {host}")
+            _limit("run0", "out0", bits_per_second=network.bits_per_second)
         with inside(run):
             # Back-pressure for the run's own sockets; what holds is at the gateway.
-            _limit("eth0", network.bits_per_second)
+            _limit("eth0", bits_per_second=network.bits_per_second)
             _ip(
                 f"address add {RUN_ADDRESS}/31 dev eth0",
                 "link set eth0 up",
@@ -270,13 +269,11 @@ def _rates() -> list[int]:
     return [int(one["options"]["rate"]) for one in found if one["kind"] == "tbf"]
 
 
-def _limit(link: str, bits_per_second: int) -> None:
+def _limit(*links: str, bits_per_second: int) -> None:
     # A burst of 10 ms, of one full packet at least; a queue of 100 ms.
     burst = max(bits_per_second // 8 // 100, 3200)
-    _call(
-        *("tc", "qdisc", "add", "dev", link, "root", "tbf"),
-        *("rate", f"{bits_per_second}bit", "burst", str(burst), "latency", "100ms"),
-    )
+    queue = f"root tbf rate {bits_per_second}bit burst {burst} latency 100ms"
+    _call("tc", "-batch", "-", said="".join(f"qdisc add dev {link} {queue}\n" for link in links))
 
 
 def _networks(destinations: Iterable[Destination]) -> tuple[str, ...]:

@@ -208,9 +208,14 @@ def test_the_worker_trusts_the_registry_s_certificate(
 
 @pytest.mark.timeout(200)
 def test_killed_itself_it_leaves_nobody_behind(open_folder: Path) -> None:
-    with up(open_folder) as house:
+    cpu = str(min(os.sched_getaffinity(0)))
+    permits = ("--allow-egress", "93.184.216.34:443", "--egress-bits-per-second", "1000000")
+    with up(open_folder, *permits, "--cpu-set", cpu) as house:
         until(house.seen_worker)
         children = house.children()
+        # The worker is the one that runs images: it was given what the operator permits.
+        words = Path(f"/proc/{children['worker']}/cmdline").read_text().split("\0")
+        assert {*permits, "--cpu-set", cpu} <= set(words)
         house.process.kill()
         house.process.wait()
         until(lambda: gone(*children.values()))
