@@ -56,12 +56,12 @@ def as_in_a_new_process() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server of this test process."""
-    from tests.kit.postgres import find_binaries, running_postgres
+    from tests.kit.postgres import find_binaries, quickest_place, running_postgres
 
     binaries = find_binaries()
     if binaries is None:
         pytest.skip("PostgreSQL's server is not installed (package postgresql)")
-    with running_postgres(binaries) as server:
+    with running_postgres(binaries, quickest_place()) as server:
         yield server
 
 
