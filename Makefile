@@ -2,9 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup check test interop hostile bench soak demo docs refusals syscalls
 
-# One test process per core; a file stays in one process, since it may share a server. They go in the order of
-# their names, so that the short ones of tests/unit fill the end; else files with one long test would be last.
-JOBS ?= $(shell nproc)
+# A test process per core, and one more for the time that others wait for a container or a disk. A file stays in
+# one process, since it may share a server. They go in the order of their names, so that the short ones of
+# tests/unit fill the end; else files with one long test would be last.
+JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 help: ## what there is

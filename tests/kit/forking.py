@@ -94,10 +94,20 @@ class ForkedServer:
 
 def serve_again_and_again(arguments: list[str]) -> None:
     """Be the server, in a child, once for each line of the input."""
+    from aiohttp import web
+
+    from registry.http.api import table
     from registry.main import run
 
-    for late in ("registry.cli.serve", "registry.cli.process", "registry.cli.upgrading"):
+    for late in (
+        "registry.cli.serve",
+        "registry.cli.process",
+        "registry.cli.upgrading",
+        "aiosqlite",
+        "psycopg",
+    ):
         importlib.import_module(late)
+    table.add_routes(web.Application())  # so that what is read of the routes once is read here
     for listen in sys.stdin:
         read_end, write_end = os.pipe()
         child = os.fork()

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
@@ -60,7 +62,14 @@ def new_key(algorithm: str, kid: str) -> SigningKey:
             return SigningKey(kid, algorithm, ec.generate_private_key(ec.SECP384R1()))
         case "EdDSA":
             return SigningKey(kid, algorithm, ed25519.Ed25519PrivateKey.generate())
-    return SigningKey(kid, algorithm, rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS))
+    return SigningKey(kid, algorithm, next(_rsa_keys()))
+
+
+@cache
+def _rsa_keys() -> Iterator[rsa.RSAPrivateKey]:
+    """A few, again and again: one takes longer to make than most tests run. Those of one test differ."""
+    made = [rsa.generate_private_key(public_exponent=65537, key_size=_RSA_BITS) for _ in range(4)]
+    return itertools.cycle(made)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "956aef2cdf1d3a4554e03369eb6f0f0fbb5ea3ba"
+PREVIOUS = "7e6860fe2d77dcc3d8c3f6a27aa288eb90872a2b"
 
 
 def install_previous(folder: Path) -> Installed:
