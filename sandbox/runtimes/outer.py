@@ -35,7 +35,14 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "fanotify_mark": (301, 263),
     "finit_module": (313, 273),
     "get_kernel_syms": (177, None),
+    "get_mempolicy": (239, 236),
     "init_module": (175, 105),
+    "io_cancel": (210, 3),
+    "io_destroy": (207, 1),
+    "io_getevents": (208, 4),
+    "io_pgetevents": (333, 292),
+    "io_setup": (206, 0),
+    "io_submit": (209, 2),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
     "io_uring_setup": (425, 425),
@@ -45,9 +52,21 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "kexec_file_load": (320, 294),
     "kexec_load": (246, 104),
     "lookup_dcookie": (212, 18),
+    "mbind": (237, 235),
     "migrate_pages": (256, 238),
+    "mincore": (27, 232),
     "modify_ldt": (154, None),
     "move_pages": (279, 239),
+    "mq_getsetattr": (245, 185),
+    "mq_notify": (244, 184),
+    "mq_open": (240, 180),
+    "mq_timedreceive": (243, 183),
+    "mq_timedsend": (242, 182),
+    "mq_unlink": (241, 181),
+    "msgctl": (71, 187),
+    "msgget": (68, 186),
+    "msgrcv": (70, 188),
+    "msgsnd": (69, 189),
     "name_to_handle_at": (303, 264),
     "nfsservctl": (180, 42),
     "open_by_handle_at": (304, 265),
@@ -64,12 +83,16 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
     "reboot": (169, 142),
     "remap_file_pages": (216, 234),
     "request_key": (249, 218),
+    "set_mempolicy": (238, 237),
+    "set_mempolicy_home_node": (450, 450),
     "setdomainname": (171, 162),
     "settimeofday": (164, 170),
     "swapoff": (168, 225),
     "swapon": (167, 224),
-    "syslog": (103, 116),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "sysfs": (139, None),
+    "syslog": (103, 116),
     "uselib": (134, None),
     "userfaultfd": (323, 282),
     "ustat": (136, None),
@@ -82,19 +105,26 @@ JUDGED: Mapping[str, tuple[int, int]] = {
     "ioctl": (16, 29),
     "keyctl": (250, 219),
     "personality": (135, 92),
+    "seccomp": (317, 277),
     "socket": (41, 198),
+    "socketpair": (53, 199),
 }
 """Calls that are refused by what they ask for."""
-# What a kernel in user space does to the programs that it runs (runsc with systrap needs ptrace).
-_OF_KERNELS = ("ptrace", "process_vm_readv", "process_vm_writev")
+# What a kernel in user space does to the programs that it runs (runsc with systrap needs ptrace), and to the
+# memory that it gives them.
+_OF_KERNELS = ("ptrace", "process_vm_readv", "process_vm_writev", "mincore", "mbind", "get_mempolicy")
 # Pushing input into a terminal.
 _TERMINAL_REQUESTS = (0x5412, 0x541C)
 # Join a session keyring, set its permissions, describe it: how a runtime makes one for each container.
 _KEYRING_REQUESTS = (1, 5, 6)
 # Plain Linux, its 32-bit uname, an old version number with either, and the question which.
 _PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+# A filter that hands its questions to whoever holds a descriptor.
+_NEW_LISTENER = 8
 _KIND_OF_SOCKET = 0xF
 _NETLINK_ROUTE = 0
+# The kind's own protocol, TCP or UDP, and the echo of either internet: others would load modules.
+_STREAM_PROTOCOLS, _DATAGRAM_PROTOCOLS = (0, 6), (0, 17, 1, 58)
 
 
 def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
@@ -112,7 +142,16 @@ def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
         ],
         "keyctl": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_KEYRING_REQUESTS, errno.ENOSYS)],
         "personality": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_PERSONALITIES, errno.EPERM)],
+        "seccomp": [
+            (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
+            (bpf.AND, 0, 0, _NEW_LISTENER),
+            *_only((0,), errno.EINVAL),
+        ],
         "socket": _judge_sockets(),
+        "socketpair": [
+            (bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]),
+            *_only((socket.AF_UNIX,), errno.EPERM),
+        ],
     }
     for name, judge in judges.items():
         program += _when(JUDGED[name][machine.column], judge)
@@ -121,10 +160,17 @@ def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
 
 def _judge_sockets() -> list[Instruction]:
     """Unix; streams and datagrams of both internets; netlink for routes alone."""
+    kinds = {socket.SOCK_STREAM: _STREAM_PROTOCOLS, socket.SOCK_DGRAM: _DATAGRAM_PROTOCOLS}
+    protocol = (bpf.LOAD, 0, 0, bpf.ARGUMENTS[2])
     internet = [
         (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
         (bpf.AND, 0, 0, _KIND_OF_SOCKET),
-        *_only((socket.SOCK_STREAM, socket.SOCK_DGRAM), errno.EPERM),
+        *(
+            step
+            for kind, protocols in kinds.items()
+            for step in _when(kind, [protocol, *_only(protocols, errno.EPERM)])
+        ),
+        bpf.refuse(errno.EPERM),
     ]
     netlink = [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[2]), *_only((_NETLINK_ROUTE,), errno.EPROTONOSUPPORT)]
     return [

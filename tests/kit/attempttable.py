@@ -31,6 +31,7 @@ def combinations() -> tuple[frozenset[str], ...]:
         ("masked and read-only paths", "capabilities"),
         ("own /dev", "nosuid, nodev", "device cgroup"),
         ("seccomp", "outer seccomp", "capabilities"),
+        ("seccomp", "outer seccomp", "namespace count"),
     ]
     return (*single_sets(), MARKED, *(frozenset(names) for names in pairs))
 
@@ -98,6 +99,8 @@ def _unmeasured(results: Results, gone: frozenset[str], attempt: str) -> str:
     said = results[gone][attempt]
     if said in ("EROFS", "ENODATA"):
         return "masked and read-only paths"
+    if said == "ENOSPC":
+        return "namespace count"
     # Not even every capability of the run's own namespaces would do.
     if said in ("EPERM", "EACCES") and attempt not in _OWN_RULES:
         return "user namespace"

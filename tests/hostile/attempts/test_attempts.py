@@ -27,10 +27,6 @@ from tests.kit.runs import Harbour, harbour
 # What a single layer stops, by the layer. A row that is missing here and open there fails; so does one that
 # is here without need. With AppArmor or SELinux there are fewer.
 ALONE: Mapping[str, set[str]] = {
-    "seccomp": {
-        *("unshare: user", "clone: user", "clone3: user", "io_setup", "mincore", "msgget", "set_mempolicy"),
-        *("seccomp: listener", "socket: module by protocol (SCTP)", "socketpair: TIPC", "syncfs"),
-    },
     "masked and read-only paths": {
         *("read: pressure of the host", "write: pressure trigger", "read: interrupts", "read: config.gz"),
         *("read: kernel's command line", "read: firmware", "read: /sys/kernel", "read: modules"),
