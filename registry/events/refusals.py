@@ -8,6 +8,7 @@ and for all together; the rest is counted in one row. A kill loses the last seco
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -81,6 +82,7 @@ class Refusals:
         self._clock = clock
         self._tallies: dict[_Key, _Tally] = {}
         self._sources: Counter[str] = Counter()
+        self._flushing = asyncio.Lock()
 
     def note(self, refusal: Refusal) -> None:
         """Count a refusal."""
@@ -104,11 +106,16 @@ class Refusals:
         tally.count += 1
 
     async def flush(self, database: Database, *, everything: bool = False) -> None:
-        """Write the rows that are due, or all.
+        """Write the rows that are due, or all. Those who ask at once wait for each other: each refusal is
+        counted once.
 
         Raises:
             SQLAlchemyError: the database does not take them now; they are kept.
         """
+        async with self._flushing:
+            await self._write(database, everything=everything)
+
+    async def _write(self, database: Database, *, everything: bool) -> None:
         now = self._clock()
         self._forget(now)
         due = [

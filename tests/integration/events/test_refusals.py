@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -156,6 +157,13 @@ async def test_the_way_that_clients_sign_in_is_no_refusal(
     narrow = await registry_token(nobody, headers=basic("admin", registry.token))
     assert (await ask(nobody, "GET", PATH, headers=bearer(narrow))).status == 401
     assert await written(registry) == []
+
+
+async def test_two_who_write_at_once_count_once(database: Database) -> None:
+    refusals = Refusals()
+    refusals.note(refusal())
+    await asyncio.gather(*(refusals.flush(database, everything=True) for _ in range(2)))
+    assert counts(await refused(database)) == [1]
 
 
 async def test_who_is_refused_is_told_of_with_reason_and_count(
