@@ -41,6 +41,8 @@ from sandbox.syscalls import CLONE_NEWNET, enter, initial_user_namespace, unshar
 _CALL_SECONDS = 20.0
 _TABLE = "seatrial-"
 _RANGE_IDS = 65536
+_CONNECTIONS = 512
+"""Of one run at once, also those that nobody answers: the host's own table of connections is not endless."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def open_gateway(
             _no_ip6("all", "default")
             Path("/proc/sys/net/ipv4/ip_forward").write_text("1", encoding="ascii")
             _call("nft", "--file", "-", said=_gateway_rules(network.destinations))
-        _call("nft", "--file", "-", said=_host_rules(table, link, gateway, network.destinations))
+        _call("nft", "--file", "-", said=_host_rules(table, link, gateway, network))
         _ip(f"link add {link} type veth peer name out0 netns {_place(made.namespace)}")
         _no_ip6(link)
         _ip(f"address add {host}/31 dev {link}", f"link set {link} alias {run_id} up")
@@ -203,6 +205,7 @@ def _gateway_rules(destinations: Sequence[Destination]) -> str:
     )
     return f"""table inet seatrial {{
 chain forward {{ type filter hook forward priority 0; policy drop;
+iifname "run0" ct state new ct count over {_CONNECTIONS} drop
 {permitted}
 iifname "out0" oifname "run0" ct state established,related counter accept
 }}
@@ -215,8 +218,11 @@ chain postrouting {{ type nat hook postrouting priority 100; oifname "out0" masq
 """
 
 
-def _host_rules(table: str, link: str, gateway: IPv4Address, destinations: Sequence[Destination]) -> str:
-    permitted = "\n".join(f'iifname "{link}" {_match(one)} accept' for one in destinations)
+def _host_rules(table: str, link: str, gateway: IPv4Address, network: PinnedNetwork) -> str:
+    permitted, by_itself = (
+        "\n".join(f'iifname "{link}" {_match(one)} accept' for one in some)
+        for some in (network.destinations, network.by_itself)
+    )
     return f"""table inet {table} {{
 chain forward {{ type filter hook forward priority -10;
 {permitted}
@@ -225,7 +231,7 @@ oifname "{link}" ct state established,related accept
 oifname "{link}" drop
 }}
 chain input {{ type filter hook input priority -10;
-{permitted}
+{by_itself}
 iifname "{link}" drop
 }}
 chain postrouting {{ type nat hook postrouting priority 100; ip saddr {gateway} masquerade; }}

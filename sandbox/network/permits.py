@@ -77,6 +77,9 @@ class PinnedNetwork:
     hosts: tuple[tuple[IPv4Address, str], ...]
     """Lines of /etc/hosts."""
     bits_per_second: int
+    by_itself: tuple[Destination, ...] = ()
+    """Those that the operator permitted as one address. Only they may be the host's own: a range that happens
+    to hold an address of the host opens nothing there."""
 
 
 def parse_permit(text: str) -> Destination:
@@ -139,7 +142,10 @@ def pinned(
             f"the run spec asks for {asked} bits per second, and this worker permits "
             f"{policy.bits_per_second}; its operator may permit it with --egress-bits-per-second {asked}",
         )
-    return PinnedNetwork(tuple(destinations), tuple(hosts), asked)
+    by_itself = tuple(
+        one for one in destinations if one in policy.permits and one.network.prefixlen == _ALL_BITS
+    )
+    return PinnedNetwork(tuple(destinations), tuple(hosts), asked, by_itself)
 
 
 def names_of(spec: NetworkSpec) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ _TAIL_BYTES = 16 * 1024
 # A report has at most 4 MiB, and a log can need six bytes of JSON for one of its own.
 _LOG_JSON_BYTES = 3 * 1024 * 1024 + 1024
 _COMMAND_CHARACTERS = 16 * 1024
+_COMMAND_WORDS = 2000
 _DENIED = r"[^\n]*(?:operation not permitted|permission denied|function not implemented)"
 # What programs say when a right is missing, most telling first. A text that an image fakes turns its own
 # `fail` into `error`: nothing is won by it.
@@ -80,7 +81,7 @@ def shown_command(command: Sequence[str]) -> tuple[str, ...]:
     shown: list[str] = []
     room = _COMMAND_CHARACTERS
     for argument in command:
-        if len(argument) > room:
+        if len(argument) > room or len(shown) == _COMMAND_WORDS - 1:
             return (*shown, plain(argument[:room]) + "…")
         shown.append(plain(argument))
         room -= len(argument) + 1

@@ -137,6 +137,8 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
             os.close(write_fd)
         with trial.step("check namespaces and limits"):
             _verify_created(trial)
+        with trial.step("fence and connect the network"):
+            _attach_network(trial)
         with trial.step("start through the kernel"):
             _start(trial)
         with trial.step("apply security constraints"):
@@ -212,6 +214,10 @@ def _verify_created(trial: _Trial) -> None:
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
     trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
     trial.mechanisms += _verify_limits(trial)
+
+
+def _attach_network(trial: _Trial) -> None:
+    job = trial.job
     trial.network = attach(
         trial.pid,
         job.network,

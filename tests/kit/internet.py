@@ -24,7 +24,7 @@ from sandbox.syscalls import CLONE_NEWNET, enter, unshare
 
 SITE, NEIGHBOUR, ELSEWHERE = "93.184.216.34", "93.184.216.35", "1.1.1.1"
 PRIVATE, METADATA, SIX = "10.9.8.7", "169.254.169.254", "2001:db8::1"
-HOST = "192.168.77.1"
+HOST, PUBLIC_HOST = "192.168.77.1", "93.184.217.1"
 WORLD = (SITE, NEIGHBOUR, ELSEWHERE, PRIVATE, METADATA)
 GREETING, OTHER, SOURCE, SINK = 443, 80, 5001, 5002
 DATAGRAMS = 53
@@ -120,6 +120,7 @@ def _connect(outside: int) -> None:
         "link set lo up",
         f"link add uplink0 type veth peer name host0 netns {place}",
         f"address add {HOST}/24 dev uplink0",
+        f"address add {PUBLIC_HOST}/32 dev lo",
         "address add 2001:db8:1::1/64 dev uplink0 nodad",
         "link set uplink0 up",
         "route add default via 192.168.77.2",

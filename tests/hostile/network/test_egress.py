@@ -27,6 +27,7 @@ from tests.kit.internet import (
     NEIGHBOUR,
     OTHER,
     PRIVATE,
+    PUBLIC_HOST,
     SINK,
     SITE,
     SIX,
@@ -190,6 +191,29 @@ async def test_a_private_address_that_is_permitted_by_itself(
     with pytest.raises(SandboxError, match=f"--allow-egress {METADATA}/32:443"):
         await reaching(port, root, egress=[wish, {"host": METADATA, "port": 443}])
     assert world.arrived() == {(PRIVATE, "tcp", GREETING)}
+
+
+async def test_the_host_is_in_no_range(port: Harbour, world: Internet, root: Path) -> None:
+    wish = {"host": PUBLIC_HOST, "port": GREETING}
+    permit(port, f"93.184.0.0/16:{GREETING}")
+    _, said = await reaching(port, root, *words(("tcp", PUBLIC_HOST, GREETING)), egress=[wish])
+    assert set(said.values()) == {"no answer"}
+    permit(port, f"93.184.0.0/16:{GREETING}", f"{PUBLIC_HOST}:{GREETING}")
+    _, said = await reaching(port, root, *words(("tcp", PUBLIC_HOST, GREETING)), egress=[wish])
+    assert set(said.values()) == {"hello"}
+
+
+async def test_a_flood_leaves_room_for_the_host_s_connections(
+    port: Harbour, world: Internet, root: Path
+) -> None:
+    permit(port, f"{SITE}:{DATAGRAMS}/udp")
+    flood = words(*(("flood", SITE, DATAGRAMS),) * 900)
+    wish = {"host": SITE, "port": DATAGRAMS, "protocol": "udp"}
+    done, said = await reaching(port, root, *flood, egress=[wish])
+    assert set(said.values()) == {"sent"}
+    assert done.run.outbound is not None
+    assert done.run.outbound[0].attempts == 900
+    assert 0 < int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text()) < 600
 
 
 async def test_a_name_is_in_the_runs_hosts(port: Harbour, world: Internet) -> None:

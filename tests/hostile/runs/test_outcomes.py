@@ -187,6 +187,7 @@ async def test_each_step_of_starting_has_its_time(port: Harbour) -> None:
         "assign namespaces, mount, set resource limits",
         "pivot_root, give up privileges",
         "check namespaces and limits",
+        "fence and connect the network",
         "start through the kernel",
         "apply security constraints",
         "run and observe",

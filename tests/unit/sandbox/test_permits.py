@@ -100,6 +100,14 @@ def test_a_name_is_pinned_to_its_permitted_addresses() -> None:
     assert made.hosts == ((IPv4Address(PUBLIC), "a.example"),)
 
 
+def test_only_what_is_permitted_by_itself_may_be_the_host_s_own() -> None:
+    wishes = ({"host": PUBLIC, "port": 443}, {"cidr": "93.184.216.0/24", "port": 443})
+    made = ask(*wishes, of=policy("93.184.216.0/24:443"))
+    assert made.by_itself == ()
+    made = ask(*wishes, of=policy("93.184.216.0/24:443", f"{PUBLIC}:443"))
+    assert [str(one) for one in made.by_itself] == [f"{PUBLIC}/32:443"]
+
+
 def test_a_name_that_leads_inside_is_refused_and_tells_nothing() -> None:
     for address in ("10.1.2.3", METADATA, "127.0.0.1"):
         with pytest.raises(SandboxError, match="does not permit") as caught:

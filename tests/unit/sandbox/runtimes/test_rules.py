@@ -122,6 +122,7 @@ def test_logs_fit_into_a_report() -> None:
 
 def test_commands_fit_into_a_report() -> None:
     assert shown_command(["/bin/sh", "-c", "echo \x00"]) == ("/bin/sh", "-c", "echo \ufffd")
+    assert len(shown_command(["x"] * 5000)) == 2000
     shown = shown_command(["x" * 2**20] * 900)
     assert sum(map(len, shown)) < 20_000
 
