@@ -6,16 +6,16 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from sandbox.errors import SandboxError
+from sandbox.hostlines import HostMechanism, around, security_modules
 from sandbox.network.fence import prove_fence
 from sandbox.network.gateway import prove_egress, why_no_egress
 from sandbox.rootless import why_not_rootless
 from sandbox.runtimes.base import DOWNGRADES, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
 from sandbox.runtimes.choose import find_runtime
-from sandbox.runtimes.isolation import missing_isolation, privileged, security_modules
+from sandbox.runtimes.isolation import missing_isolation, privileged
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
@@ -23,22 +23,6 @@ _FIXES = {
     "cgroup-limits": "run the worker as root, on a host with the cgroup controllers memory, cpu and pids",
     "seccomp": "install a runc that is built with libseccomp",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class HostMechanism:
-    """One mechanism on this host."""
-
-    name: str
-    available: bool
-    need: Literal["required", "downgrade", "stated"]
-    """``required``: without it nothing is run. ``downgrade``: the operator may allow it to be missing, under
-    this name. ``stated``: used where the host has it, and said so where not."""
-    detail: str
-    without: str = ""
-    """What it costs to be without."""
-    fix: str = ""
-    """What to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +64,8 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             _swap(),
             *_disks_and_processors(),
             *_network(),
-            _security_modules(),
+            *around(found),
+            *security_modules(),
         )
     )
 
@@ -272,17 +257,6 @@ def _network() -> tuple[HostMechanism, ...]:
             without="run specs that ask for a network are refused; all others have none anyway",
             fix="" if no_way is None else "root, iproute2, nftables, and sysctl net.ipv4.ip_forward=1",
         ),
-    )
-
-
-def _security_modules() -> HostMechanism:
-    module = security_modules()
-    return HostMechanism(
-        module.name,
-        available=module.applied,
-        need="stated",
-        detail=module.detail,
-        without="one layer less behind the others",
     )
 
 

@@ -23,6 +23,8 @@ buildah|command buildah|another client that pushes
 nginx-light|command nginx|an ordinary image that must start
 redis-server|command redis-server|an ordinary image that must start
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the tests run on SQLite and on PostgreSQL
+apparmor|command apparmor_parser|compiles the AppArmor profile of runs
+secilc|command secilc|compiles the SELinux domain of runs
 linux-libc-dev|file /usr/include/asm-generic/unistd.h|the numbers of system calls, to compare ours with
 iproute2|command ip|replicas of the registry in networks of their own, and runs with a network
 nftables|command nft|runs with a network

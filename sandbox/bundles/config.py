@@ -75,6 +75,11 @@ class Surroundings:
     """Whether the runtime knows the time namespace."""
     time_offsets: Mapping[str, int] = field(default_factory=dict)
     """Seconds by clock that its clocks are set off from the host's."""
+    apparmor_profile: str | None = None
+    """The AppArmor profile of runs, where it is loaded."""
+    process_label: str | None = None
+    mount_label: str | None = None
+    """The SELinux labels of runs and of their files, where the policy knows them."""
     cpu_set: str | None = None
     """The only processors of the worker's runs, as the kernel lists them."""
     disk: tuple[int, int] | None = None
@@ -116,6 +121,8 @@ def make_config(
         linux["cgroupsPath"] = cgroups_path
     if surroundings.time_namespace and surroundings.time_offsets:
         linux["timeOffsets"] = {name: {"secs": secs} for name, secs in surroundings.time_offsets.items()}
+    if surroundings.mount_label is not None:
+        linux["mountLabel"] = surroundings.mount_label
     if "seccomp" not in downgrades:
         linux["seccomp"] = make_seccomp(surroundings.machine)
     return {
@@ -168,7 +175,12 @@ def _process(
     who: dict[str, object] = {"uid": user.uid, "gid": user.gid, "umask": 0o022}
     if user.additional_gids:
         who["additionalGids"] = list(user.additional_gids)
+    modules = {
+        "apparmorProfile": surroundings.apparmor_profile,
+        "selinuxLabel": surroundings.process_label,
+    }
     return {
+        **{name: label for name, label in modules.items() if label is not None},
         "terminal": False,
         "user": who,
         "args": list(plan.command),

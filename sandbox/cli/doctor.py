@@ -14,7 +14,8 @@ from sandbox.cli.workshop import JsonOption, RuntimeOption, configure_logs
 from sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
-    from sandbox.host import HostMechanism, HostReport
+    from sandbox.host import HostReport
+    from sandbox.hostlines import HostMechanism
 
 SUMMARIES = (
     "Everything that a run is promised is here.",
@@ -78,7 +79,7 @@ def command(
 
 def _self_test(runtime: str, folder: Path | None) -> HostMechanism:
     from registry.contract.judge import judge  # noqa: PLC0415
-    from sandbox.host import HostMechanism  # noqa: PLC0415
+    from sandbox.hostlines import HostMechanism  # noqa: PLC0415
     from sandbox.runtimes.base import DOWNGRADES  # noqa: PLC0415
     from sandbox.selftest import can_test, try_own_image  # noqa: PLC0415
 

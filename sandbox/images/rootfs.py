@@ -23,6 +23,7 @@ from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.images.snapshots import UNFINISHED, PreparedImage, remove_path, try_lock
+from sandbox.lsm.selinux import run_labels
 
 LOCK = "rootfs.lock"
 _OVERLAY_OPTIONS = "volatile,metacopy=off,redirect_dir=nofollow,index=off"
@@ -109,6 +110,9 @@ def _mount(prepared: PreparedImage, run_dir: Path, ids: IdRange, written_bytes: 
             options = f"lowerdir={lower},upperdir=rw/u,workdir=rw/w,{_OVERLAY_OPTIONS}"
             if not prepared.mapped:
                 options = f"{options},userxattr"
+            labels = run_labels()
+            if labels is not None:
+                options = f'{options},context="{labels.files}"'
             kernel.mount("none", f"{run_dir}/rootfs", "overlay", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

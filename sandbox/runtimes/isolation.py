@@ -7,9 +7,10 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
-from registry.contract.report import Mechanism
 from sandbox.bundles.config import Surroundings, hard_rlimits
 from sandbox.errors import SandboxError
+from sandbox.lsm.apparmor import RUN_PROFILE, why_no_profile
+from sandbox.lsm.selinux import run_labels
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
 from sandbox.runtimes.disks import disk_of
@@ -18,11 +19,20 @@ from sandbox.syscalls import initial_user_namespace
 
 
 def read_surroundings(
-    cgroups: Cgroups, *, time_namespace: bool, run_dir: Path | None = None, cpu_set: str | None = None
+    cgroups: Cgroups,
+    *,
+    time_namespace: bool,
+    modules: bool = False,
+    run_dir: Path | None = None,
+    cpu_set: str | None = None,
 ) -> Surroundings:
-    """The facts of this host that a bundle depends on, as the calling process sees them; ``time_namespace``
-    is whether the runtime knows it, ``run_dir`` lies on the disk that the run writes to, ``cpu_set``
-    names the only processors of the worker's runs."""
+    """The facts of this host that a bundle depends on, as the calling process sees them.
+
+    ``time_namespace`` is whether the runtime knows it, ``modules`` whether it applies AppArmor and SELinux;
+    ``run_dir`` lies on the disk that the run writes to, ``cpu_set`` names the only processors of the worker's
+    runs.
+    """
+    labels = run_labels() if modules else None
     io = "blkio" if cgroups.version == 1 else "io"
     return Surroundings(
         machine=platform.machine(),
@@ -31,6 +41,9 @@ def read_surroundings(
         swap_limit=swap_is_limited(cgroups),
         time_namespace=time_namespace and Path("/proc/self/ns/time").exists(),
         time_offsets=time_offsets(),
+        apparmor_profile=RUN_PROFILE if modules and why_no_profile() is None else None,
+        process_label=labels.process if labels else None,
+        mount_label=labels.files if labels else None,
         cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
         disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
     )
@@ -52,23 +65,6 @@ def missing_isolation(info: RuntimeInfo, cgroups: Cgroups) -> Mapping[DowngradeN
     elif not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         missing["seccomp"] = "the kernel cannot filter system calls"
     return missing
-
-
-def active_modules() -> tuple[str, ...]:
-    """AppArmor and SELinux, as far as they are active on this host."""
-    try:
-        active = Path("/sys/kernel/security/lsm").read_text(encoding="ascii").strip().split(",")
-    except OSError:
-        return ()
-    return tuple(name for name in ("apparmor", "selinux") if name in active)
-
-
-def security_modules() -> Mechanism:
-    """The line of a run's record about AppArmor and SELinux: stated, never a downgrade."""
-    active = active_modules()
-    detail = f"{' and '.join(active)} active, but runs have no profile or label of their own yet"
-    detail = detail if active else "not active on this host"
-    return Mechanism(name="AppArmor, SELinux", applied=False, detail=detail)
 
 
 def check_downgrades(missing: Mapping[DowngradeName, str], allowed: frozenset[str]) -> tuple[str, ...]:

@@ -44,9 +44,9 @@ from sandbox.runtimes.isolation import (
     missing_isolation,
     privileged,
     read_surroundings,
-    security_modules,
 )
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
+from sandbox.runtimes.modules import module_refusal, verify_modules
 from sandbox.runtimes.outcome import (
     end_reason,
     not_executable,
@@ -148,6 +148,7 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
                 trial.pid, held, seccomp=seccomp, inherited=inherited_filters(trial.runtime.info)
             )
             trial.mechanisms.append(outer_seccomp(trial.runtime.info))
+            trial.mechanisms += verify_modules(trial.pid, trial.document)
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,
@@ -169,7 +170,11 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
     missing = missing_isolation(info, trial.cgroups)
     trial.downgrades = check_downgrades(missing, frozenset(job.allowed_downgrades))
     trial.surroundings = read_surroundings(
-        trial.cgroups, time_namespace=info.time_namespace, run_dir=job.run_dir, cpu_set=job.cpu_set
+        trial.cgroups,
+        time_namespace=info.time_namespace,
+        modules=info.kernel == "host",
+        run_dir=job.run_dir,
+        cpu_set=job.cpu_set,
     )
     trial.document = assemble(
         job.plan,
@@ -189,7 +194,6 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
     fd = os.open(job.run_dir / "config.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
         json.dump(trial.document, file)
-    trial.mechanisms.append(security_modules())
     if info.known_holes:
         detail = "; ".join(info.known_holes)[:1000]
         trial.mechanisms.append(Mechanism(name="checks for known holes", applied=True, detail=detail))
@@ -206,6 +210,9 @@ def _create(trial: _Trial, log_fd: int) -> None:
         if why is not None:
             command = job.plan.command[0][:200]
             raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
+        refused = module_refusal(failure.text)
+        if refused is not None:
+            raise SandboxError("isolation-missing", refused) from None
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.host import HostMechanism, HostReport
+from sandbox.host import HostReport
+from sandbox.hostlines import HostMechanism
 from sandbox.rootless import _range, host_uid
 from sandbox.selftest import can_test, make_program
 

@@ -1,0 +1,58 @@
+"""The AppArmor profile of runs: whether it is loaded here, and whether a process is under it.
+
+``security``, ``module`` and ``proc`` are where the kernel says so; tests give folders of their own.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+RUN_PROFILE = "seatrial-run"
+WORKER_PROFILE = "seatrial-worker"
+SECURITY = Path("/sys/kernel/security")
+MODULE = Path("/sys/module/apparmor")
+_PROC = Path("/proc")
+
+
+def profile_text(name: str) -> str:
+    """A profile as it is shipped."""
+    return files("sandbox.lsm").joinpath(f"{name}.apparmor").read_text(encoding="utf-8")
+
+
+def apparmor_active(*, module: Path = MODULE) -> bool:
+    """Whether the kernel runs with AppArmor."""
+    try:
+        return (module / "parameters/enabled").read_text(encoding="ascii").strip() == "Y"
+    except OSError:
+        return False
+
+
+def loaded_profiles(*, security: Path = SECURITY) -> dict[str, str]:
+    """The mode of each loaded profile by name; empty where that cannot be seen."""
+    try:
+        text = (security / "apparmor/profiles").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    return {name: mode.rstrip(")") for name, _, mode in (line.rpartition(" (") for line in text.splitlines())}
+
+
+def why_no_profile(*, security: Path = SECURITY, module: Path = MODULE) -> str | None:
+    """Why runs go without the profile here, or ``None``."""
+    if not apparmor_active(module=module):
+        return "not active on this host"
+    if RUN_PROFILE not in loaded_profiles(security=security):
+        return f"active, but the profile {RUN_PROFILE} is not loaded (seatrial doctor --fix loads it)"
+    return None
+
+
+def profile_of(pid: int, *, proc: Path = _PROC) -> tuple[str, str]:
+    """The profile that the process is under, and its mode; empty texts where the kernel says nothing."""
+    for place in ("attr/apparmor/current", "attr/current"):
+        try:
+            text = (proc / str(pid) / place).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+        except OSError:
+            continue
+        name, _, mode = text.partition(" (")
+        return name, mode.rstrip(")")
+    return "", ""

@@ -1,0 +1,85 @@
+"""What of AppArmor and SELinux a run got, read from the kernel; stated where the host has none."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from registry.contract.report import Mechanism
+from sandbox.errors import SandboxError
+from sandbox.lsm.apparmor import profile_of, why_no_profile
+from sandbox.lsm.selinux import label_of, selinux_enforcing, why_no_label
+from sandbox.runtimes.watch import find_ending
+
+_SETTLE_SECONDS = 5.0
+_REFUSALS = (
+    (
+        r"apparmor profile|thread-self/attr/(apparmor/)?exec",
+        "the AppArmor profile of runs is not loaded any more; seatrial doctor --fix loads it",
+    ),
+    (
+        r"selinux label is specified in config, but selinux is disabled",
+        "the runtime was built without SELinux, or it was turned off",
+    ),
+    (
+        r"attr/keycreate|attr/exec: invalid argument",
+        "the SELinux policy does not know the label of runs any more; seatrial doctor --fix installs it",
+    ),
+)
+T = TypeVar("T")
+
+
+def verify_modules(pid: int, document: Mapping[str, Any]) -> tuple[Mechanism, ...]:
+    """The command is under the profile and the label that its document names.
+
+    Raises:
+        SandboxError: ``isolation-missing``: the document names one, and the kernel shows another.
+    """
+    return (_apparmor(pid, document), _selinux(pid, document))
+
+
+def module_refusal(text: str) -> str | None:
+    """What a failed call of a runtime says about AppArmor or SELinux, in words; ``None``: nothing."""
+    for pattern, reason in _REFUSALS:
+        if re.search(pattern, text):
+            return reason
+    return None
+
+
+def _apparmor(pid: int, document: Mapping[str, Any]) -> Mechanism:
+    wanted = document["process"].get("apparmorProfile")
+    if wanted is None:
+        return Mechanism(
+            name="AppArmor", applied=False, detail=why_no_profile() or "the runtime applies none"
+        )
+    name, mode = _settled(pid, lambda: profile_of(pid), lambda found: found[0] == wanted)
+    if name != wanted:
+        raise SandboxError("isolation-missing", f"the run is not under the AppArmor profile {wanted}")
+    if mode != "enforce":
+        return Mechanism(name="AppArmor", applied=False, detail=f"{name} is loaded in the mode {mode}")
+    return Mechanism(name="AppArmor", applied=True, detail=f"{name} ({mode})")
+
+
+def _selinux(pid: int, document: Mapping[str, Any]) -> Mechanism:
+    wanted = document["process"].get("selinuxLabel")
+    if wanted is None:
+        why = why_no_label() or "the runtime applies none"
+        return Mechanism(name="SELinux", applied=False, detail=why)
+    if _settled(pid, lambda: label_of(pid), lambda found: found == wanted) != wanted:
+        raise SandboxError("isolation-missing", f"the run is not in the SELinux domain {wanted}")
+    if not selinux_enforcing():
+        return Mechanism(name="SELinux", applied=False, detail=f"{wanted}, but the host is permissive")
+    return Mechanism(name="SELinux", applied=True, detail=wanted)
+
+
+def _settled(pid: int, look: Callable[[], T], done: Callable[[T], bool]) -> T:
+    # Both begin when the command is executed, a moment after the runtime's "start".
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        ended = find_ending(pid) is not None
+        found = look()
+        if done(found) or ended or time.monotonic() > deadline:
+            return found
+        time.sleep(0.002)
