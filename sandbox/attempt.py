@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,9 +25,11 @@ from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform
 from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
+from sandbox.images.cache import Cache, Use, remove_path
+from sandbox.images.collect import CacheLimits, make_room
 from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
-from sandbox.images.snapshots import Snapshots, remove_path
+from sandbox.images.snapshots import prepare
 from sandbox.images.source import ImageSource
 from sandbox.network.permits import NetworkPolicy
 from sandbox.network.resolve import pin
@@ -40,11 +43,13 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.work
 
 @dataclass(frozen=True, slots=True)
 class Workplace:
-    """What a worker works with: folders under ``state``, which is nobody else's, and a runtime."""
+    """What a worker works with: folders under ``state``, which is nobody else's, a runtime, and a cache that
+    may be shared."""
 
     state: Path
     runtime: Runtime
-    snapshots: Snapshots
+    cache: Cache
+    cache_limits: CacheLimits
     allowed_downgrades: frozenset[str]
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     """What runs may reach."""
@@ -88,7 +93,8 @@ async def try_image(
     execution: Execution | None = None
     problem: ReportError | None = None
     try:
-        execution = await _carry_out(source, task, workplace, record, progress)
+        with workplace.cache.used() as use:
+            execution = await _carry_out(source, task, workplace, use=use, record=record, progress=progress)
     except SandboxError as error:
         problem = _problem(error.reason, error.message, retryable=error.retryable)
     except NoCommandError as error:
@@ -105,12 +111,17 @@ async def try_image(
 
 
 async def _carry_out(
-    source: ImageSource, task: Task, workplace: Workplace, record: _Record, progress: Progress
+    source: ImageSource, task: Task, workplace: Workplace, *, use: Use, record: _Record, progress: Progress
 ) -> Execution:
     deadline = time.monotonic() + task.prepare.seconds
     with _step(record, "pull", progress):
         image = await pull(
-            source, task.reference, platform=task.platform, state=workplace.state, limits=task.prepare
+            source,
+            task.reference,
+            platform=task.platform,
+            use=use,
+            limits=task.prepare,
+            on_size=partial(make_room, workplace.cache, workplace.cache_limits),
         )
     if not task.lease:
         # Where there is a lease, the report answers in the words of the job.
@@ -126,7 +137,7 @@ async def _carry_out(
     network = await pin(plan.network, workplace.network)
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record, "unpack", progress):
-        prepared = await workplace.snapshots.prepare(image, left)
+        prepared = await prepare(image, left, use)
     run_id = f"run-{secrets.token_hex(8)}"
     async with AsyncExitStack() as stack:
         folder = await stack.enter_async_context(_run_folder(workplace.state, run_id))

@@ -60,15 +60,25 @@ class RegistryClient:
         return self.pin.context() if self.pin else True
 
     async def claim(
-        self, platforms: tuple[str, ...], *, wait_seconds: float, slots: int = 1
+        self,
+        platforms: tuple[str, ...],
+        *,
+        wait_seconds: float,
+        slots: int = 1,
+        disk_bytes: int | None = None,
     ) -> ClaimResponse:
-        """Ask for a job, and wait for one to come up; ``slots`` are how many leases there is room for.
+        """Ask for a job, and wait for one to come up; ``slots`` are how many leases there is room for,
+        ``disk_bytes`` how much disk the job may take.
 
         Raises:
             RegistryUnreachable, RegistryRefusal: as their names say.
         """
         asked = ClaimRequest(
-            protocol=PROTOCOL_VERSION, platforms=platforms, wait_seconds=wait_seconds, slots=slots
+            protocol=PROTOCOL_VERSION,
+            platforms=platforms,
+            wait_seconds=wait_seconds,
+            slots=slots,
+            disk_bytes=disk_bytes,
         )
         raw = await self._post("claim", asked, seconds=wait_seconds + ANSWER_SECONDS)
         return _parse(raw, ClaimResponse)

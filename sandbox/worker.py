@@ -19,6 +19,7 @@ from registry.contract.report import ErrorReason, Report, ReportError
 from registry.oci.platform import parse_platform
 from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
 from sandbox.client import LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
+from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
 
 CLAIM_SECONDS = 20.0
@@ -62,7 +63,8 @@ async def _work(
     pause = PAUSE_SECONDS
     while not drain.asked.is_set():
         try:
-            claiming = client.claim(platforms, slots=slots, wait_seconds=CLAIM_SECONDS)
+            room = await _tidy(workplace)
+            claiming = client.claim(platforms, slots=slots, wait_seconds=CLAIM_SECONDS, disk_bytes=room)
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
             log.warning("waiting for the registry", reason=str(error), seconds=pause)
@@ -74,9 +76,31 @@ async def _work(
             return
         if answer.job is not None:
             await _do(client, workplace, answer.job, drain)
+            await _tidy(workplace)
         elif answer.drain:
             log.info("drained by the registry")
             drain.asked.set()
+
+
+async def _tidy(workplace: Workplace) -> int | None:
+    """Keep the cache to its limits; how much disk an image may take here, ``None``: not known."""
+    try:
+        collected, figures = await asyncio.to_thread(_collect, workplace)
+    except OSError as error:
+        log.warning("cache not looked at", reason=repr(error))
+        return None
+    for line in collected.left_over:
+        log.warning("swept", what=line)
+    if collected.removed:
+        log.info("cache collected", entries=len(collected.removed), bytes=collected.size_bytes)
+    if not figures.room_bytes:
+        log.warning("no room for images", free_bytes=figures.free_bytes, cache_bytes=figures.size_bytes)
+    return figures.room_bytes
+
+
+def _collect(workplace: Workplace) -> tuple[Collected, Figures]:
+    collected = collect(workplace.cache, workplace.cache_limits)
+    return collected, look(workplace.cache, workplace.cache_limits)
 
 
 async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Drain) -> None:

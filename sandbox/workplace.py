@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from registry.errors import RequestInvalidError
 from sandbox.attempt import Workplace
 from sandbox.errors import SandboxError
 from sandbox.images import rootfs
-from sandbox.images.snapshots import Snapshots
+from sandbox.images.cache import Cache
+from sandbox.images.collect import CacheLimits, collect, default_limits
 from sandbox.network.permits import NetworkPolicy
 from sandbox.runtimes import sweep as runs
 from sandbox.runtimes.base import DOWNGRADES, Runtime, RuntimeFailure
@@ -35,10 +36,14 @@ def opened_workplace(
     allowed_downgrades: frozenset[str],
     network: NetworkPolicy | None = None,
     ceiling: Ceiling | None = None,
+    cache: Path | None = None,
+    cache_limits: Callable[[Cache], CacheLimits] = default_limits,
 ) -> Iterator[tuple[Workplace, tuple[str, ...]]]:
     """The workplace in ``state``, and a line for each thing that was swept. Blocking.
 
     ``network`` is what runs may reach, nothing where it is not given; ``ceiling`` what they use together.
+    ``cache`` is the folder of layers that it shares with others, one below ``state`` where it is not given;
+    ``cache_limits`` says what that is held to.
 
     Raises:
         InUseError: the folder is another process's.
@@ -70,16 +75,20 @@ def opened_workplace(
             raise InUseError(
                 "worker-error", f"another worker uses {state}; give each its own --state folder"
             ) from None
+        shared = Cache(Path(os.path.abspath(cache)) if cache else state / "cache")
+        shared.open()
         found = find_runtime(state / "runtime", name=runtime)
         try:
-            swept = _sweep(state, found)
+            kept_to = cache_limits(shared)
+            swept = (*_sweep(state, found), *collect(shared, kept_to).left_over)
             limits = ceiling or Ceiling()
             _hold(found, limits)
             yield (
                 Workplace(
                     state,
                     found,
-                    Snapshots(state),
+                    shared,
+                    kept_to,
                     allowed_downgrades,
                     network or NetworkPolicy(),
                     None if limits.cpu_set is None else format_cpu_set(limits.cpu_set),

@@ -11,7 +11,7 @@ from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
 from registry.cli.output import print_fields, print_json, print_list
-from registry.cli.sizes import parse_size_bytes
+from registry.contract.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(

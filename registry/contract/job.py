@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from registry.contract.base import LEASE, Wire
+from registry.contract.base import LEASE, Wire, is_none
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import RunSpec
 
@@ -20,6 +20,13 @@ class ClaimRequest(Wire):
         ge=1,
         le=64,
         description="how many leases it has room for, with those that it holds",
+    )
+    disk_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        exclude_if=is_none,
+        description="how much disk a job may take; null: it does not say",
     )
 
 

@@ -8,6 +8,9 @@ from registry.contract.base import Wire, is_none
 
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+UNPACKED_FACTOR = 4
+"""What an image takes on a worker's disk, pulled and unpacked, for each byte of its layers as they are
+pushed. Only a guess: gzip packs programs to a third or so."""
 
 
 class Limits(Wire):

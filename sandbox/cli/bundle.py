@@ -89,7 +89,7 @@ def command(
     try:
         written = asyncio.run(_write(image, folder, chosen, credentials=credentials, plain_http=plain_http))
     except BaseException:
-        from sandbox.images.snapshots import remove_path  # noqa: PLC0415
+        from sandbox.images.cache import remove_path  # noqa: PLC0415
 
         remove_path(folder)
         raise
@@ -132,23 +132,24 @@ async def _write(
 ) -> _Written:
     from registry.contract.plan import NoCommandError, make_plan  # noqa: PLC0415
     from sandbox.ids import leased_ids  # noqa: PLC0415
+    from sandbox.images.cache import Cache  # noqa: PLC0415
     from sandbox.images.pull import pull  # noqa: PLC0415
     from sandbox.images.rootfs import mounted_rootfs  # noqa: PLC0415
-    from sandbox.images.snapshots import Snapshots  # noqa: PLC0415
+    from sandbox.images.snapshots import prepare  # noqa: PLC0415
     from sandbox.images.source import open_source  # noqa: PLC0415
     from sandbox.runtimes.isolation import privileged  # noqa: PLC0415
 
     limits = PrepareLimits()
-    with _scratch(folder) as state:
+    with _scratch(folder) as state, Cache(state / "cache").used() as use:
         run_dir = state / "run"
         run_dir.mkdir(mode=0o711)
         async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
-            pulled = await pull(source, reference, platform=platform, state=state, limits=limits)
+            pulled = await pull(source, reference, platform=platform, use=use, limits=limits)
         try:
             plan = make_plan(pulled.config, None, limits=Limits(), ceiling=Limits(), image_spec_allowed=False)
         except NoCommandError:
             raise SandboxError("no-command", "the image has no entrypoint and no command") from None
-        prepared = await Snapshots(state).prepare(pulled, limits)
+        prepared = await prepare(pulled, limits, use)
         with leased_ids() as ids:
             mounting = mounted_rootfs(prepared, run_dir, ids, written_bytes=_ADDED_BYTES)
             async with mounting as root:

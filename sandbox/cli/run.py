@@ -138,13 +138,17 @@ def _opened(
     from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
 
     base = state or _own_folder()
-    # Runs side by side have a folder each; the first one free keeps the layers of earlier runs.
+    # Runs side by side have a folder each, and one cache.
     for number in range(MAX_STATES):
         with ExitStack() as stack:
             try:
                 workplace, _ = stack.enter_context(
                     opened_workplace(
-                        base / str(number), runtime=runtime, allowed_downgrades=allowed, network=network
+                        base / str(number),
+                        runtime=runtime,
+                        allowed_downgrades=allowed,
+                        network=network,
+                        cache=base / "cache",
                     )
                 )
             except InUseError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,10 @@ import structlog
 import typer
 
 from registry.errors import RequestInvalidError
+from sandbox.cli.cache import app as cache_app
+from sandbox.cli.cache import cache_limits as limits_of
 from sandbox.cli.workshop import (
+    CacheOption,
     CpuSetOption,
     DowngradeOption,
     EgressOption,
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from sandbox.worker import Drain
 
 app = typer.Typer(no_args_is_help=True, help="Run a worker, and manage workers.")
+app.add_typer(cache_app, name="cache")
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
@@ -46,8 +51,26 @@ def run(
         Path, typer.Option("--token-file", metavar="FILE", help="File with the worker's token.")
     ],
     state: Annotated[
-        Path, typer.Option("--state", metavar="DIR", help="Folder for layers and runs; this worker's alone.")
+        Path, typer.Option("--state", metavar="DIR", help="Folder for runs; this worker's alone.")
     ],
+    cache: CacheOption = None,
+    cache_size: Annotated[
+        str | None,
+        typer.Option(
+            "--cache-size",
+            metavar="SIZE",
+            help="What the cache may hold: a size (20GiB) or a share of the disk (30%). "
+            "[default: half of the disk, at most 100 GiB]",
+        ),
+    ] = None,
+    keep_free: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-free",
+            metavar="SIZE",
+            help="Disk that is left free, as --cache-size. [default: 5% of the disk, at most 10 GiB]",
+        ),
+    ] = None,
     runtime: RuntimeOption = "auto",
     allow_downgrade: DowngradeOption = None,
     allow_egress: EgressOption = None,
@@ -111,6 +134,8 @@ def run(
         state,
         runtime=runtime,
         allowed_downgrades=allowed,
+        cache=cache,
+        cache_limits=partial(limits_of, cache_size, keep_free),
         network=network_policy(allow_egress, egress_bits_per_second),
         ceiling=Ceiling(
             memory_bytes=total_memory_bytes,

@@ -28,6 +28,14 @@ PasswordFileOption = Annotated[
 PlainHttpOption = Annotated[
     bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
 ]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Folder for layers, which several workers of this host may share. [default: below --state]",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RuntimeOption = Annotated[
     str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")

@@ -16,18 +16,21 @@ from sandbox.images.layerstream import BLOCK_BYTES, LayerReader
 from sandbox.images.layertree import LIST, LayerTree, is_folder, names_in
 from sandbox.images.tarpolicy import DEPTH_MAX, Entry, LayerError, Parts, split_path
 
+_FOLDER_BYTES = 4096
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(slots=True)
 class Counts:
-    """What a layer came to: bytes of files, entries made, and what was left out or noticed."""
+    """What a layer came to: bytes of files, entries made, what was left out or noticed, what it takes on
+    disk (more where a layer names a file twice)."""
 
     written_bytes: int = 0
     files: int = 0
     skipped_special: int = 0
     skipped_xattrs: int = 0
     setuid: int = 0
+    disk_bytes: int = 0
 
 
 class LayerWriter:
@@ -140,6 +143,7 @@ class LayerWriter:
             self._attributes(fd, entry)
         finally:
             os.close(fd)
+        self.counts.disk_bytes += _FOLDER_BYTES
         self._times[path] = entry.mtime_ns
 
     def _root_folder(self, entry: Entry) -> None:
@@ -168,6 +172,7 @@ class LayerWriter:
                 os.ftruncate(fd, entry.size)
             self._attributes(fd, entry)
             os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
+            self.counts.disk_bytes += os.fstat(fd).st_blocks * 512
         finally:
             os.close(fd)
 
@@ -200,6 +205,7 @@ class LayerWriter:
                 # Linking to a file of a layer below copies it into this one.
                 self._copied.add(hash(below))
                 self._count_bytes(found_target.st_size)
+                self.counts.disk_bytes += found_target.st_blocks * 512
             self._tree.remove(parent, name)
             os.link(target[-1], name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False)
         except FileNotFoundError:

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +23,11 @@ from registry.oci.imageconfig import ImageConfig, parse_image_config
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.platform import Platform
 from sandbox.errors import SandboxError
+from sandbox.images.cache import UNFINISHED, Use, chain_ids
 from sandbox.images.source import ImageSource
 
+LAYERS_MAX = 500
+"""As many as the kernel's overlay takes."""
 _INDEX_DEPTH_MAX = 4
 _MANIFESTS_MAX = 64
 _WRITE_BYTES = 256 * 1024
@@ -41,10 +45,19 @@ class PulledImage:
 
 
 async def pull(
-    source: ImageSource, reference: str, *, platform: Platform, state: Path, limits: PrepareLimits
+    source: ImageSource,
+    reference: str,
+    *,
+    platform: Platform,
+    use: Use,
+    limits: PrepareLimits,
+    on_size: Callable[[int], None] = lambda _: None,
 ) -> PulledImage:
-    """Fetch the image that ``reference`` (a tag or a digest) names, for a host of ``platform``, into
-    ``state``/blobs, in at most ``limits.seconds``.
+    """Fetch the image that ``reference`` (a tag or a digest) names, for a host of ``platform``, into the
+    cache, in at most ``limits.seconds``. Its blobs are held by ``use``.
+
+    ``on_size`` is told, before any layer is fetched, how many bytes of layers are neither here nor unpacked;
+    what it raises ends the pull.
 
     Raises:
         SandboxError: ``pull-failed`` (retryable where another try could help), ``digest-mismatch``,
@@ -54,7 +67,7 @@ async def pull(
     try:
         async with asyncio.timeout(limits.seconds):
             with ThreadPoolExecutor(1, "pull") as executor:
-                return await _Pull(source, platform, state, limits, executor).image(reference)
+                return await _Pull(source, platform, use, limits, executor).image(reference, on_size)
     except TimeoutError:
         raise SandboxError(
             "prepare-timeout", f"the image was not pulled within {limits.seconds:.0f} s"
@@ -77,19 +90,19 @@ class _Pull:
         self,
         source: ImageSource,
         platform: Platform,
-        state: Path,
+        use: Use,
         limits: PrepareLimits,
         executor: ThreadPoolExecutor,
     ) -> None:
         self._source = source
         self._platform = platform
-        self._blobs = state / "blobs"
+        self._use = use
         self._limits = limits
         self._executor = executor
         self._seen: set[Digest] = set()
         self._platforms: list[str] = []
 
-    async def image(self, reference: str) -> PulledImage:
+    async def image(self, reference: str, on_size: Callable[[int], None]) -> PulledImage:
         raw, media_type = await self._source.manifest(reference)
         if ":" in reference:
             digest = digest_of(raw, reference.partition(":")[0])
@@ -104,8 +117,19 @@ class _Pull:
                 "platform-unsupported", f"the image is not for {self._platform}; its platforms: {there}"
             )
         layers = _checked_layers(found, self._limits)
+        missing = self._missing_bytes(layers, found.config.diff_ids)
+        await asyncio.get_running_loop().run_in_executor(self._executor, on_size, missing)
         paths = [await self._stored(layer, f"layer {n}") for n, layer in enumerate(layers, start=1)]
         return PulledImage(found.digest, found.config.platform, found.manifest, found.config, tuple(paths))
+
+    def _missing_bytes(self, layers: Sequence[Descriptor], diff_ids: Sequence[Digest]) -> int:
+        cache = self._use.cache
+        missing = {
+            layer.digest: layer.size
+            for layer, chain in zip(layers, chain_ids(diff_ids), strict=True)
+            if not self._use.hold(cache.blob(layer.digest)) and not cache.has_snapshot(chain)
+        }
+        return sum(missing.values())
 
     async def _choose(self, digest: Digest, manifest: Manifest, depth: int) -> _Found | None:
         """The first image in document order that the platform runs (image-spec, image-index.md)."""
@@ -162,11 +186,13 @@ class _Pull:
         digest = descriptor.digest
         if not digest.supported:
             raise SandboxError("manifest-invalid", f"{what} has the unsupported digest {digest.algorithm}")
-        final = self._blobs / digest.algorithm / digest.encoded
-        if _has_size(final, descriptor.size):
-            return final
+        final = self._use.cache.blob(digest)
+        if self._use.hold(final):
+            if final.stat().st_size == descriptor.size:
+                return final
+            self._use.release(final)
         final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = final.with_name(f"{final.name}.{secrets.token_hex(8)}.tmp")
+        part = final.with_name(f"{final.name}.{secrets.token_hex(8)}{UNFINISHED}")
         loop = asyncio.get_running_loop()
         fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -187,6 +213,7 @@ class _Pull:
                 raise _mismatch(what, descriptor, size, f"{digest.algorithm}:{state.hexdigest()}")
             await loop.run_in_executor(self._executor, os.fsync, fd)
             part.rename(final)
+            self._keep(final, fd)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -195,6 +222,11 @@ class _Pull:
             # might be another file's.
             self._executor.submit(os.close, fd)
         return final
+
+    def _keep(self, final: Path, fd: int) -> None:
+        # A copy of the handle has the same lock, and lets others have it too from here on.
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        self._use.adopt(final, os.dup(fd))
 
 
 def _checked_layers(found: _Found, limits: PrepareLimits) -> tuple[Descriptor, ...]:
@@ -211,6 +243,8 @@ def _checked_layers(found: _Found, limits: PrepareLimits) -> tuple[Descriptor, .
             "config-invalid",
             f"the manifest has {len(layers)} layers and the config {len(found.config.diff_ids)} diff IDs",
         )
+    if len(layers) > LAYERS_MAX:
+        raise SandboxError("manifest-invalid", f"the image has {len(layers)} layers; {LAYERS_MAX} can be run")
     for diff_id in found.config.diff_ids:
         if not diff_id.supported:
             raise SandboxError("config-invalid", f"the diff ID {str(diff_id)[:100]} cannot be verified")
@@ -246,13 +280,6 @@ def _mismatch(what: str, descriptor: Descriptor, size: int, digest: str) -> Sand
         seen = f"has {'more than ' if size > descriptor.size else ''}{min(size, descriptor.size)} bytes"
         return SandboxError("digest-mismatch", f"{what} {seen}, not {descriptor.size} as its descriptor says")
     return SandboxError("digest-mismatch", f"{what} is {digest}, not {descriptor.digest}")
-
-
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
 
 
 def _write(fd: int, state: hashlib._Hash, pieces: list[bytes]) -> None:

@@ -22,10 +22,12 @@ from pathlib import Path
 from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.images.snapshots import UNFINISHED, PreparedImage, remove_path, try_lock
+from sandbox.images.cache import remove_path, try_lock
+from sandbox.images.snapshots import PreparedImage
 from sandbox.lsm.selinux import run_labels
 
 LOCK = "rootfs.lock"
+_EARLIER = ("snapshots", "blobs", "locks")
 _OVERLAY_OPTIONS = "volatile,metacopy=off,redirect_dir=nofollow,index=off"
 _BYTES_PER_INODE = 16384
 _INODES_MIN = 1024
@@ -63,9 +65,9 @@ async def mounted_rootfs(
 
 
 def sweep(state: Path) -> list[str]:
-    """Unmount and remove what killed workers left under ``state`` (mounts, loop devices, run folders,
-    unfinished snapshots and blobs); returns a line for each thing done. Blocking; call it at start, after
-    the containers that a killed worker left have been ended.
+    """Unmount and remove what killed workers left under ``state`` (mounts, loop devices, run folders);
+    returns a line for each thing done. Blocking; call it at start, after the containers that a killed worker
+    left have been ended.
 
     Runs that are alive hold a lock in their run folder and are left alone.
     """
@@ -80,17 +82,11 @@ def sweep(state: Path) -> list[str]:
                 if not _mounts_below(run_dir):
                     remove_path(run_dir)
                     done.append(f"removed the run folder {run_dir.name}")
-    snapshots = state / "snapshots"
-    for work in sorted(snapshots.glob(f"*{UNFINISHED}")) if snapshots.is_dir() else ():
-        with try_lock(state / "locks" / f"{work.name.removesuffix(UNFINISHED)}.lock") as held:
-            if held:
-                remove_path(work)
-                done.append(f"removed the unfinished snapshot {work.name}")
-    for part in sorted((state / "blobs").glob(f"*/*{UNFINISHED}")):
-        with try_lock(part) as held:
-            if held:
-                part.unlink()
-                done.append(f"removed the unfinished blob {part.name}")
+    for name in _EARLIER:
+        # An earlier version had the cache here.
+        if (state / name).is_dir():
+            remove_path(state / name)
+            done.append(f"removed the folder {name} of an earlier version")
     return done
 
 

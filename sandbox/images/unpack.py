@@ -24,7 +24,7 @@ from sandbox.ids import IdRange
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 _ANSWER_MAX_BYTES = 64 * 1024
-_COUNTS = ("written_bytes", "files", "skipped_special", "skipped_xattrs", "setuid")
+_COUNTS = ("written_bytes", "files", "skipped_special", "skipped_xattrs", "setuid", "disk_bytes")
 _PROGRAM = (
     "import sys; sys.path.insert(0, {root!r}); "
     "from sandbox.images.unpack_child import main; sys.exit(main(sys.argv[1]))"
@@ -34,13 +34,14 @@ _PROGRAM = (
 @dataclass(frozen=True, slots=True)
 class LayerCounts:
     """What a layer came to: bytes of files, entries, special files and extended attributes left out, files
-    with a set-id bit (harmless in a run, kept)."""
+    with a set-id bit (harmless in a run, kept), and about what it takes on disk."""
 
     written_bytes: int
     files: int
     skipped_special: int
     skipped_xattrs: int
     setuid: int
+    disk_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ import pytest
 from registry.contract.limits import PrepareLimits
 from registry.oci.platform import Platform
 from sandbox.ids import leased_ids
+from sandbox.images.cache import Cache, Use
 from sandbox.images.pull import PulledImage, pull
 from sandbox.images.rootfs import mounted_rootfs
-from sandbox.images.snapshots import PreparedImage, Snapshots
+from sandbox.images.snapshots import PreparedImage
+from sandbox.images.snapshots import prepare as prepare_image
 from sandbox.images.sourcefile import LayoutSource
 from tests.kit.images import Image, write_layout
 
@@ -93,18 +95,24 @@ def canary(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def pulled(state: Path, tmp_path: Path) -> Callable[[Image], Awaitable[PulledImage]]:
+def use(state: Path) -> Iterator[Use]:
+    with Cache(state / "cache").used() as use:
+        yield use
+
+
+@pytest.fixture
+def pulled(use: Use, tmp_path: Path) -> Callable[[Image], Awaitable[PulledImage]]:
     async def get(image: Image) -> PulledImage:
         layout = write_layout(tmp_path / f"layout-{image.digest[7:19]}", image)
-        return await pull(LayoutSource(layout), "", platform=AMD64, state=state, limits=PrepareLimits())
+        return await pull(LayoutSource(layout), "", platform=AMD64, use=use, limits=PrepareLimits())
 
     return get
 
 
 @pytest.fixture
-def prepare(state: Path, pulled: Callable[[Image], Awaitable[PulledImage]]) -> Prepare:
+def prepare(use: Use, pulled: Callable[[Image], Awaitable[PulledImage]]) -> Prepare:
     async def get(image: Image, **limits: float) -> PreparedImage:
-        return await Snapshots(state).prepare(await pulled(image), PrepareLimits(**limits))  # type: ignore[arg-type]
+        return await prepare_image(await pulled(image), PrepareLimits(**limits), use)  # type: ignore[arg-type]
 
     return get
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import subprocess
 import sys
@@ -15,13 +14,16 @@ import pytest
 from registry.contract.limits import PrepareLimits
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids, mapped_ids
+from sandbox.images.cache import Cache, Use
+from sandbox.images.collect import CacheLimits, collect
 from sandbox.images.pull import PulledImage, pull
 from sandbox.images.rootfs import mounted_rootfs, sweep
-from sandbox.images.snapshots import Snapshots
+from sandbox.images.snapshots import prepare as prepare_image
 from sandbox.images.sourcefile import LayoutSource
 from tests.hostile.images.conftest import AMD64, Mounted, Prepare, mounts_and_loops, processes
 from tests.kit.images import Image, busybox_image, file, folder, make_image, make_layer, symlink, write_layout
 
+PLENTY = CacheLimits(quota_bytes=1 << 60, reserve_bytes=0)
 IMAGE = make_image(make_layer(folder("d"), file("d/f", b"x", uid=33, gid=33)), config={"Cmd": ["/x"]})
 
 
@@ -141,25 +143,27 @@ async def test_no_room_for_the_writable_layer(prepare: Prepare, state: Path) -> 
 
 
 async def test_two_prepare_one_image_at_once(
-    pulled: Callable[[Image], Awaitable[PulledImage]], state: Path
+    pulled: Callable[[Image], Awaitable[PulledImage]], use: Use
 ) -> None:
     image = await pulled(busybox_image())
-    both = await asyncio.gather(*(Snapshots(state).prepare(image, PrepareLimits()) for _ in range(3)))
+    with use.cache.used() as one, use.cache.used() as two:
+        both = await asyncio.gather(*(prepare_image(image, PrepareLimits(), by) for by in (use, one, two)))
     assert both[0].lower == both[1].lower == both[2].lower
-    assert len(list((state / "snapshots").iterdir())) == 1
+    assert len(list(use.cache.snapshots.iterdir())) == 1
 
 
 async def test_snapshots_are_closed_to_others(prepare: Prepare, state: Path) -> None:
     """They hold set-user-id files of the image's root, which on disk is the host's."""
     await prepare(make_image(make_layer(file("suid", b"x", 0o4755)), config={"Cmd": ["/x"]}))
-    assert (state / "snapshots").stat().st_mode & 0o777 == 0o700
+    assert (state / "cache" / "snapshots").stat().st_mode & 0o777 == 0o700
 
 
-async def test_a_snapshot_of_another_boot_is_made_anew(prepare: Prepare) -> None:
+async def test_a_snapshot_of_another_boot_is_made_anew(prepare: Prepare, use: Use) -> None:
     prepared = await prepare(IMAGE)
     meta = prepared.lower[0].parent / "meta.json"
     (prepared.lower[0] / "d" / "f").write_text("half written when the power went")
     meta.write_text(meta.read_text().replace('"boot_id": "', '"boot_id": "other'))
+    use.close()
     again = await prepare(IMAGE)
     assert (again.lower[0] / "d" / "f").read_text() == "x"
 
@@ -184,9 +188,9 @@ async def test_the_workers_disk_is_full(compressible: bool, small_disk: Path, tm
     image = make_image(make_layer(file("big", content)), config={"Cmd": ["/x"]})
     layout = write_layout(tmp_path / "layout", image)
     limits = PrepareLimits()
-    with pytest.raises(SandboxError) as caught:
-        await Snapshots(small_disk).prepare(
-            await pull(LayoutSource(layout), "", platform=AMD64, state=small_disk, limits=limits), limits
+    with Cache(small_disk / "cache").used() as use, pytest.raises(SandboxError) as caught:
+        await prepare_image(
+            await pull(LayoutSource(layout), "", platform=AMD64, use=use, limits=limits), limits, use
         )
     assert caught.value.reason == "worker-disk"
     assert caught.value.retryable
@@ -201,9 +205,10 @@ async def test_a_file_system_that_cannot_map_ids(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "overlay", "none", "-o", options, str(state)], check=True)
     try:
         layout = write_layout(tmp_path / "layout", IMAGE)
-        image = await pull(LayoutSource(layout), "", platform=AMD64, state=state, limits=PrepareLimits())
-        with pytest.raises(SandboxError, match="file system cannot map ids") as caught:
-            await Snapshots(state).prepare(image, PrepareLimits())
+        with Cache(state / "cache").used() as use:
+            image = await pull(LayoutSource(layout), "", platform=AMD64, use=use, limits=PrepareLimits())
+            with pytest.raises(SandboxError, match="file system cannot map ids") as caught:
+                await prepare_image(image, PrepareLimits(), use)
         assert caught.value.reason == "isolation-missing"
     finally:
         subprocess.run(["umount", str(state)], check=True)
@@ -212,21 +217,24 @@ async def test_a_file_system_that_cannot_map_ids(tmp_path: Path) -> None:
 CRASH = """
 import asyncio, os, sys
 sys.path.insert(0, {root!r})
+from contextlib import ExitStack
 from pathlib import Path
 from registry.contract.limits import PrepareLimits
 from registry.oci.platform import Platform
 from sandbox.ids import leased_ids
 from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
-from sandbox.images.snapshots import Snapshots
+from sandbox.images.cache import Cache
+from sandbox.images.snapshots import prepare
 from sandbox.images.sourcefile import LayoutSource
 
-async def main(layout, state):
+async def main(layout, state, stack):
     limits = PrepareLimits()
     platform = Platform("linux", "amd64")
-    image = await pull(LayoutSource(layout), "", platform=platform, state=state, limits=limits)
+    use = stack.enter_context(Cache(state / "cache").used())
+    image = await pull(LayoutSource(layout), "", platform=platform, use=use, limits=limits)
     print("pulled", flush=True)
-    prepared = await Snapshots(state).prepare(image, limits)
+    prepared = await prepare(image, limits, use)
     run_dir = state / "runs" / "crashed"
     run_dir.mkdir()
     with leased_ids() as ids:
@@ -235,7 +243,8 @@ async def main(layout, state):
             print("mounted", flush=True)
             await asyncio.sleep(60)
 
-asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
+with ExitStack() as stack:
+    asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2]), stack))
 """
 
 
@@ -258,13 +267,15 @@ async def test_killed_while_a_layer_is_unpacked(state: Path, tmp_path: Path, pre
     image = make_image(slow, config={"Cmd": ["/x"]})
     process = await _crashing_worker(image, state, tmp_path)
     assert await process.stdout.readline() == b"pulled\n"  # type: ignore[union-attr]
-    await _until(lambda: any((state / "snapshots").glob("*.tmp/fs/f1")))
+    cache = Cache(state / "cache")
+    await _until(lambda: any(cache.snapshots.glob("*.tmp/fs/f1")))
+    assert collect(cache, PLENTY).left_over == ()
     process.kill()
     await process.wait()
     await _until(lambda: not processes(str(tmp_path)))
-    assert len(list((state / "snapshots").glob("*.tmp"))) == 1
-    assert len(sweep(state)) == 1
-    assert list((state / "snapshots").iterdir()) == []
+    assert len(list(cache.snapshots.glob("*.tmp"))) == 1
+    assert len(collect(cache, PLENTY).left_over) == 1
+    assert list(cache.snapshots.iterdir()) == []
     assert (await prepare(image)).counts[0].files == 15_000
 
 
@@ -275,28 +286,17 @@ def _fill(path: Path) -> None:
 
 
 async def test_cancelled_while_a_layer_is_unpacked(
-    pulled: Callable[[Image], Awaitable[PulledImage]], state: Path, tmp_path: Path
+    pulled: Callable[[Image], Awaitable[PulledImage]], use: Use, tmp_path: Path
 ) -> None:
     slow = make_layer(*(file(f"f{n}", b"x" * 5000) for n in range(15_000)), compression="none")
     image = await pulled(make_image(slow, config={"Cmd": ["/x"]}))
-    task = asyncio.create_task(Snapshots(state).prepare(image, PrepareLimits()))
-    await _until(lambda: any((state / "snapshots").glob("*.tmp/fs/f1")))
+    task = asyncio.create_task(prepare_image(image, PrepareLimits(), use))
+    await _until(lambda: any(use.cache.snapshots.glob("*.tmp/fs/f1")))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert list((state / "snapshots").iterdir()) == []
+    assert list(use.cache.snapshots.iterdir()) == []
     await _until(lambda: not processes(str(tmp_path)))
-
-
-def test_the_sweep_of_blobs_leaves_those_that_are_being_fetched(state: Path) -> None:
-    blobs = state / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    (blobs / "00").write_bytes(b"whole")
-    (blobs / "11.aa.tmp").write_bytes(b"left behind")
-    with (blobs / "22.bb.tmp").open("wb") as fetching:
-        fcntl.flock(fetching, fcntl.LOCK_EX)
-        assert sweep(state) == ["removed the unfinished blob 11.aa.tmp"]
-    assert sorted(path.name for path in blobs.iterdir()) == ["00", "22.bb.tmp"]
 
 
 async def _until(condition: Callable[[], bool]) -> None:

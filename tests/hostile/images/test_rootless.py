@@ -25,15 +25,16 @@ from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs, sweep
-from sandbox.images.snapshots import Snapshots
+from sandbox.images.cache import Cache
+from sandbox.images.snapshots import prepare
 from sandbox.images.sourcefile import LayoutSource
 from tests.hostile.images.test_unpack_applied import listing
 
-async def look(layout, state):
+async def look(layout, state, use):
     limits = PrepareLimits()
     platform = Platform("linux", "amd64")
-    image = await pull(LayoutSource(layout), "", platform=platform, state=state, limits=limits)
-    prepared = await Snapshots(state).prepare(image, limits)
+    image = await pull(LayoutSource(layout), "", platform=platform, use=use, limits=limits)
+    prepared = await prepare(image, limits, use)
     run_dir = state / "runs" / layout.name
     run_dir.mkdir(parents=True)
     with leased_ids() as ids:
@@ -52,7 +53,8 @@ async def look(layout, state):
 
 def run(layout, state):
     try:
-        return asyncio.run(look(layout, state))
+        with Cache(state / "cache").used() as use:
+            return asyncio.run(look(layout, state, use))
     except SandboxError as error:
         return {{"reason": error.reason, "message": error.message}}
 
@@ -117,7 +119,7 @@ async def test_as_root_of_a_user_namespace(tmp_path: Path) -> None:
     assert owners["base"] == 1
     assert owners["owners"] == {"d": 34, "d/f": 1001, "last": 65536}
     # On disk the files belong to the namespace's range: nothing is mapped on the way.
-    on_disk = next((tmp_path / "rootless" / "snapshots").glob("*/fs/last"))
+    on_disk = next((tmp_path / "rootless" / "cache" / "snapshots").glob("*/fs/last"))
     assert on_disk.stat().st_uid == 1500000000 + 65535
 
 

@@ -98,13 +98,13 @@ async def test_refused(case: str, prepare: Prepare, state: Path) -> None:
     assert why in caught.value.message
     assert caught.value.message.startswith("layer 1 (sha256:")
     assert not caught.value.retryable
-    assert list((state / "snapshots").iterdir()) == []
+    assert list((state / "cache" / "snapshots").iterdir()) == []
 
 
 async def test_a_good_layer_below_a_bad_one_is_kept(prepare: Prepare, state: Path) -> None:
     with pytest.raises(SandboxError, match=r"layer 2 \(sha256:[0-9a-f]{12}\): member '../x'"):
         await prepare(make_image(GOOD, make_layer(file("../x")), config=COMMAND))
-    assert [path.suffix for path in (state / "snapshots").iterdir()] == [""]
+    assert [path.suffix for path in (state / "cache" / "snapshots").iterdir()] == [""]
 
 
 BROKEN: dict[str, tuple[Layer, str]] = {
@@ -148,7 +148,7 @@ async def test_other_content_than_its_diff_id(prepare: Prepare, state: Path) -> 
     with pytest.raises(SandboxError) as caught:
         await prepare(make_image(layer, config=COMMAND))
     assert caught.value.reason == "digest-mismatch"
-    assert list((state / "snapshots").iterdir()) == []
+    assert list((state / "cache" / "snapshots").iterdir()) == []
 
 
 async def test_other_content_than_the_snapshot_that_it_names(prepare: Prepare) -> None:
@@ -230,7 +230,7 @@ async def test_out_of_time(prepare: Prepare, state: Path) -> None:
     with pytest.raises(SandboxError) as caught:
         await prepare(make_image(GOOD, config=COMMAND), seconds=0.01)
     assert caught.value.reason == "prepare-timeout"
-    assert list((state / "snapshots").iterdir()) == []
+    assert list((state / "cache" / "snapshots").iterdir()) == []
 
 
 async def test_files_of_zeros_are_no_bomb(prepare: Prepare) -> None:

@@ -17,7 +17,8 @@ from registry.oci.platform import Platform
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.client import registry_client
 from sandbox.errors import SandboxError
-from sandbox.images.snapshots import Snapshots
+from sandbox.images.cache import Cache
+from sandbox.images.collect import CacheLimits
 from sandbox.runtimes.choose import find_runtime
 from sandbox.worker import Drain, _hand_in
 from tests.kit.trials import Port, make_report, open_port, tiny_image, worker_token
@@ -46,7 +47,10 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     if why is not None:
         pytest.skip(why)
     monkeypatch.setenv("PATH", PATH, prepend=":")
-    return Workplace(tmp_path, find_runtime(tmp_path / "runtime"), Snapshots(tmp_path), frozenset())
+    limits = CacheLimits(quota_bytes=1 << 40, reserve_bytes=0)
+    return Workplace(
+        tmp_path, find_runtime(tmp_path / "runtime"), Cache(tmp_path / "cache"), limits, frozenset()
+    )
 
 
 async def attempt(workplace: Workplace, error: Exception) -> Report:

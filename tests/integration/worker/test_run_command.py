@@ -217,4 +217,4 @@ def test_two_at_once_get_folders_of_their_own(runner: Runner) -> None:
     for process in runs:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, output
-    assert sorted(entry.name for entry in base.iterdir()) == ["0", "1"]
+    assert sorted(entry.name for entry in base.iterdir()) == ["0", "1", "cache"]

@@ -19,6 +19,7 @@ from registry.oci.descriptor import Descriptor
 from registry.oci.platform import Platform, parse_platform
 from sandbox.errors import SandboxError
 from sandbox.images import pull as pull_module
+from sandbox.images.cache import Cache
 from sandbox.images.pull import PulledImage, pull
 from sandbox.images.source import ImageSource, is_loopback, open_source
 from sandbox.images.sourcefile import LayoutSource
@@ -54,13 +55,14 @@ async def _pull(
     **limits: float,
 ) -> PulledImage:
     layout = write_layout(tmp_path / "layout", image) if isinstance(image, Image) else image
-    return await pull(
-        LayoutSource(layout),
-        reference,
-        platform=parse_platform(platform),
-        state=tmp_path / "state",
-        limits=PrepareLimits(**limits),  # type: ignore[arg-type]
-    )
+    with Cache(tmp_path / "cache").used() as use:
+        return await pull(
+            LayoutSource(layout),
+            reference,
+            platform=parse_platform(platform),
+            use=use,
+            limits=PrepareLimits(**limits),  # type: ignore[arg-type]
+        )
 
 
 async def test_an_image(tmp_path: Path) -> None:
@@ -69,8 +71,8 @@ async def test_an_image(tmp_path: Path) -> None:
     assert found.platform == AMD64
     assert found.config.cmd == ("/f",)
     assert [path.read_bytes() for path in found.layers] == [LAYER.blob]
-    assert found.layers[0] == tmp_path / "state" / "blobs" / "sha256" / LAYER.digest[7:]
-    assert not list((tmp_path / "state").glob("**/*.tmp"))
+    assert found.layers[0] == tmp_path / "cache" / "blobs" / "sha256" / LAYER.digest[7:]
+    assert not list((tmp_path / "cache").glob("**/*.tmp"))
 
 
 async def test_a_blob_that_is_there_is_not_fetched_again(tmp_path: Path) -> None:
@@ -94,14 +96,14 @@ async def test_what_is_being_written_when_time_is_up_keeps_its_file(
     with pytest.raises(SandboxError, match="prepare-timeout"):
         await _pull(IMAGE, tmp_path, seconds=0.1)
     assert links == [0]
-    assert not list((tmp_path / "state").glob("**/*.tmp"))
+    assert not list((tmp_path / "cache").glob("**/*.tmp"))
 
 
 async def test_several_at_once_into_one_state(tmp_path: Path) -> None:
     layout = write_layout(tmp_path / "layout", IMAGE)
     found = await asyncio.gather(*(_pull(layout, tmp_path) for _ in range(5)))
     assert {one.layers for one in found} == {found[0].layers}
-    assert len(list((tmp_path / "state" / "blobs" / "sha256").iterdir())) == 2
+    assert len(list((tmp_path / "cache" / "blobs" / "sha256").iterdir())) == 2
 
 
 @pytest.mark.parametrize("reference", ["latest", "digest", ""])
@@ -242,7 +244,7 @@ async def test_wrong(case: str, tmp_path: Path) -> None:
         await _pull(image, tmp_path)
     assert caught.value.reason == reason
     assert why in caught.value.message
-    assert not list((tmp_path / "state").glob("**/*.tmp"))
+    assert not list((tmp_path / "cache").glob("**/*.tmp"))
 
 
 async def test_other_bytes_than_the_digest(tmp_path: Path) -> None:
@@ -252,7 +254,7 @@ async def test_other_bytes_than_the_digest(tmp_path: Path) -> None:
         await _pull(layout, tmp_path)
     assert caught.value.reason == "digest-mismatch"
     assert caught.value.message.startswith("layer 1 is sha256:")
-    assert not (tmp_path / "state" / "blobs" / "sha256" / LAYER.digest[7:]).exists()
+    assert not (tmp_path / "cache" / "blobs" / "sha256" / LAYER.digest[7:]).exists()
 
 
 async def test_another_manifest_than_asked_for(tmp_path: Path) -> None:
@@ -291,15 +293,16 @@ class _Slow:
 @pytest.mark.parametrize(("endless", "reason"), [(False, "prepare-timeout"), (True, "digest-mismatch")])
 async def test_sources_that_do_not_end(endless: bool, reason: str, tmp_path: Path) -> None:
     source: ImageSource = _Slow(LayoutSource(write_layout(tmp_path / "layout", IMAGE)), endless=endless)
-    with pytest.raises(SandboxError) as caught:
-        await pull(source, "", platform=AMD64, state=tmp_path / "state", limits=PrepareLimits(seconds=0.3))
+    with Cache(tmp_path / "cache").used() as use, pytest.raises(SandboxError) as caught:
+        await pull(source, "", platform=AMD64, use=use, limits=PrepareLimits(seconds=0.3))
     assert caught.value.reason == reason
-    assert not list((tmp_path / "state").glob("**/*.tmp"))
+    assert not list((tmp_path / "cache").glob("**/*.tmp"))
 
 
 async def _opened(image: str, tmp_path: Path) -> PulledImage:
     async with open_source(image) as (source, reference):
-        return await pull(source, reference, platform=AMD64, state=tmp_path / "state", limits=PrepareLimits())
+        with Cache(tmp_path / "cache").used() as use:
+            return await pull(source, reference, platform=AMD64, use=use, limits=PrepareLimits())
 
 
 async def test_what_a_person_types(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from aiohttp.test_utils import TestServer
 from registry.contract.limits import PrepareLimits
 from registry.oci.platform import Platform
 from sandbox.errors import SandboxError
+from sandbox.images.cache import Cache
 from sandbox.images.pull import pull
 from sandbox.images.source import open_source, registry_source
 from tests.kit.images import file, make_image, make_layer
@@ -65,14 +66,15 @@ class Registry:
 
 async def _pull(server: TestServer, tmp_path: Path, **access: object) -> str:
     url = str(server.make_url("/")).rstrip("/")
-    async with registry_source(url, "team/app", **access) as source:  # type: ignore[arg-type]
-        found = await pull(
-            source,
-            "v1",
-            platform=Platform("linux", "amd64"),
-            state=tmp_path / "state",
-            limits=PrepareLimits(),
-        )
+    with Cache(tmp_path / "cache").used() as use:
+        async with registry_source(url, "team/app", **access) as source:  # type: ignore[arg-type]
+            found = await pull(
+                source,
+                "v1",
+                platform=Platform("linux", "amd64"),
+                use=use,
+                limits=PrepareLimits(),
+            )
     return str(found.digest)
 
 
