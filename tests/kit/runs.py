@@ -54,12 +54,13 @@ class Harbour:
     allowed: frozenset[str] = frozenset()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
     cpu_set: str | None = None
-    _count: int = field(default=0, init=False)
+    count: int = 0
+    """Of root folders and runs so far; the ids of runs follow from it."""
 
     def rootfs(self) -> Path:
         """A new root folder with a static busybox, owned by the run's root."""
-        self._count += 1
-        root = self.folder / f"root{self._count}"
+        self.count += 1
+        root = self.folder / f"root{self.count}"
         (root / "bin").mkdir(parents=True)
         shutil.copy(BUSYBOX, root / "bin/busybox")
         for applet in APPLETS.split():
@@ -87,8 +88,8 @@ class Harbour:
         """
         if spec is None and config.healthcheck is None and not config.exposed_ports:
             spec = {"expect": {"exit": 0}}
-        self._count += 1
-        run_id = f"run{self._count}"
+        self.count += 1
+        run_id = f"run{self.count}"
         run_dir = self.folder / run_id
         run_dir.mkdir(mode=0o711)
         plan = make_plan(

@@ -14,6 +14,7 @@ import pytest
 
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
+from sandbox.ids import IdRange
 from sandbox.network.gateway import uplink
 from sandbox.network.permits import NetworkPolicy, parse_permit
 from sandbox.runtimes.execute import Execution
@@ -163,7 +164,7 @@ async def test_two_runs_side_by_side_do_not_meet(
     running = asyncio.create_task(port.run(listening, spec=spec, limits=limits, root=other))
     await sleeping(port)
     theirs = port.ids
-    port.ids = type(theirs)(theirs.base + 0x8000000)
+    port.ids = IdRange(theirs.base + 65536)
     mine = port.rootfs()
     shutil.copy(reach, mine / "bin/reach")
     port.own(mine)
@@ -216,15 +217,24 @@ async def test_a_flood_leaves_room_for_the_host_s_connections(
     assert 0 < int(Path("/proc/sys/net/netfilter/nf_conntrack_count").read_text()) < 600
 
 
-async def test_a_name_is_in_the_runs_hosts(port: Harbour, world: Internet) -> None:
-    permit(port, f"{HOST}:{GREETING}")
-    spec = {
-        "expect": {"exit": 0},
-        "network": {"egress": [{"host": "localhost", "port": GREETING}]},
-    }
-    # This machine's own name for itself is the one that can be resolved without a network.
-    with pytest.raises(SandboxError, match="localhost:443, which this worker does not permit"):
-        await port.sh("cat /etc/hosts", spec=spec)
+async def test_eight_runs_at_once(port: Harbour, world: Internet, reach: Path) -> None:
+    """Each with links, rules and addresses of its own, made and removed at the same time."""
+    wish = {"host": SITE, "port": GREETING}
+
+    async def one(number: int) -> dict[str, str]:
+        folder = port.folder / f"harbour{number}"
+        folder.mkdir(mode=0o711)
+        ids = IdRange(port.ids.base + (number + 1) * 65536)
+        mine = Harbour(folder, port.runtime, ids, count=100 * number + 100)
+        permit(mine, f"{SITE}:{GREETING}")
+        root = mine.rootfs()
+        shutil.copy(reach, root / "bin/reach")
+        mine.own(root)
+        _, said = await reaching(mine, root, *words(("tcp", SITE, GREETING)), egress=[wish])
+        return said
+
+    for said in await asyncio.gather(*map(one, range(8))):
+        assert said == {f"tcp {SITE} {GREETING}": "hello"}
 
 
 @pytest.mark.parametrize("bits", [2_000_000, 16_000_000])
