@@ -1,0 +1,66 @@
+"""No secret is in reach of a run: not the worker's token, not the pull token of its own job."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from registry.auth.apitokens import new_token
+from tests.integration.worker.conftest import Yard
+from tests.kit.images import busybox_image, file, make_layer
+from tests.kit.sources import ROOT
+
+HUNT = ROOT / "tests" / "hostile" / "attempts" / "hunt.c"
+LOOKED = re.compile(r"looked at (\d+) processes, (\d+) files, (\d+) bytes")
+
+
+@pytest.fixture(scope="module")
+def hunt(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The program that looks for tokens."""
+    program: Path = tmp_path_factory.mktemp("hunt") / "hunt"
+    subprocess.run(["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", program, HUNT], check=True)
+    return program.read_bytes()
+
+
+def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hunt: bytes) -> None:
+    yard = make_yard()
+    worker = yard.worker("one")
+    worker.start()
+    # What it finds of the image's own shows that it can find.
+    in_environment, in_file = (
+        new_token(),
+        "eyJhbGciOiJFUzI1NiJ9." + new_token().removeprefix("seatrial_") + ".x",
+    )
+    layer = make_layer(
+        file("bin/hunt", hunt, 0o755), file("etc/deep/planted", b"x" * 70_000 + in_file.encode() + b"\n")
+    )
+    image = busybox_image(
+        ("/bin/hunt",),
+        layers=(layer,),
+        env=[f"PLANTED={in_environment}"],
+        # The runtime comes and goes inside meanwhile.
+        healthcheck={
+            "Test": ["CMD-SHELL", "test -f /tmp/looked"],
+            "Interval": 100_000_000,
+            "StartPeriod": 40_000_000_000,
+        },
+    )
+    yard.push(image, "hunt")
+    trial = yard.verdict("hunt")
+    (run,) = trial["runs"]
+    assert trial["verdict"] == "pass", trial
+    looked = LOOKED.search(run["log"])
+    assert looked is not None, run["log"]
+    processes, files, size = (int(number) for number in looked.groups())
+    assert processes > 10
+    assert files > 100
+    assert size > 10_000_000
+    found = set(re.findall(r"found (\S+)", run["log"]))
+    assert found == {in_environment, in_file}
+    assert worker.token not in found
+    # Nor does the record of the run, which people read, hold one.
+    assert worker.token not in str(trial)
