@@ -10,35 +10,28 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from typing import Any
 
-from registry.contract.report import Mechanism, ReportError, Run, Step
+from registry.contract.report import Mechanism, ReportError, Run
 from sandbox.bundles.assemble import assemble
-from sandbox.bundles.config import Surroundings
 from sandbox.bundles.rootfs import Rootfs, open_rootfs
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.network.attach import Attached, attach
+from sandbox.network.attach import attach
 from sandbox.probes.choose import make_probes
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import (
     AppliedLimits,
-    Cgroups,
-    Usage,
     find_cgroups,
     read_limits,
-    read_usage,
     remove_group,
 )
 from sandbox.runtimes.choose import open_runtime
-from sandbox.runtimes.hooks import CreateHook, make_hook, timed_create
+from sandbox.runtimes.conclude import conclude
+from sandbox.runtimes.hooks import make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
     missing_isolation,
@@ -48,15 +41,10 @@ from sandbox.runtimes.isolation import (
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.modules import module_refusal, verify_modules
 from sandbox.runtimes.outcome import (
-    end_reason,
-    not_executable,
-    oom_of_others,
-    readable_log,
-    shown_command,
     why_not_created,
-    withheld_capability,
 )
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
+from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
     block_io_line,
     cpu_set_line,
@@ -64,44 +52,14 @@ from sandbox.runtimes.verify import (
     verify_namespaces,
     verify_privileges,
 )
-from sandbox.runtimes.watch import LogBuffer, Watched, kill, reap_strays, stop, watch
+from sandbox.runtimes.watch import LogBuffer, kill, reap_strays, watch
 from sandbox.runtimes.within import enclose
 from sandbox.syscalls import become_subreaper
-
-_GRACE_SECONDS = 3.0
-
-
-@dataclass(slots=True)
-class _Trial:
-    """What is known so far of the one run of this process."""
-
-    job: RunJob
-    runtime: Runtime
-    cgroups: Cgroups
-    cancelled: Callable[[], bool]
-    downgrades: tuple[str, ...] = ()
-    surroundings: Surroundings = field(init=False)
-    document: dict[str, Any] = field(default_factory=dict)
-    hook: CreateHook | None = None
-    pid: int = 0
-    network: Attached = field(default_factory=Attached)
-    mechanisms: list[Mechanism] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-
-    @property
-    def cgroup(self) -> str:
-        return f"{self.runtime.cgroup_parent}/{self.job.run_id}"
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.steps.append(Step(name=name, seconds=time.monotonic() - started))
 
 
 def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -> RunResult:
     """Carry out one job. The calling process must be a single-threaded subreaper without other children."""
-    trial = _Trial(job, runtime, find_cgroups(), cancelled)
+    trial = Underway(job, runtime, find_cgroups(), cancelled)
     run: Run | None = None
     error: ReportError | None = None
     left: str | None = None
@@ -120,7 +78,7 @@ def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -
     return RunResult(run, tuple(trial.mechanisms), trial.downgrades, tuple(trial.steps), error)
 
 
-def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
+def _carry_out(trial: Underway, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
     job = trial.job
     with trial.step("read metadata and configuration"):
         _make_bundle(trial, rootfs)
@@ -159,12 +117,12 @@ def _carry_out(trial: _Trial, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
             )
         if watched.over == "cancelled":
             raise SandboxError("worker-error", "the worker stopped the run", retryable=True)
-        return _conclude(trial, watched, log, rootfs)
+        return conclude(trial, watched, log, rootfs)
     finally:
         log.close()
 
 
-def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
+def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
     job = trial.job
     info = trial.runtime.info
     missing = missing_isolation(info, trial.cgroups)
@@ -199,7 +157,7 @@ def _make_bundle(trial: _Trial, rootfs: Rootfs) -> None:
         trial.mechanisms.append(Mechanism(name="checks for known holes", applied=True, detail=detail))
 
 
-def _create(trial: _Trial, log_fd: int) -> None:
+def _create(trial: Underway, log_fd: int) -> None:
     job = trial.job
     try:
         trial.pid = trial.runtime.create(
@@ -216,14 +174,14 @@ def _create(trial: _Trial, log_fd: int) -> None:
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
 
 
-def _verify_created(trial: _Trial) -> None:
+def _verify_created(trial: Underway) -> None:
     job = trial.job
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
     trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
     trial.mechanisms += _verify_limits(trial)
 
 
-def _attach_network(trial: _Trial) -> None:
+def _attach_network(trial: Underway) -> None:
     job = trial.job
     trial.network = attach(
         trial.pid,
@@ -239,7 +197,7 @@ def _attach_network(trial: _Trial) -> None:
     trial.mechanisms += enclose(trial.pid, job.root, trial.document, trial.runtime.info)
 
 
-def _verify_limits(trial: _Trial) -> tuple[Mechanism, ...]:
+def _verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
     limits = trial.job.plan.limits
     if "cgroup-limits" in trial.downgrades:
         detail = "of each process alone, by rlimits"
@@ -259,7 +217,7 @@ def _verify_limits(trial: _Trial) -> tuple[Mechanism, ...]:
     )
 
 
-def _verify_main_limits(trial: _Trial, applied: AppliedLimits) -> Mechanism:
+def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     limits = trial.job.plan.limits
     swap = "swap" in trial.document["linux"]["resources"]["memory"]
     problems = limit_problems(applied, limits, swap=swap)
@@ -282,79 +240,18 @@ def _verify_main_limits(trial: _Trial, applied: AppliedLimits) -> Mechanism:
     return Mechanism(name="cgroup limits", applied=True, detail=detail)
 
 
-def _start(trial: _Trial) -> None:
+def _start(trial: Underway) -> None:
     try:
         trial.runtime.start(trial.job.run_id)
     except RuntimeFailure as failure:
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
 
 
-def _run_inside(trial: _Trial, process: Mapping[str, object], log_fd: int) -> int:
+def _run_inside(trial: Underway, process: Mapping[str, object], log_fd: int) -> int:
     return trial.runtime.exec(trial.job.run_id, process, log_fd=log_fd, folder=trial.job.run_dir)
 
 
-def _conclude(
-    trial: _Trial, watched: Watched, log: LogBuffer, rootfs: Rootfs
-) -> tuple[Run, ReportError | None]:
-    plan = trial.job.plan
-    with trial.step("stop"):
-        if watched.ending is None:
-            number = signal_number(trial.job.config.stop_signal)
-            grace = 0.0 if watched.over else _GRACE_SECONDS
-            stop(trial.pid, number, log=log, grace_seconds=grace)
-        log.read()
-    usage = read_usage(trial.cgroups, trial.cgroup)
-    received, sent = trial.network.traffic() or (None, None)
-    ending = watched.ending
-    error = _why_unknown(trial, watched, log, usage)
-    text, cut = readable_log(log.data)
-    run = Run(
-        name="smoke",
-        command=shown_command(plan.command),
-        exit_code=ending.exit_code if ending else None,
-        signal=ending.signal if ending else None,
-        reason=end_reason(ending, watched.over, usage=usage, disk_full=rootfs.nearly_full()),
-        oom_killed=usage.oom_kills > 0,
-        seconds=watched.seconds,
-        cpu_seconds=usage.cpu_seconds,
-        memory_peak_bytes=usage.memory_peak_bytes,
-        log=text,
-        log_truncated=log.full or cut,
-        pids_peak=usage.pids_peak,
-        read_bytes=usage.read_bytes,
-        written_bytes=usage.written_bytes,
-        throttled_seconds=usage.throttled_seconds,
-        received_bytes=received,
-        sent_bytes=sent,
-        outbound=trial.network.outbound(),
-        observations=watched.observations,
-    )
-    return run, error
-
-
-def _why_unknown(trial: _Trial, watched: Watched, log: LogBuffer, usage: Usage) -> ReportError | None:
-    if all(one.met for one in watched.observations):
-        return None
-    if oom_of_others(usage, trial.job.plan.limits):
-        message = (
-            "the run was ended below its own memory limit: all runs of the worker together were above theirs"
-        )
-        return ReportError(reason="worker-error", message=message, retryable=True)
-    command = trial.job.plan.command[0][:200]
-    broken = not_executable(watched.ending, log.data)
-    if broken is not None:
-        return ReportError(reason="start-failed", message=f"the command {command!r} cannot be run: {broken}")
-    held = trial.document["process"]["capabilities"]["bounding"]
-    capability = withheld_capability(watched.ending, log.data, held)
-    if capability is None:
-        return None
-    return ReportError(
-        reason="needs-capability",
-        message=f"the command ended ({watched.ending}) after being refused what needs {capability}",
-    )
-
-
-def _teardown(trial: _Trial) -> str | None:
+def _teardown(trial: Underway) -> str | None:
     """Remove everything; what is left, in words, or ``None``."""
     with trial.step("teardown"):
         if trial.pid:
@@ -374,20 +271,11 @@ def _teardown(trial: _Trial) -> str | None:
     return None
 
 
-def _public(trial: _Trial, failure: RuntimeFailure) -> str:
+def _public(trial: Underway, failure: RuntimeFailure) -> str:
     text = failure.text
     for path in (trial.job.root, trial.job.run_dir, trial.runtime.state):
         text = text.replace(str(path), "…")
     return f"{trial.runtime.info.name} could not {failure.call} the container: {text}"[:1000]
-
-
-def signal_number(text: str) -> int:
-    """A stop signal by number or name (``SIGQUIT``, ``QUIT``); SIGTERM where it is none."""
-    if text.isascii() and text.isdigit() and len(text) < 4 and int(text) in signal.valid_signals():
-        return int(text)
-    name = text.upper() if text.upper().startswith("SIG") else f"SIG{text.upper()}"
-    number = getattr(signal, name, signal.SIGTERM)
-    return int(number) if isinstance(number, signal.Signals) else int(signal.SIGTERM)
 
 
 def main() -> int:

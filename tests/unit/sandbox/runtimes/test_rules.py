@@ -12,6 +12,7 @@ from registry.contract.limits import Limits
 from sandbox.errors import SandboxError
 from sandbox.probes.base import Ending
 from sandbox.runtimes.cgroups import AppliedLimits, Cgroups, Usage, read_limits, read_usage
+from sandbox.runtimes.conclude import signal_number
 from sandbox.runtimes.holes import RUNC_HOLES, known_holes
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.outcome import (
@@ -22,7 +23,6 @@ from sandbox.runtimes.outcome import (
     why_not_created,
     withheld_capability,
 )
-from sandbox.runtimes.supervisor import signal_number
 from sandbox.runtimes.verify import limit_problems
 
 CLEAN = Usage(oom_kills=0, memory_peak_bytes=None, cpu_seconds=None)

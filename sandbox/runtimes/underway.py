@@ -1,0 +1,45 @@
+"""What the supervisor of one run knows of it so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from registry.contract.report import Mechanism, Step
+from sandbox.bundles.config import Surroundings
+from sandbox.network.attach import Attached
+from sandbox.runtimes.base import Runtime
+from sandbox.runtimes.cgroups import Cgroups
+from sandbox.runtimes.hooks import CreateHook
+from sandbox.runtimes.job import RunJob
+
+
+@dataclass(slots=True)
+class Underway:
+    """What is known so far of the one run of this process."""
+
+    job: RunJob
+    runtime: Runtime
+    cgroups: Cgroups
+    cancelled: Callable[[], bool]
+    downgrades: tuple[str, ...] = ()
+    surroundings: Surroundings = field(init=False)
+    document: dict[str, Any] = field(default_factory=dict)
+    hook: CreateHook | None = None
+    pid: int = 0
+    network: Attached = field(default_factory=Attached)
+    mechanisms: list[Mechanism] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def cgroup(self) -> str:
+        return f"{self.runtime.cgroup_parent}/{self.job.run_id}"
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        yield
+        self.steps.append(Step(name=name, seconds=time.monotonic() - started))
