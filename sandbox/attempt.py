@@ -31,12 +31,14 @@ from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import prepare
 from sandbox.images.source import ImageSource
+from sandbox.images.writes import Upper
 from sandbox.network.permits import NetworkPolicy
 from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.execute import Execution, execute
 
 Progress = Callable[[str], None]
+LookAtWrites = Callable[[Upper], None]
 MESSAGE_MAX = 2000
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 
@@ -82,9 +84,16 @@ class _Record:
 
 
 async def try_image(
-    source: ImageSource, task: Task, *, workplace: Workplace, progress: Progress = lambda _: None
+    source: ImageSource,
+    task: Task,
+    *,
+    workplace: Workplace,
+    progress: Progress = lambda _: None,
+    look_at_writes: LookAtWrites | None = None,
 ) -> Report:
     """Try the image and say what was seen; nothing of the run is left when this returns.
+
+    ``look_at_writes`` is called in a thread with the writable layer of a run that is over, before it is gone.
 
     Cancellation ends the run and takes it down before it goes on.
     """
@@ -94,7 +103,15 @@ async def try_image(
     problem: ReportError | None = None
     try:
         with workplace.cache.used() as use:
-            execution = await _carry_out(source, task, workplace, use=use, record=record, progress=progress)
+            execution = await _carry_out(
+                source,
+                task,
+                workplace,
+                use=use,
+                record=record,
+                progress=progress,
+                look_at_writes=look_at_writes,
+            )
     except SandboxError as error:
         problem = _problem(error.reason, error.message, retryable=error.retryable)
     except NoCommandError as error:
@@ -111,7 +128,14 @@ async def try_image(
 
 
 async def _carry_out(
-    source: ImageSource, task: Task, workplace: Workplace, *, use: Use, record: _Record, progress: Progress
+    source: ImageSource,
+    task: Task,
+    workplace: Workplace,
+    *,
+    use: Use,
+    record: _Record,
+    progress: Progress,
+    look_at_writes: LookAtWrites | None,
 ) -> Execution:
     deadline = time.monotonic() + task.prepare.seconds
     with _step(record, "pull", progress):
@@ -144,13 +168,14 @@ async def _carry_out(
         ids = stack.enter_context(leased_ids())
         with _step(record, "mount", progress):
             mounting = mounted_rootfs(prepared, folder, ids, written_bytes=plan.limits.written_bytes)
-            root = await stack.enter_async_context(mounting)
+            mounted = await stack.enter_async_context(mounting)
         progress(f"run: {plan.tested}")
-        return await execute(
+        bundle = folder / "bundle"
+        execution = await execute(
             plan,
             config=image.config,
-            root=root,
-            run_dir=folder / "bundle",
+            root=mounted.path,
+            run_dir=bundle,
             run_id=run_id,
             ids=ids,
             runtime=workplace.runtime,
@@ -158,6 +183,12 @@ async def _carry_out(
             network=network,
             cpu_set=workplace.cpu_set,
         )
+        if look_at_writes is not None:
+            # The runtime writes this file when all that is ours is in place, and before the command runs.
+            since_ns = (bundle / "container.pid").stat().st_ctime_ns
+            upper = Upper(mounted.upper_fd, prepared.lower, ids.base, since_ns)
+            await asyncio.to_thread(look_at_writes, upper)
+        return execution
 
 
 def _report(

@@ -38,6 +38,8 @@ _OPEN_TREE_CLONE = 1
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_NOEXEC, _ATTR_IDMAP = 1, 2, 4, 8, 0x100000
 _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = 428, 429, 442
+_SYS_OPENAT2 = 437
+RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH, RESOLVE_IN_ROOT = 0x02, 0x04, 0x08, 0x10
 _SYS_PIVOT_ROOT: Mapping[str, int] = {"x86_64": 155, "aarch64": 41}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +54,10 @@ class _MountAttr(ctypes.Structure):
     )
 
 
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
 def checked(result: int, what: str) -> int:
     """``result`` of a C call; a negative one becomes the ``OSError`` of errno, with ``what`` in its text."""
     if result < 0:
@@ -64,6 +70,13 @@ def syscall(number: int, *arguments: object, what: str) -> int:
     """A raw system call; integers go as longs."""
     longs = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     return checked(_libc.syscall(ctypes.c_long(number), *longs), what)
+
+
+def openat2(folder: int, path: bytes, *, flags: int, mode: int = 0, resolve: int) -> int:
+    """openat2(2), always with O_CLOEXEC."""
+    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
+    size = ctypes.sizeof(how)
+    return syscall(_SYS_OPENAT2, folder, path, ctypes.byref(how), size, what="openat2")
 
 
 def prctl(option: int, value: int = 0, pointer: object = 0) -> int:

@@ -7,7 +7,6 @@ runs while it is looked at.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
@@ -18,28 +17,17 @@ from pathlib import Path
 from typing import Literal
 
 from sandbox.errors import SandboxError
+from sandbox.syscalls import (
+    RESOLVE_BENEATH,
+    RESOLVE_IN_ROOT,
+    RESOLVE_NO_MAGICLINKS,
+    RESOLVE_NO_SYMLINKS,
+    openat2,
+)
 
-_SYS_OPENAT2 = 437  # the same number on every architecture
-_NO_MAGICLINKS, _NO_SYMLINKS, _BENEATH, _IN_ROOT = 0x02, 0x04, 0x08, 0x10
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 
 Kind = Literal["absent", "folder", "file", "link", "other"]
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
-
-
-def _openat2(folder: int, path: str, *, flags: int, mode: int = 0, resolve: int) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    how = _OpenHow(flags | os.O_CLOEXEC, mode, resolve)
-    fd: int = libc.syscall(
-        _SYS_OPENAT2, folder, os.fsencode(path), ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how))
-    )
-    if fd < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return fd
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +61,11 @@ class Rootfs:
     def resolve(self, path: str) -> str | None:
         """The folder that ``path`` leads to with links resolved as inside; ``None``: there is none."""
         try:
-            fd = _openat2(
+            fd = openat2(
                 self.fd,
-                path.lstrip("/") or ".",
+                os.fsencode(path.lstrip("/") or "."),
                 flags=_O_PATH | os.O_DIRECTORY,
-                resolve=_IN_ROOT | _NO_MAGICLINKS,
+                resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
             )
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
@@ -134,11 +122,11 @@ class Rootfs:
                     why = os.strerror(error.errno or 0)
                     raise SandboxError("image-refused", f"{path[:200]} cannot be made: {why}") from None
                 try:
-                    below = _openat2(
+                    below = openat2(
                         folder,
-                        name,
+                        os.fsencode(name),
                         flags=os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW,
-                        resolve=_BENEATH | _NO_SYMLINKS,
+                        resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS,
                     )
                 except OSError:
                     raise SandboxError(
@@ -192,7 +180,8 @@ class Rootfs:
         return no_bytes or no_files
 
     def _open(self, path: str, *, flags: int) -> int:
-        return _openat2(self.fd, path.lstrip("/") or ".", flags=flags, resolve=_BENEATH | _NO_SYMLINKS)
+        where = os.fsencode(path.lstrip("/") or ".")
+        return openat2(self.fd, where, flags=flags, resolve=RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS)
 
 
 @contextmanager

@@ -152,9 +152,9 @@ async def _write(
         prepared = await prepare(pulled, limits, use)
         with leased_ids() as ids:
             mounting = mounted_rootfs(prepared, run_dir, ids, written_bytes=_ADDED_BYTES)
-            async with mounting as root:
-                document = _document(plan, pulled, root, ids)
-                _copy(root, folder / "rootfs")
+            async with mounting as mounted:
+                document = _document(plan, pulled, mounted.path, ids)
+                _copy(mounted.path, folder / "rootfs")
                 if not privileged():
                     _shift_owners(folder / "rootfs", by=-ids.base)
     (folder / "config.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

@@ -35,6 +35,7 @@ from sandbox.cli.workshop import (
     read_credentials,
     read_small_file,
 )
+from sandbox.cli.writes import WritesKeeper
 from sandbox.errors import SandboxError
 from sandbox.network.permits import DEFAULT_BITS_PER_SECOND, NetworkPolicy
 
@@ -69,6 +70,21 @@ def command(
     username: UsernameOption = None,
     password_file: PasswordFileOption = None,
     plain_http: PlainHttpOption = False,
+    list_writes: Annotated[
+        bool,
+        typer.Option(
+            "--list-writes", help="Say what the run added, changed and deleted in the image's own files."
+        ),
+    ] = False,
+    keep_writes: Annotated[
+        Path | None,
+        typer.Option(
+            "--keep-writes",
+            metavar="FILE",
+            help="Keep what the run wrote as a layer: a tar with a whiteout for each deletion. A hostile "
+            "image wrote it: unpack it as nobody, into an empty folder.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try one image now: pull, unpack, run it isolated, and say what it did.
@@ -102,18 +118,37 @@ def command(
         prepare=PrepareLimits(),
     )
     network = network_policy(allow_egress, egress_bits_per_second)
-    with _opened(state, runtime, frozenset(allow_downgrade or ()), network) as workplace:
-        report = asyncio.run(_try(image, task, workplace, credentials=credentials, plain_http=plain_http))
+    keeper = None
+    with ExitStack() as stack:
+        workplace = stack.enter_context(_opened(state, runtime, frozenset(allow_downgrade or ()), network))
+        if list_writes or keep_writes is not None:
+            keeper = WritesKeeper(keep_writes)
+            keeper.open()
+            stack.callback(keeper.close)
+        trying = _try(image, task, workplace, keeper, credentials=credentials, plain_http=plain_http)
+        report = asyncio.run(trying)
     judgement = judge(report)
     if as_json:
-        typer.echo(json.dumps(_document(image, report, judgement), indent=2))
+        document = _document(image, report, judgement)
+        writes = {} if keeper is None else {"writes": keeper.document()}
+        typer.echo(json.dumps(document | writes, indent=2))
     else:
         _print(report, judgement)
+        if keeper is not None:
+            keeper.say()
+    if keeper is not None:
+        keeper.complain()
     raise typer.Exit(EXIT_CODES[judgement.verdict])
 
 
 async def _try(
-    image: str, task: Task, workplace: Workplace, *, credentials: tuple[str, str] | None, plain_http: bool
+    image: str,
+    task: Task,
+    workplace: Workplace,
+    keeper: WritesKeeper | None,
+    *,
+    credentials: tuple[str, str] | None,
+    plain_http: bool,
 ) -> Report:
     from dataclasses import replace  # noqa: PLC0415
 
@@ -122,7 +157,8 @@ async def _try(
 
     async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
         named = replace(task, reference=reference)
-        return await try_image(source, named, workplace=workplace, progress=_progress())
+        look = None if keeper is None else keeper.look
+        return await try_image(source, named, workplace=workplace, progress=_progress(), look_at_writes=look)
 
 
 def _progress() -> Progress:

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox import syscalls as kernel
@@ -39,10 +40,18 @@ _ABANDONED_SECONDS = 3600
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
+@dataclass(frozen=True, slots=True)
+class MountedRootfs:
+    """``path`` is the root file system of a run, ``upper_fd`` a handle of its writable layer alone."""
+
+    path: Path
+    upper_fd: int
+
+
 @asynccontextmanager
 async def mounted_rootfs(
     prepared: PreparedImage, run_dir: Path, ids: IdRange, *, written_bytes: int
-) -> AsyncIterator[Path]:
+) -> AsyncIterator[MountedRootfs]:
     """The image mounted at ``run_dir``/rootfs (nosuid, nodev), its ids shifted to ``ids``; at most
     ``written_bytes`` can be written to it (ENOSPC after that). On exit everything is unmounted and removed.
 
@@ -56,12 +65,13 @@ async def mounted_rootfs(
     with try_lock(run_dir / LOCK) as held, ThreadPoolExecutor(1, "rootfs") as executor:
         if not held:
             raise SandboxError("worker-error", "the run's folder is in use by another run")
+        handles: list[int] = []
         try:
-            mounting = loop.run_in_executor(executor, _mount, prepared, run_dir, ids, written_bytes)
+            mounting = loop.run_in_executor(executor, _mount, prepared, run_dir, ids, written_bytes, handles)
             await asyncio.shield(mounting)
-            yield run_dir / "rootfs"
+            yield MountedRootfs(run_dir / "rootfs", handles[0])
         finally:
-            await asyncio.shield(loop.run_in_executor(executor, _take_down, run_dir))
+            await asyncio.shield(loop.run_in_executor(executor, _take_down, run_dir, handles))
 
 
 def sweep(state: Path) -> list[str]:
@@ -90,7 +100,9 @@ def sweep(state: Path) -> list[str]:
     return done
 
 
-def _mount(prepared: PreparedImage, run_dir: Path, ids: IdRange, written_bytes: int) -> None:
+def _mount(
+    prepared: PreparedImage, run_dir: Path, ids: IdRange, written_bytes: int, handles: list[int]
+) -> None:
     try:
         kernel.unshare(kernel.CLONE_FS)
         (run_dir / "rootfs").mkdir(mode=0o711)
@@ -110,6 +122,7 @@ def _mount(prepared: PreparedImage, run_dir: Path, ids: IdRange, written_bytes: 
             if labels is not None:
                 options = f'{options},context="{labels.files}"'
             kernel.mount("none", f"{run_dir}/rootfs", "overlay", kernel.MS_NOSUID | kernel.MS_NODEV, options)
+            handles.append(os.open("rw/u", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise SandboxError("worker-disk", "the worker's disk is full", retryable=True) from None
@@ -205,7 +218,9 @@ def _upper(prepared: PreparedImage, ids: IdRange) -> None:
         os.chmod("rw/u", root.st_mode & 0o7777)
 
 
-def _take_down(run_dir: Path) -> None:
+def _take_down(run_dir: Path, handles: Sequence[int]) -> None:
+    for fd in handles:
+        os.close(fd)
     deadline_at = time.monotonic() + _UNMOUNT_SECONDS
     for target in sorted(_mounts_below(run_dir), reverse=True):
         while True:

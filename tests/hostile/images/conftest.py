@@ -126,7 +126,7 @@ def mounted(state: Path, prepare: Prepare) -> Mounted:
         run_dir.mkdir()
         with leased_ids() as ids:
             async with mounted_rootfs(prepared, run_dir, ids, written_bytes=written_bytes) as rootfs:
-                yield rootfs
+                yield rootfs.path
         assert list(run_dir.iterdir()) == []
 
     return get

@@ -65,12 +65,12 @@ async def test_one_snapshot_for_every_range(prepare: Prepare, state: Path) -> No
             mounted_rootfs(prepared, state / "runs" / "0", one, written_bytes=1 << 20) as first,
             mounted_rootfs(prepared, state / "runs" / "1", two, written_bytes=1 << 20) as second,
         ):
-            for root, ids in ((first, one), (second, two)):
+            for root, ids in ((first.path, one), (second.path, two)):
                 owner = (root / "d" / "f").stat()
                 seen.append((owner.st_uid - ids.base, owner.st_gid - ids.base))
                 assert root.stat().st_uid == ids.base
-            (first / "d" / "f").write_text("changed")
-            assert (second / "d" / "f").read_text() == "x"
+            (first.path / "d" / "f").write_text("changed")
+            assert (second.path / "d" / "f").read_text() == "x"
     assert seen == [(33, 33), (33, 33)]
     assert (prepared.lower[0] / "d" / "f").read_text() == "x"
     assert (prepared.lower[0] / "d" / "f").stat().st_uid == 33
@@ -239,7 +239,7 @@ async def main(layout, state, stack):
     run_dir.mkdir()
     with leased_ids() as ids:
         async with mounted_rootfs(prepared, run_dir, ids, written_bytes=1 << 20) as root:
-            (root / "written").write_text("x")
+            (root.path / "written").write_text("x")
             print("mounted", flush=True)
             await asyncio.sleep(60)
 

@@ -38,7 +38,8 @@ async def look(layout, state, use):
     run_dir = state / "runs" / layout.name
     run_dir.mkdir(parents=True)
     with leased_ids() as ids:
-        async with mounted_rootfs(prepared, run_dir, ids, written_bytes=1 << 20) as root:
+        async with mounted_rootfs(prepared, run_dir, ids, written_bytes=1 << 20) as mounted:
+            root = mounted.path
             found = {{
                 "base": ids.base,
                 "listing": listing(root),
