@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from registry.contract.report import ErrorReason, Report, ReportError, Step
 from registry.contract.runspec import RunSpec
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform
+from sandbox.budget import Room
 from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Cache, Use, remove_path
@@ -57,6 +58,8 @@ class Workplace:
     """What runs may reach."""
     cpu_set: str | None = None
     """The only processors of runs."""
+    room: Room = field(default_factory=Room)
+    """What runs may use together, as it is given out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +156,21 @@ async def _carry_out(
     plan = make_plan(
         image.config,
         task.spec,
-        limits=task.limits,
+        limits=workplace.room.budget.defaults(task.limits),
         ceiling=task.ceiling,
         image_spec_allowed=task.image_spec_allowed,
     )
     record.tested = plan.tested
+    workplace.room.budget.require_possible(plan.limits)
     network = await pin(plan.network, workplace.network)
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record, "unpack", progress):
         prepared = await prepare(image, left, use)
     run_id = f"run-{secrets.token_hex(8)}"
     async with AsyncExitStack() as stack:
+        waiting = workplace.room.must_wait(plan.limits)
+        with _step(record, "wait for room", progress) if waiting else nullcontext():
+            await stack.enter_async_context(workplace.room.taken(plan.limits))
         folder = await stack.enter_async_context(_run_folder(workplace.state, run_id))
         ids = stack.enter_context(leased_ids())
         with _step(record, "mount", progress):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -53,6 +53,8 @@ class RegistryClient:
     url: str
     session: aiohttp.ClientSession = field(repr=False)
     pin: Pin | None = None
+    heard: Callable[[], None] = lambda: None
+    """Called with each answer that was no refusal."""
 
     @property
     def tls(self) -> ssl.SSLContext | bool:
@@ -116,6 +118,7 @@ class RegistryClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RegistryUnreachable(f"the registry cannot be reached: {type(error).__name__}") from None
         if status in (200, 204):
+            self.heard()
             return raw
         said = f"the registry answered {status}: {_detail(raw)}"
         if status == 409:
@@ -126,11 +129,14 @@ class RegistryClient:
 
 
 @asynccontextmanager
-async def registry_client(url: str, token: str, *, pin: Pin | None = None) -> AsyncIterator[RegistryClient]:
-    """A client whose connections live as long as the block."""
+async def registry_client(
+    url: str, token: str, *, pin: Pin | None = None, heard: Callable[[], None] = lambda: None
+) -> AsyncIterator[RegistryClient]:
+    """A client whose connections live as long as the block; ``heard`` is called with each answer that was no
+    refusal."""
     headers = {"Authorization": f"Bearer {token}", "User-Agent": "seatrial-worker"}
     async with aiohttp.ClientSession(headers=headers) as session:
-        yield RegistryClient(url.rstrip("/"), session, pin)
+        yield RegistryClient(url.rstrip("/"), session, pin, heard)
         # TLS connections need a moment of the loop to end.
         await asyncio.sleep(0)
 

@@ -21,6 +21,7 @@ from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
 from sandbox.client import LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
 from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
+from sandbox.metrics import WorkerMetrics
 
 CLAIM_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
@@ -38,9 +39,17 @@ class Drain:
     now: asyncio.Event
 
 
-async def run_worker(
-    client: RegistryClient, workplace: Workplace, *, platforms: tuple[str, ...], slots: int, drain: Drain
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where a worker stands: its registry, what it works with, what is counted, how it ends."""
+
+    client: RegistryClient
+    workplace: Workplace
+    metrics: WorkerMetrics
+    drain: Drain
+
+
+async def run_worker(post: Post, *, platforms: tuple[str, ...], slots: int) -> None:
     """Work until drained; ``slots`` runs at once.
 
     Raises:
@@ -50,20 +59,23 @@ async def run_worker(
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(slots):
-                group.create_task(_work(client, workplace, platforms, slots, drain))
+                group.create_task(_work(post, platforms, slots))
     except* RegistryRefusal as refused:
         refusals.extend(refused.exceptions)
     if refusals:
         raise refusals[0]  # not above: Python 3.11.2 makes a group again of what is raised in except*
 
 
-async def _work(
-    client: RegistryClient, workplace: Workplace, platforms: tuple[str, ...], slots: int, drain: Drain
-) -> None:
+async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
+    client, drain = post.client, post.drain
     pause = PAUSE_SECONDS
     while not drain.asked.is_set():
+        if post.workplace.room.waiting:
+            # Another worker may have room at once.
+            await _unless(drain.asked, asyncio.sleep(PAUSE_SECONDS))
+            continue
         try:
-            room = await _tidy(workplace)
+            room = await _tidy(post)
             claiming = client.claim(platforms, slots=slots, wait_seconds=CLAIM_SECONDS, disk_bytes=room)
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
@@ -75,20 +87,21 @@ async def _work(
         if answer is None:
             return
         if answer.job is not None:
-            await _do(client, workplace, answer.job, drain)
-            await _tidy(workplace)
+            await _do(post, answer.job)
+            await _tidy(post)
         elif answer.drain:
             log.info("drained by the registry")
             drain.asked.set()
 
 
-async def _tidy(workplace: Workplace) -> int | None:
+async def _tidy(post: Post) -> int | None:
     """Keep the cache to its limits; how much disk an image may take here, ``None``: not known."""
     try:
-        collected, figures = await asyncio.to_thread(_collect, workplace)
+        collected, figures = await asyncio.to_thread(_collect, post.workplace)
     except OSError as error:
         log.warning("cache not looked at", reason=repr(error))
         return None
+    post.metrics.looked(figures)
     for line in collected.left_over:
         log.warning("swept", what=line)
     if collected.removed:
@@ -103,11 +116,12 @@ def _collect(workplace: Workplace) -> tuple[Collected, Figures]:
     return collected, look(workplace.cache, workplace.cache_limits)
 
 
-async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Drain) -> None:
+async def _do(post: Post, job: Job) -> None:
+    client, drain = post.client, post.drain
     started = asyncio.get_running_loop().time()
     told = {"repository": job.repository, "digest": job.digest, "trial": job.trial, "attempt": job.attempt}
     log.info("trying", **told)
-    attempt = asyncio.create_task(_attempt(client, workplace, job))
+    attempt = asyncio.create_task(_attempt(client, post.workplace, job))
     keeping = asyncio.create_task(_keep(client, job))
     leaving = asyncio.create_task(drain.now.wait())
     try:
@@ -116,9 +130,11 @@ async def _do(client: RegistryClient, workplace: Workplace, job: Job, drain: Dra
             await _end(attempt)
         if keeping.done() and not leaving.done():
             log.warning("lease lost, run ended", **told)
+            post.metrics.lease_lost()
             return
         report = _given_back(job) if attempt.cancelled() else attempt.result()
         await _hand_in(client, job, report, drain)
+        post.metrics.reported(report)
         error = report.error.reason if report.error else None
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("reported", **told, error=error, seconds=seconds)

@@ -7,10 +7,12 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from registry.errors import RequestInvalidError
 from sandbox.attempt import Workplace
+from sandbox.budget import Budget, Room
 from sandbox.errors import SandboxError
 from sandbox.images import rootfs
 from sandbox.images.cache import Cache
@@ -82,7 +84,9 @@ def opened_workplace(
             kept_to = cache_limits(shared)
             swept = (*_sweep(state, found), *collect(shared, kept_to).left_over)
             limits = ceiling or Ceiling()
-            _hold(found, limits)
+            together = with_defaults(limits)
+            _hold(found, limits, together)
+            budget = Budget(together.memory_bytes, together.pids, together.cpus)
             yield (
                 Workplace(
                     state,
@@ -92,6 +96,7 @@ def opened_workplace(
                     allowed_downgrades,
                     network or NetworkPolicy(),
                     None if limits.cpu_set is None else format_cpu_set(limits.cpu_set),
+                    Room(budget, partial(_free_bytes, state)),
                 ),
                 swept,
             )
@@ -111,15 +116,23 @@ def _require_passable(state: Path) -> None:
             )
 
 
-def _hold(runtime: Runtime, ceiling: Ceiling) -> None:
+def _free_bytes(state: Path) -> int | None:
+    try:
+        disk = os.statvfs(state)
+    except OSError:
+        return None
+    return disk.f_bavail * disk.f_frsize
+
+
+def _hold(runtime: Runtime, asked: Ceiling, ceiling: Ceiling) -> None:
     cgroups = find_cgroups()
     why = why_no_limits(cgroups, privileged=privileged())
     if why is None:
         try:
-            make_parent(cgroups, runtime.cgroup_parent, with_defaults(ceiling))
+            make_parent(cgroups, runtime.cgroup_parent, ceiling)
         except SandboxError as error:
             why = error.message
-    if why is not None and ceiling != Ceiling():
+    if why is not None and asked != Ceiling():
         raise SandboxError("isolation-missing", f"there can be no ceiling for all runs: {why}")
     # Nobody asked for one: whether a run may go without any limit is decided, and said, for each run.
 

@@ -45,7 +45,8 @@ pkg-config|command pkg-config|builds a current runc
 libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
 containerd|command containerd|another client: ctr, with a containerd of its own
 docker.io|file /usr/bin/docker|another client, with an engine of its own
-caddy|command caddy|a proxy in front, with the example configuration"
+caddy|command caddy|a proxy in front, with the example configuration
+prometheus|command promtool|checks the alert rules"
 bench="$demo
 golang-go|command go|builds the registries that Debian has not
 docker-registry|command docker-registry|a registry to compare with

@@ -21,6 +21,10 @@ from prometheus_client.registry import Collector
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from registry.contract.judge import Judgement
+    from registry.contract.report import Report
+    from registry.trials.backlog import Backlog
+
 # What the library itself goes by, when it is imported.
 _SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # noqa: TID251
 _ALIVE = "gauge_livesum_"
@@ -76,12 +80,8 @@ class Metrics:
             ("direction",),
             registry=self.registry,
         )
-        self.audit_rows = Gauge(
-            "seatrial_audit_rows",
-            "Rows of the audit trail and of pulls by day.",
-            ("table",),
-            registry=self.registry,
-            multiprocess_mode="mostrecent",
+        self.audit_rows = self._newest(
+            "seatrial_audit_rows", "Rows of the audit trail and of pulls by day.", "table"
         )
         self.audit_removed = Counter(
             "seatrial_audit_rows_removed",
@@ -94,8 +94,39 @@ class Metrics:
             "Pulls that no day counts, as there were too many to remember.",
             registry=self.registry,
         )
+        self._parts = self._newest(
+            "seatrial_trial_parts", "Parts of trials without a verdict, by state (queued, leased).", "state"
+        )
+        self._oldest = self._newest(
+            "seatrial_trial_oldest_pending_seconds", "Age of the oldest part without a verdict."
+        )
+        self._workers = self._newest(
+            "seatrial_workers", "Workers that are not revoked, by state (alive, drained, silent).", "state"
+        )
+        self._verdicts = Counter(
+            "seatrial_trial_verdicts",
+            "Reports taken, by verdict (or retried) and by how the run ended or why there was none.",
+            ("verdict", "reason"),
+            registry=self.registry,
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._handing_over: asyncio.TimerHandle | None = None
+
+    def _newest(self, name: str, documentation: str, *labels: str) -> Gauge:
+        """A gauge of something that all processes share."""
+        return Gauge(name, documentation, labels, registry=self.registry, multiprocess_mode="mostrecent")
+
+    def stands(self, backlog: Backlog) -> None:
+        """How the queue stands."""
+        self._oldest.set(backlog.oldest_seconds)
+        for gauge, counts in ((self._parts, backlog.parts), (self._workers, backlog.workers)):
+            for state, count in counts.items():
+                gauge.labels(state).set(count)
+
+    def reported(self, report: Report, judgement: Judgement | None) -> None:
+        """A worker's report was taken; without a judgement the part is tried again."""
+        reason = report.error.reason if report.error else report.runs[0].reason
+        self._verdicts.labels(judgement.verdict if judgement else "retried", reason).inc()
 
     def observe(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import signal
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -101,6 +102,14 @@ def run(
     grace: Annotated[
         float, typer.Option("--grace", min=0, help="Seconds that a run may take to end after SIGTERM.")
     ] = 60.0,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics",
+            metavar="HOST:PORT|unix:PATH",
+            help="Tell Prometheus of the worker here, to whoever asks. [default: nowhere]",
+        ),
+    ] = None,
     log_format: Annotated[
         str, typer.Option("--log-format", metavar="auto|json|text", help="Form of log lines on stderr.")
     ] = "auto",
@@ -122,11 +131,13 @@ def run(
     let_others_pass()
     configure_logs(log_format)
     # Only now: it takes most of the time to start.
+    from sandbox.metrics import parse_metrics_address  # noqa: PLC0415
     from sandbox.pinning import Pin  # noqa: PLC0415
     from sandbox.runtimes.parent import Ceiling, parse_processors  # noqa: PLC0415
     from sandbox.workplace import opened_workplace  # noqa: PLC0415
 
     pin = Pin(registry_certificate) if registry_certificate else None
+    told_at = None if metrics is None else parse_metrics_address(metrics)
     platforms = (str(chosen_platform(platform)),)
     allowed = frozenset(allow_downgrade or ())
     log = structlog.get_logger("seatrial.worker")
@@ -149,7 +160,16 @@ def run(
             log.warning("swept", what=line)
         log.info("worker starts", registry=registry, runtime=str(workplace.runtime.info), platforms=platforms)
         code = asyncio.run(
-            _work(registry, token, workplace, pin=pin, platforms=platforms, slots=slots, grace_seconds=grace)
+            _work(
+                registry,
+                token,
+                workplace,
+                pin=pin,
+                platforms=platforms,
+                slots=slots,
+                grace_seconds=grace,
+                told_at=told_at,
+            )
         )
     raise typer.Exit(code)
 
@@ -163,16 +183,25 @@ async def _work(
     platforms: tuple[str, ...],
     slots: int,
     grace_seconds: float,
+    told_at: tuple[str, int] | Path | None,
 ) -> int:
     from sandbox.client import RegistryRefusal, registry_client  # noqa: PLC0415
-    from sandbox.worker import Drain, run_worker  # noqa: PLC0415
+    from sandbox.metrics import WorkerMetrics, serving  # noqa: PLC0415
+    from sandbox.worker import Drain, Post, run_worker  # noqa: PLC0415
 
+    counted = WorkerMetrics(workplace.room, slots=slots, runtime=str(workplace.runtime.info))
     drain = Drain(asked=asyncio.Event(), now=asyncio.Event())
     _listen_to_signals(drain, grace_seconds)
     log = structlog.get_logger("seatrial.worker")
     try:
-        async with registry_client(registry, token, pin=pin) as client:
-            await run_worker(client, workplace, platforms=platforms, slots=slots, drain=drain)
+        async with AsyncExitStack() as stack:
+            if told_at is not None:
+                where = await stack.enter_async_context(serving(counted, told_at))
+                log.info("tells Prometheus", at=where)
+            client = await stack.enter_async_context(
+                registry_client(registry, token, pin=pin, heard=counted.heard)
+            )
+            await run_worker(Post(client, workplace, counted, drain), platforms=platforms, slots=slots)
     except RegistryRefusal as refusal:
         log.error("the registry refuses this worker", reason=str(refusal))
         return 2

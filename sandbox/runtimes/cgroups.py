@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 NEEDED = ("memory", "cpu", "pids")
+DEFAULT_WEIGHT = {1: 1024, 2: 100}
+"""``cpu.shares`` and ``cpu.weight`` of a group that nobody gave another, by version."""
 _V1_UNLIMITED = 2**60
 _CPUS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?")
 
@@ -60,6 +62,8 @@ class AppliedLimits:
     """Processors that it may use at all."""
     device_rates: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
     """By device (``8:0``): bytes per second to read and to write."""
+    cpu_weight: int | None = None
+    """Its part of the processors where others want them too; each group has ``DEFAULT_WEIGHT`` by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +142,7 @@ def read_limits(cgroups: Cgroups, path: str, pid: int | None) -> AppliedLimits:
             cpus=quota / period if quota and period and quota > 0 else None,
             cpu_set=parse_cpu_set(_text(at("cpuset"), "cpuset.effective_cpus")),
             device_rates=_both_ways(*rates),
+            cpu_weight=_number(at("cpu"), "cpu.shares"),
         )
     folder = at("")
     quota_text, _, period_text = (_text(folder, "cpu.max") or "max").partition(" ")
@@ -151,6 +156,7 @@ def read_limits(cgroups: Cgroups, path: str, pid: int | None) -> AppliedLimits:
             device: (entries.get("rbps"), entries.get("wbps"))
             for device, entries in _io_lines(_text(folder, "io.max"))
         },
+        cpu_weight=_number(folder, "cpu.weight"),
     )
 
 

@@ -234,6 +234,8 @@ def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     detail = (
         f"v{trial.cgroups.version}: memory {applied.memory_bytes}, pids {applied.pids}, cpus {applied.cpus}"
     )
+    if applied.cpu_weight is not None:
+        detail += f", cpu weight {applied.cpu_weight} as all runs"
     above = read_limits(trial.cgroups, trial.runtime.cgroup_parent, None)
     if above.memory_bytes is not None and above.pids is not None:
         detail += f"; all runs together: memory {above.memory_bytes}, pids {above.pids}"

@@ -14,7 +14,7 @@ from registry.contract.limits import Limits
 from registry.contract.report import Mechanism
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import AppliedLimits, format_cpu_set, parse_cpu_set
+from sandbox.runtimes.cgroups import DEFAULT_WEIGHT, AppliedLimits, format_cpu_set, parse_cpu_set
 from sandbox.runtimes.watch import find_ending, read_status
 
 _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
@@ -63,6 +63,9 @@ def limit_problems(applied: AppliedLimits, limits: Limits, *, swap: bool) -> tup
     # The kernel takes no quota below a millisecond.
     if applied.cpus is None or applied.cpus > max(limits.cpus, 0.01) + 0.001:
         problems.append("cpu")
+    # A runtime of another mind must not give one run more of the processors than the next.
+    if applied.cpu_weight is not None and applied.cpu_weight not in DEFAULT_WEIGHT.values():
+        problems.append("even cpu")
     return tuple(problems)
 
 

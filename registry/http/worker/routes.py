@@ -18,11 +18,13 @@ from registry.contract.runspec import parse_run_spec
 from registry.errors import RequestInvalidError
 from registry.http.authentication import authenticate_worker
 from registry.http.body import leave_expectation
+from registry.http.metrics import METRICS
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
 from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
 from registry.trials import queue, verdicts
+from registry.trials.backlog import read_backlog
 from registry.trials.verdicts import Reporter
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from registry.auth.actor import Actor
+    from registry.http.metrics import Metrics
     from registry.http.services import Services
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.trials")
@@ -101,6 +104,7 @@ async def report(request: web.Request) -> web.Response:
     judgement = await verdicts.record(
         services.database, services.settings, worker=_reporter(actor), report=said
     )
+    request.app[METRICS].reported(said, judgement)
     log.info(
         "report taken",
         worker=actor.name,
@@ -149,16 +153,17 @@ def _json(text: str) -> web.Response:
 
 
 async def _reaping(app: web.Application) -> AsyncIterator[None]:
-    task = asyncio.create_task(_reap_forever(app[SERVICES]))
+    task = asyncio.create_task(_reap_forever(app[SERVICES], app[METRICS]))
     yield
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task
 
 
-async def _reap_forever(services: Services) -> None:
+async def _reap_forever(services: Services, metrics: Metrics) -> None:
     while True:
         try:
+            metrics.stands(await read_backlog(services.database))
             if count := await queue.reap(services.database, services.settings):
                 log.warning("leases of silent workers taken back", count=count)
         except (SQLAlchemyError, OSError) as error:

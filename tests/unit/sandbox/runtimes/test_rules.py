@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,8 @@ def test_limits_that_do_not_hold() -> None:
     )
     more = AppliedLimits(memory_bytes=2**27, swap_bytes=1, pids=11, cpus=0.6)
     assert limit_problems(more, limits, swap=True) == ("memory", "swap", "pids", "cpu")
+    for weight, problems in ((1024, ()), (100, ()), (2048, ("even cpu",)), (2, ("even cpu",))):
+        assert limit_problems(replace(held, cpu_weight=weight), limits, swap=True) == problems
 
 
 def test_missing_isolation_must_be_allowed_by_name() -> None:

@@ -1,0 +1,138 @@
+"""A worker as a service: several runs within one budget, even processors, and what it tells Prometheus."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from sandbox.budget import Room
+from sandbox.errors import SandboxError
+from sandbox.metrics import WorkerMetrics, serving
+from tests.integration.worker.conftest import REPOSITORY, Yard
+from tests.kit.images import busybox_image
+from tests.kit.worker import WorkerProcess, eventually, processes_with
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def yard(make_yard: Callable[..., Yard]) -> Yard:
+    """A registry whose runs take 64 MiB each, and live for three seconds."""
+    return make_yard(limits__memory_bytes=str(64 * MIB), limits__alive_seconds="3")
+
+
+def told(worker: WorkerProcess) -> dict[str, float]:
+    """The worker's numbers, by name and labels."""
+    (where,) = re.findall(r'"at": "(http://[^"]+)"', worker.log)
+    with urllib.request.urlopen(where, timeout=5) as response:
+        lines = response.read().decode().splitlines()
+    pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+def steps(trial: Any) -> list[str]:
+    return [step["name"] for step in trial["parts"][0]["record"]["steps"]]
+
+
+def test_runs_at_once_within_the_budget_and_what_is_told_of_them(yard: Yard) -> None:
+    worker = yard.worker("budget", slots=4)
+    worker.start("--total-memory-bytes", str(128 * MIB), "--metrics", "127.0.0.1:0")
+    eventually(lambda: "tells Prometheus" in worker.log, what="the endpoint is up", worker=worker)
+    marker = f"600.{secrets.randbelow(10**9):09d}"
+    for number in range(3):
+        yard.push(busybox_image(("sleep", marker), env=[f"N={number}"]), f"b{number}")
+    eventually(
+        lambda: told(worker)["seatrial_worker_runs_waiting"] == 1, what="the third waits", worker=worker
+    )
+    now = told(worker)
+    assert now["seatrial_worker_runs_in_progress"] == 2
+    assert len(processes_with(marker)) <= 2
+    trials = [yard.verdict(f"b{number}") for number in range(3)]
+    assert [trial["verdict"] for trial in trials] == ["pass"] * 3
+    assert sum("wait for room" in steps(trial) for trial in trials) == 1
+    # What a spec asks for, and what all together have not.
+    spec = {"version": 1, "limits": {"memory_bytes": 129 * MIB}, "expect": {"exit": 0}}
+    yard.call("POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:b0", "spec": spec})
+    refused = 'seatrial_worker_runs_total{reason="worker-error",verdict="error"}'
+    eventually(lambda: told(worker).get(refused, 0) >= 1, what="it is refused", worker=worker)
+    assert "129.0 MiB of memory" in yard.newest("b0")["parts"][0]["reason"]
+    end = told(worker)
+    assert end['seatrial_worker_runs_total{reason="stopped",verdict="pass"}'] == 3
+    assert end['seatrial_worker_step_seconds_count{step="wait for room"}'] == 1
+    assert end["seatrial_worker_slots"] == 4
+    assert end["seatrial_worker_cache_bytes"] > MIB
+    assert end["seatrial_worker_disk_free_bytes"] > MIB
+    assert abs(end["seatrial_worker_registry_contact_timestamp_seconds"] - time.time()) < 60
+    # The other end of it.
+    with urllib.request.urlopen(f"{yard.registry.url}/metrics", timeout=5) as response:
+        metrics = response.read().decode()
+    assert 'seatrial_trial_verdicts_total{reason="stopped",verdict="pass"} 3.0' in metrics
+    assert re.search(r'seatrial_workers\{state="alive"\} [1-9]', metrics)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait() == 0
+    assert worker.left_behind() == []
+
+
+def test_a_greedy_run_gets_no_more_of_a_processor_than_the_next(yard: Yard) -> None:
+    worker = yard.worker("even", slots=2)
+    worker.start("--cpu-set", "0", "--metrics", "127.0.0.1:0")
+    eventually(lambda: "tells Prometheus" in worker.log, what="the endpoint is up", worker=worker)
+    burn = "while :; do :; done"
+    yard.push(busybox_image(("/bin/sh", "-c", burn)), "one")
+    yard.push(
+        busybox_image(("/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do (" + burn + ") & done; wait")), "eight"
+    )
+    eventually(lambda: told(worker)["seatrial_worker_runs_in_progress"] == 2, what="both run", worker=worker)
+    answered = []
+    while told(worker)["seatrial_worker_runs_in_progress"] == 2:
+        started = time.monotonic()
+        told(worker)
+        answered.append(time.monotonic() - started)
+        time.sleep(0.1)
+    assert sorted(answered)[len(answered) // 2] < 1, "the worker itself still answers"
+    used = {}
+    for tag in ("one", "eight"):
+        trial = yard.verdict(tag)
+        used[tag] = trial["runs"][0]["cpu_seconds"]
+        (line,) = (one for one in trial["parts"][0]["record"]["mechanisms"] if one["name"] == "cgroup limits")
+        assert re.search(r"cpu weight (1024|100) as all runs", line["detail"])
+    # By processes it would be eight to one.
+    assert used["eight"] / used["one"] < 3, used
+    worker.stop()
+    assert worker.left_behind() == []
+
+
+async def test_served_at_a_port_and_at_a_socket(tmp_path: Path) -> None:
+    metrics = WorkerMetrics(Room(), slots=3, runtime="runc 1.1.5")
+    async with serving(metrics, ("127.0.0.1", 0)) as where, aiohttp.ClientSession() as session:
+        async with session.get(where) as response:
+            assert response.status == 200
+            assert "seatrial_worker_slots 3.0" in await response.text()
+        port = int(where.rsplit(":", 1)[1].split("/")[0])
+        with pytest.raises(SandboxError, match=f"cannot listen at 127.0.0.1:{port}: "):
+            async with serving(metrics, ("127.0.0.1", port)):
+                pass
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left_by_a_killed_one:
+        left_by_a_killed_one.bind(str(path))
+    async with serving(metrics, path) as where:
+        assert where == f"unix:{path}"
+        connector = aiohttp.UnixConnector(str(path))
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get("http://worker/metrics") as response,
+        ):
+            assert response.status == 200
+    with pytest.raises(SandboxError, match="cannot listen at"):
+        async with serving(metrics, tmp_path / "no" / "socket"):
+            pass
