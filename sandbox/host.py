@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sandbox.bundles.rootfs import open_rootfs
 from sandbox.errors import SandboxError
-from sandbox.hostlines import HostMechanism, around, security_modules
+from sandbox.hostlines import HostMechanism, around, in_child, security_modules
 from sandbox.network.fence import prove_fence
 from sandbox.network.gateway import prove_egress, why_no_egress
+from sandbox.packages import RELEASE, how_to_install
+from sandbox.proofs import Proof
 from sandbox.rootless import why_not_rootless
-from sandbox.runtimes.base import DOWNGRADES, Runtime
+from sandbox.runtimes.base import DOWNGRADES, DowngradeName, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.isolation import missing_isolation, privileged
+from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
-_FIXES = {
+_NAMES: Mapping[DowngradeName, str] = {"cgroup-limits": "cgroup limits", "seccomp": "seccomp"}
+_FIXES: Mapping[DowngradeName, str] = {
     "cgroup-limits": "run the worker as root, on a host with the cgroup controllers memory, cpu and pids",
-    "seccomp": "install a runc that is built with libseccomp",
+    "seccomp": "a runc that is built with libseccomp, on a kernel with CONFIG_SECCOMP_FILTER",
 }
 
 
@@ -34,8 +40,42 @@ class HostReport:
     @property
     def exit_code(self) -> int:
         """0: everything promised; 1: something must be allowed as a downgrade; 2: nothing can be run."""
-        missing = {one.need for one in self.mechanisms if not one.available}
+        missing = {one.need for one in self.mechanisms if not one.holds}
         return 2 if "required" in missing else 1 if "downgrade" in missing else 0
+
+    def proven(self, found: Mapping[str, Proof]) -> HostReport:
+        """With what the self-test's run showed of each."""
+        return HostReport(tuple(_proven(one, found.get(one.name)) for one in self.mechanisms))
+
+
+@dataclass(frozen=True, slots=True)
+class HostDescription:
+    """What was looked at."""
+
+    kernel: str
+    machine: str
+    system: str
+    """The distribution, with its version."""
+    user: str
+    """``root`` of the host, ``plain user``, or root of a user namespace that somebody else made."""
+    cgroup_version: int
+    hybrid: bool
+    """Whether version 2 of control groups is mounted beside version 1."""
+
+
+def describe_host() -> HostDescription:
+    """What is looked at, without names of machines and people."""
+    cgroups = find_cgroups()
+    said = dict(line.split("=", 1) for line in _read(str(RELEASE)).splitlines() if "=" in line)
+    inside = "root inside a user namespace" if os.geteuid() == 0 else "plain user"
+    return HostDescription(
+        kernel=os.uname().release,
+        machine=os.uname().machine,
+        system=said.get("PRETTY_NAME", "unknown").strip('"'),
+        user="root" if privileged() else inside,
+        cgroup_version=cgroups.version,
+        hybrid=cgroups.version == 1 and cgroups.unified is not None,
+    )
 
 
 def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostReport:
@@ -50,16 +90,22 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
         line = HostMechanism("runtime", available=True, need="required", detail=str(found.info))
     except SandboxError as error:
         line = HostMechanism(
-            "runtime", available=False, need="required", detail=error.message, fix="install the package runc"
+            "runtime",
+            available=False,
+            need="required",
+            detail=error.message,
+            without="nothing can be run",
+            fix=how_to_install("runc"),
         )
     return HostReport(
         (
             line,
             *_known_holes(found),
             _user_namespace(outside),
+            _own_ids(),
             *_namespaces(found),
             _safe_paths(),
-            _no_new_privs(),
+            *_privileges(),
             *_downgrades(found),
             _swap(),
             *_disks_and_processors(),
@@ -70,29 +116,48 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
     )
 
 
+def _proven(line: HostMechanism, proof: Proof | None) -> HostMechanism:
+    if proof is None or (not line.available and not proof.applied):
+        return line
+    # What a run had is here, whatever was thought before it.
+    available = line.available or proof.applied
+    return replace(line, available=available, applied=proof.applied, proven=proof.proven, seen=proof.seen)
+
+
 def _known_holes(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
     if runtime is None:
         return ()
     holes = runtime.info.known_holes
     detail = f"{runtime.info} has no published hole that images can use"
     if holes:
-        detail = f"by its version {runtime.info} may have: {'; '.join(holes)}"
+        names = ", ".join(one.partition(" (")[0] for one in holes)
+        detail = f"{runtime.info} may have {names}, by its version; a check of ours closes each"
     return (
         HostMechanism(
-            "current runtime",
-            available=not holes,
+            "checks for known holes",
+            available=True,
             need="stated",
             detail=detail,
-            without="checks of our own close each of them; a back-ported fix cannot be seen from the version",
-            fix="runc 1.3.6, 1.4.3, 1.5.0 or newer",
+            without="an image could use a hole of the runtime",
+            fix="runc 1.3.6, 1.4.3, 1.5.0 or newer has none of them" if holes else "",
         ),
+    )
+
+
+def _own_ids() -> HostMechanism:
+    return HostMechanism(
+        "own ids",
+        available=True,
+        need="required",
+        detail="a range of user ids for each run, that nobody else has",
+        without="a run would have the ids of another, or of the host's users",
     )
 
 
 def _user_namespace(outside: str | None) -> HostMechanism:
     why, fix = outside, ""
     if why is None:
-        why = _in_child(lambda: unshare(CLONE_NEWUSER))
+        why = in_child(lambda: unshare(CLONE_NEWUSER))
     if why is not None:
         fix = _user_namespace_fix()
     detail = why or ("as root of this host" if privileged() else "as a plain user, with a range of ids")
@@ -136,32 +201,67 @@ def _namespaces(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
             available=known,
             need="stated",
             detail="a new one for each run" if known else "the runtime or the kernel does not know it",
+            without="a run has the host's clocks",
+            fix="" if known else "runc 1.2 or newer, on Linux 5.6 or newer",
+        )
+    )
+    lines.append(
+        HostMechanism(
+            "time offset",
+            available=known,
+            need="stated",
+            detail="the clocks of a run begin near zero" if known else "needs the time namespace",
             without="a run sees how long the host has been up",
-            fix="" if known else "runc 1.2 or newer",
         )
     )
     return tuple(lines)
 
 
 def _safe_paths() -> HostMechanism:
-    release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    name, without = "openat2", "a link in an image could lead the worker to the host's files"
+    try:
+        # A link that leads out of the folder; the kernel must say that it is one.
+        with open_rootfs(Path(f"/proc/{os.getpid()}")) as folder:
+            refused = folder.kind("/root/etc") == "link"
+    except (OSError, SandboxError):
+        refused = False
     return HostMechanism(
-        "openat2",
-        available=release >= (5, 6),
+        name,
+        available=refused,
         need="required",
         detail="paths in an image are resolved beneath it by the kernel",
-        without="a link in an image could lead the worker to the host's files",
-        fix="" if release >= (5, 6) else "Linux 5.6 or newer",
+        without=without,
+        fix="" if refused else "Linux 5.6 or newer",
+        proven=refused,
+        seen="a link that leads out of its folder was not followed" if refused else "",
     )
 
 
-def _no_new_privs() -> HostMechanism:
-    return HostMechanism(
-        "no_new_privs, capabilities, pivot_root",
-        available="NoNewPrivs:" in _read("/proc/self/status"),
-        need="required",
-        detail="none for an image that runs as a user, seven for one that starts as root",
-        without="set-user-ID programs in an image could gain rights",
+def _privileges() -> tuple[HostMechanism, ...]:
+    known = "NoNewPrivs:" in _read("/proc/self/status")
+    return (
+        HostMechanism(
+            "no_new_privs",
+            available=known,
+            need="required",
+            detail="no program in an image gains rights by being executed",
+            without="set-user-ID programs in an image could gain rights",
+            fix="" if known else "Linux 4.10 or newer",
+        ),
+        HostMechanism(
+            "capabilities",
+            available=True,
+            need="required",
+            detail="none for an image that runs as a user, seven for one that starts as root",
+            without="a run could mount, trace and configure networks in its namespaces",
+        ),
+        HostMechanism(
+            "pivot_root",
+            available=True,
+            need="required",
+            detail="the image is all that a run's mounts begin at",
+            without="a way back to the host's files",
+        ),
     )
 
 
@@ -176,12 +276,13 @@ def _downgrades(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
     }
     return tuple(
         HostMechanism(
-            name,
+            _NAMES[name],
             available=name not in missing,
             need="downgrade",
             detail=missing.get(name, present[name]),
             without=cost,
             fix=_FIXES[name] if name in missing else "",
+            downgrade=name,
         )
         for name, cost in DOWNGRADES.items()
     )
@@ -231,15 +332,16 @@ def _disks_and_processors() -> tuple[HostMechanism, ...]:
 
 
 def _network() -> tuple[HostMechanism, ...]:
-    tree = find_cgroups().unified
     no_fence = (
         "needs root"
         if not privileged()
         else "cgroup version 2 is not mounted"
-        if tree is None
+        if find_cgroups().unified is None
         else prove_fence()
     )
-    no_way = why_no_egress() or prove_egress()
+    refused = why_no_egress()
+    no_way = refused or prove_egress()
+    shown = "" if no_way else "rules and a limited link were made in a namespace of the moment, and read back"
     return (
         HostMechanism(
             "network fence",
@@ -249,15 +351,31 @@ def _network() -> tuple[HostMechanism, ...]:
             without="one layer less behind the network namespace; what a run tries to reach is not seen",
             fix="" if no_fence is None else "root, Linux 5.14 or newer, and cgroup version 2 mounted",
         ),
-        HostMechanism(
-            "egress, bandwidth",
-            available=no_way is None,
-            need="stated",
-            detail=no_way or "runs can be given a network, with --allow-egress",
-            without="run specs that ask for a network are refused; all others have none anyway",
-            fix="" if no_way is None else "root, iproute2, nftables, and sysctl net.ipv4.ip_forward=1",
+        *(
+            HostMechanism(
+                name,
+                available=no_way is None,
+                need="stated",
+                detail=no_way or detail,
+                without="run specs that ask for a network are refused; all others have none anyway",
+                fix="" if no_way is None else _egress_fix(),
+                proven=None if refused else no_way is None,
+                seen=shown,
+            )
+            for name, detail in (
+                ("egress", "runs can be given a network, with --allow-egress"),
+                ("bandwidth", "so many bits per second each way, held by a queue (tbf)"),
+            )
         ),
     )
+
+
+def _egress_fix() -> str:
+    if not privileged():
+        return "run the worker as root"
+    if any(shutil.which(name, path=SEARCH) is None for name in ("ip", "tc", "nft")):
+        return how_to_install("iproute2", "nftables")
+    return "sysctl --write net.ipv4.ip_forward=1 (the host then forwards for others too, as its rules allow)"
 
 
 def _read(path: str) -> str:
@@ -265,19 +383,3 @@ def _read(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-def _in_child(call: Callable[[], None]) -> str | None:
-    """Why ``call`` fails in a forked child, or ``None``."""
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        try:
-            call()
-        except OSError as error:
-            code = error.errno or 1
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return None if code == 0 else f"the kernel refuses: {os.strerror(abs(code))}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from sandbox import landlock
@@ -12,6 +13,14 @@ from sandbox.lsm.apparmor import apparmor_active, why_no_profile
 from sandbox.lsm.selinux import selinux_active, why_no_label
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.outer import outer_program
+from sandbox.syscalls import CLONE_NEWUSER, unshare
+
+_BOOT = MappingProxyType(
+    {
+        "AppArmor": "a kernel booted with security=apparmor, as Debian and Ubuntu have it",
+        "SELinux": "a kernel and a policy with SELinux, as Fedora and RHEL have it; one of the two is enough",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +37,19 @@ class HostMechanism:
     """What it costs to be without."""
     fix: str = ""
     """What to do about it."""
+    downgrade: str = ""
+    """The name under which the operator may allow it to be missing."""
+    applied: bool | None = None
+    """Whether a run of an image of our own had it, as its record says; null where no run would show it."""
     proven: bool | None = None
-    """Whether a run of an image of our own had it, by the kernel's word; null where no run would show it."""
+    """Whether it held in that run, by the kernel's word and by what was tried from inside."""
+    seen: str = ""
+    """What was seen of it there."""
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is here, and nothing was seen to the contrary."""
+        return self.available and self.proven is not False
 
 
 def around(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
@@ -37,8 +57,7 @@ def around(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
     version = landlock.version()
     scopes = version >= landlock.SCOPES_ABI
     counted = runtime is None or outer_program(runtime.info) is not None
-    settings = Path("/proc/sys/user/max_user_namespaces")
-    writable = os.access(settings, os.W_OK) and not os.statvfs(settings).f_flag & os.ST_RDONLY
+    locked = in_child(_count_namespaces)
     return (
         HostMechanism(
             "outer seccomp",
@@ -58,28 +77,51 @@ def around(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
         ),
         HostMechanism(
             "namespace count",
-            available=writable,
+            available=locked is None,
             need="stated",
-            detail="none can be made inside a run" if writable else "/proc/sys/user is read-only here",
+            detail=locked or "none can be made inside a run",
             without="only the list of system calls keeps a run from new namespaces",
-            fix="" if writable else "run the worker outside of a container, or in one with --privileged",
+            fix=""
+            if locked is None
+            else "run the worker outside of a container, or in one with --privileged",
         ),
     )
 
 
+def _count_namespaces() -> None:
+    # Who owns a user namespace may set its counts, whatever the rights towards the host.
+    unshare(CLONE_NEWUSER)
+    os.close(os.open("/proc/sys/user/max_user_namespaces", os.O_WRONLY))
+
+
+def in_child(call: Callable[[], None]) -> str | None:
+    """Why ``call`` fails in a forked child, or ``None``. The caller has no threads."""
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            call()
+        except OSError as error:
+            code = error.errno or 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return None if code == 0 else f"the kernel refuses: {os.strerror(abs(code))}"
+
+
 def security_modules() -> tuple[HostMechanism, ...]:
     """AppArmor and SELinux."""
-    without = "one layer less behind the others"
-    fix = {"AppArmor": apparmor_active(), "SELinux": selinux_active()}
     reasons = {"AppArmor": why_no_profile(), "SELinux": why_no_label()}
+    active = {"AppArmor": apparmor_active(), "SELinux": selinux_active()}
     return tuple(
         HostMechanism(
             name,
             available=why is None,
             need="stated",
             detail=why or "runs are under a profile of their own",
-            without=without,
-            fix="seatrial doctor --fix" if why is not None and fix[name] else "",
+            without="one layer less behind the others",
+            fix="" if why is None else "seatrial doctor --fix" if active[name] else _BOOT[name],
         )
         for name, why in reasons.items()
     )

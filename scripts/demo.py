@@ -52,7 +52,7 @@ class Host:
     @property
     def downgrades(self) -> list[str]:
         """What must be allowed to be missing, by name."""
-        return [one["name"] for one in self.missing if one["need"] == "downgrade"]
+        return [one["downgrade"] for one in self.missing if one["need"] == "downgrade"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,13 +291,13 @@ def _can_isolate(state: Path, allowed: frozenset[str]) -> bool:
             "  The registry serves; images stay pending until a worker elsewhere tries them.", err=True
         )
         return False
-    unmet = [one for one in missing if one["name"] not in allowed]
+    unmet = [one for one in missing if one["downgrade"] not in allowed]
     if unmet:
         typer.echo(
             "WARNING: this host lacks isolation that was not waived, so runs will be refused:", err=True
         )
         _tell(unmet)
-        names = " ".join(f"--allow-downgrade {one['name']}" for one in unmet)
+        names = " ".join(f"--allow-downgrade {one['downgrade']}" for one in unmet)
         typer.echo(f"  To run without it, and have each verdict say so: seatrial up {names}", err=True)
     return True
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 import tempfile
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,14 +25,9 @@ SUMMARIES = (
     "Runs are possible without what is 'missing', if allowed by --allow-downgrade NAME; verdicts say so.",
     "Nothing can be run here: the registry serves, but trying images needs what is 'MISSING' above.",
 )
-_MARKS = {
-    ("required", True): "ok",
-    ("downgrade", True): "ok",
-    ("stated", True): "ok",
-    ("required", False): "MISSING",
-    ("downgrade", False): "missing",
-    ("stated", False): "not here",
-}
+_NAME_WIDTH = 22
+_MARK_WIDTH = 8
+_SHOWN_CHARACTERS = 250
 
 
 def command(
@@ -45,14 +43,19 @@ def command(
             help="The worker's folder, to test there: not every file system can. [default: a temporary one]",
         ),
     ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Do not run the image that proves what holds.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Say line by line what this host can isolate, and prove it by running a tiny image of its own.
+    """Say line by line what this host can isolate, and prove it by running a small image of its own.
 
     Exit code 0: everything; 1: something must be allowed as a downgrade, by name; 2: nothing can be run.
+    'proven': it held in that run. 'ok': it is here, and no run would show it. 'not here': it is used where a
+    host has it. 'FAILED': it should be here, but did not hold.
     With --server URL it looks at a registry instead, as its clients do: doctor --server URL --help.
     """
-    from sandbox.host import HostReport, inspect_host  # noqa: PLC0415
+    from sandbox.host import describe_host, inspect_host  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     outside: str | None = None
@@ -63,12 +66,13 @@ def command(
     configure_logs("text", quiet=True)
     with tempfile.TemporaryDirectory(prefix="seatrial-doctor-") as folder:
         report = inspect_host(Path(folder) / "runtime", runtime=runtime, outside=outside)
-    if report.exit_code < 2:
-        report = HostReport((*report.mechanisms, _self_test(runtime, state)))
+    if report.exit_code < 2 and not quick:
+        report = _self_tested(report, runtime, state)
     if as_json:
         document = {
             "exit_code": report.exit_code,
             "summary": SUMMARIES[report.exit_code],
+            "host": asdict(describe_host()),
             "mechanisms": [asdict(one) for one in report.mechanisms],
         }
         typer.echo(json.dumps(document, indent=2))
@@ -77,41 +81,62 @@ def command(
     raise typer.Exit(report.exit_code)
 
 
-def _self_test(runtime: str, folder: Path | None) -> HostMechanism:
-    from registry.contract.judge import judge  # noqa: PLC0415
+def _self_tested(report: HostReport, runtime: str, folder: Path | None) -> HostReport:
+    from sandbox.host import HostReport  # noqa: PLC0415
     from sandbox.hostlines import HostMechanism  # noqa: PLC0415
+    from sandbox.proofs import proofs, why_failed  # noqa: PLC0415
     from sandbox.runtimes.base import DOWNGRADES  # noqa: PLC0415
     from sandbox.selftest import can_test, try_own_image  # noqa: PLC0415
 
     if not can_test():
-        return HostMechanism(
+        line = HostMechanism(
             "self-test",
             available=False,
             need="stated",
             detail="not run: there is no program for this architecture",
         )
+        return HostReport((*report.mechanisms, line))
     try:
         tried = try_own_image(runtime=runtime, allowed_downgrades=frozenset(DOWNGRADES), folder=folder)
-        judgement = judge(tried)
-        passed, detail = judgement.verdict in ("pass", "warn"), judgement.reason
+        failed, found = why_failed(tried), proofs(tried)
     except SandboxError as error:
-        passed, detail = False, error.message
-    return HostMechanism(
+        failed, found = error.message, {}
+    shown = sum(one.proven for one in found.values())
+    line = HostMechanism(
         "self-test",
-        available=passed,
+        available=failed is None,
         need="required",
-        detail="an image of our own was unpacked, run and removed" if passed else detail,
+        detail=failed or f"an image of our own was unpacked, run and removed; it proved {shown} mechanisms",
         without="an image could not be tried here",
+        proven=failed is None,
     )
+    return HostReport((*report.proven(found).mechanisms, line))
+
+
+def _mark(one: HostMechanism) -> str:
+    if one.available:
+        return {True: "proven", False: "FAILED", None: "ok"}[one.proven]
+    return {"required": "MISSING", "downgrade": "missing", "stated": "not here"}[one.need]
 
 
 def _print(report: HostReport) -> None:
     for one in report.mechanisms:
-        typer.echo(f"{_MARKS[one.need, one.available]:>8}  {one.name}: {one.detail}")
-        if not one.available:
-            if one.without:
-                typer.echo(f"{'':10}without it: {one.without}")
-            if one.fix:
-                typer.echo(f"{'':10}to have it: {one.fix}")
+        said = one.seen if one.seen and len(one.seen) <= _SHOWN_CHARACTERS else one.detail
+        _print_line(f"{_mark(one):>{_MARK_WIDTH}}  {one.name:{_NAME_WIDTH}}  {said}")
+        if not one.holds and one.without:
+            _print_line(f"{'':{_MARK_WIDTH + 2}}{'without it:':>{_NAME_WIDTH}}  {one.without}")
+        if one.fix:
+            word = "better:" if one.holds else "to have it:"
+            _print_line(f"{'':{_MARK_WIDTH + 2}}{word:>{_NAME_WIDTH}}  {one.fix}")
     typer.echo("")
     typer.echo(SUMMARIES[report.exit_code])
+
+
+def _print_line(text: str) -> None:
+    """On a terminal, broken into lines below the text; else in one line, for grep."""
+    if not sys.stdout.isatty():
+        typer.echo(text)
+        return
+    width = min(max(shutil.get_terminal_size().columns, 60), 120)
+    indent = " " * (_MARK_WIDTH + _NAME_WIDTH + 4)
+    typer.echo("\n".join(textwrap.wrap(text, width, subsequent_indent=indent, drop_whitespace=True)))

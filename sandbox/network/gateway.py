@@ -91,7 +91,8 @@ def why_no_egress() -> str | None:
 
 
 def prove_egress() -> str | None:
-    """Make the parts of a gateway in a namespace of the moment; why that fails, or ``None``.
+    """Make the parts of a gateway in a namespace of the moment, and read them back; why that fails, or
+    ``None``.
 
     For a process with a single thread.
     """
@@ -102,9 +103,11 @@ def prove_egress() -> str | None:
                 _call("nft", "--file", "-", said=_gateway_rules(()))
                 _ip("link add run0 type veth peer name eth0")
                 _limit("run0", bits_per_second=DEFAULT_BITS_PER_SECOND)
+                if _rates() != [DEFAULT_BITS_PER_SECOND // 8]:
+                    return "the kernel does not hold the bandwidth"
         finally:
             os.close(namespace)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return str(error)
     return None
 

@@ -1,18 +1,17 @@
-"""What doctor's lines add up to, the self-test's program, and whose ids a plain user has."""
+"""What doctor's lines add up to, and whose ids a plain user has."""
 
 from __future__ import annotations
 
 import os
-import platform
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sandbox.host import HostReport
 from sandbox.hostlines import HostMechanism
+from sandbox.proofs import Proof
 from sandbox.rootless import _range, host_uid
-from sandbox.selftest import can_test, make_program
 
 
 def mechanism(need: str, *, available: bool) -> HostMechanism:
@@ -28,13 +27,21 @@ def test_exit_codes(missing: tuple[str, ...], code: int) -> None:
     assert HostReport((*there, *(mechanism(need, available=False) for need in missing))).exit_code == code
 
 
-def test_the_program_of_the_self_test_runs(tmp_path: Path) -> None:
-    assert can_test() is (platform.machine() in ("x86_64", "aarch64"))
-    program = tmp_path / "exit"
-    program.write_bytes(make_program(platform.machine()))
-    program.chmod(0o755)
-    assert subprocess.run([program], check=False).returncode == 0
-    assert make_program("aarch64")[18:20] == b"\xb7\x00"
+def test_what_does_not_hold_is_not_there() -> None:
+    lines = (mechanism("required", available=True), mechanism("downgrade", available=True))
+    report = HostReport(tuple(replace(line, name=name) for line, name in zip(lines, "ab", strict=True)))
+    assert report.exit_code == 0
+    assert report.proven({"b": Proof(applied=True, proven=False, seen="no")}).exit_code == 1
+    assert report.proven({"a": Proof(applied=False, proven=False, seen="no")}).exit_code == 2
+    assert report.proven({"other": Proof(applied=False, proven=False, seen="no")}).exit_code == 0
+
+
+def test_what_a_run_had_is_here_whatever_was_thought_before() -> None:
+    report = HostReport((mechanism("stated", available=False),))
+    (line,) = report.proven({"x": Proof(applied=True, proven=True, seen="yes")}).mechanisms
+    assert (line.available, line.proven, line.seen) == (True, True, "yes")
+    (line,) = report.proven({"x": Proof(applied=False, proven=False, seen="no")}).mechanisms
+    assert (line.available, line.proven) == (False, None)
 
 
 def test_the_range_of_a_user(tmp_path: Path) -> None:
