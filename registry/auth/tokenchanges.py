@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, case, or_, select, update
+from sqlalchemy import ColumnElement, case, or_, select, true, update
 
+from registry.auth.access import require_admin
 from registry.auth.networks import Networks, lie_within, parse_networks, stored_networks, to_store
 from registry.auth.policy import may_administer
 from registry.auth.scopes import parse_token_scope
@@ -159,39 +160,43 @@ async def revoke_token(database: Database, *, actor: Actor, token_id: str) -> No
 
 
 async def revoke_issued_before(
-    database: Database, *, actor: Actor, account: str, before: datetime | None
+    database: Database, *, actor: Actor, account: str | None, before: datetime | None
 ) -> int:
-    """Let nothing of an account that was issued before a time, or till now, open anything: API tokens and
-    those made with them, registry tokens, refresh tokens, sessions. The password stays. How many API tokens.
+    """Let nothing of an account, or for ``None`` of everybody, that was issued before a time, or till now,
+    open anything: API tokens and those made with them, registry tokens, refresh tokens, sessions. Passwords
+    stay. How many API tokens.
 
     Raises:
         DeniedError: the account is another's, or the actor's credential is limited.
         NotFoundError: there is no such account.
         RequestInvalidError: the time is still to come.
     """
+    if account is None:
+        require_admin(actor)
     if actor.scopes is not None and not may_administer(actor):
         raise DeniedError(f"a limited token of {actor.shown} revokes only itself and what was made with it")
     async with database.write() as connection:
-        owner = await find_owner(connection, actor, account)
+        owner = None if account is None else await find_owner(connection, actor, account)
+        mine, issued = (
+            (true(), true())
+            if owner is None
+            else (accounts.c.id == owner.id, tokens.c.account_id == owner.id)
+        )
         # Whoever is signing in holds the account: what that makes is there before the time is read.
-        await connection.execute(select(accounts.c.id).where(accounts.c.id == owner.id).with_for_update())
+        await connection.execute(select(accounts.c.id).where(mine).order_by(accounts.c.id).with_for_update())
         now: datetime = (await connection.execute(select(db_time()))).scalar_one()
         if before is not None and before > now:
             raise RequestInvalidError(f"before: {before.isoformat()} is still to come")
         at = before or now + JUST_AFTER
-        count = await revoke(
-            connection, actor, (tokens.c.account_id == owner.id) & (tokens.c.created_at < at)
-        )
+        count = await revoke(connection, actor, issued & (tokens.c.created_at < at))
         # Never back: what was void stays so.
         after = accounts.c.credentials_after
         await connection.execute(
-            update(accounts)
-            .where(accounts.c.id == owner.id, or_(after.is_(None), after < at))
-            .values(credentials_after=at)
+            update(accounts).where(mine, or_(after.is_(None), after < at)).values(credentials_after=at)
         )
-        place = f"{owner.namespace}/" if owner.namespace else None
+        place = f"{owner.namespace}/" if owner is not None and owner.namespace else None
         data = {"before": at.isoformat(), "tokens": count}
-        await record(connection, "credentials.revoked", place, actor, data, target=owner.name)
+        await record(connection, "credentials.revoked", place, actor, data, target=account)
         await move_epoch(connection, "access")
         return count
 

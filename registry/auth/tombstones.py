@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.epochcache import EpochCache
@@ -24,15 +24,17 @@ from registry.db.types import db_time
 _SECONDS = 3600.0
 
 
-async def bury(connection: AsyncConnection, name: str) -> None:
-    """Write down that the name was given up, in the transaction that did it and after that has moved the
+async def bury(connection: AsyncConnection, *names: str) -> None:
+    """Write down that the names were given up, in the transaction that did it and after that has moved the
     access epoch: nobody else moves it until the transaction ends."""
+    if not names:
+        return
     epoch = (await connection.execute(select(epochs.c.access))).scalar_one()
     values = {"deleted_at": db_time(), "epoch": epoch}
+    burying = insert(connection, tombstones).values(name=bindparam("buried"), **values)
     await connection.execute(
-        insert(connection, tombstones)
-        .values(name=name, **values)
-        .on_conflict_do_update(index_elements=["name"], set_=values)
+        burying.on_conflict_do_update(index_elements=["name"], set_=values),
+        [{"buried": name} for name in names],
     )
 
 

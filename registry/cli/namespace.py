@@ -13,7 +13,7 @@ from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
-    help="Namespaces, the paths before the last part of names: create, list, show, set, delete.",
+    help="Namespaces, the paths before the last part of names: create, list, show, set, rename, delete.",
     no_args_is_help=True,
 )
 
@@ -89,6 +89,20 @@ def change(
         raise RequestInvalidError("nothing to change: give --visibility or --create-on-push")
     changed = connect(server, token_file).send("PATCH", f"/namespaces/{part(name)}", wanted)
     _print(changed, as_json=as_json)
+
+
+@app.command()
+def rename(
+    name: Name,
+    to: Annotated[str, typer.Argument(metavar="NEW", help="The other name, at which there is nothing yet.")],
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rename a namespace with all that is in it; nothing leads from the old names to the new ones."""
+    renamed = connect(server, token_file).send("POST", f"/namespaces/{part(name)}/rename", {"name": to})
+    _print(renamed, as_json=as_json)
 
 
 @app.command()

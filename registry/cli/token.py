@@ -206,7 +206,8 @@ def revoke(
 @app.command("revoke-all")
 def revoke_all(
     *,
-    account: Annotated[str, typer.Option("--account", metavar="NAME", help="Of this account.")],
+    account: Annotated[str | None, typer.Option("--account", metavar="NAME", help="Of this account.")] = None,
+    everybody: Annotated[bool, typer.Option("--everybody", help="Of all accounts, yours too.")] = False,
     before: Annotated[
         str | None,
         typer.Option("--before", metavar="7d|TIME", help="What was issued before. [default: until now]"),
@@ -216,13 +217,18 @@ def revoke_all(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let nothing that an account was given open anything: tokens, sessions, registry tokens.
+    """Let nothing that an account, or everybody, was given open anything: tokens, sessions, registry tokens.
 
-    The password stays.
+    Passwords stay.
     """
-    body = {"account": account, **({"before": parse_past(before)} if before else {})}
+    if everybody is (account is not None):
+        raise RequestInvalidError("give --account NAME or --everybody")
+    whose: dict[str, Any] = {"everybody": True} if everybody else {"account": account}
+    body = {**whose, **({"before": parse_past(before)} if before else {})}
     what = f"issued before {body['before']}" if before else "issued until now"
-    require_yes(f"Revoke all tokens and end all sessions of {account} that were {what}?", yes=yes)
+    require_yes(
+        f"Revoke all tokens and end all sessions of {account or 'everybody'} that were {what}?", yes=yes
+    )
     done = connect(server, token_file).send("POST", "/tokens/revoke", body)
     if as_json:
         print_json(done)

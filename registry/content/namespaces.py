@@ -12,20 +12,24 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import func, select, update
+from sqlalchemy import func, literal, select, update
+from sqlalchemy.exc import IntegrityError
 
 from registry.auth.access import require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.auth.policy import Visibility, decide, may_administer, pull_patterns
+from registry.auth.tombstones import bury
 from registry.content import administration
 from registry.content import repositories as repos
 from registry.content.nameranges import NameRange, ranges, read_in_order
 from registry.content.repositories import insert_namespace
 from registry.db.access import namespaces
+from registry.db.accounts import accounts
 from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
+from registry.db.events import events
 from registry.db.outbox import record
 from registry.errors import ConflictError, NotFoundError
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
@@ -36,7 +40,7 @@ from registry.storage.store import BlobStore
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Row, Select, Table
+    from sqlalchemy import Column, Row, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 SHOWN_MAX = 10
@@ -243,6 +247,61 @@ async def delete(
             for row in rows:
                 await _delete_empty(database, actor=actor, name=row.name)
     await _delete_empty(database, actor=actor, name=name)
+
+
+async def rename(database: Database, settings: Settings, *, actor: Actor, name: str, to: str) -> None:
+    """Give a namespace another name, and with it all that is below: repositories, namespaces and robots, with
+    their roles and tokens. Nothing leads from the old names to the new ones, and what named a repository
+    exactly opens nothing any more (:func:`~registry.content.administration.move`).
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no owner of both ends, or the registry is read-only.
+        NameInvalidError: ``to`` is outside the grammar, or a name below it would be.
+        NotFoundError: there is none.
+        ConflictError: there is something at ``to`` already, or it lies in ``name``.
+    """
+    parse_repository_name(to)
+    await require_or_tell(database, actor, "administer", f"{name}/", None)
+    await require_or_tell(database, actor, "administer", f"{to}/", None)
+    require_writable(read_only=settings.read_only)
+    if f"{to}/".startswith(f"{name}/"):
+        raise ConflictError(f"{to} is {name} itself, or lies in it")
+    try:
+        async with database.write() as connection:
+            await _locked(connection, name)
+            await _require_free(connection, to)
+            inside = _below(select(repositories.c.name), repositories, name)
+            names = list((await connection.execute(inside.with_for_update())).scalars())
+            for longest in sorted(names, key=len)[-1:]:
+                parse_repository_name(f"{to}{longest.removeprefix(name)}")
+            for column in (repositories.c.name, namespaces.c.name, events.c.repository):
+                await _replace_prefix(connection, column, f"{name}/", f"{to}/")
+            await connection.execute(update(namespaces).where(namespaces.c.name == name).values(name=to))
+            for separator in ("/", "+"):
+                await _replace_prefix(connection, accounts.c.name, f"{name}{separator}", f"{to}{separator}")
+            told = {"name": [name, to], "repositories": len(names)}
+            await record(connection, "namespace.renamed", f"{to}/", actor, told)
+            await move_epoch(connection, "content", "access", "gate")
+            await bury(connection, *names)
+    except IntegrityError:
+        raise ConflictError(f"something was made in {to} just now; look at it and try again") from None
+
+
+async def _require_free(connection: AsyncConnection, name: str) -> None:
+    itself = await connection.execute(select(namespaces.c.name).where(namespaces.c.name == name))
+    if itself.first() is not None:
+        raise ConflictError(f"there is a namespace {name} already; its repositories can be moved one by one")
+    for table, kind in ((repositories, "repository"), (namespaces, "namespace")):
+        held = (await connection.execute(_below(select(table.c.name), table, name).limit(1))).scalar()
+        if held is not None:
+            raise ConflictError(f"there is the {kind} {held} in {name} already")
+
+
+async def _replace_prefix(connection: AsyncConnection, column: Column[str], old: str, new: str) -> None:
+    within = NameRange(old).conditions(column, "")
+    assert within is not None
+    renamed = literal(new, column.type) + func.substr(column, len(old) + 1)
+    await connection.execute(update(column.table).where(*within).values({column: renamed}))
 
 
 async def _delete_empty(database: Database, *, actor: Actor, name: str) -> None:

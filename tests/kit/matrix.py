@@ -189,6 +189,7 @@ API = {
     "GET /namespaces/{name}": "namespace",
     "PUT /namespaces/{name}": "put",
     "PATCH /namespaces/{name}": "configure",
+    "POST /namespaces/{name}/rename": "administer",
     "DELETE /namespaces/{name}": "administer",
     "POST /repositories": "configure",
     "GET /repositories": "any",

@@ -26,6 +26,12 @@ class NewNamespace(NamespaceChange):
     name: NamespaceName
 
 
+class NewName(Body):
+    """The other name."""
+
+    name: NamespaceName
+
+
 class Deletion(Query):
     """Whether a namespace is deleted that is not empty."""
 
@@ -79,6 +85,13 @@ async def change_namespace(
     return await use.show(database, actor=call.actor, name=name)
 
 
+async def rename_namespace(call: Call, name: NamespaceName, body: NewName) -> use.NamespaceDetails:
+    """Give a namespace another name, and with it all that is below it: repositories, robots, roles."""
+    services = call.services
+    await use.rename(services.database, services.settings, actor=call.actor, name=name, to=body.name)
+    return await use.show(services.database, actor=call.actor, name=body.name)
+
+
 async def delete_namespace(call: Call, name: NamespaceName, query: Deletion) -> None:
     """Remove an empty namespace, with its robots and the roles on it.
 
@@ -120,5 +133,12 @@ ROUTES = (
     Route("GET", "/namespaces/{name}", "anyone", show_namespace, errors=_GONE),
     Route("PUT", "/namespaces/{name}", "anyone", put_namespace, errors=(ConflictError, NameInvalidError)),
     Route("PATCH", "/namespaces/{name}", "anyone", change_namespace, errors=_GONE),
+    Route(
+        "POST",
+        "/namespaces/{name}/rename",
+        "anyone",
+        rename_namespace,
+        errors=(*_GONE, ConflictError, NameInvalidError),
+    ),
     Route("DELETE", "/namespaces/{name}", "anyone", delete_namespace, errors=(*_GONE, ConflictError)),
 )

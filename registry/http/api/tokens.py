@@ -106,7 +106,8 @@ class Rotation(Body):
 class Revocation(Body):
     """Whose tokens, sessions and registry tokens: also for the caller's own the account is named."""
 
-    account: ActorName
+    account: ActorName | None = None
+    everybody: bool = Field(default=False, description="Of all accounts; for administrators.")
     before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
         default=None, description="Those issued before this; left out: all until now."
     )
@@ -201,10 +202,12 @@ async def revoke_token(call: Call, token_id: Id) -> None:
 
 
 async def revoke_credentials(call: Call, body: Revocation) -> Revoked:
-    """Let nothing that an account was given before a time open anything: tokens, sessions, registry tokens.
+    """Let nothing that was given before a time open anything: tokens, sessions, registry tokens.
 
-    The password stays.
+    Of one account, or of everybody. Passwords stay.
     """
+    if body.everybody is (body.account is not None):
+        raise RequestInvalidError("name the account, or say everybody: true, and not both")
     count = await tokenchanges.revoke_issued_before(
         call.services.database, actor=call.actor, account=body.account, before=body.before
     )

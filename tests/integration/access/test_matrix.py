@@ -139,6 +139,7 @@ BODIES = {
     "POST /tokens/revoke": {"account": "none"},
     "POST /namespaces": {"name": "{namespace}"},
     "POST /repositories": {"name": "{repository}"},
+    "POST /namespaces/{name}/rename": {"name": "{namespace}"},
     "PUT /repositories/{name}": {"visibility": "{place}"},
     "PUT /repositories/{name}/members/{member}": {"role": "reader"},
     "PUT /namespaces/{name}/members/{member}": {"role": "reader"},

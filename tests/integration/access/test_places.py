@@ -142,6 +142,50 @@ async def test_a_repository_goes_elsewhere_with_all_it_holds(
         assert {"old", "new", "new/sub"} <= names
 
 
+async def test_a_namespace_goes_by_another_name_with_all_it_holds(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    digest = await push_small(client, "old/app", "v1")
+    for name in ("old/sub/app", "old-er/app", "taken/app"):
+        await push_small(client, name, "v1")
+    await api(client, "PUT", "/robots/old+ci", status=201, json={})
+    await api(client, "PUT", "/robots/old%2Fsub+ci", status=201, json={})
+    await give_role(client, "old/", "robot:old+ci", "writer")
+    robot = (await make_token(client, "repository:*:pull,push", account="old+ci"))["token"]
+    exact = (await make_token(client, "repository:old/app:pull", "repository:new/app:pull"))["token"]
+    upload = await start_upload(client, "old/app")
+    async with await somebody(registry, client, "owner", old="owner") as owner:
+        await api(owner, "POST", "/namespaces/old/rename", status=403, json={"name": "new"})
+        await api(owner, "POST", "/namespaces/taken/rename", status=403, json={"name": "old/x"})
+        for to in ("taken", "old", "old/sub", "old/deeper"):
+            await api(client, "POST", "/namespaces/old/rename", status=409, json={"name": to})
+        for to in ("Old", "x/" * 126 + "x"):
+            await api(client, "POST", "/namespaces/old/rename", status=400, json={"name": to})
+        await api(client, "POST", "/namespaces/none/rename", status=404, json={"name": "new"})
+        before = await api(client, "GET", "/namespaces")
+        assert [one["name"] for one in before["items"]] == ["old", "old-er", "old/sub", "taken"]
+        moved = await api(client, "POST", "/namespaces/old/rename", json={"name": "new"})
+        assert (moved["name"], moved["repositories"], moved["namespaces"]) == ("new", 2, 1)
+        assert (await ask(owner, "GET", f"/v2/new/app/manifests/{digest}")).status == 200
+        assert (await ask(owner, "GET", "/v2/old/app/manifests/v1")).status == 403
+        await api(owner, "PATCH", "/namespaces/new", json={"visibility": "internal"})
+    assert (await ask(client, "PATCH", upload.replace("/v2/old/", "/v2/new/"), data=b"x")).status == 202
+    for repository, status in (("new/app", 202), ("new/other", 202), ("old/app", 403)):
+        begun = await ask(nobody, "POST", f"/v2/{repository}/blobs/uploads/", headers=bearer(robot))
+        assert begun.status == status, repository
+    robots = [one["name"] for one in (await api(client, "GET", "/robots"))["items"]]
+    assert robots == ["new+ci", "new/sub+ci"]
+    # The old name is given up: a token that names it exactly is none for what comes there next.
+    await push_small(client, "old/app", "v2")
+    for repository, status in (("old/app", 403), ("new/app", 200)):
+        listed = await ask(nobody, "GET", f"/v2/{repository}/tags/list", headers=bearer(exact))
+        assert listed.status == status, repository
+    (line,) = (await api(client, "GET", "/audit?action=namespace.renamed"))["items"]
+    assert (line["repository"], line["data"]) == ("new/", {"name": ["old", "new"], "repositories": 2})
+    under_old = (await api(client, "GET", "/audit?repository=old%2Fsub%2Fapp"))["items"]
+    assert under_old == []
+
+
 async def test_what_named_a_name_that_was_given_up_opens_nothing(
     registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
 ) -> None:

@@ -17,7 +17,17 @@ from registry.db.accounts import accounts, tokens
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
-from tests.kit.access import api, ask, basic, bearer, make_repository, make_token, make_user, registry_token
+from tests.kit.access import (
+    api,
+    ask,
+    basic,
+    bearer,
+    make_repository,
+    make_token,
+    make_user,
+    make_worker_token,
+    registry_token,
+)
 from tests.kit.server import Registry, running_registry
 
 NAME = "team/app"
@@ -301,6 +311,49 @@ async def test_everything_issued_before_a_time_ends(
     assert await api(nobody, "POST", "/tokens/revoke", headers=as_bob, json=own) == {"tokens": 1}
     assert (await ask(nobody, "GET", TAGS, headers=limited)).status == 401
     assert (await ask(nobody, "GET", TAGS, headers=as_bob)).status == 200
+
+
+async def test_everything_that_anybody_was_given_before_a_time_ends(
+    client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    as_bob = basic("bob", await make_user(client, "bob"))
+    scope = f"repository:{NAME}:pull"
+    body = {"name": "1", "scopes": [scope]}
+    old = await api(nobody, "POST", "/tokens", status=201, headers=as_bob, json=body)
+    session = await ask(nobody, "GET", "/token?service=seatrial&offline_token=true", headers=as_bob)
+    worker = await make_worker_token(client, "w1")
+    new = await api(nobody, "POST", "/tokens", status=201, headers=as_bob, json=body)
+    made_with_old = await make(nobody, old, scope)
+    everybody = {"everybody": True, "before": new["created_at"]}
+    for wrong in (
+        {},
+        {"before": new["created_at"]},
+        {"everybody": False},
+        {"everybody": True, "account": "bob"},
+        {"everybody": True, "before": "2999-01-01T00:00:00Z"},
+    ):
+        await api(client, "POST", "/tokens/revoke", status=400, json=wrong)
+    await api(nobody, "POST", "/tokens/revoke", status=403, headers=as_bob, json=everybody)
+    kept = (await make_token(client, "admin"))["token"]
+    # The one of admin.token, which stands for its account, was issued before too.
+    assert await api(client, "POST", "/tokens/revoke", json=everybody) == {"tokens": 4}
+    await api(client, "GET", "/tokens", status=401)
+    listed = (await api(nobody, "GET", "/tokens", headers=bearer(kept)))["items"]
+    states = {token["id"]: token["state"] for token in listed}
+    assert states[old["id"]] == states[made_with_old["id"]] == "revoked"
+    assert states[new["id"]] == "active"
+    claim = {"platforms": ["linux/amd64"], "wait_seconds": 0}
+    answer = await ask(nobody, "POST", "/worker/v1/claim", headers=bearer(worker), json=claim)
+    assert answer.status == 401
+    refresh = {"grant_type": "refresh_token", "refresh_token": session.json["refresh_token"]}
+    refresh |= {"service": "seatrial", "client_id": "docker"}
+    assert (await ask(nobody, "POST", "/token", data=refresh)).status == 401
+    assert (await ask(nobody, "GET", "/v2/", headers=as_bob)).status == 200
+    trail = await api(nobody, "GET", "/audit?action=credentials.revoked", headers=bearer(kept))
+    (line,) = trail["items"]
+    assert (line["actor"], line["target"], line["data"]["tokens"]) == ("admin", None, 4)
+    ends = await api(nobody, "GET", "/audit?action=token.revoked", headers=bearer(kept))
+    assert old["id"] in {each["target"] for each in ends["items"]}
 
 
 async def test_an_earlier_time_does_not_bring_back_what_was_void(
