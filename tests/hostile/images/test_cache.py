@@ -127,16 +127,23 @@ async def test_left_over_goes_first(prepare: Prepare, use: Use) -> None:
 
 async def test_collected_while_images_are_prepared(pulled: Pulled, use: Use) -> None:
     """Several runs prepare the same images while everything is collected all the time: each gets whole layers
-    that stay as long as it holds them."""
+    that stay as long as it holds them, and no longer."""
     image = await pulled(image_of("a", "b"))
     blobs = [path.read_bytes() for path in image.layers]
     stop = asyncio.Event()
+    all_let_go = asyncio.Barrier(4)
 
-    async def collecting() -> int:
-        count = 0
+    async def collecting() -> None:
         while not stop.is_set():
-            count += len((await asyncio.to_thread(collect, use.cache, NOTHING)).removed)
-        return count
+            await asyncio.to_thread(collect, use.cache, NOTHING)
+
+    async def emptied() -> None:
+        """Between two rounds nobody holds a snapshot, so the collection takes them all."""
+        for _ in range(6):
+            await all_let_go.wait()
+            while any(one.kind == "snapshot" for one in list_entries(use.cache)):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            await all_let_go.wait()
 
     async def run() -> None:
         for _ in range(6):
@@ -148,15 +155,17 @@ async def test_collected_while_images_are_prepared(pulled: Pulled, use: Use) -> 
                 await asyncio.sleep(0.02)
                 for number, lower in enumerate(prepared.lower):
                     assert (lower / "ab"[number]).stat().st_size == MIB
+            await all_let_go.wait()
+            await all_let_go.wait()
 
     keeping = [use.hold(path) for path in image.layers]
     assert all(keeping)
     task = asyncio.create_task(collecting())
     try:
-        await asyncio.gather(run(), run(), run())
+        await asyncio.gather(run(), run(), run(), emptied())
     finally:
         stop.set()
-    assert await task > 0
+    await task
 
 
 KILLED = """
