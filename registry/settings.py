@@ -61,6 +61,12 @@ class Settings(BaseModel):
         description="networks beside the public internet that the registry may send requests to (sign-in "
         "issuers), as in 10.1.2.0/24; only there is http taken, elsewhere https",
     )
+    metrics_networks: tuple[Network, ...] = Field(
+        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="networks from which anybody reads /metrics, which tell how much is pushed, pulled and "
+        "refused; from elsewhere auditors do. 0.0.0.0/0,::/0 is everywhere; behind a proxy it needs "
+        "trusted_proxies, else all clients are one",
+    )
     tls: Literal["self-signed"] | None = Field(
         default=None,
         description="self-signed makes a certificate in the data folder, for one host without a certificate "
@@ -318,7 +324,7 @@ class Settings(BaseModel):
             )
         return value.rstrip("/") if value else None
 
-    @field_validator("trusted_proxies", "outgoing_networks", mode="before")
+    @field_validator("trusted_proxies", "outgoing_networks", "metrics_networks", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
         parts = value.split(",") if isinstance(value, str) else value

@@ -18,6 +18,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from registry.auth.access import require_auditor
+from registry.auth.networks import is_in
+from registry.errors import UnauthorizedError
+from registry.http.authentication import authenticate
+from registry.http.proxies import client_address
+from registry.http.services import SERVICES
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -188,6 +195,19 @@ METRICS = web.AppKey("metrics", Metrics)
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    """``GET /metrics``."""
+    """``GET /metrics``: for whoever asks from the networks that are set, and for auditors.
+
+    Raises:
+        UnauthorizedError, DeniedError: from elsewhere, and no auditor.
+    """
+    settings = request.app[SERVICES].settings
+    if not is_in(client_address(request, settings), settings.metrics_networks):
+        try:
+            require_auditor(await authenticate(request), "read the metrics from here")
+        except UnauthorizedError as error:
+            raise UnauthorizedError(
+                f"{error.message}; or let the networks that ask read the metrics (SEATRIAL_METRICS_NETWORKS)",
+                headers={"WWW-Authenticate": 'Bearer realm="seatrial metrics"'},
+            ) from None
     body = request.app[METRICS].text()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -12,6 +12,7 @@ import aiohttp
 from sqlalchemy import make_url, text
 
 from registry.db.engine import Database
+from tests.kit.access import ask, basic, bearer, make_token, make_user
 from tests.kit.distribution import push_blob
 from tests.kit.server import Registry, RegistryProcess, running_registry
 
@@ -90,6 +91,34 @@ async def test_metrics_have_few_labels(tmp_path: Path, database_url: str) -> Non
     assert 'seatrial_http_requests_total{method="other",route="v2:unknown",status="4xx"} 1.0' in lines
     assert 'seatrial_blob_bytes_total{direction="in"} 5.0' in lines
     assert not [line for line in lines if "secret-name" in line]
+
+
+async def test_metrics_are_for_this_host_and_for_auditors(tmp_path: Path, database_url: str) -> None:
+    elsewhere = {"X-Forwarded-For": "203.0.113.9"}
+    async with (
+        running_registry(tmp_path / "data", database_url, trusted_proxies=("127.0.0.1",)) as registry,
+        registry.client() as client,
+        registry.client(anonymous=True) as nobody,
+    ):
+        assert (await ask(nobody, "GET", "/metrics")).status == 200
+        refused = await ask(nobody, "GET", "/metrics", headers=elsewhere)
+        assert refused.status == 401
+        assert b"SEATRIAL_METRICS_NETWORKS" in refused.body
+        assert refused.headers["WWW-Authenticate"].startswith("Bearer ")
+        for scope, status in (("audit", 200), ("repository:*:pull", 403)):
+            token = bearer((await make_token(client, scope))["token"])
+            assert (await ask(nobody, "GET", "/metrics", headers=elsewhere | token)).status == status
+        bob = basic("bob", await make_user(client, "bob"))
+        assert (await ask(nobody, "GET", "/metrics", headers=elsewhere | bob)).status == 403
+        wrong = basic("bob", "not the password")
+        assert (await ask(nobody, "GET", "/metrics", headers=elsewhere | wrong)).status == 401
+    given = {"trusted_proxies": ("127.0.0.1",), "metrics_networks": ("203.0.113.0/24",)}
+    async with (
+        running_registry(tmp_path / "data", database_url, **given) as registry,
+        registry.client(anonymous=True) as nobody,
+    ):
+        assert (await ask(nobody, "GET", "/metrics", headers=elsewhere)).status == 200
+        assert (await ask(nobody, "GET", "/metrics")).status == 401
 
 
 async def test_errors_have_the_form_that_their_clients_read(tmp_path: Path, database_url: str) -> None:

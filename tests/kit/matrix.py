@@ -219,7 +219,7 @@ API = {
 OTHERS = {
     "GET /healthz": "open",
     "GET /readyz": "open",
-    "GET /metrics": "open",
+    "GET /metrics": "audit",
     "GET /token": "token",
     "POST /token": "open",
     "GET /token/keys": "open",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from itertools import count
+from pathlib import Path
 from urllib.parse import quote
 
 import aiohttp
@@ -17,12 +18,19 @@ from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
 from tests.kit.matrix import ACTORS, API, GENERAL, OTHERS, PLACED, PLACES, V2
-from tests.kit.server import Registry
+from tests.kit.server import Registry, running_registry
 from tests.kit.world import World, make_world
 
 CONFIG = digest_of(EMPTY_CONFIG)
 NO_DIGEST = "sha256:" + "0" * 64
 NO_TRIAL = "01900000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+async def registry(tmp_path: Path, database_url: str) -> AsyncIterator[Registry]:
+    # From nowhere may anybody read the metrics: so they are for whom they are for.
+    async with running_registry(tmp_path / "data", database_url, metrics_networks=()) as running:
+        yield running
 
 
 @pytest.fixture
