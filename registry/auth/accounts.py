@@ -129,7 +129,8 @@ async def put_user(
             made = await _insert(connection, name, wanted, actor=actor, password_hash=None)
             if made is not None:
                 return made, True
-            account = await _held(connection, name)
+            account = await _held(connection, name)  # made by an issuer in this moment
+            conditions.require(account.etag if account else None, f"user {name}")
         if account is None:
             raise ConflictError(f"{name!r} is the name of an account that is no user's")
         changed, uploads = await _change(connection, account, wanted, held=held, actor=actor)

@@ -91,8 +91,11 @@ async def put_robot(
         is_new = robot is None and await _insert(connection, name, namespace_id)
         if is_new:
             await record(connection, "robot.created", place.key, actor, {}, target=name)
-        robot = robot or await _held(connection, name)
-        assert robot is not None  # nothing but a robot can have such a name
+        if robot is None:
+            robot = await _held(connection, name)
+            assert robot is not None  # nothing but a robot can have such a name
+            if not is_new:  # made by another in this moment
+                conditions.require(robot.etag, f"robot {name}")
         uploads: list[str] = []
         if disabled and robot.disabled_at is None:
             uploads = await voiding.disable(connection, robot.id, name)

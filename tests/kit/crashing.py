@@ -94,6 +94,28 @@ S3_POINTS = (
     Point("uploads.cancel", "s3.clear_parts", "after", done=True),
 )
 """The same, where they are objects."""
+ACCESS_USE_CASES = (
+    "registry.auth.tokens:create_token",
+    "registry.auth.tokenchanges:rotate_token",
+    "registry.auth.tokenchanges:revoke_token",
+    "registry.auth.tokenchanges:revoke_issued_before",
+    "registry.auth.grants:give",
+    "registry.auth.grants:take",
+    "registry.auth.robots:put_robot",
+    "registry.auth.robots:delete_robot",
+    "registry.auth.accounts:change_user",
+    "registry.auth.accounts:delete_user",
+    "registry.content.administration:move",
+    "registry.content.namespaces:rename",
+)
+"""Who may do what: each is one transaction."""
+
+
+def points_of(use_case: str) -> tuple[Point, Point]:
+    """The end of its one transaction."""
+    return _transaction(use_case)
+
+
 S3_PART_BYTES = 150_000
 S3_LEASE_SECONDS = 1
 """Smaller than they are outside of tests: what makes a part, and how long a dead holder is waited for."""
@@ -243,6 +265,8 @@ def main(arguments: list[str]) -> None:
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
+    for target in ACCESS_USE_CASES:
+        _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)
     serve_again_and_again(arguments)
 
