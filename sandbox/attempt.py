@@ -37,6 +37,7 @@ from sandbox.network.permits import NetworkPolicy
 from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.execute import Execution, execute
+from sandbox.runtimes.spawn import Supervisors
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
@@ -51,6 +52,7 @@ class Workplace:
 
     state: Path
     runtime: Runtime
+    supervisors: Supervisors
     cache: Cache
     cache_limits: CacheLimits
     allowed_downgrades: frozenset[str]
@@ -186,6 +188,7 @@ async def _carry_out(
             run_id=run_id,
             ids=ids,
             runtime=workplace.runtime,
+            supervisors=workplace.supervisors,
             allowed_downgrades=workplace.allowed_downgrades,
             network=network,
             cpu_set=workplace.cpu_set,

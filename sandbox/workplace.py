@@ -6,7 +6,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from sandbox.runtimes.cgroups import find_cgroups, format_cpu_set, why_no_limits
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.isolation import privileged
 from sandbox.runtimes.parent import Ceiling, make_parent, with_defaults
+from sandbox.runtimes.spawn import opened_supervisors
 
 
 class InUseError(SandboxError):
@@ -80,17 +81,20 @@ def opened_workplace(
         shared = Cache(Path(os.path.abspath(cache)) if cache else state / "cache")
         shared.open()
         found = find_runtime(state / "runtime", name=runtime)
-        try:
+        with ExitStack() as stack:
+            stack.callback(runs.forget, found)
             kept_to = cache_limits(shared)
             swept = (*_sweep(state, found), *collect(shared, kept_to).left_over)
             limits = ceiling or Ceiling()
             together = with_defaults(limits)
             _hold(found, limits, together)
+            supervisors = stack.enter_context(opened_supervisors())
             budget = Budget(together.memory_bytes, together.pids, together.cpus)
             yield (
                 Workplace(
                     state,
                     found,
+                    supervisors,
                     shared,
                     kept_to,
                     allowed_downgrades,
@@ -100,8 +104,6 @@ def opened_workplace(
                 ),
                 swept,
             )
-        finally:
-            runs.forget(found)
     finally:
         os.close(lock)
 

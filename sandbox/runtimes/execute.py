@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import Runtime
-from sandbox.runtimes.job import COMMAND, MAX_LINE_BYTES, RunJob, RunResult, dump_job, parse_result
+from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_job, parse_result
+from sandbox.runtimes.spawn import Supervisor, Supervisors
 from sandbox.runtimes.sweep import sweep_run
 
 # The supervisor ends by itself; this is for one that does not.
@@ -44,6 +46,7 @@ async def execute(
     run_id: str,
     ids: IdRange,
     runtime: Runtime,
+    supervisors: Supervisors,
     allowed_downgrades: frozenset[str],
     network: PinnedNetwork | None = None,
     cpu_set: str | None = None,
@@ -76,46 +79,46 @@ async def execute(
         network=network,
         cpu_set=cpu_set,
     )
-    result = await _supervised(job, runtime)
+    result = await _supervised(job, runtime, supervisors)
     if result.run is None:
         problem = result.error or ReportError(reason="worker-error", message="no result")
         raise SandboxError(problem.reason, problem.message, retryable=problem.retryable)
     return Execution(result.run, result.mechanisms, result.downgrades, result.steps, result.error)
 
 
-async def _supervised(job: RunJob, runtime: Runtime) -> RunResult:
-    process = await asyncio.create_subprocess_exec(
-        *COMMAND,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=MAX_LINE_BYTES,
-        env={},
-        cwd="/",
-        # Ctrl-C on the worker's terminal is for the worker; it then closes the supervisor's input.
-        start_new_session=True,
-    )
+async def _supervised(job: RunJob, runtime: Runtime, supervisors: Supervisors) -> RunResult:
+    supervisor = await _started(supervisors)
+    reader, writer = await asyncio.open_connection(sock=supervisor.channel, limit=MAX_LINE_BYTES)
     clean = False
     try:
-        assert process.stdin is not None
-        assert process.stdout is not None
         async with asyncio.timeout(job.plan.limits.wall_seconds + _SUPERVISOR_SPARE_SECONDS):
             with suppress(ConnectionError):
-                process.stdin.write(dump_job(job))
-                await process.stdin.drain()
-            line = await process.stdout.readline()
+                writer.write(dump_job(job))
+                await writer.drain()
+            line = await reader.readline()
         result = parse_result(line)
-    except (TimeoutError, ValueError):
+    except (TimeoutError, ValueError, ConnectionError):
         raise SandboxError("worker-error", "the run's supervisor failed", retryable=True) from None
     else:
         clean = True
         return result
     finally:
-        await _finish(process, job.run_id, runtime, clean=clean)
+        writer.close()
+        await _finish(supervisor, job.run_id, runtime, clean=clean)
 
 
-async def _finish(process: asyncio.subprocess.Process, run_id: str, runtime: Runtime, *, clean: bool) -> None:
+async def _started(supervisors: Supervisors) -> Supervisor:
+    starting = asyncio.ensure_future(asyncio.to_thread(supervisors.start))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        (await starting).close()
+        raise
+
+
+async def _finish(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clean: bool) -> None:
     """Let the supervisor end, or end it; a cancelled caller still waits for this."""
-    task = asyncio.ensure_future(_end(process, run_id, runtime, clean=clean))
+    task = asyncio.ensure_future(_end(supervisor, run_id, runtime, clean=clean))
     while not task.done():
         try:
             await asyncio.shield(task)
@@ -125,14 +128,26 @@ async def _finish(process: asyncio.subprocess.Process, run_id: str, runtime: Run
     task.result()
 
 
-async def _end(process: asyncio.subprocess.Process, run_id: str, runtime: Runtime, *, clean: bool) -> None:
-    assert process.stdin is not None
-    process.stdin.close()
+async def _end(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clean: bool) -> None:
     try:
-        async with asyncio.timeout(_GIVE_UP_SECONDS):
-            code = await process.wait()
-    except TimeoutError:
-        process.kill()
-        code = await process.wait()
-    if code != 0 or not clean:
+        try:
+            async with asyncio.timeout(_GIVE_UP_SECONDS):
+                await _ended(supervisor)
+        except TimeoutError:
+            clean = False
+            supervisor.kill()
+            await _ended(supervisor)
+    finally:
+        os.close(supervisor.pidfd)
+    if not clean:
         await asyncio.to_thread(sweep_run, runtime, run_id)
+
+
+async def _ended(supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(supervisor.pidfd, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(supervisor.pidfd)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,6 @@ from registry.oci.imageconfig import ImageConfig
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import RuntimeInfo
 
-MODULE = "sandbox.runtimes.supervisor"
-# Isolated: neither the worker's environment nor its working folder chooses what is imported.
-COMMAND = (sys.executable, "-I", "-m", MODULE)
 MAX_LINE_BYTES = 32 * 1024 * 1024
 
 

@@ -21,6 +21,7 @@ from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 from sandbox.runtimes.execute import Execution, execute
+from sandbox.runtimes.spawn import Supervisors, opened_supervisors
 from sandbox.runtimes.sweep import forget
 from tests.kit.images import APPLETS, BUSYBOX
 
@@ -50,6 +51,7 @@ class Harbour:
 
     folder: Path
     runtime: Runtime
+    supervisors: Supervisors
     ids: IdRange
     allowed: frozenset[str] = frozenset()
     network: NetworkPolicy = field(default_factory=NetworkPolicy)
@@ -108,6 +110,7 @@ class Harbour:
                 run_id=run_id,
                 ids=self.ids,
                 runtime=self.runtime,
+                supervisors=self.supervisors,
                 allowed_downgrades=self.allowed,
                 network=await pin(plan.network, self.network),
                 cpu_set=self.cpu_set,
@@ -157,7 +160,8 @@ def harbour(folder: Path, runtime: Runtime) -> Iterator[Harbour]:
     canary.mkdir()
     (canary / "bird").write_text("sings")
     # Away from the ranges that workers lease: whatever has these ids is of this test process.
-    yield Harbour(folder, runtime, IdRange(0x60000000 + os.getpid() % 4096 * 65536))
+    with opened_supervisors() as supervisors:
+        yield Harbour(folder, runtime, supervisors, IdRange(0x60000000 + os.getpid() % 4096 * 65536))
     forget(runtime)
 
 

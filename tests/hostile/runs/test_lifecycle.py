@@ -14,7 +14,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import forget, sweep
-from tests.kit.runs import QUICK, Harbour, image_config
+from tests.kit.runs import QUICK, Harbour, image_config, seen
 
 LONG = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 
@@ -31,9 +31,10 @@ WORKER = """
 import asyncio, pathlib, sys
 from sandbox.ids import IdRange
 from sandbox.runtimes.choose import find_runtime
+from sandbox.runtimes.spawn import Supervisors
 from tests.kit.runs import QUICK, Harbour, image_config
 folder = pathlib.Path(sys.argv[1])
-harbour = Harbour(folder, find_runtime(folder / "state"), IdRange(int(sys.argv[2])))
+harbour = Harbour(folder, find_runtime(folder / "state"), Supervisors(), IdRange(int(sys.argv[2])))
 limits = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 asyncio.run(harbour.run(image_config("/bin/sleep", "1000"), limits=limits))
 """
@@ -48,10 +49,20 @@ async def start_worker(port: Harbour) -> asyncio.subprocess.Process:
     return worker
 
 
+def children(pid: int, word: bytes) -> list[int]:
+    """Children of a process with a word in their command line."""
+    found = [one for each in Path(f"/proc/{pid}/task").glob("*/children") for one in each.read_text().split()]
+    return [int(child) for child in found if word in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def templates() -> list[int]:
+    """Process ids of what supervisors of this test process are forked from."""
+    return children(os.getpid(), b"runtimes.template")
+
+
 def supervisors() -> list[int]:
     """Process ids of supervisors of this test process."""
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    return [int(pid) for pid in children if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for template in templates() for pid in children(template, b"")]
 
 
 async def test_cancel(port: Harbour) -> None:
@@ -74,6 +85,21 @@ async def test_two_cancels_do_not_hurry_the_teardown(port: Harbour) -> None:
     assert port.host().processes == port.host().states == port.host().groups == ()
 
 
+async def test_a_killed_template_ends_no_run_and_is_made_anew(port: Harbour) -> None:
+    task = asyncio.create_task(port.sh("sleep 1; cat /proc/self/status > /dev/null"))
+    await until(lambda: list(port.processes()))
+    (pid,) = supervisors()
+    assert Path(f"/proc/{pid}/comm").read_text() == "supervisor\n"
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
+    for template in templates():
+        os.kill(template, signal.SIGKILL)
+    assert seen(await port.sh("exit 0")) == [True]
+    assert seen(await task) == [True]
+    # Of those that have ended nothing is left but the one they came from.
+    assert len(templates()) == 1
+    await until(lambda: not supervisors())
+
+
 async def test_a_killed_supervisor_leaves_nothing(port: Harbour) -> None:
     task = asyncio.create_task(port.run(image_config("/bin/sleep", "1000"), limits=LONG))
     await until(lambda: list(port.processes()))
@@ -87,9 +113,9 @@ async def test_a_killed_supervisor_leaves_nothing(port: Harbour) -> None:
 async def test_sweep_removes_what_a_dead_worker_left(port: Harbour) -> None:
     before = port.host()
     worker = await start_worker(port)
-    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
-    for pid in children:
-        os.kill(int(pid), signal.SIGKILL)
+    below = children(worker.pid, b"")
+    for pid in [*below, *(pid for template in below for pid in children(template, b""))]:
+        os.kill(pid, signal.SIGKILL)
     worker.kill()
     await worker.wait()
     assert list(port.processes())

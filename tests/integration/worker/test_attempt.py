@@ -20,6 +20,7 @@ from sandbox.errors import SandboxError
 from sandbox.images.cache import Cache
 from sandbox.images.collect import CacheLimits
 from sandbox.runtimes.choose import find_runtime
+from sandbox.runtimes.spawn import Supervisors
 from sandbox.worker import Drain, _hand_in
 from tests.kit.trials import Port, make_report, open_port, tiny_image, worker_token
 from tests.kit.worker import PATH, why_no_runs
@@ -49,7 +50,12 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     monkeypatch.setenv("PATH", PATH, prepend=":")
     limits = CacheLimits(quota_bytes=1 << 40, reserve_bytes=0)
     return Workplace(
-        tmp_path, find_runtime(tmp_path / "runtime"), Cache(tmp_path / "cache"), limits, frozenset()
+        tmp_path,
+        find_runtime(tmp_path / "runtime"),
+        Supervisors(),
+        Cache(tmp_path / "cache"),
+        limits,
+        frozenset(),
     )
 
 
