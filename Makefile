@@ -32,6 +32,7 @@ interop: ## clients and runtimes built with Go
 	@scripts/packages.sh interop
 	@scripts/python.sh
 	@scripts/tools.sh
+	@scripts/debian.sh
 	.venv/bin/pytest tests/interop
 
 hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md

@@ -43,6 +43,8 @@ interop="$test
 golang-go|command go|builds the clients and runtimes that Debian has not
 pkg-config|command pkg-config|builds a current runc
 libseccomp-dev|file /usr/include/seccomp.h|builds a current runc
+mmdebstrap|command mmdebstrap|makes the layer that ordinary images lie on
+zstd|command zstd|and compresses it
 containerd|command containerd|another client: ctr, with a containerd of its own
 docker.io|file /usr/bin/docker|another client, with an engine of its own
 caddy|command caddy|a proxy in front, with the example configuration

@@ -9,6 +9,7 @@ from sandbox.bundles.rootfs import Rootfs
 from sandbox.runtimes.cgroups import Usage, read_usage
 from sandbox.runtimes.outcome import (
     end_reason,
+    needs_writable_root,
     not_executable,
     oom_of_others,
     readable_log,
@@ -74,12 +75,14 @@ def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage
         return ReportError(reason="start-failed", message=f"the command {command!r} cannot be run: {broken}")
     held = trial.document["process"]["capabilities"]["bounding"]
     capability = withheld_capability(watched.ending, log.data, held)
-    if capability is None:
+    if capability is not None:
+        refused = f"what needs {capability}"
+    elif trial.document["root"]["readonly"] and needs_writable_root(watched.ending, log.data):
+        refused = "to write to the image's own files, which the profile restricted keeps read-only"
+    else:
         return None
-    return ReportError(
-        reason="needs-capability",
-        message=f"the command ended ({watched.ending}) after being refused what needs {capability}",
-    )
+    message = f"the command ended ({watched.ending}) after being refused {refused}"
+    return ReportError(reason="needs-capability", message=message)
 
 
 def signal_number(text: str) -> int:

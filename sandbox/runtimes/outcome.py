@@ -19,7 +19,14 @@ _TAIL_BYTES = 16 * 1024
 _LOG_JSON_BYTES = 3 * 1024 * 1024 + 1024
 _COMMAND_CHARACTERS = 16 * 1024
 _COMMAND_WORDS = 2000
-_DENIED = r"[^\n]*(?:operation not permitted|permission denied|function not implemented)"
+# Behind the words, in a Python traceback on the next line; not far, since lines are a stranger's.
+_DENIED = (
+    r"(?:[^\n]{0,300}\n[^\n]{0,40}error: )?[^\n]{0,300}"
+    r"(?:operation not permitted|permission denied|function not implemented)"
+)
+# Before them, as Node says it.
+_EPERM = r"eperm: operation not permitted, "
+_READONLY = "read-only file system"
 # What programs say when a right is missing, most telling first. A text that an image fakes turns its own
 # `fail` into `error`: nothing is won by it.
 _CAPABILITY_TEXTS: tuple[tuple[str, str], ...] = (
@@ -37,10 +44,13 @@ _CAPABILITY_TEXTS: tuple[tuple[str, str], ...] = (
     (rf"(?:sched_set|set_?priority|renice){_DENIED}", "CAP_SYS_NICE"),
     (rf"(?:setrlimit|rlimit_){_DENIED}", "CAP_SYS_RESOURCE"),
     (rf"(?:init_module|modprobe|insmod){_DENIED}", "CAP_SYS_MODULE"),
-    (rf"(?:setgroups|initgroups|setre?s?gid|setegid){_DENIED}", "CAP_SETGID"),
-    (rf"(?:setre?s?uid|seteuid|failed switching to|su: |setpriv: ){_DENIED}", "CAP_SETUID"),
-    (rf"(?:chown|changing ownership|change owner){_DENIED}", "CAP_CHOWN"),
-    (rf"(?:chmod|changing permissions){_DENIED}", "CAP_FOWNER"),
+    (rf"(?:setgroups|initgroups|setre?s?gid|setegid){_DENIED}|{_EPERM}set(?:groups|e?gid)", "CAP_SETGID"),
+    (
+        rf"(?:setre?s?uid|seteuid|failed switching to|su: |setpriv: ){_DENIED}|{_EPERM}sete?uid",
+        "CAP_SETUID",
+    ),
+    (rf"(?:chown|changing ownership|change owner){_DENIED}|{_EPERM}[lf]?chown", "CAP_CHOWN"),
+    (rf"(?:chmod|changing permissions){_DENIED}|{_EPERM}[lf]?chmod", "CAP_FOWNER"),
 )
 _NOT_EXECUTABLE = re.compile(
     rb"\A(?:exec /[^\n]*|exec user process caused|[^\n]*standard_init_linux[^\n]*): "
@@ -110,6 +120,13 @@ def withheld_capability(ending: Ending | None, log: bytes | bytearray, held: Seq
         if name not in held and re.search(pattern, tail):
             return name
     return None
+
+
+def needs_writable_root(ending: Ending | None, log: bytes | bytearray) -> bool:
+    """Whether the command died of files that it could not write to, where its last words tell."""
+    if ending is None or ending.exit_code in (0, None):
+        return False
+    return _READONLY in bytes(log[-_TAIL_BYTES:]).decode("utf-8", "replace").lower()
 
 
 def not_executable(ending: Ending | None, log: bytes | bytearray) -> str | None:

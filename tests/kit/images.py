@@ -366,7 +366,8 @@ def write_blobs(into: Path, image: Image) -> None:
         algorithm, _, encoded = digest.partition(":")
         path = into / "blobs" / algorithm / encoded
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        if not path.exists():
+            path.write_bytes(content)
 
 
 def write_layout_tar(path: Path, *images: Image, tag: str | Sequence[str] = "latest") -> Path:

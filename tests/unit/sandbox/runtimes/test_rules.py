@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sandbox.runtimes.holes import RUNC_HOLES, known_holes
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.outcome import (
     end_reason,
+    needs_writable_root,
     not_executable,
     readable_log,
     shown_command,
@@ -73,6 +75,12 @@ def test_end_reason(ending: Ending | None, over: str, kills: int, *, full: bool,
         ("iptables v1.8.7: can't initialize: Permission denied", "CAP_NET_ADMIN"),
         ("RTNETLINK answers: Operation not permitted", "CAP_NET_ADMIN"),
         ("date: cannot set date: Operation not permitted", "CAP_SYS_TIME"),
+        ("    os.chown(path, 1, 1)\nPermissionError: [Errno 1] Operation not permitted: '/x'", "CAP_CHOWN"),
+        ("    os.setgroups([])\nPermissionError: [Errno 1] Operation not permitted", "CAP_SETGID"),
+        ("Error: EPERM: operation not permitted, chown '/data'", "CAP_CHOWN"),
+        ("Error: EPERM: operation not permitted, setuid", "CAP_SETUID"),
+        ("chown: all good\ncat: /etc/shadow: Permission denied", None),
+        ("Error: EPERM: operation not permitted, open '/data'", None),
         ("cannot open the amount file: Operation not permitted", None),
         ("cat: /etc/shadow: Permission denied", None),
         ("chown: all good", None),
@@ -85,6 +93,21 @@ def test_withheld_capability(log: str, capability: str | None) -> None:
     assert withheld_capability(None, log.encode(), ()) is None
     if capability is not None:
         assert withheld_capability(Ending(1, None), log.encode(), (capability,)) is None
+
+
+def test_a_root_that_cannot_be_written_to() -> None:
+    log = b'nginx: [emerg] mkdir() "/var/lib/nginx/body" failed (30: Read-only file system)\n'
+    assert needs_writable_root(Ending(1, None), log)
+    assert not needs_writable_root(Ending(0, None), log)
+    assert not needs_writable_root(None, log)
+    assert not needs_writable_root(Ending(1, None), b"out of luck\n")
+
+
+def test_last_words_are_read_in_bounded_time() -> None:
+    for word in (b"chown", b"setuid\n", b"os.chown\nxerror: ", b"mount: "):
+        began = time.process_time()
+        assert withheld_capability(Ending(1, None), word * (20_000 // len(word)), ()) is None
+        assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

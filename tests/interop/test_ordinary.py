@@ -1,0 +1,121 @@
+"""Ordinary images must start on each runtime, and say what they lack where rights are withheld."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry.contract.judge import judge
+from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.report import Report
+from registry.contract.runspec import RunSpec
+from registry.oci.platform import Platform
+from sandbox.attempt import Task, Workplace, try_image
+from sandbox.images.source import open_source
+from sandbox.workplace import opened_workplace
+from tests.kit.images import write_layout
+from tests.kit.ordinary import find_base, ordinary_images
+
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.geteuid() != 0, reason="all isolation needs root"),
+]
+PATIENT = Limits(alive_seconds=90, wall_seconds=120)
+AT_ONCE = 2
+NO_CHOWN = "CAP_CHOWN"
+READ_ONLY = "keeps read-only"
+LACKED = {
+    "nginx": READ_ONLY,
+    "redis": NO_CHOWN,
+    "postgres": NO_CHOWN,
+    "mariadb": NO_CHOWN,
+    "apache": READ_ONLY,
+    "java": None,
+    "node": None,
+    "python": NO_CHOWN,
+}
+"""What each lacks under ``restricted``; ``None``: nothing."""
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    """Not tmp_path: its parents are closed to the run's users."""
+    path = Path(tempfile.mkdtemp(prefix="seatrial-ordinary-"))
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def layout(folder: Path) -> Path:
+    """A layout with the eight images, each under its name."""
+    base = find_base()
+    if base is None:
+        pytest.skip("their layer is not made: make interop")
+    images = ordinary_images(base)
+    return write_layout(folder / "layout", *images.values(), tag=list(images))
+
+
+async def _tried(layout: Path, workplace: Workplace, *, profile: str) -> dict[str, Report]:
+    """The reports of all images, a few at a time."""
+    spec = RunSpec.model_validate_json(f'{{"version": 1, "profile": "{profile}"}}')
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> Report:
+        async with (
+            slots,
+            open_source(f"oci:{layout}:{name}", credentials=None, insecure=False) as (source, tag),
+        ):
+            task = Task(
+                reference=tag,
+                platform=Platform("linux", "amd64"),
+                spec=spec,
+                image_spec_allowed=False,
+                limits=PATIENT,
+                ceiling=PATIENT,
+                prepare=PrepareLimits(),
+            )
+            return await try_image(source, task, workplace=workplace)
+
+    reports = await asyncio.gather(*(one(name) for name in LACKED))
+    return dict(zip(LACKED, reports, strict=True))
+
+
+@pytest.mark.parametrize("runtime", ["runc of Debian", "runc", "crun", "runsc"])
+async def test_each_runtime_runs_them_all(
+    runtime: str, layout: Path, folder: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runtime != "runc of Debian":
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    name = runtime.partition(" ")[0]
+    with opened_workplace(
+        folder / name, runtime=name, allowed_downgrades=frozenset(), cache=folder / "cache"
+    ) as (workplace, _):
+        standard = await _tried(layout, workplace, profile="standard")
+        verdicts = {name: judge(report).verdict for name, report in standard.items()}
+        assert verdicts == dict.fromkeys(LACKED, "pass"), _words(standard)
+        if runtime == "runc of Debian":
+            restricted = await _tried(layout, workplace, profile="restricted")
+            for name, lacked in LACKED.items():
+                report = restricted[name]
+                if lacked is None:
+                    assert judge(report).verdict == "pass", _words(restricted)
+                else:
+                    assert report.error is not None, _words(restricted)
+                    assert report.error.reason == "needs-capability"
+                    assert lacked in report.error.message
+
+
+def _words(reports: dict[str, Report]) -> str:
+    lines = []
+    for name, report in reports.items():
+        judgement = judge(report)
+        log = report.runs[0].log[-400:] if report.runs else ""
+        lines.append(f"{name}: {judgement.verdict}: {judgement.reason}\n{log}")
+    return "\n".join(lines)
