@@ -173,13 +173,14 @@ def _user_namespace(outside: str | None) -> HostMechanism:
 
 def _user_namespace_fix() -> str:
     if _read("/proc/sys/user/max_user_namespaces") == "0":
-        return "sysctl user.max_user_namespaces=15000"
-    if os.geteuid() != 0 and _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
-        return "sysctl kernel.unprivileged_userns_clone=1, or run the worker as root"
-    if os.geteuid() != 0 and _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
-        return "an AppArmor profile with 'userns,' for this program, or run the worker as root"
-    if os.geteuid() != 0 and (why := why_not_rootless()) is not None:
-        return why
+        return "sysctl --write user.max_user_namespaces=15000 (seatrial doctor --fix)"
+    plain = os.geteuid() != 0
+    if plain and _read("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return "sysctl --write kernel.unprivileged_userns_clone=1 (seatrial doctor --fix --for USER)"
+    if plain and _read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "an AppArmor profile with 'userns,' for this program (seatrial doctor --fix --for USER)"
+    if plain and (why := why_not_rootless()) is not None:
+        return f"{why} (seatrial doctor --fix --for USER)"
     return "run the worker outside of a container, or in one with --privileged"
 
 

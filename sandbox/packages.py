@@ -22,13 +22,15 @@ _FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "debian": Family(("apt-get", "install", "--yes"), {}),
         "fedora": Family(
-            ("dnf", "install", "--assumeyes"), {"iproute2": "iproute", "uidmap": "shadow-utils"}
+            ("dnf", "install", "--assumeyes"),
+            {"iproute2": "iproute", "uidmap": "shadow-utils", "passwd": "shadow-utils"},
         ),
         "suse": Family(
-            ("zypper", "--non-interactive", "install"), {"uidmap": "shadow", "apparmor": "apparmor-parser"}
+            ("zypper", "--non-interactive", "install"),
+            {"uidmap": "shadow", "passwd": "shadow", "apparmor": "apparmor-parser"},
         ),
-        "arch": Family(("pacman", "--sync", "--noconfirm"), {"uidmap": "shadow"}),
-        "alpine": Family(("apk", "add"), {"uidmap": "shadow-uidmap"}),
+        "arch": Family(("pacman", "--sync", "--noconfirm"), {"uidmap": "shadow", "passwd": "shadow"}),
+        "alpine": Family(("apk", "add"), {"uidmap": "shadow-uidmap", "passwd": "shadow"}),
     }
 )
 _LIKE = MappingProxyType({"ubuntu": "debian", "rhel": "fedora", "centos": "fedora", "opensuse": "suse"})

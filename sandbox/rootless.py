@@ -72,6 +72,20 @@ def why_not_rootless() -> str | None:
     return None
 
 
+def range_of(table: Path, name: str, uid: int) -> int | None:
+    """The first id of a range that is large enough and the user's, in a table such as ``/etc/subuid``."""
+    try:
+        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        cells = line.split(":")
+        numbers = cells[1:] if len(cells) == 3 and cells[0] in (name, str(uid)) else []
+        if numbers and all(text.isdigit() for text in numbers) and int(numbers[1]) >= NEEDED_IDS:
+            return int(numbers[0])
+    return None
+
+
 def _map(kind: str, own: int) -> tuple[str, ...]:
     """The command line of ``newuidmap`` or ``newgidmap``, but for the process id."""
     program = shutil.which(f"new{kind}map", path=_SEARCH)
@@ -81,7 +95,7 @@ def _map(kind: str, own: int) -> tuple[str, ...]:
         name = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         name = str(os.getuid())
-    first = _range(Path(f"/etc/sub{kind}"), name)
+    first = range_of(Path(f"/etc/sub{kind}"), name, os.getuid())
     if first is None:
         raise SandboxError(
             "isolation-missing",
@@ -89,19 +103,6 @@ def _map(kind: str, own: int) -> tuple[str, ...]:
             f" usermod --add-sub{kind}s 200000-{200000 + NEEDED_IDS - 1} {name}",
         )
     return (program, "0", str(own), "1", "1", str(first), str(NEEDED_IDS))
-
-
-def _range(table: Path, name: str) -> int | None:
-    try:
-        lines = table.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        cells = line.split(":")
-        numbers = cells[1:] if len(cells) == 3 and cells[0] in (name, str(os.getuid())) else []
-        if numbers and all(text.isdigit() for text in numbers) and int(numbers[1]) >= NEEDED_IDS:
-            return int(numbers[0])
-    return None
 
 
 def _write_maps(pid: int, maps: list[tuple[str, ...]], ready_fd: int) -> None:

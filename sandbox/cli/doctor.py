@@ -9,10 +9,12 @@ import tempfile
 import textwrap
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.errors import RequestInvalidError
+from sandbox.cli.mending import FAILED, mend
 from sandbox.cli.workshop import JsonOption, RuntimeOption, configure_logs
 from sandbox.errors import SandboxError
 
@@ -46,11 +48,25 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Do not run the image that proves what holds.")
     ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="First do what can be done here, as root. Says it, and asks.")
+    ] = False,
+    for_user: Annotated[
+        str | None,
+        typer.Option(
+            "--for", metavar="USER", help="With --fix: also what a worker of this plain user needs."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --fix: do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --fix: only say what would be done.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say line by line what this host can isolate, and prove it by running a small image of its own.
 
-    Exit code 0: everything; 1: something must be allowed as a downgrade, by name; 2: nothing can be run.
+    Exit code 0: everything; 1: something must be allowed as a downgrade, by name; 2: nothing can be run;
+    3: something that --fix was to do could not be done.
     'proven': it held in that run. 'ok': it is here, and no run would show it. 'not here': it is used where a
     host has it. 'FAILED': it should be here, but did not hold.
     With --server URL it looks at a registry instead, as its clients do: doctor --server URL --help.
@@ -58,6 +74,9 @@ def command(
     from sandbox.host import describe_host, inspect_host  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
+    if not fix and (for_user is not None or yes or dry_run):
+        raise RequestInvalidError("--for, --yes and --dry-run go with --fix")
+    fixes = mend(for_user, agreed=yes, dry_run=dry_run, as_json=as_json) if fix else None
     outside: str | None = None
     try:
         enter_user_namespace()
@@ -68,17 +87,21 @@ def command(
         report = inspect_host(Path(folder) / "runtime", runtime=runtime, outside=outside)
     if report.exit_code < 2 and not quick:
         report = _self_tested(report, runtime, state)
+    failed = any(one["state"] == "failed" for one in fixes or ())
+    code = FAILED if failed else report.exit_code
     if as_json:
-        document = {
-            "exit_code": report.exit_code,
+        document: dict[str, Any] = {
+            "exit_code": code,
             "summary": SUMMARIES[report.exit_code],
             "host": asdict(describe_host()),
             "mechanisms": [asdict(one) for one in report.mechanisms],
         }
+        if fixes is not None:
+            document["fixes"] = fixes
         typer.echo(json.dumps(document, indent=2))
     else:
         _print(report)
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(code)
 
 
 def _self_tested(report: HostReport, runtime: str, folder: Path | None) -> HostReport:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sandbox.mend import carry_out, find_fixes, find_user
 from sandbox.runtimes.base import DOWNGRADES
 from tests.kit.plainuser import as_user, plain_user
 
@@ -88,13 +89,61 @@ def test_a_plain_user_goes_without_what_is_named() -> None:
     assert {one for one in mechanisms if mechanisms[one]["proven"]} >= PROVEN - {"cgroup limits"}
 
 
-def test_a_plain_user_without_ids_can_run_nothing() -> None:
+def test_ids_are_given_to_a_plain_user_who_can_then_run_images() -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root to make a user")
     with plain_user(ids=False) as name:
         code, mechanisms = doctor(*as_user(name))
-    assert code == 2
-    assert "usermod --add-subuids" in mechanisms["user namespace"]["fix"]
+        assert code == 2
+        assert "usermod --add-subuids" in mechanisms["user namespace"]["fix"]
+        told = fix("--for", name, "--dry-run")
+        assert [one["name"] for one in told["fixes"] if one["state"] == "planned"] == ["subordinate-ids"]
+        (found,) = find_fixes(find_user(name))
+        assert carry_out(found) is None
+        assert fix("--for", name, "--dry-run")["fixes"] == []
+        code, mechanisms = doctor(*as_user(name))
+        assert (code, mechanisms["self-test"]["proven"]) == (1, True)
+        # As it says.
+        subprocess.run(found.undo, shell=True, check=True)
+        assert fix("--for", name, "--dry-run")["fixes"] == told["fixes"]
+
+
+def test_a_setting_is_mended_where_user_namespaces_are_forbidden() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    # In a namespace of its own, where the setting is too; the file of it is written to memory.
+    forbid = (
+        "mount -t tmpfs none /etc/sysctl.d; echo 0 > /proc/sys/user/max_user_namespaces;"
+        ' "$@" >&2 < /dev/null; cat /etc/sysctl.d/*; exec "$@" --yes --json --quick'
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", forbid, "sh"]
+    done = subprocess.run(
+        [*command, SEATRIAL, "doctor", "--fix"], capture_output=True, text=True, timeout=60, check=False
+    )
+    # Without a terminal it asks nobody and does nothing.
+    assert "say --yes" in done.stderr
+    assert "undo  rm /etc/sysctl.d/60-seatrial-max-user-namespaces.conf" in done.stderr
+    document = json.loads(done.stdout)
+    states = {one["name"]: one["state"] for one in document["fixes"]}
+    assert states["user.max_user_namespaces"] == "done"
+    lines = {one["name"]: one for one in document["mechanisms"]}
+    assert lines["user namespace"]["available"] is True
+
+
+def test_only_root_mends() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root to make a user")
+    with plain_user(ids=False) as name:
+        command = as_user(name, SEATRIAL, "doctor", "--fix", "--for", name, "--yes")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "needs root" in done.stderr) == (64, True)
+
+
+def fix(*options: str) -> dict[str, Any]:
+    command = [SEATRIAL, "doctor", "--fix", "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def test_in_words_and_quick() -> None:

@@ -11,7 +11,7 @@ import pytest
 from sandbox.host import HostReport
 from sandbox.hostlines import HostMechanism
 from sandbox.proofs import Proof
-from sandbox.rootless import _range, host_uid
+from sandbox.rootless import host_uid, range_of
 
 
 def mechanism(need: str, *, available: bool) -> HostMechanism:
@@ -48,9 +48,9 @@ def test_the_range_of_a_user(tmp_path: Path) -> None:
     table = tmp_path / "subuid"
     uid = os.getuid()
     table.write_text(f"other:1:65536\nme:100:5\nbroken\nme:x:65536\nme:5000:65536\n{uid}:9000:70000\n")
-    assert _range(table, "me") == 5000
-    assert _range(table, "nobody-here") == 9000
-    assert _range(tmp_path / "none", "me") is None
+    assert range_of(table, "me", uid) == 5000
+    assert range_of(table, "nobody-here", uid) == 9000
+    assert range_of(tmp_path / "none", "me", uid) is None
 
 
 def test_the_hosts_own_uid() -> None:
