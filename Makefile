@@ -1,6 +1,6 @@
 # Each target does one thing, sets up what it needs and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test interop hostile bench soak demo docs refusals syscalls
+.PHONY: help setup check test interop hostile bench soak demo docs hosts refusals syscalls
 
 # A test process per core, and one more for the time that others wait for a container or a disk. A file stays in
 # one process, since it may share a server. They go in the order of their names, so that the short ones of
@@ -62,6 +62,13 @@ refusals: ## run every client against every refusal, write what they print to do
 	@scripts/python.sh
 	@scripts/tools.sh
 	SEATRIAL_TEST_WRITE_REFUSALS=1 .venv/bin/pytest tests/interop/clients/test_refusals.py
+	@.venv/bin/python -m scripts.reference
+
+hosts: ## ask seatrial doctor as root, as plain users and in containers, write what it says to docs/reference
+	@scripts/packages.sh interop
+	@scripts/python.sh
+	@scripts/tools.sh
+	@.venv/bin/python -m scripts.hosts
 	@.venv/bin/python -m scripts.reference
 
 docs: ## write the generated reference pages

@@ -27,6 +27,7 @@ from registry.http.api.shape import shape_of
 from registry.http.api.table import ROUTES, description
 from registry.main import alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
+from scripts.hosts import hosts_page
 from scripts.refusals import refusals_page
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -67,6 +68,7 @@ def pages() -> dict[str, str]:
         "events.md": events_page(),
         "commands.md": commands_page(),
         "refusals.md": refusals_page(),
+        "hosts.md": hosts_page(),
         "api.md": api_page(),
         "openapi.json": json.dumps(description(), indent=1) + "\n",
         "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",

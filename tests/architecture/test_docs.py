@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from registry.contract.runspec import parse_run_spec
 from registry.errors import CODES
 from registry.settings import PREFIX, Settings
-from scripts import reference
+from scripts import hosts, reference
 from tests.kit.sources import ROOT, source_files, tracked_files
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
@@ -60,3 +61,16 @@ def test_every_room_is_on_the_plan() -> None:
     parts = [path.relative_to(ROOT).parts for path in source_files()]
     rooms = {each[1] for each in parts if len(each) > 2}
     assert {room for room in rooms if f"\n  {room}/ " not in plan} == set()
+
+
+def test_what_hosts_can_do_was_measured_on_kinds_of_hosts_that_are_listed() -> None:
+    files = sorted(hosts.FOLDER.glob("*.json"))
+    assert {path.stem for path in files} <= set(hosts.KINDS)
+    assert {"root", "privileged-container", "container", "plain-user"} <= {path.stem for path in files}
+    for path in files:
+        text = path.read_text()
+        # No folder of the machine on which it was measured.
+        assert re.search(r'"(/|[^"]* /)(tmp|root|home|work)/', text) is None
+        document = json.loads(text)
+        assert {"kernel", "system", "user", "cgroup_version"} <= set(document["host"])
+        assert document["exit_code"] in (0, 1, 2)
