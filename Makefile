@@ -46,10 +46,11 @@ bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP.
 	@scripts/tools.sh bench
 	.venv/bin/python -m tests.bench $(ONLY)
 
-soak: ## kill the server a thousand times, to docs/soak.json (KILLS=n)
+soak: ## kill the server a thousand times, run hostile images, to docs/soak.json (KILLS=n RUNS=n)
 	@scripts/packages.sh test
 	@scripts/python.sh
 	.venv/bin/python -m tests.soak --kills $(or $(KILLS),1000)
+	.venv/bin/python -m tests.soak --runs $(or $(RUNS),1000)
 	SEATRIAL_TEST_EXAMPLES=20 .venv/bin/pytest --timeout 0 tests/integration/v2/test_model.py
 
 demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)

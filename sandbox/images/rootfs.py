@@ -36,7 +36,6 @@ _INODE_BYTES = 256
 _UNMOUNT_SECONDS = 1.0
 _COMMAND_SECONDS = 60.0
 _LOOP_CONTROL = Path("/dev/loop-control")
-_ABANDONED_SECONDS = 3600
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
@@ -77,15 +76,13 @@ async def mounted_rootfs(
 def sweep(state: Path) -> list[str]:
     """Unmount and remove what killed workers left under ``state`` (mounts, loop devices, run folders);
     returns a line for each thing done. Blocking; call it at start, after the containers that a killed worker
-    left have been ended.
+    left have been ended, and before this one makes a run folder.
 
     Runs that are alive hold a lock in their run folder and are left alone.
     """
     done: list[str] = []
     runs = state / "runs"
     for run_dir in sorted(runs.iterdir()) if runs.is_dir() else ():
-        if not (run_dir / LOCK).exists() and time.time() - run_dir.stat().st_mtime < _ABANDONED_SECONDS:
-            continue
         with try_lock(run_dir / LOCK) as held:
             if held:
                 done += [f"unmounted {target}" for target in _detach_below(run_dir)]

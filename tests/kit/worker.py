@@ -45,6 +45,12 @@ class WorkerProcess:
         return self.folder / self.state_name
 
     @property
+    def pid(self) -> int:
+        """Of the worker's process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that the worker has written."""
         return (self.folder / "log").read_text(errors="replace")

@@ -1,5 +1,6 @@
-"""``python -m tests.soak [--kills N] [--stack NAME] [--seed N]``: kill and restart, print, keep; 1 where
-anything was lost or half done."""
+"""``python -m tests.soak [--kills N] [--stack NAME] [--seed N]``: kill the server and restart it, print,
+keep; 1 where anything was lost or half done. ``--runs N``: so many hostile runs instead, and so many more
+with the worker killed."""
 
 from __future__ import annotations
 
@@ -22,18 +23,24 @@ from tests.kit.forking import ForkedServer
 from tests.kit.postgres import find_binaries, running_postgres
 from tests.kit.s3 import find_weed, running_seaweedfs
 from tests.soak.kills import Count, Read, kill_again_and_again
+from tests.soak.runs import SLOTS, run_again_and_again
+from tests.soak.runs import Count as Ran
 
 KEPT = Path(__file__).resolve().parents[2] / "docs/soak.json"
+RUNS = {"hostile runs": None, "hostile runs, worker killed": 20}
 STACKS = ("sqlite+filesystem", "postgresql+filesystem", "postgresql+s3")
 
 
 def main() -> int:
     """Kill in every stack that was asked for; 1 where one of them lost something."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak")
+    parser.add_argument("--runs", type=int, help="how many hostile runs, of each kind")
     parser.add_argument("--kills", type=int, default=1000, help="how many, over all stacks")
     parser.add_argument("--stack", choices=STACKS, action="append", help="only these (default: all)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 32))
     given = parser.parse_args()
+    if given.runs is not None:
+        return 1 if [wrong for kind in RUNS for wrong in runs_of(kind, given.runs, given.seed)] else 0
     stacks = given.stack or list(STACKS)
     lost = False
     for stack in stacks:
@@ -44,6 +51,52 @@ def main() -> int:
             print(f"  {line}")
         lost = lost or bool(count.violations)
     return 1 if lost else 0
+
+
+def runs_of(kind: str, runs: int, seed: int) -> list[str]:
+    """Hostile runs of one kind, printed and kept; what was wrong. Ctrl-C ends them early."""
+    interrupted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
+    said = 0
+
+    def go_on(count: Ran) -> bool:
+        nonlocal said
+        if count.runs // 50 > said:
+            said = count.runs // 50
+            megabytes = f"{count.memory_bytes[-1] / 1e6:.0f} MB" if count.memory_bytes else "?"
+            print(
+                f"{kind}: {count.runs}/{runs}, {count.kills} kills, worker {megabytes}, "
+                f"fork {count.fork_median() * 1000:.1f} ms",
+                flush=True,
+            )
+        return not interrupted
+
+    with tempfile.TemporaryDirectory(prefix="seatrial-soak-") as scratch:
+        count = asyncio.run(
+            run_again_and_again(Path(scratch), runs=runs, kill_every=RUNS[kind], seed=seed, go_on=go_on)
+        )
+    write(
+        kind,
+        {
+            "seed": seed,
+            "minutes": round(count.seconds / 60, 1),
+            "runs": count.runs,
+            "at_once": SLOTS,
+            "kills": count.kills,
+            "verdicts": dict(sorted(count.verdicts.items())),
+            "worker_megabytes": round(count.memory_median() / 1e6, 1),
+            "worker_megabytes_grown": round(count.grown_bytes() / 1e6, 1),
+            "fork_milliseconds": {
+                "median": round(count.fork_median() * 1000, 1),
+                "of_100_the_99th": round(count.fork_of_100(99) * 1000, 1),
+                "most": round(max(count.fork_seconds) * 1000, 1),
+            },
+            "violations": len(count.violations),
+        },
+    )
+    for line in count.violations:
+        print(f"  {line}")
+    return count.violations
 
 
 def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float]:
@@ -115,13 +168,9 @@ def storage(stack: str, scratch: Path) -> Iterator[tuple[dict[str, str], Read]]:
 
 def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
     """Write the result of one stack beside those of the others."""
-    KEPT.touch()
-    with KEPT.open("r+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        results = json.loads(file.read() or "{}")
-        results[stack] = {
-            "date": datetime.now(UTC).date().isoformat(),
-            "python": platform.python_version(),
+    write(
+        stack,
+        {
             "seed": seed,
             "minutes": round(seconds / 60, 1),
             "kills": count.kills,
@@ -130,7 +179,18 @@ def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
             "operations_cut_off_and_yet_done": count.cut_off_and_done,
             "uploads_resumed": count.resumed,
             "violations": len(count.violations),
-        }
+        },
+    )
+
+
+def write(name: str, figures: dict[str, object]) -> None:
+    """Put the figures into the file beside those of others, with when and by what."""
+    KEPT.touch()
+    with KEPT.open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        results = json.loads(file.read() or "{}")
+        by = {"date": datetime.now(UTC).date().isoformat(), "python": platform.python_version()}
+        results[name] = by | figures
         file.seek(0)
         file.truncate()
         file.write(json.dumps(dict(sorted(results.items())), indent=2) + "\n")
