@@ -171,7 +171,9 @@ async def add_member(database: Database, settings: Settings, *, actor: Actor, na
         mine = select(group_members.c.account_id).where(group_members.c.group_id == group_id)
         theirs = mine.where(group_members.c.account_id == account_id, group_members.c.source == BY_HAND)
         most = settings.members_per_group
-        if (await connection.execute(theirs)).first() is None and await is_full(connection, mine, most):
+        if (await connection.execute(theirs)).first() is None and await is_full(
+            connection, mine, most, of=f"members of {group_id}"
+        ):
             raise DeniedError(
                 f"the group {name} has {most} members, which is the limit (SEATRIAL_MEMBERS_PER_GROUP); take "
                 "some out first, or make another group"

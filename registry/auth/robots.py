@@ -83,7 +83,7 @@ async def put_robot(
         conditions.require(robot.etag if robot else None, f"robot {name}")
         most = settings.robots_per_namespace
         mine = select(accounts.c.id).where(accounts.c.namespace_id == namespace_id)
-        if robot is None and await is_full(connection, mine, most):
+        if robot is None and await is_full(connection, mine, most, of=f"robots of {namespace_id}"):
             raise DeniedError(
                 f"{place.name} has {most} robots, which is the limit (SEATRIAL_ROBOTS_PER_NAMESPACE); "
                 "delete some first"

@@ -130,7 +130,8 @@ async def create_token(
         allowed = bounds.networks if allowed is None else allowed
         require_no_stronger(bounds, actor, scopes=wanted, networks=allowed)
         most = settings.api_tokens_per_account
-        if await is_full(connection, _WORKING.where(tokens.c.account_id == owner.id), most):
+        working = _WORKING.where(tokens.c.account_id == owner.id)
+        if await is_full(connection, working, most, of=f"tokens of {owner.id}"):
             raise DeniedError(
                 f"{owner.name} has {most} API tokens that work, which is the limit "
                 "(SEATRIAL_API_TOKENS_PER_ACCOUNT); revoke some first"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
@@ -44,3 +45,10 @@ def insert_ignoring_conflict(
     A unique violation would end the whole transaction on PostgreSQL.
     """
     return insert(connection, table).values(values).on_conflict_do_nothing()
+
+
+async def in_turn(connection: AsyncConnection, what: str) -> None:
+    """Wait until no other transaction is at ``what``, and be there until this one ends: on SQLite, which has
+    one writer, that is so already."""
+    if connection.dialect.name == "postgresql":
+        await connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(what, 0))))

@@ -134,7 +134,7 @@ async def _give(
             workload=workload,
         )
         if actor.token_id is None:
-            if await is_full(connection, mine, oidc.tokens_per_rule):
+            if await is_full(connection, mine, oidc.tokens_per_rule, of=f"tokens of rule {rule.id}"):
                 raise TooManyRequestsError(
                     f"the rule {rule.name} has given {oidc.tokens_per_rule} jobs a token in the last hours, "
                     "which is the limit; send again what you have, or wait",

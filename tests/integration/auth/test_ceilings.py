@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from sqlalchemy import func, select, update
 
+from registry.db.access import group_members
 from registry.db.accounts import accounts, refresh_tokens, tokens
 from registry.db.oidc import workload_tokens
 from registry.db.types import db_time
@@ -95,6 +97,34 @@ async def test_robots_of_a_namespace_and_members_of_a_group(
         await api(client, "DELETE", first, status=204)
         await api(client, "PUT", third, status=201, **body)
     await api(client, "PUT", "/robots/other+ann", status=201, json={})
+
+
+async def test_of_many_at_once_no_more_than_there_may_be(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    assert registry.services is not None
+    await have_namespaces(registry.services.database, "team")
+    await api(client, "PUT", "/groups/devs", status=201)
+    names = [f"user{number}" for number in range(6)]
+    passwords = [await make_user(client, name) for name in names]
+    bob = {"headers": basic(names[0], passwords[0])}
+    body = {"json": {"name": "one", "scopes": ["repository:*:pull"]}}
+    await ask(nobody, "GET", "/v2/", **bob)  # else they would wait for the password one by one
+    for table, asked in (
+        (tokens, [("POST", "/tokens", body | bob) for _ in names]),
+        (None, [("PUT", f"/robots/team+{name}", {"json": {}}) for name in names]),
+        (group_members, [("PUT", f"/groups/devs/members/{name}", {}) for name in names]),
+    ):
+        before = 0 if table is None else await count(registry, table)
+        answers = await asyncio.gather(
+            *(
+                ask(nobody if method == "POST" else client, method, f"/api/v1{path}", **options)
+                for method, path, options in asked
+            )
+        )
+        assert sorted(answer.status for answer in answers) == [201, 201, 403, 403, 403, 403]
+        if table is not None:
+            assert await count(registry, table) == before + 2
 
 
 async def test_refresh_tokens_of_a_credential(registry: Registry, nobody: aiohttp.ClientSession) -> None:
