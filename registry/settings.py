@@ -239,6 +239,13 @@ class Settings(BaseModel):
         le=3650,
         description="days that an API token may live at most; 0 is no limit. Older ones keep their end",
     )
+    ended_api_token_days: int = Field(
+        default=90,
+        ge=7,
+        le=36500,
+        description="days that an API token stays in the list after it expired or was revoked; the audit "
+        "trail keeps what became of it",
+    )
     api_tokens_per_account: int = Field(
         default=1000,
         ge=1,

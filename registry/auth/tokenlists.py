@@ -12,7 +12,8 @@ from sqlalchemy import ColumnElement, and_, literal, or_, select, tuple_
 from registry.auth.policy import may_administer
 from registry.auth.tokenrights import find_owner
 from registry.auth.tokens import SHOWN, ApiToken, find_token, shown_token
-from registry.db.accounts import tokens
+from registry.db.accounts import accounts, tokens
+from registry.db.sweeping import sweep
 from registry.db.types import Bytewise, UtcTime, db_time
 from registry.errors import RequestInvalidError
 
@@ -104,6 +105,23 @@ async def show_token(database: Database, *, actor: Actor, token_id: str) -> ApiT
     """
     async with database.read() as connection:
         return (await find_token(connection, actor, token_id)).token
+
+
+async def sweep_ended(database: Database, *, days: int) -> int:
+    """Forget tokens that ended so many days ago; how many rows. Those stay by whose rows others are found
+    that may still work, made with one or standing in for one, and those of workers, which are few and known
+    as revoked by them."""
+    since = db_time(-timedelta(days=days))
+    other = tokens.alias("other")
+    over = and_(
+        or_(tokens.c.revoked_at < since, and_(tokens.c.revoked_at.is_(None), tokens.c.expires_at < since)),
+        ~select(other.c.id).where(other.c.made_by == tokens.c.id).exists(),
+        ~select(other.c.id).where(other.c.id == tokens.c.replaces).exists(),
+        ~select(accounts.c.id)
+        .where(accounts.c.id == tokens.c.account_id, accounts.c.kind == "worker")
+        .exists(),
+    )
+    return await sweep(database, tokens.c.id, over)
 
 
 def _ranges(wanted: TokenFilter, account_id: int | None, now: datetime) -> list[_Range]:

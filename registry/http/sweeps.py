@@ -1,4 +1,4 @@
-"""What has expired goes, every ten minutes: uploads, sessions, idempotency keys, wrong passwords."""
+"""What is over goes, every ten minutes: uploads, sessions, API tokens, idempotency keys, wrong passwords."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.auth import attempts, idempotency, sessions
+from registry.auth import attempts, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 
@@ -37,6 +37,8 @@ async def sweep(services: Services) -> None:
     if swept:
         log.info("swept expired uploads", count=swept)
     await _tried("sessions", sessions.sweep_expired(database))
+    days = services.settings.ended_api_token_days
+    await _tried("API tokens", tokenlists.sweep_ended(database, days=days))
     await _tried("idempotency keys", idempotency.sweep_expired(database))
     await _tried("wrong passwords", attempts.trim(database))
 
