@@ -55,6 +55,9 @@ case ${1:-interop} in
     build_within nerdctl v2.0.4 github.com/containerd/nerdctl/v2 github.com/containerd/nerdctl/v2/cmd/nerdctl
     CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
       -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'
+    # Built with Go it would not know its own version.
+    CGO_ENABLED=0 build runsc v0.0.0-20260905035102-160fafc42237 gvisor.dev/gvisor/runsc \
+      -ldflags '-s -w -X gvisor.dev/gvisor/runsc/version.version=release-20260905.0'
     ;;
   bench)
     build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg

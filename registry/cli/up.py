@@ -65,7 +65,12 @@ def command(
         ),
     ] = None,
     runtime: Annotated[
-        str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")
+        str,
+        typer.Option(
+            "--runtime",
+            metavar="auto|runsc|runc|crun",
+            help="The OCI runtime to run images with; auto takes the strongest that works.",
+        ),
     ] = "auto",
     allow_downgrade: Annotated[
         list[str] | None,

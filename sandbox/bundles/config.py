@@ -82,6 +82,8 @@ class Surroundings:
     """The SELinux labels of runs and of their files, where the policy knows them."""
     cpu_set: str | None = None
     """The only processors of the worker's runs, as the kernel lists them."""
+    spare_pids: int = 0
+    """Processes and threads of the runtime itself, beside those of the run."""
     disk: tuple[int, int] | None = None
     """The device below the writable layer, where its rate can be limited."""
 
@@ -234,7 +236,12 @@ def _resources(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str
     cpu: dict[str, object] = {"quota": max(1000, int(limits.cpus * _CPU_PERIOD)), "period": _CPU_PERIOD}
     if surroundings.cpu_set is not None:
         cpu["cpus"] = surroundings.cpu_set
-    resources = {**devices, "memory": memory, "cpu": cpu, "pids": {"limit": limits.pids}}
+    resources = {
+        **devices,
+        "memory": memory,
+        "cpu": cpu,
+        "pids": {"limit": limits.pids + surroundings.spare_pids},
+    }
     if limits.io_bytes_per_second is not None and surroundings.disk is not None:
         major, minor = surroundings.disk
         rate = [{"major": major, "minor": minor, "rate": limits.io_bytes_per_second}]

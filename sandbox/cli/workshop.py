@@ -38,7 +38,12 @@ CacheOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RuntimeOption = Annotated[
-    str, typer.Option("--runtime", metavar="auto|runc", help="The OCI runtime to run images with.")
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="auto|runsc|runc|crun",
+        help="The OCI runtime to run images with; auto takes the strongest that works.",
+    ),
 ]
 DowngradeOption = Annotated[
     list[str] | None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.contract.report import Mechanism, Outbound
 from sandbox.errors import SandboxError
-from sandbox.network.fence import Fence, raise_fence
+from sandbox.network.fence import Fence, inside, raise_fence
 from sandbox.network.gateway import Gateway, open_gateway
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.cgroups import Cgroups
@@ -16,6 +19,8 @@ from sandbox.runtimes.isolation import privileged
 
 _OWN_STACK = ("runsc",)
 """Runtimes that bring a network stack of their own; its sockets are none of the host's."""
+
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ def attach(
             "isolation-missing",
             f"the run spec asks for a network, and {runtime} is not connected to one; use --runtime runc",
         )
+    if runtime in _OWN_STACK:
+        # What it finds up in the network namespace is what its own network begins with.
+        raise_loopback(pid)
     fence, line = _fence(pid, network, cgroups=cgroups, path=f"{group}/{run_id}", runtime=runtime)
     if network is None:
         none = "not asked for: nothing but the run's own loopback"
@@ -105,6 +113,25 @@ def _fence(
     if network is not None:
         detail += ", no address but those permitted"
     return fence, Mechanism(name=name, applied=True, detail=detail)
+
+
+def raise_loopback(pid: int) -> None:
+    """Bring the loopback up in the network namespace of the process, as other runtimes do.
+
+    Raises:
+        SandboxError: ``isolation-missing``: the kernel refuses.
+    """
+    try:
+        namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with inside(namespace), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+        finally:
+            os.close(namespace)
+    except OSError as error:
+        raise SandboxError(
+            "isolation-missing", f"the run cannot be given a loopback: {error.strerror}"
+        ) from None
 
 
 def _join(pid: int, folder: Path) -> None:

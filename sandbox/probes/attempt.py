@@ -75,18 +75,27 @@ def inside_network(pid: int, look: Callable[[], Answer]) -> Callable[[], Answer]
             namespace = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             enter(namespace, CLONE_NEWNET)
             os.close(namespace)
-            os.setgroups([])
-            os.setresgid(_NOBODY, _NOBODY, _NOBODY)
-            os.setresuid(_NOBODY, _NOBODY, _NOBODY)
-            prctl(PR_SET_NO_NEW_PRIVS, 1)
-            resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+            become_nobody()
         except OSError as error:
             return Answer(None, f"the probe could not enter the run's network: {error.strerror}")
         return look()
 
     return entered
+
+
+def become_nobody() -> None:
+    """Give up, in a forked child, all that who reads what an image sends could abuse.
+
+    Raises:
+        OSError: it cannot be given up.
+    """
+    os.setgroups([])
+    os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+    os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    prctl(PR_SET_NO_NEW_PRIVS, 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (10, 10))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
 
 
 def _parse(raw: bytes) -> Answer:

@@ -9,10 +9,12 @@ from sandbox.probes.base import Probe
 from sandbox.probes.ending import Alive, ExitCode
 from sandbox.probes.healthcheck import Exec, HealthcheckProbe
 from sandbox.probes.log import LogMatch
-from sandbox.probes.network import http_probe, tcp_probe
+from sandbox.probes.network import Reach, http_probe, reach_loopback, tcp_probe
 
 
-def make_probes(plan: Plan, process: Mapping[str, object], *, run_inside: Exec) -> tuple[Probe, ...]:
+def make_probes(
+    plan: Plan, process: Mapping[str, object], *, run_inside: Exec, reach: Reach = reach_loopback
+) -> tuple[Probe, ...]:
     """One probe for each expectation. ``process`` is the run's own, as ``config.json`` has it."""
     within = plan.limits.alive_seconds
     probes: list[Probe] = []
@@ -24,8 +26,8 @@ def make_probes(plan: Plan, process: Mapping[str, object], *, run_inside: Exec) 
         inside = {**process, "cwd": "/"}
         probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside))
     if plan.any_tcp:
-        probes.append(tcp_probe(plan.any_tcp, within_seconds=within))
+        probes.append(tcp_probe(plan.any_tcp, reach=reach, within_seconds=within))
     probes += [LogMatch(one.match) for one in plan.log]
-    probes += [http_probe(one, within_seconds=within) for one in plan.http]
-    probes += [tcp_probe((one.port,), within_seconds=within) for one in plan.tcp]
+    probes += [http_probe(one, reach=reach, within_seconds=within) for one in plan.http]
+    probes += [tcp_probe((one.port,), reach=reach, within_seconds=within) for one in plan.tcp]
     return tuple(probes)

@@ -16,15 +16,23 @@ from sandbox.probes.base import View, retry_delay
 
 LOOPBACKS = ("127.0.0.1", "::1")
 BODY_BYTES = 64 * 1024
-_ATTEMPT_SECONDS = 3.0
+ATTEMPT_SECONDS = 3.0
+
+Look = Callable[[socket.socket, int], Answer]
+"""What a connection to a port shows."""
+Reach = Callable[[int, tuple[int, ...], Look], Callable[[], Answer]]
+"""An attempt to connect to the first of some ports that accepts, in the network of a process, and to look:
+the process id, the ports, the look. Whoever looks has no rights any more."""
 
 
 @dataclass(slots=True)
 class NetworkProbe:
-    """Tries ``look`` until it is met or ``within_seconds`` have passed."""
+    """Tries to ``look`` through ``reach`` until it is met or ``within_seconds`` have passed."""
 
     expectation: str
-    look: Callable[[], Answer]
+    ports: tuple[int, ...]
+    look: Look
+    reach: Reach
     within_seconds: float
     _attempt: Attempt | None = field(default=None, init=False)
     _attempts: int = field(default=0, init=False)
@@ -47,8 +55,8 @@ class NetworkProbe:
             return self._observation(self._last.met, self._last.seen)
         if self._attempt is None and view.seconds >= self._next_at:
             left = max(0.5, self.within_seconds - view.seconds)
-            look = inside_network(view.pid, self.look)
-            self._attempt = Attempt(look, timeout_seconds=min(_ATTEMPT_SECONDS, left))
+            look = self.reach(view.pid, self.ports, self.look)
+            self._attempt = Attempt(look, timeout_seconds=min(ATTEMPT_SECONDS, left))
             self._attempts += 1
         return None
 
@@ -66,51 +74,61 @@ class NetworkProbe:
         return Observation(expectation=self.expectation[:300], seen=seen[:2000], met=met)
 
 
-def tcp_probe(ports: tuple[int, ...], *, within_seconds: float) -> NetworkProbe:
+def tcp_probe(ports: tuple[int, ...], *, reach: Reach, within_seconds: float) -> NetworkProbe:
     """One of the ports accepts a connection."""
     words = " or ".join(str(port) for port in ports)
-    return NetworkProbe(f"TCP port {words} accepts within {within_seconds:g} s", _tcp(ports), within_seconds)
+    expectation = f"TCP port {words} accepts within {within_seconds:g} s"
+    return NetworkProbe(expectation, ports, _accepts, reach, within_seconds)
 
 
-def http_probe(expected: HttpExpectation, *, within_seconds: float) -> NetworkProbe:
+def http_probe(expected: HttpExpectation, *, reach: Reach, within_seconds: float) -> NetworkProbe:
     """A GET answers with the status, and with a body that matches."""
     words = f"HTTP {expected.status} from port {expected.port}{expected.path}"
     if expected.body is not None:
         words += f" with a body that matches {expected.body!r}"
-    return NetworkProbe(f"{words} within {within_seconds:g} s", _http(expected), within_seconds)
+    expectation = f"{words} within {within_seconds:g} s"
+    return NetworkProbe(expectation, (expected.port,), _http(expected), reach, within_seconds)
 
 
-def _tcp(ports: tuple[int, ...]) -> Callable[[], Answer]:
-    def look() -> Answer:
-        problems = []
-        for port in ports:
-            try:
-                _connect(port).close()
-            except OSError as error:
-                problems.append(f"port {port}: {error.strerror or error}")
-            else:
-                return Answer(True, f"port {port} accepts")
-        return Answer(False, "; ".join(problems)[:500])
-
-    return look
+def reach_loopback(pid: int, ports: tuple[int, ...], look: Look) -> Callable[[], Answer]:
+    """Through the run's network namespace, as :data:`Reach` says."""
+    return inside_network(pid, lambda: first_of(ports, _connect, look))
 
 
-def _http(expected: HttpExpectation) -> Callable[[], Answer]:
+def first_of(ports: tuple[int, ...], connect: Callable[[int], socket.socket], look: Look) -> Answer:
+    """What the first port that ``connect`` gets through to shows; ``OSError`` is one that refuses."""
+    problems = []
+    for port in ports:
+        try:
+            sock = connect(port)
+        except OSError as error:
+            problems.append(f"port {port}: {error.strerror or error}")
+        else:
+            return look(sock, port)
+    return Answer(False, "; ".join(problems)[:500])
+
+
+def _accepts(sock: socket.socket, port: int) -> Answer:
+    sock.close()
+    return Answer(True, f"port {port} accepts")
+
+
+def _http(expected: HttpExpectation) -> Look:
     pattern = None if expected.body is None else re2.compile(expected.body)
 
-    def look() -> Answer:
-        connection = http.client.HTTPConnection("localhost", expected.port, timeout=_ATTEMPT_SECONDS)
+    def look(sock: socket.socket, port: int) -> Answer:
+        connection = http.client.HTTPConnection("localhost", port, timeout=ATTEMPT_SECONDS)
+        connection.sock = sock
         try:
-            connection.sock = _connect(expected.port)
             connection.request(
                 "GET", expected.path, headers={"Connection": "close", "User-Agent": "seatrial"}
             )
             response = connection.getresponse()
             body = response.read(BODY_BYTES).decode("utf-8", "replace") if pattern is not None else ""
         except OSError as error:
-            return Answer(False, f"port {expected.port}: {error.strerror or error}")
+            return Answer(False, f"port {port}: {error.strerror or error}")
         except http.client.HTTPException as error:
-            return Answer(False, f"port {expected.port} does not speak HTTP: {type(error).__name__}")
+            return Answer(False, f"port {port} does not speak HTTP: {type(error).__name__}")
         if response.status != expected.status:
             return Answer(False, f"HTTP {response.status}")
         if pattern is not None and not pattern.search(body):
@@ -129,7 +147,7 @@ def _connect(port: int) -> socket.socket:
         except OSError as error:  # a kernel without IPv6
             first = first or error
             continue
-        sock.settimeout(_ATTEMPT_SECONDS)
+        sock.settimeout(ATTEMPT_SECONDS)
         try:
             sock.connect((host, port))
         except OSError as error:

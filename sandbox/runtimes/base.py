@@ -6,7 +6,7 @@ event loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -94,6 +94,15 @@ class Runtime(Protocol):
         Raises:
             RuntimeFailure: it could not be started, which says nothing about the image.
         """
+        ...
+
+    def sender(self, run_id: str) -> Callable[[int], None] | None:
+        """How the command gets a signal, where its process is not one of the host; else ``None``."""
+        ...
+
+    def forward(self, run_id: str) -> Callable[[int, str], tuple[str, ...]] | None:
+        """The command that connects a unix socket, by its path, to a port of the run's loopback, where its
+        network is not one of the host; else ``None``."""
         ...
 
     def delete(self, run_id: str) -> None:

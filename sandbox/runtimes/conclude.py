@@ -30,7 +30,8 @@ def conclude(
         if watched.ending is None:
             number = signal_number(trial.job.config.stop_signal)
             grace = 0.0 if watched.over else _GRACE_SECONDS
-            stop(trial.pid, number, log=log, grace_seconds=grace)
+            send = trial.runtime.sender(trial.job.run_id)
+            stop(trial.pid, number, log=log, grace_seconds=grace, send=send)
         log.read()
     usage = read_usage(trial.cgroups, trial.cgroup)
     received, sent = trial.network.traffic() or (None, None)

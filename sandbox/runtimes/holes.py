@@ -19,33 +19,48 @@ class Hole:
     closed_by: str
 
 
+RUNC_MOUNTS = Hole(
+    "CVE-2025-31133, CVE-2025-52565, CVE-2025-52881",
+    ((1, 2, 8), (1, 3, 3), (1, 4, 0)),
+    "always a fresh /dev; user namespace; nothing of the image runs before the mounts are done",
+)
 RUNC_HOLES = (
     Hole("CVE-2019-5736", ((1, 0, 0),), "user namespace: the host's runtime is not writable for the run"),
     Hole("CVE-2024-21626", ((1, 1, 12),), "the working folder is never below /proc, also by a link"),
-    Hole(
-        "CVE-2025-31133, CVE-2025-52565, CVE-2025-52881",
-        ((1, 2, 8), (1, 3, 3), (1, 4, 0)),
-        "always a fresh /dev; user namespace; nothing of the image runs before the mounts are done",
-    ),
+    RUNC_MOUNTS,
     Hole(
         "CVE-2026-41579",
         ((1, 3, 6), (1, 4, 3), (1, 5, 0)),
         "/dev and every mount point must be real folders in the image",
     ),
 )
+CRUN_HOLES = (
+    Hole("CVE-2019-18837", ((0, 10, 5),), "every mount point must be a real folder in the image"),
+    Hole(
+        "CVE-2022-27650", ((1, 4, 4),), "what is started inside inherits no capability, by its own document"
+    ),
+    Hole("CVE-2025-24965", ((1, 20, 0),), "no label of an image can ask for another way to run it (krun)"),
+)
+RUNSC_HOLES = (
+    Hole(
+        "CVE-2018-16359",
+        ((20180823, 0, 0),),
+        "the root of a run is its own, and nothing else of the host is there",
+    ),
+    Hole("CVE-2018-19333, CVE-2018-20168", ((20181127, 0, 0),), "no shared memory of System V among runs"),
+)
 
 
 def known_holes(version: str, holes: tuple[Hole, ...]) -> tuple[str, ...]:
     """The holes that a version may have; all of them where the version cannot be read."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    number = tuple(int(part) for part in match.groups()) if match else (0, 0, 0)
+    return tuple(f"{hole.name} ({hole.closed_by})" for hole in holes if may_have(hole, version))
+
+
+def may_have(hole: Hole, version: str) -> bool:
+    """Whether a version may have the hole."""
+    match = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
+    number = tuple(int(part or 0) for part in match.groups()) if match else (0, 0, 0)
     if "-rc" in version:  # a candidate comes before its release
         number = (*number[:2], number[2] - 1)
-    return tuple(f"{hole.name} ({hole.closed_by})" for hole in holes if not _fixed(number, hole))
-
-
-def _fixed(number: tuple[int, ...], hole: Hole) -> bool:
     same_line = [fix for fix in hole.fixed if fix[:2] == number[:2]]
-    if same_line:
-        return number >= same_line[0]
-    return number > max(hole.fixed)
+    return number < (same_line[0] if same_line else max(hole.fixed))

@@ -25,12 +25,13 @@ def read_surroundings(
     modules: bool = False,
     run_dir: Path | None = None,
     cpu_set: str | None = None,
+    spare_pids: int = 0,
 ) -> Surroundings:
     """The facts of this host that a bundle depends on, as the calling process sees them.
 
     ``time_namespace`` is whether the runtime knows it, ``modules`` whether it applies AppArmor and SELinux;
     ``run_dir`` lies on the disk that the run writes to, ``cpu_set`` names the only processors of the worker's
-    runs.
+    runs, ``spare_pids`` are for what the runtime itself keeps running.
     """
     labels = run_labels() if modules else None
     io = "blkio" if cgroups.version == 1 else "io"
@@ -45,6 +46,7 @@ def read_surroundings(
         process_label=labels.process if labels else None,
         mount_label=labels.files if labels else None,
         cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
+        spare_pids=spare_pids,
         disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
     )
 

@@ -48,6 +48,12 @@ class Dialect:
     """How to get one, or a better one."""
     run_of: Callable[[str], str]
     """The run id that an entry of the state folder, by name, belongs to; empty for none."""
+    strength: Callable[[str | None], int]
+    """How strongly one of a version isolates (``None``: the newest); more is better, among all runtimes."""
+    flags: tuple[str, ...] = ()
+    """What stands before the name of each call."""
+    before: Callable[[], tuple[str, ...]] = tuple
+    """A command on this host that each call is handed to, with its arguments; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +100,25 @@ class OciRuntime:
         )
         return int(pid_file.read_text(encoding="ascii"))
 
+    def sender(self, run_id: str) -> Callable[[int], None] | None:
+        """As :class:`Runtime` says."""
+        if self.info.kernel == "host":
+            return None
+
+        def send(number: int) -> None:
+            # One that has ended meanwhile gets none.
+            with suppress(RuntimeFailure):
+                self._call(None, "kill", run_id, str(number))
+
+        return send
+
+    def forward(self, run_id: str) -> Callable[[int, str], tuple[str, ...]] | None:
+        """As :class:`Runtime` says."""
+        if self.info.kernel == "host":
+            return None
+        command = (str(self.info.path), "--root", str(self.state), *self.dialect.flags, "port-forward")
+        return lambda port, path: (*command, "--stream", path, run_id, str(port))
+
     def delete(self, run_id: str) -> None:
         """As :class:`Runtime` says."""
         if not self._entries(run_id):
@@ -128,7 +153,11 @@ class OciRuntime:
     def _call(self, folder: Path | None, call: str, *arguments: str, output: int | None = None) -> None:
         log = (folder or self.state) / f".{call}-{arguments[-1]}.log"
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        command = [str(self.info.path), "--root", str(self.state), "--log", str(log), "--log-format", "json"]
+        command = [
+            *self.dialect.before(),
+            *(str(self.info.path), "--root", str(self.state), "--log", str(log), "--log-format", "json"),
+            *self.dialect.flags,
+        ]
         # What such a call leaves behind is of the image, and inherits this. Made before the fork.
         program = outer_program(self.info) if output is not None else None
         process = subprocess.Popen(

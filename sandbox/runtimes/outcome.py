@@ -53,17 +53,33 @@ _CAPABILITY_TEXTS: tuple[tuple[str, str], ...] = (
     (rf"(?:chmod|changing permissions){_DENIED}|{_EPERM}[lf]?chmod", "CAP_FOWNER"),
 )
 _NOT_EXECUTABLE = re.compile(
-    rb"\A(?:exec /[^\n]*|exec user process caused|[^\n]*standard_init_linux[^\n]*): "
+    rb"\A(?:exec /[^\n]*|exec user process caused|[^\n]*standard_init_linux[^\n]*"
+    rb"|\{\"msg\":\"exec container process [^\n`]*`[^\n`]*`): "
     rb"(?:\"[^\n]*\": )?(exec format error|no such file or directory|permission denied|argument list too long"
-    rb"|text file busy|invalid argument)\s*\Z"
+    rb"|text file busy|invalid argument)(?:\",\"level\":[^\n]*)?\s*\Z",
+    re.IGNORECASE,
 )
+# What runc, crun and runsc say, in this order where they differ.
 _CREATE_TEXTS: tuple[tuple[str, str], ...] = (
-    (r"executable file not found in \$PATH", "it is not on the image's PATH"),
-    (r"exec: .*(?:no such file or directory)", "there is no such file in the image"),
-    (r"exec: .*(?:too many levels of symbolic links)", "it is a link that leads in a circle"),
-    (r"exec: .*(?:permission denied|is a directory)", "it is not an executable file"),
+    (
+        r"executable file not found in \$PATH|executable file `[^/`]*` not found|error finding executable",
+        "it is not on the image's PATH",
+    ),
+    (
+        r"exec: .*no such file or directory|executable file `/.*` not found|failed to load .*no such file",
+        "there is no such file in the image",
+    ),
+    (
+        r"exec: .*too many levels of symbolic|open executable: too many|failed to load .*too many symbolic",
+        "it is a link that leads in a circle",
+    ),
+    (
+        r"(?:exec|failed to load|open executable).*: (?:permission denied|is a directory|operation not perm)",
+        "it is not an executable file",
+    ),
+    (r"failed to load .*exec format error", "exec format error"),
     (r"argument list too long", "arguments and environment are too long"),
-    (r"chdir to cwd|mkdir .*cwd", "its user may not enter the working folder"),
+    (r"chdir to cwd|mkdir .*cwd|chdir `", "its user may not enter the working folder"),
 )
 
 
@@ -134,12 +150,12 @@ def not_executable(ending: Ending | None, log: bytes | bytearray) -> str | None:
     if ending is None or ending.exit_code not in (1, 255) or len(log) > 4096:
         return None
     match = _NOT_EXECUTABLE.match(bytes(log))
-    return match[1].decode() if match else None
+    return match[1].decode().lower() if match else None
 
 
 def why_not_created(text: str) -> str | None:
-    """What a failed ``create`` says about the image's command; ``None``: nothing."""
+    """What a failed ``create`` or ``start`` says about the image's command; ``None``: nothing."""
     for pattern, reason in _CREATE_TEXTS:
-        if re.search(pattern, text):
+        if re.search(pattern, text, re.IGNORECASE):
             return reason
     return None

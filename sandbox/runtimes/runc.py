@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import re
 
-from sandbox.runtimes.holes import RUNC_HOLES
+from sandbox.runtimes.holes import RUNC_HOLES, RUNC_MOUNTS, may_have
 from sandbox.runtimes.oci import Dialect
 
 
 def run_of(entry: str) -> str:
     """One folder for each container, named as it; what begins with a dot is our own."""
     return "" if entry.startswith(".") else entry
+
+
+def strength(version: str | None) -> int:
+    """Before crun with the fixes of 2025, after it without: a name for the mounts of a run could lead out."""
+    return 1 if version is not None and may_have(RUNC_MOUNTS, version) else 3
 
 
 RUNC = Dialect(
@@ -22,4 +27,5 @@ RUNC = Dialect(
     holes=RUNC_HOLES,
     package="runc 1.3.6, 1.4.3, 1.5.0 or newer",
     run_of=run_of,
+    strength=strength,
 )

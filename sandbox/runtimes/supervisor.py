@@ -22,6 +22,8 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.attach import attach
 from sandbox.probes.choose import make_probes
+from sandbox.probes.forward import reach_through
+from sandbox.probes.network import Reach, reach_loopback
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import (
     AppliedLimits,
@@ -44,6 +46,7 @@ from sandbox.runtimes.outcome import (
     why_not_created,
 )
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
+from sandbox.runtimes.ownkernel import SPARE_PIDS, verify_kernel_privileges, verify_kernel_process
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
     block_io_line,
@@ -52,7 +55,7 @@ from sandbox.runtimes.verify import (
     verify_namespaces,
     verify_privileges,
 )
-from sandbox.runtimes.watch import LogBuffer, kill, reap_strays, watch
+from sandbox.runtimes.watch import LogBuffer, children_of, kill, reap_strays, watch
 from sandbox.runtimes.within import enclose
 from sandbox.syscalls import become_subreaper
 
@@ -102,7 +105,8 @@ def _carry_out(trial: Underway, rootfs: Rootfs) -> tuple[Run, ReportError | None
         with trial.step("apply security constraints"):
             held = trial.document["process"]["capabilities"]["bounding"]
             seccomp = "seccomp" in trial.document["linux"]
-            trial.mechanisms += verify_privileges(
+            verify = verify_privileges if trial.runtime.info.kernel == "host" else verify_kernel_privileges
+            trial.mechanisms += verify(
                 trial.pid, held, seccomp=seccomp, inherited=inherited_filters(trial.runtime.info)
             )
             trial.mechanisms.append(outer_seccomp(trial.runtime.info))
@@ -110,16 +114,27 @@ def _carry_out(trial: Underway, rootfs: Rootfs) -> tuple[Run, ReportError | None
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,
-                make_probes(job.plan, trial.document["process"], run_inside=partial(_run_inside, trial)),
+                make_probes(
+                    job.plan,
+                    trial.document["process"],
+                    run_inside=partial(_run_inside, trial),
+                    reach=_reach(trial),
+                ),
                 log=log,
                 limits=job.plan.limits,
                 cancelled=trial.cancelled,
+                companions=trial.companions,
             )
         if watched.over == "cancelled":
             raise SandboxError("worker-error", "the worker stopped the run", retryable=True)
         return conclude(trial, watched, log, rootfs)
     finally:
         log.close()
+
+
+def _reach(trial: Underway) -> Reach:
+    forward = trial.runtime.forward(trial.job.run_id)
+    return reach_loopback if forward is None else reach_through(forward, trial.job.run_dir)
 
 
 def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
@@ -133,6 +148,7 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         modules=info.kernel == "host",
         run_dir=job.run_dir,
         cpu_set=job.cpu_set,
+        spare_pids=SPARE_PIDS if info.kernel == "own" else 0,
     )
     trial.document = assemble(
         job.plan,
@@ -163,11 +179,10 @@ def _create(trial: Underway, log_fd: int) -> None:
         trial.pid = trial.runtime.create(
             job.run_id, job.run_dir, log_fd=log_fd, pid_file=job.run_dir / "container.pid"
         )
+        if trial.runtime.info.kernel == "own":
+            trial.companions = tuple(one for one in children_of(os.getpid()) if one != trial.pid)
     except RuntimeFailure as failure:
-        why = why_not_created(failure.text)
-        if why is not None:
-            command = job.plan.command[0][:200]
-            raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
+        _blame_command(trial, failure)
         refused = module_refusal(failure.text)
         if refused is not None:
             raise SandboxError("isolation-missing", refused) from None
@@ -177,7 +192,8 @@ def _create(trial: Underway, log_fd: int) -> None:
 def _verify_created(trial: Underway) -> None:
     job = trial.job
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
-    trial.mechanisms += verify_namespaces(trial.pid, names, base=job.id_base, size=job.id_size)
+    verify = verify_namespaces if trial.runtime.info.kernel == "host" else verify_kernel_process
+    trial.mechanisms += verify(trial.pid, names, base=job.id_base, size=job.id_size)
     trial.mechanisms += _verify_limits(trial)
 
 
@@ -220,7 +236,8 @@ def _verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
 def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     limits = trial.job.plan.limits
     swap = "swap" in trial.document["linux"]["resources"]["memory"]
-    problems = limit_problems(applied, limits, swap=swap)
+    spare = trial.surroundings.spare_pids
+    problems = limit_problems(applied, limits, swap=swap, spare_pids=spare)
     if problems:
         names = ", ".join(problems)
         trial.downgrades = (
@@ -236,6 +253,8 @@ def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     )
     if applied.cpu_weight is not None:
         detail += f", cpu weight {applied.cpu_weight} as all runs"
+    if spare:
+        detail += f"; {spare} of the pids are for the run's own kernel, and it shares the memory"
     above = read_limits(trial.cgroups, trial.runtime.cgroup_parent, None)
     if above.memory_bytes is not None and above.pids is not None:
         detail += f"; all runs together: memory {above.memory_bytes}, pids {above.pids}"
@@ -246,7 +265,15 @@ def _start(trial: Underway) -> None:
     try:
         trial.runtime.start(trial.job.run_id)
     except RuntimeFailure as failure:
+        _blame_command(trial, failure)
         raise SandboxError("runtime-error", _public(trial, failure), retryable=failure.timed_out) from None
+
+
+def _blame_command(trial: Underway, failure: RuntimeFailure) -> None:
+    why = why_not_created(failure.text)
+    if why is not None:
+        command = trial.job.plan.command[0][:200]
+        raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
 
 
 def _run_inside(trial: Underway, process: Mapping[str, object], log_fd: int) -> int:

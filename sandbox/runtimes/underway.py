@@ -30,6 +30,8 @@ class Underway:
     document: dict[str, Any] = field(default_factory=dict)
     hook: CreateHook | None = None
     pid: int = 0
+    companions: tuple[int, ...] = ()
+    """Other processes that the runtime started for the run, and that last as long as it does."""
     network: Attached = field(default_factory=Attached)
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)

@@ -38,10 +38,7 @@ def verify_namespaces(pid: int, names: Sequence[str], *, base: int, size: int) -
     Raises:
         SandboxError: ``isolation-missing``.
     """
-    for name in names:
-        kind = _KERNEL_NAMES.get(name, name)
-        if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}"):
-            raise SandboxError("isolation-missing", f"the run has no {name} namespace of its own")
+    require_namespaces(pid, names)
     for kind in ("uid_map", "gid_map"):
         if Path(f"/proc/{pid}/{kind}").read_text(encoding="ascii").split() != ["0", str(base), str(size)]:
             raise SandboxError("isolation-missing", f"the run's {kind} is not the one that was asked for")
@@ -51,14 +48,28 @@ def verify_namespaces(pid: int, names: Sequence[str], *, base: int, size: int) -
     )
 
 
-def limit_problems(applied: AppliedLimits, limits: Limits, *, swap: bool) -> tuple[str, ...]:
-    """Which limits do not hold as they were asked for."""
+def require_namespaces(pid: int, names: Sequence[str]) -> None:
+    """Each namespace of the process is not ours.
+
+    Raises:
+        SandboxError: ``isolation-missing``.
+    """
+    for name in names:
+        kind = _KERNEL_NAMES.get(name, name)
+        if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}"):
+            raise SandboxError("isolation-missing", f"the run has no {name} namespace of its own")
+
+
+def limit_problems(
+    applied: AppliedLimits, limits: Limits, *, swap: bool, spare_pids: int = 0
+) -> tuple[str, ...]:
+    """Which limits do not hold as they were asked for; ``spare_pids`` come on top of the run's own."""
     problems = []
     if applied.memory_bytes is None or applied.memory_bytes > limits.memory_bytes:
         problems.append("memory")
     if swap and applied.swap_bytes:
         problems.append("swap")
-    if applied.pids is None or applied.pids > limits.pids:
+    if applied.pids is None or applied.pids > limits.pids + spare_pids:
         problems.append("pids")
     # The kernel takes no quota below a millisecond.
     if applied.cpus is None or applied.cpus > max(limits.cpus, 0.01) + 0.001:
@@ -121,7 +132,7 @@ def verify_privileges(
         SandboxError: ``isolation-missing``.
     """
     wanted = inherited + 1 if seccomp else inherited
-    status = _settled(pid, wanted)
+    status = settled_status(pid, wanted)
     allowed = sum(1 << _CAPABILITY_BITS[name] for name in held)
     rights = status.get("CapBnd", -1) | status.get("CapEff", -1) | status.get("CapPrm", -1)
     if status.get("NoNewPrivs") != 1:
@@ -138,7 +149,8 @@ def verify_privileges(
     )
 
 
-def _settled(pid: int, wanted: int) -> dict[str, int]:
+def settled_status(pid: int, wanted: int) -> dict[str, int]:
+    """The process's status, once it has the ``wanted`` number of filters or will not have them."""
     # Between the runtime's "start" and the command the runtime's own code runs for a moment, unfiltered.
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:

@@ -70,8 +70,12 @@ def watch(
     log: LogBuffer,
     limits: Limits,
     cancelled: Callable[[], bool],
+    companions: Sequence[int] = (),
 ) -> Watched:
-    """Watch the command with process id ``pid``, a child of ours that is not reaped here."""
+    """Watch the command with process id ``pid``, a child of ours that is not reaped here.
+
+    ``companions`` are children that the runtime needs as long as the command runs.
+    """
     decided: dict[int, Observation] = {}
     started = time.monotonic()
     try:
@@ -79,7 +83,7 @@ def watch(
             select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
             log.read()
             # A namespace ends only when all of it is reaped, also what a probe that was ended left to us.
-            reap_strays(keep=(pid, *(child for probe in probes for child in probe.children())))
+            reap_strays(keep=(pid, *companions, *(child for probe in probes for child in probe.children())))
             ending = find_ending(pid)
             if ending is not None:
                 _read_rest(log)
@@ -112,11 +116,16 @@ def find_ending(pid: int) -> Ending | None:
     return Ending(exit_code=None, signal=found.si_status)
 
 
-def stop(pid: int, number: int, *, log: LogBuffer, grace_seconds: float) -> None:
-    """Ask the child to end by signal ``number`` if it listens to it, then kill it."""
-    if _catches(pid, number):
+def stop(
+    pid: int, number: int, *, log: LogBuffer, grace_seconds: float, send: Callable[[int], None] | None = None
+) -> None:
+    """Ask the child to end by signal ``number`` if it listens to it, then kill it.
+
+    ``send`` is for a command that is not the child itself: it hands the signal on.
+    """
+    if send is not None or _catches(pid, number):
         with suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, number) if send is None else send(number)
         deadline = time.monotonic() + grace_seconds
         while find_ending(pid) is None and time.monotonic() < deadline:
             select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)

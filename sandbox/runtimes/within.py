@@ -16,6 +16,7 @@ from typing import Any
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeInfo
+from sandbox.runtimes.ownkernel import verify_kernel_root
 from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, enter
 
 _SETTINGS = Path("/proc/sys/user")
@@ -34,7 +35,7 @@ def enclose(pid: int, root: Path, document: Mapping[str, Any], runtime: RuntimeI
     answer = _asked(lambda: _enter(pid))
     return (
         _pivot(pid, answer, document, None if runtime.kernel == "own" else root),
-        _time_offset(pid, document),
+        _time_offset(pid, document, runtime),
         _namespace_count(answer),
     )
 
@@ -82,12 +83,15 @@ def time_offsets() -> dict[str, int]:
     return {name: own.get(name, 0) - int(time.clock_gettime(clock)) for name, clock in _CLOCKS.items()}
 
 
-def _time_offset(pid: int, document: Mapping[str, Any]) -> Mechanism:
+def _time_offset(pid: int, document: Mapping[str, Any], runtime: RuntimeInfo) -> Mechanism:
     """The offsets that the kernel holds for the run are those of its document."""
     name = "time offset"
     wanted = {clock: one["secs"] for clock, one in document["linux"].get("timeOffsets", {}).items()}
     if not wanted:
-        return Mechanism(name=name, applied=False, detail="no time namespace: the host's uptime shows")
+        detail = (
+            "the host's uptime shows" if runtime.kernel == "host" else "own kernel: it counts from its start"
+        )
+        return Mechanism(name=name, applied=False, detail=f"no time namespace: {detail}")
     if _read_offsets(pid) != wanted:
         raise SandboxError("isolation-missing", "the run's clocks are not set off from the host's")
     return Mechanism(name=name, applied=True, detail="the clocks of the run begin near zero")
@@ -111,14 +115,10 @@ def _pivot(pid: int, answer: Mapping[str, Any], document: Mapping[str, Any], roo
     own = os.stat(f"/proc/{pid}/root/.")
     if answer["root"] != [own.st_dev, own.st_ino]:
         raise SandboxError("isolation-missing", "the run's root is not the root of its mount namespace")
+    if root is None:
+        return Mechanism(name="pivot_root", applied=True, detail=verify_kernel_root(pid, started=False))
     mounts = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     points = [line.split()[4] for line in mounts]
-    if root is None:
-        fields = mounts[0].split()
-        if points != ["/"] or "ro" not in fields[5].split(",") or fields[fields.index("-") + 1] != "tmpfs":
-            raise SandboxError("isolation-missing", "the kernel of the run sees more than a root in memory")
-        detail = "the run's own kernel sees nothing but a read-only root in memory"
-        return Mechanism(name="pivot_root", applied=True, detail=detail)
     image = os.stat(root)
     if answer["root"] != [image.st_dev, image.st_ino]:
         raise SandboxError("isolation-missing", "the run's root is not the image's")

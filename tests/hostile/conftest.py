@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import sweep
-from tests.kit.runs import Harbour, harbour
+from tests.kit.runs import Harbour, harbour, runtime_name
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def port() -> Iterator[Harbour]:
     # Not tmp_path: its parents are closed to the mapped users.
     folder = Path(tempfile.mkdtemp(prefix="seatrial-runs-"))
     try:
-        with harbour(folder, find_runtime(folder / "state")) as place:
+        with harbour(folder, find_runtime(folder / "state", name=runtime_name())) as place:
             before = place.host()
             assert before.groups == before.states == before.processes == ()
             try:

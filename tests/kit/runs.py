@@ -29,6 +29,12 @@ MIB = 1024 * 1024
 QUICK = Limits(alive_seconds=0.3, wall_seconds=20, memory_bytes=64 * MIB, pids=64)
 
 
+def runtime_name() -> str:
+    """Which runtime the tests of runs are for: ``SEATRIAL_TEST_RUNTIME``, else Debian's runc, so that what is
+    expected of it does not hang on what else is installed."""
+    return os.environ.get("SEATRIAL_TEST_RUNTIME", "runc")
+
+
 def image_config(*command: str, **members: Any) -> ImageConfig:
     """A config that runs ``command``."""
     return ImageConfig(Platform("linux", "amd64"), (), cmd=command, **members)

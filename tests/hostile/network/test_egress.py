@@ -225,7 +225,7 @@ async def test_eight_runs_at_once(port: Harbour, world: Internet, reach: Path) -
         folder = port.folder / f"harbour{number}"
         folder.mkdir(mode=0o711)
         ids = IdRange(port.ids.base + (number + 1) * 65536)
-        mine = Harbour(folder, port.runtime, ids, count=100 * number + 100)
+        mine = Harbour(folder, port.runtime, port.supervisors, ids, count=100 * number + 100)
         permit(mine, f"{SITE}:{GREETING}")
         root = mine.rootfs()
         shutil.copy(reach, root / "bin/reach")
@@ -279,9 +279,11 @@ import asyncio, pathlib, sys
 from sandbox.ids import IdRange
 from sandbox.network.permits import NetworkPolicy, parse_permit
 from sandbox.runtimes.choose import find_runtime
-from tests.kit.runs import QUICK, Harbour, image_config
+from sandbox.runtimes.spawn import Supervisors
+from tests.kit.runs import QUICK, Harbour, image_config, runtime_name
 folder = pathlib.Path(sys.argv[1])
-harbour = Harbour(folder, find_runtime(folder / "state"), IdRange(int(sys.argv[2])))
+runtime = find_runtime(folder / "state", name=runtime_name())
+harbour = Harbour(folder, runtime, Supervisors(), IdRange(int(sys.argv[2])))
 harbour.network = NetworkPolicy((parse_permit(sys.argv[3]),))
 limits = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 spec = {"expect": {"alive": True}, "network": {"egress": [{"host": sys.argv[3].split(":")[0], "port": 443}]}}

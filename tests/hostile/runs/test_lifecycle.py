@@ -14,7 +14,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import forget, sweep
-from tests.kit.runs import QUICK, Harbour, image_config, seen
+from tests.kit.runs import QUICK, Harbour, image_config, runtime_name, seen
 
 LONG = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 
@@ -32,9 +32,10 @@ import asyncio, pathlib, sys
 from sandbox.ids import IdRange
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.spawn import Supervisors
-from tests.kit.runs import QUICK, Harbour, image_config
+from tests.kit.runs import QUICK, Harbour, image_config, runtime_name
 folder = pathlib.Path(sys.argv[1])
-harbour = Harbour(folder, find_runtime(folder / "state"), Supervisors(), IdRange(int(sys.argv[2])))
+runtime = find_runtime(folder / "state", name=runtime_name())
+harbour = Harbour(folder, runtime, Supervisors(), IdRange(int(sys.argv[2])))
 limits = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 asyncio.run(harbour.run(image_config("/bin/sleep", "1000"), limits=limits))
 """
@@ -144,7 +145,7 @@ async def test_another_workers_runs_are_left_alone(port: Harbour) -> None:
         )
     )
     await until(lambda: list(port.processes()))
-    other = find_runtime(port.folder / "other")
+    other = find_runtime(port.folder / "other", name=runtime_name())
     assert await asyncio.to_thread(sweep, other) == ()
     done = await task
     assert done.run.reason == "stopped"
