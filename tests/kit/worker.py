@@ -37,6 +37,8 @@ class WorkerProcess:
     token: str = field(repr=False)
     slots: int = 1
     state_name: str = "state"
+    through: tuple[str, ...] = ()
+    """What it is started by."""
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -69,6 +71,7 @@ class WorkerProcess:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *self.through,
                     *(sys.executable, "-m", "registry.main", "worker", "run"),
                     *("--registry", self.url, "--token-file", str(token_file)),
                     *("--state", str(self.state), "--slots", str(self.slots), "--log-format", "json"),
