@@ -8,6 +8,9 @@
 JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# Some environments ask Python to keep no bytecode: then each of some hundred processes would compile all anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 help: ## what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
