@@ -24,7 +24,7 @@ from registry.auth.epochcache import EpochCache
 from registry.auth.oidc.exchange import USER as JOB_USER
 from registry.auth.oidc.exchange import admit
 from registry.auth.oidc.opened import Oidc
-from registry.auth.oidc.signed import looks_signed
+from registry.auth.oidc.signed import canonical, looks_signed
 from registry.auth.passwords import Passwords
 from registry.auth.tokenuses import token_uses
 from registry.auth.tombstones import given_up_since_made, names_of
@@ -164,6 +164,7 @@ class Credentials:
         return actor
 
     async def _from_job(self, text: str, *, address: str | None) -> Actor:
+        text = canonical(text)
         try:
             return await self._from_secret(text, address=address)
         except UnauthorizedError:  # seen for the first time, or again when its time here was up

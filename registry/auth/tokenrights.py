@@ -155,7 +155,7 @@ def require_no_stronger(
         missing = uncovered(scopes, bounds.scopes)
         if missing is not None:
             raise DeniedError(
-                f"the token of {actor.shown} does not have {missing} itself, and a token makes no token "
+                f"the token of {actor.shown} does not have {missing.text} itself, and a token makes no token "
                 "stronger than itself"
             )
     if not lie_within(networks, bounds.networks):

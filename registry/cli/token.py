@@ -226,9 +226,8 @@ def revoke_all(
     whose: dict[str, Any] = {"everybody": True} if everybody else {"account": account}
     body = {**whose, **({"before": parse_past(before)} if before else {})}
     what = f"issued before {body['before']}" if before else "issued until now"
-    require_yes(
-        f"Revoke all tokens and end all sessions of {account or 'everybody'} that were {what}?", yes=yes
-    )
+    of = f"of {account}" if account else "of everybody, this command's own too,"
+    require_yes(f"Revoke all tokens and end all sessions {of} that were {what}?", yes=yes)
     done = connect(server, token_file).send("POST", "/tokens/revoke", body)
     if as_json:
         print_json(done)

@@ -60,6 +60,8 @@ def new_key(algorithm: str, kid: str) -> SigningKey:
             return SigningKey(kid, algorithm, ec.generate_private_key(ec.SECP256R1()))
         case "ES384":
             return SigningKey(kid, algorithm, ec.generate_private_key(ec.SECP384R1()))
+        case "ES512":
+            return SigningKey(kid, algorithm, ec.generate_private_key(ec.SECP521R1()))
         case "EdDSA":
             return SigningKey(kid, algorithm, ed25519.Ed25519PrivateKey.generate())
     return SigningKey(kid, algorithm, next(_rsa_keys()))

@@ -29,7 +29,7 @@ from registry.auth.oidc.issuers import stored_conditions
 from registry.auth.oidc.jobs import workload_of
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.rules import RULES
-from registry.auth.oidc.signed import Claims, TokenRefusedError, audiences, peek
+from registry.auth.oidc.signed import Claims, TokenRefusedError, audiences, canonical, peek
 from registry.auth.scopes import parse_token_scope
 from registry.auth.tombstones import names_of
 from registry.db.access import tombstones
@@ -80,6 +80,7 @@ async def admit(oidc: Oidc, text: str, *, address: str | None) -> None:
 
 
 async def _exchanged(oidc: Oidc, text: str, *, as_it_stands: bool, address: str | None) -> JobToken:
+    text = canonical(text)  # else it would be another token, and revoked as this one it would still be good
     try:
         claims = await trusted_claims(oidc, text)
         return await _give(oidc, claims, text, as_it_stands=as_it_stands, address=address)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, SECP384R1, SECP521R1
 from jwt.utils import base64url_decode, base64url_encode
 
 from registry.auth.oidc.jwks import Key
@@ -23,6 +25,7 @@ MAX_LIFE_SECONDS = 24 * 3600
 MAX_TOKEN_CHARACTERS = 1024 * 1024
 MAX_SUBJECT = 255
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_CURVES = MappingProxyType({"ES256": SECP256R1(), "ES384": SECP384R1(), "ES512": SECP521R1()})
 Claims = Mapping[str, object]
 
 
@@ -68,6 +71,28 @@ def peek(text: str) -> Unverified:
     if "\0" in issuer:
         raise TokenRefusedError("its iss has a NUL")  # which PostgreSQL cannot be asked for
     return Unverified(issuer, algorithm, kid)
+
+
+def canonical(text: str) -> str:
+    """The token with its signature as it is told apart from others. Of an ECDSA signature (r, s) everybody
+    can make (r, n - s), which is as good; the smaller is meant. What is no such token stays as it is."""
+    if len(text) > MAX_TOKEN_CHARACTERS or not _COMPACT.fullmatch(text):
+        return text
+    head, body, signature = text.split(".")
+    try:
+        algorithm = _object(_decoded(head)).get("alg")
+        raw = _decoded(signature)
+    except TokenRefusedError:
+        return text
+    curve = _CURVES.get(algorithm) if isinstance(algorithm, str) else None
+    if curve is None or base64url_encode(raw).decode() != signature:
+        return text
+    size, order = (curve.key_size + 7) // 8, curve.group_order
+    second = int.from_bytes(raw[size:], "big")
+    if len(raw) != 2 * size or not order // 2 < second < order:
+        return text
+    smaller = raw[:size] + (order - second).to_bytes(size, "big")
+    return f"{head}.{body}.{base64url_encode(smaller).decode()}"
 
 
 def verify(

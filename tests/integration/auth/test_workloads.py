@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from jwt.utils import base64url_decode, base64url_encode
 
 from tests.kit.access import api, ask, basic, bearer, make_repository, make_user, registry_token
 from tests.kit.distribution import push_image, push_small
@@ -171,6 +172,30 @@ async def test_what_ends_a_job_ends_it_at_once(
     for credential in credentials:
         assert (await ask(nobody, "GET", "/v2/", headers=credential)).status == 401
     assert (await exchange(nobody, text)).status == 401
+
+
+async def test_what_was_revoked_is_not_taken_with_its_signature_written_otherwise(
+    nobody: aiohttp.ClientSession, client: aiohttp.ClientSession, trusted: Issuer
+) -> None:
+    """Of an ECDSA signature (r, s) everybody can make another that is as good: (r, n - s)."""
+    trusted.rotate("ES256")
+    text = job_token(trusted)
+    signed, _, signature = text.rpartition(".")
+    raw = base64url_decode(signature)
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    mirrored = (order - int.from_bytes(raw[32:])).to_bytes(32)
+    twin = f"{signed}.{base64url_encode(raw[:32] + mirrored).decode()}"
+    given = (await exchange(nobody, text)).json["access_token"]
+    assert (await exchange(nobody, twin)).json["access_token"] == given, "it is the same job's"
+    for each in (text, twin):
+        assert (await ask(nobody, "GET", "/v2/", headers=basic("oidc", each))).status == 200
+    jobs = [each for each in (await api(client, "GET", "/tokens"))["items"] if each["name"].startswith("job")]
+    assert len(jobs) == 2, "what it was exchanged for, and itself"
+    for job in jobs:
+        await api(client, "DELETE", f"/tokens/{job['id']}", status=204)
+    for each in (text, twin):
+        assert (await ask(nobody, "GET", "/v2/", headers=basic("oidc", each))).status == 401
+        assert (await exchange(nobody, each)).status == 401
 
 
 async def test_the_first_rule_by_name_that_holds_is_taken(

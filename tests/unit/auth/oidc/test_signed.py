@@ -12,10 +12,12 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from jwt.utils import base64url_decode, base64url_encode
 
 from registry.auth.oidc.jwks import Key, keys_for, parse_jwks
 from registry.auth.oidc.signed import (
     TokenRefusedError,
+    canonical,
     looks_signed,
     peek,
     require_sign_in,
@@ -232,6 +234,24 @@ def test_a_signature_is_written_in_one_way_only() -> None:
     for other in others:
         with pytest.raises(TokenRefusedError):
             checked(other)
+
+
+@pytest.mark.parametrize("algorithm", ["ES256", "ES384", "ES512"])
+def test_of_two_signatures_that_are_as_good_one_is_meant(algorithm: str) -> None:
+    key = KEYS.get(algorithm) or new_key(algorithm, "another")
+    order, size = key.private.curve.group_order, (key.private.curve.key_size + 7) // 8
+    for _ in range(8):  # half of them are the larger one
+        text = GOOD.token(key, aud="registry")
+        signed, _, signature = text.rpartition(".")
+        raw = base64url_decode(signature)
+        mirrored = (order - int.from_bytes(raw[size:], "big")).to_bytes(size, "big")
+        twin = f"{signed}.{base64url_encode(raw[:size] + mirrored).decode()}"
+        assert twin != text
+        assert canonical(twin) == canonical(text) == canonical(canonical(text))
+        assert canonical(text) in (text, twin)
+        jwt.decode(canonical(text), key.private.public_key(), algorithms=[algorithm], audience="registry")
+    for other in ("", "a.b.c", "ey.e30.AA", f"{signed}.", f"{signed}.AAAA", GOOD.token(KEYS["RS256"])):
+        assert canonical(other) == other
 
 
 def test_an_id_token_is_for_this_client_and_this_sign_in() -> None:
