@@ -1,6 +1,6 @@
 # Each target does one thing, sets up what it needs and can be repeated.
 .DEFAULT_GOAL := help
-.PHONY: help setup check test interop hostile bench soak demo docs hosts refusals syscalls
+.PHONY: help setup check test interop hostile vm bench soak demo docs hosts refusals syscalls
 
 # A test process per core, and one more for the time that others wait for a container or a disk. A file stays in
 # one process, since it may share a server. They go in the order of their names, so that the short ones of
@@ -24,7 +24,7 @@ check: ## format, lint, types, imports, scripts
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	shellcheck scripts/*.sh .ci/run
+	shellcheck scripts/*.sh tests/vm/inside/*.sh .ci/run
 
 test: ## all tests that need nothing but apt and PyPI
 	@scripts/packages.sh test
@@ -42,6 +42,11 @@ hostile: ## evil images, requests and workers; compares what was measured with d
 	@scripts/packages.sh test
 	@scripts/python.sh
 	SEATRIAL_TEST_COMPARE_HOSTILE=1 .venv/bin/pytest tests/hostile
+
+vm: ## what this host lacks, in small virtual machines: AppArmor, SELinux, cgroup version 2 (ONLY="MODE...")
+	@scripts/packages.sh vm
+	@scripts/python.sh
+	.venv/bin/python -m tests.vm $(ONLY)
 
 bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP...": print some)
 	@scripts/packages.sh bench

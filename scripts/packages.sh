@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes sure of the system packages that a target needs: scripts/packages.sh demo|test|check|interop|bench
+# Makes sure of the system packages that a target needs: scripts/packages.sh demo|test|check|interop|bench|vm
 #
 # Debian and Ubuntu, through apt-get when we are root or may sudo. On a terminal it shows what it would install
 # and asks. Where nothing can be installed it lists what is missing and goes on: the demo and the tests say
@@ -57,6 +57,11 @@ nginx-light|command nginx|plain files to compare with
 wrk|command wrk|requests at a cost that leaves two cores to the registry
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the other database"
 
+vm='python3-venv|python|the Python environment (Python 3.11 or newer)
+qemu-system-x86|command qemu-system-x86_64|runs the machines
+mmdebstrap|command mmdebstrap|makes their disk
+e2fsprogs|command mke2fs|makes their disk'
+
 present() {
   case $1 in
     command) command -v "$2" >/dev/null ;;
@@ -95,8 +100,9 @@ main() {
     check) list=$check ;;
     interop) list=$interop ;;
     bench) list=$bench ;;
+    vm) list=$vm ;;
     *)
-      echo 'usage: packages.sh demo|test|check|interop|bench' >&2
+      echo 'usage: packages.sh demo|test|check|interop|bench|vm' >&2
       return 64
       ;;
   esac

@@ -1,0 +1,69 @@
+"""``python -m tests.vm [MODE...]``: what this host cannot show, shown in machines that can.
+
+Exit code 0 only where every machine ended by itself and every check in it passed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.vm.console import tail
+from tests.vm.image import Image, get_image, make_cargo
+from tests.vm.machine import Ended, accelerator, boot, processor_seconds
+from tests.vm.recipe import make_recipe
+
+MODES = {
+    "apparmor": "apparmor=1 security=apparmor",
+    "selinux": "apparmor=0 security=selinux selinux=1 enforcing=0",
+}
+LIMIT_SECONDS = 600
+
+
+def main(names: list[str]) -> int:
+    """Boot a machine for each mode, side by side; print what each one proved."""
+    unknown = [name for name in names if name not in MODES]
+    if unknown:
+        print(f"there is no mode {unknown[0]!r}; there are {', '.join(MODES)}", file=sys.stderr)
+        return 64
+    if os.geteuid() != 0:
+        print("needs root to make the machine's disk", file=sys.stderr)
+        return 1
+    started = time.monotonic()
+    image = get_image(make_recipe())
+    print(f"disk ready after {time.monotonic() - started:.0f} s", flush=True)
+    with tempfile.TemporaryDirectory(prefix="seatrial-vm-") as name:
+        folder = Path(name)
+        cargo = make_cargo(image, folder, ())
+        wanted = names or list(MODES)
+        with ThreadPoolExecutor(len(wanted)) as threads:
+            ended = dict(
+                zip(wanted, threads.map(lambda one: _boot(image, cargo, folder, one), wanted), strict=True)
+            )
+    for mode, machine in ended.items():
+        _print(mode, machine)
+    print(f"{time.monotonic() - started:.0f} s in all, {processor_seconds():.0f} s of processors")
+    return int(any(machine.why for machine in ended.values()))
+
+
+def _boot(image: Image, cargo: Path, folder: Path, mode: str) -> Ended:
+    return boot(image, cargo, folder, mode=mode, parameters=MODES[mode], limit_seconds=LIMIT_SECONDS)
+
+
+def _print(mode: str, machine: Ended) -> None:
+    print(f"\n{mode} ({accelerator()}, {machine.seconds:.0f} s): {machine.why or 'all held'}")
+    for case in machine.told.cases:
+        print(f"  {case.state:<8}{case.name}  {case.detail}")
+    if machine.why:
+        print(f"the end of its console:\n{tail(machine.console)}\n")
+    if folder := os.environ.get("SEATRIAL_TEST_VM_KEEP"):
+        for name, document in machine.told.kept.items():
+            (Path(folder) / f"{mode}-{name}.json").write_text(document, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
