@@ -36,7 +36,7 @@ from sandbox.images.writes import Upper
 from sandbox.network.permits import NetworkPolicy
 from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
-from sandbox.runtimes.execute import Execution, execute
+from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.spawn import Supervisors
 
 Progress = Callable[[str], None]
@@ -76,6 +76,8 @@ class Task:
     ceiling: Limits
     prepare: PrepareLimits
     lease: str = field(default="", repr=False)
+    on_output: OnOutput | None = field(default=None, repr=False)
+    """Gets the output of the run as it comes."""
 
 
 @dataclass(slots=True)
@@ -192,6 +194,7 @@ async def _carry_out(
             allowed_downgrades=workplace.allowed_downgrades,
             network=network,
             cpu_set=workplace.cpu_set,
+            on_output=task.on_output,
         )
         if look_at_writes is not None:
             # The runtime writes this file when all that is ours is in place, and before the command runs.

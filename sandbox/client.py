@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.base import Wire
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
-from registry.contract.report import Report
+from registry.contract.report import Report, dump_report
 from sandbox.pinning import Pin
 
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
@@ -94,20 +94,21 @@ class RegistryClient:
         raw = await self._post("renew", RenewRequest(protocol=PROTOCOL_VERSION, lease=lease))
         return _parse(raw, RenewResponse).lease_seconds
 
-    async def report(self, report: Report) -> None:
-        """End a lease with what was seen.
+    async def report(self, report: Report, *, news: bool = True) -> None:
+        """End a lease with what was seen; without ``news`` as a registry of the version before knows it.
 
         Raises:
             LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
         """
-        await self._post("report", report)
+        await self._post("report", dump_report(report, news=news))
 
-    async def _post(self, action: str, message: Wire, *, seconds: float = ANSWER_SECONDS) -> bytes:
+    async def _post(self, action: str, message: Wire | bytes, *, seconds: float = ANSWER_SECONDS) -> bytes:
+        raw_message = message if isinstance(message, bytes) else message.model_dump_json().encode()
         try:
             async with self.session.post(
                 f"{self.url}/worker/v1/{action}",
                 # A report with its log may be long; as a file it is sent in pieces.
-                data=io.BytesIO(message.model_dump_json().encode()),
+                data=io.BytesIO(raw_message),
                 headers={"Content-Type": "application/json"},
                 timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=10),
                 allow_redirects=False,

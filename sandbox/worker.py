@@ -179,19 +179,22 @@ async def _keep(client: RegistryClient, job: Job) -> None:
 
 
 async def _hand_in(client: RegistryClient, job: Job, report: Report, drain: Drain) -> None:
-    """Deliver the report; where it is not taken, one that says so: else the part would be tried again, and
-    end the same way."""
-    try:
-        await _deliver(client, report, drain)
-    except RegistryRefusal as refusal:
-        if refusal.status in (401, 403):
-            raise
-        log.error("report refused", trial=job.trial, reason=str(refusal))
-        instead = _without_run(job, "worker-error", f"the report was refused: {refusal}")
-        await _deliver(client, instead, drain)
+    """Deliver the report; where it is not taken, without what a registry of the version before does not know;
+    and where that is not either, one that says so: else the part would be tried again, and end the same way.
+    """
+    for news in (True, False):
+        try:
+            await _deliver(client, report, drain, news=news)
+            return
+        except RegistryRefusal as refusal:
+            if refusal.status in (401, 403):
+                raise
+            log.error("report refused", trial=job.trial, whole=news, reason=str(refusal))
+            instead = _without_run(job, "worker-error", f"the report was refused: {refusal}")
+    await _deliver(client, instead, drain)
 
 
-async def _deliver(client: RegistryClient, report: Report, drain: Drain) -> None:
+async def _deliver(client: RegistryClient, report: Report, drain: Drain, *, news: bool = True) -> None:
     """Hand in the report, again and again while the registry is away; a lease that is over drops it.
 
     Raises:
@@ -202,7 +205,7 @@ async def _deliver(client: RegistryClient, report: Report, drain: Drain) -> None
     end = loop.time() + REPORT_ATTEMPT_SECONDS
     while True:
         try:
-            await client.report(report)
+            await client.report(report, news=news)
             return
         except RegistryUnreachable as error:
             if loop.time() + pause > end or drain.now.is_set():

@@ -20,6 +20,7 @@ from registry.cli.client import (
     read_run_spec,
 )
 from registry.cli.output import cell, print_fields, print_json, print_list
+from registry.contract.use import how_it_ended, use_lines
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
@@ -147,9 +148,16 @@ def _print_trial(trial: dict[str, Any]) -> None:
             typer.echo(f"  tested: {cell(record['tested'])}")
         if record.get("downgrades"):
             typer.echo(f"  without: {cell(record['downgrades'])}")
+    used = {
+        (one["id"], use["name"]): use
+        for one in trial["parts"]
+        for use in (one["record"] or {}).get("runs", ())
+    }
     for run in trial["runs"]:
-        ended = f"exit code {run['exit_code']}" if run["exit_code"] is not None else run["reason"]
+        ended = how_it_ended(run)
         typer.echo(f"\n{run['platform']} {cell(run['name'])}: {ended} after {run['seconds']:.1f} s")
+        for line in use_lines({**run, **used.get((run["part"], run["name"]), {})}):
+            typer.echo(f"  {cell(line)}")
         for observation in run["observations"]:
             met = {True: "met", False: "missed", None: "unknown"}[observation["met"]]
             typer.echo(f"  {met}: {cell(observation['expectation'])}; seen: {cell(observation['seen'])}")

@@ -17,3 +17,8 @@ class Wire(BaseModel):
 def is_none(value: object) -> bool:
     """For ``exclude_if``: what an older version does not know is sent only where it says something."""
     return value is None
+
+
+def is_empty(value: object) -> bool:
+    """As :func:`is_none`, for what is a list."""
+    return value == ()

@@ -24,8 +24,8 @@ def judge(report: Report) -> Judgement:
     """What a report amounts to. Unknown is never ``pass``.
 
     ``error`` where something could not be looked at or nothing was run; ``fail`` where an expectation was not
-    met; ``warn`` where all were met but the operator let the run go without a promised isolation; else
-    ``pass``.
+    met; ``warn`` where all were met but the operator let the run go without a promised isolation, or one of
+    the run's processes was killed for want of memory; else ``pass``.
     """
     if report.error is not None:
         return Judgement("error", f"{report.error.reason}: {report.error.message}")
@@ -41,6 +41,9 @@ def judge(report: Report) -> Judgement:
     met = f"{report.tested}; seen: {'; '.join(o.seen for o in observations)}"
     if report.downgrades:
         return Judgement("warn", f"run without {', '.join(report.downgrades)}: {met}")
+    if any(run.oom_killed for run in report.runs):
+        # Its own answer may hide it: a server that starts its workers anew, a shell that goes on.
+        return Judgement("warn", f"a process of the run was killed for want of memory: {met}")
     return Judgement("pass", met)
 
 

@@ -10,20 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from registry.contract.limits import Limits, lowered
-from registry.contract.runspec import (
-    IMAGE_LABEL,
+from registry.contract.expectations import (
+    ExecExpectation,
+    Expectations,
+    FileExpectation,
     HttpExpectation,
-    ImageSpec,
     LogExpectation,
-    NetworkSpec,
-    RunSpec,
+    StopExpectation,
     TcpExpectation,
-    parse_image_spec,
 )
+from registry.contract.limits import Limits, lowered
+from registry.contract.runspec import IMAGE_LABEL, ImageSpec, NetworkSpec, RunSpec, parse_image_spec
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import Healthcheck, ImageConfig
 
+MAX_EXPECTATIONS = 190
+"""Of one run, its image's own included: a report has room for a few more."""
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -53,6 +55,12 @@ class Plan:
     log: tuple[LogExpectation, ...] = ()
     http: tuple[HttpExpectation, ...] = ()
     tcp: tuple[TcpExpectation, ...] = ()
+    exec: tuple[ExecExpectation, ...] = ()
+    file: tuple[FileExpectation, ...] = ()
+    stop: StopExpectation | None = None
+    """Once everything else has been seen, the command ends so when it is asked to."""
+    init: bool = False
+    """A small init of the worker's goes before the command."""
     network: NetworkSpec | None = None
     """Asked for by the spec, never by the image."""
     tested: str = ""
@@ -71,7 +79,8 @@ def make_plan(
 
     Raises:
         NoCommandError: there is no command.
-        RequestInvalidError: the image's own label is not valid where it is read.
+        RequestInvalidError: the image's own label is not valid where it is read, or there are too many
+            expectations.
     """
     command = (spec.command if spec else None) or (*config.entrypoint, *config.cmd)
     if not command or not command[0]:
@@ -83,12 +92,16 @@ def make_plan(
         working_dir=config.working_dir or "/",
         profile=spec.profile if spec else "standard",
         limits=lowered(spec.limits.over(limits) if spec else limits, ceiling),
+        init=bool(spec and spec.init),
         network=spec.network if spec else None,
     )
     plan = _expect(plan, config, spec)
     label = config.labels.get(IMAGE_LABEL)
     if label is not None and image_spec_allowed:
         plan = _add_image_spec(plan, parse_image_spec(label))
+    count = len((*plan.log, *plan.http, *plan.tcp, *plan.exec, *plan.file))
+    if count > MAX_EXPECTATIONS:
+        raise RequestInvalidError(f"there are {count} expectations; {MAX_EXPECTATIONS} are the limit")
     return replace(plan, tested=_in_words(plan))
 
 
@@ -102,17 +115,19 @@ def _environment(config: ImageConfig, spec: RunSpec | None) -> tuple[str, ...]:
 
 
 def _expect(plan: Plan, config: ImageConfig, spec: RunSpec | None) -> Plan:
-    expect = spec.expect if spec else None
-    if expect is not None and (
-        expect.exit is not None or expect.alive or expect.log or expect.http or expect.tcp
-    ):
+    expect = spec.expect if spec else Expectations()
+    if expect.tells() or expect.stop is not None:
         return replace(
             plan,
             exit_code=expect.exit,
-            alive=bool(expect.alive),
+            # To be stopped it must have stayed up, where nothing else says until when.
+            alive=bool(expect.alive) or (expect.stop is not None and not expect.tells()),
             log=expect.log,
             http=expect.http,
             tcp=expect.tcp,
+            exec=expect.exec,
+            file=expect.file,
+            stop=expect.stop,
         )
     if config.healthcheck is not None:
         return replace(plan, healthcheck=config.healthcheck)
@@ -134,6 +149,9 @@ def _add_image_spec(plan: Plan, image: ImageSpec) -> Plan:
         log=plan.log + expect.log,
         http=plan.http + expect.http,
         tcp=plan.tcp + expect.tcp,
+        exec=plan.exec + expect.exec,
+        file=plan.file + expect.file,
+        stop=plan.stop or (expect.stop if plan.exit_code is None else None),
     )
 
 
@@ -154,4 +172,8 @@ def _in_words(plan: Plan) -> str:
     words += [f"the log matches {one.match!r}" for one in plan.log]
     words += [f"HTTP {one.status} from port {one.port}{one.path} {within}" for one in plan.http]
     words += [f"TCP port {one.port} accepts {within}" for one in plan.tcp]
+    words += [one.in_words() for one in plan.exec]
+    words += [one.in_words() for one in plan.file]
+    if plan.stop is not None:
+        words.append(plan.stop.in_words())
     return "; ".join(words)[:300]

@@ -6,10 +6,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from registry.contract.base import LEASE, Wire
+from registry.contract.base import LEASE, Wire, is_empty, is_none
 
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 """A larger body is refused: 1 MiB of log, base64-free, with room for escapes."""
+MAX_SAMPLES = 60
 
 ErrorReason = Literal[
     "pull-failed",
@@ -74,6 +75,22 @@ class Outbound(Wire):
     permitted: bool = False
 
 
+class Sample(Wire):
+    """What a run used at one moment. What counts up (processor time, bytes) counts from its start; what the
+    worker's kernel does not say is left out."""
+
+    seconds: float = Field(ge=0, description="since the command was started")
+    cpu_seconds: float | None = Field(default=None, ge=0, exclude_if=is_none)
+    memory_bytes: int | None = Field(
+        default=None, ge=0, lt=2**63, exclude_if=is_none, description="with its files that the kernel keeps"
+    )
+    pids: int | None = Field(default=None, ge=0, exclude_if=is_none, description="processes and threads")
+    read_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
+    written_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
+    received_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
+    sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
+
+
 class Run(Wire):
     """One container execution."""
 
@@ -102,6 +119,9 @@ class Run(Wire):
     sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="to the outside, if it may")
     outbound: tuple[Outbound, ...] | None = Field(
         default=None, max_length=100, description="what it tried to reach; null where that was not seen"
+    )
+    samples: tuple[Sample, ...] = Field(
+        default=(), max_length=MAX_SAMPLES, exclude_if=is_empty, description="its use over its time"
     )
     observations: tuple[Observation, ...] = Field(max_length=200)
 
@@ -133,3 +153,18 @@ class Report(Wire):
     steps: tuple[Step, ...] = Field(default=(), max_length=100)
     runs: tuple[Run, ...] = Field(default=(), max_length=20)
     error: ReportError | None = None
+
+
+RUN_NEWS = frozenset(
+    {
+        *("pids_peak", "read_bytes", "written_bytes", "throttled_seconds"),
+        *("received_bytes", "sent_bytes", "outbound", "samples"),
+    }
+)
+"""What a registry of the version before does not know of a run, and has no columns for."""
+
+
+def dump_report(report: Report, *, news: bool = True) -> bytes:
+    """The report as it is sent; without ``news`` as a registry of the version before takes it."""
+    without = None if news else {"runs": {"__all__": set(RUN_NEWS)}}
+    return report.model_dump_json(exclude=without).encode()

@@ -11,11 +11,11 @@ import re
 from ipaddress import IPv4Network
 from typing import Any, Literal, TypeVar
 
-import re2  # type: ignore[import-untyped]
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from registry.contract.base import Wire, is_none
+from registry.contract.expectations import Command, Expectations
 from registry.contract.limits import Limits
 from registry.errors import RequestInvalidError
 
@@ -26,55 +26,6 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 T = TypeVar("T", bound=Wire)
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*\.?")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
-
-
-class HttpExpectation(Wire):
-    """A GET on the container's own loopback answers like this within ``alive_seconds``."""
-
-    port: int = Field(ge=1, le=65535)
-    path: str = Field(default="/", pattern=r"^/[!-~]{0,1023}$")
-    status: int = Field(default=200, ge=100, le=599)
-    body: str | None = Field(
-        default=None, max_length=1000, description="RE2 pattern found in the first 64 KiB"
-    )
-
-    @field_validator("body")
-    @classmethod
-    def _re2(cls, value: str | None) -> str | None:
-        return None if value is None else _pattern(value)
-
-
-class TcpExpectation(Wire):
-    """A connection to this port of the container's loopback is accepted within ``alive_seconds``."""
-
-    port: int = Field(ge=1, le=65535)
-
-
-class LogExpectation(Wire):
-    """A line of output (stdout and stderr together) matches this RE2 pattern."""
-
-    match: str = Field(min_length=1, max_length=1000)
-
-    @field_validator("match")
-    @classmethod
-    def _re2(cls, value: str) -> str:
-        return _pattern(value)
-
-
-class Expectations(Wire):
-    """All of them must hold. ``exit`` and ``alive`` exclude each other."""
-
-    exit: int | None = Field(default=None, ge=0, le=255, description="exit code of the command")
-    alive: bool | None = Field(default=None, description="still running after alive_seconds")
-    log: tuple[LogExpectation, ...] = Field(default=(), max_length=32)
-    http: tuple[HttpExpectation, ...] = Field(default=(), max_length=32)
-    tcp: tuple[TcpExpectation, ...] = Field(default=(), max_length=32)
-
-    @model_validator(mode="after")
-    def _one_end(self) -> Expectations:
-        if self.exit is not None and self.alive:
-            raise ValueError("'exit' and 'alive' exclude each other: a command either ends or stays up")
-        return self
 
 
 class SpecLimits(Wire):
@@ -139,15 +90,19 @@ class RunSpec(Wire):
     """One smoke test."""
 
     version: Literal[1]
-    command: tuple[str, ...] | None = Field(
-        default=None, min_length=1, max_length=256, description="replaces the image's entrypoint and command"
-    )
+    command: Command | None = Field(default=None, description="replaces the image's entrypoint and command")
     env: dict[str, str] = Field(default_factory=dict, max_length=256, description="added to the image's own")
     user: str | None = Field(
         default=None, description="user[:group], by name or number, instead of the image's"
     )
     profile: Literal["standard", "restricted"] = Field(
         default="standard", description="restricted: no capability even for an image that starts as root"
+    )
+    init: bool | None = Field(
+        default=None,
+        exclude_if=is_none,
+        description="true: a small init of the worker's goes before the command, passes signals on and reaps "
+        "zombies",
     )
     limits: SpecLimits = SpecLimits()
     expect: Expectations = Expectations()
@@ -163,13 +118,6 @@ class RunSpec(Wire):
         # True equals 1.
         if isinstance(value, bool):
             raise ValueError("must be the number 1")
-        return value
-
-    @field_validator("command")
-    @classmethod
-    def _arguments(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value and (any("\0" in part for part in value) or sum(map(len, value)) > 128 * 1024):
-            raise ValueError("a command has no NUL and at most 128 KiB")
         return value
 
     @field_validator("env")
@@ -263,14 +211,3 @@ def _refuse_reserved(document: object) -> None:
             raise RequestInvalidError(
                 f"the run spec is not valid: {name!r} is reserved for a later version and cannot be used yet"
             )
-
-
-def _pattern(text: str) -> str:
-    options = re2.Options()
-    # It would write the pattern itself to stderr, newlines and all, between the lines of the log.
-    options.log_errors = False
-    try:
-        re2.compile(text, options)
-    except re2.error as error:
-        raise ValueError(f"not an RE2 pattern: {error}") from None
-    return text

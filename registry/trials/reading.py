@@ -54,7 +54,8 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class PartView:
-    """A trial's share for one platform. ``record`` is what the worker reported beside its runs."""
+    """A trial's share for one platform. ``record`` is what the worker reported beside its runs, and under
+    ``runs`` by name what they used and tried to reach."""
 
     id: str
     digest: str

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement, judge
-from registry.contract.report import Report
+from registry.contract.report import RUN_NEWS, Report
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
@@ -69,10 +69,16 @@ async def record(
             return None
         judgement = judge(report)
         await _store_runs(connection, part, report)
-        kept = report.model_dump(mode="json", exclude={"runs", "lease", "protocol", "digest"})
-        await finish_part(connection, part.id, judgement, record=json.dumps(kept))
+        await finish_part(connection, part.id, judgement, record=json.dumps(_kept(report)))
         await move_epoch(connection, "gate")
     return judgement
+
+
+def _kept(report: Report) -> dict[str, object]:
+    """What of a report is one value: all but what its runs have columns for."""
+    kept = report.model_dump(mode="json", exclude={"runs", "lease", "protocol", "digest"})
+    runs_of = [run.model_dump(mode="json", include={"name", *RUN_NEWS}) for run in report.runs]
+    return {**kept, "runs": runs_of}
 
 
 async def put_back(connection: AsyncConnection, part_id: str, attempts: int, *, reason: str) -> None:

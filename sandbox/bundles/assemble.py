@@ -49,7 +49,8 @@ def assemble(
         surroundings=surroundings,
         downgrades=downgrades,
     )
-    bundle = Bundle(document, rootfs, config.volumes, downgrades)
+    init = surroundings.init if plan.init else None
+    bundle = Bundle(document, rootfs, config.volumes, downgrades, plan.command[0], init)
     check_image(bundle)
     prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts)
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.

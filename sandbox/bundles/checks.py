@@ -7,12 +7,12 @@ mistake there cannot start a run with less isolation than is reported.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.bundles.config import NAMESPACES, ROOT_CAPABILITIES
+from sandbox.bundles.config import INIT, NAMESPACES, ROOT_CAPABILITIES
 from sandbox.bundles.prepare import MOUNT_POINTS
 from sandbox.bundles.rootfs import Rootfs, parts
 from sandbox.bundles.users import GROUP, MAX_FILE_BYTES, PASSWD
@@ -32,6 +32,10 @@ class Bundle:
     rootfs: Rootfs
     volumes: tuple[str, ...]
     downgrades: frozenset[str]
+    command: str
+    """What the run is about: its first argument, behind an init if there is one."""
+    init: Path | None = None
+    """The program of the host that the run may see."""
 
 
 Check = Callable[[Bundle], None]
@@ -60,7 +64,7 @@ def check_config(bundle: Bundle) -> None:
 def command_can_be_named(bundle: Bundle) -> None:
     """A runtime prints what it cannot find, into the pipe that is emptied only when it has made the run: with
     a name longer than the pipe it would wait for ever."""
-    length = len(os.fsencode(bundle.document["process"]["args"][0]))
+    length = len(os.fsencode(bundle.command))
     if length >= _MAX_PATH_BYTES:
         message = f"the command cannot be run: its name has {length} bytes; {_MAX_PATH_BYTES} are the limit"
         raise SandboxError("start-failed", message)
@@ -68,7 +72,9 @@ def command_can_be_named(bundle: Bundle) -> None:
 
 def mount_points_are_folders(bundle: Bundle) -> None:
     """Runtimes followed links on the way to a mount point, some on the host (CVE-2026-41579)."""
-    destinations = [str(mount["destination"]) for mount in bundle.document["mounts"]]
+    mounts = bundle.document["mounts"]
+    # What is mounted on the /dev of our own never meets the image's.
+    destinations = [str(mount["destination"]) for mount in mounts if mount["destination"] != INIT]
     for destination in (*MOUNT_POINTS, *destinations):
         names = parts(destination)
         for depth in range(1, len(names) + 1):
@@ -114,8 +120,10 @@ def ids_are_mapped_away(bundle: Bundle) -> None:
 
 
 def nothing_of_the_host_is_mounted(bundle: Bundle) -> None:
-    """Only file systems that are made for the run; no bind, and no hook that runs on the host."""
-    foreign = {str(mount["type"]) for mount in bundle.document["mounts"]} - _MOUNT_TYPES
+    """Only file systems that are made for the run; no bind but that of the init, read-only, and no hook that
+    runs on the host."""
+    mounts = bundle.document["mounts"]
+    foreign = {str(mount["type"]) for mount in mounts if not _is_init(mount, bundle.init)} - _MOUNT_TYPES
     if foreign or "hooks" in bundle.document:
         raise SandboxError("isolation-missing", f"not only fresh file systems are mounted: {sorted(foreign)}")
     if not any(mount["destination"] == "/dev" for mount in bundle.document["mounts"]):
@@ -175,6 +183,14 @@ CONFIG_CHECKS: tuple[Check, ...] = (
     system_calls_are_filtered,
     root_can_be_reached,
 )
+
+
+def _is_init(mount: Mapping[str, Any], init: Path | None) -> bool:
+    return (
+        init is not None
+        and (mount["type"], mount["destination"], mount["source"]) == ("bind", INIT, str(init))
+        and {"bind", "ro", "nosuid", "nodev"} == set(mount["options"])
+    )
 
 
 def _outside_kernel_folders(bundle: Bundle, path: str, what: str) -> None:

@@ -15,6 +15,7 @@ from registry.contract.plan import Plan
 from registry.oci.imageconfig import ImageConfig
 from sandbox.bundles.seccomp import make_seccomp
 from sandbox.bundles.users import ContainerUser
+from sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.ids import IdRange
@@ -31,6 +32,8 @@ ROOT_CAPABILITIES = (
     "CAP_SETUID",
 )
 """What an image that starts as root may do to its own files and users, inside its user namespace only."""
+INIT = "/dev/init"
+"""Where a run sees the init of its worker, in the /dev that is its own."""
 NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")
 STEERING_LABELS = (
     "run.oci.",
@@ -82,6 +85,8 @@ class Surroundings:
     """The SELinux labels of runs and of their files, where the policy knows them."""
     cpu_set: str | None = None
     """The only processors of the worker's runs, as the kernel lists them."""
+    init: Path | None = None
+    """A static init of this host, where there is one."""
     spare_pids: int = 0
     """Processes and threads of the runtime itself, beside those of the run."""
     disk: tuple[int, int] | None = None
@@ -105,8 +110,11 @@ def make_config(
     leave out: ``cgroup-limits``, ``seccomp``.
 
     Raises:
-        SandboxError: ``isolation-missing``: there is no seccomp list for this machine.
+        SandboxError: ``isolation-missing``: there is no seccomp list for this machine, or no init for a plan
+            that asks for one.
     """
+    if plan.init and (why := why_no_init(surroundings)) is not None:
+        raise SandboxError("isolation-missing", f"the run spec asks for an init, and {why}")
     readonly = plan.profile == "restricted"
     linux: dict[str, object] = {
         "namespaces": [{"type": name} for name in _namespaces(surroundings)],
@@ -132,10 +140,26 @@ def make_config(
         "root": {"path": str(root), "readonly": readonly},
         "hostname": HOSTNAME,
         "process": _process(plan, user, surroundings, downgrades),
-        "mounts": _mounts(plan, config),
+        "mounts": [*_mounts(plan, config), *_init_mount(plan, surroundings)],
         "annotations": make_annotations(config),
         "linux": linux,
     }
+
+
+def why_no_init(surroundings: Surroundings) -> str | None:
+    """Why no run can have an init here, in words, or ``None``."""
+    if surroundings.process_label is not None:
+        return "the SELinux domain of runs may execute nothing of the host"
+    if surroundings.init is None:
+        return "this worker has none: install catatonit (or tini), a static program"
+    return None
+
+
+def _init_mount(plan: Plan, surroundings: Surroundings) -> list[dict[str, object]]:
+    if not plan.init:
+        return []
+    options = ["bind", "ro", "nosuid", "nodev"]
+    return [{"destination": INIT, "type": "bind", "source": str(surroundings.init), "options": options}]
 
 
 def make_annotations(config: ImageConfig) -> dict[str, str]:
@@ -185,7 +209,7 @@ def _process(
         **{name: label for name, label in modules.items() if label is not None},
         "terminal": False,
         "user": who,
-        "args": list(plan.command),
+        "args": [*((INIT, "--") if plan.init else ()), *plan.command],
         "env": _environment(plan, user),
         "cwd": plan.working_dir,
         "capabilities": {

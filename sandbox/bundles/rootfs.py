@@ -1,8 +1,8 @@
 """The root file system of one run, opened so that nothing in it can lead out of it.
 
 The image is data. Every path is resolved by the kernel beneath one folder handle (``openat2``); symbolic
-links are either refused or resolved as a chroot would. The caller holds the tree still: nothing of the image
-runs while it is looked at.
+links are either refused or resolved as a chroot would. The caller holds the tree still, so that nothing of
+the image runs while it is looked at; only ``find`` is made for a tree that moves.
 """
 
 from __future__ import annotations
@@ -28,6 +28,25 @@ from sandbox.syscalls import (
 _O_PATH = os.O_PATH | os.O_CLOEXEC
 
 Kind = Literal["absent", "folder", "file", "link", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What stands at a path of a root file system. ``fd`` is a handle on it (``O_PATH``), to be closed."""
+
+    fd: int
+    where: str
+    """Its real path, as inside."""
+    mode: int
+    """Type and permissions, as ``st_mode``."""
+    size_bytes: int
+
+    def read(self, limit_bytes: int) -> bytes:
+        """The first bytes of a regular file."""
+        # The handle is opened again: what stands at its path by now is not asked.
+        fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            return file.read(limit_bytes) or b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +91,29 @@ class Rootfs:
                 return None
             raise
         try:
-            here, there = (os.readlink(f"/proc/self/fd/{one}") for one in (self.fd, fd))
+            return self._inside(fd)
         finally:
             os.close(fd)
+
+    def find(self, path: str, *, follow: bool) -> Found | None:
+        """What stands at ``path`` with links resolved as inside, the last one only with ``follow``; ``None``:
+        nothing. Also while the run goes on: it may exchange what is there, but not lead out."""
+        try:
+            fd = openat2(
+                self.fd,
+                os.fsencode(path.lstrip("/") or "."),
+                flags=_O_PATH | (0 if follow else os.O_NOFOLLOW),
+                resolve=RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+            )
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
+                return None
+            raise
+        info = os.fstat(fd)
+        return Found(fd, self._inside(fd), info.st_mode, info.st_size)
+
+    def _inside(self, fd: int) -> str:
+        here, there = (os.readlink(f"/proc/self/fd/{one}") for one in (self.fd, fd))
         return "/" + there[len(here) :].lstrip("/")
 
     def read_small(self, path: str, *, limit_bytes: int) -> bytes | None:

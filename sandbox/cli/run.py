@@ -16,7 +16,9 @@ import typer
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import parse_run_spec
+from registry.contract.use import how_it_ended, use_lines
 from registry.oci.printable import printable
+from sandbox.cli.follow import Follower
 from sandbox.cli.workshop import (
     DowngradeOption,
     EgressOption,
@@ -85,6 +87,14 @@ def command(
             "image wrote it: unpack it as nobody, into an empty folder.",
         ),
     ] = None,
+    follow: Annotated[
+        bool | None,
+        typer.Option(
+            "--follow/--no-follow",
+            help="Show the output on standard error as it comes.",
+            show_default="on a terminal, without --json",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Try one image now: pull, unpack, run it isolated, and say what it did.
@@ -100,6 +110,9 @@ def command(
     configure_logs("text", quiet=True)
     from sandbox.attempt import Task  # noqa: PLC0415
 
+    if follow is None:
+        follow = not as_json and sys.stdout.isatty() and sys.stderr.isatty()
+    follower = Follower() if follow else None
     task = Task(
         reference="",
         platform=chosen_platform(platform),
@@ -116,6 +129,7 @@ def command(
             log_bytes=2 * 1024**2,
         ),
         prepare=PrepareLimits(),
+        on_output=follower.take if follower else None,
     )
     network = network_policy(allow_egress, egress_bits_per_second)
     keeper = None
@@ -127,13 +141,15 @@ def command(
             stack.callback(keeper.close)
         trying = _try(image, task, workplace, keeper, credentials=credentials, plain_http=plain_http)
         report = asyncio.run(trying)
+    if follower is not None:
+        follower.end()
     judgement = judge(report)
     if as_json:
         document = _document(image, report, judgement)
         writes = {} if keeper is None else {"writes": keeper.document()}
         typer.echo(json.dumps(document | writes, indent=2))
     else:
-        _print(report, judgement)
+        _print(report, judgement, log=follower is None)
         if keeper is not None:
             keeper.say()
     if keeper is not None:
@@ -220,10 +236,13 @@ def _document(image: str, report: Report, judgement: Judgement) -> dict[str, obj
     }
 
 
-def _print(report: Report, judgement: Judgement) -> None:
+def _print(report: Report, judgement: Judgement, *, log: bool) -> None:
     typer.echo(f"{judgement.verdict}: {printable(judgement.reason)}")
     for run in report.runs:
-        ended = f"exit code {run.exit_code}" if run.exit_code is not None else run.reason
+        document = run.model_dump()
+        ended = how_it_ended(document)
         typer.echo(f"{run.name}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
-        for line in run.log.splitlines()[-LOG_LINES:]:
+        for line in use_lines(document):
+            typer.echo(f"  {line}")
+        for line in run.log.splitlines()[-LOG_LINES:] if log else ():
             typer.echo(f"  | {printable(line)}")

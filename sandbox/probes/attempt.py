@@ -28,6 +28,8 @@ class Answer:
 
     met: bool | None
     seen: str
+    timed_out: bool = False
+    """Whether it was ended before it had an answer."""
 
 
 class Attempt:
@@ -51,8 +53,13 @@ class Attempt:
             return _parse(raw)
         if time.monotonic() > self._deadline:
             self.close()
-            return Answer(False, "no answer in time")
+            return Answer(False, "no answer in time", timed_out=True)
         return None
+
+    def wait(self) -> Answer:
+        """The answer, however long it takes until the time is up."""
+        select.select([self._fd], [], [], max(0.0, self._deadline - time.monotonic()) + 0.01)
+        return self.poll() or self.wait()
 
     def close(self) -> None:
         """End the child, whatever it does."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+import re2  # type: ignore[import-untyped]
 
 from registry.contract.report import Observation
 
@@ -63,6 +65,11 @@ class Probe(Protocol):
 def plain(text: str) -> str:
     """What an image wrote, without the control characters that no report can hold (a NUL, say)."""
     return _CONTROL.sub("\ufffd", text)
+
+
+def lines_pattern(pattern: str) -> Any:
+    """The RE2 pattern for text of several lines: ``^`` and ``$`` are the ends of each."""
+    return re2.compile(f"(?m){pattern}")
 
 
 def retry_delay(attempts: int) -> float:

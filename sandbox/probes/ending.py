@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from registry.contract.expectations import StopExpectation
 from registry.contract.report import Observation
-from sandbox.probes.base import View
+from sandbox.probes.base import Ending, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,33 @@ class Alive:
 
     def close(self) -> None:
         """Nothing was started."""
+
+
+def stop_observation(
+    expected: StopExpectation,
+    *,
+    before: Ending | None,
+    over: str,
+    listened: bool,
+    ending: Ending | None,
+    seconds: float,
+    given_seconds: float,
+) -> Observation:
+    """What came of asking a command to end.
+
+    ``before`` is how it had ended already, ``over`` why it was not asked; ``listened`` whether it takes the
+    signal at all, ``ending`` how it ended after ``seconds``, of ``given_seconds`` that there were.
+    """
+    text = expected.in_words()
+    if before is not None:
+        return Observation(expectation=text, seen=f"{before}, before it was asked to", met=False)
+    if over:
+        return Observation(expectation=text, seen=f"not asked to: {over}", met=None)
+    if not listened:
+        seen = "it has no handler for the signal, and the first process of a container never gets such a one"
+        return Observation(expectation=text, seen=f"{seen} (see init)", met=False)
+    if ending is None:
+        met = False if given_seconds >= expected.within_seconds else None
+        return Observation(expectation=text, seen=f"still running after {given_seconds:g} s", met=met)
+    met = expected.exit is None or ending.exit_code == expected.exit
+    return Observation(expectation=text, seen=f"{ending} after {seconds:.1f} s", met=met)

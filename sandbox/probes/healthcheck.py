@@ -7,25 +7,17 @@ failure between the intervals does not count.
 
 from __future__ import annotations
 
-import os
-import select
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from registry.contract.report import Observation
 from registry.oci.imageconfig import Healthcheck
 from sandbox.probes.attempt import Answer, Attempt
-from sandbox.probes.base import View, plain
-from sandbox.runtimes.base import RuntimeFailure
-from sandbox.syscalls import become_subreaper
+from sandbox.probes.base import View
+from sandbox.probes.inside import Exec, NotRun, run_inside
 
 _INTERVAL_SECONDS, _TIMEOUT_SECONDS, _RETRIES = 30.0, 30.0, 3  # Docker's defaults
 _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.1, 2.0
-_OUTPUT_BYTES = 4096
-
-Exec = Callable[[Mapping[str, object], int], int]
-"""Start a process inside, its output to a descriptor; its process id. Raises ``RuntimeFailure``."""
 
 
 @dataclass(slots=True)
@@ -100,35 +92,7 @@ class HealthcheckProbe:
             # The shell enters the folder, not the runtime: by now the image may have put a link there.
             enter = 'cd -- "$0" && exec /bin/sh -c "$1"'
             arguments = ["/bin/sh", "-c", enter, self.working_dir, " ".join(command)]
-        # The runtime leaves the process to its nearest subreaper: this child, which then sees its exit code.
-        become_subreaper()
-        read_fd, write_fd = os.pipe()
-        try:
-            pid = self.exec({**self.process, "args": arguments}, write_fd)
-        except RuntimeFailure as failure:
-            return Answer(None, f"the HEALTHCHECK could not be started: {failure.text}"[:500])
-        os.close(write_fd)
-        output = _read_until_end(read_fd, pid)
-        _, status = os.waitpid(pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        text = plain(output.decode("utf-8", "replace").strip())
-        if code == 2 and "pthread_create failed" in text:
-            return Answer(None, "the HEALTHCHECK could not be started: the run has no process left")
-        return Answer(code == 0, f"exit code {code}" + (f": {text[:400]}" if text else ""))
-
-
-def _read_until_end(fd: int, pid: int) -> bytes:
-    """The first bytes of the output; what follows is read and thrown away, so that nobody blocks."""
-    kept = b""
-    while True:
-        ready = select.select([fd], [], [], 0.05)[0]
-        if ready:
-            chunk = os.read(fd, 65536)
-            if not chunk:
-                return kept
-            kept = (kept + chunk)[:_OUTPUT_BYTES]
-            continue
-        # A daemon that the command left behind may hold the pipe open for ever.
-        with suppress(ChildProcessError):
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                return kept
+        done = run_inside(self.exec, {**self.process, "args": arguments})
+        if isinstance(done, NotRun):
+            return Answer(None, f"the HEALTHCHECK could not be started: {done.why}"[:500])
+        return Answer(done.exit_code == 0, str(done))

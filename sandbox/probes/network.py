@@ -5,14 +5,12 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import re2  # type: ignore[import-untyped]
 
-from registry.contract.report import Observation
-from registry.contract.runspec import HttpExpectation
-from sandbox.probes.attempt import Answer, Attempt, inside_network
-from sandbox.probes.base import View, retry_delay
+from registry.contract.expectations import HttpExpectation
+from sandbox.probes.attempt import Answer, inside_network
+from sandbox.probes.retried import RetriedProbe
 
 LOOPBACKS = ("127.0.0.1", "::1")
 BODY_BYTES = 64 * 1024
@@ -25,69 +23,27 @@ Reach = Callable[[int, tuple[int, ...], Look], Callable[[], Answer]]
 the process id, the ports, the look. Whoever looks has no rights any more."""
 
 
-@dataclass(slots=True)
-class NetworkProbe:
-    """Tries to ``look`` through ``reach`` until it is met or ``within_seconds`` have passed."""
-
-    expectation: str
-    ports: tuple[int, ...]
-    look: Look
-    reach: Reach
-    within_seconds: float
-    _attempt: Attempt | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
-    _next_at: float = field(default=0.0, init=False)
-    _last: Answer = field(default_factory=lambda: Answer(None, "not tried"), init=False)
-
-    def poll(self, view: View) -> Observation | None:
-        """One attempt at a time; the last answer decides when time is up."""
-        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
-            self._attempt, self._last = None, answer
-            self._next_at = view.seconds + retry_delay(self._attempts)
-            if answer.met:
-                return self._observation(True, answer.seen)
-        if view.ending is not None:
-            # The command is gone, and so is whatever could have answered.
-            return self._observation(False, f"{view.ending}; before: {self._last.seen}")
-        if view.over:
-            return self._observation(self._last.met, f"{view.over}; before: {self._last.seen}")
-        if self._attempt is None and view.seconds >= self.within_seconds and self._attempts:
-            return self._observation(self._last.met, self._last.seen)
-        if self._attempt is None and view.seconds >= self._next_at:
-            left = max(0.5, self.within_seconds - view.seconds)
-            look = self.reach(view.pid, self.ports, self.look)
-            self._attempt = Attempt(look, timeout_seconds=min(ATTEMPT_SECONDS, left))
-            self._attempts += 1
-        return None
-
-    def children(self) -> tuple[int, ...]:
-        """The attempt that is under way."""
-        return () if self._attempt is None else (self._attempt.pid,)
-
-    def close(self) -> None:
-        """End an attempt that is under way."""
-        if self._attempt is not None:
-            self._attempt.close()
-            self._attempt = None
-
-    def _observation(self, met: bool | None, seen: str) -> Observation:
-        return Observation(expectation=self.expectation[:300], seen=seen[:2000], met=met)
-
-
-def tcp_probe(ports: tuple[int, ...], *, reach: Reach, within_seconds: float) -> NetworkProbe:
+def tcp_probe(ports: tuple[int, ...], *, reach: Reach, within_seconds: float) -> RetriedProbe:
     """One of the ports accepts a connection."""
     words = " or ".join(str(port) for port in ports)
     expectation = f"TCP port {words} accepts within {within_seconds:g} s"
-    return NetworkProbe(expectation, ports, _accepts, reach, within_seconds)
+    return _probe(expectation, lambda pid: reach(pid, ports, _accepts), within_seconds)
 
 
-def http_probe(expected: HttpExpectation, *, reach: Reach, within_seconds: float) -> NetworkProbe:
+def http_probe(expected: HttpExpectation, *, reach: Reach, within_seconds: float) -> RetriedProbe:
     """A GET answers with the status, and with a body that matches."""
     words = f"HTTP {expected.status} from port {expected.port}{expected.path}"
     if expected.body is not None:
         words += f" with a body that matches {expected.body!r}"
     expectation = f"{words} within {within_seconds:g} s"
-    return NetworkProbe(expectation, (expected.port,), _http(expected), reach, within_seconds)
+    look = _http(expected)
+    return _probe(expectation, lambda pid: reach(pid, (expected.port,), look), within_seconds)
+
+
+def _probe(
+    expectation: str, look: Callable[[int], Callable[[], Answer]], within_seconds: float
+) -> RetriedProbe:
+    return RetriedProbe(expectation, look, within_seconds=within_seconds, attempt_seconds=ATTEMPT_SECONDS)
 
 
 def reach_loopback(pid: int, ports: tuple[int, ...], look: Look) -> Callable[[], Answer]:

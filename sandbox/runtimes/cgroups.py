@@ -160,6 +160,16 @@ def read_limits(cgroups: Cgroups, path: str, pid: int | None) -> AppliedLimits:
     )
 
 
+def read_level(cgroups: Cgroups, path: str) -> tuple[int | None, int | None]:
+    """Bytes of memory that the group holds now, and its processes and threads."""
+    if cgroups.version == 1:
+        memory = _folder(cgroups.by_controller.get("memory"), path)
+        pids = _folder(cgroups.by_controller.get("pids"), path)
+        return _number(memory, "memory.usage_in_bytes"), _number(pids, "pids.current")
+    folder = _folder(cgroups.unified, path)
+    return _number(folder, "memory.current"), _number(folder, "pids.current")
+
+
 def read_usage(cgroups: Cgroups, path: str) -> Usage:
     """What the group used; to be read before it is removed."""
     if cgroups.version == 1:
@@ -244,6 +254,13 @@ def group_names(cgroups: Cgroups, parent: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+def kill_group(cgroups: Cgroups, path: str) -> None:
+    """Kill every process in the group, frozen ones too: at once where version 2 is mounted, else each."""
+    for folder in cgroups.folders(path):
+        for below in _bottom_up(folder):
+            _kill_members(below)
+
+
 def remove_group(cgroups: Cgroups, path: str, *, timeout_seconds: float = 10.0) -> bool:
     """Kill every process in the group and remove it from every hierarchy; whether nothing of it is left."""
     deadline = time.monotonic() + timeout_seconds
@@ -270,10 +287,11 @@ def members(cgroups: Cgroups, path: str) -> frozenset[int]:
 
 
 def _kill_members(folder: Path) -> None:
-    with suppress(OSError):
-        # A frozen process would never see the signal.
-        if (state := folder / "freezer.state").exists():
-            state.write_text("THAWED", encoding="ascii")
+    # On version 1 a frozen process would never see the signal; on version 2 it does.
+    for name, text in (("freezer.state", "THAWED"), ("cgroup.kill", "1")):
+        with suppress(OSError):
+            if (file := folder / name).exists():
+                file.write_text(text, encoding="ascii")
     for pid in _pids(folder):
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)

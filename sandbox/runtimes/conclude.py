@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
+from functools import partial
 
-from registry.contract.report import ReportError, Run
+from registry.contract.report import Observation, ReportError, Run
 from sandbox.bundles.rootfs import Rootfs
-from sandbox.runtimes.cgroups import Usage, read_usage
+from sandbox.probes.ending import stop_observation
+from sandbox.runtimes.cgroups import Usage, kill_group, read_usage
 from sandbox.runtimes.outcome import (
     end_reason,
+    fatal_signal,
     needs_writable_root,
     not_executable,
     oom_of_others,
+    peak,
     readable_log,
     shown_command,
     withheld_capability,
 )
+from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.underway import Underway
-from sandbox.runtimes.watch import LogBuffer, Watched, stop
+from sandbox.runtimes.watch import Stopped, Watched, in_words, stop
 
 _GRACE_SECONDS = 3.0
 
@@ -25,41 +31,78 @@ _GRACE_SECONDS = 3.0
 def conclude(
     trial: Underway, watched: Watched, log: LogBuffer, rootfs: Rootfs
 ) -> tuple[Run, ReportError | None]:
-    plan = trial.job.plan
+    """Stop what still runs, and say what was seen; where the end says nothing about the image, why."""
+    samples = trial.samples.last(watched.seconds)
     with trial.step("stop"):
-        if watched.ending is None:
-            number = signal_number(trial.job.config.stop_signal)
-            grace = 0.0 if watched.over else _GRACE_SECONDS
-            send = trial.runtime.sender(trial.job.run_id)
-            stop(trial.pid, number, log=log, grace_seconds=grace, send=send)
+        observations = _stop(trial, watched, log)
         log.read()
     usage = read_usage(trial.cgroups, trial.cgroup)
     received, sent = trial.network.traffic() or (None, None)
     ending = watched.ending
-    error = _why_unknown(trial, watched, log, usage)
+    seen = replace(watched, observations=observations)
+    error = _why_unknown(trial, seen, log, usage)
     text, cut = readable_log(log.data)
     run = Run(
         name="smoke",
-        command=shown_command(plan.command),
+        command=shown_command(trial.job.plan.command),
         exit_code=ending.exit_code if ending else None,
-        signal=ending.signal if ending else None,
-        reason=end_reason(ending, watched.over, usage=usage, disk_full=rootfs.nearly_full()),
+        signal=fatal_signal(ending, init=trial.job.plan.init),
+        reason=end_reason(
+            ending,
+            watched.over,
+            usage=usage,
+            disk_full=rootfs.nearly_full(),
+            init=trial.job.plan.init,
+        ),
         oom_killed=usage.oom_kills > 0,
         seconds=watched.seconds,
         cpu_seconds=usage.cpu_seconds,
-        memory_peak_bytes=usage.memory_peak_bytes,
+        memory_peak_bytes=peak(usage.memory_peak_bytes, (one.memory_bytes for one in samples)),
         log=text,
         log_truncated=log.full or cut,
-        pids_peak=usage.pids_peak,
+        pids_peak=peak(usage.pids_peak, (one.pids for one in samples)),
         read_bytes=usage.read_bytes,
         written_bytes=usage.written_bytes,
         throttled_seconds=usage.throttled_seconds,
         received_bytes=received,
         sent_bytes=sent,
         outbound=trial.network.outbound(),
-        observations=watched.observations,
+        samples=samples,
+        observations=observations,
     )
     return run, error
+
+
+def _stop(trial: Underway, watched: Watched, log: LogBuffer) -> tuple[Observation, ...]:
+    """End what still runs; the observations, with that of its end where one is expected."""
+    limits, expected = trial.job.plan.limits, trial.job.plan.stop
+    grace = 0.0 if watched.over else _GRACE_SECONDS
+    if expected is not None and not watched.over:
+        grace = max(0.0, min(expected.within_seconds, limits.wall_seconds - watched.seconds))
+    stopped = Stopped(listened=False, ending=None, seconds=0.0)
+    if watched.ending is None:
+        stopped = stop(
+            trial.pid,
+            signal_number(trial.job.config.stop_signal),
+            log=log,
+            grace_seconds=grace,
+            cancelled=trial.cancelled,
+            kill_all=partial(kill_group, trial.cgroups, trial.cgroup),
+            send=trial.runtime.sender(trial.job.run_id),
+            companions=trial.companions,
+        )
+    if expected is None:
+        return watched.observations
+    observed = stop_observation(
+        expected,
+        before=watched.ending,
+        over=in_words(watched.over, limits),
+        listened=stopped.listened,
+        ending=stopped.ending,
+        seconds=stopped.seconds,
+        given_seconds=grace,
+    )
+    return (*watched.observations, observed)
 
 
 def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage) -> ReportError | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from sandbox.runtimes.sweep import sweep_run
 # The supervisor ends by itself; this is for one that does not.
 _SUPERVISOR_SPARE_SECONDS = 120.0
 _GIVE_UP_SECONDS = 30.0
+
+
+OnOutput = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +54,15 @@ async def execute(
     allowed_downgrades: frozenset[str],
     network: PinnedNetwork | None = None,
     cpu_set: str | None = None,
+    on_output: OnOutput | None = None,
 ) -> Execution:
     """Run ``plan`` in the prepared root file system and observe it.
 
     ``root`` is a mounted, writable root file system of this run alone, owned by ``ids``; ``run_dir`` an
     existing empty folder of this run alone; both below folders that others may pass through (mode 0711).
     ``run_id`` is a name of at most 64 characters ``[a-z0-9-]``, never used before. ``network`` is what the
-    operator permitted of ``plan.network``, ``cpu_set`` the only processors of the worker's runs.
+    operator permitted of ``plan.network``, ``cpu_set`` the only processors of the worker's runs;
+    ``on_output`` gets the output as it comes, as bytes of the image and within the limit of the log.
 
     Whatever happens, cancellation included, container, cgroups and processes of the run are gone when this
     returns or raises; ``root`` and ``run_dir`` are left to the caller.
@@ -79,15 +85,43 @@ async def execute(
         network=network,
         cpu_set=cpu_set,
     )
-    result = await _supervised(job, runtime, supervisors)
+    async with _followed(on_output) as live_fd:
+        result = await _supervised(job, runtime, supervisors, live_fd)
     if result.run is None:
         problem = result.error or ReportError(reason="worker-error", message="no result")
         raise SandboxError(problem.reason, problem.message, retryable=problem.retryable)
     return Execution(result.run, result.mechanisms, result.downgrades, result.steps, result.error)
 
 
-async def _supervised(job: RunJob, runtime: Runtime, supervisors: Supervisors) -> RunResult:
-    supervisor = await _started(supervisors)
+@asynccontextmanager
+async def _followed(on_output: OnOutput | None) -> AsyncIterator[int | None]:
+    """The end of a pipe to write to, whose other end is read for ``on_output``; all of it when this ends."""
+    if on_output is None:
+        yield None
+        return
+    loop = asyncio.get_running_loop()
+    read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def take() -> None:
+        with suppress(BlockingIOError):
+            while chunk := os.read(read_fd, 65536):
+                on_output(chunk)
+            loop.remove_reader(read_fd)
+
+    loop.add_reader(read_fd, take)
+    try:
+        yield write_fd
+        take()
+    finally:
+        loop.remove_reader(read_fd)
+        os.close(read_fd)
+        os.close(write_fd)
+
+
+async def _supervised(
+    job: RunJob, runtime: Runtime, supervisors: Supervisors, live_fd: int | None
+) -> RunResult:
+    supervisor = await _started(supervisors, live_fd)
     reader, writer = await asyncio.open_connection(sock=supervisor.channel, limit=MAX_LINE_BYTES)
     clean = False
     try:
@@ -107,8 +141,8 @@ async def _supervised(job: RunJob, runtime: Runtime, supervisors: Supervisors) -
         await _finish(supervisor, job.run_id, runtime, clean=clean)
 
 
-async def _started(supervisors: Supervisors) -> Supervisor:
-    starting = asyncio.ensure_future(asyncio.to_thread(supervisors.start))
+async def _started(supervisors: Supervisors, live_fd: int | None) -> Supervisor:
+    starting = asyncio.ensure_future(asyncio.to_thread(supervisors.start, live_fd))
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:

@@ -14,6 +14,7 @@ from sandbox.lsm.selinux import run_labels
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups, swap_is_limited, why_no_limits
 from sandbox.runtimes.disks import disk_of
+from sandbox.runtimes.init import find_init
 from sandbox.runtimes.within import time_offsets
 from sandbox.syscalls import initial_user_namespace
 
@@ -45,6 +46,7 @@ def read_surroundings(
         apparmor_profile=RUN_PROFILE if modules and why_no_profile() is None else None,
         process_label=labels.process if labels else None,
         mount_label=labels.files if labels else None,
+        init=find_init(),
         cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
         spare_pids=spare_pids,
         disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,

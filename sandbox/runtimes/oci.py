@@ -89,7 +89,8 @@ class OciRuntime:
     def exec(self, run_id: str, process: Mapping[str, object], *, log_fd: int, folder: Path) -> int:
         """As :class:`Runtime` says. Detached, so that the process becomes a child of the subreaper and its
         exit code is not mixed up with the runtime's own."""
-        document, pid_file = folder / "process.json", folder / "exec.pid"
+        # Several may be started at once, each by a process of its own.
+        document, pid_file = folder / f"exec-{os.getpid()}.json", folder / f"exec-{os.getpid()}.pid"
         document.touch(mode=0o600)
         document.write_text(json.dumps(process), encoding="utf-8")
         self._call(
@@ -151,7 +152,7 @@ class OciRuntime:
             return []
 
     def _call(self, folder: Path | None, call: str, *arguments: str, output: int | None = None) -> None:
-        log = (folder or self.state) / f".{call}-{arguments[-1]}.log"
+        log = (folder or self.state) / f".{call}-{arguments[-1]}-{os.getpid()}.log"
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [
             *self.dialect.before(),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterable, Sequence
 
 from registry.contract.limits import MIB, Limits
 from registry.contract.report import EndReason
@@ -15,6 +16,13 @@ from sandbox.runtimes.watch import Over
 # The kernel charges memory in batches: a group at its limit may stand a little below it.
 _OOM_SPARE_BYTES = 4 * MIB
 _TAIL_BYTES = 16 * 1024
+_FATAL = frozenset(
+    {
+        *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT),
+        *(signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE, signal.SIGALRM),
+        *(signal.SIGTERM, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ),
+    }
+)
 # A report has at most 4 MiB, and a log can need six bytes of JSON for one of its own.
 _LOG_JSON_BYTES = 3 * 1024 * 1024 + 1024
 _COMMAND_CHARACTERS = 16 * 1024
@@ -57,6 +65,13 @@ _NOT_EXECUTABLE = re.compile(
     rb"|\{\"msg\":\"exec container process [^\n`]*`[^\n`]*`): "
     rb"(?:\"[^\n]*\": )?(exec format error|no such file or directory|permission denied|argument list too long"
     rb"|text file busy|invalid argument)(?:\",\"level\":[^\n]*)?\s*\Z",
+    re.IGNORECASE,
+)
+# What an init says of a command that it cannot execute.
+_NOT_EXECUTABLE_BY_INIT = re.compile(
+    rb"\A(?:ERROR \(catatonit:\d+\)|\[FATAL tini \(\d+\)\])[^\n]*exec[^\n]*: (exec format error"
+    rb"|no such file or directory|permission denied|argument list too long|text file busy|invalid argument"
+    rb"|is a directory|not a directory)\s*\Z",
     re.IGNORECASE,
 )
 # What runc, crun and runsc say, in this order where they differ.
@@ -114,8 +129,8 @@ def shown_command(command: Sequence[str]) -> tuple[str, ...]:
     return tuple(shown)
 
 
-def end_reason(ending: Ending | None, over: Over, *, usage: Usage, disk_full: bool) -> EndReason:
-    """The one word for how the run ended."""
+def end_reason(ending: Ending | None, over: Over, *, usage: Usage, disk_full: bool, init: bool) -> EndReason:
+    """The one word for how the run ended; ``init`` is whether an init of ours stood before the command."""
     if ending is None:
         return "timeout" if over == "timeout" else "log-full" if over == "log-full" else "stopped"
     if ending.exit_code == 0:
@@ -124,7 +139,22 @@ def end_reason(ending: Ending | None, over: Over, *, usage: Usage, disk_full: bo
         return "oom"
     if disk_full:
         return "disk-full"
-    return "exited" if ending.signal is None else "signal"
+    return "exited" if fatal_signal(ending, init=init) is None else "signal"
+
+
+def fatal_signal(ending: Ending | None, *, init: bool) -> int | None:
+    """The signal that the command died of. An init ends with 128 and the number of its child's signal."""
+    if ending is None or ending.signal is not None or not init:
+        return None if ending is None else ending.signal
+    number = (ending.exit_code or 0) - 128
+    return number if number in _FATAL else None
+
+
+def peak(of_kernel: int | None, sampled: Iterable[int | None]) -> int | None:
+    """The most at once, by the kernel's own count; where it has none, of the samples."""
+    if of_kernel is not None:
+        return of_kernel
+    return max((one for one in sampled if one is not None), default=None)
 
 
 def withheld_capability(ending: Ending | None, log: bytes | bytearray, held: Sequence[str]) -> str | None:
@@ -147,9 +177,11 @@ def needs_writable_root(ending: Ending | None, log: bytes | bytearray) -> bool:
 
 def not_executable(ending: Ending | None, log: bytes | bytearray) -> str | None:
     """Why the command could not be executed, where that came out only at the very start."""
-    if ending is None or ending.exit_code not in (1, 255) or len(log) > 4096:
+    if ending is None or ending.exit_code not in (1, 126, 127, 255) or len(log) > 4096:
         return None
-    match = _NOT_EXECUTABLE.match(bytes(log))
+    match = _NOT_EXECUTABLE_BY_INIT.match(bytes(log))
+    if match is None and ending.exit_code in (1, 255):
+        match = _NOT_EXECUTABLE.match(bytes(log))
     return match[1].decode().lower() if match else None
 
 

@@ -51,8 +51,8 @@ class Supervisors:
         with self._lock:
             self._begin()
 
-    def start(self) -> Supervisor:
-        """One more. Blocking.
+    def start(self, live_fd: int | None = None) -> Supervisor:
+        """One more, which passes the run's output on to ``live_fd``. Blocking.
 
         Raises:
             SandboxError: ``worker-error``: it cannot be started.
@@ -60,7 +60,7 @@ class Supervisors:
         with self._lock:
             for _ in range(2):
                 try:
-                    return self._ask(self._control or self._begin())
+                    return self._ask(self._control or self._begin(), live_fd)
                 except OSError:
                     # Killed, for want of memory perhaps; the runs that it has started go on.
                     self._end()
@@ -86,11 +86,12 @@ class Supervisors:
         self._control = ours
         return ours
 
-    def _ask(self, control: socket.socket) -> Supervisor:
+    def _ask(self, control: socket.socket, live_fd: int | None) -> Supervisor:
         channel, theirs = socket.socketpair()
         try:
             with theirs:
-                socket.send_fds(control, [b"+"], [theirs.fileno()])
+                passed = [theirs.fileno()] if live_fd is None else [theirs.fileno(), live_fd]
+                socket.send_fds(control, [b"+"], passed)
             _, fds, _, _ = socket.recv_fds(control, 1, 1)
             if not fds:
                 raise BrokenPipeError

@@ -28,6 +28,7 @@ from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import (
     AppliedLimits,
     find_cgroups,
+    kill_group,
     read_limits,
     remove_group,
 )
@@ -46,6 +47,7 @@ from sandbox.runtimes.outcome import (
     why_not_created,
 )
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
+from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.ownkernel import SPARE_PIDS, verify_kernel_privileges, verify_kernel_process
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
@@ -55,12 +57,14 @@ from sandbox.runtimes.verify import (
     verify_namespaces,
     verify_privileges,
 )
-from sandbox.runtimes.watch import LogBuffer, children_of, kill, reap_strays, watch
+from sandbox.runtimes.watch import children_of, kill, reap_strays, watch
 from sandbox.runtimes.within import enclose
 from sandbox.syscalls import become_subreaper
 
 
-def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -> RunResult:
+def supervise(
+    job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool], live_fd: int | None = None
+) -> RunResult:
     """Carry out one job. The calling process must be a single-threaded subreaper without other children."""
     trial = Underway(job, runtime, find_cgroups(), cancelled)
     run: Run | None = None
@@ -68,7 +72,7 @@ def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -
     left: str | None = None
     try:
         with open_rootfs(job.root) as rootfs:
-            run, error = _carry_out(trial, rootfs)
+            run, error = _carry_out(trial, rootfs, live_fd)
     except SandboxError as problem:
         error = ReportError(reason=problem.reason, message=problem.message, retryable=problem.retryable)
     except OSError as problem:
@@ -81,13 +85,13 @@ def supervise(job: RunJob, runtime: Runtime, *, cancelled: Callable[[], bool]) -
     return RunResult(run, tuple(trial.mechanisms), trial.downgrades, tuple(trial.steps), error)
 
 
-def _carry_out(trial: Underway, rootfs: Rootfs) -> tuple[Run, ReportError | None]:
+def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Run, ReportError | None]:
     job = trial.job
     with trial.step("read metadata and configuration"):
         _make_bundle(trial, rootfs)
     read_fd, write_fd = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(read_fd, False)
-    log = LogBuffer(read_fd, job.plan.limits.log_bytes)
+    log = LogBuffer(read_fd, job.plan.limits.log_bytes, live_fd)
     try:
         try:
             # So that the command may open /dev/stdout and /dev/stderr again, as many images do.
@@ -116,13 +120,15 @@ def _carry_out(trial: Underway, rootfs: Rootfs) -> tuple[Run, ReportError | None
                 trial.pid,
                 make_probes(
                     job.plan,
-                    trial.document["process"],
+                    trial.document,
+                    root=job.root,
                     run_inside=partial(_run_inside, trial),
                     reach=_reach(trial),
                 ),
                 log=log,
                 limits=job.plan.limits,
                 cancelled=trial.cancelled,
+                sample=trial.samples.tick,
                 companions=trial.companions,
             )
         if watched.over == "cancelled":
@@ -283,6 +289,7 @@ def _run_inside(trial: Underway, process: Mapping[str, object], log_fd: int) -> 
 def _teardown(trial: Underway) -> str | None:
     """Remove everything; what is left, in words, or ``None``."""
     with trial.step("teardown"):
+        kill_group(trial.cgroups, trial.cgroup)
         if trial.pid:
             kill(trial.pid)
         try:
@@ -307,15 +314,21 @@ def _public(trial: Underway, failure: RuntimeFailure) -> str:
     return f"{trial.runtime.info.name} could not {failure.call} the container: {text}"[:1000]
 
 
-def main() -> int:
-    """Read one job, carry it out, write one result."""
+def main(live_fd: int | None = None) -> int:
+    """Read one job, carry it out, write one result; the output of the run goes to ``live_fd`` as it comes."""
+    if live_fd is not None:
+        # No program that is started from here may hold it.
+        os.set_inheritable(live_fd, False)
+        os.set_blocking(live_fd, False)
     line = _read_line(0)
     if not line.endswith(b"\n"):
         return 1
     job = parse_job(line)
     become_subreaper()
     enter_domain()
-    result = supervise(job, open_runtime(job.runtime, job.runtime_state), cancelled=_input_closed)
+    result = supervise(
+        job, open_runtime(job.runtime, job.runtime_state), cancelled=_input_closed, live_fd=live_fd
+    )
     if not _input_closed():
         with suppress(BrokenPipeError):
             _write(1, dump_result(result))

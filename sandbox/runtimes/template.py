@@ -1,8 +1,9 @@
 """The process that runs' supervisors are forked from: it has imported all they need, and knows nothing.
 
 Started once by a worker, without environment, its standard input one end of a socket pair. For each message
-it forks a supervisor on the descriptor that comes with it, and answers with the supervisor's pidfd. It ends
-when the other end of the pair is closed; the supervisors do not, each has a lifeline of its own.
+it forks a supervisor on the descriptor that comes with it, with a second one for the output of its run if
+there is one, and answers with the supervisor's pidfd. It ends when the other end of the pair is closed; the
+supervisors do not, each has a lifeline of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 
 from sandbox.runtimes import supervisor
 
@@ -36,13 +38,14 @@ def main() -> int:
             os.read(wake_read, 4096)
             _reap()
         if control.fileno() in ready:
-            message, fds, _, _ = socket.recv_fds(control, 16, 1)
+            message, fds, _, _ = socket.recv_fds(control, 16, 2)
             if not message:
                 return 0
             pid = os.fork()
             if pid == 0:
-                _child(fds[0], (control.detach(), wake_read, wake_write))
-            os.close(fds[0])
+                _child(fds, (control.detach(), wake_read, wake_write))
+            for fd in fds:
+                os.close(fd)
             # It is not reaped before: the number is still its own.
             pidfd = os.pidfd_open(pid)
             with suppress(BrokenPipeError):
@@ -56,8 +59,9 @@ def _reap() -> None:
             pass
 
 
-def _child(channel: int, ours: Sequence[int]) -> None:
-    """Become the supervisor whose standard input and output is ``channel``."""
+def _child(given: Sequence[int], ours: Sequence[int]) -> None:
+    """Become the supervisor whose standard input and output is the first of ``given``."""
+    channel, *live = given
     code = 70
     try:
         signal.set_wakeup_fd(-1)
@@ -72,7 +76,7 @@ def _child(channel: int, ours: Sequence[int]) -> None:
         # What ps shows; all have the command line of this one.
         with open("/proc/self/comm", "wb") as name:
             name.write(b"supervisor")
-        code = _run(supervisor.main)
+        code = _run(partial(supervisor.main, live[0] if live else None))
     finally:
         os._exit(code)
 

@@ -15,6 +15,7 @@ from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.hooks import CreateHook
 from sandbox.runtimes.job import RunJob
+from sandbox.runtimes.sampling import Samples, looking
 
 
 @dataclass(slots=True)
@@ -30,11 +31,15 @@ class Underway:
     document: dict[str, Any] = field(default_factory=dict)
     hook: CreateHook | None = None
     pid: int = 0
+    samples: Samples = field(init=False)
     companions: tuple[int, ...] = ()
     """Other processes that the runtime started for the run, and that last as long as it does."""
     network: Attached = field(default_factory=Attached)
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.samples = Samples(looking(self.cgroups, self.cgroup, lambda: self.network))
 
     @property
     def cgroup(self) -> str:

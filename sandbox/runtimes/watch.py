@@ -8,49 +8,19 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from registry.contract.limits import Limits
 from registry.contract.report import Observation
 from sandbox.probes.base import Ending, Probe, View
+from sandbox.runtimes.output import LogBuffer
 
 _TICK_SECONDS = 0.02
 _LAST_OUTPUT_SECONDS = 1.0
 _KILL_SECONDS = 10.0
 
 Over = Literal["", "timeout", "log-full", "cancelled"]
-
-
-@dataclass(slots=True)
-class LogBuffer:
-    """The output of a run, kept up to ``limit_bytes``. ``fd`` is the reading end of a pipe, non-blocking."""
-
-    fd: int
-    limit_bytes: int
-    data: bytearray = field(default_factory=bytearray, init=False)
-    full: bool = field(default=False, init=False)
-    ended: bool = field(default=False, init=False)
-
-    def read(self) -> None:
-        """Take what is there; at the limit the pipe is closed, which ends most writers."""
-        while not self.ended:
-            try:
-                chunk = os.read(self.fd, 65536)
-            except BlockingIOError:
-                return
-            self.data += chunk
-            if len(self.data) > self.limit_bytes:
-                del self.data[self.limit_bytes :]
-                self.full = True
-            if not chunk or self.full:
-                self.close()
-
-    def close(self) -> None:
-        """Close the pipe; once."""
-        if not self.ended:
-            self.ended = True
-            os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +40,13 @@ def watch(
     log: LogBuffer,
     limits: Limits,
     cancelled: Callable[[], bool],
+    sample: Callable[[float], None],
     companions: Sequence[int] = (),
 ) -> Watched:
     """Watch the command with process id ``pid``, a child of ours that is not reaped here.
 
-    ``companions`` are children that the runtime needs as long as the command runs.
+    ``sample`` is told the time, in seconds since the start, again and again. ``companions`` are children that
+    the runtime needs as long as the command runs.
     """
     decided: dict[int, Observation] = {}
     started = time.monotonic()
@@ -88,12 +60,13 @@ def watch(
             if ending is not None:
                 _read_rest(log)
             seconds = time.monotonic() - started
+            sample(seconds)
             over = "" if ending is not None else _why_over(log, limits, seconds, cancelled)
             view = View(
                 seconds=seconds,
                 pid=pid,
                 ending=ending,
-                over=_in_words(over, limits),
+                over=in_words(over, limits),
                 log=lambda: log.data,
             )
             for index, probe in enumerate(probes):
@@ -116,21 +89,51 @@ def find_ending(pid: int) -> Ending | None:
     return Ending(exit_code=None, signal=found.si_status)
 
 
-def stop(
-    pid: int, number: int, *, log: LogBuffer, grace_seconds: float, send: Callable[[int], None] | None = None
-) -> None:
-    """Ask the child to end by signal ``number`` if it listens to it, then kill it.
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What came of the stop signal."""
 
-    ``send`` is for a command that is not the child itself: it hands the signal on.
+    listened: bool
+    """Whether the command takes the signal; if not, it never gets it."""
+    ending: Ending | None
+    """How it ended by itself after that; ``None``: it was killed."""
+    seconds: float
+
+
+def stop(
+    pid: int,
+    number: int,
+    *,
+    log: LogBuffer,
+    grace_seconds: float,
+    cancelled: Callable[[], bool],
+    kill_all: Callable[[], None],
+    send: Callable[[int], None] | None = None,
+    companions: Sequence[int] = (),
+) -> Stopped:
+    """Ask the child to end by signal ``number`` if it listens to it, then kill it; ``kill_all`` does so with
+    what is left around it.
+
+    ``send`` is for a command that is not the child itself: it hands the signal on. ``companions`` as in
+    :func:`watch`.
     """
-    if send is not None or _catches(pid, number):
+    started = time.monotonic()
+    ending: Ending | None = None
+    listened = send is not None or _listens(pid, number)
+    if listened:
         with suppress(ProcessLookupError):
             os.kill(pid, number) if send is None else send(number)
-        deadline = time.monotonic() + grace_seconds
-        while find_ending(pid) is None and time.monotonic() < deadline:
+        while (ending := find_ending(pid)) is None:
+            if cancelled() or time.monotonic() - started >= grace_seconds:
+                break
             select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
             log.read()
+            # Its children that ended are ours to reap, or its namespace would not end.
+            reap_strays(keep=(pid, *companions))
+    stopped = Stopped(listened, ending, time.monotonic() - started)
+    kill_all()
     kill(pid)
+    return stopped
 
 
 def kill(pid: int) -> None:
@@ -178,15 +181,18 @@ def _why_over(log: LogBuffer, limits: Limits, seconds: float, cancelled: Callabl
     return "timeout" if seconds >= limits.wall_seconds else ""
 
 
-def _in_words(over: Over, limits: Limits) -> str:
+def in_words(over: Over, limits: Limits) -> str:
+    """Why a run is over, for people; empty where it is not."""
     if over == "log-full":
         return f"ended by us: more than {limits.log_bytes} bytes of output"
     return f"ended by us: still running after {limits.wall_seconds:g} s" if over == "timeout" else over
 
 
-def _catches(pid: int, number: int) -> bool:
-    # The first process of a namespace does not even get a signal that it does not listen to.
-    return bool(read_status(pid).get("SigCgt", 0) & (1 << (number - 1)))
+def _listens(pid: int, number: int) -> bool:
+    # The first process of a namespace does not even get a signal that it has no handler for, save one that it
+    # holds back: programs that wait for their signals (sigwait, signalfd) do, and inits are such programs.
+    status = read_status(pid)
+    return bool((status.get("SigCgt", 0) | status.get("SigBlk", 0)) & (1 << (number - 1)))
 
 
 def read_status(pid: int) -> dict[str, int]:
@@ -196,7 +202,7 @@ def read_status(pid: int) -> dict[str, int]:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             for line in file:
                 name, _, value = line.partition(":")
-                if name in ("SigCgt", "CapBnd", "CapEff", "CapPrm"):
+                if name in ("SigCgt", "SigBlk", "CapBnd", "CapEff", "CapPrm"):
                     found[name] = int(value, 16)
                 elif name in ("NoNewPrivs", "Seccomp", "Seccomp_filters"):
                     found[name] = int(value)

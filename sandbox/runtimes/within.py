@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from registry.contract.report import Mechanism
+from sandbox.bundles.config import INIT
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeInfo
 from sandbox.runtimes.ownkernel import verify_kernel_root
@@ -125,7 +126,8 @@ def _pivot(pid: int, answer: Mapping[str, Any], document: Mapping[str, Any], roo
     foreign = [one for one in points if not _expected(one, document)]
     if foreign:
         raise SandboxError("isolation-missing", f"something else is mounted inside: {foreign[0][:200]}")
-    detail = f"the mount namespace begins at the image; {len(points)} mounts, none of the host's tree"
+    host = "of the host's tree only the init" if INIT in points else "none of the host's tree"
+    detail = f"the mount namespace begins at the image; {len(points)} mounts, {host}"
     return Mechanism(name="pivot_root", applied=True, detail=detail)
 
 

@@ -10,12 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from registry.contract.report import Outbound, Report, Sample
 from registry.db import migrate
+from sandbox.client import registry_client
+from sandbox.worker import Drain, _hand_in
 from tests.kit.distribution import push_image, put_manifest, small_manifest, start_upload
 from tests.kit.images import digest_of, file, make_image, make_layer
 from tests.kit.postgres import PostgresServer
 from tests.kit.previous import install_previous
 from tests.kit.server import RegistryProcess
+from tests.kit.trials import make_report, tiny_image, worker_token
 from tests.kit.wheel import Installed
 
 NAME = "team/app"
@@ -149,3 +153,29 @@ async def tokens_of_either(one: str, two: str, secret: str) -> None:
             bearer = {"Authorization": f"Bearer {token}"}
             async with session.get(f"{used_at}/v2/{NAME}/tags/list", headers=bearer) as response:
                 assert response.status == 200, await response.text()
+
+
+async def test_a_worker_of_this_version_reports_to_the_version_before(
+    previous: Installed, database: str, tmp_path: Path
+) -> None:
+    """What that one does not know of a run is left out, and the rest of the report counts."""
+    program = (str(previous.folder / "bin" / "seatrial"),)
+    old = RegistryProcess(tmp_path / "old", database, program=program, trial_on_push="true")
+    try:
+        registry = old.start()
+        async with registry.client() as admin:
+            await push_image(admin, NAME, "1", tiny_image())
+            token = await worker_token(admin, "one")
+            async with registry_client(registry.url, token) as client:
+                job = (await client.claim(("linux/amd64",), wait_seconds=5)).job
+                assert job is not None
+                said = Report.model_validate(make_report(job.model_dump(mode="json")), strict=False)
+                tried = Outbound(address="192.0.2.1", port=80, protocol="tcp", attempts=1)
+                news = {"pids_peak": 3, "outbound": (tried,), "samples": (Sample(seconds=0.1, pids=3),)}
+                report = said.model_copy(update={"runs": (said.runs[0].model_copy(update=news),)})
+                await _hand_in(client, job, report, Drain(asked=asyncio.Event(), now=asyncio.Event()))
+            async with admin.get("/api/v1/trials", params={"image": f"{NAME}:1"}) as response:
+                (trial,) = await response.json()
+        assert (trial["verdict"], trial["runs"][0]["log"]) == ("pass", "hello\n")
+    finally:
+        old.stop()

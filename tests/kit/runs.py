@@ -20,7 +20,7 @@ from sandbox.network.permits import NetworkPolicy
 from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import find_cgroups, group_names
-from sandbox.runtimes.execute import Execution, execute
+from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.spawn import Supervisors, opened_supervisors
 from sandbox.runtimes.sweep import forget
 from tests.kit.images import APPLETS, BUSYBOX
@@ -88,6 +88,7 @@ class Harbour:
         spec: dict[str, Any] | None = None,
         limits: Limits = QUICK,
         root: Path | None = None,
+        on_output: OnOutput | None = None,
     ) -> Execution:
         """Carry out one run and forget its folders.
 
@@ -120,13 +121,18 @@ class Harbour:
                 allowed_downgrades=self.allowed,
                 network=await pin(plan.network, self.network),
                 cpu_set=self.cpu_set,
+                on_output=on_output,
             )
         finally:
             shutil.rmtree(run_dir)
 
     async def sh(self, script: str, **options: Any) -> Execution:
         """Run a script in busybox's shell."""
-        config = {name: options.pop(name) for name in ("user", "working_dir", "volumes") if name in options}
+        config = {
+            name: options.pop(name)
+            for name in ("user", "working_dir", "volumes", "stop_signal")
+            if name in options
+        }
         return await self.run(image_config("/bin/sh", "-c", script, **config), **options)
 
     def host(self) -> Host:

@@ -77,10 +77,16 @@ class ScriptedWorker:
 
 
 def make_report(
-    job: Any, *, met: bool | None = True, exit_code: int = 0, log: str = "hello\n", **members: Any
+    job: Any,
+    *,
+    met: bool | None = True,
+    exit_code: int = 0,
+    log: str = "hello\n",
+    run: dict[str, Any] | None = None,
+    **members: Any,
 ) -> dict[str, Any]:
-    """A report on a job: one run that met its expectation or not."""
-    run = {
+    """A report on a job: one run that met its expectation or not, with members of its own from ``run``."""
+    usual = {
         "name": "smoke",
         "command": ["/app"],
         "exit_code": exit_code,
@@ -98,7 +104,7 @@ def make_report(
         "platform": job["platform"],
         "tested": "the command exits 0",
         "runtime": "scripted 1.0",
-        "runs": [run],
+        "runs": [usual | (run or {})],
         **members,
     }
 

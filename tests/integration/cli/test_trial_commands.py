@@ -125,7 +125,13 @@ def test_what_nobody_can_run_needs_no_waiting(registry: Registry, shell: Shell) 
 def test_list_and_show(registry: Registry, shell: Shell, worker_secret: str) -> None:
     digest = push(registry, "shown", tiny_image())
     log = "".join(f"line {number}\n" for number in range(30)) + "\x1b[2Jlast\n"
-    work_off(registry, worker_secret, met=False, exit_code=3, log=log)
+    use = {
+        "cpu_seconds": 1.25,
+        "pids_peak": 4,
+        "samples": [{"seconds": n / 10, "memory_bytes": n << 20} for n in range(8)],
+        "outbound": [{"address": "192.0.2.1", "port": 80, "protocol": "tcp", "attempts": 2}],
+    }
+    work_off(registry, worker_secret, met=False, exit_code=3, log=log, run=use)
     (trial,) = shell.json("trial", "list", "--image", f"{REPOSITORY}:shown")
     assert (trial["image"], trial["digest"], trial["verdict"]) == (REPOSITORY, digest, "fail")
     assert trial["id"] in [one["id"] for one in shell.json("trial", "list")]
@@ -134,6 +140,10 @@ def test_list_and_show(registry: Registry, shell: Shell, worker_secret: str) -> 
     assert whole["runs"][0]["log"] == log
     text = shell("trial", "show", trial["id"])
     assert "missed: exit code is 0; seen: exit code 3" in text
+    assert "  used: processor 1.2 s; processes at most 4\n" in text
+    assert "  memory over its time: ▁▂▃▄▅▆▇█\n" in text
+    assert "  tried to reach: 192.0.2.1:80/tcp (refused, 2 times)\n" in text
+    assert whole["parts"][0]["record"]["runs"][0]["outbound"][0]["attempts"] == 2
     assert "  | line 29\n" in text
     assert "  | line 9\n" not in text
     assert "\x1b" not in text

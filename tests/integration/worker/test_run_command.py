@@ -218,3 +218,34 @@ def test_two_at_once_get_folders_of_their_own(runner: Runner) -> None:
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 0, output
     assert sorted(entry.name for entry in base.iterdir()) == ["0", "1", "cache"]
+
+
+def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
+    """As it comes: the first line is there long before the run ends. And it says what the run used."""
+    spec = runner.folder / "spec.yaml"
+    spec.write_text("{version: 1, limits: {wall_seconds: 40}, expect: {exit: 0}}")
+    wait = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done"
+    script = f"printf 'first\\033[2J\\n'; {wait}; echo last"
+    layout = runner.layout(busybox_image(("/bin/sh", "-c", script)))
+    command = [
+        *(sys.executable, "-m", "registry.main", "run", layout, "--spec", str(spec)),
+        *("--state", str(runner.folder / "runs")),
+    ]
+    with subprocess.Popen(
+        [*command, "--follow", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr.readline() == b"  | first?[2J\n"
+        assert processes_with("while [ $i -lt 20 ]") != []
+        assert process.stderr.read() == b"  | last\n"
+        told = json.loads(process.stdout.read())
+    assert process.returncode == 0
+    (ran,) = told["runs"]
+    assert len(ran["samples"]) > 10
+    assert ran["outbound"] == []
+    said = subprocess.run([*command, "--no-follow"], capture_output=True, text=True, check=True)
+    assert said.stderr == ""
+    lines = said.stdout.splitlines()
+    assert lines[2].startswith("  used: memory at most ")
+    assert lines[-2:] == ["  | first?[2J", "  | last"]

@@ -86,3 +86,11 @@ def test_the_worst_part_decides(verdicts: tuple[Any, ...], decides: str) -> None
 def test_there_is_no_worst_of_nothing() -> None:
     with pytest.raises(ValueError, match="no judgement"):
         worst([])
+
+
+def test_a_process_killed_for_want_of_memory_warns_though_all_held() -> None:
+    killed = run(True).model_copy(update={"oom_killed": True})
+    judgement = judge(report(run(True), killed))
+    assert (judgement.verdict, "want of memory" in judgement.reason) == ("warn", True)
+    missed = run(False).model_copy(update={"oom_killed": True})
+    assert judge(report(missed)).verdict == "fail"

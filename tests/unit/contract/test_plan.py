@@ -119,3 +119,43 @@ def test_the_image_s_own_label_replaces_nothing(member: str) -> None:
 def test_the_image_s_own_label_cannot_say_how_long_it_is_watched() -> None:
     with pytest.raises(RequestInvalidError, match="alive_seconds"):
         plan(labelled(limits={"alive_seconds": 0.001}), allowed=True)
+
+
+def test_commands_files_and_the_stop_are_planned_and_said() -> None:
+    expect = {
+        "exec": [{"command": ["/bin/check", "a b"], "exit": 2, "match": "^ok"}],
+        "file": [{"path": "/out/r", "mode": "0640", "match": "x"}, {"path": "/tmp/lock", "absent": True}],
+        "stop": {"within_seconds": 3, "exit": 0},
+    }
+    made = plan(image(exposed_ports=(Port(80),)), spec(init=True, expect=expect))
+    assert (made.init, made.alive, made.any_tcp) == (True, False, ())
+    assert (len(made.exec), len(made.file)) == (1, 2)
+    assert made.tested == (
+        "\"/bin/check 'a b'\" exits 2 with output that matches '^ok'; a file or folder is at /out/r with "
+        "mode 0640 with content that matches 'x'; nothing is at /tmp/lock; ends with exit code 0 within 3 s "
+        "of its stop signal"
+    )
+
+
+def test_a_stop_alone_waits_until_the_command_has_stayed_up() -> None:
+    made = plan(image(exposed_ports=(Port(80),)), spec(expect={"stop": {}}))
+    assert (made.alive, made.any_tcp, made.stop is not None) == (True, (), True)
+    assert not plan(image(), spec(expect={"stop": {}, "log": [{"match": "x"}]})).alive
+
+
+def test_an_image_may_ask_to_be_stopped_unless_it_is_to_end_by_itself() -> None:
+    label = {IMAGE_LABEL: '{"version": 1, "expect": {"stop": {}, "file": [{"path": "/a"}]}}'}
+    assert plan(image(labels=label), allowed=True).stop is not None
+    made = plan(image(labels=label), spec(expect={"exit": 0}), allowed=True)
+    assert (made.stop, len(made.file)) == (None, 1)
+    init = {IMAGE_LABEL: '{"version": 1, "init": true}'}
+    with pytest.raises(RequestInvalidError, match="init"):
+        plan(image(labels=init), allowed=True)
+
+
+def test_more_expectations_than_a_report_has_room_for() -> None:
+    many = {"file": [{"path": f"/{n}"} for n in range(32)], "tcp": [{"port": n} for n in range(1, 33)]}
+    more = many | {"log": [{"match": "x"}] * 32, "http": [{"port": 1}] * 32}
+    label = {IMAGE_LABEL: json.dumps({"version": 1, "expect": many})}
+    with pytest.raises(RequestInvalidError, match="192 expectations; 190 are the limit"):
+        plan(image(labels=label), spec(expect=more), allowed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from contextlib import suppress
 
@@ -76,6 +77,23 @@ def test_one_meaning_has_one_digest() -> None:
         ("version: 1\nexpect: {http: [{port: 80, path: 'x'}]}", "expect.http.0.path"),
         ('version: 1\nexpect: {http: [{port: 80, path: "/a\\r\\nHost: x"}]}', "expect.http.0.path"),
         ("version: 1\nexpect: {tcp: [{port: 70000}]}", "expect.tcp.0.port"),
+        ("version: 1\ninit: yes-please", "init"),
+        ("version: 1\nexpect: {exec: [{command: []}]}", "expect.exec.0.command"),
+        ('version: 1\nexpect: {exec: [{command: [""]}]}', "expect.exec.0.command"),
+        ("version: 1\nexpect: {exec: [{command: [a], match: '('}]}", "expect.exec.0.match"),
+        ("version: 1\nexpect: {exec: [{command: [a], exit: 256}]}", "expect.exec.0.exit"),
+        ("version: 1\nexpect: {file: [{path: a/b}]}", "expect.file.0.path"),
+        ("version: 1\nexpect: {file: [{path: //}]}", "expect.file.0.path"),
+        ("version: 1\nexpect: {file: [{path: /a/../b}]}", "expect.file.0.path"),
+        ("version: 1\nexpect: {file: [{path: //proc/1/root}]}", "expect.file.0.path"),
+        ('version: 1\nexpect: {file: [{path: "/a\\0"}]}', "expect.file.0.path"),
+        ("version: 1\nexpect: {file: [{path: /a, mode: '0999'}]}", "expect.file.0.mode"),
+        ("version: 1\nexpect: {file: [{path: /a, absent: true, kind: file}]}", "expect.file.0"),
+        ("version: 1\nexpect: {file: [{path: /a, kind: folder, match: x}]}", "expect.file.0"),
+        ("version: 1\nexpect: {file: [{path: /a, kind: link, mode: '0777'}]}", "expect.file.0"),
+        ("version: 1\nexpect: {stop: {within_seconds: 0}}", "expect.stop.within_seconds"),
+        ("version: 1\nexpect: {stop: {within_seconds: 301}}", "expect.stop.within_seconds"),
+        ("version: 1\nexpect: {exit: 0, stop: {}}", "expect"),
     ],
 )
 def test_what_is_not_allowed_is_named(text: str, where: str) -> None:
@@ -172,3 +190,22 @@ def test_an_older_worker_sees_nothing_of_what_is_not_asked_for() -> None:
     assert "network" not in parse_run_spec("{version: 1}").model_dump()
     assert "io_bytes_per_second" not in Limits().model_dump()
     assert "io_bytes_per_second" not in parse_run_spec("{version: 1}").model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "digest"),
+    [
+        ("version: 1", "2430f1a2ad2982d0067885488a4c89e21ad1d7c8"),
+        (
+            "{version: 1, command: [/a], limits: {pids: 9}, expect: {alive: true, http: [{port: 80}]}}",
+            "1a5c2369e2067045dd262c5ab626d797511c51e7",
+        ),
+    ],
+)
+def test_specs_of_before_are_known_by_the_same_digest(text: str, digest: str) -> None:
+    """Else every image would be tried anew, and a worker of the version before could not read them."""
+    spec = parse_run_spec(text)
+    canonical = spec.canonical()
+    assert hashlib.sha256(canonical.encode()).hexdigest()[:40] == digest
+    for name in ("exec", "file", "stop", "init"):
+        assert f'"{name}"' not in spec.model_dump_json()

@@ -163,7 +163,7 @@ def test_seccomp() -> None:
 
 
 def bundle(made: dict[str, Any], downgrades: frozenset[str] = frozenset()) -> Bundle:
-    return Bundle(made, Rootfs(-1), (), downgrades)
+    return Bundle(made, Rootfs(-1), (), downgrades, "/app")
 
 
 def test_what_is_made_passes_the_checks() -> None:

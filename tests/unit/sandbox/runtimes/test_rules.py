@@ -19,8 +19,10 @@ from sandbox.runtimes.holes import RUNC_HOLES, known_holes
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.outcome import (
     end_reason,
+    fatal_signal,
     needs_writable_root,
     not_executable,
+    peak,
     readable_log,
     shown_command,
     why_not_created,
@@ -59,7 +61,25 @@ def test_known_holes(version: str, open_holes: int) -> None:
 )
 def test_end_reason(ending: Ending | None, over: str, kills: int, *, full: bool, reason: str) -> None:
     usage = Usage(kills, None, None)
-    assert end_reason(ending, over, usage=usage, disk_full=full) == reason  # type: ignore[arg-type]
+    said = end_reason(ending, over, usage=usage, disk_full=full, init=False)  # type: ignore[arg-type]
+    assert said == reason
+
+
+@pytest.mark.parametrize(
+    ("code", "init", "number"),
+    [(139, True, 11), (139, False, None), (143, True, 15), (128, True, None), (255, True, None)],
+)
+def test_the_signal_of_a_command_behind_an_init(code: int, init: bool, number: int | None) -> None:
+    assert fatal_signal(Ending(code, None), init=init) == number
+    assert fatal_signal(Ending(None, 11), init=init) == 11
+    said = end_reason(Ending(code, None), "", usage=Usage(0, None, None), disk_full=False, init=init)
+    assert said == ("exited" if number is None else "signal")
+
+
+def test_a_peak_is_the_kernel_s_or_that_of_the_samples() -> None:
+    assert peak(5, [9]) == 5
+    assert peak(None, [None, 3, 7, None]) == 7
+    assert peak(None, [None]) is None
 
 
 @pytest.mark.parametrize(

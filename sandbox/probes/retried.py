@@ -1,0 +1,63 @@
+"""Expectations that may take a while to come true: looked at again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from registry.contract.report import Observation
+from sandbox.probes.attempt import Answer, Attempt
+from sandbox.probes.base import View, retry_delay
+
+
+@dataclass(slots=True)
+class RetriedProbe:
+    """Tries a look until it is met or ``within_seconds`` have passed."""
+
+    expectation: str
+    look: Callable[[int], Callable[[], Answer]]
+    """Makes the look, from the process id of the command."""
+    within_seconds: float
+    attempt_seconds: float
+    """What one look may take."""
+    _attempt: Attempt | None = field(default=None, init=False)
+    _attempts: int = field(default=0, init=False)
+    _next_at: float = field(default=0.0, init=False)
+    _last: Answer = field(default_factory=lambda: Answer(None, "not tried"), init=False)
+
+    def poll(self, view: View) -> Observation | None:
+        """One attempt at a time; the last answer decides when time is up."""
+        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
+            self._attempt = None
+            # The last look has less time than those before it, and may not know what they knew.
+            if not answer.timed_out or self._last.met is None:
+                self._last = answer
+            self._next_at = view.seconds + retry_delay(self._attempts)
+            if answer.met:
+                return self._observation(True, answer.seen)
+        if view.ending is not None:
+            # The command is gone, and so is whatever could have answered.
+            return self._observation(False, f"{view.ending}; before: {self._last.seen}")
+        if view.over:
+            return self._observation(self._last.met, f"{view.over}; before: {self._last.seen}")
+        if self._attempt is None and view.seconds >= self.within_seconds and self._attempts:
+            return self._observation(self._last.met, self._last.seen)
+        if self._attempt is None and view.seconds >= self._next_at:
+            left = max(0.5, self.within_seconds - view.seconds)
+            timeout = min(self.attempt_seconds, left)
+            self._attempt = Attempt(self.look(view.pid), timeout_seconds=timeout)
+            self._attempts += 1
+        return None
+
+    def children(self) -> tuple[int, ...]:
+        """The attempt that is under way."""
+        return () if self._attempt is None else (self._attempt.pid,)
+
+    def close(self) -> None:
+        """End an attempt that is under way."""
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
+
+    def _observation(self, met: bool | None, seen: str) -> Observation:
+        return Observation(expectation=self.expectation[:300], seen=seen[:2000], met=met)

@@ -1,0 +1,51 @@
+"""A small init before the command: it passes signals on, reaps what nobody waits for, tells of crashes."""
+
+from __future__ import annotations
+
+from tests.kit.runs import QUICK, Harbour, image_config, seen
+
+INIT = {"init": True, "expect": {"exit": 0}}
+# The command is one that waits for nobody, and becomes the parent of what ends behind it.
+ORPHANS = (
+    "(i=0; while [ $i -lt 30 ]; do (sh -c 'exit 0' &); i=$((i+1)); done; sleep 0.5;"
+    " grep -l 'State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l) & exec sleep 3"
+)
+
+
+async def test_a_crash_by_signal_is_told(port: Harbour) -> None:
+    crash = "kill -SEGV $$; echo survived"
+    ignored = await port.sh(crash)
+    assert (ignored.run.reason, ignored.run.exit_code, ignored.run.log) == ("exited", 0, "survived\n")
+    done = await port.sh(crash, spec=INIT)
+    assert (done.run.reason, done.run.signal, done.run.exit_code, done.run.log) == ("signal", 11, 139, "")
+    assert (seen(done), done.run.observations[0].seen) == ([False], "exit code 139")
+    assert "of the host's tree only the init" in str(done.mechanisms)
+
+
+async def test_zombies_are_reaped(port: Harbour) -> None:
+    assert int((await port.sh(ORPHANS)).run.log) >= 30
+    assert int((await port.sh(ORPHANS, spec=INIT, user="33:33")).run.log) == 0
+    # More of them than the run may have processes: each is gone before the limit is reached.
+    storm = "i=0; while [ $i -lt 300 ]; do (sh -c 'exit 0' &) || exit 1; i=$((i+1)); done; echo made $i"
+    limits = QUICK.model_copy(update={"pids": 40, "wall_seconds": 60})
+    assert (await port.sh(storm, spec=INIT, limits=limits)).run.log.endswith("made 300\n")
+
+
+async def test_signals_are_passed_on(port: Harbour) -> None:
+    """An init takes its signals by signalfd or sigwait: it has handlers for none, and holds them back."""
+    script = "trap 'echo got it; exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    expect = {"log": [{"match": "ready"}], "stop": {"within_seconds": 5, "exit": 7}}
+    done = await port.sh(script, spec={"init": True, "expect": expect})
+    assert (seen(done), done.run.reason) == ([True, True], "stopped")
+    assert done.run.log == "ready\ngot it\n"
+    # What has no handler is ended by the signal all the same, as everywhere but in the place of an init.
+    done = await port.sh("sleep 1000", spec={"init": True, "expect": {"stop": {"within_seconds": 5}}})
+    assert seen(done) == [True, True]
+    assert done.run.observations[1].seen.startswith("exit code 143 after 0.")
+
+
+async def test_a_command_that_cannot_be_executed(port: Harbour) -> None:
+    done = await port.run(image_config("/bin/none"), spec=INIT)
+    assert done.error is not None
+    assert done.error.reason == "start-failed"
+    assert "'/bin/none' cannot be run: no such file or directory" in done.error.message

@@ -1,0 +1,90 @@
+"""What is seen of a run while it goes on, and that it can be ended whatever it does."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from registry.contract.report import MAX_SAMPLES
+from sandbox.runtimes.cgroups import find_cgroups
+from tests.kit.runs import MIB, QUICK, Harbour
+
+LONG = QUICK.model_copy(update={"wall_seconds": 60, "alive_seconds": 30})
+ALIVE = {"expect": {"alive": True}}
+
+
+async def test_output_is_passed_on_as_it_comes(port: Harbour) -> None:
+    came: list[tuple[float, bytes]] = []
+    started = time.monotonic()
+    limits = QUICK.model_copy(update={"log_bytes": 50_000})
+    script = "echo first; sleep 1; printf 'no end'; sleep 1; yes"
+    done = await port.sh(
+        script, limits=limits, on_output=lambda chunk: came.append((time.monotonic() - started, chunk))
+    )
+    ended = time.monotonic() - started
+    assert came[0][1] == b"first\n"
+    # Long before the end, and all that the report has and no more: the limit holds for both.
+    assert came[0][0] < ended - 1.5
+    assert (done.run.reason, len(done.run.log)) == ("log-full", 50_000)
+    assert b"".join(chunk for _, chunk in came).decode() == done.run.log
+
+
+async def test_somebody_who_reads_slowly_keeps_nobody_waiting(port: Harbour) -> None:
+    """More than a pipe holds, and nothing is read until the run is over."""
+    came: list[bytes] = []
+
+    def slow(chunk: bytes) -> None:
+        if not came:
+            time.sleep(3)
+        came.append(chunk)
+
+    limits = QUICK.model_copy(update={"log_bytes": 400_000})
+    done = await port.sh("yes | head -c 300000", limits=limits, on_output=slow)
+    assert (done.run.exit_code, len(done.run.log)) == (0, 300_000)
+    assert done.run.seconds < 2
+    assert b"".join(came).decode() == done.run.log
+
+
+async def test_use_is_sampled(port: Harbour) -> None:
+    script = "sleep 1; dd if=/dev/zero of=/dev/shm/f bs=1M count=20; while :; do :; done"
+    limits = QUICK.model_copy(update={"wall_seconds": 3})
+    run = (await port.sh(script, limits=limits)).run
+    assert 10 < len(run.samples) <= MAX_SAMPLES
+    first, last = run.samples[0], run.samples[-1]
+    assert (first.seconds, last.seconds) == (pytest.approx(0, abs=0.3), pytest.approx(run.seconds, abs=0.1))
+    assert first.memory_bytes is not None
+    assert last.memory_bytes is not None
+    assert last.memory_bytes - first.memory_bytes > 15 * MIB
+    assert last.cpu_seconds is not None
+    assert run.cpu_seconds is not None
+    assert 0.02 < last.cpu_seconds <= run.cpu_seconds
+    assert all(one.pids for one in run.samples[:-1])
+    assert run.memory_peak_bytes is not None
+    assert max(one.memory_bytes or 0 for one in run.samples) <= run.memory_peak_bytes
+
+
+async def test_a_frozen_run_can_be_ended(port: Harbour) -> None:
+    ready = asyncio.Event()
+    script = "echo ready; exec sleep 1000"
+    running = asyncio.create_task(port.sh(script, spec=ALIVE, limits=LONG, on_output=lambda _: ready.set()))
+    group = f"{port.runtime.cgroup_parent}/run1"
+    await ready.wait()
+    freeze(find_cgroups().folders(group))
+    started = time.monotonic()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert time.monotonic() - started < 8
+
+
+def freeze(folders: tuple[Path, ...]) -> None:
+    done = []
+    for folder in folders:
+        for name, text in (("freezer.state", "FROZEN"), ("cgroup.freeze", "1")):
+            if (folder / name).exists():
+                (folder / name).write_text(text)
+                done.append(name)
+    assert done

@@ -1,0 +1,79 @@
+"""How a run ended and what it used, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from registry.contract.report import Outbound, Run, Sample
+from registry.contract.use import how_it_ended, use_lines
+
+
+def run(**members: Any) -> dict[str, Any]:
+    usual: dict[str, Any] = {
+        "name": "smoke",
+        "command": ("/app",),
+        "exit_code": 0,
+        "reason": "exited",
+        "seconds": 1.0,
+        "log": "",
+        "observations": (),
+    }
+    return Run(**(usual | members)).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({}, "exit code 0"),
+        ({"exit_code": 3}, "exit code 3"),
+        ({"exit_code": 137, "reason": "oom", "oom_killed": True}, "exit code 137 (oom)"),
+        ({"oom_killed": True}, "exit code 0 (a process of it was killed for want of memory)"),
+        ({"exit_code": 1, "reason": "disk-full"}, "exit code 1 (disk-full)"),
+        ({"exit_code": None, "reason": "timeout"}, "timeout"),
+        ({"exit_code": 139, "reason": "signal", "signal": 11}, "signal SIGSEGV"),
+        ({"exit_code": None, "reason": "signal", "signal": 40}, "signal 40"),
+        ({"exit_code": None, "reason": "stopped"}, "stopped"),
+    ],
+)
+def test_the_end(members: dict[str, Any], said: str) -> None:
+    assert how_it_ended(run(**members)) == said
+
+
+def test_what_is_not_known_is_not_said() -> None:
+    assert use_lines(run()) == []
+
+
+def test_use_in_a_few_lines() -> None:
+    samples = tuple(
+        Sample(seconds=number / 10, cpu_seconds=number / 20, memory_bytes=number << 20)
+        for number in range(60)
+    )
+    tried = [Outbound(address=f"192.0.2.{n}", port=80, protocol="tcp", attempts=n) for n in range(9, 2, -1)]
+    lines = use_lines(
+        run(
+            cpu_seconds=2.95,
+            memory_peak_bytes=59 << 20,
+            pids_peak=4,
+            written_bytes=1 << 20,
+            throttled_seconds=1.5,
+            samples=samples,
+            outbound=(
+                Outbound(address="2001:db8::1", port=443, protocol="tcp", attempts=1, permitted=True),
+                *tried,
+            ),
+        )
+    )
+    assert lines[0] == (
+        "used: memory at most 59.0 MiB; processor 3.0 s (1.5 s held back by the limit); processes at most 4; "
+        "disk written 1.0 MiB"
+    )
+    assert lines[1].startswith("memory over its time: ▁")
+    assert lines[1].endswith("█")
+    assert lines[2] == "processor over its time: " + "█" * 30
+    assert lines[3] == (
+        "tried to reach: [2001:db8::1]:443/tcp (permitted), 192.0.2.9:80/tcp (refused, 9 times), "
+        "192.0.2.8:80/tcp (refused, 8 times), 192.0.2.7:80/tcp (refused, 7 times), "
+        "192.0.2.6:80/tcp (refused, 6 times) and 3 more"
+    )
