@@ -104,7 +104,8 @@ class Rotation(Body):
 
 
 class Revocation(Body):
-    """Whose tokens, sessions and registry tokens: also for the caller's own the account is named."""
+    """Whose tokens, sessions and registry tokens: of the account that is named, also of one's own, or of
+    everybody, and not both."""
 
     account: ActorName | None = None
     everybody: bool = Field(default=False, description="Of all accounts; for administrators.")

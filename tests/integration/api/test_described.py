@@ -39,6 +39,7 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/issuers": "an address is that of a server; roles need a claim; a condition says something",
     "POST /api/v1/workload-rules": "a condition says something, and scopes are for repositories",
     "POST /api/v1/tokens": "a worker's token takes neither name nor scopes, another needs both",
+    "POST /api/v1/tokens/revoke": "an account is named, or everybody is, and not both",
     "PATCH /api/v1/tokens/{token_id}": "networks are written as in 10.0.0.0/8",
     "PATCH /api/v1/workers/{name}": "namespaces, labels and networks have rules of their own",
     "POST /api/v1/trials": "a run spec has rules of its own",
