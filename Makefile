@@ -36,7 +36,7 @@ interop: ## clients and runtimes built with Go
 	@scripts/python.sh
 	@scripts/tools.sh
 	@scripts/debian.sh
-	.venv/bin/pytest tests/interop
+	$(PYTEST) tests/interop
 
 hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md
 	@scripts/packages.sh test
