@@ -29,7 +29,7 @@ def test_it_is_chosen_and_gives_a_time_namespace(tools: Path, folder: Path) -> N
     image = busybox_image(["/bin/sh", "-c", "readlink /proc/self/ns/time; cat /proc/uptime; exit 0"])
     layout = write_layout(folder / "layout", image)
     done = subprocess.run(
-        [sys.executable, "-m", "registry.main", "run", f"oci:{layout}", "--json",
+        [sys.executable, "-m", "registry.main", "run", f"oci:{layout}", "--json", "--runtime", "runc",
          "--state", folder / "state"],
         env={"PATH": f"{tools}:{os.environ['PATH']}"},
         capture_output=True, text=True, timeout=110, check=False,
