@@ -14,7 +14,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.base import Wire
+from registry.contract.base import Wire, as_before
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
 from registry.contract.report import Report, dump_report
 from sandbox.pinning import Pin
@@ -68,9 +68,10 @@ class RegistryClient:
         wait_seconds: float,
         slots: int = 1,
         disk_bytes: int | None = None,
+        mechanisms: tuple[str, ...] | None = None,
     ) -> ClaimResponse:
         """Ask for a job, and wait for one to come up; ``slots`` are how many leases there is room for,
-        ``disk_bytes`` how much disk the job may take.
+        ``disk_bytes`` how much disk the job may take, ``mechanisms`` the isolation that its run can have.
 
         Raises:
             RegistryUnreachable, RegistryRefusal: as their names say.
@@ -81,8 +82,16 @@ class RegistryClient:
             wait_seconds=wait_seconds,
             slots=slots,
             disk_bytes=disk_bytes,
+            mechanisms=mechanisms,
         )
-        raw = await self._post("claim", asked, seconds=wait_seconds + ANSWER_SECONDS)
+        seconds = wait_seconds + ANSWER_SECONDS
+        try:
+            raw = await self._post("claim", asked, seconds=seconds)
+        except RegistryRefusal as refusal:
+            if refusal.status != 400:
+                raise
+            # An older registry takes no message that says more than it knows of.
+            raw = await self._post("claim", as_before(asked), seconds=seconds)
         return _parse(raw, ClaimResponse)
 
     async def renew(self, lease: str) -> float:

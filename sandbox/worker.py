@@ -47,6 +47,8 @@ class Post:
     workplace: Workplace
     metrics: WorkerMetrics
     drain: Drain
+    mechanisms: tuple[str, ...] | None = None
+    """The isolation that its runs can have; ``None``: it does not say."""
 
 
 async def run_worker(post: Post, *, platforms: tuple[str, ...], slots: int) -> None:
@@ -76,7 +78,13 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             continue
         try:
             room = await _tidy(post)
-            claiming = client.claim(platforms, slots=slots, wait_seconds=CLAIM_SECONDS, disk_bytes=room)
+            claiming = client.claim(
+                platforms,
+                slots=slots,
+                wait_seconds=CLAIM_SECONDS,
+                disk_bytes=room,
+                mechanisms=post.mechanisms,
+            )
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
             log.warning("waiting for the registry", reason=str(error), seconds=pause)

@@ -23,11 +23,13 @@ from registry.errors import NotFoundError
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as its rows say; ``drain_at`` is since when it gets no more jobs. For ``namespaces`` to
-    ``slots`` see :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
+    """A worker as its rows say; ``mechanisms`` are the isolation that its runs can have (``None``: it does
+    not say); ``drain_at`` is since when it gets no more jobs. For ``namespaces`` to ``slots`` see
+    :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
 
     name: str
     platforms: tuple[str, ...]
+    mechanisms: tuple[str, ...] | None
     address: str | None
     last_seen_at: datetime | None
     drain_at: datetime | None
@@ -142,6 +144,7 @@ async def find_worker(connection: AsyncConnection, name: str) -> int:
 _SHOWN = select(
     accounts.c.name,
     workers.c.platforms,
+    workers.c.mechanisms,
     workers.c.address,
     workers.c.last_seen_at,
     workers.c.drain_at,
@@ -156,7 +159,7 @@ _SHOWN = select(
     .scalar_subquery()
     .label("leases"),
 ).join(workers, workers.c.account_id == accounts.c.id)
-_LISTS = ("platforms", "namespaces", "labels", "networks")
+_LISTS = ("platforms", "mechanisms", "namespaces", "labels", "networks")
 
 
 def _worker(row: dict[str, Any]) -> Worker:

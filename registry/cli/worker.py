@@ -18,6 +18,7 @@ app = typer.Typer(
 _FIELDS = (
     "name",
     "platforms",
+    "mechanisms",
     "namespaces",
     "labels",
     "networks",

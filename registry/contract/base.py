@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from pydantic import BaseModel, ConfigDict
 
 LEASE = "^[A-Za-z0-9_-]{1,128}$"
@@ -12,6 +14,15 @@ class Wire(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error with its path, never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+W = TypeVar("W", bound=Wire)
+
+
+def as_before(message: W) -> W:
+    """The message without what has been added to it since the first version: as an older side takes it."""
+    fields = type(message).model_fields.items()
+    return message.model_copy(update={name: None for name, field in fields if field.exclude_if is is_none})
 
 
 def is_none(value: object) -> bool:

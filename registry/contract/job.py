@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from registry.contract.base import LEASE, Wire, is_none
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import RunSpec
+
+MECHANISM = "^[A-Za-z0-9][A-Za-z0-9_ -]{0,63}$"
+"""What the name of a mechanism looks like."""
 
 
 class ClaimRequest(Wire):
@@ -27,6 +32,12 @@ class ClaimRequest(Wire):
         lt=2**63,
         exclude_if=is_none,
         description="how much disk a job may take; null: it does not say",
+    )
+    mechanisms: tuple[Annotated[str, Field(pattern=MECHANISM)], ...] | None = Field(
+        default=None,
+        max_length=64,
+        exclude_if=is_none,
+        description="isolation that its runs can have, which run specs may demand; null: it does not say",
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from registry.contract.isolation import why_not_isolated
 from registry.contract.report import Report
 
 Verdict = Literal["pass", "warn", "fail", "error"]
@@ -20,8 +21,8 @@ class Judgement:
     reason: str
 
 
-def judge(report: Report) -> Judgement:
-    """What a report amounts to. Unknown is never ``pass``.
+def judge(report: Report, *, required: Collection[str] = ()) -> Judgement:
+    """What a report amounts to, where ``required`` mechanisms were demanded. Unknown is never ``pass``.
 
     ``error`` where something could not be looked at or nothing was run; ``fail`` where an expectation was not
     met; ``warn`` where all were met but the operator let the run go without a promised isolation, or one of
@@ -29,6 +30,9 @@ def judge(report: Report) -> Judgement:
     """
     if report.error is not None:
         return Judgement("error", f"{report.error.reason}: {report.error.message}")
+    lacking = why_not_isolated(report.mechanisms, required)
+    if lacking is not None:
+        return Judgement("error", f"isolation-missing: {lacking}")
     observations = [observation for run in report.runs for observation in run.observations]
     if not observations:
         return Judgement("error", "the worker reported no observation, so nothing is known")

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from registry.contract.base import Wire, is_none
 from registry.contract.expectations import Command, Expectations
+from registry.contract.isolation import DEMANDABLE
 from registry.contract.limits import Limits
 from registry.errors import RequestInvalidError
 
@@ -111,6 +112,25 @@ class RunSpec(Wire):
         exclude_if=is_none,
         description="left out: no network but the run's own loopback",
     )
+
+    require: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=32,
+        exclude_if=is_none,
+        description="mechanisms of isolation that the run must have, by the names of its record",
+    )
+
+    @field_validator("require")
+    @classmethod
+    def _mechanisms(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for name in value or ():
+            if name not in DEMANDABLE:
+                raise ValueError(
+                    f"{name[:64]!r} is no mechanism that can be demanded; known are {', '.join(DEMANDABLE)}"
+                )
+        # In whatever order, it is the same demand.
+        return None if value is None else tuple(sorted(set(value)))
 
     @field_validator("version", mode="before")
     @classmethod

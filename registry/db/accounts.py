@@ -116,6 +116,8 @@ workers = Table(
     Column("last_seen_at", UtcTime),
     Column("address", Text),
     Column("platforms", Text, nullable=False, default="[]"),
+    # JSON list of the mechanisms of isolation that its runs can have; null: it does not say.
+    Column("mechanisms", Text),
     # What it is bound to. JSON lists: the namespaces that it tries (null: all), the labels that it has, the
     # networks that it may come from (null: all).
     Column("namespaces", Text),

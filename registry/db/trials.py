@@ -63,6 +63,8 @@ parts = Table(
     Column("policy_version", Integer, nullable=False),
     # Canonical JSON of the run spec; null: the image suggests.
     Column("run_spec", Text),
+    # JSON list of the mechanisms that the spec demands, sorted; null: none.
+    Column("required", Text),
     Column("image_spec_allowed", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     CheckConstraint("state IN ('queued', 'leased', 'done')", name="state"),

@@ -16,10 +16,11 @@ from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.oci.platform import UNKNOWN_PLATFORM
 from registry.settings import Settings
+from registry.trials.demands import stored_demand
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
 from registry.trials.settling import settle_image, settle_trials
-from registry.trials.specs import spec_digest
+from registry.trials.specs import required_by, spec_digest
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -191,6 +192,7 @@ def _new_part(
         "digest": image.digest,
         "platform": image.platform,
         "run_spec": opening.run_spec,
+        "required": stored_demand(required_by(opening.run_spec)),
         "image_spec_allowed": policy.image_spec_allowed,
         "state": "queued" if supported else "done",
         "verdict": None if supported else "unsupported",

@@ -23,6 +23,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
+from registry.trials.demands import met
 from registry.trials.platforms import is_run
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
@@ -46,6 +47,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class _Abilities:
+    """What a worker says that it can run. ``mechanisms``: ``None``: it does not say, and is taken to have
+    none that could be demanded."""
+
+    platforms: Sequence[str]
+    mechanisms: Sequence[str] | None
+
+
+@dataclass(frozen=True, slots=True)
 class Nothing:
     """No work for this worker; ``drain`` tells it to end."""
 
@@ -58,6 +68,7 @@ async def claim(
     *,
     worker: Reporter,
     platforms: Sequence[str],
+    mechanisms: Sequence[str] | None,
     slots: int,
     address: str | None,
     wait_seconds: float,
@@ -65,13 +76,15 @@ async def claim(
     require_still_let_in: Callable[[], Awaitable[object]],
 ) -> Claimed | Nothing:
     """Lease the part that has waited longest, that the worker can run and that it is bound to; waits for one
-    to come up. ``slots`` are as many leases as it says that it has room for: its binding may allow fewer.
+    to come up. ``mechanisms`` are the isolation that its runs can have, ``slots`` as many leases as it says
+    that it has room for: its binding may allow fewer.
 
     A worker that hung up while it waited gets none: the lease would only have to run out. What its row and
     its token say is looked at again each time: ``require_still_let_in`` raises where the token, or the
     address, is no longer good.
     """
-    await _seen(database, worker, platforms, address)
+    can = _Abilities(platforms, mechanisms)
+    await _seen(database, worker, can, address)
     async for _ in looks(database, seconds=wait_seconds):
         async with database.read_once() as connection:
             bound = await _bound(connection, worker)
@@ -81,9 +94,7 @@ async def claim(
         await reap(database, settings)
         if is_gone():
             break
-        claimed = await _try_claim(
-            database, settings, worker, platforms, slots=slots, binding=Binding.of(bound)
-        )
+        claimed = await _try_claim(database, settings, worker, can, slots=slots, binding=Binding.of(bound))
         if claimed is not None:
             return claimed
     return Nothing(drain=False)
@@ -156,16 +167,21 @@ async def _try_claim(
     database: Database,
     settings: Settings,
     worker: Reporter,
-    platforms: Sequence[str],
+    can: _Abilities,
     *,
     slots: int,
     binding: Binding,
 ) -> Claimed | None:
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
-        query = select(parts.c.platform).join(repositories).where(*_DUE, _open_to(binding)).distinct()
-        waiting = (await connection.execute(query)).scalars().all()
-    mine = [platform for platform in waiting if is_run(platform, platforms)]
+        kinds = select(parts.c.platform, parts.c.required).join(repositories)
+        query = kinds.where(*_DUE, _open_to(binding)).distinct()
+        waiting = (await connection.execute(query)).all()
+    mine = [
+        (platform, demand)
+        for platform, demand in waiting
+        if is_run(platform, can.platforms) and met(demand, can.mechanisms or ())
+    ]
     if not mine:
         return None
     lease = secrets.token_urlsafe(32)
@@ -229,21 +245,25 @@ async def _start_trials(connection: AsyncConnection, part_id: str) -> str:
     return open_trials[-1] if open_trials else ""
 
 
-async def _seen(database: Database, worker: Reporter, platforms: Sequence[str], address: str | None) -> None:
+async def _seen(database: Database, worker: Reporter, can: _Abilities, address: str | None) -> None:
     """Write when the worker was last here; not more often than anybody looks."""
     row = workers.c.account_id == worker.account_id
-    said = json.dumps(list(platforms))
+    said = json.dumps(list(can.platforms))
+    has = None if can.mechanisms is None else json.dumps(sorted(set(can.mechanisms)))
     stale = or_(
         workers.c.last_seen_at.is_(None),
         workers.c.last_seen_at < db_time(timedelta(seconds=-10)),
         workers.c.platforms != said,
+        workers.c.mechanisms.is_distinct_from(has),
     )
     async with database.read_once() as connection:
         due = (await connection.execute(select(workers.c.account_id).where(row, stale))).first()
     if due is not None:
         async with database.write() as connection:
             await connection.execute(
-                update(workers).where(row).values(last_seen_at=db_time(), address=address, platforms=said)
+                update(workers)
+                .where(row)
+                .values(last_seen_at=db_time(), address=address, platforms=said, mechanisms=has)
             )
 
 
@@ -259,8 +279,15 @@ async def _bound(
     return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
 
 
-def _oldest(binding: Binding, platforms: Sequence[str]) -> ScalarSelect[Any]:
-    """The part that has waited longest of those that the worker may have."""
+def _oldest(binding: Binding, mine: Sequence[tuple[str, str | None]]) -> ScalarSelect[Any]:
+    """The part that has waited longest of those that the worker may have: ``mine`` are the platforms that it
+    can run, each with a demand that it meets there."""
+    runnable = or_(
+        *(
+            and_(parts.c.platform == platform, parts.c.required.is_not_distinct_from(demand))
+            for platform, demand in mine
+        )
+    )
     blocked = (
         select(manifests.c.id)
         .where(
@@ -273,7 +300,7 @@ def _oldest(binding: Binding, platforms: Sequence[str]) -> ScalarSelect[Any]:
     return (
         select(parts.c.id)
         .join(repositories)
-        .where(*_DUE, parts.c.platform.in_(platforms), ~blocked, _open_to(binding))
+        .where(*_DUE, runnable, ~blocked, _open_to(binding))
         .order_by(parts.c.run_after, parts.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=parts)

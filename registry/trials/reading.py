@@ -17,6 +17,7 @@ from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import UtcTime
 from registry.errors import NotFoundError
+from registry.trials.demands import why_waiting
 from registry.trials.waiting import looks
 
 if TYPE_CHECKING:
@@ -213,18 +214,25 @@ async def _filled(
             parts.c.attempts,
             parts.c.worker,
             parts.c.record,
+            parts.c.required,
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .where(trial_parts.c.trial_id.in_(views))
         .order_by(parts.c.platform, parts.c.digest)
     )
-    for row in await connection.execute(linked):
+    rows = (await connection.execute(linked)).all()
+    waiting = await why_waiting(connection, {row.required for row in rows if row.state == "queued"})
+    for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
+        demand = values.pop("required")
+        if row.state == "queued" and demand in waiting:
+            values["reason"] = waiting[demand]
         views[values.pop("trial_id")].append(PartView(**values))
     runs_of = await _runs(connection, {view.id for one in views.values() for view in one}, tail=tail)
     return [
         replace(
             trial,
+            reason=trial.reason or _why_queued(trial, views[trial.id], set(waiting.values())),
             parts=views[trial.id],
             runs=[
                 run
@@ -236,6 +244,13 @@ async def _filled(
         )
         for trial in found
     ]
+
+
+def _why_queued(trial: TrialView, views: Sequence[PartView], waiting: Collection[str]) -> str:
+    """Why nothing happens, where a part of it waits for a worker that there is not."""
+    if trial.state == "done":
+        return ""
+    return next((view.reason for view in views if view.reason in waiting), "")
 
 
 async def _runs(

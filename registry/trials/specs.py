@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Sequence
 
 from registry.db.trials import IMAGE_SUGGESTED
 
@@ -12,3 +14,8 @@ def spec_digest(run_spec: str | None) -> str:
     if run_spec is None:
         return IMAGE_SUGGESTED
     return "sha256:" + hashlib.sha256(run_spec.encode()).hexdigest()
+
+
+def required_by(run_spec: str | None) -> Sequence[str]:
+    """The mechanisms that the canonical JSON of a run spec demands."""
+    return () if run_spec is None else json.loads(run_spec).get("require", ())

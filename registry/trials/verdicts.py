@@ -22,6 +22,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials.settling import settle_image, settle_trials
+from registry.trials.specs import required_by
 from registry.trials.states import REASON_MAX
 
 BACKOFF_SECONDS = 2
@@ -34,6 +35,7 @@ class _Part:
     digest: str
     platform: str
     attempts: int
+    run_spec: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ async def record(
         if report.error is not None and report.error.retryable and part.attempts < settings.trial_attempts:
             await put_back(connection, part.id, part.attempts, reason=plain_text(report.error.message))
             return None
-        judgement = judge(report)
+        judgement = judge(report, required=required_by(part.run_spec))
         await _store_runs(connection, part, report)
         await finish_part(connection, part.id, judgement, record=json.dumps(_kept(report)))
         await move_epoch(connection, "gate")

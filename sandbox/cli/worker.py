@@ -133,6 +133,7 @@ def run(
     # Only now: it takes most of the time to start.
     from sandbox.metrics import parse_metrics_address  # noqa: PLC0415
     from sandbox.pinning import Pin  # noqa: PLC0415
+    from sandbox.promises import promised_mechanisms  # noqa: PLC0415
     from sandbox.runtimes.parent import Ceiling, parse_processors  # noqa: PLC0415
     from sandbox.workplace import opened_workplace  # noqa: PLC0415
 
@@ -158,7 +159,14 @@ def run(
     with opened as (workplace, swept):
         for line in swept:
             log.warning("swept", what=line)
-        log.info("worker starts", registry=registry, runtime=str(workplace.runtime.info), platforms=platforms)
+        mechanisms = promised_mechanisms(workplace)
+        log.info(
+            "worker starts",
+            registry=registry,
+            runtime=str(workplace.runtime.info),
+            platforms=platforms,
+            isolation=mechanisms,
+        )
         code = asyncio.run(
             _work(
                 registry,
@@ -166,6 +174,7 @@ def run(
                 workplace,
                 pin=pin,
                 platforms=platforms,
+                mechanisms=mechanisms,
                 slots=slots,
                 grace_seconds=grace,
                 told_at=told_at,
@@ -181,6 +190,7 @@ async def _work(
     *,
     pin: Pin | None,
     platforms: tuple[str, ...],
+    mechanisms: tuple[str, ...],
     slots: int,
     grace_seconds: float,
     told_at: tuple[str, int] | Path | None,
@@ -201,7 +211,8 @@ async def _work(
             client = await stack.enter_async_context(
                 registry_client(registry, token, pin=pin, heard=counted.heard)
             )
-            await run_worker(Post(client, workplace, counted, drain), platforms=platforms, slots=slots)
+            post = Post(client, workplace, counted, drain, mechanisms)
+            await run_worker(post, platforms=platforms, slots=slots)
     except RegistryRefusal as refusal:
         log.error("the registry refuses this worker", reason=str(refusal))
         return 2

@@ -69,6 +69,7 @@ async def claim(request: web.Request) -> web.Response:
         services.settings,
         worker=_reporter(actor),
         platforms=asked.platforms,
+        mechanisms=asked.mechanisms,
         slots=asked.slots,
         address=actor.address,
         wait_seconds=asked.wait_seconds,

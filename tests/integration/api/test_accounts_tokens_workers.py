@@ -122,6 +122,7 @@ async def test_workers(client: aiohttp.ClientSession, nobody: aiohttp.ClientSess
     assert worker == {
         "name": "w1",
         "platforms": [],
+        "mechanisms": None,
         "address": None,
         "last_seen_at": None,
         "drain_at": None,

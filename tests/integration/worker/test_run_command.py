@@ -249,3 +249,15 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
     lines = said.stdout.splitlines()
     assert lines[2].startswith("  used: memory at most ")
     assert lines[-2:] == ["  | first?[2J", "  | last"]
+
+
+def test_what_the_spec_demands_is_there_or_it_is_an_error(runner: Runner, tmp_path: Path) -> None:
+    layout = runner.layout(busybox_image())
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(f"{SPEC}require: [seccomp, no_new_privs]\n")
+    assert runner.json(layout, "--spec", str(spec), code=0)["verdict"] == "pass"
+    # A run that asks for no network has none.
+    spec.write_text(f"{SPEC}require: [seccomp, egress]\n")
+    told = runner.json(layout, "--spec", str(spec), code=2)
+    assert (told["verdict"], told["error"]["reason"]) == ("error", "isolation-missing")
+    assert "did not have: egress (not asked for" in told["reason"]

@@ -157,3 +157,22 @@ def test_nothing_is_left_and_no_token_was_logged(yard: Yard, worker: WorkerProce
     assert worker.token not in worker.log
     assert "eyJ" not in worker.log  # how every registry token begins
     assert "Traceback" not in worker.log
+
+
+def test_isolation_is_told_demanded_and_waited_for(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("/bin/sh", "-c", "echo before")), "before")
+    policy = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
+    yard.call("PATCH", policy, json={"run_spec": {"version": 1, "require": ["seccomp", "pivot_root"]}})
+    try:
+        yard.push(busybox_image(("/bin/sh", "-c", "echo demanding")), "demanding")
+        assert yard.verdict("demanding")["verdict"] == "pass"
+        told = yard.call("GET", "/api/v1/workers/one")["mechanisms"]
+        assert {"seccomp", "pivot_root", "user namespace"} <= set(told)
+        assert "egress" not in told
+        yard.call("PATCH", policy, json={"run_spec": {"version": 1, "require": ["egress"]}})
+        digest = yard.push(busybox_image(("/bin/sh", "-c", "echo waiting")), "waiting")
+        asked = {"image": REPOSITORY, "digest": digest}
+        (trial,) = yard.call("GET", "/api/v1/trials", params=asked)
+        assert trial["reason"] == "waits for a worker that has egress: none of 1 has"
+    finally:
+        yard.call("PATCH", policy, json={"run_spec": None})
