@@ -24,6 +24,7 @@ from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+_RUNSC = "gVisor's own packages: https://gvisor.dev/docs/user_guide/install"
 _NAMES: Mapping[DowngradeName, str] = {"cgroup-limits": "cgroup limits", "seccomp": "seccomp"}
 _FIXES: Mapping[DowngradeName, str] = {
     "cgroup-limits": "run the worker as root, on a host with the cgroup controllers memory, cpu and pids",
@@ -87,7 +88,9 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
     found: Runtime | None = None
     try:
         found = find_runtime(state, name=runtime)
-        line = HostMechanism("runtime", available=True, need="required", detail=str(found.info))
+        info = found.info
+        rather = f"; passed over: {'; '.join(info.passed_over)}" if info.passed_over else ""
+        line = HostMechanism("runtime", available=True, need="required", detail=f"{info}{rather}")
     except SandboxError as error:
         line = HostMechanism(
             "runtime",
@@ -95,7 +98,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             need="required",
             detail=error.message,
             without="nothing can be run",
-            fix=how_to_install("runc"),
+            fix=_RUNSC if runtime == "runsc" else how_to_install("crun" if runtime == "crun" else "runc"),
         )
     return HostReport(
         (
@@ -119,6 +122,9 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
 def _proven(line: HostMechanism, proof: Proof | None) -> HostMechanism:
     if proof is None or (not line.available and not proof.applied):
         return line
+    if not proof.applied and line.need == "stated":
+        # Nothing was promised: the runtime of these runs has it in another way, or has none.
+        return replace(line, available=False, applied=False, detail=proof.seen or line.detail)
     # What a run had is here, whatever was thought before it.
     available = line.available or proof.applied
     return replace(line, available=available, applied=proof.applied, proven=proof.proven, seen=proof.seen)
@@ -139,7 +145,7 @@ def _known_holes(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
             need="stated",
             detail=detail,
             without="an image could use a hole of the runtime",
-            fix="runc 1.3.6, 1.4.3, 1.5.0 or newer has none of them" if holes else "",
+            fix=f"a newer {runtime.info.name}; runc 1.3.6, 1.4.3, 1.5.0 and newer have none" if holes else "",
         ),
     )
 
@@ -185,11 +191,13 @@ def _user_namespace_fix() -> str:
 
 
 def _namespaces(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
+    # A runtime with a kernel of its own shows a run that kernel's groups, not the host's.
+    own = runtime is not None and runtime.info.kernel == "own"
     lines = [
         HostMechanism(
             f"{name} namespace",
             available=Path(f"/proc/self/ns/{kind}").exists(),
-            need="required",
+            need="stated" if own and name == "cgroup" else "required",
             detail="a new one for each run",
             without="a run could see or touch the host's",
         )
