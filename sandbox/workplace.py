@@ -80,7 +80,9 @@ def opened_workplace(
             ) from None
         shared = Cache(Path(os.path.abspath(cache)) if cache else state / "cache")
         shared.open()
-        found = find_runtime(state / "runtime", name=runtime)
+        found = find_runtime(
+            state / "runtime", name=runtime, network=network is not None and bool(network.permits)
+        )
         with ExitStack() as stack:
             stack.callback(runs.forget, found)
             kept_to = cache_limits(shared)

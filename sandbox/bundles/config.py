@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from registry.contract.plan import Plan
 from registry.oci.imageconfig import ImageConfig
-from sandbox.bundles.seccomp import make_seccomp
+from sandbox.bundles.seccomp import kernel_seccomp, make_seccomp
 from sandbox.bundles.users import ContainerUser
 from sandbox.errors import SandboxError
 
@@ -87,6 +87,8 @@ class Surroundings:
     """The only processors of the worker's runs, as the kernel lists them."""
     init: Path | None = None
     """A static init of this host, where there is one."""
+    own_kernel: bool = False
+    """Whether the runtime brings a kernel along."""
     spare_pids: int = 0
     """Processes and threads of the runtime itself, beside those of the run."""
     disk: tuple[int, int] | None = None
@@ -134,7 +136,8 @@ def make_config(
     if surroundings.mount_label is not None:
         linux["mountLabel"] = surroundings.mount_label
     if "seccomp" not in downgrades:
-        linux["seccomp"] = make_seccomp(surroundings.machine)
+        own = surroundings.own_kernel
+        linux["seccomp"] = kernel_seccomp() if own else make_seccomp(surroundings.machine)
     return {
         "ociVersion": OCI_VERSION,
         "root": {"path": str(root), "readonly": readonly},

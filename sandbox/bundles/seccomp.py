@@ -42,13 +42,19 @@ _NODE_TYPE_MASK = 0o170000
 # No device: a plain file (also as 0), a FIFO, a socket.
 _NODES = (0, 0o100000, 0o010000, 0o140000)
 _DEVICES = (0o020000, 0o060000)
+# Each of those, for a kernel that compares one by one.
+_CLONE_FLAGS = tuple(1 << bit for bit in range(32) if _CLONE_NEW & 1 << bit)
 ARGUMENT_CALLS = ("clone", "getsockopt", "mknod", "mknodat", "setsockopt", "socket", "socketpair")
 """The calls that are allowed for some arguments only."""
 
 
 def allowed_syscalls() -> tuple[str, ...]:
     """The names that are allowed whatever their arguments, from ``syscalls.txt``."""
-    text = files("sandbox.bundles").joinpath("syscalls.txt").read_text(encoding="ascii")
+    return _names("syscalls.txt")
+
+
+def _names(file: str) -> tuple[str, ...]:
+    text = files("sandbox.bundles").joinpath(file).read_text(encoding="ascii")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
@@ -81,6 +87,23 @@ def make_seccomp(machine: str) -> dict[str, object]:
             *_socket_options("setsockopt"),
             *(_allow("mknod", _masked(1, _NODE_TYPE_MASK, kind)) for kind in _NODES),
             *(_allow("mknodat", _masked(2, _NODE_TYPE_MASK, kind)) for kind in _NODES),
+            *_familiar_refusals(),
+        ],
+    }
+
+
+def kernel_seccomp() -> dict[str, object]:
+    """``linux.seccomp`` for a runtime that brings a kernel along: what is refused, by name.
+
+    gVisor answers EPERM to all that a filter does not allow, whatever errno it names; a C library that tries
+    a newer call first takes that for the answer, and starts no thread. So what its kernel does not know is
+    left to it, which answers ENOSYS.
+    """
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": list(_names("refused.txt")), "action": "SCMP_ACT_ERRNO"},
+            *(_refuse("clone", _EPERM, _masked(0, flag, flag)) for flag in _CLONE_FLAGS),
             *_familiar_refusals(),
         ],
     }

@@ -70,7 +70,8 @@ def attach(
     if network is not None and runtime in _OWN_STACK:
         raise SandboxError(
             "isolation-missing",
-            f"the run spec asks for a network, and {runtime} is not connected to one; use --runtime runc",
+            f"the run spec asks for a network, and the one that {runtime} has of its own is not connected; "
+            "its worker needs --runtime runc, or auto",
         )
     if runtime in _OWN_STACK:
         # What it finds up in the network namespace is what its own network begins with.

@@ -31,7 +31,7 @@ CRUN = Dialect(
     seccomp="+SECCOMP",
     time_namespace=None,
     holes=CRUN_HOLES,
-    package="crun",
+    newest="crun 1.20 or newer",
     run_of=run_of,
     strength=lambda _: 2,
     flags=("--cgroup-manager=cgroupfs",),

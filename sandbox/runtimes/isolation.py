@@ -32,7 +32,7 @@ def read_surroundings(
 
     ``time_namespace`` is whether the runtime knows it, ``modules`` whether it applies AppArmor and SELinux;
     ``run_dir`` lies on the disk that the run writes to, ``cpu_set`` names the only processors of the worker's
-    runs, ``spare_pids`` are for what the runtime itself keeps running.
+    runs, ``spare_pids`` are for the kernel that the runtime brings along, 0 for none.
     """
     labels = run_labels() if modules else None
     io = "blkio" if cgroups.version == 1 else "io"
@@ -48,6 +48,7 @@ def read_surroundings(
         mount_label=labels.files if labels else None,
         init=find_init(),
         cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
+        own_kernel=spare_pids > 0,
         spare_pids=spare_pids,
         disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
     )

@@ -44,8 +44,8 @@ class Dialect:
     time_namespace: tuple[int, int, int] | None
     """The first version that knows the time namespace."""
     holes: tuple[Hole, ...]
-    package: str
-    """How to get one, or a better one."""
+    newest: str
+    """Its versions without any of the holes, in words."""
     run_of: Callable[[str], str]
     """The run id that an entry of the state folder, by name, belongs to; empty for none."""
     strength: Callable[[str | None], int]

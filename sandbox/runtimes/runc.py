@@ -25,7 +25,7 @@ RUNC = Dialect(
     seccomp="libseccomp:",
     time_namespace=(1, 2, 0),
     holes=RUNC_HOLES,
-    package="runc 1.3.6, 1.4.3, 1.5.0 or newer",
+    newest="runc 1.3.6, 1.4.3, 1.5.0 or newer",
     run_of=run_of,
     strength=strength,
 )

@@ -48,7 +48,7 @@ from sandbox.runtimes.outcome import (
 )
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
 from sandbox.runtimes.output import LogBuffer
-from sandbox.runtimes.ownkernel import SPARE_PIDS, verify_kernel_privileges, verify_kernel_process
+from sandbox.runtimes.ownkernel import spare_pids, verify_kernel_privileges, verify_kernel_process
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
     block_io_line,
@@ -154,7 +154,7 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         modules=info.kernel == "host",
         run_dir=job.run_dir,
         cpu_set=job.cpu_set,
-        spare_pids=SPARE_PIDS if info.kernel == "own" else 0,
+        spare_pids=spare_pids(job.plan.limits.pids) if info.kernel == "own" else 0,
     )
     trial.document = assemble(
         job.plan,
@@ -260,7 +260,7 @@ def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     if applied.cpu_weight is not None:
         detail += f", cpu weight {applied.cpu_weight} as all runs"
     if spare:
-        detail += f"; {spare} of the pids are for the run's own kernel, and it shares the memory"
+        detail += f"; {spare} of the pids are for the run's own kernel, which shares the memory"
     above = read_limits(trial.cgroups, trial.runtime.cgroup_parent, None)
     if above.memory_bytes is not None and above.pids is not None:
         detail += f"; all runs together: memory {above.memory_bytes}, pids {above.pids}"

@@ -22,7 +22,7 @@ from registry.oci.imageconfig import Healthcheck
 from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members, read_limits
 from sandbox.runtimes.choose import find_runtime
-from sandbox.runtimes.ownkernel import SPARE_PIDS
+from sandbox.runtimes.ownkernel import spare_pids
 from sandbox.runtimes.sweep import sweep
 from tests.kit.runs import MIB, QUICK, Harbour, harbour, image_config, seen
 from tests.kit.sources import ROOT
@@ -97,7 +97,7 @@ class RuntimeContract:
         done = await task
         assert seen(done) == [True], done.run.observations
         assert (done.run.reason, done.run.exit_code, done.run.log) == ("stopped", None, "bye\n")
-        spare = SPARE_PIDS if dock.runtime.info.kernel == "own" else 0
+        spare = spare_pids(limits.pids) if dock.runtime.info.kernel == "own" else 0
         assert (held.memory_bytes, held.pids, held.cpus) == (limits.memory_bytes, 64 + spare, 0.5)
         assert not held.swap_bytes
 
