@@ -93,7 +93,14 @@ async def test_the_commands(tmp_path: Path, server: RegistryProcess, environment
     assert "there is no robot" in run(tmp_path, "robot", "disable", "team+no", environment=where, code=2)
     assert "team/" in run(tmp_path, "robot", "show", "team+ci", environment=where)
     assert "NAMESPACE+NAME" in run(tmp_path, "robot", "create", "ci", environment=where, code=64)
+    assert shown(tmp_path, "namespace", "rename", "team", "crew", environment=where)["name"] == "crew"
+    assert "crew/" in run(tmp_path, "robot", "show", "crew+ci", environment=where)
+    said = run(tmp_path, "namespace", "rename", "team", "crew", environment=where, code=2)
+    assert "there is no namespace team" in said
+    shown(tmp_path, "namespace", "rename", "crew", "team", environment=where)
     run(tmp_path, "robot", "delete", "team+ci", "--yes", environment=where)
+    either = run(tmp_path, "token", "revoke-all", "--yes", environment=where, code=64)
+    assert "give --account NAME or --everybody" in either
     assert shown(tmp_path, "robot", "list", "--namespace", "team", environment=where) == []
     assert "last administrator" in run(tmp_path, "user", "disable", "admin", environment=where, code=2)
     assert shown(tmp_path, "user", "disable", "ann", environment=where)["disabled_at"] is not None
