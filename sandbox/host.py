@@ -24,6 +24,7 @@ from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
+_RUNSC = "gVisor's own packages: https://gvisor.dev/docs/user_guide/install"
 _NAMES: Mapping[DowngradeName, str] = {"cgroup-limits": "cgroup limits", "seccomp": "seccomp"}
 _FIXES: Mapping[DowngradeName, str] = {
     "cgroup-limits": "run the worker as root, on a host with the cgroup controllers memory, cpu and pids",
@@ -87,8 +88,9 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
     found: Runtime | None = None
     try:
         found = find_runtime(state, name=runtime)
-        rather = "; ".join(found.info.passed_over)
-        line = HostMechanism("runtime", available=True, need="required", detail=str(found.info), fix=rather)
+        info = found.info
+        rather = f"; passed over: {'; '.join(info.passed_over)}" if info.passed_over else ""
+        line = HostMechanism("runtime", available=True, need="required", detail=f"{info}{rather}")
     except SandboxError as error:
         line = HostMechanism(
             "runtime",
@@ -96,7 +98,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             need="required",
             detail=error.message,
             without="nothing can be run",
-            fix=how_to_install("runc"),
+            fix=_RUNSC if runtime == "runsc" else how_to_install("crun" if runtime == "crun" else "runc"),
         )
     return HostReport(
         (
@@ -110,7 +112,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             *_downgrades(found),
             _swap(),
             *_disks_and_processors(),
-            *_network(found),
+            *_network(),
             *around(found),
             *security_modules(),
         )
@@ -120,6 +122,9 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
 def _proven(line: HostMechanism, proof: Proof | None) -> HostMechanism:
     if proof is None or (not line.available and not proof.applied):
         return line
+    if not proof.applied and line.need == "stated":
+        # Nothing was promised: the runtime of these runs has it in another way, or has none.
+        return replace(line, available=False, applied=False, detail=proof.seen or line.detail)
     # What a run had is here, whatever was thought before it.
     available = line.available or proof.applied
     return replace(line, available=available, applied=proof.applied, proven=proof.proven, seen=proof.seen)
@@ -186,19 +191,18 @@ def _user_namespace_fix() -> str:
 
 
 def _namespaces(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
+    # A runtime with a kernel of its own shows a run that kernel's groups, not the host's.
+    own = runtime is not None and runtime.info.kernel == "own"
     lines = [
         HostMechanism(
             f"{name} namespace",
             available=Path(f"/proc/self/ns/{kind}").exists(),
-            need="required",
+            need="stated" if own and name == "cgroup" else "required",
             detail="a new one for each run",
             without="a run could see or touch the host's",
         )
         for name, kind in _NAMESPACES.items()
     ]
-    if _own_kernel(runtime):
-        shown = "none is made: the run's own kernel shows it its own groups alone"
-        lines[-1] = replace(lines[-1], available=False, need="stated", detail=shown, without="")
     known = runtime is not None and runtime.info.time_namespace and Path("/proc/self/ns/time").exists()
     lines.append(
         HostMechanism(
@@ -207,7 +211,7 @@ def _namespaces(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
             need="stated",
             detail="a new one for each run" if known else "the runtime or the kernel does not know it",
             without="a run has the host's clocks",
-            fix="" if known or _own_kernel(runtime) else "runc 1.2 or newer, on Linux 5.6 or newer",
+            fix="" if known else "runc 1.2 or newer, on Linux 5.6 or newer",
         )
     )
     lines.append(
@@ -219,14 +223,7 @@ def _namespaces(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
             without="a run sees how long the host has been up",
         )
     )
-    if _own_kernel(runtime):
-        counts = "the run's own kernel counts from its start"
-        lines[-2:] = [replace(one, detail=counts, without="") for one in lines[-2:]]
     return tuple(lines)
-
-
-def _own_kernel(runtime: Runtime | None) -> bool:
-    return runtime is not None and runtime.info.kernel == "own"
 
 
 def _safe_paths() -> HostMechanism:
@@ -343,11 +340,9 @@ def _disks_and_processors() -> tuple[HostMechanism, ...]:
     )
 
 
-def _network(runtime: Runtime | None) -> tuple[HostMechanism, ...]:
+def _network() -> tuple[HostMechanism, ...]:
     no_fence = (
-        f"{runtime.info.name} has a network of its own: no socket of a run is one of the host's"
-        if runtime is not None and _own_kernel(runtime)
-        else "needs root"
+        "needs root"
         if not privileged()
         else "cgroup version 2 is not mounted"
         if find_cgroups().unified is None

@@ -11,8 +11,11 @@ from registry.contract.isolation import DEMANDABLE
 from sandbox.attempt import Workplace
 from sandbox.host import HostReport, inspect_host
 
-_BY_HOST_KERNEL = frozenset({"AppArmor", "SELinux", "network fence", "egress", "bandwidth"})
-"""What holds processes and sockets that are the host's: not those of a runtime with a kernel of its own."""
+_BY_HOST_KERNEL = frozenset(
+    {"AppArmor", "SELinux", "network fence", "egress", "bandwidth", "cgroup namespace"}
+)
+"""What a runtime with a kernel of its own goes without, or does in another way: its runs have no processes
+and no sockets that are the host's."""
 
 
 def promised_mechanisms(workplace: Workplace) -> tuple[str, ...]:

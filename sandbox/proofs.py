@@ -85,12 +85,12 @@ def _inside(answers: Mapping[str, int]) -> Iterator[_Fact]:
     yield _Fact(
         "user namespace", kept, f"writing a setting of the kernel: {shown_answer(answers['setting'])}"
     )
-    forks = answers["forks"]
-    yield _Fact(
-        "cgroup limits",
-        forks < PIDS,
-        f"{FORKS} processes asked for, at most {PIDS} with the first: {forks} started",
-    )
+    if (forks := answers.get("forks")) is not None:
+        yield _Fact(
+            "cgroup limits",
+            forks < PIDS,
+            f"{FORKS} processes asked for, at most {PIDS} with the first: {forks} started",
+        )
 
 
 def _outside(run: Run) -> Iterator[_Fact]:

@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from registry.contract.limits import MIB, Limits, PrepareLimits
 from registry.contract.report import Report
@@ -35,7 +36,7 @@ from sandbox.workplace import opened_workplace
 
 OUTSIDE = ("198.51.100.1", 9)
 """An address that nobody has (RFC 5737), and the port of the discard service."""
-MEMORY_BYTES = 64 * MIB
+MEMORY_BYTES = 32 * MIB
 PIDS = 64
 FORKS = 200
 CAPABILITIES = 41
@@ -66,8 +67,13 @@ def can_test() -> bool:
     return platform.machine() in MACHINES
 
 
-def own_steps(host_file: Path) -> tuple[Step, ...]:
-    """What the program tries. ``host_file`` is there on the host, and must not be inside."""
+def own_steps(host_file: Path, *, kernel: Literal["host", "own"] = "host") -> tuple[Step, ...]:
+    """What the program tries. ``host_file`` is there on the host, and must not be inside.
+
+    A ``kernel`` of the runtime's own ends as a whole where it may have no more processes: then they are not
+    asked for, so that memory can be.
+    """
+    processes = (Step("forks", "forks", (FORKS,)), Step("kill", "kill", (-1, 9)))
     address = struct.pack("<H", socket.AF_INET) + struct.pack(
         ">H4s8x", OUTSIDE[1], socket.inet_aton(OUTSIDE[0])
     )
@@ -90,8 +96,7 @@ def own_steps(host_file: Path) -> tuple[Step, ...]:
         Step("setting", "openat", (_AT_FDCWD, b"/proc/sys/kernel/core_pattern\0", os.O_WRONLY)),
         # Longer than its share of a tenth of a second.
         Step("burn", "burn", (100_000_000,)),
-        Step("forks", "forks", (FORKS,)),
-        Step("kill", "kill", (-1, 9)),
+        *(processes if kernel == "host" else ()),
         Step("print", "print"),
         Step("map", "mmap", (_FREE_ADDRESS, 2 * MEMORY_BYTES, _READ_WRITE, _PRIVATE_FIXED_ANONYMOUS, -1, 0)),
         Step("touch", "touch", (_FREE_ADDRESS, _FREE_ADDRESS + 2 * MEMORY_BYTES)),
@@ -108,8 +113,6 @@ def try_own_image(*, runtime: str, allowed_downgrades: frozenset[str], folder: P
     with tempfile.TemporaryDirectory(prefix="seatrial-doctor-", dir=folder) as name:
         own = Path(name)
         own.chmod(0o711)
-        steps = own_steps(own / "image" / "index.json")
-        _write_layout(own / "image", make_program(steps, platform.machine()))
         for asked in dict.fromkeys((_askable(own), frozenset[str]())):
             processors = frozenset({min(os.sched_getaffinity(0))}) if "cpu set" in asked else None
             try:
@@ -120,6 +123,8 @@ def try_own_image(*, runtime: str, allowed_downgrades: frozenset[str], folder: P
                     ceiling=Ceiling(cpu_set=processors),
                 )
                 with opened as (workplace, _):
+                    steps = own_steps(own / "image/index.json", kernel=workplace.runtime.info.kernel)
+                    _write_layout(own / "image", make_program(steps, platform.machine()))
                     rate = _BYTES_PER_SECOND if "block io" in asked else None
                     report = asyncio.run(_try(f"oci:{own / 'image'}", workplace, rate))
             except SandboxError:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +54,19 @@ class TestContract(RuntimeContract):
         dock.own(root)
         done = await dock.run(image_config("/bin/threads"), root=root)
         assert (done.run.log, done.run.exit_code) == ("", 0)
+
+
+@pytest.mark.parametrize("runtime", ["runc", "runsc"])
+def test_doctor_proves_what_each_holds(tools: Path, runtime: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    command = [str(Path(sys.prefix) / "bin/seatrial"), "doctor", "--json", "--runtime", runtime]
+    environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    assert done.returncode == 0, done.stdout
+    lines = {one["name"]: one for one in json.loads(done.stdout)["mechanisms"]}
+    assert not [name for name, one in lines.items() if one["proven"] is False]
+    assert "at most 32: ended by the kernel" in lines["cgroup limits"]["seen"]
+    # runsc has no host namespace of its own for these, and another stack.
+    own = {"cgroup namespace", "network fence", "time namespace"}
+    assert {lines[name]["available"] for name in own} == {runtime == "runc"}

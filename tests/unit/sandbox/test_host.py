@@ -36,6 +36,16 @@ def test_what_does_not_hold_is_not_there() -> None:
     assert report.proven({"other": Proof(applied=False, proven=False, seen="no")}).exit_code == 0
 
 
+def test_what_was_not_promised_is_not_here_and_no_failure() -> None:
+    report = HostReport((mechanism("stated", available=True),))
+    without = report.proven({"x": Proof(applied=False, proven=False, seen="has its own")})
+    (line,) = without.mechanisms
+    assert (line.available, line.proven, line.detail) == (False, None, "has its own")
+    assert without.exit_code == 0
+    disproved = report.proven({"x": Proof(applied=True, proven=False, seen="open")})
+    assert disproved.mechanisms[0].holds is False
+
+
 def test_what_a_run_had_is_here_whatever_was_thought_before() -> None:
     report = HostReport((mechanism("stated", available=False),))
     (line,) = report.proven({"x": Proof(applied=True, proven=True, seen="yes")}).mechanisms

@@ -20,7 +20,9 @@ def test_what_is_here_and_can_be_asked_for() -> None:
     alone = promised(report, kernel="host", connected=False, cpu_set=False)
     assert set(everything) - set(alone) == NETWORK | {"cpu set"}
     own = promised(report, kernel="own", connected=True, cpu_set=True)
-    assert set(everything) - set(own) == NETWORK | {"AppArmor", "SELinux", "network fence"}
+    assert set(everything) - set(own) == NETWORK | {
+        *("AppArmor", "SELinux", "network fence", "cgroup namespace")
+    }
 
 
 def test_what_is_not_here_or_did_not_hold_is_not_promised() -> None:

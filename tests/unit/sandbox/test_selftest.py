@@ -6,6 +6,7 @@ import os
 import platform
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,16 @@ def test_what_is_seen_from_inside_decides(name: str, answers: dict[str, int]) ->
 def test_what_is_seen_from_outside_decides(name: str, run: dict[str, Any]) -> None:
     found = proofs(tried(**run))
     assert [one for one in found if not found[one].proven] == [name]
+
+
+def test_a_kernel_of_the_runtimes_own_is_not_asked_for_processes() -> None:
+    names = [step.name for step in own_steps(Path("/host"), kernel="own")]
+    assert not {"forks", "kill"} & set(names)
+    assert names[-3:] == ["map", "touch", "exit"]
+    answers = {name: answer for name, answer in ANSWERS.items() if name not in ("forks", "kill")}
+    found = proofs(replace(tried(), answers=answers))
+    assert found["cgroup limits"].proven
+    assert "started" not in found["cgroup limits"].seen
 
 
 def test_what_was_not_asked_for_is_not_missed() -> None:
