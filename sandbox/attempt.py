@@ -17,7 +17,6 @@ from pathlib import Path
 import structlog
 
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.isolation import why_not_isolated
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.plan import NoCommandError, make_plan
 from registry.contract.report import ErrorReason, Report, ReportError, Step
@@ -224,16 +223,13 @@ def _report(
     )
     if execution is None:
         return report
-    lacking = why_not_isolated(execution.mechanisms, (task.spec and task.spec.require) or ())
-    if lacking is not None:
-        problem = _problem("isolation-missing", lacking)
     return report.model_copy(
         update={
             "mechanisms": execution.mechanisms,
             "downgrades": execution.downgrades,
             "steps": (*record.steps, *execution.steps),
             "runs": (execution.run,),
-            "error": problem or execution.error,
+            "error": execution.error,
         }
     )
 

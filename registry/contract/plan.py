@@ -63,6 +63,8 @@ class Plan:
     """A small init of the worker's goes before the command."""
     network: NetworkSpec | None = None
     """Asked for by the spec, never by the image."""
+    require: tuple[str, ...] = ()
+    """Mechanisms of isolation that the run must have."""
     tested: str = ""
     """What is tested, in words, for the verdict."""
 
@@ -94,6 +96,7 @@ def make_plan(
         limits=lowered(spec.limits.over(limits) if spec else limits, ceiling),
         init=bool(spec and spec.init),
         network=spec.network if spec else None,
+        require=(spec.require if spec else None) or (),
     )
     plan = _expect(plan, config, spec)
     label = config.labels.get(IMAGE_LABEL)

@@ -51,7 +51,9 @@ from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.ownkernel import spare_pids, verify_kernel_privileges, verify_kernel_process
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
+    applied_at_start,
     block_io_line,
+    check_demand,
     cpu_set_line,
     limit_problems,
     verify_namespaces,
@@ -104,6 +106,7 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
             _verify_created(trial)
         with trial.step("fence and connect the network"):
             _attach_network(trial)
+            check_demand(trial.mechanisms, job.plan.require, coming=applied_at_start(trial.document))
         with trial.step("start through the kernel"):
             _start(trial)
         with trial.step("apply security constraints"):
@@ -115,6 +118,7 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
             )
             trial.mechanisms.append(outer_seccomp(trial.runtime.info))
             trial.mechanisms += verify_modules(trial.pid, trial.document)
+            check_demand(trial.mechanisms, job.plan.require)
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from registry.contract.isolation import why_not_isolated
 from registry.contract.limits import Limits
 from registry.contract.report import Mechanism
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
@@ -30,6 +32,31 @@ _CAPABILITY_BITS = {
     "CAP_SETGID": 6,
     "CAP_SETUID": 7,
 }
+
+
+def applied_at_start(document: Mapping[str, Any]) -> frozenset[str]:
+    """The mechanisms that begin with the command, as far as the document has them."""
+    names = {
+        "seccomp": document["linux"].get("seccomp"),
+        "AppArmor": document["process"].get("apparmorProfile"),
+        "SELinux": document["process"].get("selinuxLabel"),
+    }
+    return frozenset(
+        {"no_new_privs", "capabilities", "outer seccomp", *(name for name, there in names.items() if there)}
+    )
+
+
+def check_demand(
+    mechanisms: Sequence[Mechanism], required: Sequence[str], *, coming: frozenset[str] = frozenset()
+) -> None:
+    """What the run spec demands was applied, or is still ``coming``.
+
+    Raises:
+        SandboxError: ``isolation-missing``: it was not.
+    """
+    lacking = why_not_isolated(mechanisms, set(required) - coming)
+    if lacking is not None:
+        raise SandboxError("isolation-missing", lacking)
 
 
 def verify_namespaces(pid: int, names: Sequence[str], *, base: int, size: int) -> tuple[Mechanism, ...]:

@@ -261,3 +261,4 @@ def test_what_the_spec_demands_is_there_or_it_is_an_error(runner: Runner, tmp_pa
     told = runner.json(layout, "--spec", str(spec), code=2)
     assert (told["verdict"], told["error"]["reason"]) == ("error", "isolation-missing")
     assert "did not have: egress (not asked for" in told["reason"]
+    assert told["runs"] == []  # the command never began

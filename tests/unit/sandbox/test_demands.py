@@ -1,6 +1,8 @@
-"""What run specs may demand of isolation, and what becomes of a run that did not have it."""
+"""What run specs may demand of isolation, and what becomes of a run that does not have it."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,8 @@ from registry.contract.judge import judge
 from registry.contract.report import Mechanism
 from registry.contract.runspec import parse_run_spec
 from registry.errors import RequestInvalidError
+from sandbox.errors import SandboxError
+from sandbox.runtimes.verify import applied_at_start, check_demand
 from tests.unit.contract.test_judge import report, run
 
 HAD = (
@@ -40,6 +44,20 @@ def test_what_a_run_did_not_have() -> None:
     assert why_not_isolated(HAD, ("seccomp",)) is None
     said = "the run spec demands what the run did not have: AppArmor (not active), SELinux"
     assert why_not_isolated(HAD, ("seccomp", "SELinux", "AppArmor")) == said
+
+
+def test_before_the_command_begins_only_what_comes_with_it_may_be_missing() -> None:
+    document: dict[str, Any] = {"linux": {"seccomp": {"syscalls": []}}, "process": {"selinuxLabel": "a:b:c"}}
+    coming = applied_at_start(document)
+    assert coming == {"no_new_privs", "capabilities", "outer seccomp", "seccomp", "SELinux"}
+    check_demand((), ("seccomp", "SELinux"), coming=coming)
+    for required in (("seccomp", "AppArmor"), ("pivot_root",)):
+        with pytest.raises(SandboxError, match=required[-1]) as refused:
+            check_demand(HAD, required, coming=coming)
+        assert refused.value.reason == "isolation-missing"
+    with pytest.raises(SandboxError, match="SELinux"):
+        check_demand(HAD, ("seccomp", "SELinux"))
+    check_demand(HAD, ("seccomp",))
 
 
 def test_a_run_without_what_was_demanded_is_no_pass_and_no_fail() -> None:
