@@ -41,13 +41,20 @@ CRUN_HOLES = (
     ),
     Hole("CVE-2025-24965", ((1, 20, 0),), "no label of an image can ask for another way to run it (krun)"),
 )
+# Its releases are dates; where only the day of publication is known, the release after it.
 RUNSC_HOLES = (
     Hole(
         "CVE-2018-16359",
         ((20180823, 0, 0),),
-        "the root of a run is its own, and nothing else of the host is there",
+        "a run's files are opened by a process that has its root alone, under the run's ids",
     ),
-    Hole("CVE-2018-19333, CVE-2018-20168", ((20181127, 0, 0),), "no shared memory of System V among runs"),
+    Hole("CVE-2018-19333", ((20181101, 0, 0),), "it stays inside: every run has a kernel of its own"),
+    Hole("CVE-2018-20168", ((20180822, 0, 0),), "the platform is systrap, never KVM"),
+    Hole(
+        "CVE-2025-2713",
+        ((20250401, 0, 0),),
+        "there are no files but the image's; the run's own ids open them",
+    ),
 )
 
 
