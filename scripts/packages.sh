@@ -55,6 +55,7 @@ bench="$demo
 golang-go|command go|builds the registries that Debian has not
 docker-registry|command docker-registry|a registry to compare with
 nginx-light|command nginx|plain files to compare with
+umoci|command umoci|unpacks images, to compare with
 wrk|command wrk|requests at a cost that leaves two cores to the registry
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the other database"
 

@@ -46,9 +46,13 @@ class RunResult:
     error: ReportError | None
 
 
+# Made here, before supervisors are forked: it takes as long as the container.
+_JOB, _RESULT = TypeAdapter(RunJob), TypeAdapter(RunResult)
+
+
 def dump_job(job: RunJob) -> bytes:
     """The job as one line."""
-    return TypeAdapter(RunJob).dump_json(job) + b"\n"
+    return _JOB.dump_json(job) + b"\n"
 
 
 def parse_job(line: bytes) -> RunJob:
@@ -57,12 +61,12 @@ def parse_job(line: bytes) -> RunJob:
     Raises:
         ValueError: it is not one.
     """
-    return TypeAdapter(RunJob).validate_json(line)
+    return _JOB.validate_json(line)
 
 
 def dump_result(result: RunResult) -> bytes:
     """The result as one line."""
-    return TypeAdapter(RunResult).dump_json(result) + b"\n"
+    return _RESULT.dump_json(result) + b"\n"
 
 
 def parse_result(line: bytes) -> RunResult:
@@ -71,4 +75,4 @@ def parse_result(line: bytes) -> RunResult:
     Raises:
         ValueError: it is not one.
     """
-    return TypeAdapter(RunResult).validate_json(line)
+    return _RESULT.validate_json(line)

@@ -20,6 +20,7 @@ from tests.bench.pages import pages
 from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
+from tests.bench.sandboxes import running, unpacking
 from tests.bench.scaling import connections, processes
 from tests.bench.secrecy import secrecy
 from tests.bench.signins import signins
@@ -43,6 +44,8 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "token service": token_service,
     "transfers": transfers,
     "huge": huge_blob,
+    "unpacking": unpacking,
+    "running": running,
     "verdict": verdict,
 }
 
