@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import aiohttp
@@ -40,9 +42,17 @@ class RegistryRefusal(Exception):  # noqa: N818  (what the registry said; the wo
         self.status = status
 
 
+class _Said(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    message: str = ""
+
+
 class _Problem(BaseModel):
+    """Problem details, or what the distribution API says instead."""
+
     model_config = ConfigDict(extra="ignore")
     detail: str = ""
+    errors: tuple[_Said, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +63,8 @@ class RegistryClient:
     url: str
     session: aiohttp.ClientSession = field(repr=False)
     pin: Pin | None = None
-    heard: Callable[[], None] = lambda: None
-    """Called with each answer that was no refusal."""
+    heard: Callable[[float | None], None] = lambda _: None
+    """Called for each answer that was no refusal, with how many seconds its clock is ahead of ours."""
 
     @property
     def tls(self) -> ssl.SSLContext | bool:
@@ -124,11 +134,11 @@ class RegistryClient:
                 ssl=self.tls,
             ) as response:
                 raw = await _read(response)
-                status = response.status
+                status, date = response.status, response.headers.get("Date", "")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise RegistryUnreachable(f"the registry cannot be reached: {type(error).__name__}") from None
+            raise RegistryUnreachable(f"the registry cannot be reached: {_why(error)}") from None
         if status in (200, 204):
-            self.heard()
+            self.heard(_ahead_seconds(date))
             return raw
         said = f"the registry answered {status}: {_detail(raw)}"
         if status == 409:
@@ -140,10 +150,9 @@ class RegistryClient:
 
 @asynccontextmanager
 async def registry_client(
-    url: str, token: str, *, pin: Pin | None = None, heard: Callable[[], None] = lambda: None
+    url: str, token: str, *, pin: Pin | None = None, heard: Callable[[float | None], None] = lambda _: None
 ) -> AsyncIterator[RegistryClient]:
-    """A client whose connections live as long as the block; ``heard`` is called with each answer that was no
-    refusal."""
+    """A client whose connections live as long as the block; ``heard`` as :class:`RegistryClient` says."""
     headers = {"Authorization": f"Bearer {token}", "User-Agent": "seatrial-worker"}
     async with aiohttp.ClientSession(headers=headers) as session:
         yield RegistryClient(url.rstrip("/"), session, pin, heard)
@@ -172,9 +181,33 @@ def _parse(raw: bytes, kind: type[T]) -> T:
         ) from None
 
 
+def _why(error: Exception) -> str:
+    """In words, with what to do about it where that is known."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        why = error.certificate_error
+        said = getattr(why, "verify_message", "") or str(why)
+        return (
+            f"its certificate is not trusted here ({said}): name the file of its authority with "
+            "SSL_CERT_FILE, and look at this host's clock"
+        )
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return f"there is no TLS at this address ({error.os_error}): https:// or http://?"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _ahead_seconds(date: str) -> float | None:
+    try:
+        return parsedate_to_datetime(date).timestamp() - time.time()
+    except ValueError:
+        return None
+
+
 def _detail(raw: bytes) -> str:
     try:
-        said = _Problem.model_validate_json(raw).detail
+        problem = _Problem.model_validate_json(raw)
+        said = problem.detail or next((one.message for one in problem.errors), "")
     except ValidationError:
         said = ""
     return "".join(c if c.isprintable() else " " for c in said)[:500] or "no reason given"

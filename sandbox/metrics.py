@@ -61,14 +61,17 @@ class WorkerMetrics:
         self._room = self._gauge(
             "disk_room_bytes", "What one more image may take, with what can be collected."
         )
+        self._ahead = self._gauge("registry_clock_ahead_seconds", "The registry's clock, against this one.")
         self._heard = self._gauge("registry_contact_timestamp_seconds", "When the registry last answered.")
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
         return Gauge(f"seatrial_worker_{name}", documentation, registry=self.registry)
 
-    def heard(self) -> None:
-        """The registry has answered."""
+    def heard(self, ahead_seconds: float | None) -> None:
+        """The registry has answered, whose clock is so far ahead."""
         self._heard.set(time.time())
+        if ahead_seconds is not None:
+            self._ahead.set(ahead_seconds)
 
     def looked(self, figures: Figures) -> None:
         """The cache was looked at."""

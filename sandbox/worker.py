@@ -78,6 +78,9 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             continue
         try:
             room = await _tidy(post)
+            if room == 0:
+                await _unless(drain.asked, asyncio.sleep(PAUSE_MAX_SECONDS))
+                continue
             claiming = client.claim(
                 platforms,
                 slots=slots,

@@ -299,12 +299,12 @@ def _can_isolate(state: Path, allowed: frozenset[str]) -> bool:
     unmet = [one for one in missing if one["downgrade"] not in allowed]
     if unmet:
         typer.echo(
-            "WARNING: this host lacks isolation that was not waived, so runs will be refused:", err=True
+            "WARNING: this host lacks isolation that was not waived, so no worker is started:", err=True
         )
         _tell(unmet)
         names = " ".join(f"--allow-downgrade {one['downgrade']}" for one in unmet)
         typer.echo(f"  To run without it, and have each verdict say so: seatrial up {names}", err=True)
-    return True
+    return not unmet
 
 
 def _tell(missing: list[dict[str, Any]]) -> None:

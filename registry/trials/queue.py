@@ -88,9 +88,10 @@ async def claim(
     async for _ in looks(database, seconds=wait_seconds):
         async with database.read_once() as connection:
             bound = await _bound(connection, worker)
+        # First, since who is revoked is drained as well, and should hear which of the two it is.
+        await require_still_let_in()
         if bound is None or bound.drain_at is not None:
             return Nothing(drain=True)
-        await require_still_let_in()
         await reap(database, settings)
         if is_gone():
             break

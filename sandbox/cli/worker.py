@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Run a worker, and manage workers.")
 app.add_typer(cache_app, name="cache")
+CLOCKS_SECONDS = 60
+"""More than clocks of a network may differ by."""
+_FIXES = {401: "make another token: seatrial token create --worker NAME"}
 _URL = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]+")
 
 
@@ -134,6 +137,8 @@ def run(
     from sandbox.metrics import parse_metrics_address  # noqa: PLC0415
     from sandbox.pinning import Pin  # noqa: PLC0415
     from sandbox.promises import promised_mechanisms  # noqa: PLC0415
+    from sandbox.runtimes.cgroups import find_cgroups  # noqa: PLC0415
+    from sandbox.runtimes.isolation import check_downgrades, missing_isolation  # noqa: PLC0415
     from sandbox.runtimes.parent import Ceiling, parse_processors  # noqa: PLC0415
     from sandbox.workplace import opened_workplace  # noqa: PLC0415
 
@@ -157,6 +162,8 @@ def run(
         ),
     )
     with opened as (workplace, swept):
+        # One that can only refuse its runs would take them from workers that can do better.
+        check_downgrades(missing_isolation(workplace.runtime.info, find_cgroups()), allowed)
         for line in swept:
             log.warning("swept", what=line)
         mechanisms = promised_mechanisms(workplace)
@@ -203,18 +210,25 @@ async def _work(
     drain = Drain(asked=asyncio.Event(), now=asyncio.Event())
     _listen_to_signals(drain, grace_seconds)
     log = structlog.get_logger("seatrial.worker")
+    warned = False
+
+    def heard(ahead_seconds: float | None) -> None:
+        nonlocal warned
+        counted.heard(ahead_seconds)
+        if not warned and ahead_seconds is not None and abs(ahead_seconds) > CLOCKS_SECONDS:
+            warned = True
+            log.warning("clocks differ", registry_ahead_seconds=round(ahead_seconds), fix="set this host's")
+
     try:
         async with AsyncExitStack() as stack:
             if told_at is not None:
                 where = await stack.enter_async_context(serving(counted, told_at))
                 log.info("tells Prometheus", at=where)
-            client = await stack.enter_async_context(
-                registry_client(registry, token, pin=pin, heard=counted.heard)
-            )
+            client = await stack.enter_async_context(registry_client(registry, token, pin=pin, heard=heard))
             post = Post(client, workplace, counted, drain, mechanisms)
             await run_worker(post, platforms=platforms, slots=slots)
     except RegistryRefusal as refusal:
-        log.error("the registry refuses this worker", reason=str(refusal))
+        log.error("the registry refuses this worker", reason=str(refusal), fix=_FIXES.get(refusal.status, ""))
         return 2
     log.info("worker ends")
     return 0

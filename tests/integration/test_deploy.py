@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -122,7 +123,23 @@ def test_what_the_unit_starts_listens(installed: Installed, tmp_path: Path, name
         assert process.wait(timeout=60) == 0
 
 
-def test_what_the_workers_unit_starts_reports_for_work(installed: Installed, tmp_path: Path) -> None:
+def of_the_pod() -> list[str]:
+    """What the container of the Kubernetes manifest runs, as its unit would write it."""
+    (container,) = manifest()["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    arguments = " ".join(container["args"]).replace("/run/secrets/seatrial", "${CREDENTIALS_DIRECTORY}")
+    arguments = re.sub(r"--registry=\S+", "--registry=${SEATRIAL_REGISTRY}", arguments)
+    return [*container["command"], *arguments.replace("0.0.0.0:9464", "127.0.0.1:0").split()]
+
+
+def of_the_unit() -> list[str]:
+    """What the worker's unit runs, without systemd."""
+    return ["seatrial", *arguments_of(ROOT / "deploy" / "systemd" / "seatrial-worker.service")]
+
+
+@pytest.mark.parametrize("command", [of_the_unit, of_the_pod])
+def test_what_starts_the_worker_lets_it_report_for_work(
+    installed: Installed, tmp_path: Path, command: Callable[[], list[str]]
+) -> None:
     unit = ROOT / "deploy" / "systemd" / "seatrial-serve.service"
     with (
         tempfile.TemporaryDirectory(prefix="seatrial-worker-", dir="/tmp") as name,
@@ -138,11 +155,12 @@ def test_what_the_workers_unit_starts_reports_for_work(installed: Installed, tmp
             argument.replace("${SEATRIAL_REGISTRY}", server[1])
             .replace("${CREDENTIALS_DIRECTORY}", name)
             .replace("/var/lib", name)
-            for argument in arguments_of(ROOT / "deploy" / "systemd" / "seatrial-worker.service")
+            for argument in command()
         ]
         process = subprocess.Popen(
-            [installed.folder / "bin" / "seatrial", *arguments],
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, cwd=installed.folder, umask=0o077,
+            arguments,
+            env={"PATH": f"{installed.folder / 'bin'}:/usr/sbin:/usr/bin:/sbin:/bin"},
+            cwd=installed.folder, umask=0o077,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
@@ -205,6 +223,38 @@ def test_the_services_of_compose_are_commands(installed: Installed) -> None:
     assert (ROOT / "deploy" / build["context"] / build["dockerfile"]).resolve() == CONTAINERFILE
     for service in compose["services"].values():
         assert_takes(installed, service["command"])
+
+
+def manifest() -> dict[str, Any]:
+    """The objects of the Kubernetes manifest, by kind."""
+    text = (ROOT / "deploy" / "kubernetes" / "worker.yaml").read_text()
+    return {one["kind"]: one for one in yaml.safe_load_all(text)}
+
+
+def test_the_pod_is_alone_on_its_nodes_and_has_time_to_end() -> None:
+    objects = manifest()
+    assert {one["apiVersion"] for one in objects.values()} == {"v1", "apps/v1", "networking.k8s.io/v1"}
+    pod = objects["DaemonSet"]["spec"]["template"]["spec"]
+    ((key, value),) = pod["nodeSelector"].items()
+    assert pod["tolerations"] == [{"key": key, "operator": "Equal", "value": value, "effect": "NoSchedule"}]
+    labels = objects["DaemonSet"]["spec"]["template"]["metadata"]["labels"]
+    for one in (objects["DaemonSet"]["spec"]["selector"], objects["NetworkPolicy"]["spec"]["podSelector"]):
+        assert one == {"matchLabels": labels}
+    assert pod["automountServiceAccountToken"] is False
+    (container,) = pod["containers"]
+    given = dict(argument.split("=", 1) for argument in container["args"])
+    assert pod["terminationGracePeriodSeconds"] >= 2 * float(given["--grace"])
+    mounts = {one["name"]: one["mountPath"] for one in container["volumeMounts"]}
+    assert mounts.keys() == {one["name"] for one in pod["volumes"]}
+    assert given["--state"] == mounts["state"]
+    assert given["--token-file"] == f"{mounts['token']}/token"
+    assert int(given["--total-memory-bytes"]) < 7 * 1024**3
+    assert container["resources"]["limits"]["memory"] == "7Gi"
+    assert given["--metrics"].endswith(f":{container['ports'][0]['containerPort']}")
+    assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == container["ports"][0]["name"]
+    held = re.findall(r"\+(\w+)", container["command"][2])
+    (unit,) = directive(ROOT / "deploy" / "systemd" / "seatrial-worker.service", "CapabilityBoundingSet")
+    assert [f"CAP_{name.upper()}" for name in held] == unit.split()
 
 
 def test_the_locks_hold_what_the_project_asks_for() -> None:

@@ -42,7 +42,8 @@ def counted() -> WorkerMetrics:
     failed = make_report(job, **make_error("layer-invalid"))
     metrics.reported(Report.model_validate(failed, strict=False))
     metrics.lease_lost()
-    metrics.heard()
+    metrics.heard(None)
+    metrics.heard(-2.5)
     return metrics
 
 
@@ -56,6 +57,7 @@ def test_the_numbers() -> None:
         'seatrial_worker_step_seconds_bucket{le="0.25",step="pull"} 0.0',
         'seatrial_worker_step_seconds_count{step="start"} 1.0',
         "seatrial_worker_slots 3.0",
+        "seatrial_worker_registry_clock_ahead_seconds -2.5",
         "seatrial_worker_runs_in_progress 0.0",
         "seatrial_worker_runs_waiting 0.0",
         "seatrial_worker_cache_bytes 300.0",
