@@ -236,7 +236,7 @@ def examine() -> Host:
     missing = tuple(
         one
         for one in json.loads(done.stdout)["mechanisms"]
-        if not one["available"] and one["need"] != "stated"
+        if one["need"] != "stated" and (not one["available"] or one["proven"] is False)
     )
     return Host(("full", "partial", "registry only")[done.returncode], missing)
 

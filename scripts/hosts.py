@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "root": "root of the host",
         "root-current-runc": "the same with a current runc",
+        "root-runsc": "the same with gVisor's runsc",
         "privileged-container": "root in a container, `--privileged`",
         "container": "root in an ordinary container",
         "plain-user": "a plain user with a range of ids",
@@ -83,7 +84,8 @@ def _measured(said: dict[str, Any] | None) -> tuple[str, str, str]:
     groups = f"cgroup v{host['cgroup_version']}{', hybrid' if host['hybrid'] else ''}"
     where = f"{host['system']}, kernel {host['kernel']}, {host['machine']}, {groups}"
     runtime = next(one for one in said["mechanisms"] if one["name"] == "runtime")
-    return where, runtime["detail"], str(said["exit_code"])
+    # Behind it stands what was passed over.
+    return where, runtime["detail"].partition(";")[0], str(said["exit_code"])
 
 
 def _word(said: dict[str, Any] | None, name: str) -> str:
@@ -112,6 +114,7 @@ def measure() -> Iterator[tuple[str, dict[str, Any]]]:
     tools = os.environ.get("SEATRIAL_TEST_TOOLS") or Path.home() / ".cache/seatrial/tools"
     current = ("env", f"PATH={tools}:/usr/sbin:/usr/bin:/sbin:/bin")
     yield "root-current-runc", _doctor(current, "--runtime", "runc")
+    yield "root-runsc", _doctor(current, "--runtime", "runsc")
     with plain_user() as name:
         yield "plain-user", _doctor(as_user(name), name=name)
     with plain_user(ids=False) as name:

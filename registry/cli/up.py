@@ -288,7 +288,11 @@ def _can_isolate(state: Path, allowed: frozenset[str]) -> bool:
         mechanisms = json.loads(done.stdout)["mechanisms"]
     except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
         raise UnavailableError("'seatrial doctor' does not say what this host can isolate") from None
-    missing = [one for one in mechanisms if not one["available"] and one["need"] != "stated"]
+    missing = [
+        one
+        for one in mechanisms
+        if one["need"] != "stated" and (not one["available"] or one["proven"] is False)
+    ]
     if done.returncode == _REGISTRY_ONLY:
         typer.echo("WARNING: no image can be run isolated here, so no worker is started:", err=True)
         _tell(missing)

@@ -161,16 +161,19 @@ class OciRuntime:
         ]
         # What such a call leaves behind is of the image, and inherits this. Made before the fork.
         program = outer_program(self.info) if output is not None else None
-        process = subprocess.Popen(
-            [*command, call, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL if output is None else output,
-            stderr=subprocess.DEVNULL if output is None else output,
-            env=_ENV,
-            start_new_session=True,
-            # Both calls are made by a run's supervisor alone, which has no threads.
-            preexec_fn=partial(bpf.install, program) if program else None,  # noqa: PLW1509
-        )
+        try:
+            process = subprocess.Popen(
+                [*command, call, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL if output is None else output,
+                stderr=subprocess.DEVNULL if output is None else output,
+                env=_ENV,
+                start_new_session=True,
+                # Both calls are made by a run's supervisor alone, which has no threads.
+                preexec_fn=partial(bpf.install, program) if program else None,  # noqa: PLW1509
+            )
+        except subprocess.SubprocessError:
+            raise RuntimeFailure(call, "the kernel takes no list of refusals from this worker") from None
         try:
             code = process.wait(self.call_seconds)
         except subprocess.TimeoutExpired:

@@ -106,7 +106,8 @@ def test_ids_are_given_to_a_plain_user_who_can_then_run_images() -> None:
         assert (code, mechanisms["self-test"]["proven"]) == (1, True)
         # As it says.
         subprocess.run(found.undo, shell=True, check=True)
-        assert fix("--for", name, "--dry-run")["fixes"] == told["fixes"]
+        (again,) = fix("--for", name, "--dry-run")["fixes"]
+        assert (again["name"], again["state"]) == ("subordinate-ids", "planned")
 
 
 def test_a_setting_is_mended_where_user_namespaces_are_forbidden() -> None:
@@ -138,6 +139,16 @@ def test_only_root_mends() -> None:
         command = as_user(name, SEATRIAL, "doctor", "--fix", "--for", name, "--yes")
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, "needs root" in done.stderr) == (64, True)
+
+
+def test_root_as_in_an_ordinary_container_can_run_nothing_and_is_told_why() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    code, mechanisms = doctor("setpriv", "--bounding-set", "-sys_admin", "--inh-caps", "-sys_admin")
+    assert code == 2
+    assert [
+        one["detail"] for one in mechanisms.values() if one["need"] == "required" and not one["available"]
+    ]
 
 
 def fix(*options: str) -> dict[str, Any]:

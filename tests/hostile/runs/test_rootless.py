@@ -83,7 +83,7 @@ def test_doctor_names_the_downgrade(user: str) -> None:
     done = seatrial(user, "doctor", "--json")
     report = json.loads(done.stdout)
     missing = [
-        one["name"] for one in report["mechanisms"] if not one["available"] and one["need"] != "stated"
+        one["downgrade"] for one in report["mechanisms"] if not one["available"] and one["need"] != "stated"
     ]
     assert (done.returncode, missing) == (1, ["cgroup-limits"]), done.stdout
     assert report["mechanisms"][-1]["name"] == "self-test"
