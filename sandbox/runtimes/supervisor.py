@@ -227,7 +227,7 @@ def _attach_network(trial: Underway) -> None:
 def _verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
     limits = trial.job.plan.limits
     if "cgroup-limits" in trial.downgrades:
-        detail = "of each process alone, by rlimits"
+        detail = "limits: partial; memory and processor time of each process alone, by rlimits"
         return (
             Mechanism(name="cgroup limits", applied=False, detail=detail),
             *(
