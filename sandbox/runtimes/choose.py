@@ -72,7 +72,8 @@ def _strongest(state: Path, *, network: bool) -> Runtime:
         if why is not None:
             against[dialect.name] = f"{info} does not work here: {why}"
             continue
-        rather = _stronger(dialect.strength(info.version), against, there)
+        others = [one for one in there if one[0] is not dialect]
+        rather = _stronger(dialect.strength(info.version), against, others)
         return open_runtime(replace(info, passed_over=rather), state)
     raise SandboxError("isolation-missing", f"there is no container runtime: {'; '.join(against.values())}")
 

@@ -122,7 +122,8 @@ class RuntimeContract:
         )
         assert (bomb.run.reason, bomb.run.oom_killed) == ("oom", True)
         assert bomb.run.memory_peak_bytes is not None
-        assert bomb.run.memory_peak_bytes <= QUICK.memory_bytes
+        # The kernel lets a group go over by what one processor has charged and not counted yet.
+        assert bomb.run.memory_peak_bytes <= QUICK.memory_bytes + MIB
         assert (flood.run.reason, flood.run.log_truncated, len(flood.run.log)) == ("log-full", True, 100_000)
 
     async def test_limits_of_processes_processor_and_time_hold(self, dock: Harbour) -> None:

@@ -79,6 +79,15 @@ def run(user: str, folder: Path, script: str, *more: str, spec: str = "") -> tup
     return done.returncode, json.loads(done.stdout)
 
 
+def test_crun_is_passed_over_where_only_root_could_help_it(user: str) -> None:
+    cgroups = find_cgroups()
+    if cgroups.version == 2 or cgroups.unified is None or shutil.which("crun") is None:
+        pytest.skip("needs crun, and both versions of control groups")
+    report = json.loads(seatrial(user, "doctor", "--json", "--quick").stdout)
+    detail = report["mechanisms"][0]["detail"]
+    assert " does not work here: create: it does not know a host with both versions" in detail
+
+
 def test_doctor_names_the_downgrade(user: str) -> None:
     done = seatrial(user, "doctor", "--json")
     report = json.loads(done.stdout)
