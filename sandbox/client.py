@@ -42,6 +42,30 @@ class RegistryRefusal(Exception):  # noqa: N818  (what the registry said; the wo
         self.status = status
 
 
+class JobUnknown(Exception):  # noqa: N818  (what the registry asked; the worker says that it cannot)
+    """A job with something in it that this version does not know: its registry is newer."""
+
+    def __init__(self, lease: str, digest: str, platform: str, message: str) -> None:
+        super().__init__(message)
+        self.lease = lease
+        self.digest = digest
+        self.platform = platform
+
+
+class _Named(BaseModel):
+    """All of a job that is needed to say that it cannot be done."""
+
+    model_config = ConfigDict(extra="ignore")
+    lease: str
+    digest: str
+    platform: str
+
+
+class _NamedJob(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    job: _Named
+
+
 class _Said(BaseModel):
     model_config = ConfigDict(extra="ignore")
     message: str = ""
@@ -85,6 +109,7 @@ class RegistryClient:
 
         Raises:
             RegistryUnreachable, RegistryRefusal: as their names say.
+            JobUnknown: there is one, which this worker does not understand.
         """
         asked = ClaimRequest(
             protocol=PROTOCOL_VERSION,
@@ -102,7 +127,7 @@ class RegistryClient:
                 raise
             # An older registry takes no message that says more than it knows of.
             raw = await self._post("claim", as_before(asked), seconds=seconds)
-        return _parse(raw, ClaimResponse)
+        return parse_claim(raw)
 
     async def renew(self, lease: str) -> float:
         """Keep a lease; how many seconds it lives from now.
@@ -167,6 +192,23 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         if len(raw) > ANSWER_MAX_BYTES:
             raise aiohttp.ClientPayloadError("the answer is too long")
     return bytes(raw)
+
+
+def parse_claim(raw: bytes) -> ClaimResponse:
+    """The answer to a claim.
+
+    Raises:
+        RegistryRefusal: it is none.
+        JobUnknown: it is one, of a newer version.
+    """
+    try:
+        return _parse(raw, ClaimResponse)
+    except RegistryRefusal as refusal:
+        try:
+            job = _NamedJob.model_validate_json(raw).job
+        except ValidationError:
+            raise refusal from None
+        raise JobUnknown(job.lease, job.digest, job.platform, str(refusal)) from None
 
 
 def _parse(raw: bytes, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
 from registry.oci.platform import parse_platform
 from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
-from sandbox.client import LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
+from sandbox.client import JobUnknown, LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
 from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
 from sandbox.metrics import WorkerMetrics
@@ -93,6 +93,12 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             log.warning("waiting for the registry", reason=str(error), seconds=pause)
             await _unless(drain.asked, asyncio.sleep(pause))
             pause = min(pause * 2, PAUSE_MAX_SECONDS)
+            continue
+        except JobUnknown as job:
+            log.error("job of a newer registry", digest=job.digest, reason=str(job))
+            # Another worker may be of its version; this one goes on with what it knows.
+            message = f"the worker is older than its registry: {job}"
+            await _deliver(client, _without_run(job, "spec-invalid", message, retryable=True), drain)
             continue
         pause = PAUSE_SECONDS
         if answer is None:
@@ -235,7 +241,9 @@ def _given_back(job: Job) -> Report:
     return _without_run(job, "worker-lost", message, retryable=True)
 
 
-def _without_run(job: Job, reason: ErrorReason, message: str, *, retryable: bool = False) -> Report:
+def _without_run(
+    job: Job | JobUnknown, reason: ErrorReason, message: str, *, retryable: bool = False
+) -> Report:
     problem = ReportError(reason=reason, message=message[:MESSAGE_MAX], retryable=retryable)
     return Report(
         protocol=PROTOCOL_VERSION,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import platform
 import select
 import signal
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from registry.contract.limits import Limits
@@ -19,6 +21,7 @@ from sandbox.runtimes.output import LogBuffer
 _TICK_SECONDS = 0.02
 _LAST_OUTPUT_SECONDS = 1.0
 _KILL_SECONDS = 10.0
+_RT_SIGTIMEDWAIT = MappingProxyType({"x86_64": "128", "aarch64": "137"})
 
 Over = Literal["", "timeout", "log-full", "cancelled"]
 
@@ -59,6 +62,9 @@ def watch(
             ending = find_ending(pid)
             if ending is not None:
                 _read_rest(log)
+            if log.full:
+                # Its pipe is closed, and whether it notices before it is killed is chance.
+                ending = None
             seconds = time.monotonic() - started
             sample(seconds)
             over = "" if ending is not None else _why_over(log, limits, seconds, cancelled)
@@ -190,9 +196,23 @@ def in_words(over: Over, limits: Limits) -> str:
 
 def _listens(pid: int, number: int) -> bool:
     # The first process of a namespace does not even get a signal that it has no handler for, save one that it
-    # holds back: programs that wait for their signals (sigwait, signalfd) do, and inits are such programs.
+    # holds back to wait for it (signalfd, sigwait): inits are such programs.
     status = read_status(pid)
-    return bool((status.get("SigCgt", 0) | status.get("SigBlk", 0)) & (1 << (number - 1)))
+    bit = 1 << (number - 1)
+    return bool((status.get("SigCgt", 0) | status.get("SigBlk", 0)) & bit) or _waits_for_signals(pid)
+
+
+def _waits_for_signals(pid: int) -> bool:
+    # While it waits, the kernel shows nothing as held back.
+    wanted = _RT_SIGTIMEDWAIT.get(platform.machine())
+    try:
+        for entry in os.scandir(f"/proc/{pid}/task"):
+            with open(f"{entry.path}/syscall", encoding="ascii") as file:
+                if file.read().split(" ", 1)[0] == wanted:
+                    return True
+    except OSError:
+        pass
+    return False
 
 
 def read_status(pid: int) -> dict[str, int]:

@@ -101,6 +101,25 @@ class RuntimeContract:
         assert (held.memory_bytes, held.pids, held.cpus) == (limits.memory_bytes, 64 + spare, 0.5)
         assert not held.swap_bytes
 
+    async def test_looks_inside_and_at_files_and_stops_behind_an_init(self, dock: Harbour) -> None:
+        script = "echo r42 > /r; chmod 640 /r; trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+        expect = {
+            "log": [{"match": "ready"}],
+            "exec": [
+                {"command": ["cat", "/r"], "match": "^r[0-9]+$"},
+                {"command": ["/bin/sh", "-c", "exit 4"], "exit": 4},
+                {"command": ["/bin/none"]},
+            ],
+            "file": [{"path": "/r", "mode": "640", "match": "^r42$"}, {"path": "/none", "absent": True}],
+            "stop": {"within_seconds": 10, "exit": 7},
+        }
+        limits = QUICK.model_copy(update={"alive_seconds": 6.0, "wall_seconds": 60.0})
+        done = await dock.sh(script, limits=limits, spec={"init": True, "expect": expect})
+        assert seen(done) == [True, True, True, False, True, True, True], done.run.observations
+        assert len(done.run.samples) > 10
+        crash = await dock.sh("kill -SEGV $$", spec={"init": True, "expect": {"exit": 0}})
+        assert (crash.run.reason, crash.run.signal) == ("signal", 11), crash.run
+
     async def test_ports_are_reached(self, dock: Harbour) -> None:
         script = "mkdir /www; echo in > /www/x; exec httpd -f -p 80 -h /www"
         expect = {"http": [{"port": 80, "path": "/x", "body": "^in"}], "tcp": [{"port": 80}, {"port": 81}]}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+
+import pytest
+
 from tests.kit.runs import QUICK, Harbour, image_config, seen
 
 INIT = {"init": True, "expect": {"exit": 0}}
@@ -49,3 +53,20 @@ async def test_a_command_that_cannot_be_executed(port: Harbour) -> None:
     assert done.error is not None
     assert done.error.reason == "start-failed"
     assert "'/bin/none' cannot be run: no such file or directory" in done.error.message
+
+
+async def test_images_that_bring_an_init_of_their_own(port: Harbour) -> None:
+    """One waits by signalfd, the other by sigwait, of which the kernel shows less."""
+    root = port.rootfs()
+    names = [name for name in ("catatonit", "tini-static") if shutil.which(name)]
+    if not names:
+        pytest.skip("needs catatonit; CI has it")
+    for name in names:
+        shutil.copy(str(shutil.which(name)), root / "bin" / name)
+    port.own(root)
+    script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.1; done"
+    expect = {"log": [{"match": "ready"}], "stop": {"within_seconds": 5, "exit": 7}}
+    for name in names:
+        command = image_config(f"/bin/{name}", "--", "/bin/sh", "-c", script)
+        done = await port.run(command, spec={"expect": expect}, root=root)
+        assert seen(done) == [True, True], (name, done.run.observations)

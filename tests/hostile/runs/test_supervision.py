@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from registry.contract.report import MAX_SAMPLES
+from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups
+from sandbox.runtimes.choose import find_runtime
 from tests.kit.runs import MIB, QUICK, Harbour
 
 LONG = QUICK.model_copy(update={"wall_seconds": 60, "alive_seconds": 30})
@@ -64,6 +67,17 @@ async def test_use_is_sampled(port: Harbour) -> None:
     assert all(one.pids for one in run.samples[:-1])
     assert run.memory_peak_bytes is not None
     assert max(one.memory_bytes or 0 for one in run.samples) <= run.memory_peak_bytes
+
+
+async def test_a_runtime_that_fails_says_nothing_about_the_image(port: Harbour) -> None:
+    working = port.runtime
+    port.runtime = replace(find_runtime(working.state), info=replace(working.info, path=Path("/bin/false")))
+    try:
+        with pytest.raises(SandboxError, match="could not create the container: exit code 1") as caught:
+            await port.sh("true")
+    finally:
+        port.runtime = working
+    assert caught.value.reason == "runtime-error"
 
 
 async def test_a_frozen_run_can_be_ended(port: Harbour) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -244,11 +245,25 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
     (ran,) = told["runs"]
     assert len(ran["samples"]) > 10
     assert ran["outbound"] == []
-    said = subprocess.run([*command, "--no-follow"], capture_output=True, text=True, check=True)
-    assert said.stderr == ""
-    lines = said.stdout.splitlines()
-    assert lines[2].startswith("  used: memory at most ")
-    assert lines[-2:] == ["  | first?[2J", "  | last"]
+    # On a terminal without being asked to, and only once.
+    ours, terminal = os.openpty()
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
+        os.close(terminal)
+        lines = read_terminal(ours).splitlines()
+    assert process.returncode == 0
+    assert lines.count("  | first?[2J") == lines.count("  | last") == 1
+    assert lines.index("  | last") < next(i for i, line in enumerate(lines) if line.startswith("pass: "))
+    assert any(line.startswith("  used: memory at most ") for line in lines)
+
+
+def read_terminal(fd: int) -> str:
+    """All that is written to the other end of a terminal until nobody holds it."""
+    found = b""
+    # The end of a terminal is an error.
+    with os.fdopen(fd, "rb", buffering=0) as file, suppress(OSError):
+        while chunk := file.read(4096):
+            found += chunk
+    return found.decode()
 
 
 def test_what_the_spec_demands_is_there_or_it_is_an_error(runner: Runner, tmp_path: Path) -> None:

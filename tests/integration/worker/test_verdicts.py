@@ -44,7 +44,7 @@ def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
     assert (run["exit_code"], run["reason"], run["log"]) == (0, "exited", "hello\nthere\n")
     part = trial["parts"][0]
     assert (part["worker"], part["attempts"]) == ("one", 1)
-    assert part["record"]["runtime"].startswith("runc ")
+    assert part["record"]["runtime"].split()[0] in ("runc", "crun", "runsc")
     steps = [step["name"] for step in part["record"]["steps"]]
     assert steps[:3] == ["pull", "unpack", "mount"]
     applied = {one["name"]: one["applied"] for one in part["record"]["mechanisms"]}
@@ -53,12 +53,21 @@ def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
 
 
 def test_a_bad_image_fails_with_its_exit_code_and_last_lines(yard: Yard, worker: WorkerProcess) -> None:
-    yard.push(busybox_image(("/bin/sh", "-c", "echo one; echo cannot open the door >&2; exit 3")), "bad")
+    yard.push(
+        busybox_image(("/bin/sh", "-c", "echo one; nc 192.0.2.1 80; echo cannot open the door >&2; exit 3")),
+        "bad",
+    )
     trial = yard.verdict("bad")
     assert trial["verdict"] == "fail"
     assert "exit code 3" in trial["reason"]
     run = only_run(trial)
     assert (run["exit_code"], run["log"].splitlines()[-1]) == (3, "cannot open the door")
+    # It has no network: what it tried is seen all the same.
+    (use,) = trial["parts"][0]["record"]["runs"]
+    assert use["outbound"] == [
+        {"address": "192.0.2.1", "port": 80, "protocol": "tcp", "attempts": 1, "permitted": False}
+    ]
+    assert use["samples"]
 
 
 def test_a_service_that_stays_up_passes(yard: Yard, worker: WorkerProcess) -> None:
@@ -149,16 +158,6 @@ def test_an_index_is_tried_for_the_platforms_that_are_run(yard: Yard, worker: Wo
     ]
 
 
-def test_nothing_is_left_and_no_token_was_logged(yard: Yard, worker: WorkerProcess) -> None:
-    yard.push(busybox_image(("/bin/sh", "-c", "echo last")), "last")
-    yard.verdict("last")
-    worker.stop()
-    assert worker.left_behind() == []
-    assert worker.token not in worker.log
-    assert "eyJ" not in worker.log  # how every registry token begins
-    assert "Traceback" not in worker.log
-
-
 def test_isolation_is_told_demanded_and_waited_for(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(("/bin/sh", "-c", "echo before")), "before")
     policy = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
@@ -176,3 +175,13 @@ def test_isolation_is_told_demanded_and_waited_for(yard: Yard, worker: WorkerPro
         assert trial["reason"] == "waits for a worker that has egress: none of 1 has"
     finally:
         yard.call("PATCH", policy, json={"run_spec": None})
+
+
+def test_nothing_is_left_and_no_token_was_logged(yard: Yard, worker: WorkerProcess) -> None:
+    yard.push(busybox_image(("/bin/sh", "-c", "echo last")), "last")
+    yard.verdict("last")
+    worker.stop()
+    assert worker.left_behind() == []
+    assert worker.token not in worker.log
+    assert "eyJ" not in worker.log  # how every registry token begins
+    assert "Traceback" not in worker.log

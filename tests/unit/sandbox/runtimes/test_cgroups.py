@@ -18,7 +18,9 @@ from sandbox.runtimes.cgroups import (
     Cgroups,
     Usage,
     format_cpu_set,
+    kill_group,
     parse_cpu_set,
+    read_level,
     read_limits,
     read_usage,
 )
@@ -204,3 +206,25 @@ def test_an_end_for_want_of_memory_below_the_own_limit_is_nobodys_fault() -> Non
     assert not oom_of_others(Usage(1, 64 * MIB - 4096, None), limits)
     assert not oom_of_others(Usage(0, 40 * MIB, None), limits)
     assert not oom_of_others(Usage(1, None, None), limits)
+
+
+@pytest.mark.parametrize("unified", [False, True])
+def test_a_group_is_thawed_and_killed_at_once(tmp_path: Path, unified: bool) -> None:
+    below = f"{RUN.lstrip('/')}/below"
+    folder = tmp_path if unified else tmp_path / "memory"
+    cgroups = Cgroups({}, folder) if unified else Cgroups({"memory": folder}, None)
+    for path in (RUN.lstrip("/"), below):
+        names = {"cgroup.kill": ""} if unified else {"freezer.state": "FROZEN"}
+        tree(folder / path, names | {"cgroup.procs": ""})
+    kill_group(cgroups, RUN)
+    for path in (RUN.lstrip("/"), below):
+        file = folder / path / ("cgroup.kill" if unified else "freezer.state")
+        assert file.read_text() == ("1" if unified else "THAWED")
+
+
+def test_what_a_group_holds_now(tmp_path: Path) -> None:
+    cgroups = version_1(tmp_path)
+    tree(tmp_path, {f"memory{RUN}/memory.usage_in_bytes": "700\n", f"pids{RUN}/pids.current": "3\n"})
+    assert read_level(cgroups, RUN) == (700, 3)
+    tree(tmp_path / "two", {f"{RUN[1:]}/memory.current": "70\n"})
+    assert read_level(Cgroups({}, tmp_path / "two"), RUN) == (70, None)
