@@ -169,7 +169,8 @@ async def _carry_out(
     network = await pin(plan.network, workplace.network)
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record, "unpack", progress):
-        prepared = await prepare(image, left, use)
+        reserve_bytes = workplace.cache_limits.reserve_bytes
+        prepared = await prepare(image, left, use, reserve_bytes=reserve_bytes)
     run_id = f"run-{secrets.token_hex(8)}"
     async with AsyncExitStack() as stack:
         waiting = workplace.room.must_wait(plan.limits)

@@ -36,6 +36,7 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
     "fcntl": (72, 25),
     "fsetxattr": (190, 7),
     "fstat": (5, 80),
+    "fstatfs": (138, 44),
     "ftruncate": (77, 46),
     "futex": (202, 98),
     "getdents64": (217, 61),

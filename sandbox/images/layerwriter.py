@@ -17,6 +17,7 @@ from sandbox.images.layertree import LIST, LayerTree, is_folder, names_in
 from sandbox.images.tarpolicy import DEPTH_MAX, Entry, LayerError, Parts, split_path
 
 _FOLDER_BYTES = 4096
+_LOOK_BYTES = 16 * 1024 * 1024
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -34,10 +35,16 @@ class Counts:
 
 
 class LayerWriter:
-    """Applies entries to the tree at ``root_fd``; ``lower`` says whether layers lie below. The umask is 0."""
+    """Applies entries to the tree at ``root_fd``; ``lower`` says whether layers lie below.
+    ``reserve_bytes`` of the disk are left free. The umask is 0."""
 
-    def __init__(self, root_fd: int, *, lower: bool, max_bytes: int, max_files: int) -> None:
+    def __init__(
+        self, root_fd: int, *, lower: bool, max_bytes: int, max_files: int, reserve_bytes: int = 0
+    ) -> None:
         self.counts = Counts()
+        self._root = root_fd
+        self._reserve_bytes = reserve_bytes
+        self._unseen_bytes = _LOOK_BYTES
         self._tree = LayerTree(root_fd, self._making_folder)
         self._max_bytes = max_bytes
         self._max_files = max_files
@@ -81,7 +88,20 @@ class LayerWriter:
     def _count(self, entry: Entry) -> None:
         self.counts.skipped_xattrs += entry.skipped_xattrs
         self._count_bytes(entry.size)
+        if entry.kind == "file":
+            held = entry.size if entry.sparse is None else sum(length for _, length in entry.sparse)
+            self._look_at_disk(held)
         self._count_file()
+
+    def _look_at_disk(self, size: int) -> None:
+        """Refuse what would take the disk below its reserve: others write to it too."""
+        self._unseen_bytes += size
+        if self._unseen_bytes < _LOOK_BYTES:
+            return
+        self._unseen_bytes = 0
+        disk = os.fstatvfs(self._root)
+        if disk.f_bavail * disk.f_frsize < size + self._reserve_bytes:
+            raise LayerError("worker-disk", "takes more disk than the worker has to spare")
 
     def _count_bytes(self, size: int) -> None:
         self.counts.written_bytes += size

@@ -52,10 +52,12 @@ class PreparedImage:
     counts: tuple[LayerCounts, ...]
 
 
-async def prepare(image: PulledImage, limits: PrepareLimits, use: Use) -> PreparedImage:
+async def prepare(
+    image: PulledImage, limits: PrepareLimits, use: Use, *, reserve_bytes: int = 0
+) -> PreparedImage:
     """Unpack what is not yet there, layer by layer, each in a confined child; at most ``limits.seconds`` from
     now on (a caller who has pulled passes what is left). The snapshots are held by ``use``, and no longer the
-    blobs.
+    blobs. ``reserve_bytes`` of the disk are left free.
 
     Raises:
         SandboxError: ``layer-invalid``, ``digest-mismatch``, ``too-large``, ``too-many-files``,
@@ -77,6 +79,7 @@ async def prepare(image: PulledImage, limits: PrepareLimits, use: Use) -> Prepar
                 lower=tuple(lower),
                 max_bytes=limits.unpacked_bytes - sum(one.written_bytes for one in counts),
                 max_files=limits.files - sum(one.files for one in counts),
+                reserve_bytes=reserve_bytes,
                 seconds=deadline_at - time.monotonic(),
             )
             counts.append(await making.layer(task))

@@ -47,7 +47,8 @@ class LayerCounts:
 @dataclass(frozen=True, slots=True)
 class LayerTask:
     """One layer: the verified ``blob``, its diff ID, its number from 1 for messages, the prepared ``work``
-    folder (``fs``, ``work``, ``mnt``), the layers below (base first), and what is left of the budgets."""
+    folder (``fs``, ``work``, ``mnt``), the layers below (base first), what is left of the budgets, what of
+    the disk is left free."""
 
     blob: Path
     diff_id: Digest
@@ -56,6 +57,7 @@ class LayerTask:
     lower: Sequence[Path]
     max_bytes: int
     max_files: int
+    reserve_bytes: int
     seconds: float
 
 
@@ -79,6 +81,7 @@ async def unpack_layer(task: LayerTask, ids: IdRange, *, mapped: bool) -> LayerC
             "algorithm": task.diff_id.algorithm,
             "max_bytes": task.max_bytes,
             "max_files": task.max_files,
+            "reserve_bytes": task.reserve_bytes,
             # Two threads work: one decompresses, one writes.
             "cpu_seconds": 2 * max(1, int(task.seconds) + 1),
         }

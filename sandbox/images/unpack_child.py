@@ -54,6 +54,7 @@ class Task:
     algorithm: str
     max_bytes: int
     max_files: int
+    reserve_bytes: int
     cpu_seconds: int
 
 
@@ -134,7 +135,13 @@ def _unpack(task: Task, out_fd: int) -> dict[str, object]:
     reader = LayerReader(
         _LAYER_FD, algorithm=task.algorithm, max_bytes=task.max_bytes + 4096 * task.max_files + 1024 * 1024
     )
-    writer = LayerWriter(out_fd, lower=bool(task.lower), max_bytes=task.max_bytes, max_files=task.max_files)
+    writer = LayerWriter(
+        out_fd,
+        lower=bool(task.lower),
+        max_bytes=task.max_bytes,
+        max_files=task.max_files,
+        reserve_bytes=task.reserve_bytes,
+    )
     name: str | None = None
     try:
         for info, data_end in members(reader):

@@ -124,6 +124,7 @@ async def test_a_child_that_was_taken_over(below: bool, tmp_path: Path, canary: 
             "algorithm": "sha256",
             "max_bytes": 1 << 20,
             "max_files": 100,
+            "reserve_bytes": 0,
             "cpu_seconds": 20,
         }
         seen = await _run(ATTACK.format(root=str(ROOT), canary=str(canary / "file")), task)

@@ -197,6 +197,24 @@ async def test_the_workers_disk_is_full(compressible: bool, small_disk: Path, tm
     assert not list(small_disk.glob("**/*.tmp"))
 
 
+async def test_a_reserve_of_the_disk_is_left_while_a_layer_is_unpacked(
+    small_disk: Path, tmp_path: Path
+) -> None:
+    """A megabyte that unpacks to gigabytes must not take the disk from the runs of others."""
+    members = [file(f"part{number}", b"x" * (1 << 20)) for number in range(24)]
+    image = make_image(make_layer(*members), config={"Cmd": ["/x"]})
+    layout = write_layout(tmp_path / "layout", image)
+    limits = PrepareLimits()
+    with Cache(small_disk / "cache").used() as use:
+        pulled = await pull(LayoutSource(layout), "", platform=AMD64, use=use, limits=limits)
+        disk = os.statvfs(small_disk)
+        free = disk.f_bavail * disk.f_frsize
+        with pytest.raises(SandboxError, match="more disk than the worker has to spare") as caught:
+            await prepare_image(pulled, limits, use, reserve_bytes=free - (1 << 19))
+        assert (caught.value.reason, caught.value.retryable) == ("worker-disk", True)
+    assert not list(small_disk.glob("**/*.tmp"))
+
+
 async def test_a_file_system_that_cannot_map_ids(tmp_path: Path) -> None:
     for name in ("lower", "upper", "work", "state"):
         (tmp_path / name).mkdir()
