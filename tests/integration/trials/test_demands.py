@@ -59,15 +59,10 @@ async def test_a_demand_is_met_or_waited_for(port: Port) -> None:
     assert await claim(two, HAVING) is not None
     (trial,) = await port.trials(digest)
     assert (trial["state"], trial["reason"]) == ("running", "")
-
-
-async def test_nobody_is_there(port: Port) -> None:
-    await port.push(tiny_image())
-    worker = await port.worker("one")
-    assert await claim(worker, HAVING) is not None
-    await ask(port.admin, "PATCH", POLICY, json={"run_spec": SPEC})
-    digest = await port.push(tiny_image())
+    digest = await port.push(tiny_image(), tag="2")
     assert (await port.trials(digest))[0]["reason"] == ""
+
+    # Both are gone.
     async with port.database.write() as connection:
         await connection.execute(update(workers).values(last_seen_at=db_time(timedelta(hours=-1))))
     reason = (await port.trials(digest))[0]["reason"]
@@ -98,9 +93,7 @@ async def test_a_run_without_what_was_demanded_never_passes(port: Port) -> None:
         trial = (await port.trials(job["digest"]))[0]
         assert (trial["verdict"], trial["reason"][: len(reason)]) == (verdict, reason)
 
-
-async def test_what_is_no_mechanism(port: Port) -> None:
-    await port.push(tiny_image())
+    # What is no mechanism, or no list of them.
     for spec, said in (
         (
             "version: 1\nrequire: [fairy dust]\n",
@@ -110,7 +103,6 @@ async def test_what_is_no_mechanism(port: Port) -> None:
     ):
         answer = await ask(port.admin, "PATCH", POLICY, json={"run_spec": spec})
         assert (answer.status, said in answer.json["detail"]) == (400, True), answer.body
-    worker = await port.worker("one")
     for bad in (["x\n"], ["x" * 65], ["a"] * 65, "seccomp"):
         message = {"protocol": PROTOCOL_VERSION, "platforms": ["linux/amd64"], "mechanisms": bad}
         assert (await worker.post("claim", message)).status == 400
