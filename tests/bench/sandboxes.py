@@ -34,7 +34,7 @@ from tests.kit.images import Layer, busybox_image, file, folder, make_image, mak
 MB, MIB = 1_000_000, 1024 * 1024
 FILES, FOLDERS, TOTAL_BYTES = 6500, 600, 128 * MIB
 COLD_BYTES = 300 * MB
-ROUNDS, STARTS, AT_ONCE = 7, 20, 8
+ROUNDS, STARTS, AT_ONCE = 5, 20, 8
 # podman's own defaults are above what a worker in a container may have.
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 _PLATFORM = platform_of_machine(os.uname().machine)
