@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ def make_probes(
     *,
     root: Path,
     run_inside: Exec,
+    excuse: Callable[[], str | None],
     reach: Reach = reach_loopback,
 ) -> tuple[Probe, ...]:
     """One probe for each expectation, save that of the stop. ``document`` is the run's ``config.json``,
-    ``root`` its root file system as the worker sees it."""
+    ``root`` its root file system as the worker sees it, ``excuse`` why nothing could be run inside, if so."""
     within = plan.limits.alive_seconds
     inside = {**document["process"], "cwd": "/"}
     mounted = [mount["destination"] for mount in document["mounts"]]
@@ -42,6 +43,8 @@ def make_probes(
     probes += [LogMatch(one.match) for one in plan.log]
     probes += [http_probe(one, reach=reach, within_seconds=within) for one in plan.http]
     probes += [tcp_probe((one.port,), reach=reach, within_seconds=within) for one in plan.tcp]
-    probes += [exec_probe(one, inside, execute=run_inside, within_seconds=within) for one in plan.exec]
+    probes += [
+        exec_probe(one, inside, execute=run_inside, excuse=excuse, within_seconds=within) for one in plan.exec
+    ]
     probes += [FileProbe(one, root, mounted, within) for one in plan.file]
     return tuple(probes)

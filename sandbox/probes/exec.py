@@ -13,7 +13,12 @@ from sandbox.runtimes.outcome import why_not_created
 
 
 def exec_probe(
-    expected: ExecExpectation, process: Mapping[str, object], *, execute: Exec, within_seconds: float
+    expected: ExecExpectation,
+    process: Mapping[str, object],
+    *,
+    execute: Exec,
+    excuse: Callable[[], str | None],
+    within_seconds: float,
 ) -> RetriedProbe:
     """The command ends with the code, and with output that matches. ``process`` is the run's own but for its
     working folder, ``/``: another of the running image could lead elsewhere by now."""
@@ -23,6 +28,7 @@ def exec_probe(
         lambda _: look,
         within_seconds=within_seconds,
         attempt_seconds=within_seconds,
+        excuse=excuse,
     )
 
 

@@ -20,6 +20,8 @@ class RetriedProbe:
     within_seconds: float
     attempt_seconds: float
     """What one look may take."""
+    excuse: Callable[[], str | None] = lambda: None
+    """Why a look that had no answer in time could not have one, if so."""
     _attempt: Attempt | None = field(default=None, init=False)
     _attempts: int = field(default=0, init=False)
     _next_at: float = field(default=0.0, init=False)
@@ -29,6 +31,8 @@ class RetriedProbe:
         """One attempt at a time; the last answer decides when time is up."""
         if self._attempt is not None and (answer := self._attempt.poll()) is not None:
             self._attempt = None
+            if answer.timed_out and (why := self.excuse()) is not None:
+                answer = Answer(None, why)
             # The last look has less time than those before it, and may not know what they knew.
             if not answer.timed_out or self._last.met is None:
                 self._last = answer

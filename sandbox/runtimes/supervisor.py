@@ -29,6 +29,7 @@ from sandbox.runtimes.cgroups import (
     AppliedLimits,
     find_cgroups,
     kill_group,
+    read_level,
     read_limits,
     remove_group,
 )
@@ -127,6 +128,7 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
                     trial.document,
                     root=job.root,
                     run_inside=partial(_run_inside, trial),
+                    excuse=partial(_no_room, trial),
                     reach=_reach(trial),
                 ),
                 log=log,
@@ -285,6 +287,14 @@ def _blame_command(trial: Underway, failure: RuntimeFailure) -> None:
     if why is not None:
         command = trial.job.plan.command[0][:200]
         raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
+
+
+def _no_room(trial: Underway) -> str | None:
+    """Why nothing could be run inside: a runtime waits for threads that the run has no room for."""
+    _, pids = read_level(trial.cgroups, trial.cgroup)
+    full = pids is not None and pids >= trial.job.plan.limits.pids - 1
+    # A kernel of its own counts its own there too.
+    return "the run has no process left for it" if full and trial.runtime.info.kernel == "host" else None
 
 
 def _run_inside(trial: Underway, process: Mapping[str, object], log_fd: int) -> int:
