@@ -91,6 +91,13 @@ async def test_log_flood(port: Harbour) -> None:
     assert seen(done) == [False]
 
 
+async def test_a_flood_that_ends_by_itself_is_one_too(port: Harbour) -> None:
+    # All of it fits into the pipe: it has ended before anybody reads.
+    done = await port.sh("yes | head -c 50000; exit 0", limits=QUICK.model_copy(update={"log_bytes": 1024}))
+    assert (done.run.reason, done.run.exit_code, done.run.log_truncated) == ("log-full", None, True)
+    assert seen(done) == [False]
+
+
 async def test_missing_command(port: Harbour) -> None:
     with pytest.raises(SandboxError, match="'/bin/none' cannot be run: there is no such file") as caught:
         await port.run(image_config("/bin/none"))
