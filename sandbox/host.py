@@ -19,7 +19,7 @@ from sandbox.rootless import why_not_rootless
 from sandbox.runtimes.base import DOWNGRADES, DowngradeName, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
 from sandbox.runtimes.choose import find_runtime, newest
-from sandbox.runtimes.isolation import missing_isolation, privileged
+from sandbox.runtimes.isolation import may_divide, missing_isolation, privileged
 from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
@@ -27,7 +27,8 @@ _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "ut
 _RUNSC = "gVisor's own packages: https://gvisor.dev/docs/user_guide/install"
 _NAMES: Mapping[DowngradeName, str] = {"cgroup-limits": "cgroup limits", "seccomp": "seccomp"}
 _FIXES: Mapping[DowngradeName, str] = {
-    "cgroup-limits": "run the worker as root, on a host with the cgroup controllers memory, cpu and pids",
+    "cgroup-limits": "run the worker as root, with the cgroup controllers memory, cpu and pids; or, on "
+    "cgroup version 2, in a group of its own: systemd-run --user --scope --property Delegate=yes COMMAND",
     "seccomp": "a runc that is built with libseccomp, on a kernel with CONFIG_SECCOMP_FILTER",
 }
 
@@ -312,7 +313,7 @@ def _swap() -> HostMechanism:
 
 def _disks_and_processors() -> tuple[HostMechanism, ...]:
     cgroups = find_cgroups()
-    controllers = cgroups.controllers() if privileged() else frozenset()
+    controllers = cgroups.controllers() if may_divide(cgroups) else frozenset()
     fix = "run the worker as root, on a host with the controller {}"
     io = "blkio" if cgroups.version == 1 else "io"
     late = "" if cgroups.version == 2 else "; not what the kernel writes later (cgroup version 1)"

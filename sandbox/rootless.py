@@ -15,9 +15,12 @@ import sys
 from pathlib import Path
 
 from sandbox.errors import SandboxError
+from sandbox.lsm.apparmor import profile_of
+from sandbox.runtimes.cgroups import step_aside
 from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, unshare
 
 NEEDED_IDS = 65536
+RESTRICTION = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 _SEARCH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HELPER_SECONDS = 10.0
 
@@ -33,6 +36,12 @@ def enter_user_namespace() -> None:
     if os.geteuid() == 0:
         return
     maps = [_map("uid", os.getuid()), _map("gid", os.getgid())]
+    if _confined_inside():
+        raise SandboxError(
+            "isolation-missing",
+            "AppArmor takes all rights in a user namespace from plain users' programs that it does not know",
+        )
+    step_aside()
     ready_read, ready_write = os.pipe()
     helper = os.fork()
     if helper == 0:
@@ -52,6 +61,28 @@ def enter_user_namespace() -> None:
     if os.waitstatus_to_exitcode(status) != 0 or os.geteuid() != 0:
         raise SandboxError("isolation-missing", "newuidmap or newgidmap refused this user's range of ids")
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (ourselves)
+
+
+def _confined_inside() -> bool:
+    """Whether AppArmor puts a program that makes a user namespace under another profile, as on Ubuntu 24.04.
+
+    The namespace is made, and then nothing can be done in it.
+    """
+    if not RESTRICTION.exists() or RESTRICTION.read_text(encoding="ascii").strip() != "1":
+        return False
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            before = profile_of(os.getpid())
+            unshare(CLONE_NEWUSER)
+            code = int(profile_of(os.getpid()) != before)
+        except OSError:
+            code = 0  # refused here, and so by the caller, which says how
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status) != 0
 
 
 def host_uid() -> int:

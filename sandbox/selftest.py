@@ -149,21 +149,22 @@ def _askable(folder: Path) -> frozenset[str]:
 
 async def _try(image: str, workplace: Workplace, io_bytes_per_second: int | None) -> Report:
     async with open_source(image, credentials=None, insecure=False) as (source, reference):
+        limits = Limits(
+            memory_bytes=MEMORY_BYTES,
+            cpus=_CPUS,
+            pids=PIDS,
+            written_bytes=8 * MIB,
+            wall_seconds=60,
+            alive_seconds=55,
+            io_bytes_per_second=io_bytes_per_second,
+        )
         task = Task(
             reference=reference,
             platform=Platform("linux", MACHINES[platform.machine()].name),
             spec=None,
             image_spec_allowed=False,
-            limits=Limits(
-                memory_bytes=MEMORY_BYTES,
-                cpus=_CPUS,
-                pids=PIDS,
-                written_bytes=8 * MIB,
-                wall_seconds=20,
-                alive_seconds=15,
-                io_bytes_per_second=io_bytes_per_second,
-            ),
-            ceiling=Limits(),
+            limits=limits,
+            ceiling=limits,
             prepare=PrepareLimits(seconds=60),
         )
         return await try_image(source, task, workplace=workplace)

@@ -110,21 +110,22 @@ def _lacking(said: Mapping[str, dict[str, Any] | None]) -> Iterator[str]:
 
 def measure() -> Iterator[tuple[str, dict[str, Any]]]:
     """What this machine can show, kind by kind."""
-    yield "root", _doctor(("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), "--runtime", "runc")
+    yield "root", ask_doctor(("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), "--runtime", "runc")
     tools = os.environ.get("SEATRIAL_TEST_TOOLS") or Path.home() / ".cache/seatrial/tools"
     current = ("env", f"PATH={tools}:/usr/sbin:/usr/bin:/sbin:/bin")
-    yield "root-current-runc", _doctor(current, "--runtime", "runc")
-    yield "root-runsc", _doctor(current, "--runtime", "runsc")
+    yield "root-current-runc", ask_doctor(current, "--runtime", "runc")
+    yield "root-runsc", ask_doctor(current, "--runtime", "runsc")
     with plain_user() as name:
-        yield "plain-user", _doctor(as_user(name), name=name)
+        yield "plain-user", ask_doctor(as_user(name), name=name)
     with plain_user(ids=False) as name:
-        yield "plain-user-without-ids", _doctor(as_user(name), name=name)
+        yield "plain-user-without-ids", ask_doctor(as_user(name), name=name)
     with _container() as container:
-        yield "container", _doctor(container())
-        yield "privileged-container", _doctor(container("--privileged"))
+        yield "container", ask_doctor(container())
+        yield "privileged-container", ask_doctor(container("--privileged"))
 
 
-def _doctor(prefix: Sequence[str], *options: str, name: str = "") -> dict[str, Any]:
+def ask_doctor(prefix: Sequence[str], *options: str, name: str = "") -> dict[str, Any]:
+    """What ``seatrial doctor`` says, behind the words of ``prefix``; without the ``name`` of a user."""
     command = [*prefix, str(Path(sys.prefix) / "bin/seatrial"), "doctor", "--json", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
     if not done.stdout.startswith("{"):

@@ -12,10 +12,11 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 NEEDED = ("memory", "cpu", "pids")
+_LEAF = "seatrial-worker"
 DEFAULT_WEIGHT = {1: 1024, 2: 100}
 """``cpu.shares`` and ``cpu.weight`` of a group that nobody gave another, by version."""
 _V1_UNLIMITED = 2**60
@@ -28,6 +29,9 @@ class Cgroups:
 
     by_controller: Mapping[str, Path]
     unified: Path | None
+    prefix: str = ""
+    """Where ``unified`` is not the hierarchy's root but a group below it that was handed to this user: its
+    path."""
 
     @property
     def version(self) -> int:
@@ -95,13 +99,43 @@ def find_cgroups() -> Cgroups:
                 # Runtimes make their groups in named hierarchies too, though nothing is limited there.
                 if name not in ("rw", "ro") and ("=" not in name or name.startswith("name=")):
                     by_controller.setdefault(name, mount_point)
-    return Cgroups(by_controller, unified)
+    found = Cgroups(by_controller, unified)
+    prefix = _divided(found)
+    return replace(found, unified=_folder(unified, prefix), prefix=prefix) if prefix else found
+
+
+def step_aside() -> None:
+    """Put this process into a leaf below its control group, where that is its user's to divide; else nothing.
+
+    A group (version 2) that has processes of its own gives no controllers to those below it.
+    """
+    cgroups = find_cgroups()
+    folder = _folder(cgroups.unified, _own_group()) if cgroups.version == 2 and not cgroups.prefix else None
+    if folder is not None and os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK):
+        with suppress(OSError):
+            (folder / _LEAF).mkdir(exist_ok=True)
+            (folder / _LEAF / "cgroup.procs").write_text("0", encoding="ascii")
+
+
+def _divided(cgroups: Cgroups) -> str:
+    """The group from which this process stepped aside, or an empty text."""
+    above, _, name = _own_group().rpartition("/")
+    if cgroups.version == 1 or cgroups.unified is None or name != _LEAF:
+        return ""
+    return above if os.access(cgroups.unified / above.lstrip("/"), os.W_OK) else ""
+
+
+def _own_group() -> str:
+    lines = Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.removeprefix("0::") for line in lines if line.startswith("0::")), "/")
 
 
 def why_no_limits(cgroups: Cgroups, *, privileged: bool) -> str | None:
     """Why runs cannot be limited as a whole, or ``None`` where they can."""
-    if not privileged:
+    if not privileged and not cgroups.prefix:
         return "a worker without root has no cgroup of its own to divide"
+    if cgroups.prefix and _pids(cgroups.unified or Path()):
+        return f"the cgroup {cgroups.prefix} has other processes than this worker's, and so cannot be divided"
     missing = [name for name in NEEDED if name not in cgroups.controllers()]
     if missing:
         return f"no cgroup controller for {', '.join(missing)}"

@@ -59,6 +59,11 @@ def privileged() -> bool:
     return os.geteuid() == 0 and initial_user_namespace()
 
 
+def may_divide(cgroups: Cgroups) -> bool:
+    """Whether this process may make control groups for runs: as root of the host, or in one handed to it."""
+    return privileged() or cgroups.prefix != ""
+
+
 def missing_isolation(info: RuntimeInfo, cgroups: Cgroups) -> Mapping[DowngradeName, str]:
     """What is missing here that an operator may allow, each with why."""
     missing: dict[DowngradeName, str] = {}

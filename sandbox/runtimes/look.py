@@ -14,7 +14,7 @@ from sandbox.ids import IdRange, leased_ids
 from sandbox.program import MACHINES, Step, make_program
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import find_cgroups, remove_group
-from sandbox.runtimes.isolation import missing_isolation, privileged
+from sandbox.runtimes.isolation import may_divide, missing_isolation
 from sandbox.runtimes.sweep import forget
 
 _MEMORY_BYTES, _PIDS = 256 * 1024 * 1024, 256
@@ -49,8 +49,9 @@ def _try(runtime: Runtime, folder: Path, ids: IdRange) -> str | None:
         os.chown(path, ids.base, ids.base)
     run_id = f"look-{os.getpid()}"
     limited = "cgroup-limits" not in missing_isolation(runtime.info, find_cgroups())
-    group = f"{runtime.cgroup_parent}/{run_id}"
-    document = _document(root, ids, group if privileged() else None, limited=limited)
+    group, cgroups = f"{runtime.cgroup_parent}/{run_id}", find_cgroups()
+    named = f"{cgroups.prefix}{group}" if may_divide(cgroups) else None
+    document = _document(root, ids, named, limited=limited)
     (folder / "config.json").write_text(json.dumps(document), encoding="utf-8")
     null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     pid = 0

@@ -38,8 +38,8 @@ from sandbox.runtimes.conclude import conclude
 from sandbox.runtimes.hooks import make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
+    may_divide,
     missing_isolation,
-    privileged,
     read_surroundings,
 )
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
@@ -169,7 +169,7 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         root=job.root,
         ids=IdRange(job.id_base, job.id_size),
         hosts=() if job.network is None else job.network.hosts,
-        cgroups_path=trial.cgroup if privileged() else None,
+        cgroups_path=f"{trial.cgroups.prefix}{trial.cgroup}" if may_divide(trial.cgroups) else None,
         surroundings=trial.surroundings,
         downgrades=frozenset(trial.downgrades),
     )

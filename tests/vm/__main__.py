@@ -1,10 +1,12 @@
 """``python -m tests.vm [MODE...]``: what this host cannot show, shown in machines that can.
 
-Exit code 0 only where every machine ended by itself and every check in it passed.
+Exit code 0 only where every machine ended by itself and every check in it passed. What
+``seatrial doctor`` said in each goes to docs/reference/hosts where SEATRIAL_TEST_WRITE_HOSTS is set.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
@@ -12,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from scripts import hosts
 from tests.vm.console import tail
 from tests.vm.image import Image, get_image, make_cargo
 from tests.vm.machine import Ended, accelerator, boot, processor_seconds
@@ -60,9 +63,9 @@ def _print(mode: str, machine: Ended) -> None:
         print(f"  {case.state:<8}{case.name}  {case.detail}")
     if machine.why:
         print(f"the end of its console:\n{tail(machine.console)}\n")
-    if folder := os.environ.get("SEATRIAL_TEST_VM_KEEP"):
-        for name, document in machine.told.kept.items():
-            (Path(folder) / f"{mode}-{name}.json").write_text(document, encoding="utf-8")
+    elif os.environ.get("SEATRIAL_TEST_WRITE_HOSTS"):
+        for kind, document in machine.told.kept.items():
+            hosts.write(kind, json.loads(document))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def _finish(recipe: Recipe, folder: Path, root: Path) -> None:
     compile_all(folder / "python", packages)
     shutil.copy(next(root.glob("boot/vmlinuz-*")), folder / "kernel")
     run(["chroot", str(root), "setfiles", "-F", "/etc/selinux/default/contexts/files/file_contexts", "/"])
-    make_disk(root, folder / "disk", "900M")
+    make_disk(root, folder / "disk", "3G")
 
 
 def _keep_python(root: Path, kept: Path) -> None:

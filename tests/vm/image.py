@@ -17,7 +17,7 @@ CACHE = Path(
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seatrial/vm"
 )
 _PARTS = ("registry", "sandbox", "tests/kit", "tests/hostile", "tests/integration/sandbox", "tests/vm")
-_FILES = ("pyproject.toml", "tests/conftest.py")
+_FILES = ("pyproject.toml", "tests/conftest.py", "scripts/hosts.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,7 @@ def make_cargo(image: Image, folder: Path, programs: Sequence[Path]) -> Path:
     for name in _PARTS:
         shutil.copytree(ROOT / name, cargo / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in _FILES:
+        (cargo / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, cargo / name)
     (cargo / "tools").mkdir()
     for program in programs:

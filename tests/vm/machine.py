@@ -64,6 +64,7 @@ def boot(
     drives = (f"file={drive},if=virtio,format=raw,snapshot=on,cache=unsafe" for drive in (image.disk, cargo))
     start = "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check init=/sbin/seatrial-init"
     command = [
+        "setpriv", "--pdeathsig", "KILL",  # it ends with us, however we end
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-accel", accelerator(), "-cpu", "max",
         "-smp", "1", "-m", str(MEMORY_MIB), "-kernel", str(image.kernel),
         "-append", f"{start} seatrial.mode={mode} {parameters}",

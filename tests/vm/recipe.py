@@ -33,7 +33,6 @@ _LIBRARIES = ("seatrial", "pytest", "pytest-asyncio", "pytest-timeout")
 INIT = """#!/bin/sh
 mount -t proc proc /proc
 mount -t sysfs sys /sys
-mount -t tmpfs -o mode=1777 tmp /tmp
 mkdir -p /cargo
 mount /dev/vdb /cargo
 exec /bin/sh /cargo/tests/vm/inside/init.sh

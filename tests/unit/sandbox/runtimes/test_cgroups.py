@@ -23,6 +23,7 @@ from sandbox.runtimes.cgroups import (
     read_level,
     read_limits,
     read_usage,
+    why_no_limits,
 )
 from sandbox.runtimes.disks import disk_of
 from sandbox.runtimes.outcome import oom_of_others
@@ -147,6 +148,17 @@ def test_a_parent_that_does_not_hold_is_refused(tmp_path: Path) -> None:
     (tmp_path / "seatrial/w/cpuset.cpus.effective").unlink()
     with pytest.raises(SandboxError, match="ceiling of processors"):
         make_parent(Cgroups({}, tmp_path), PARENT, Ceiling(cpu_set=frozenset({0, 1})))
+
+
+def test_a_group_that_was_handed_to_a_plain_user(tmp_path: Path) -> None:
+    tree(tmp_path, {"cgroup.controllers": "cpu memory pids\n", "cgroup.procs": ""})
+    handed = Cgroups({}, tmp_path, "/user.slice/worker.scope")
+    assert why_no_limits(handed, privileged=False) is None
+    assert "without root" in (why_no_limits(Cgroups({}, tmp_path), privileged=False) or "")
+    tree(tmp_path, {"cgroup.procs": "12\n"})
+    assert "/user.slice/worker.scope has other processes" in (why_no_limits(handed, privileged=False) or "")
+    tree(tmp_path, {"cgroup.controllers": "memory pids\n", "cgroup.procs": ""})
+    assert why_no_limits(handed, privileged=False) == "no cgroup controller for cpu"
 
 
 def test_the_default_ceiling_leaves_something_to_the_host() -> None:
