@@ -26,8 +26,8 @@ PLATFORMS = (
 )
 """Wheels of any of these run on that release's C library."""
 _PACKAGES = f"""
-    linux-image-{KERNEL} python3 runc crun catatonit apparmor iproute2 nftables busybox-static uidmap e2fsprogs
-    kmod libstdc++6 procps selinux-policy-default policycoreutils
+    linux-image-{KERNEL} python3 runc crun catatonit apparmor iproute2 nftables busybox-static uidmap
+    e2fsprogs kmod libstdc++6 procps selinux-policy-default policycoreutils
 """
 _LIBRARIES = ("seatrial", "pytest", "pytest-asyncio", "pytest-timeout")
 INIT = """#!/bin/sh
