@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from sandbox.runtimes.cgroups import find_cgroups, members, read_limits
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.ownkernel import spare_pids
 from sandbox.runtimes.sweep import sweep
+from tests.kit.processes import kill_with_its_supervisors
 from tests.kit.runs import MIB, QUICK, Harbour, harbour, image_config, seen
 from tests.kit.sources import ROOT
 
@@ -176,11 +176,7 @@ class RuntimeContract:
         )
         group = f"{dock.runtime.cgroup_parent}/run1"
         await until(lambda: _has_begun(group))
-        # First what supervisors are forked from, then they.
-        templates = _children(worker.pid)
-        for pid in [*templates, *(one for template in templates for one in _children(template))]:
-            os.kill(pid, signal.SIGKILL)
-        worker.kill()
+        kill_with_its_supervisors(worker.pid)
         await worker.wait()
         assert list(dock.runtime.list_runs()) == ["run1"]
         assert members(find_cgroups(), group)
@@ -220,8 +216,3 @@ def _has_begun(group: str) -> bool:
         with suppress(OSError):
             lines.append(Path(f"/proc/{pid}/cmdline").read_text())
     return any(line.startswith(("/bin/sleep\0", "/bin/sh\0", "exe\0")) or line == "" for line in lines)
-
-
-def _children(pid: int) -> list[int]:
-    lists = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for each in lists for child in each.read_text().split()]

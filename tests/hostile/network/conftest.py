@@ -33,6 +33,12 @@ def world() -> Iterator[Internet]:
 
 
 @pytest.fixture
+def port(world: Internet, port: Harbour) -> Harbour:
+    """Made behind the internet: what its runs are started from stays in the network it began in."""
+    return port
+
+
+@pytest.fixture
 def root(port: Harbour, world: Internet, reach: Path) -> Path:
     """A root folder with the program in it."""
     made = port.rootfs()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from tests.kit.internet import (
     Internet,
     network,
 )
+from tests.kit.processes import kill_with_its_supervisors
 from tests.kit.runs import QUICK, Harbour, image_config, seen
 
 LIMITS = QUICK.model_copy(update={"wall_seconds": 60})
@@ -298,9 +297,7 @@ async def test_what_a_killed_worker_left_is_swept(port: Harbour, world: Internet
         cwd=Path(__file__).parents[3],
     )
     await sleeping(port)
-    for pid in Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split():
-        os.kill(int(pid), signal.SIGKILL)
-    worker.kill()
+    kill_with_its_supervisors(worker.pid)
     await worker.wait()
     assert network().tables != before.tables
     assert len(await asyncio.to_thread(sweep, port.runtime)) == 1

@@ -14,6 +14,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import forget, sweep
+from tests.kit.processes import children_of, kill_with_its_supervisors
 from tests.kit.runs import QUICK, Harbour, image_config, runtime_name, seen
 
 LONG = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
@@ -52,8 +53,7 @@ async def start_worker(port: Harbour) -> asyncio.subprocess.Process:
 
 def children(pid: int, word: bytes) -> list[int]:
     """Children of a process with a word in their command line."""
-    found = [one for each in Path(f"/proc/{pid}/task").glob("*/children") for one in each.read_text().split()]
-    return [int(child) for child in found if word in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children_of(pid) if word in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def templates() -> list[int]:
@@ -63,7 +63,7 @@ def templates() -> list[int]:
 
 def supervisors() -> list[int]:
     """Process ids of supervisors of this test process."""
-    return [pid for template in templates() for pid in children(template, b"")]
+    return [pid for template in templates() for pid in children_of(template)]
 
 
 async def test_cancel(port: Harbour) -> None:
@@ -114,10 +114,7 @@ async def test_a_killed_supervisor_leaves_nothing(port: Harbour) -> None:
 async def test_sweep_removes_what_a_dead_worker_left(port: Harbour) -> None:
     before = port.host()
     worker = await start_worker(port)
-    below = children(worker.pid, b"")
-    for pid in [*below, *(pid for template in below for pid in children(template, b""))]:
-        os.kill(pid, signal.SIGKILL)
-    worker.kill()
+    kill_with_its_supervisors(worker.pid)
     await worker.wait()
     assert list(port.processes())
     found = await asyncio.to_thread(sweep, port.runtime)
