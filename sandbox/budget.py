@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -97,8 +97,9 @@ class Room:
         try:
             await turn
         except asyncio.CancelledError:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+            if turn.cancelled():
+                with suppress(ValueError):
+                    self._waiting.remove(entry)
             else:
                 # Let in and cancelled in the same moment.
                 self._held.remove(limits)
@@ -108,8 +109,10 @@ class Room:
     def _admit(self) -> None:
         while self._waiting and self._fits(self._waiting[0][1]):
             turn, limits = self._waiting.popleft()
-            self._held.append(limits)
-            turn.set_result(None)
+            # One that was cancelled, and has not been told yet, is let in no more.
+            if not turn.cancelled():
+                self._held.append(limits)
+                turn.set_result(None)
 
     def _fits(self, limits: Limits) -> bool:
         # One alone is never kept waiting: nobody would wake it. What it lacks it then says itself.

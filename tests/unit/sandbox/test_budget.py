@@ -108,6 +108,25 @@ async def test_let_in_and_cancelled_in_the_same_moment() -> None:
     assert (room.running, room.waiting) == (0, 0)
 
 
+async def test_cancelled_in_the_moment_in_which_another_ends() -> None:
+    room = Room(Budget(pids=10))
+    order = []
+
+    async def run(name: str) -> None:
+        async with room.taken(limits()):
+            order.append(name)
+
+    async with room.taken(limits()):
+        waiting = [asyncio.create_task(run(name)) for name in ("first", "second")]
+        await settled()
+        assert room.waiting == 2
+        waiting[0].cancel()
+    # Its own end is nothing to the run that makes room for it.
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert (waiting[0].cancelled(), order) == (True, ["second"])
+    assert (room.running, room.waiting) == (0, 0)
+
+
 def test_defaults_are_lowered_and_what_was_asked_for_is_not() -> None:
     budget = Budget(memory_bytes=256 * MIB, pids=100, cpus=0.5)
     lowered = budget.defaults(Limits())
