@@ -72,7 +72,10 @@ def prune_command(
     *,
     folder: CacheArgument,
     to: Annotated[
-        str, typer.Option("--to", metavar="SIZE", help="What may stay: (20GiB) or a share of the disk.")
+        str,
+        typer.Option(
+            "--to", metavar="SIZE", help="What may stay: a size (20GiB) or a share of the disk (30%)."
+        ),
     ] = "0",
     as_json: JsonOption = False,
 ) -> None:
@@ -98,9 +101,12 @@ def prune_command(
 
 def _opened(folder: Path) -> Cache:
     from sandbox.images.cache import Cache  # noqa: PLC0415
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     if not (folder / "snapshots").is_dir():
         raise RequestInvalidError(f"{folder} is no cache folder of a worker")
+    # What a plain user's worker unpacked belongs to ids that are that user's only inside.
+    enter_user_namespace()
     cache = Cache(Path(os.path.abspath(folder)))
     cache.open()
     return cache

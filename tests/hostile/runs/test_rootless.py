@@ -132,6 +132,11 @@ def test_a_run_says_what_it_went_without(user: str, folder: Path) -> None:
     applied = {one["name"]: one["applied"] for one in report["mechanisms"]}
     assert applied["cgroup limits"] is False
     assert applied["seccomp"] is applied["user namespace"] is applied["network namespace"] is True
+    # What it left in the cache belongs to further ids of the user's, who can remove it all the same.
+    done = seatrial(user, "worker", "cache", "prune", f"{folder}/state/cache", "--json")
+    assert done.returncode == 0, done.stderr
+    assert {one["kind"] for one in json.loads(done.stdout)["removed"]} == {"blob", "snapshot"}
+    assert list((folder / "state/cache/snapshots").iterdir()) == []
 
 
 @pytest.mark.parametrize(
