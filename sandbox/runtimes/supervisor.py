@@ -44,9 +44,7 @@ from sandbox.runtimes.isolation import (
 )
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.modules import module_refusal, verify_modules
-from sandbox.runtimes.outcome import (
-    why_not_created,
-)
+from sandbox.runtimes.outcome import why_not_created
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
 from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.ownkernel import spare_pids, verify_kernel_privileges, verify_kernel_process
@@ -302,24 +300,24 @@ def _run_inside(trial: Underway, process: Mapping[str, object], log_fd: int) -> 
 
 
 def _teardown(trial: Underway) -> str | None:
-    """Remove everything; what is left, in words, or ``None``."""
+    """Remove everything, also what stands behind a part that stays; what is left, in words, or ``None``."""
+    left = []
     with trial.step("teardown"):
         kill_group(trial.cgroups, trial.cgroup)
         if trial.pid:
             kill(trial.pid)
         try:
             trial.runtime.delete(trial.job.run_id)
-        except RuntimeFailure:
-            return "the run's container could not be removed"
-        finally:
-            reap_strays(keep=())
+        except (RuntimeFailure, OSError):
+            left.append("container")
+        reap_strays(keep=())
         try:
             trial.network.close()
         except OSError:
-            return "the run's network could not be removed"
+            left.append("network")
         if not remove_group(trial.cgroups, trial.cgroup):
-            return "the run's control groups could not be removed"
-    return None
+            left.append("control groups")
+    return f"the run's {' and '.join(left)} could not be removed" if left else None
 
 
 def _public(trial: Underway, failure: RuntimeFailure) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import forget, sweep
+from sandbox.syscalls import mount, unmount
 from tests.kit.processes import children_of, kill_with_its_supervisors
 from tests.kit.runs import QUICK, Harbour, image_config, runtime_name, seen
 
@@ -39,6 +42,28 @@ runtime = find_runtime(folder / "state", name=runtime_name())
 harbour = Harbour(folder, runtime, Supervisors(), IdRange(int(sys.argv[2])))
 limits = QUICK.model_copy(update={"alive_seconds": 100, "wall_seconds": 100})
 asyncio.run(harbour.run(image_config("/bin/sleep", "1000"), limits=limits))
+"""
+
+
+TEARDOWN = """
+import pathlib, sys
+from dataclasses import replace
+from registry.contract.limits import Limits
+from registry.contract.plan import make_plan
+from sandbox.ids import IdRange
+from sandbox.runtimes.cgroups import find_cgroups
+from sandbox.runtimes.choose import find_runtime
+from sandbox.runtimes.job import RunJob
+from sandbox.runtimes.supervisor import _teardown
+from sandbox.runtimes.underway import Underway
+from tests.kit.runs import image_config
+folder = pathlib.Path(sys.argv[1])
+runtime = find_runtime(folder / "state", name="runc")
+runtime = replace(runtime, info=replace(runtime.info, path=pathlib.Path("/bin/false")))
+config = image_config("/bin/true")
+plan = make_plan(config, None, limits=Limits(), ceiling=Limits(), image_spec_allowed=False)
+job = RunJob(plan, config, folder, folder, "run1", 100000, 65536, runtime.info, runtime.state, ())
+print(_teardown(Underway(job, runtime, find_cgroups(), lambda: False)))
 """
 
 
@@ -73,6 +98,28 @@ async def test_cancel(port: Harbour) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert port.host().processes == port.host().states == port.host().groups == ()
+
+
+def test_a_container_that_stays_keeps_nothing_else_of_its_run(port: Harbour) -> None:
+    held = port.folder / "state/run1/held"
+    held.mkdir(parents=True)
+    mount("none", str(held), "tmpfs")
+    cgroups = find_cgroups()
+    for root in (*cgroups.by_controller.values(), *((cgroups.unified,) if cgroups.unified else ())):
+        (root / f"{port.runtime.cgroup_parent.lstrip('/')}/run1").mkdir(parents=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", TEARDOWN, str(port.folder)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parents[3],
+        )
+    finally:
+        unmount(str(held))
+        shutil.rmtree(port.folder / "state/run1")
+    assert done.stdout == "the run's container could not be removed\n"
+    assert cgroups.folders(f"{port.runtime.cgroup_parent}/run1") == ()
 
 
 async def test_two_cancels_do_not_hurry_the_teardown(port: Harbour) -> None:
