@@ -64,7 +64,7 @@ class Fix:
 
     name: str
     gives: str
-    """The line of doctor that it mends."""
+    """The lines of doctor that it mends."""
     says: str
     """What will be done, in words."""
     undo: str
@@ -107,11 +107,12 @@ def carry_out(fix: Fix) -> str | None:
 
 
 def _fixes(user: User | None, places: Places) -> Iterator[Fix]:
-    packages = [name for program, name in _programs(user, places) if not _has(program, places)]
+    lacking = [(name, gives) for program, name, gives in _programs(user, places) if not _has(program, places)]
+    packages = list(dict.fromkeys(name for name, _ in lacking))
     if packages and (command := install_command(packages, release=places.etc / RELEASE.name)) is not None:
         yield Fix(
             "packages",
-            "runtime" if "runc" in packages else "egress",
+            ", ".join(dict.fromkeys(gives for _, gives in lacking)),
             f"install packages: {' '.join(command)}",
             f"remove them as this system removes packages: {' '.join(packages)}",
             partial(_call, command, places, seconds=_INSTALL_SECONDS),
@@ -130,18 +131,19 @@ def _fixes(user: User | None, places: Places) -> Iterator[Fix]:
         yield from _delegation(user, places)
 
 
-def _programs(user: User | None, places: Places) -> Iterator[tuple[str, str]]:
-    """Programs, each with its package."""
+def _programs(user: User | None, places: Places) -> Iterator[tuple[str, str, str]]:
+    """Programs, each with its package and the line of doctor that needs it."""
     if not any(_has(name, places) for name in ("runc", "crun", "runsc")):
-        yield "runc", "runc"
-    yield "ip", "iproute2"
-    yield "nft", "nftables"
+        yield "runc", "runc", "runtime"
+    yield "ip", "iproute2", "egress"
+    yield "tc", "iproute2", "egress"
+    yield "nft", "nftables", "egress"
     if user is not None:
-        yield "newuidmap", "uidmap"
+        yield "newuidmap", "uidmap", "user namespace"
     if apparmor.apparmor_active(module=places.apparmor):
-        yield "apparmor_parser", "apparmor"
+        yield "apparmor_parser", "apparmor", "AppArmor"
     if selinux.selinux_active(selinuxfs=places.selinuxfs):
-        yield "semodule", "policycoreutils"
+        yield "semodule", "policycoreutils", "SELinux"
 
 
 def _settings(user: User | None, places: Places) -> Iterator[Fix]:

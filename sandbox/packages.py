@@ -23,7 +23,8 @@ _FAMILIES: Mapping[str, Family] = MappingProxyType(
         "debian": Family(("apt-get", "install", "--yes"), {}),
         "fedora": Family(
             ("dnf", "install", "--assumeyes"),
-            {"iproute2": "iproute", "uidmap": "shadow-utils", "passwd": "shadow-utils"},
+            # The package iproute has no tc; this one needs it.
+            {"iproute2": "iproute-tc", "uidmap": "shadow-utils", "passwd": "shadow-utils"},
         ),
         "suse": Family(
             ("zypper", "--non-interactive", "install"),

@@ -21,7 +21,7 @@ def places(tmp_path: Path) -> Places:
     """A host that lacks nothing, and has neither AppArmor nor SELinux, nor systemd."""
     for folder in ("etc", "settings/user", "settings/kernel", "bin", "security", "selinux", "cgroup"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("runc", "ip", "nft", "newuidmap"):
+    for name in ("runc", "ip", "tc", "nft", "newuidmap"):
         program = tmp_path / "bin" / name
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
@@ -55,7 +55,11 @@ def test_packages_that_are_missing(places: Places, tmp_path: Path) -> None:
     assert "apt-get install --yes runc" in find_fixes(None, places=places)[0].says
     (fix,) = find_fixes(USER, places=places)
     assert "apt-get install --yes runc uidmap" in fix.says
+    assert fix.gives == "runtime, user namespace"
     assert carry_out(fix) == "there is no program apt-get"
+    (places.etc / "os-release").write_text("ID=fedora\n")
+    (tmp_path / "bin/tc").unlink()
+    assert "dnf install --assumeyes runc iproute-tc shadow-utils" in find_fixes(USER, places=places)[0].says
     (places.etc / "os-release").write_text("ID=unheard-of\n")
     assert names(USER, places) == []
 

@@ -201,7 +201,10 @@ def test_a_run_that_was_none_proves_nothing() -> None:
     [
         ("ID=debian\n", "apt-get install --yes runc iproute2 uidmap"),
         ('ID="linuxmint"\nID_LIKE="ubuntu debian"\n', "apt-get install --yes runc iproute2 uidmap"),
-        ('ID="rocky"\nID_LIKE="rhel centos fedora"\n', "dnf install --assumeyes runc iproute shadow-utils"),
+        (
+            'ID="rocky"\nID_LIKE="rhel centos fedora"\n',
+            "dnf install --assumeyes runc iproute-tc shadow-utils",
+        ),
         ("ID=opensuse-tumbleweed\n", "zypper --non-interactive install runc iproute2 shadow"),
         ("ID=alpine\n", "apk add runc iproute2 shadow-uidmap"),
         ("ID=slackware\n", "install runc and iproute2 and uidmap"),
