@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, ScalarSelect, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Row, ScalarSelect, and_, cast, func, or_, select, true, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement
+from registry.contract.limits import UNPACKED_FACTOR
 from registry.db.accounts import workers
-from registry.db.content import manifests, repositories
+from registry.db.content import edges, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, trial_parts, trials
@@ -29,6 +30,8 @@ from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 
 REAP_BATCH = 50
+ROOM_WAIT_SECONDS = 60
+"""So long a part is left to workers that have the disk for its image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,11 @@ class Claimed:
 @dataclass(frozen=True, slots=True)
 class _Abilities:
     """What a worker says that it can run. ``mechanisms``: ``None``: it does not say, and is taken to have
-    none that could be demanded."""
+    none that could be demanded. ``disk_bytes``: ``None``: it does not say, and is taken to have enough."""
 
     platforms: Sequence[str]
     mechanisms: Sequence[str] | None
+    disk_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ async def claim(
     worker: Reporter,
     platforms: Sequence[str],
     mechanisms: Sequence[str] | None,
+    disk_bytes: int | None,
     slots: int,
     address: str | None,
     wait_seconds: float,
@@ -76,14 +81,14 @@ async def claim(
     require_still_let_in: Callable[[], Awaitable[object]],
 ) -> Claimed | Nothing:
     """Lease the part that has waited longest, that the worker can run and that it is bound to; waits for one
-    to come up. ``mechanisms`` are the isolation that its runs can have, ``slots`` as many leases as it says
-    that it has room for: its binding may allow fewer.
+    to come up. ``mechanisms`` are the isolation that its runs can have, ``disk_bytes`` how much disk it has
+    for the image, ``slots`` as many leases as it says that it has room for: its binding may allow fewer.
 
     A worker that hung up while it waited gets none: the lease would only have to run out. What its row and
     its token say is looked at again each time: ``require_still_let_in`` raises where the token, or the
     address, is no longer good.
     """
-    can = _Abilities(platforms, mechanisms)
+    can = _Abilities(platforms, mechanisms, disk_bytes)
     await _seen(database, worker, can, address)
     async for _ in looks(database, seconds=wait_seconds):
         async with database.read_once() as connection:
@@ -176,7 +181,7 @@ async def _try_claim(
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
         kinds = select(parts.c.platform, parts.c.required).join(repositories)
-        query = kinds.where(*_DUE, _open_to(binding)).distinct()
+        query = kinds.where(*_DUE, _open_to(binding), _has_room(can.disk_bytes)).distinct()
         waiting = (await connection.execute(query)).all()
     mine = [
         (platform, demand)
@@ -201,7 +206,7 @@ async def _try_claim(
         row = (
             await connection.execute(
                 update(parts)
-                .where(parts.c.id == _oldest(binding, mine))
+                .where(parts.c.id == _oldest(binding, mine, can.disk_bytes))
                 .values(
                     state="leased",
                     attempts=parts.c.attempts + 1,
@@ -280,7 +285,29 @@ async def _bound(
     return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
 
 
-def _oldest(binding: Binding, mine: Sequence[tuple[str, str | None]]) -> ScalarSelect[Any]:
+def _has_room(disk_bytes: int | None) -> ColumnElement[bool]:
+    """Parts of images for which so much disk will do, and those that nobody with more has taken for a while:
+    whoever gets one of them says what it lacks."""
+    if disk_bytes is None:
+        return true()
+    # As floats: what a manifest says of its layers may add up to more than a database counts to.
+    layers = (
+        select(func.sum(cast(edges.c.size, Float)))
+        .join(manifests, manifests.c.id == edges.c.manifest_id)
+        .where(
+            manifests.c.repository_id == parts.c.repository_id,
+            manifests.c.digest == parts.c.digest,
+            edges.c.kind == "layer",
+        )
+        .scalar_subquery()
+    )
+    waited = parts.c.run_after <= db_time(timedelta(seconds=-ROOM_WAIT_SECONDS))
+    return or_(func.coalesce(layers, 0.0) * UNPACKED_FACTOR <= float(disk_bytes), waited)
+
+
+def _oldest(
+    binding: Binding, mine: Sequence[tuple[str, str | None]], disk_bytes: int | None
+) -> ScalarSelect[Any]:
     """The part that has waited longest of those that the worker may have: ``mine`` are the platforms that it
     can run, each with a demand that it meets there."""
     runnable = or_(
@@ -301,7 +328,7 @@ def _oldest(binding: Binding, mine: Sequence[tuple[str, str | None]]) -> ScalarS
     return (
         select(parts.c.id)
         .join(repositories)
-        .where(*_DUE, runnable, ~blocked, _open_to(binding))
+        .where(*_DUE, runnable, ~blocked, _open_to(binding), _has_room(disk_bytes))
         .order_by(parts.c.run_after, parts.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=parts)

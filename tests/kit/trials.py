@@ -49,9 +49,12 @@ class ScriptedWorker:
         wait_seconds: float = 0,
         platforms: tuple[str, ...] = ("linux/amd64",),
         slots: int = 64,
+        disk_bytes: int | None = None,
     ) -> Any:
         """The job claimed, or ``None``. It always says that it has room."""
-        message = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots}
+        message: dict[str, Any] = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots}
+        if disk_bytes is not None:
+            message["disk_bytes"] = disk_bytes
         answer = await self.post("claim", {"protocol": PROTOCOL_VERSION, **message})
         assert answer.status == 200, answer.body
         return answer.json["job"]

@@ -70,6 +70,7 @@ async def claim(request: web.Request) -> web.Response:
         worker=_reporter(actor),
         platforms=asked.platforms,
         mechanisms=asked.mechanisms,
+        disk_bytes=asked.disk_bytes,
         slots=asked.slots,
         address=actor.address,
         wait_seconds=asked.wait_seconds,
