@@ -83,7 +83,8 @@ class WritesKeeper:
     def say(self) -> None:
         """For people."""
         if self.writes is None:
-            typer.echo("wrote: not looked at, since nothing ran")
+            if self.problem is None:
+                typer.echo("wrote: not looked at, since nothing ran")
             return
         typer.echo(f"wrote: {self.writes.count} entries, {shown_size(self.writes.size_bytes)} of files")
         for write in self.writes.entries[:_SHOWN_MAX]:
