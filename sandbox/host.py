@@ -315,7 +315,7 @@ def _disks_and_processors() -> tuple[HostMechanism, ...]:
     cgroups = find_cgroups()
     controllers = cgroups.controllers() if may_divide(cgroups) else frozenset()
     fix = "run the worker as root, on a host with the controller {}"
-    io = "blkio" if cgroups.version == 1 else "io"
+    io = cgroups.block_io
     late = "" if cgroups.version == 2 else "; not what the kernel writes later (cgroup version 1)"
     return (
         HostMechanism(
@@ -326,9 +326,7 @@ def _disks_and_processors() -> tuple[HostMechanism, ...]:
             if "cpuset" in controllers
             else "no controller cpuset",
             without="--cpu-set is refused",
-            fix=""
-            if "cpuset" in controllers
-            else "run the worker as root, on a host with the controller cpuset",
+            fix="" if "cpuset" in controllers else fix.format("cpuset"),
         ),
         HostMechanism(
             "block io",

@@ -13,13 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-PRINT = 0x10002
-"""Prints the answers so far. So do ``fork``, ``burn`` and ``touch`` stand for more than one system call: as
-many processes as there may be, up to a number, which then wait; so many turns of a loop; and a byte written
-into each page between two addresses."""
-
+# These stand for more than one system call: as many processes as there may be, up to a number, which then
+# wait; so many turns of a loop; printing the answers so far; a byte written into each page between two
+# addresses.
 _SPECIAL: Mapping[str, int] = MappingProxyType(
-    {"forks": 0x10000, "burn": 0x10001, "print": PRINT, "touch": 0x10003}
+    {"forks": 0x10000, "burn": 0x10001, "print": 0x10002, "touch": 0x10003}
 )
 _LOAD_ADDRESS = 0x400000
 _HEADERS_BYTES = 64 + 56
@@ -28,9 +26,8 @@ _ANSWER_LETTERS = 16
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """An architecture: as images name it, as ELF does, its machine code, its numbers of system calls."""
+    """An architecture: as ELF names it, its machine code, its numbers of system calls."""
 
-    name: str
     elf: int
     code: bytes
     calls: Mapping[str, int]
@@ -39,7 +36,6 @@ class Machine:
 MACHINES: Mapping[str, Machine] = MappingProxyType(
     {
         "x86_64": Machine(
-            "amd64",
             0x3E,
             bytes.fromhex(
                 "4881ec008000004889e34989dc4c8d2de4000000498b4500498b7d08498b7510498b55184d8b55204d8b4528"
@@ -69,7 +65,6 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
             ),
         ),
         "aarch64": Machine(
-            "arm64",
             0xB7,
             bytes.fromhex(
                 "ff2340d1f3030091f40313aa75080010a80240a9a10a41a9a31242a9a51a40f9b5e2009109fd50d3a90100b4"
@@ -105,7 +100,7 @@ MACHINES: Mapping[str, Machine] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One system call, or one of the words that :data:`PRINT` explains, under a name for its answer.
+    """One system call (or ``forks``, ``burn``, ``print``, ``touch``), under a name for its answer.
 
     An argument that is bytes is handed over as the address of them.
     """

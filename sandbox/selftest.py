@@ -23,7 +23,7 @@ from typing import Literal
 
 from registry.contract.limits import MIB, Limits, PrepareLimits
 from registry.contract.report import Report
-from registry.oci.platform import Platform
+from registry.oci.platform import platform_of_machine
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.errors import SandboxError
 from sandbox.images.source import open_source
@@ -142,7 +142,7 @@ def _askable(folder: Path) -> frozenset[str]:
     if why_no_limits(cgroups, privileged=privileged()) is not None:
         return frozenset()
     controllers = cgroups.controllers()
-    disk = disk_of(folder) if ("blkio" if cgroups.version == 1 else "io") in controllers else None
+    disk = disk_of(folder) if cgroups.block_io in controllers else None
     can = {"cpu set": "cpuset" in controllers, "block io": disk is not None}
     return frozenset(name for name, possible in can.items() if possible)
 
@@ -160,7 +160,7 @@ async def _try(image: str, workplace: Workplace, io_bytes_per_second: int | None
         )
         task = Task(
             reference=reference,
-            platform=Platform("linux", MACHINES[platform.machine()].name),
+            platform=platform_of_machine(platform.machine()),
             spec=None,
             image_spec_allowed=False,
             limits=limits,
@@ -178,7 +178,7 @@ def _write_layout(folder: Path, program: bytes) -> None:
         tar.addfile(member, io.BytesIO(program))
     config = {
         "os": "linux",
-        "architecture": MACHINES[platform.machine()].name,
+        "architecture": platform_of_machine(platform.machine()).architecture,
         "config": {"Cmd": ["/selftest"], "User": "1000:1000"},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer.getvalue())]},
     }

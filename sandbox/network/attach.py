@@ -14,11 +14,9 @@ from sandbox.errors import SandboxError
 from sandbox.network.fence import Fence, inside, raise_fence
 from sandbox.network.gateway import Gateway, open_gateway
 from sandbox.network.permits import PinnedNetwork
+from sandbox.runtimes.base import RuntimeInfo
 from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.isolation import privileged
-
-_OWN_STACK = ("runsc",)
-"""Runtimes that bring a network stack of their own; its sockets are none of the host's."""
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
@@ -57,23 +55,24 @@ def attach(
     group: str,
     run_id: str,
     id_base: int,
-    runtime: str,
+    runtime: RuntimeInfo,
 ) -> Attached:
     """Fence the run whose first process is ``pid`` and has not started yet, and connect it if it is to be.
 
-    ``group`` is the control group of all the worker's runs, ``id_base`` the first of the run's own ids. For a
-    process with a single thread.
+    ``group`` is the control group of all the worker's runs, ``id_base`` the first of the run's own ids. A
+    ``runtime`` with a kernel of its own has a network stack in it, whose sockets are none of the host's. For
+    a process with a single thread.
 
     Raises:
         SandboxError: ``isolation-missing``: the network that was asked for cannot be had here.
     """
-    if network is not None and runtime in _OWN_STACK:
+    if network is not None and runtime.kernel == "own":
         raise SandboxError(
             "isolation-missing",
-            f"the run spec asks for a network, and the one that {runtime} has of its own is not connected; "
-            "its worker needs --runtime runc, or auto",
+            f"the run spec asks for a network, and the one that {runtime.name} has of its own is not "
+            "connected; its worker needs --runtime runc, or auto",
         )
-    if runtime in _OWN_STACK:
+    if runtime.kernel == "own":
         # What it finds up in the network namespace is what its own network begins with.
         raise_loopback(pid)
     fence, line = _fence(pid, network, cgroups=cgroups, path=f"{group}/{run_id}", runtime=runtime)
@@ -89,11 +88,11 @@ def attach(
 
 
 def _fence(
-    pid: int, network: PinnedNetwork | None, *, cgroups: Cgroups, path: str, runtime: str
+    pid: int, network: PinnedNetwork | None, *, cgroups: Cgroups, path: str, runtime: RuntimeInfo
 ) -> tuple[Fence | None, Mechanism]:
     name = "network fence"
-    if runtime in _OWN_STACK:
-        detail = f"{runtime} has a network stack of its own: no socket of the run is one of the host's"
+    if runtime.kernel == "own":
+        detail = f"{runtime.name} has a network stack of its own: no socket of the run is one of the host's"
         return None, Mechanism(name=name, applied=False, detail=detail)
     if not privileged() or cgroups.unified is None:
         detail = "needs root, and cgroup version 2 mounted, also beside version 1"

@@ -35,8 +35,9 @@ from sandbox.network.permits import (
     Destination,
     PinnedNetwork,
 )
+from sandbox.runtimes.isolation import privileged
 from sandbox.runtimes.oci import SEARCH
-from sandbox.syscalls import CLONE_NEWNET, enter, initial_user_namespace, unshare
+from sandbox.syscalls import CLONE_NEWNET, enter, unshare
 
 _CALL_SECONDS = 20.0
 _TABLE = "seatrial-"
@@ -80,7 +81,7 @@ class Gateway:
 
 def why_no_egress() -> str | None:
     """Why no run can have a network here, in words for the operator, or ``None``."""
-    if os.geteuid() != 0 or not initial_user_namespace():
+    if not privileged():
         return "a worker without root cannot connect a run to the host's network"
     missing = [name for name in ("ip", "tc", "nft") if shutil.which(name, path=SEARCH) is None]
     if missing:

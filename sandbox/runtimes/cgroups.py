@@ -46,6 +46,11 @@ class Cgroups:
             return frozenset()
         return frozenset((self.unified / "cgroup.controllers").read_text(encoding="ascii").split())
 
+    @property
+    def block_io(self) -> str:
+        """The name of the controller that holds the rates of disks."""
+        return "blkio" if self.version == 1 else "io"
+
     def folders(self, path: str) -> tuple[Path, ...]:
         """The existing folders of the group ``path`` (absolute, as in ``/seatrial/x``), one per hierarchy."""
         roots = dict.fromkeys((*self.by_controller.values(), *((self.unified,) if self.unified else ())))

@@ -35,7 +35,7 @@ def read_surroundings(
     runs, ``spare_pids`` are for the kernel that the runtime brings along, 0 for none.
     """
     labels = run_labels() if modules else None
-    io = "blkio" if cgroups.version == 1 else "io"
+    controllers = cgroups.controllers()
     return Surroundings(
         machine=platform.machine(),
         hard_rlimits=hard_rlimits(),
@@ -47,10 +47,10 @@ def read_surroundings(
         process_label=labels.process if labels else None,
         mount_label=labels.files if labels else None,
         init=find_init(),
-        cpu_set=cpu_set if "cpuset" in cgroups.controllers() else None,
+        cpu_set=cpu_set if "cpuset" in controllers else None,
         own_kernel=spare_pids > 0,
         spare_pids=spare_pids,
-        disk=disk_of(run_dir) if run_dir is not None and io in cgroups.controllers() else None,
+        disk=disk_of(run_dir) if run_dir is not None and cgroups.block_io in controllers else None,
     )
 
 

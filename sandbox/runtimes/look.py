@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sandbox.bundles.config import NAMESPACES, OCI_VERSION
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
 from sandbox.program import MACHINES, Step, make_program
@@ -48,8 +49,8 @@ def _try(runtime: Runtime, folder: Path, ids: IdRange) -> str | None:
     for path in (root, *root.iterdir()):
         os.chown(path, ids.base, ids.base)
     run_id = f"look-{os.getpid()}"
-    limited = "cgroup-limits" not in missing_isolation(runtime.info, find_cgroups())
     group, cgroups = f"{runtime.cgroup_parent}/{run_id}", find_cgroups()
+    limited = "cgroup-limits" not in missing_isolation(runtime.info, cgroups)
     named = f"{cgroups.prefix}{group}" if may_divide(cgroups) else None
     document = _document(root, ids, named, limited=limited)
     (folder / "config.json").write_text(json.dumps(document), encoding="utf-8")
@@ -68,16 +69,15 @@ def _try(runtime: Runtime, folder: Path, ids: IdRange) -> str | None:
             # Ours only where this process is the first of its namespace.
             with suppress(ChildProcessError):
                 os.waitpid(pid, 0)
-        remove_group(find_cgroups(), group)
+        remove_group(cgroups, group)
         forget(runtime)
     return None
 
 
 def _document(root: Path, ids: IdRange, group: str | None, *, limited: bool) -> dict[str, Any]:
     mapping = [{"containerID": 0, "hostID": ids.base, "size": ids.size}]
-    names = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup")
     linux: dict[str, Any] = {
-        "namespaces": [{"type": name} for name in names],
+        "namespaces": [{"type": name} for name in NAMESPACES],
         "uidMappings": mapping,
         "gidMappings": mapping,
     }
@@ -86,7 +86,7 @@ def _document(root: Path, ids: IdRange, group: str | None, *, limited: bool) -> 
     if limited:
         linux["resources"] = {"memory": {"limit": _MEMORY_BYTES}, "pids": {"limit": _PIDS}}
     return {
-        "ociVersion": "1.0.2",
+        "ociVersion": OCI_VERSION,
         "root": {"path": str(root), "readonly": True},
         "process": {
             "user": {"uid": 0, "gid": 0},

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
 from sandbox.lsm.apparmor import profile_of, why_no_profile
 from sandbox.lsm.selinux import label_of, selinux_enforcing, why_no_label
-from sandbox.runtimes.watch import find_ending
+from sandbox.runtimes.verify import settled
 
-_SETTLE_SECONDS = 5.0
 _REFUSALS = (
     (
         r"apparmor profile|thread-self/attr/(apparmor/)?exec",
@@ -28,7 +26,6 @@ _REFUSALS = (
         "the SELinux policy does not know the label of runs any more; seatrial doctor --fix installs it",
     ),
 )
-T = TypeVar("T")
 
 
 def verify_modules(pid: int, document: Mapping[str, Any]) -> tuple[Mechanism, ...]:
@@ -54,7 +51,7 @@ def _apparmor(pid: int, document: Mapping[str, Any]) -> Mechanism:
         return Mechanism(
             name="AppArmor", applied=False, detail=why_no_profile() or "the runtime applies none"
         )
-    name, mode = _settled(pid, lambda: profile_of(pid), lambda found: found[0] == wanted)
+    name, mode = settled(pid, lambda: profile_of(pid), lambda found: found[0] == wanted)
     if name != wanted:
         raise SandboxError("isolation-missing", f"the run is not under the AppArmor profile {wanted}")
     if mode != "enforce":
@@ -67,19 +64,8 @@ def _selinux(pid: int, document: Mapping[str, Any]) -> Mechanism:
     if wanted is None:
         why = why_no_label() or "the runtime applies none"
         return Mechanism(name="SELinux", applied=False, detail=why)
-    if _settled(pid, lambda: label_of(pid), lambda found: found == wanted) != wanted:
+    if settled(pid, lambda: label_of(pid), lambda found: found == wanted) != wanted:
         raise SandboxError("isolation-missing", f"the run is not in the SELinux domain {wanted}")
     if not selinux_enforcing():
         return Mechanism(name="SELinux", applied=False, detail=f"{wanted}, but the host is permissive")
     return Mechanism(name="SELinux", applied=True, detail=wanted)
-
-
-def _settled(pid: int, look: Callable[[], T], done: Callable[[T], bool]) -> T:
-    # Both begin when the command is executed, a moment after the runtime's "start".
-    deadline = time.monotonic() + _SETTLE_SECONDS
-    while True:
-        ended = find_ending(pid) is not None
-        found = look()
-        if done(found) or ended or time.monotonic() > deadline:
-            return found
-        time.sleep(0.002)

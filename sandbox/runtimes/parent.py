@@ -14,7 +14,14 @@ from pathlib import Path
 
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import AppliedLimits, Cgroups, format_cpu_set, parse_cpu_set, read_limits
+from sandbox.runtimes.cgroups import (
+    AppliedLimits,
+    Cgroups,
+    format_cpu_set,
+    parse_cpu_set,
+    read_limits,
+    swap_is_limited,
+)
 
 _PERIOD = 100_000
 _RESERVE_BYTES = 512 * 1024 * 1024
@@ -70,7 +77,7 @@ def make_parent(cgroups: Cgroups, path: str, ceiling: Ceiling) -> AppliedLimits:
     """
     try:
         if cgroups.version == 1:
-            for controller, files in _v1_files(ceiling, swap=_limits_swap(cgroups)).items():
+            for controller, files in _v1_files(ceiling, swap=swap_is_limited(cgroups)).items():
                 if (root := cgroups.by_controller.get(controller)) is not None:
                     _write(_v1_group(root, path, controller), files)
         elif cgroups.unified is not None:
@@ -112,10 +119,6 @@ def _missing(applied: AppliedLimits, ceiling: Ceiling) -> str | None:
 
 def _above(applied: float | None, ceiling: float | None) -> bool:
     return ceiling is not None and (applied is None or applied > ceiling)
-
-
-def _limits_swap(cgroups: Cgroups) -> bool:
-    return (cgroups.by_controller["memory"] / "memory.memsw.limit_in_bytes").exists()
 
 
 def _v1_files(ceiling: Ceiling, *, swap: bool) -> Mapping[str, Mapping[str, str]]:

@@ -217,7 +217,7 @@ def _attach_network(trial: Underway) -> None:
         group=trial.runtime.cgroup_parent,
         run_id=job.run_id,
         id_base=job.id_base,
-        runtime=trial.runtime.info.name,
+        runtime=trial.runtime.info,
     )
     trial.mechanisms += trial.network.mechanisms
     trial.mechanisms.append(verify_domain(trial.pid))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from registry.contract.isolation import why_not_isolated
 from registry.contract.limits import Limits
@@ -22,6 +22,7 @@ from sandbox.runtimes.watch import find_ending, read_status
 _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
 _SETTLE_SECONDS = 5.0
 _SECCOMP_FILTER = 2
+T = TypeVar("T")
 _FILTER = f"allow list of {len(allowed_syscalls()) + len(ARGUMENT_CALLS)} system calls"
 _CAPABILITY_BITS = {
     "CAP_CHOWN": 0,
@@ -178,13 +179,19 @@ def verify_privileges(
 
 def settled_status(pid: int, wanted: int) -> dict[str, int]:
     """The process's status, once it has the ``wanted`` number of filters or will not have them."""
-    # Between the runtime's "start" and the command the runtime's own code runs for a moment, unfiltered.
+    return settled(pid, lambda: read_status(pid), lambda status: _filtered(status, wanted))
+
+
+def settled(pid: int, look: Callable[[], T], done: Callable[[T], bool]) -> T:
+    """What is seen of a child that is about to execute the command: again and again until it is ``done``, or
+    the child has ended, or it will not be."""
+    # Between the runtime's "start" and the command the runtime's own code runs for a moment.
     deadline = time.monotonic() + _SETTLE_SECONDS
     while True:
         ended = find_ending(pid) is not None
-        status = read_status(pid)
-        if ended or _filtered(status, wanted) or time.monotonic() > deadline:
-            return status
+        found = look()
+        if ended or done(found) or time.monotonic() > deadline:
+            return found
         time.sleep(0.002)
 
 
