@@ -13,10 +13,10 @@ from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import aiohttp
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.base import Wire, as_before
+from registry.contract.base import LEASE, Wire, as_before
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
 from registry.contract.report import Report, dump_report
 from sandbox.pinning import Pin
@@ -56,7 +56,7 @@ class _Named(BaseModel):
     """All of a job that is needed to say that it cannot be done."""
 
     model_config = ConfigDict(extra="ignore")
-    lease: str
+    lease: str = Field(pattern=LEASE)
     digest: str
     platform: str
 
@@ -163,7 +163,7 @@ class RegistryClient:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise RegistryUnreachable(f"the registry cannot be reached: {_why(error)}") from None
         if status in (200, 204):
-            self.heard(_ahead_seconds(date))
+            self.heard(ahead_seconds(date))
             return raw
         said = f"the registry answered {status}: {_detail(raw)}"
         if status == 409:
@@ -239,10 +239,11 @@ def _why(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:300]
 
 
-def _ahead_seconds(date: str) -> float | None:
+def ahead_seconds(date: str) -> float | None:
+    """By how much the clock that wrote this ``Date`` is ahead of ours; ``None``: it is no date."""
     try:
         return parsedate_to_datetime(date).timestamp() - time.time()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

@@ -161,9 +161,13 @@ async def _do(post: Post, job: Job) -> None:
 
 
 async def _attempt(client: RegistryClient, workplace: Workplace, job: Job) -> Report:
+    try:
+        platform = parse_platform(job.platform)
+    except ValueError as error:
+        return _without_run(job, "platform-unsupported", str(error))
     task = Task(
         reference=job.digest,
-        platform=parse_platform(job.platform),
+        platform=platform,
         spec=job.spec,
         image_spec_allowed=job.image_spec_allowed,
         limits=job.limits,

@@ -48,7 +48,7 @@ class Job(Wire):
     """
 
     protocol: int
-    lease: str = Field(description="opaque; every renewal and the report name it")
+    lease: str = Field(pattern=LEASE, description="opaque; every renewal and the report name it")
     lease_seconds: float = Field(description="renew before half of this has passed")
     trial: str
     part: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -65,7 +66,8 @@ def _rates(samples: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:
         start, end = before.get("cpu_seconds"), after.get("cpu_seconds")
         passed = after["seconds"] - before["seconds"]
         rates.append(None if start is None or end is None or passed <= 0 else max(0.0, end - start) / passed)
-    return rates
+    # A worker may say what cannot be.
+    return [None if one is None or math.isinf(one) else one for one in rates]
 
 
 def _over_time(name: str, values: Sequence[float | None]) -> str:

@@ -42,6 +42,8 @@ STEERING_LABELS = (
     "dev.gvisor.",
     "io.kubernetes.",
     "io.kata",
+    "krun.",
+    "module.wasm.",
 )
 """Prefixes of annotations that steer one runtime or another; an image's labels may not."""
 _MIB = 1024 * 1024

@@ -126,6 +126,8 @@ def _child(look: Callable[[], Answer], write_fd: int) -> None:
         os.closerange(3, write_fd)
         os.closerange(write_fd + 1, 4096)
         answer = look()
-        os.write(write_fd, json.dumps([answer.met, answer.seen[:500]]).encode()[:_ANSWER_BYTES])
+        # As letters, not as escapes: those of 500 could have more bytes than an answer.
+        said = json.dumps([answer.met, answer.seen[:500]], ensure_ascii=False)
+        os.write(write_fd, said.encode("utf-8", "replace")[:_ANSWER_BYTES])
     finally:
         os._exit(0)

@@ -21,12 +21,14 @@ async def test_a_job_that_is_not_known_is_given_back_and_the_worker_goes_on() ->
         pytest.skip(why)
     answers = [
         answered(telepathy=True),
+        answered(job={"platform": "no platform"}),
         ClaimResponse(protocol=1, job=None, drain=True).model_dump_json().encode(),
     ]
     reports: list[Any] = []
 
     async def claim(request: web.Request) -> web.Response:
-        return web.Response(body=answers.pop(0), content_type="application/json")
+        nonsense = {"Date": "Mon, 01 Jan 2024 00:00:00 +99999999999999999"}
+        return web.Response(body=answers.pop(0), content_type="application/json", headers=nonsense)
 
     async def report(request: web.Request) -> web.Response:
         reports.append(json.loads(await request.read()))
@@ -38,10 +40,11 @@ async def test_a_job_that_is_not_known_is_given_back_and_the_worker_goes_on() ->
         with worker_process(str(server.make_url("")), "token") as worker:
             worker.start()
             assert await asyncio.to_thread(worker.wait) == 0, worker.log
-    (said,) = reports
+    said, impossible = reports
     assert (said["lease"], said["runs"]) == ("lease-1", [])
     assert (said["error"]["reason"], said["error"]["retryable"]) == ("spec-invalid", True)
     assert "older than its registry" in said["error"]["message"]
     assert "telepathy" in said["error"]["message"]
-    # The second claim, which told it to drain, came after that.
+    assert (impossible["lease"], impossible["error"]["reason"]) == ("lease-1", "platform-unsupported")
+    # The last claim, which told it to drain, came after that.
     assert answers == []

@@ -77,3 +77,9 @@ def test_use_in_a_few_lines() -> None:
         "192.0.2.8:80/tcp (refused, 8 times), 192.0.2.7:80/tcp (refused, 7 times), "
         "192.0.2.6:80/tcp (refused, 6 times) and 3 more"
     )
+
+
+def test_figures_that_cannot_be() -> None:
+    moments = ((0, 0), (5e-324, 1e308), (1e-323, 1e308), (1.0, 1e308))
+    samples = tuple(Sample(seconds=seconds, cpu_seconds=cpu) for seconds, cpu in moments)
+    assert use_lines(run(samples=samples)) == []

@@ -141,6 +141,8 @@ def test_annotations() -> None:
             "org.systemd.property.ExecStart": "evil",
             "org.criu.config": "/etc/shadow",
             "dev.gvisor.flag.network": "host",
+            "module.wasm.image/variant": "compat",
+            "krun.cpus": "64",
             "plain": "kept",
         },
     )
