@@ -19,7 +19,7 @@ import structlog
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.plan import NoCommandError, make_plan
-from registry.contract.report import ErrorReason, Report, ReportError, Step
+from registry.contract.report import MAX_REPORT_BYTES, ErrorReason, Report, ReportError, Step
 from registry.contract.runspec import RunSpec
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform
@@ -161,7 +161,7 @@ async def _carry_out(
         image.config,
         task.spec,
         limits=workplace.room.budget.defaults(task.limits),
-        ceiling=task.ceiling,
+        ceiling=_reportable(task.ceiling),
         image_spec_allowed=task.image_spec_allowed,
     )
     record.tested = plan.tested
@@ -203,6 +203,11 @@ async def _carry_out(
             upper = Upper(mounted.upper_fd, prepared.lower, ids.base, since_ns)
             await asyncio.to_thread(look_at_writes, upper)
         return execution
+
+
+def _reportable(ceiling: Limits) -> Limits:
+    """The ceiling, with no more output than a report holds, whatever a registry permits: it is in memory."""
+    return ceiling.model_copy(update={"log_bytes": min(ceiling.log_bytes, MAX_REPORT_BYTES)})
 
 
 def _report(

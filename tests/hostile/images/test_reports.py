@@ -19,7 +19,7 @@ from sandbox.attempt import Task, Workplace, try_image
 from sandbox.images.source import open_source
 from sandbox.workplace import opened_workplace
 from tests.kit.evilimages import EVIL, HARMLESS, MIB
-from tests.kit.images import Image, write_layout
+from tests.kit.images import Image, busybox_image, write_layout
 
 # Small, so that a bomb ends soon; every reason is the same with large ones.
 PREPARE = PrepareLimits(unpacked_bytes=96 * MIB, files=2000, seconds=60)
@@ -41,7 +41,7 @@ def workplace() -> Iterator[Workplace]:
         shutil.rmtree(folder)
 
 
-async def tried(image: Image, folder: Path, workplace: Workplace) -> Report:
+async def tried(image: Image, folder: Path, workplace: Workplace, limits: Limits = QUICK) -> Report:
     write_layout(folder / "layout", image)
     async with open_source(f"oci:{folder / 'layout'}", credentials=None, insecure=False) as opened:
         source, reference = opened
@@ -50,8 +50,8 @@ async def tried(image: Image, folder: Path, workplace: Workplace) -> Report:
             platform=Platform("linux", "amd64"),
             spec=None,
             image_spec_allowed=False,
-            limits=QUICK,
-            ceiling=QUICK,
+            limits=limits,
+            ceiling=limits,
             prepare=PREPARE,
         )
         report = await try_image(source, task, workplace=workplace)
@@ -78,3 +78,12 @@ async def test_odd_but_harmless(name: str, tmp_path: Path, workplace: Workplace)
     report = await tried(HARMLESS[name](), tmp_path, workplace)
     assert judge(report).verdict == "pass", report
     assert report.runs[0].log == "started\n"
+
+
+async def test_a_registry_that_permits_output_without_end(tmp_path: Path, workplace: Workplace) -> None:
+    """It is kept in the memory of the worker's host, of which no limit of the run takes care."""
+    limits = QUICK.model_copy(update={"log_bytes": 1 << 60, "wall_seconds": 3.0})
+    image = busybox_image(("sh", "-c", "head -c 30000000 /dev/zero | tr '\\0' 'a'; sleep 60"))
+    report = await tried(image, tmp_path, workplace, limits)
+    assert report.runs[0].reason == "log-full", report
+    assert "more than 4194304 bytes of output" in judge(report).reason
