@@ -63,6 +63,7 @@ def opened_workplace(
     try:
         # Mapped users pass through; what only we may read has modes of its own below.
         state.mkdir(mode=0o711, parents=True, exist_ok=True)
+        _require_own(state)
         (state / "runs").mkdir(mode=0o711, exist_ok=True)
         state.chmod(0o711)
         lock = os.open(state / "worker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -108,6 +109,22 @@ def opened_workplace(
             )
     finally:
         os.close(lock)
+
+
+def _require_own(state: Path) -> None:
+    """Nothing is changed in a folder that others could exchange runs in, or that holds what is not ours: a
+    worker sweeps its folder."""
+    found = state.stat()
+    if found.st_uid != os.geteuid():
+        why = "belongs to somebody else"
+    elif found.st_mode & stat.S_IWOTH and any(state.iterdir()):
+        # An empty one is a volume that was made for us, and is closed.
+        why = "can be written to by everybody, and something is there"
+    elif (state / "uploads").exists():
+        why = "holds the data of a registry"
+    else:
+        return
+    raise SandboxError("worker-error", f"{state} {why}: give the worker a folder of its own for its state")
 
 
 def _require_passable(state: Path) -> None:

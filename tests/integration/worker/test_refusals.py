@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.errors import SandboxError
+from sandbox.workplace import opened_workplace
 from tests.integration.worker.conftest import Yard
 from tests.kit.images import busybox_image
 from tests.kit.plainuser import as_user, plain_user
@@ -106,6 +109,32 @@ def test_one_line_says_what_and_how(name: str, ended: dict[str, tuple[int, str]]
     assert "seatrial_unknown" not in log
     text = " ".join(log.split()) if case.code == 64 else log.strip().splitlines()[-1]
     assert all(words in text for words in case.words), log
+
+
+def test_a_folder_that_is_no_workers_is_left_as_it_is(tmp_path: Path) -> None:
+    """Who owns it could exchange what a run is made of; and a worker sweeps its folder when it starts."""
+    folders = {name: tmp_path / name for name in ("open to all", "somebody's", "linked", "a registry's")}
+    for folder in folders.values():
+        folder.mkdir()
+    folders["open to all"].chmod(0o1777)
+    (folders["open to all"] / "of others").touch()
+    os.chown(folders["somebody's"], 1000, 1000)
+    folders["linked"].rmdir()
+    folders["linked"].symlink_to(folders["a registry's"])
+    for name in ("uploads", "blobs", "snapshots"):
+        (folders["a registry's"] / name).mkdir()
+    before = {name: (folder.lstat(), sorted(folder.iterdir())) for name, folder in folders.items()}
+    said = {}
+    for name, folder in folders.items():
+        opened = opened_workplace(folder, runtime="auto", allowed_downgrades=frozenset())
+        with pytest.raises(SandboxError) as caught, opened:
+            pass
+        said[name] = caught.value.message
+    assert {name: (folder.lstat(), sorted(folder.iterdir())) for name, folder in folders.items()} == before
+    assert "can be written to by everybody" in said["open to all"]
+    assert "belongs to somebody else" in said["somebody's"]
+    assert "the data of a registry" in said["a registry's"]
+    assert "the data of a registry" in said["linked"]
 
 
 def test_a_plain_user_without_ids(yard: Yard) -> None:
