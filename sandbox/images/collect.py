@@ -23,6 +23,9 @@ from sandbox.images.snapshots import snapshot_bytes
 GIB = 1024**3
 QUOTA_SHARE, QUOTA_MAX_BYTES = 0.5, 100 * GIB
 RESERVE_SHARE, RESERVE_MAX_BYTES = 0.05, 10 * GIB
+FILES_LEFT = 0.1
+"""The share of a disk's files that is left alone: twice of what unpacking leaves, so that an image that did
+not fit the last time may the next."""
 _COLLECTING = "collecting"
 _LOCK = ".lock"
 _NEW_SECONDS = 5.0
@@ -103,8 +106,9 @@ def look(cache: Cache, limits: CacheLimits) -> Figures:
 
 
 def collect(cache: Cache, limits: CacheLimits, *, room_bytes: int = 0) -> Collected:
-    """Remove what was used least recently until ``limits`` are kept, with room for ``room_bytes`` more.
-    Blocking. Nothing where somebody else is at it just now."""
+    """Remove what was used least recently until ``limits`` are kept, with room for ``room_bytes`` more, and
+    the disk has files left: an empty one takes no byte of it. Blocking. Nothing where somebody else is at it
+    just now."""
     with try_lock(cache.locks / _COLLECTING) as held:
         if not held:
             return Collected()
@@ -116,6 +120,7 @@ def collect(cache: Cache, limits: CacheLimits, *, room_bytes: int = 0) -> Collec
             kept = (
                 size + room_bytes <= limits.quota_bytes
                 and _free_bytes(cache) >= limits.reserve_bytes + room_bytes
+                and _has_files(cache)
             )
             if kept:
                 break
@@ -210,3 +215,9 @@ def _remove_left_over(cache: Cache) -> Iterator[str]:
 def _free_bytes(cache: Cache) -> int:
     disk = os.statvfs(cache.folder)
     return disk.f_bavail * disk.f_frsize
+
+
+def _has_files(cache: Cache) -> bool:
+    disk = os.statvfs(cache.folder)
+    # Both are 0 where a file system makes them as they are needed.
+    return disk.f_favail >= disk.f_files * FILES_LEFT

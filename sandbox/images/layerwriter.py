@@ -18,6 +18,9 @@ from sandbox.images.tarpolicy import DEPTH_MAX, Entry, LayerError, Parts, split_
 
 _FOLDER_BYTES = 4096
 _LOOK_BYTES = 16 * 1024 * 1024
+_LOOK_FILES = 64
+_FILES_LEFT = 0.05
+"""The share of a disk's files that is left to others."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -116,6 +119,10 @@ class LayerWriter:
             raise LayerError(
                 "too-many-files", f"takes the image over its limit; {self._max_files} entries were left of it"
             )
+        if self.counts.files % _LOOK_FILES == 0:
+            disk = os.fstatvfs(self._root)
+            if disk.f_favail < disk.f_files * _FILES_LEFT:
+                raise LayerError("worker-disk", "takes more files than the worker's disk has to spare")
 
     def _make(self, entry: Entry, reader: LayerReader, data_end: int) -> None:
         found = self._tree.folder(entry.parts[:-1], create=True)

@@ -89,9 +89,9 @@ def sweep(state: Path) -> list[str]:
                 if not _mounts_below(run_dir):
                     remove_path(run_dir)
                     done.append(f"removed the run folder {run_dir.name}")
-    for name in _EARLIER:
-        # An earlier version had the cache here.
-        if (state / name).is_dir():
+    if all((state / name).is_dir() for name in _EARLIER):
+        # An earlier version had the cache here; one of these names alone may be somebody's folder.
+        for name in _EARLIER:
             remove_path(state / name)
             done.append(f"removed the folder {name} of an earlier version")
     return done

@@ -215,6 +215,27 @@ async def test_a_reserve_of_the_disk_is_left_while_a_layer_is_unpacked(
     assert not list(small_disk.glob("**/*.tmp"))
 
 
+async def test_files_without_a_byte_are_kept_to_the_disk_as_well(small_disk: Path, tmp_path: Path) -> None:
+    """They count nothing in the size of a cache, and a disk of so many megabytes has 2,048 of them."""
+    limits = PrepareLimits()
+
+    async def prepared(name: str, count: int) -> Path:
+        members = [file(f"{name}{number}", b"") for number in range(count)]
+        layout = write_layout(tmp_path / name, make_image(make_layer(*members), config={"Cmd": ["/x"]}))
+        with Cache(small_disk / "cache").used() as use:
+            image = await pull(LayoutSource(layout), "", platform=AMD64, use=use, limits=limits)
+            return (await prepare_image(image, limits, use)).lower[0]
+
+    first, second = await prepared("a", 1000), await prepared("b", 880)
+    collect(Cache(small_disk / "cache"), PLENTY)
+    assert (first.exists(), second.exists()) == (False, True)
+    with pytest.raises(SandboxError, match="more files than the worker's disk has to spare") as caught:
+        await prepared("c", 1100)
+    assert (caught.value.reason, caught.value.retryable) == ("worker-disk", True)
+    assert not list(small_disk.glob("**/*.tmp"))
+    assert os.statvfs(small_disk).f_favail > 1000
+
+
 async def test_a_file_system_that_cannot_map_ids(tmp_path: Path) -> None:
     for name in ("lower", "upper", "work", "state"):
         (tmp_path / name).mkdir()
@@ -280,6 +301,17 @@ async def test_killed_while_a_run_is_mounted(state: Path, tmp_path: Path) -> Non
     done = sweep(state)
     assert [line.split(" ")[0] for line in done] == ["unmounted", "removed", "removed"]
     assert list((state / "runs").iterdir()) == []
+
+
+def test_a_cache_of_an_earlier_version_goes_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("runs", "blobs/sha256", "snapshots"):
+        (tmp_path / name).mkdir(parents=True)
+    assert sweep(tmp_path) == []
+    assert (tmp_path / "blobs" / "sha256").exists()
+    (tmp_path / "locks").mkdir()
+    assert len(sweep(tmp_path)) == 3
+    left = [name for name in ("runs", "snapshots", "blobs", "locks") if (tmp_path / name).exists()]
+    assert left == ["runs"]
 
 
 async def test_killed_while_a_layer_is_unpacked(state: Path, tmp_path: Path, prepare: Prepare) -> None:
