@@ -1,8 +1,9 @@
 """When the parts of ``create`` were done, as the runtime's own hook tells it (runtime-spec, "POSIX hooks").
 
-The hook is the host's ``touch`` on a file of the run: its time of change is the moment, to a tick of the
-kernel's clock (1 to 10 ms). A runtime that does not call the hook leaves the file as it was, and ``create``
-stays one figure.
+The hook is the host's ``dd`` from its standard input into a file of the run, whose time of change is the
+moment, to a tick of the kernel's clock (1 to 10 ms). It reads what it is given, since crun fails with a
+broken pipe where its hook ends before that. A runtime that does not call the hook leaves the file, and
+``create`` stays one figure.
 """
 
 from __future__ import annotations
@@ -33,23 +34,24 @@ class CreateHook:
 
     def document(self) -> dict[str, object]:
         """``hooks`` of the bundle."""
-        call = {"path": self.program, "args": ["touch", "-c", str(self.file)], "timeout": _SECONDS}
+        args = ["dd", f"of={self.file}", "conv=notrunc,nocreat", "status=none"]
+        call = {"path": self.program, "args": args, "timeout": _SECONDS}
         return {"createContainer": [call]}
 
 
 def make_hook(folder: Path, ids: IdRange) -> CreateHook | None:
     """Make the hook's file in ``folder``, which belongs to this run alone; the hook runs as the run's root.
 
-    ``None`` where the host has no ``touch``.
+    ``None`` where the host has no ``dd``.
     """
-    program = shutil.which("touch", path=_SEARCH)
+    program = shutil.which("dd", path=_SEARCH)
     if program is None:
         return None
     file = folder / "created"
     fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.fchown(fd, ids.base, ids.base)
-        # Long before any run: a file that no hook touches shows itself.
+        # Long before any run: a file that no hook writes shows itself.
         os.utime(fd, ns=(0, 0))
     finally:
         os.close(fd)

@@ -25,7 +25,11 @@ def test_a_hook_that_is_called_divides_the_time(tmp_path: Path) -> None:
 
     def create() -> None:
         time.sleep(0.05)
-        subprocess.run(call["args"], executable=call["path"], check=True)
+        with subprocess.Popen(call["args"], executable=call["path"], stdin=subprocess.PIPE) as hooked:
+            assert hooked.stdin is not None
+            # More than a pipe takes: a hook that does not read breaks it, and with it crun's `create`.
+            hooked.stdin.write(b"{}" * 100_000)
+        assert hooked.returncode == 0
         time.sleep(0.05)
 
     before, after = timed_create(hook, create)
