@@ -265,9 +265,11 @@ async def _judge(yard: Yard) -> None:
 
 def _end(worker: WorkerProcess, count: Count) -> None:
     worker.stop()
-    for line in worker.log.splitlines():
+    lines = worker.log.splitlines()
+    for number, line in enumerate(lines):
         if "Traceback" in line or '"level": "error"' in line:
-            count.violations.append(f"the worker said: {line[:500]}")
+            said = "\n".join(lines[number : number + 30])
+            count.violations.append(f"the worker said: {said[:4000]}")
             break
 
 
