@@ -81,8 +81,7 @@ class WorkerMetrics:
 
     def reported(self, report: Report) -> None:
         """A run has ended."""
-        reason = report.error.reason if report.error else report.runs[0].reason
-        self._runs.labels(judge(report).verdict, reason).inc()
+        self._runs.labels(judge(report).verdict, report.ended()).inc()
         for step in report.steps:
             self._steps.labels(step.name).observe(step.seconds)
 

@@ -59,7 +59,6 @@ nginx-light|command nginx|plain files to compare with
 umoci|command umoci|unpacks images, to compare with
 wrk|command wrk|requests at a cost that leaves two cores to the registry
 postgresql|file /usr/lib/postgresql/*/bin/postgres|the other database"
-
 vm='python3-venv|python|the Python environment (Python 3.11 or newer)
 qemu-system-x86|command qemu-system-x86_64|runs the machines
 mmdebstrap|command mmdebstrap|makes their disk

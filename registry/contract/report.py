@@ -154,6 +154,10 @@ class Report(Wire):
     runs: tuple[Run, ...] = Field(default=(), max_length=20)
     error: ReportError | None = None
 
+    def ended(self) -> str:
+        """In one word: how the run ended, or why there was none. One of the two is in each report taken."""
+        return self.error.reason if self.error else self.runs[0].reason
+
 
 RUN_NEWS = frozenset(
     {

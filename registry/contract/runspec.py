@@ -112,7 +112,6 @@ class RunSpec(Wire):
         exclude_if=is_none,
         description="left out: no network but the run's own loopback",
     )
-
     require: tuple[str, ...] | None = Field(
         default=None,
         min_length=1,

@@ -132,8 +132,7 @@ class Metrics:
 
     def reported(self, report: Report, judgement: Judgement | None) -> None:
         """A worker's report was taken; without a judgement the part is tried again."""
-        reason = report.error.reason if report.error else report.runs[0].reason
-        self._verdicts.labels(judgement.verdict if judgement else "retried", reason).inc()
+        self._verdicts.labels(judgement.verdict if judgement else "retried", report.ended()).inc()
 
     def observe(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -15,6 +15,10 @@ from registry.db.types import db_time
 
 SILENT_SECONDS = 120
 """A worker that waits for a job asks once a minute at the least; one that has a job says so more often."""
+SILENT = workers.c.last_seen_at.is_(None) | (
+    workers.c.last_seen_at < db_time(timedelta(seconds=-SILENT_SECONDS))
+)
+"""Workers that have not been here for longer than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,7 @@ class Backlog:
 
 async def read_backlog(database: Database) -> Backlog:
     """The figures of now."""
-    silent = workers.c.last_seen_at.is_(None) | (
-        workers.c.last_seen_at < db_time(timedelta(seconds=-SILENT_SECONDS))
-    )
-    state = case((workers.c.drain_at.is_not(None), "drained"), (silent, "silent"), else_="alive")
+    state = case((workers.c.drain_at.is_not(None), "drained"), (SILENT, "silent"), else_="alive")
     waiting = parts.c.state != "done"
     async with database.read() as connection:
         now = (await connection.execute(select(db_time()))).scalar_one()

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from registry.db.accounts import accounts, workers
-from registry.db.types import db_time
+from registry.trials.backlog import SILENT
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
-
-SEEN_SECONDS = 300
-"""A worker that was not here for so long is taken for gone."""
 
 
 def stored_demand(required: Sequence[str]) -> str | None:
@@ -45,7 +41,7 @@ async def why_waiting(connection: AsyncConnection, demands: Collection[str | Non
         .where(
             accounts.c.disabled_at.is_(None),
             workers.c.drain_at.is_(None),
-            workers.c.last_seen_at > db_time(timedelta(seconds=-SEEN_SECONDS)),
+            ~SILENT,
         )
     )
     found = [parse_demand(row.mechanisms) for row in await connection.execute(query)]
@@ -58,7 +54,7 @@ async def why_waiting(connection: AsyncConnection, demands: Collection[str | Non
 
 def _in_words(required: frozenset[str], found: Sequence[frozenset[str]]) -> str:
     if not found:
-        return f"waits for a worker that has {_listed(required)}: there is no worker at all"
+        return f"waits for a worker that has {_listed(required)}: no worker asks for jobs"
     nowhere = required - frozenset().union(*found)
     if nowhere:
         return f"waits for a worker that has {_listed(nowhere)}: none of {len(found)} has"

@@ -31,10 +31,9 @@ def cache_limits(size: str | None, keep_free: str | None, cache: Cache) -> Cache
     Raises:
         RequestInvalidError: one of them is no size.
     """
-    from sandbox.images.collect import CacheLimits, default_limits  # noqa: PLC0415
+    from sandbox.images.collect import CacheLimits, default_limits, disk_bytes  # noqa: PLC0415
 
-    disk = os.statvfs(cache.folder)
-    total = disk.f_blocks * disk.f_frsize
+    total = disk_bytes(cache)
     default = default_limits(cache)
     return CacheLimits(
         quota_bytes=default.quota_bytes if size is None else parse_share_bytes(size, total),
@@ -80,11 +79,10 @@ def prune_command(
     as_json: JsonOption = False,
 ) -> None:
     """Remove what was used least recently until no more than --to is left. What a run uses stays."""
-    from sandbox.images.collect import CacheLimits, collect  # noqa: PLC0415
+    from sandbox.images.collect import CacheLimits, collect, disk_bytes  # noqa: PLC0415
 
     cache = _opened(folder)
-    disk = os.statvfs(cache.folder)
-    quota = parse_share_bytes(to, disk.f_blocks * disk.f_frsize)
+    quota = parse_share_bytes(to, disk_bytes(cache))
     collected = collect(cache, CacheLimits(quota_bytes=quota, reserve_bytes=0))
     if as_json:
         document = {

@@ -17,8 +17,6 @@ from registry.errors import RequestInvalidError
 from sandbox.cli.cache import app as cache_app
 from sandbox.cli.cache import cache_limits as limits_of
 from sandbox.cli.workshop import (
-    CacheOption,
-    CpuSetOption,
     DowngradeOption,
     EgressOption,
     EgressRateOption,
@@ -57,7 +55,14 @@ def run(
     state: Annotated[
         Path, typer.Option("--state", metavar="DIR", help="Folder for runs; this worker's alone.")
     ],
-    cache: CacheOption = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="DIR",
+            help="Folder for layers, which several workers of this host may share. [default: below --state]",
+        ),
+    ] = None,
     cache_size: Annotated[
         str | None,
         typer.Option(
@@ -79,7 +84,12 @@ def run(
     allow_downgrade: DowngradeOption = None,
     allow_egress: EgressOption = None,
     egress_bits_per_second: EgressRateOption = DEFAULT_BITS_PER_SECOND,
-    cpu_set: CpuSetOption = None,
+    cpu_set: Annotated[
+        str | None,
+        typer.Option(
+            "--cpu-set", metavar="LIST", help="The only processors that runs are put on, as in 0-2,7."
+        ),
+    ] = None,
     total_memory_bytes: Annotated[
         int | None,
         typer.Option(

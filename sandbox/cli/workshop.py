@@ -28,14 +28,6 @@ PasswordFileOption = Annotated[
 PlainHttpOption = Annotated[
     bool, typer.Option("--plain-http", help="Speak http to a registry that is not on this machine.")
 ]
-CacheOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache",
-        metavar="DIR",
-        help="Folder for layers, which several workers of this host may share. [default: below --state]",
-    ),
-]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RuntimeOption = Annotated[
     str,
@@ -75,10 +67,6 @@ EgressRateOption = Annotated[
         min=64_000,
         help="The most that a run with a network gets each way; also what its spec need not ask for.",
     ),
-]
-CpuSetOption = Annotated[
-    str | None,
-    typer.Option("--cpu-set", metavar="LIST", help="The only processors that runs are put on, as in 0-2,7."),
 ]
 
 

@@ -74,10 +74,15 @@ class Collected:
         return sum(entry.size_bytes for entry in self.removed)
 
 
+def disk_bytes(cache: Cache) -> int:
+    """The size of the disk that the cache is on."""
+    disk = os.statvfs(cache.folder)
+    return disk.f_blocks * disk.f_frsize
+
+
 def default_limits(cache: Cache) -> CacheLimits:
     """Half of the disk but at most 100 GiB, and a twentieth of it but at most 10 GiB left free."""
-    disk = os.statvfs(cache.folder)
-    total = disk.f_blocks * disk.f_frsize
+    total = disk_bytes(cache)
     return CacheLimits(
         quota_bytes=min(int(total * QUOTA_SHARE), QUOTA_MAX_BYTES),
         reserve_bytes=min(int(total * RESERVE_SHARE), RESERVE_MAX_BYTES),

@@ -66,7 +66,7 @@ async def test_a_demand_is_met_or_waited_for(port: Port) -> None:
     async with port.database.write() as connection:
         await connection.execute(update(workers).values(last_seen_at=db_time(timedelta(hours=-1))))
     reason = (await port.trials(digest))[0]["reason"]
-    assert reason == "waits for a worker that has AppArmor, seccomp: there is no worker at all"
+    assert reason == "waits for a worker that has AppArmor, seccomp: no worker asks for jobs"
 
 
 async def test_a_run_without_what_was_demanded_never_passes(port: Port) -> None:
