@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sandbox.bundles.rootfs import open_rootfs
 from sandbox.errors import SandboxError
-from sandbox.hostlines import HostMechanism, around, in_child, security_modules
-from sandbox.network.fence import prove_fence
-from sandbox.network.gateway import prove_egress, why_no_egress
+from sandbox.hostlines import HostMechanism, around, in_child, network, security_modules
 from sandbox.packages import RELEASE, how_to_install
 from sandbox.proofs import Proof
 from sandbox.rootless import why_not_rootless
@@ -20,7 +17,6 @@ from sandbox.runtimes.base import DOWNGRADES, DowngradeName, Runtime
 from sandbox.runtimes.cgroups import find_cgroups, swap_is_limited
 from sandbox.runtimes.choose import find_runtime, newest
 from sandbox.runtimes.isolation import may_divide, missing_isolation, privileged
-from sandbox.runtimes.oci import SEARCH
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
 _NAMESPACES = {"mount": "mnt", "pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup"}
@@ -113,7 +109,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             *_downgrades(found),
             _swap(),
             *_disks_and_processors(),
-            *_network(),
+            *network(),
             *around(found),
             *security_modules(),
         )
@@ -337,53 +333,6 @@ def _disks_and_processors() -> tuple[HostMechanism, ...]:
             fix="" if io in controllers else fix.format(io),
         ),
     )
-
-
-def _network() -> tuple[HostMechanism, ...]:
-    no_fence = (
-        "needs root"
-        if not privileged()
-        else "cgroup version 2 is not mounted"
-        if find_cgroups().unified is None
-        else prove_fence()
-    )
-    refused = why_no_egress()
-    no_way = refused or prove_egress()
-    shown = "" if no_way else "rules and a limited link were made in a namespace of the moment, and read back"
-    return (
-        HostMechanism(
-            "network fence",
-            available=no_fence is None,
-            need="stated",
-            detail=no_fence or "programs at the control group hold a run to its own network namespace",
-            without="one layer less behind the network namespace; what a run tries to reach is not seen",
-            fix="" if no_fence is None else "root, Linux 5.14 or newer, and cgroup version 2 mounted",
-        ),
-        *(
-            HostMechanism(
-                name,
-                available=no_way is None,
-                need="stated",
-                detail=no_way or detail,
-                without="run specs that ask for a network are refused; all others have none anyway",
-                fix="" if no_way is None else _egress_fix(),
-                proven=None if refused else no_way is None,
-                seen=shown,
-            )
-            for name, detail in (
-                ("egress", "runs can be given a network, with --allow-egress"),
-                ("bandwidth", "so many bits per second each way, held by a queue (tbf)"),
-            )
-        ),
-    )
-
-
-def _egress_fix() -> str:
-    if not privileged():
-        return "run the worker as root"
-    if any(shutil.which(name, path=SEARCH) is None for name in ("ip", "tc", "nft")):
-        return how_to_install("iproute2", "nftables")
-    return "sysctl --write net.ipv4.ip_forward=1 (the host then forwards for others too, as its rules allow)"
 
 
 def _read(path: str) -> str:

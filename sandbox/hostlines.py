@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -11,7 +12,13 @@ from typing import Literal
 from sandbox import landlock
 from sandbox.lsm.apparmor import apparmor_active, why_no_profile
 from sandbox.lsm.selinux import selinux_active, why_no_label
+from sandbox.network.fence import prove_fence
+from sandbox.network.gateway import prove_egress, why_no_egress
+from sandbox.packages import how_to_install
 from sandbox.runtimes.base import Runtime
+from sandbox.runtimes.cgroups import find_cgroups
+from sandbox.runtimes.isolation import privileged
+from sandbox.runtimes.oci import SEARCH
 from sandbox.runtimes.outer import outer_program
 from sandbox.syscalls import CLONE_NEWUSER, unshare
 
@@ -125,3 +132,51 @@ def security_modules() -> tuple[HostMechanism, ...]:
         )
         for name, why in reasons.items()
     )
+
+
+def network() -> tuple[HostMechanism, ...]:
+    """What stands around the sockets of a run, and what it takes to give it a network."""
+    no_fence = (
+        "needs root"
+        if not privileged()
+        else "cgroup version 2 is not mounted"
+        if find_cgroups().unified is None
+        else prove_fence()
+    )
+    refused = why_no_egress()
+    no_way = refused or prove_egress()
+    shown = "" if no_way else "rules and a limited link were made in a namespace of the moment, and read back"
+    return (
+        HostMechanism(
+            "network fence",
+            available=no_fence is None,
+            need="stated",
+            detail=no_fence or "programs at the control group hold a run to its own network namespace",
+            without="one layer less behind the network namespace; what a run tries to reach is not seen",
+            fix="" if no_fence is None else "root, Linux 5.14 or newer, and cgroup version 2 mounted",
+        ),
+        *(
+            HostMechanism(
+                name,
+                available=no_way is None,
+                need="stated",
+                detail=no_way or detail,
+                without="run specs that ask for a network are refused; all others have none anyway",
+                fix="" if no_way is None else _egress_fix(),
+                proven=None if refused else no_way is None,
+                seen=shown,
+            )
+            for name, detail in (
+                ("egress", "runs can be given a network, with --allow-egress"),
+                ("bandwidth", "so many bits per second each way, held by a queue (tbf)"),
+            )
+        ),
+    )
+
+
+def _egress_fix() -> str:
+    if not privileged():
+        return "run the worker as root"
+    if any(shutil.which(name, path=SEARCH) is None for name in ("ip", "tc", "nft")):
+        return how_to_install("iproute2", "nftables")
+    return "sysctl --write net.ipv4.ip_forward=1 (the host then forwards for others too, as its rules allow)"

@@ -25,16 +25,10 @@ from sandbox.probes.choose import make_probes
 from sandbox.probes.forward import reach_through
 from sandbox.probes.network import Reach, reach_loopback
 from sandbox.runtimes.base import Runtime, RuntimeFailure
-from sandbox.runtimes.cgroups import (
-    AppliedLimits,
-    find_cgroups,
-    kill_group,
-    read_level,
-    read_limits,
-    remove_group,
-)
+from sandbox.runtimes.cgroups import find_cgroups, kill_group, read_level, remove_group
 from sandbox.runtimes.choose import open_runtime
 from sandbox.runtimes.conclude import conclude
+from sandbox.runtimes.held import verify_limits
 from sandbox.runtimes.hooks import make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
@@ -51,10 +45,7 @@ from sandbox.runtimes.ownkernel import spare_pids, verify_kernel_privileges, ver
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
     applied_at_start,
-    block_io_line,
     check_demand,
-    cpu_set_line,
-    limit_problems,
     verify_namespaces,
     verify_privileges,
 )
@@ -205,7 +196,7 @@ def _verify_created(trial: Underway) -> None:
     names = [one["type"] for one in trial.document["linux"]["namespaces"]]
     verify = verify_namespaces if trial.runtime.info.kernel == "host" else verify_kernel_process
     trial.mechanisms += verify(trial.pid, names, base=job.id_base, size=job.id_size)
-    trial.mechanisms += _verify_limits(trial)
+    trial.mechanisms += verify_limits(trial)
 
 
 def _attach_network(trial: Underway) -> None:
@@ -222,54 +213,6 @@ def _attach_network(trial: Underway) -> None:
     trial.mechanisms += trial.network.mechanisms
     trial.mechanisms.append(verify_domain(trial.pid))
     trial.mechanisms += enclose(trial.pid, job.root, trial.document, trial.runtime.info)
-
-
-def _verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
-    limits = trial.job.plan.limits
-    if "cgroup-limits" in trial.downgrades:
-        detail = "limits: partial; memory and processor time of each process alone, by rlimits"
-        return (
-            Mechanism(name="cgroup limits", applied=False, detail=detail),
-            *(
-                Mechanism(name=name, applied=False, detail="without cgroup limits")
-                for name in ("cpu set", "block io")
-            ),
-        )
-    applied = read_limits(trial.cgroups, trial.cgroup, trial.pid)
-    version = trial.cgroups.version
-    return (
-        _verify_main_limits(trial, applied),
-        cpu_set_line(applied, trial.job.cpu_set),
-        block_io_line(applied, limits, trial.surroundings.disk, version=version),
-    )
-
-
-def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
-    limits = trial.job.plan.limits
-    swap = "swap" in trial.document["linux"]["resources"]["memory"]
-    spare = trial.surroundings.spare_pids
-    problems = limit_problems(applied, limits, swap=swap, spare_pids=spare)
-    if problems:
-        names = ", ".join(problems)
-        trial.downgrades = (
-            *trial.downgrades,
-            *check_downgrades(
-                {"cgroup-limits": f"the kernel does not hold the limit of {names}"},
-                frozenset(trial.job.allowed_downgrades),
-            ),
-        )
-        return Mechanism(name="cgroup limits", applied=False, detail=f"without {names}")
-    detail = (
-        f"v{trial.cgroups.version}: memory {applied.memory_bytes}, pids {applied.pids}, cpus {applied.cpus}"
-    )
-    if applied.cpu_weight is not None:
-        detail += f", cpu weight {applied.cpu_weight} as all runs"
-    if spare:
-        detail += f"; {spare} of the pids are for the run's own kernel, which shares the memory"
-    above = read_limits(trial.cgroups, trial.runtime.cgroup_parent, None)
-    if above.memory_bytes is not None and above.pids is not None:
-        detail += f"; all runs together: memory {above.memory_bytes}, pids {above.pids}"
-    return Mechanism(name="cgroup limits", applied=True, detail=detail)
 
 
 def _start(trial: Underway) -> None:

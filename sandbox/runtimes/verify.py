@@ -12,11 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from registry.contract.isolation import why_not_isolated
-from registry.contract.limits import Limits
 from registry.contract.report import Mechanism
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import DEFAULT_WEIGHT, AppliedLimits, format_cpu_set, parse_cpu_set
 from sandbox.runtimes.watch import find_ending, read_status
 
 _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
@@ -86,66 +84,6 @@ def require_namespaces(pid: int, names: Sequence[str]) -> None:
         kind = _KERNEL_NAMES.get(name, name)
         if os.readlink(f"/proc/{pid}/ns/{kind}") == os.readlink(f"/proc/self/ns/{kind}"):
             raise SandboxError("isolation-missing", f"the run has no {name} namespace of its own")
-
-
-def limit_problems(
-    applied: AppliedLimits, limits: Limits, *, swap: bool, spare_pids: int = 0
-) -> tuple[str, ...]:
-    """Which limits do not hold as they were asked for; ``spare_pids`` come on top of the run's own."""
-    problems = []
-    if applied.memory_bytes is None or applied.memory_bytes > limits.memory_bytes:
-        problems.append("memory")
-    if swap and applied.swap_bytes:
-        problems.append("swap")
-    if applied.pids is None or applied.pids > limits.pids + spare_pids:
-        problems.append("pids")
-    # The kernel takes no quota below a millisecond.
-    if applied.cpus is None or applied.cpus > max(limits.cpus, 0.01) + 0.001:
-        problems.append("cpu")
-    # A runtime of another mind must not give one run more of the processors than the next.
-    if applied.cpu_weight is not None and applied.cpu_weight not in DEFAULT_WEIGHT.values():
-        problems.append("even cpu")
-    return tuple(problems)
-
-
-def cpu_set_line(applied: AppliedLimits, asked: str | None) -> Mechanism:
-    """The processors that the run is put on.
-
-    Raises:
-        SandboxError: ``isolation-missing``: the worker has some of its own, and the run is not kept to them.
-    """
-    name = "cpu set"
-    if asked is None:
-        return Mechanism(name=name, applied=False, detail="not asked for: any of the host's processors")
-    wanted = parse_cpu_set(asked) or frozenset()
-    if not applied.cpu_set or not applied.cpu_set <= wanted:
-        raise SandboxError(
-            "isolation-missing", f"the run is not kept to the processors {asked}: this host has no cpuset"
-        )
-    return Mechanism(name=name, applied=True, detail=f"processors {format_cpu_set(applied.cpu_set)}")
-
-
-def block_io_line(
-    applied: AppliedLimits, limits: Limits, disk: tuple[int, int] | None, *, version: int
-) -> Mechanism:
-    """What the run may read and write each second.
-
-    Raises:
-        SandboxError: ``isolation-missing``: there is a limit, and the kernel does not hold it.
-    """
-    name, rate = "block io", limits.io_bytes_per_second
-    if rate is None:
-        return Mechanism(name=name, applied=False, detail="not asked for: no limit of bytes per second")
-    if disk is None:
-        detail = "the worker's folder is on no one disk of which a control group could limit the rate"
-        raise SandboxError("isolation-missing", f"io_bytes_per_second: {detail}")
-    reads, writes = applied.device_rates.get(f"{disk[0]}:{disk[1]}", (None, None))
-    if reads is None or writes is None or reads > rate or writes > rate:
-        raise SandboxError("isolation-missing", "io_bytes_per_second: the kernel does not hold the limit")
-    detail = f"device {disk[0]}:{disk[1]}, {rate} bytes per second each to read and to write"
-    if version == 1:
-        detail += "; cgroup version 1 holds reads and direct writes, not those that the kernel does later"
-    return Mechanism(name=name, applied=True, detail=detail)
 
 
 def verify_privileges(

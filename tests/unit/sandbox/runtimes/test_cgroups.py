@@ -26,9 +26,9 @@ from sandbox.runtimes.cgroups import (
     why_no_limits,
 )
 from sandbox.runtimes.disks import disk_of
+from sandbox.runtimes.held import block_io_line, cpu_set_line
 from sandbox.runtimes.outcome import oom_of_others
 from sandbox.runtimes.parent import Ceiling, default_ceiling, make_parent, parse_processors
-from sandbox.runtimes.verify import block_io_line, cpu_set_line
 
 V1 = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
 PARENT, RUN = "/seatrial/w", "/seatrial/w/run"

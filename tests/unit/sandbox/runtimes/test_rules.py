@@ -15,6 +15,7 @@ from sandbox.errors import SandboxError
 from sandbox.probes.base import Ending
 from sandbox.runtimes.cgroups import AppliedLimits, Cgroups, Usage, read_limits, read_usage
 from sandbox.runtimes.conclude import signal_number
+from sandbox.runtimes.held import limit_problems
 from sandbox.runtimes.holes import RUNC_HOLES, known_holes
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.outcome import (
@@ -28,7 +29,6 @@ from sandbox.runtimes.outcome import (
     why_not_created,
     withheld_capability,
 )
-from sandbox.runtimes.verify import limit_problems
 
 CLEAN = Usage(oom_kills=0, memory_peak_bytes=None, cpu_seconds=None)
 
