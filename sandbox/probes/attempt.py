@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sandbox.syscalls import CLONE_NEWNET, PR_SET_NO_NEW_PRIVS, enter, prctl
 
@@ -69,6 +69,35 @@ class Attempt:
             os.waitpid(self.pid, 0)
             os.close(self._fd)
             self.pid = 0
+
+
+@dataclass(slots=True)
+class Attempting:
+    """What probes have in common that look by one attempt after the other."""
+
+    _attempt: Attempt | None = field(default=None, init=False)
+    _attempts: int = field(default=0, init=False)
+
+    def children(self) -> tuple[int, ...]:
+        """The attempt that is under way."""
+        return () if self._attempt is None else (self._attempt.pid,)
+
+    def close(self) -> None:
+        """End an attempt that is under way."""
+        if self._attempt is not None:
+            self._attempt.close()
+            self._attempt = None
+
+    def _begin(self, look: Callable[[], Answer], *, timeout_seconds: float) -> None:
+        self._attempt = Attempt(look, timeout_seconds=timeout_seconds)
+        self._attempts += 1
+
+    def _answered(self) -> Answer | None:
+        """The answer of the attempt that is under way, once it is there; then none is."""
+        answer = None if self._attempt is None else self._attempt.poll()
+        if answer is not None:
+            self._attempt = None
+        return answer
 
 
 def inside_network(pid: int, look: Callable[[], Answer]) -> Callable[[], Answer]:

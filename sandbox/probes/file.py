@@ -19,7 +19,7 @@ from pathlib import Path
 from registry.contract.expectations import FileExpectation
 from registry.contract.report import Observation
 from sandbox.bundles.rootfs import Found, Rootfs, open_rootfs
-from sandbox.probes.attempt import Answer, Attempt
+from sandbox.probes.attempt import Answer, Attempt, Attempting
 from sandbox.probes.base import View, lines_pattern, retry_delay
 from sandbox.syscalls import PR_SET_NO_NEW_PRIVS, prctl, set_capabilities
 
@@ -36,7 +36,7 @@ _ODD = {
 
 
 @dataclass(slots=True)
-class FileProbe:
+class FileProbe(Attempting):
     """Looks until it is met, and once more when the command has ended or ``within_seconds`` have passed; for
     what is to be absent only then. ``mounted`` are the paths where something else is mounted inside."""
 
@@ -44,8 +44,6 @@ class FileProbe:
     root: Path
     mounted: Sequence[str]
     within_seconds: float
-    _attempt: Attempt | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
     _next_at: float = field(default=0.0, init=False)
 
     def poll(self, view: View) -> Observation | None:
@@ -56,25 +54,13 @@ class FileProbe:
         if last:
             self.close()
             return self._observation(Attempt(self._look(), timeout_seconds=_LOOK_SECONDS).wait())
-        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
-            self._attempt = None
+        if (answer := self._answered()) is not None:
             self._next_at = view.seconds + retry_delay(self._attempts)
             if answer.met:
                 return self._observation(answer)
         if self._attempt is None and view.seconds >= self._next_at and not self.expected.absent:
-            self._attempt = Attempt(self._look(), timeout_seconds=_LOOK_SECONDS)
-            self._attempts += 1
+            self._begin(self._look(), timeout_seconds=_LOOK_SECONDS)
         return None
-
-    def children(self) -> tuple[int, ...]:
-        """The look that is under way."""
-        return () if self._attempt is None else (self._attempt.pid,)
-
-    def close(self) -> None:
-        """End a look that is under way."""
-        if self._attempt is not None:
-            self._attempt.close()
-            self._attempt = None
 
     def _look(self) -> Callable[[], Answer]:
         return partial(look, self.expected, self.root, self.mounted)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from registry.contract.report import Observation
 from registry.oci.imageconfig import Healthcheck
-from sandbox.probes.attempt import Answer, Attempt
+from sandbox.probes.attempt import Answer, Attempting
 from sandbox.probes.base import View
 from sandbox.probes.inside import Exec, NotRun, run_inside
 
@@ -21,7 +21,7 @@ _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.1, 2.0
 
 
 @dataclass(slots=True)
-class HealthcheckProbe:
+class HealthcheckProbe(Attempting):
     """Runs the command of ``healthcheck`` in ``process`` (the run's own, with another command).
 
     ``process`` starts in ``/``, and a shell then enters ``working_dir``; a command without a shell stays in
@@ -33,8 +33,6 @@ class HealthcheckProbe:
     process: Mapping[str, object]
     working_dir: str
     exec: Exec
-    _attempt: Attempt | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
     _next_at: float = field(default=_FIRST_DELAY_SECONDS, init=False)
     _counted_at: float = field(default=0.0, init=False)
     _failures: int = field(default=0, init=False)
@@ -42,8 +40,8 @@ class HealthcheckProbe:
 
     def poll(self, view: View) -> Observation | None:
         """One attempt at a time."""
-        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
-            self._attempt, self._last = None, answer
+        if (answer := self._answered()) is not None:
+            self._last = answer
             if answer.met:
                 return self._observation(met=True, seen=answer.seen)
             self._count(answer, view.seconds)
@@ -57,19 +55,8 @@ class HealthcheckProbe:
             return self._observation(met=self._last.met, seen=f"{view.over}; last: {self._last.seen}")
         if self._attempt is None and view.seconds >= self._next_at:
             timeout = self.healthcheck.timeout_seconds or _TIMEOUT_SECONDS
-            self._attempt = Attempt(self._look, timeout_seconds=timeout)
-            self._attempts += 1
+            self._begin(self._look, timeout_seconds=timeout)
         return None
-
-    def children(self) -> tuple[int, ...]:
-        """The attempt that is under way."""
-        return () if self._attempt is None else (self._attempt.pid,)
-
-    def close(self) -> None:
-        """End an attempt that is under way."""
-        if self._attempt is not None:
-            self._attempt.close()
-            self._attempt = None
 
     @property
     def _interval(self) -> float:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from registry.contract.report import Observation
-from sandbox.probes.attempt import Answer, Attempt
+from sandbox.probes.attempt import Answer, Attempting
 from sandbox.probes.base import View, retry_delay
 
 
 @dataclass(slots=True)
-class RetriedProbe:
+class RetriedProbe(Attempting):
     """Tries a look until it is met or ``within_seconds`` have passed."""
 
     expectation: str
@@ -22,15 +22,12 @@ class RetriedProbe:
     """What one look may take."""
     excuse: Callable[[], str | None] = lambda: None
     """Why a look that had no answer in time could not have one, if so."""
-    _attempt: Attempt | None = field(default=None, init=False)
-    _attempts: int = field(default=0, init=False)
     _next_at: float = field(default=0.0, init=False)
     _last: Answer = field(default_factory=lambda: Answer(None, "not tried"), init=False)
 
     def poll(self, view: View) -> Observation | None:
         """One attempt at a time; the last answer decides when time is up."""
-        if self._attempt is not None and (answer := self._attempt.poll()) is not None:
-            self._attempt = None
+        if (answer := self._answered()) is not None:
             if answer.timed_out and (why := self.excuse()) is not None:
                 answer = Answer(None, why)
             # The last look has less time than those before it, and may not know what they knew.
@@ -49,19 +46,8 @@ class RetriedProbe:
         if self._attempt is None and view.seconds >= self._next_at:
             left = max(0.5, self.within_seconds - view.seconds)
             timeout = min(self.attempt_seconds, left)
-            self._attempt = Attempt(self.look(view.pid), timeout_seconds=timeout)
-            self._attempts += 1
+            self._begin(self.look(view.pid), timeout_seconds=timeout)
         return None
-
-    def children(self) -> tuple[int, ...]:
-        """The attempt that is under way."""
-        return () if self._attempt is None else (self._attempt.pid,)
-
-    def close(self) -> None:
-        """End an attempt that is under way."""
-        if self._attempt is not None:
-            self._attempt.close()
-            self._attempt = None
 
     def _observation(self, met: bool | None, seen: str) -> Observation:
         return Observation(expectation=self.expectation[:300], seen=seen[:2000], met=met)
