@@ -20,10 +20,11 @@ from sandbox.images.collect import CacheLimits, collect, default_limits
 from sandbox.network.permits import NetworkPolicy
 from sandbox.runtimes import sweep as runs
 from sandbox.runtimes.base import DOWNGRADES, Runtime, RuntimeFailure
-from sandbox.runtimes.cgroups import find_cgroups, format_cpu_set, why_no_limits
+from sandbox.runtimes.cgroups import find_cgroups, why_no_limits
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.isolation import privileged
 from sandbox.runtimes.parent import Ceiling, make_parent, with_defaults
+from sandbox.runtimes.readings import format_cpu_set
 from sandbox.runtimes.spawn import opened_supervisors
 
 

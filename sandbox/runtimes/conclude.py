@@ -9,7 +9,7 @@ from functools import partial
 from registry.contract.report import Observation, ReportError, Run
 from sandbox.bundles.rootfs import Rootfs
 from sandbox.probes.ending import stop_observation
-from sandbox.runtimes.cgroups import Usage, kill_group, read_usage
+from sandbox.runtimes.cgroups import kill_group
 from sandbox.runtimes.outcome import (
     end_reason,
     fatal_signal,
@@ -22,6 +22,7 @@ from sandbox.runtimes.outcome import (
     withheld_capability,
 )
 from sandbox.runtimes.output import LogBuffer
+from sandbox.runtimes.readings import Usage, read_usage
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.watch import Stopped, Watched, in_words, stop
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from registry.contract.limits import Limits
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import (
+from sandbox.runtimes.isolation import check_downgrades
+from sandbox.runtimes.readings import (
     DEFAULT_WEIGHT,
     AppliedLimits,
     format_cpu_set,
     parse_cpu_set,
     read_limits,
 )
-from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.underway import Underway
 
 

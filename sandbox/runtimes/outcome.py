@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from registry.contract.limits import MIB, Limits
 from registry.contract.report import EndReason
 from sandbox.probes.base import Ending, plain
-from sandbox.runtimes.cgroups import Usage
+from sandbox.runtimes.readings import Usage
 from sandbox.runtimes.watch import Over
 
 # The kernel charges memory in batches: a group at its limit may stand a little below it.

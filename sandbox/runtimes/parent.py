@@ -14,14 +14,8 @@ from pathlib import Path
 
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import (
-    AppliedLimits,
-    Cgroups,
-    format_cpu_set,
-    parse_cpu_set,
-    read_limits,
-    swap_is_limited,
-)
+from sandbox.runtimes.cgroups import Cgroups, swap_is_limited
+from sandbox.runtimes.readings import AppliedLimits, format_cpu_set, parse_cpu_set, read_limits
 
 _PERIOD = 100_000
 _RESERVE_BYTES = 512 * 1024 * 1024

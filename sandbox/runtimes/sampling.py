@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from registry.contract.report import MAX_SAMPLES, Sample
 from sandbox.network.attach import Attached
-from sandbox.runtimes.cgroups import Cgroups, read_level, read_usage
+from sandbox.runtimes.cgroups import Cgroups
+from sandbox.runtimes.readings import read_level, read_usage
 
 FIRST_INTERVAL_SECONDS = 0.1
 

@@ -25,7 +25,7 @@ from sandbox.probes.choose import make_probes
 from sandbox.probes.forward import reach_through
 from sandbox.probes.network import Reach, reach_loopback
 from sandbox.runtimes.base import Runtime, RuntimeFailure
-from sandbox.runtimes.cgroups import find_cgroups, kill_group, read_level, remove_group
+from sandbox.runtimes.cgroups import find_cgroups, kill_group, remove_group
 from sandbox.runtimes.choose import open_runtime
 from sandbox.runtimes.conclude import conclude
 from sandbox.runtimes.held import verify_limits
@@ -42,6 +42,7 @@ from sandbox.runtimes.outcome import why_not_created
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
 from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.ownkernel import spare_pids, verify_kernel_privileges, verify_kernel_process
+from sandbox.runtimes.readings import read_level
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.verify import (
     applied_at_start,

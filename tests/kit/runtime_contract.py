@@ -19,9 +19,10 @@ import pytest
 
 from registry.oci.imageconfig import Healthcheck
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import find_cgroups, members, read_limits
+from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.ownkernel import spare_pids
+from sandbox.runtimes.readings import read_limits
 from sandbox.runtimes.sweep import sweep
 from tests.kit.processes import kill_with_its_supervisors
 from tests.kit.runs import MIB, QUICK, Harbour, harbour, image_config, seen

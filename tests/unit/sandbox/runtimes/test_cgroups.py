@@ -13,22 +13,20 @@ from hypothesis import strategies as st
 from registry.contract.limits import MIB, Limits
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import (
-    AppliedLimits,
-    Cgroups,
-    Usage,
-    format_cpu_set,
-    kill_group,
-    parse_cpu_set,
-    read_level,
-    read_limits,
-    read_usage,
-    why_no_limits,
-)
+from sandbox.runtimes.cgroups import Cgroups, kill_group, why_no_limits
 from sandbox.runtimes.disks import disk_of
 from sandbox.runtimes.held import block_io_line, cpu_set_line
 from sandbox.runtimes.outcome import oom_of_others
 from sandbox.runtimes.parent import Ceiling, default_ceiling, make_parent, parse_processors
+from sandbox.runtimes.readings import (
+    AppliedLimits,
+    Usage,
+    format_cpu_set,
+    parse_cpu_set,
+    read_level,
+    read_limits,
+    read_usage,
+)
 
 V1 = ("memory", "cpu", "cpuacct", "cpuset", "pids", "blkio")
 PARENT, RUN = "/seatrial/w", "/seatrial/w/run"

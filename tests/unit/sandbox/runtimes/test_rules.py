@@ -13,7 +13,7 @@ import pytest
 from registry.contract.limits import Limits
 from sandbox.errors import SandboxError
 from sandbox.probes.base import Ending
-from sandbox.runtimes.cgroups import AppliedLimits, Cgroups, Usage, read_limits, read_usage
+from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.conclude import signal_number
 from sandbox.runtimes.held import limit_problems
 from sandbox.runtimes.holes import RUNC_HOLES, known_holes
@@ -29,6 +29,7 @@ from sandbox.runtimes.outcome import (
     why_not_created,
     withheld_capability,
 )
+from sandbox.runtimes.readings import AppliedLimits, Usage, read_limits, read_usage
 
 CLEAN = Usage(oom_kills=0, memory_peak_bytes=None, cpu_seconds=None)
 
