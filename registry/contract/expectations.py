@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import re2  # type: ignore[import-untyped]
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -12,16 +12,30 @@ from registry.contract.base import Wire, is_empty, is_none
 
 _KERNEL_FOLDERS = ("/dev", "/proc", "/sys")
 MAX_STOP_SECONDS = 300.0
+PATTERN_BYTES = 1024 * 1024
+"""Of memory; a spec has a hundred patterns, and RE2's own limit for each is eight times that."""
 
 
-def _pattern(text: str) -> str:
+def compiled(text: str) -> Any:
+    """The RE2 pattern, with at most ``PATTERN_BYTES`` of memory for it and for what it finds.
+
+    Raises:
+        ValueError: it is none, or takes more.
+    """
     options = re2.Options()
+    options.max_mem = PATTERN_BYTES
     # It would write the pattern itself to stderr, newlines and all, between the lines of the log.
     options.log_errors = False
     try:
-        re2.compile(text, options)
+        return re2.compile(text, options)
     except re2.error as error:
-        raise ValueError(f"not an RE2 pattern: {error}") from None
+        why = error.args[0]
+        said = why.decode("utf-8", "replace") if isinstance(why, bytes) else why
+        raise ValueError(f"not an RE2 pattern: {said}") from None
+
+
+def _pattern(text: str) -> str:
+    compiled(text)
     return text
 
 

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import re2  # type: ignore[import-untyped]
-
+from registry.contract.expectations import compiled
 from registry.contract.report import Observation
 
 FIRST_RETRY_SECONDS = 0.05
@@ -69,7 +68,7 @@ def plain(text: str) -> str:
 
 def lines_pattern(pattern: str) -> Any:
     """The RE2 pattern for text of several lines: ``^`` and ``$`` are the ends of each."""
-    return re2.compile(f"(?m){pattern}")
+    return compiled(f"(?m){pattern}")
 
 
 def retry_delay(attempts: int) -> float:

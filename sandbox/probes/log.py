@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-import re2  # type: ignore[import-untyped]
-
+from registry.contract.expectations import compiled
 from registry.contract.report import Observation
 from sandbox.probes.base import View, plain
 
@@ -31,7 +30,7 @@ class LogMatch:
         log = view.log()
         last = view.ending is not None or bool(view.over)
         end = len(log) if last else log.rfind(b"\n") + 1
-        pattern = re2.compile(self.pattern)
+        pattern = compiled(self.pattern)
         started = time.process_time()
         for line in log[self._seen_bytes : end].splitlines():
             line_text = line[:_LINE_BYTES].decode("utf-8", "replace")

@@ -6,9 +6,7 @@ import http.client
 import socket
 from collections.abc import Callable
 
-import re2  # type: ignore[import-untyped]
-
-from registry.contract.expectations import HttpExpectation
+from registry.contract.expectations import HttpExpectation, compiled
 from sandbox.probes.attempt import Answer, inside_network
 from sandbox.probes.retried import RetriedProbe
 
@@ -70,7 +68,7 @@ def _accepts(sock: socket.socket, port: int) -> Answer:
 
 
 def _http(expected: HttpExpectation) -> Look:
-    pattern = None if expected.body is None else re2.compile(expected.body)
+    pattern = None if expected.body is None else compiled(expected.body)
 
     def look(sock: socket.socket, port: int) -> Answer:
         connection = http.client.HTTPConnection("localhost", port, timeout=ATTEMPT_SECONDS)
