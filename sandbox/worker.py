@@ -69,7 +69,7 @@ async def run_worker(post: Post, *, platforms: tuple[str, ...], slots: int) -> N
 
 
 async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
-    client, drain = post.client, post.drain
+    client, drain, loop = post.client, post.drain, asyncio.get_running_loop()
     pause = PAUSE_SECONDS
     while not drain.asked.is_set():
         if post.workplace.room.waiting:
@@ -81,6 +81,7 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             if room == 0:
                 await _unless(drain.asked, asyncio.sleep(PAUSE_MAX_SECONDS))
                 continue
+            again_at = loop.time() + PAUSE_SECONDS
             claiming = client.claim(
                 platforms,
                 slots=slots,
@@ -109,6 +110,9 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
         elif answer.drain:
             log.info("drained by the registry")
             drain.asked.set()
+        else:
+            # The registry waits for work; whoever answers in its place may not.
+            await _unless(drain.asked, asyncio.sleep(max(0.0, again_at - loop.time())))
 
 
 async def _tidy(post: Post) -> int | None:

@@ -48,3 +48,23 @@ async def test_a_job_that_is_not_known_is_given_back_and_the_worker_goes_on() ->
     assert (impossible["lease"], impossible["error"]["reason"]) == ("lease-1", "platform-unsupported")
     # The last claim, which told it to drain, came after that.
     assert answers == []
+
+
+async def test_a_registry_that_answers_at_once_is_not_asked_without_end() -> None:
+    why = why_no_runs()
+    if why is not None:
+        pytest.skip(why)
+    asked: list[float] = []
+
+    async def claim(_: web.Request) -> web.Response:
+        asked.append(asyncio.get_running_loop().time())
+        answer = ClaimResponse(protocol=1, job=None, drain=len(asked) == 4)
+        return web.Response(text=answer.model_dump_json(), content_type="application/json")
+
+    app = web.Application()
+    app.add_routes([web.post("/worker/v1/claim", claim)])
+    async with TestServer(app) as server:
+        with worker_process(str(server.make_url("")), "token") as worker:
+            worker.start()
+            assert await asyncio.to_thread(worker.wait) == 0, worker.log
+    assert asked[3] - asked[0] > 1.4
