@@ -71,7 +71,7 @@ class Outbound(Wire):
     address: str = Field(max_length=64, description="or 'others': addresses beyond the first few dozens")
     port: int = Field(ge=0, le=65535)
     protocol: Literal["tcp", "udp", "other"]
-    attempts: int = Field(ge=1)
+    attempts: int = Field(ge=1, lt=2**63)
     permitted: bool = False
 
 
@@ -84,7 +84,9 @@ class Sample(Wire):
     memory_bytes: int | None = Field(
         default=None, ge=0, lt=2**63, exclude_if=is_none, description="with its files that the kernel keeps"
     )
-    pids: int | None = Field(default=None, ge=0, exclude_if=is_none, description="processes and threads")
+    pids: int | None = Field(
+        default=None, ge=0, lt=2**63, exclude_if=is_none, description="processes and threads"
+    )
     read_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
     written_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
     received_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
@@ -107,7 +109,9 @@ class Run(Wire):
     memory_peak_bytes: int | None = Field(default=None, ge=0, lt=2**63)
     log: str = Field(max_length=MAX_REPORT_BYTES, description="output as UTF-8, undecodable bytes replaced")
     log_truncated: bool = False
-    pids_peak: int | None = Field(default=None, ge=0, description="most processes and threads at once")
+    pids_peak: int | None = Field(
+        default=None, ge=0, lt=2**63, description="most processes and threads at once"
+    )
     read_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="read from disks")
     written_bytes: int | None = Field(
         default=None, ge=0, lt=2**63, description="written to disks, as far as the kernel says by whom"

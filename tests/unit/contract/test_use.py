@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from registry.contract.report import Outbound, Run, Sample
 from registry.contract.use import how_it_ended, use_lines
@@ -83,3 +85,18 @@ def test_figures_that_cannot_be() -> None:
     moments = ((0, 0), (5e-324, 1e308), (1e-323, 1e308), (1.0, 1e308))
     samples = tuple(Sample(seconds=seconds, cpu_seconds=cpu) for seconds, cpu in moments)
     assert use_lines(run(samples=samples)) == []
+
+
+@pytest.mark.parametrize(
+    "absurd",
+    [
+        {"pids_peak": 10**4000},
+        {"samples": [{"seconds": 1.0, "pids": 2**63}]},
+        {"samples": [{"seconds": 1.0}] * 61},
+        {"outbound": [{"address": "192.0.2.1", "port": 1, "protocol": "tcp", "attempts": 2**63}]},
+    ],
+)
+def test_numbers_that_no_column_and_no_screen_holds_are_no_report(absurd: dict[str, object]) -> None:
+    said = run() | {"observations": []} | absurd
+    with pytest.raises(ValidationError):
+        Run.model_validate_json(json.dumps(said))
