@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,27 @@ def why_not_here(runtime: Runtime) -> str | None:
         return None
     try:
         # Not below the state folder: the run's own root must get there, and that is closed.
-        with tempfile.TemporaryDirectory(prefix="seatrial-look-") as name, leased_ids() as ids:
+        with (
+            _undisturbed(),
+            tempfile.TemporaryDirectory(prefix="seatrial-look-") as name,
+            leased_ids() as ids,
+        ):
             return _try(runtime, Path(name), ids)
     except SandboxError as error:
         return error.message
     except OSError as error:
         return f"it cannot be tried: {error.strerror}"
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hear of what ends this process when the block is left: a worker looks before it handles such itself,
+    and folder and container would stay."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _try(runtime: Runtime, folder: Path, ids: IdRange) -> str | None:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ import pytest
 from sandbox.errors import SandboxError
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.oci import SEARCH
+from tests.kit.sources import ROOT
 
 BROKEN = "runsc version release-20260101.0\nspec: 1.2.1"
 OLD = "runc version 1.1.0\nlibseccomp: 2.5.4"
@@ -59,3 +63,21 @@ def test_what_is_not_there_or_says_nothing(programs: Path) -> None:
         find_runtime(programs / "state", name="lxc")
     (programs / "runsc").unlink()
     assert find_runtime(programs / "state").info.passed_over[0] == "runsc is not on PATH"
+
+
+def test_who_is_ended_while_it_looks_leaves_nothing(programs: Path) -> None:
+    (programs / "runsc").write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && echo "{BROKEN}" && exit\n'
+        'case "$*" in *create*) kill -TERM $PPID; sleep 0.2;; esac\nexit 3\n'
+    )
+    folder = programs / "tmp"
+    folder.mkdir()
+    look = "import pathlib, sys, sandbox.runtimes.choose as c; c.find_runtime(pathlib.Path(sys.argv[1]))"
+    ended = subprocess.run(
+        [sys.executable, "-c", look, programs / "state"],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        check=False,
+    )
+    assert ended.returncode == -signal.SIGTERM
+    assert list(folder.iterdir()) == []
