@@ -186,6 +186,7 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True)
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
+    event.listen(engine.sync_engine, "invalidate", _sqlite_let_go)
     return engine
 
 
@@ -218,3 +219,15 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 def _sqlite_begin(connection: Any) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+
+
+def _sqlite_let_go(connection: Any, _record: Any, _error: BaseException | None) -> None:
+    """Roll back before a connection is closed whose user was cancelled while a statement ran.
+
+    Closing alone does not: SQLite keeps the connection, and the lock of its transaction, until its last
+    statement is gone (sqlite3_close_v2), and the one that was broken off may be held by a traceback.
+    """
+    driver = connection.driver_connection
+    # Not by its coroutine, which the cancelled task would have to wait for: first in the queue of its thread.
+    if driver._connection is not None:
+        driver._tx.put_nowait((None, driver._connection.rollback))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -61,3 +62,26 @@ async def test_each_statement_of_its_own_sees_what_was_committed(database: Datab
         before = await count(connection)
         await add(database, "ann")
         assert await count(connection) == before + 1
+
+
+async def test_who_is_cancelled_while_a_statement_runs_holds_no_lock(database: Database) -> None:
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000)"
+    running = asyncio.Event()
+
+    async def broken_off() -> None:
+        async with database.write() as connection:
+            await connection.execute(accounts.insert().values(name="bob", kind="user", created_at=db_time()))
+            running.set()
+            await connection.execute(text(f"{numbers} SELECT count(*) FROM n"))
+
+    task = asyncio.create_task(broken_off())
+    await running.wait()
+    await asyncio.sleep(0.02)
+    task.cancel()
+    # What has ended is held on to, with its traceback and so with its statement.
+    (cancelled,) = await asyncio.gather(task, return_exceptions=True)
+    assert isinstance(cancelled, asyncio.CancelledError)
+    async with asyncio.timeout(10):
+        await add(database, "ann")
+    async with database.read() as connection:
+        assert await count(connection) == 1
