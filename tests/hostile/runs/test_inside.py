@@ -164,10 +164,10 @@ async def test_stops(port: Harbour) -> None:
     done = await port.sh("trap '' TERM; echo ready; while :; do sleep 0.05; done", spec=expecting())
     assert (seen(done), "has no handler" in done.run.observations[1].seen) == ([True, False], True)
     done = await port.sh("echo ready; exit 7", spec=expecting())
-    assert (seen(done), done.run.observations[1].seen) == (
-        [True, False],
-        "exit code 7, before it was asked to",
-    )
+    assert seen(done) == [True, False]
+    # It may be asked in the moment between its last word and its end.
+    told = done.run.observations[1].seen
+    assert told == "exit code 7, before it was asked to" or "has no handler" in told
     # The wall clock is above it: what there was no time to see is not known.
     limits = QUICK.model_copy(update={"wall_seconds": 2})
     done = await port.sh(handler.format(9, "TERM"), spec=expecting(within_seconds=8), limits=limits)
