@@ -93,7 +93,7 @@ class RuntimeContract:
         limits = QUICK.model_copy(update={"cpus": 0.5, "wall_seconds": 60.0})
         task = asyncio.create_task(dock.run(config, limits=limits, root=dock.rootfs()))
         group = f"{dock.runtime.cgroup_parent}/run{dock.count + 1}"
-        await until(lambda: task.done() or _has_begun(group))
+        await until(lambda: task.done() or (_has_begun(group) and _limited(group)))
         held = read_limits(find_cgroups(), group, None)
         done = await task
         assert seen(done) == [True], done.run.observations
@@ -208,6 +208,12 @@ def left_behind(dock: Harbour) -> list[str]:
             if str(dock.folder) in line and int(entry.name) != os.getpid():
                 found.append(line)
     return found
+
+
+def _limited(group: str) -> bool:
+    """Whether all limits are there: a runtime makes group after group, and a group before its limit."""
+    held = read_limits(find_cgroups(), group, None)
+    return None not in (held.memory_bytes, held.pids, held.cpus)
 
 
 def _has_begun(group: str) -> bool:
