@@ -23,6 +23,7 @@ import pytest
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import push_image
 from tests.kit.images import digest_of
+from tests.kit.processes import children_of
 from tests.kit.rawhttp import connected, read_response, request
 from tests.kit.server import Registry
 from tests.kit.trials import tiny_image
@@ -46,8 +47,7 @@ class Server:
 
     def children(self) -> list[int]:
         """Its processes."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in listed.split()]
+        return children_of(self.process.pid)
 
     def end(self) -> int:
         """Wait for its end; the exit code."""

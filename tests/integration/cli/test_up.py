@@ -21,6 +21,7 @@ import pytest
 
 from registry.cli.dropping import Identity, choose_identity, give
 from registry.main import run
+from tests.kit.processes import children_of
 from tests.kit.server import Registry
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -37,12 +38,11 @@ class House:
 
     def children(self) -> dict[str, int]:
         """Its processes by name: ``serve`` and ``worker``."""
-        listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         found = {}
-        for pid in listed:
+        for pid in children_of(self.process.pid):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if b"registry.main" in words:
-                found[words[words.index(b"registry.main") + 1].decode()] = int(pid)
+                found[words[words.index(b"registry.main") + 1].decode()] = pid
         return found
 
     @property
