@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from registry.contract.judge import judge
-from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.limits import Limits
 from registry.contract.report import Report
 from registry.contract.runspec import RunSpec
-from registry.oci.platform import Platform
-from sandbox.attempt import Task, Workplace, try_image
-from sandbox.images.source import open_source
+from sandbox.attempt import Workplace
 from sandbox.workplace import opened_workplace
 from tests.kit.images import write_layout
 from tests.kit.ordinary import find_base, ordinary_images
+from tests.kit.trying import try_layout
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -68,20 +67,8 @@ async def _tried(layout: Path, workplace: Workplace, *, profile: str) -> dict[st
     slots = asyncio.Semaphore(AT_ONCE)
 
     async def one(name: str) -> Report:
-        async with (
-            slots,
-            open_source(f"oci:{layout}:{name}", credentials=None, insecure=False) as (source, tag),
-        ):
-            task = Task(
-                reference=tag,
-                platform=Platform("linux", "amd64"),
-                spec=spec,
-                image_spec_allowed=False,
-                limits=PATIENT,
-                ceiling=PATIENT,
-                prepare=PrepareLimits(),
-            )
-            return await try_image(source, task, workplace=workplace)
+        async with slots:
+            return await try_layout(f"{layout}:{name}", workplace, spec=spec, limits=PATIENT)
 
     reports = await asyncio.gather(*(one(name) for name in LACKED))
     return dict(zip(LACKED, reports, strict=True))

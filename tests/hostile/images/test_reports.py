@@ -14,12 +14,11 @@ import pytest
 from registry.contract.judge import judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.report import Report
-from registry.oci.platform import Platform
-from sandbox.attempt import Task, Workplace, try_image
-from sandbox.images.source import open_source
+from sandbox.attempt import Workplace
 from sandbox.workplace import opened_workplace
 from tests.kit.evilimages import EVIL, HARMLESS, MIB
 from tests.kit.images import Image, busybox_image, write_layout
+from tests.kit.trying import try_layout
 
 # Small, so that a bomb ends soon; every reason is the same with large ones.
 PREPARE = PrepareLimits(unpacked_bytes=96 * MIB, files=2000, seconds=60)
@@ -43,18 +42,7 @@ def workplace() -> Iterator[Workplace]:
 
 async def tried(image: Image, folder: Path, workplace: Workplace, limits: Limits = QUICK) -> Report:
     write_layout(folder / "layout", image)
-    async with open_source(f"oci:{folder / 'layout'}", credentials=None, insecure=False) as opened:
-        source, reference = opened
-        task = Task(
-            reference=reference,
-            platform=Platform("linux", "amd64"),
-            spec=None,
-            image_spec_allowed=False,
-            limits=limits,
-            ceiling=limits,
-            prepare=PREPARE,
-        )
-        report = await try_image(source, task, workplace=workplace)
+    report = await try_layout(f"{folder / 'layout'}", workplace, limits=limits, prepare=PREPARE)
     assert list((workplace.state / "runs").iterdir()) == []
     return report
 

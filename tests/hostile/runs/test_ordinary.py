@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from registry.contract.judge import judge
-from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.limits import Limits
 from registry.contract.report import Report
 from registry.contract.runspec import RunSpec
-from registry.oci.platform import Platform
-from sandbox.attempt import Task, Workplace, try_image
-from sandbox.images.source import open_source
+from sandbox.attempt import Workplace
 from sandbox.workplace import opened_workplace
 from tests.kit.debian import missing_programs, nginx_image, postgres_image, redis_image
 from tests.kit.images import Image, write_layout
+from tests.kit.trying import try_layout
 
 PATIENT = Limits(alive_seconds=45, wall_seconds=100)
 
@@ -41,17 +40,7 @@ def workplace() -> Iterator[Workplace]:
 
 async def tried(image: Image, folder: Path, workplace: Workplace, spec: RunSpec | None = None) -> Report:
     write_layout(folder, image)
-    async with open_source(f"oci:{folder}", credentials=None, insecure=False) as (source, reference):
-        task = Task(
-            reference=reference,
-            platform=Platform("linux", "amd64"),
-            spec=spec,
-            image_spec_allowed=False,
-            limits=PATIENT,
-            ceiling=PATIENT,
-            prepare=PrepareLimits(),
-        )
-        return await try_image(source, task, workplace=workplace)
+    return await try_layout(f"{folder}", workplace, spec=spec, limits=PATIENT)
 
 
 @pytest.mark.parametrize("make", [nginx_image, redis_image, postgres_image])
