@@ -106,13 +106,14 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             return
         if answer.job is not None:
             await _do(post, answer.job)
-            await _tidy(post)
         elif answer.drain:
             log.info("drained by the registry")
             drain.asked.set()
         else:
             # The registry waits for work; whoever answers in its place may not.
             await _unless(drain.asked, asyncio.sleep(max(0.0, again_at - loop.time())))
+    # Each round begins so; after the last job there is none.
+    await _tidy(post)
 
 
 async def _tidy(post: Post) -> int | None:
