@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from alembic import command
 from alembic.config import Config
@@ -67,6 +68,8 @@ def upgrade(url: str) -> Upgrade:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
             connection.commit()
+        else:
+            _log_ahead(connection)
         before, newer = _current(connection, script)
         if newer:
             return Upgrade(before=before, after=str(before), backup=None, newer=True)
@@ -77,6 +80,16 @@ def upgrade(url: str) -> Upgrade:
             _migrate(connection, config)
     engine.dispose()
     return Upgrade(before=before, after=head, backup=backup)
+
+
+def _log_ahead(connection: Connection) -> None:
+    """Let SQLite write to a log beside its file (WAL), which the file then remembers.
+
+    Here, where nobody else has the file: whoever reads waits for a change to that mode, and the event loop,
+    which reads the epochs, would wait for a reader that waits for it.
+    """
+    driver = cast(sqlite3.Connection, connection.connection.driver_connection)
+    driver.execute("PRAGMA journal_mode = WAL").fetchall()
 
 
 def _migrate(connection: Connection, config: Config) -> None:

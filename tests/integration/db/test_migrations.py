@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -70,6 +71,17 @@ def test_an_empty_database_gets_the_newest_schema_once(empty_database_url: str) 
     again = migrate.upgrade(empty_database_url)
     assert (again.before, again.after, again.backup) == (first.after, first.after, None)
     assert migrate.look(empty_database_url) == again
+
+
+def test_sqlite_readers_never_wait_for_a_writer_from_the_first_start_on(tmp_path: Path) -> None:
+    """Who turns a file to WAL later waits for its readers, and others for him: with the event loop among
+    them, until time is up."""
+    path = tmp_path / "seatrial.db"
+    for _ in range(2):
+        migrate.upgrade(f"sqlite:///{path}")
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+            file.execute("PRAGMA journal_mode = DELETE")
 
 
 def test_a_newer_database_is_refused_and_left_alone(database_url: str) -> None:
