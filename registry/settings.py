@@ -100,7 +100,9 @@ class Settings(BaseModel):
         description="file with the keys for S3, in the form of ~/.aws/credentials, of which [default] is "
         "read; without it, what AWS's tools would find",
     )
-    gate: Literal["off", "warn", "enforce"] = Field(default="warn", description="gate of new repositories")
+    gate: Literal["off", "warn", "enforce", "hold"] = Field(
+        default="warn", description="gate of new repositories"
+    )
     visibility: Literal["public", "internal", "private"] = Field(
         default="private", description="visibility of new repositories"
     )
@@ -306,13 +308,6 @@ class Settings(BaseModel):
     shutdown_seconds: float = Field(
         default=30.0, ge=0, description="how long running transfers may take after SIGTERM"
     )
-
-    @field_validator("gate", mode="before")
-    @classmethod
-    def _no_hold_yet(cls, value: object) -> object:
-        if value == "hold":
-            raise ValueError("'hold' does not exist yet; use off, warn or enforce")
-        return value
 
     @field_validator("listen")
     @classmethod

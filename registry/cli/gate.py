@@ -50,16 +50,29 @@ def unblock(
 def explain(
     *,
     image: ImageArgument,
+    actor: Annotated[
+        str | None,
+        typer.Option(
+            "--as", metavar="ACTOR", help="Who pulls it, if not you: a user, a robot, or anonymous."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
-    """Say what the gate answers to the caller who pulls an image, and why."""
-    answer = connect(server, token_file).get("/gate", {"image": image})
+    """Say what the gate answers to you, or to somebody else, who pulls an image, and why.
+
+    Under hold, "digest" is where the tag was pushed to and "served" what who pulls it gets.
+    """
+    asked = {"image": image} if actor is None else {"image": image, "actor": actor}
+    answer = connect(server, token_file).get("/gate", asked)
     if as_json:
         print_json(answer)
     else:
         print_fields(
             answer,
-            ("image", "digest", "gate", "state", "reason", "may_push", "decision", "explain", "sentence"),
+            (
+                *("image", "actor", "digest", "served", "gate", "state", "reason", "may_push"),
+                *("decision", "explain", "sentence"),
+            ),
         )

@@ -29,7 +29,7 @@ ListenOption = Annotated[
 ]
 GateOption = Annotated[
     str | None,
-    typer.Option("--gate", metavar="off|warn|enforce", help="Gate of new repositories. [default: warn]"),
+    typer.Option("--gate", metavar="off|warn|enforce|hold", help="Gate of new repositories. [default: warn]"),
 ]
 VisibilityOption = Annotated[
     str | None,

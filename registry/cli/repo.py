@@ -30,7 +30,9 @@ Visibility = Annotated[
 Gate = Annotated[
     str | None,
     typer.Option(
-        "--gate", metavar="off|warn|enforce", help="What a verdict does: nothing, a header, or it decides."
+        "--gate",
+        metavar="off|warn|enforce|hold",
+        help="What a verdict does: nothing, a header, it decides, or tags also move only after it.",
     ),
 ]
 TrialOnPush = Annotated[

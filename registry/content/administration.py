@@ -33,7 +33,7 @@ from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore
 
-Gate = Literal["off", "warn", "enforce"]
+Gate = Literal["off", "warn", "enforce", "hold"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,23 @@ async def explain(
     )
 
 
+async def account_in_question(database: Database, *, caller: Actor, account: str, target: str) -> Actor:
+    """The account with its roles, as it is asked about on the repository ``target``.
+
+    Raises:
+        UnauthorizedError, DeniedError: the caller is not the account, nor an owner of the target, nor an
+            administrator or auditor.
+        NotFoundError: there is no such account, or it is disabled.
+    """
+    repository = await repos.find(database, target)
+    _require_asker(caller, account, target, repository.visibility if repository else None)
+    async with database.read() as connection:
+        actor, disabled = await _account(connection, account)
+    if disabled:
+        raise NotFoundError(f"the account {account} is disabled")
+    return actor
+
+
 def _require_asker(caller: Actor, account: str, target: str, visibility: Visibility | None) -> bool:
     """Let the caller ask; whether as somebody who may know everything."""
     if caller.kind == "anonymous":

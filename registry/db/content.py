@@ -46,7 +46,7 @@ repositories = Table(
     ),
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     Column("gate", Text, nullable=False),
-    CheckConstraint("gate IN ('off', 'warn', 'enforce')", name="gate"),
+    CheckConstraint("gate IN ('off', 'warn', 'enforce', 'hold')", name="gate"),
     Column("trial_on_push", Boolean, nullable=False),
     Column("image_spec_allowed", Boolean, nullable=False, default=False),
     # Canonical JSON of the repository's run spec; null leaves the smoke test to what the image suggests.

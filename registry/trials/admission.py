@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from typing import cast
 
@@ -19,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.auth.actor import Actor
 from registry.auth.policy import Action, Visibility
 from registry.auth.policy import decide as decide_access
+from registry.content import manifests as manifest_use
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import edges, manifests
@@ -26,10 +28,21 @@ from registry.db.engine import Database
 from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import DeniedError, GateRefusedError
-from registry.oci.digest import Digest
+from registry.oci.digest import Digest, parse_digest
 from registry.oci.mediatypes import MANIFESTS
 from registry.settings import Settings
-from registry.trials.gate import Admit, AdmitWithWarning, Decision, Gate, Question, Refuse, Wait, decide
+from registry.trials.gate import (
+    Admit,
+    AdmitEarlier,
+    AdmitWithWarning,
+    Decision,
+    Gate,
+    Question,
+    Refuse,
+    Wait,
+    decide,
+)
+from registry.trials.holding import Position, last_admitted
 from registry.trials.platforms import is_run
 from registry.trials.requests import try_again
 from registry.trials.states import ImageState, depends_on_time, effective_state, holds_until
@@ -75,9 +88,11 @@ async def admit_manifest(
     actor: Actor,
     repository: Repository,
     manifest: StoredManifest,
+    tag: str | None,
     base_url: str,
-) -> Admission:
-    """Let the manifest be read; waits up to ``gate_wait_seconds`` for a pending verdict.
+) -> tuple[StoredManifest, Admission]:
+    """Let the manifest be read, or where ``tag`` names it and is held, the last admitted one of that tag;
+    waits up to ``gate_wait_seconds`` for a pending verdict.
 
     ``base_url`` is the registry's address for this client; a refusal names the trial below it.
 
@@ -87,24 +102,35 @@ async def admit_manifest(
     """
     reading = _Reading(database, settings, actor, repository)
     state: ImageState = manifest
-    decision: Decision | None = None
-    until = inf
+    answer: _Answer | None = None
     if actor.kind == "worker" and not _is_leased(actor, repository, manifest):
         raise _not_of_lease(actor)
     async for _ in looks(database, seconds=settings.gate_wait_seconds):
-        if decision is not None:
+        if answer is not None:
             state = await _state_of(database, manifest.id) or state
-        decision, until = await _decide_manifest(reading, manifest, state)
-        if not isinstance(decision, Wait):
+        answer = await _ask(reading, manifest, state, tag=tag)
+        if not isinstance(answer.decision, Wait):
             break
-    match decision:
+    assert answer is not None, "at least one look was taken"
+    match answer.decision:
         case Admit():
-            return Admission({}, until)
+            return manifest, Admission({}, await _tried_again(reading, manifest, answer))
         case AdmitWithWarning(text=text):
-            return Admission({"Warning": f'299 - "{_header_text(text)}"'}, until)
+            return manifest, Admission(_warning(text), await _tried_again(reading, manifest, answer))
+        case AdmitEarlier(text=text):
+            earlier = await manifest_use.get(database, repository, parse_digest(answer.question.earlier))
+            _, of_it = await admit_manifest(
+                database,
+                settings,
+                actor=actor,
+                repository=repository,
+                manifest=earlier,
+                tag=None,
+                base_url=base_url,
+            )
+            return earlier, Admission(_warning(text), min(answer.until, of_it.until))
         case Wait(then=refusal) | (Refuse() as refusal):
             raise await _refused(reading, refusal, digest=str(manifest.digest), base_url=base_url)
-    raise AssertionError("unreachable: at least one look was taken")
 
 
 async def admit_blob(
@@ -157,47 +183,92 @@ async def explain_manifest(
     actor: Actor,
     repository: Repository,
     manifest: StoredManifest,
+    tag: str | None,
 ) -> tuple[Question, Decision]:
     """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
-    question, _ = await _question(_Reading(database, settings, actor, repository), manifest, manifest)
-    return question, decide(question)
+    answer = await _ask(_Reading(database, settings, actor, repository), manifest, manifest, tag=tag)
+    return answer.question, answer.decision
 
 
-async def _question(reading: _Reading, manifest: StoredManifest, state: ImageState) -> tuple[Question, float]:
-    """What to ask the gate, and how long its answer holds."""
-    repository, settings = reading.repository, reading.settings
-    max_age = _max_age(settings)
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the gate was asked, what it said, and how long that holds."""
+
+    question: Question
+    decision: Decision
+    until: float
+
+
+async def _ask(reading: _Reading, manifest: StoredManifest, state: ImageState, *, tag: str | None) -> _Answer:
+    max_age = _max_age(reading.settings)
     now = await _now(reading.database) if depends_on_time(state, max_age=max_age) else _ANY_TIME
-    effective = effective_state(state, now=now, max_age=max_age)
-    question = Question(
+    referrer = (
+        manifest.subject_digest is not None and not manifest.runnable and manifest.media_type in MANIFESTS
+    )
+    question = _question(
+        reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
+    )
+    decision = decide(question)
+    if (
+        tag is not None
+        and question.gate == "hold"
+        and question.state != "blocked"
+        and isinstance(decision, Wait | Refuse)
+    ):
+        earlier = await last_admitted(reading.database, reading.repository.id, tag, partial(_admits, reading))
+        question = replace(question, earlier=earlier or "")
+        decision = decide(question)
+    return _Answer(question, decision, _until([holds_until(state, now=now, max_age=max_age)], now=now))
+
+
+def _question(
+    reading: _Reading,
+    state: ImageState,
+    *,
+    digest: str,
+    platform: str | None,
+    referrer: bool,
+    now: datetime,
+) -> Question:
+    repository, settings = reading.repository, reading.settings
+    effective = effective_state(state, now=now, max_age=_max_age(settings))
+    return Question(
         gate=cast(Gate, repository.gate),
         state=effective.state,
-        subject=f"{repository.name}@{manifest.digest}",
+        subject=f"{repository.name}@{digest}",
         reason=effective.reason,
         may_push=is_writer(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
-        referrer=manifest.subject_digest is not None
-        and not manifest.runnable
-        and manifest.media_type in MANIFESTS,
-        can_retry=manifest.platform is None or is_run(manifest.platform, settings.trial_platforms),
+        referrer=referrer,
+        can_retry=platform is None or is_run(platform, settings.trial_platforms),
     )
-    return question, _until([holds_until(state, now=now, max_age=max_age)], now=now)
 
 
-async def _decide_manifest(
-    reading: _Reading, manifest: StoredManifest, state: ImageState
-) -> tuple[Decision, float]:
-    question, until = await _question(reading, manifest, state)
-    if question.state == "expired" and question.can_retry:
-        await try_again(
-            reading.database,
-            reading.settings,
-            repository_id=reading.repository.id,
-            digest=str(manifest.digest),
-        )
-        # Each of these reads asks for the trial, in case the last one's was lost.
-        until = time.monotonic()
-    return decide(question), until
+def _admits(reading: _Reading, position: Position) -> bool:
+    """Whether the gate lets pass what a tag stood at."""
+    question = _question(
+        reading,
+        cast(ImageState, position),
+        digest=str(position.digest),
+        platform=position.platform,
+        referrer=False,
+        now=position.now,
+    )
+    return isinstance(decide(question), Admit | AdmitWithWarning)
+
+
+async def _tried_again(reading: _Reading, manifest: StoredManifest, answer: _Answer) -> float:
+    """How long the answer holds; an image whose verdict is too old has been queued again."""
+    if answer.question.state != "expired" or not answer.question.can_retry:
+        return answer.until
+    await try_again(
+        reading.database,
+        reading.settings,
+        repository_id=reading.repository.id,
+        digest=str(manifest.digest),
+    )
+    # Each of these reads asks for the trial, in case the last one's was lost.
+    return time.monotonic()
 
 
 async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, float]:
@@ -247,7 +318,7 @@ def _until(changes: Iterable[datetime | None], *, now: datetime) -> float:
 
 
 def _best(answers: Sequence[Decision]) -> Decision:
-    order = (Admit, AdmitWithWarning, Wait, Refuse)
+    order = (Admit, AdmitWithWarning, Wait, Refuse)  # no blob is read by a tag
     return min(answers, key=lambda answer: order.index(type(answer)))
 
 
@@ -326,6 +397,10 @@ async def _newest_trial(connection: AsyncConnection, repository_id: int, digest:
         .limit(1)
     )
     return (await connection.execute(query)).scalar_one_or_none()
+
+
+def _warning(text: str) -> Mapping[str, str]:
+    return {"Warning": f'299 - "{_header_text(text)}"'}
 
 
 def _header_text(text: str) -> str:

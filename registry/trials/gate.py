@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Gate = Literal["off", "warn", "enforce"]
+Gate = Literal["off", "warn", "enforce", "hold"]
 EffectiveState = Literal[
     "pass",
     "warn",
@@ -26,7 +26,7 @@ EffectiveState = Literal[
 ADMITTED: frozenset[EffectiveState] = frozenset({"pass", "warn", "not-applicable", "grandfathered"})
 RETRY_AFTER_SECONDS = 15
 _SENTENCES: dict[EffectiveState, str] = {
-    "expired": "the verdict on {subject} is too old and it cannot be tried again",
+    "expired": "the verdict on {subject} is too old, and no worker of this registry can try it again",
     "pending": "{subject} is still being tried",
     "fail": "{subject} failed its trial",
     "error": "{subject} could not be tried",
@@ -52,6 +52,8 @@ class Question:
     """Whether this reads a referrer that nobody can run: the reason of a verdict must be readable."""
     can_retry: bool = False
     """Whether an expired image can be tried again."""
+    earlier: str = ""
+    """Where a tag is read: the digest of the last image of it that is admitted, if there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,15 @@ class Admit:
 @dataclass(frozen=True, slots=True)
 class AdmitWithWarning:
     """The image may be read, with ``text`` as a ``Warning`` header."""
+
+    text: str
+    explain: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitEarlier:
+    """The tag is read as if it had not been moved yet: its last admitted image, with ``text`` as a
+    ``Warning`` header."""
 
     text: str
     explain: str
@@ -86,7 +97,7 @@ class Wait:
     explain: str
 
 
-Decision = Admit | AdmitWithWarning | Wait | Refuse
+Decision = Admit | AdmitWithWarning | AdmitEarlier | Wait | Refuse
 
 
 def decide(question: Question) -> Decision:
@@ -107,16 +118,25 @@ def decide(question: Question) -> Decision:
         return Admit(f"the state {state} is refused to readers, but who may push reads what was pushed")
     if question.referrer:
         return Admit("referrers are readable to whoever may read the repository")
-    if state == "expired" and question.can_retry:
-        return Admit("the verdict is too old, but holds until the image has been tried again")
+    if state == "expired":
+        if question.can_retry:
+            return Admit("the verdict is too old, but holds until the image has been tried again")
+        # Else a registry that loses its workers would refuse one image after the other.
+        return AdmitWithWarning(sentence, "the verdict is too old, but holds as long as nobody can try again")
+    verb = "holds" if gate == "hold" else "enforces"
+    if gate == "hold" and question.earlier:
+        return AdmitEarlier(
+            f"{sentence}; until it is admitted, the tag stays at {question.earlier}",
+            f"the gate holds the tag and the state is {state}: readers get the last admitted image of it",
+        )
     if state == "pending":
         refusal = Refuse(
             sentence,
             "there was still no verdict when the wait was over",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
-        return Wait(refusal, "the gate enforces and the verdict is on its way")
-    return Refuse(sentence, f"the gate enforces and the state is {state}")
+        return Wait(refusal, f"the gate {verb} and the verdict is on its way")
+    return Refuse(sentence, f"the gate {verb} and the state is {state}")
 
 
 def _sentence(question: Question) -> str:

@@ -24,7 +24,8 @@ from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
 from registry.trials.states import grandfather
 
-_STRICTNESS = ("off", "warn", "enforce")
+_STRICTNESS = {"off": 0, "warn": 1, "enforce": 2, "hold": 2}
+"""What is refused under ``hold`` was refused under ``enforce`` already."""
 
 
 async def change(
@@ -118,7 +119,7 @@ async def _change(
     await connection.execute(update(repositories).where(repositories.c.id == row.id).values(changes))
     if "run_spec" in changes or "policy_version" in changes:
         await try_pending_anew(connection, settings, row.id)
-    if "gate" in changes and _STRICTNESS.index(changes["gate"]) > _STRICTNESS.index(row.gate):
+    if "gate" in changes and _STRICTNESS[changes["gate"]] > _STRICTNESS[row.gate]:
         await grandfather(connection, row.id, settings.grandfather_days)
     told = {column: [getattr(row, column), value] for column, value in changes.items()}
     if "run_spec" in told:

@@ -80,8 +80,12 @@ async def try_pending_anew(connection: AsyncConnection, settings: Settings, repo
     The verdicts on their way answer a question of before, and would leave these images pending for ever. The
     caller holds the repository's lock.
     """
+    is_open = select(trials.c.digest).where(trials.c.repository_id == repository_id, trials.c.state != "done")
     waiting = select(manifests.c.digest).where(
-        manifests.c.repository_id == repository_id, manifests.c.state == "pending"
+        manifests.c.repository_id == repository_id,
+        # Admitted meanwhile, as it was pushed before the gate.
+        (manifests.c.state == "pending")
+        | ((manifests.c.state == "grandfathered") & manifests.c.digest.in_(is_open)),
     )
     for digest in (await connection.execute(waiting.order_by(manifests.c.id))).scalars().all():
         await _ask_anew(connection, settings, repository_id, digest)

@@ -15,6 +15,7 @@ from registry.db.types import db_time
 from registry.trials.gate import EffectiveState
 
 REASON_MAX = 500
+_WITHOUT_VERDICT = ("untried", "grandfathered", "unsupported", "pending")
 
 
 class ImageState(Protocol):
@@ -78,16 +79,14 @@ def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) 
 async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
     """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
 
-    Images that were judged keep their verdict, those being tried and those nobody can run their state.
-    Returns how many it concerned.
+    Images that were judged keep their verdict; those being tried get one all the same. Returns how many it
+    concerned.
     """
     if days == 0:
         return 0
     done = await connection.execute(
         update(manifests)
-        .where(
-            manifests.c.repository_id == repository_id, manifests.c.state.in_(("untried", "grandfathered"))
-        )
+        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(_WITHOUT_VERDICT))
         .values(
             state="grandfathered",
             state_reason="it was there before the gate",

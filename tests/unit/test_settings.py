@@ -78,7 +78,6 @@ def test_booleans_and_numbers_from_the_environment(monkeypatch: pytest.MonkeyPat
     [
         ('gat = "off"', "gat: there is no such setting"),
         ("limits.pid = 5", "limits.pid: there is no such setting"),
-        ('gate = "hold"', "gate: 'hold' does not exist yet; use off, warn or enforce"),
         ('gate = "maybe"', "gate: "),
         ('listen = "8470"', "listen: must be HOST:PORT"),
         ('listen = "h:70000"', "listen: must be HOST:PORT"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from registry.auth.policy import Visibility
 from registry.content import administration as use
+from registry.content.administration import Gate
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError
 from registry.http.api.fields import NamespaceName, RepositoryName
 from registry.http.api.models import Body, Page, PageQuery, Stored
@@ -20,7 +21,7 @@ class Change(Body):
     """What to change; a run spec is an object or YAML. Null takes run spec, worker label or quota away."""
 
     visibility: Visibility | None = None
-    gate: Literal["off", "warn", "enforce"] | None = None
+    gate: Gate | None = None
     trial_on_push: bool | None = None
     image_spec_allowed: bool | None = None
     run_spec: dict[str, Any] | str | None = None
@@ -28,13 +29,6 @@ class Change(Body):
         default=None, description="What a worker must be labelled with to try its images."
     )
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
-
-    @field_validator("gate", mode="before")
-    @classmethod
-    def _no_hold_yet(cls, value: object) -> object:
-        if value == "hold":
-            raise ValueError("'hold' does not exist yet; use off, warn or enforce")
-        return value
 
 
 class NewRepository(Change):

@@ -11,6 +11,7 @@ from registry.http.api import (
     about,
     access,
     audit,
+    gate,
     groups,
     htpasswd,
     issuers,
@@ -58,6 +59,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *repositories.ROUTES,
     *tags.ROUTES,
     *trials.ROUTES,
+    *gate.ROUTES,
     *audit.ROUTES,
 )
 

@@ -1,21 +1,17 @@
-"""``/api/v1/trials`` and ``/api/v1/gate``: what was tried, what was seen, and what the gate makes of it."""
+"""``/api/v1/trials``: what was tried, and what was seen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from aiohttp import web
 from pydantic import Field
 
 from registry.auth.actor import Workload
-from registry.auth.policy import Action
-from registry.content import manifests
 from registry.content.administration import find
-from registry.content.manifests import StoredManifest
-from registry.content.repositories import Repository
 from registry.errors import (
     ConflictError,
     DeniedError,
@@ -26,17 +22,14 @@ from registry.errors import (
     UnauthorizedError,
 )
 from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName
+from registry.http.api.images import find_image, named
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
-from registry.oci.digest import parse_content_digest
-from registry.oci.names import parse_tag, split_repository_reference
-from registry.trials import blocking, reading, requests
-from registry.trials.admission import explain_manifest, is_writer
-from registry.trials.gate import Admit, AdmitWithWarning, Decision, EffectiveState, Gate, Refuse, Wait
+from registry.trials import reading, requests
+from registry.trials.admission import is_writer
 from registry.trials.reading import PartView, RunView, TrialView
 
 WAIT_MAX_SECONDS = 60.0
-REASON_MAX = 500
 
 
 class Request(Body):
@@ -44,26 +37,6 @@ class Request(Body):
 
     image: ImageReference
     spec: dict[str, Any] | str | None = None
-
-
-class Image(Body):
-    """An image: ``NAME:TAG`` or ``NAME@DIGEST``."""
-
-    image: ImageReference
-
-
-class Block(Image):
-    """An image to block, and why: everybody who is refused reads it."""
-
-    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": REASON_MAX})
-
-
-class ImageQuery(Query):
-    """An image: a repository, with tag or digest in it or beside it."""
-
-    image: ImageReference
-    tag: TagName | None = None
-    digest: ContentDigest | None = None
 
 
 class TrialQuery(Query):
@@ -95,21 +68,6 @@ class Trial(Answer):
     runs: Sequence[RunView]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What the gate makes of an image; ``sentence`` is what who pulls it is told."""
-
-    image: str
-    digest: str
-    gate: Gate
-    state: EffectiveState
-    reason: str
-    may_push: bool
-    decision: Literal["admit", "admit-with-warning", "wait", "refuse"]
-    sentence: str
-    explain: str
-
-
 async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
     """The newest trials; with ``wait``, those of one image as soon as there is a verdict or time is up.
 
@@ -117,11 +75,11 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
     """
     if query.image is None and query.model_fields_set - {"limit", "cursor"}:
         raise RequestInvalidError("tag, digest and wait need an image")
-    image = None if query.image is None else _named(query.image, query)
+    image = None if query.image is None else named(query.image, query.tag, query.digest)
     if image is not None and ("@" in image or ":" in image):
         if query.cursor is not None:
             raise RequestInvalidError("the trials of one image are on one page")
-        repository, manifest = await _find(call, image, "pull")
+        repository, manifest, _ = await find_image(call, image, "pull")
         found = await reading.wait_for_trials(
             call.services.database,
             repository_id=repository.id,
@@ -148,7 +106,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
 
 async def start_trial(call: Call, body: Request) -> Trial:
     """Try an image again, or under a run spec of the request's own."""
-    repository, manifest = await _find(call, body.image, "trial")
+    repository, manifest, _ = await find_image(call, body.image, "trial")
     services = call.services
     trial_id = await requests.start(
         services.database,
@@ -187,73 +145,8 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
     )
 
 
-async def explain(call: Call, query: ImageQuery) -> Explanation:
-    """What the gate says to the caller about an image, and why."""
-    repository, manifest = await _find(call, _named(query.image, query), "pull")
-    services = call.services
-    question, decision = await explain_manifest(
-        services.database, services.settings, actor=call.actor, repository=repository, manifest=manifest
-    )
-    return Explanation(
-        image=repository.name,
-        digest=str(manifest.digest),
-        gate=question.gate,
-        state=question.state,
-        reason=question.reason,
-        may_push=question.may_push,
-        decision=_decision(decision),
-        sentence=_sentence(decision),
-        explain=decision.explain,
-    )
-
-
-async def block(call: Call, body: Block) -> None:
-    """Refuse an image to everybody, whatever its verdict."""
-    if not body.reason.strip() or not body.reason.isprintable() or len(body.reason) > REASON_MAX:
-        raise RequestInvalidError(f"reason: one line of 1 to {REASON_MAX} characters")
-    await _set_block(call, body.image, body.reason)
-
-
-async def unblock(call: Call, body: Image) -> None:
-    """Let an image be what its verdict makes it."""
-    await _set_block(call, body.image, None)
-
-
-async def _set_block(call: Call, image: str, reason: str | None) -> None:
-    repository, manifest = await _find(call, image, "configure")
-    await blocking.set_block(
-        call.services.database,
-        repository_id=repository.id,
-        repository=repository.name,
-        digest=str(manifest.digest),
-        reason=reason,
-        actor=call.actor,
-    )
-
-
-async def _find(call: Call, image: str, action: Action) -> tuple[Repository, StoredManifest]:
-    name, tag, digest = split_repository_reference(image)
-    repository = await find(call.services.database, actor=call.actor, action=action, name=name)
-    reference = parse_content_digest(str(digest)) if digest else (tag or "latest")
-    stored = await manifests.get(call.services.database, repository, reference)
-    return repository, stored
-
-
 async def _trial(call: Call, trial_id: str) -> TrialView:
     return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id)
-
-
-def _named(image: str, asked: ImageQuery | TrialQuery) -> str:
-    """``image`` with the tag or digest given beside it."""
-    if asked.tag is not None and asked.digest is not None:
-        raise RequestInvalidError("give a tag or a digest, not both")
-    if (asked.tag is not None or asked.digest is not None) and (":" in image or "@" in image):
-        raise RequestInvalidError("the image has a tag or digest already")
-    if asked.tag is not None:
-        return f"{image}:{parse_tag(asked.tag)}"
-    if asked.digest is not None:
-        return f"{image}@{parse_content_digest(asked.digest)}"
-    return image
 
 
 def _may_read_log(call: Call, trial: TrialView) -> bool:
@@ -267,35 +160,10 @@ def _shown(call: Call, trial: TrialView) -> Trial:
     return Trial.of(replace(trial, runs=[replace(run, log=None) for run in trial.runs]))
 
 
-def _decision(decision: Decision) -> Literal["admit", "admit-with-warning", "wait", "refuse"]:
-    match decision:
-        case Admit():
-            return "admit"
-        case AdmitWithWarning():
-            return "admit-with-warning"
-        case Wait():
-            return "wait"
-        case Refuse():
-            return "refuse"
-
-
-def _sentence(decision: Decision) -> str:
-    match decision:
-        case Admit():
-            return ""
-        case AdmitWithWarning(text=text):
-            return text
-        case Wait(then=refusal) | (Refuse() as refusal):
-            return refusal.sentence
-
-
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
 ROUTES = (
     Route("GET", "/trials", "anyone", list_trials, errors=_GONE),
     Route("POST", "/trials", "anyone", start_trial, status=201, errors=(*_GONE, ConflictError)),
     Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
     Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),
-    Route("GET", "/gate", "anyone", explain, errors=_GONE),
-    Route("POST", "/gate/block", "anyone", block, errors=_GONE),
-    Route("POST", "/gate/unblock", "anyone", unblock, errors=_GONE),
 )

@@ -31,18 +31,19 @@ async def read(call: Call) -> web.Response:
     """The bytes as they were pushed, whatever ``Accept`` says, if the gate lets them pass."""
     services = call.services
     reference = parse_reference(call.reference)
-    stored = await manifests.get(services.database, call.repository, reference)
+    tag = None if isinstance(reference, Digest) else str(reference)
+    pushed = await manifests.get(services.database, call.repository, reference)
     assert call.repository is not None
-    admitted = await admit_manifest(
+    stored, admitted = await admit_manifest(
         services.database,
         services.settings,
         actor=call.actor,
         repository=call.repository,
-        manifest=stored,
+        manifest=pushed,
+        tag=tag,
         base_url=base_url(call.request),
     )
     digest = str(stored.digest)
-    tag = None if isinstance(reference, Digest) else str(reference)
     tally = Tally(Pulled(call.actor.shown, call.name, digest), tag)
     if call.request.method == "GET":
         # Also where the client has the bytes already: it asks because it is about to use them.

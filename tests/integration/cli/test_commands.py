@@ -162,8 +162,9 @@ def test_repositories(registry: Registry, here: Path) -> None:
     )
     assert "gate" in done("repo", "show", "cli/app", registry=registry, here=here)
     assert "cli/app" in done("repo", "list", registry=registry, here=here)
-    said = refused("repo", "set", "cli/app", "--gate", "hold", registry=registry, here=here, code=64)
-    assert "'hold' does not exist yet; use off, warn or enforce" in said
+    assert shown("repo", "set", "cli/app", "--gate", "hold", registry=registry, here=here)["gate"] == "hold"
+    said = refused("repo", "set", "cli/app", "--gate", "halt", registry=registry, here=here, code=64)
+    assert "gate: Input should be 'off', 'warn', 'enforce' or 'hold'" in said
     refused("repo", "create", "cli/app", registry=registry, here=here)
     refused("repo", "create", "CLI", registry=registry, here=here, code=64)
     asked = seatrial(

@@ -11,15 +11,16 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
-from registry.db.content import manifests, repositories
+from registry.db.content import manifest_contents, manifests, repositories, tags
 from registry.db.events import events
 from registry.db.types import db_time
+from registry.trials.gate import ADMITTED
 from registry.trials.states import grandfather
 from tests.kit.access import ask
 from tests.kit.distribution import push_blob
-from tests.kit.images import Image, make_image
+from tests.kit.images import OCI_MANIFEST, Image, make_image
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 
@@ -298,8 +299,56 @@ async def test_grandfathering_leaves_verdicts_alone(port: Port) -> None:
     waiting = await port.push(tiny_image(), tag="waiting")
     async with port.database.write() as connection:
         repository_id = (await connection.execute(select(repositories.c.id))).scalar_one()
-        assert await grandfather(connection, repository_id, 30) == 0
-    assert [await port.state(one) for one in (bad, waiting)] == ["fail", "pending"]
+        assert await grandfather(connection, repository_id, 30) == 1
+    assert [await port.state(one) for one in (bad, waiting)] == ["fail", "grandfathered"]
+    # Admitted until it is judged, and by another question than the one that was on its way.
+    path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
+    spec = {"run_spec": {"version": 1, "expect": {"exit": 0}}}
+    assert (await ask(port.admin, "PATCH", path, json=spec)).status == 200
+    worker = await port.worker("two")
+    while (job := await worker.claim()) is not None:
+        await worker.report(job, met=False, exit_code=3)
+    assert await port.state(waiting) == "fail"
+
+
+@pytest.mark.parametrize("gate", ["enforce", "hold"])
+async def test_a_gate_over_a_thousand_imported_images_stops_nobody(
+    tmp_path: Path, database_url: str, gate: str
+) -> None:
+    async with open_port(tmp_path / "data", database_url, gate="warn") as port:
+        await port.push(tiny_image())
+        states = ("untried", "unsupported", "pending", "not-applicable", "pass")
+        rows = [
+            {"digest": f"sha256:{number:064x}", "state": states[number % len(states)]}
+            for number in range(1000)
+        ]
+        async with port.database.write() as connection:
+            repository_id = (await connection.execute(select(repositories.c.id))).scalar_one()
+            contents = [{"digest": row["digest"], "raw": b"{}"} for row in rows]
+            await connection.execute(insert(manifest_contents), contents)
+            imported = insert(manifests).values(
+                repository_id=repository_id, media_type=OCI_MANIFEST, size=2, runnable=True,
+                state_at=db_time(), pushed_at=db_time(), platform="linux/amd64",
+            )  # fmt: skip
+            await connection.execute(imported, rows)
+            tagged = insert(tags).values(repository_id=repository_id, updated_at=db_time(), updated_by="a")
+            found = await connection.execute(select(manifests.c.id, manifests.c.digest))
+            await connection.execute(
+                tagged, [{"name": row.digest[-20:], "manifest_id": row.id} for row in found]
+            )
+        path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
+        assert (await ask(port.admin, "PATCH", path, json={"gate": gate})).status == 200
+        stopped = select(manifests.c.id).where(manifests.c.state.not_in(ADMITTED))
+        async with port.database.read() as connection:
+            assert (await connection.execute(stopped)).all() == []
+        for row in rows[:10]:
+            for reference in (row["digest"], row["digest"][-20:]):
+                answer = await port.pull(reference)
+                assert (answer.status, "Warning" in answer.headers) == (200, False), row
+        # What comes from now on has to be tried, and going on to hold admits nothing that enforce refused.
+        new = await port.push(tiny_image(), tag="new")
+        assert (await ask(port.admin, "PATCH", path, json={"gate": "hold"})).status == 200
+        assert await port.state(new) == "pending"
 
 
 async def test_a_verdict_too_old_holds_until_the_image_was_tried_again(
