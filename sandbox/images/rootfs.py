@@ -1,9 +1,8 @@
 """The root file system of one run: snapshots below, one bounded writable layer above.
 
-The snapshots are seen through id-mapped mounts, so that one copy serves every range of ids. The writable
-layer is an ext4 in a file where loop devices can be had, else a tmpfs (which counts into the run's memory);
-both end in ENOSPC, for bytes and for inodes. Only the overlay stays visible in the mount table: what it is
-made of is unmounted as soon as it stands, so the end of one mount is the end of all, after a crash too.
+The snapshots are seen through id-mapped mounts, so that one copy serves every range of ids. Only the overlay
+stays visible in the mount table: what it is made of is unmounted as soon as it stands, so the end of one
+mount is the end of all, after a crash too.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import asyncio
 import errno
 import os
 import re
-import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,17 +23,13 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.images.cache import remove_path, try_lock
 from sandbox.images.snapshots import PreparedImage
+from sandbox.images.writable import mount_writable
 from sandbox.lsm.selinux import run_labels
 
 LOCK = "rootfs.lock"
 _EARLIER = ("snapshots", "blobs", "locks")
 _OVERLAY_OPTIONS = "volatile,metacopy=off,redirect_dir=nofollow,index=off"
-_BYTES_PER_INODE = 16384
-_INODES_MIN = 1024
-_INODE_BYTES = 256
 _UNMOUNT_SECONDS = 1.0
-_COMMAND_SECONDS = 60.0
-_LOOP_CONTROL = Path("/dev/loop-control")
 _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 
@@ -110,7 +104,8 @@ def _mount(
                     lower = _attach(prepared.lower, userns_fd)
             else:
                 lower = _attach(prepared.lower, None)
-            _writable(run_dir, written_bytes)
+            os.mkdir("rw")
+            mount_writable(run_dir / "rw.img", "rw", written_bytes)
             _upper(prepared, ids)
             options = f"lowerdir={lower},upperdir=rw/u,workdir=rw/w,{_OVERLAY_OPTIONS}"
             if not prepared.mapped:
@@ -137,7 +132,8 @@ def _working_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir("/")
-        _detach_below(folder)
+        # With all that is mounted in it.
+        kernel.unmount(str(folder), kernel.MNT_DETACH)
 
 
 def _attach(layers: Sequence[Path], userns_fd: int | None) -> str:
@@ -153,54 +149,6 @@ def _attach(layers: Sequence[Path], userns_fd: int | None) -> str:
         finally:
             os.close(tree)
     return ":".join(str(number) for number in range(len(layers), 0, -1))
-
-
-def _writable(run_dir: Path, written_bytes: int) -> None:
-    os.mkdir("rw")
-    inodes = max(_INODES_MIN, written_bytes // _BYTES_PER_INODE)
-    if not kernel.initial_user_namespace() or not _LOOP_CONTROL.exists():
-        options = f"mode=711,size={written_bytes},nr_inodes={inodes}"
-        kernel.mount("none", "rw", "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-        return
-    image = run_dir / "rw.img"
-    # The file system's own tables come on top of what the run may write.
-    size = written_bytes + inodes * _INODE_BYTES + written_bytes // 64 + 2 * 1024 * 1024
-    free = os.statvfs(run_dir)
-    if free.f_bavail * free.f_frsize < size:
-        raise OSError(errno.ENOSPC, "no room for the writable layer")
-    fd = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.ftruncate(fd, size)
-    os.close(fd)
-    features = "^has_journal,^resize_inode"
-    extended = "lazy_itable_init=1,nodiscard"
-    _run(
-        "mkfs.ext4",
-        "-q",
-        "-F",
-        "-m",
-        "0",
-        "-b",
-        "4096",
-        "-N",
-        str(inodes),
-        "-O",
-        features,
-        "-E",
-        extended,
-        str(image),
-    )
-    _run("mount", "-t", "ext4", "-o", "loop,nosuid,nodev,noatime,noinit_itable", str(image), "rw")
-    _fill_to("rw", written_bytes)
-
-
-def _fill_to(folder: str, free_bytes: int) -> None:
-    """Take what a file system has beyond ``free_bytes`` with a file that holds no data."""
-    there = os.statvfs(folder)
-    beyond = there.f_bavail * there.f_frsize - free_bytes
-    if beyond > 0:
-        fd = os.open(f"{folder}/filler", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        os.posix_fallocate(fd, 0, beyond)
-        os.close(fd)
 
 
 def _upper(prepared: PreparedImage, ids: IdRange) -> None:
@@ -266,15 +214,3 @@ def _mounts_below(folder: Path) -> list[str]:
             if target == prefix or target.startswith(f"{prefix}/"):
                 found.append(target)
     return found
-
-
-def _run(*command: str) -> None:
-    try:
-        result = subprocess.run(
-            command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_COMMAND_SECONDS
-        )
-    except subprocess.TimeoutExpired:
-        raise OSError(errno.ETIMEDOUT, f"{command[0]}: not done after {_COMMAND_SECONDS:g} s") from None
-    if result.returncode != 0:
-        text = result.stderr.decode("utf-8", "replace").strip()[:200]
-        raise OSError(errno.EIO, f"{command[0]}: {text}")

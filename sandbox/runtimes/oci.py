@@ -10,13 +10,14 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -159,33 +160,59 @@ class OciRuntime:
             *(str(self.info.path), "--root", str(self.state), "--log", str(log), "--log-format", "json"),
             *self.dialect.flags,
         ]
-        # What such a call leaves behind is of the image, and inherits this. Made before the fork.
-        program = outer_program(self.info) if output is not None else None
-        try:
-            process = subprocess.Popen(
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
                 [*command, call, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL if output is None else output,
                 stderr=subprocess.DEVNULL if output is None else output,
                 env=_ENV,
-                start_new_session=True,
-                # Both calls are made by a run's supervisor alone, which has no threads.
-                preexec_fn=partial(bpf.install, program) if program else None,  # noqa: PLW1509
+                # So that it can be killed with what it started. No session: to the scheduler of a busy host
+                # each new one is a newcomer that waits.
+                process_group=0,
             )
-        except subprocess.SubprocessError:
-            raise RuntimeFailure(call, "the kernel takes no list of refusals from this worker") from None
-        try:
-            code = process.wait(self.call_seconds)
-        except subprocess.TimeoutExpired:
+
+        # What such a call leaves behind is of the image, and inherits this.
+        program = outer_program(self.info) if output is not None else None
+        process = start() if program is None else _filtered(program, call, start)
+        ended = _ends_within(process.pid, self.call_seconds)
+        if not ended:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise RuntimeFailure(call, f"not done after {self.call_seconds:g} s", timed_out=True) from None
-        finally:
-            text = _errors(log)
-            log.unlink(missing_ok=True)
+        code = process.wait()
+        text = _errors(log)
+        log.unlink(missing_ok=True)
+        if not ended:
+            raise RuntimeFailure(call, f"not done after {self.call_seconds:g} s", timed_out=True)
         if code != 0:
             raise RuntimeFailure(call, text or f"exit code {code}")
+
+
+def _filtered(
+    program: bytes, call: str, start: Callable[[], subprocess.Popen[bytes]]
+) -> subprocess.Popen[bytes]:
+    """``start`` in a thread of the moment that has taken the list of refusals on, as its child then has too.
+
+    With ``preexec_fn`` the child would be a copy of this process, which takes longer than the list.
+    """
+    with ThreadPoolExecutor(1, "filtered") as thread:
+        try:
+            thread.submit(bpf.install, program).result()
+        except OSError:
+            raise RuntimeFailure(call, "the kernel takes no list of refusals from this worker") from None
+        return thread.submit(start).result()
+
+
+def _ends_within(pid: int, seconds: float) -> bool:
+    """Wait for the end of a child that is not reaped yet; Popen.wait looks at intervals of up to 50 ms."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(pidfd)
 
 
 def inspect_program(dialect: Dialect, path: Path) -> RuntimeInfo:

@@ -66,8 +66,6 @@ def _child(given: Sequence[int], ours: Sequence[int]) -> None:
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        # Ctrl-C on the worker's terminal is for the worker; it then closes the supervisor's input.
-        os.setsid()
         for fd in ours:
             os.close(fd)
         os.dup2(channel, 0)

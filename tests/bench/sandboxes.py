@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from registry.contract.limits import Limits, PrepareLimits
@@ -26,6 +23,8 @@ from sandbox.images.snapshots import prepare
 from sandbox.images.source import open_source
 from sandbox.images.sourcefile import LayoutSource
 from sandbox.workplace import opened_workplace
+from tests.bench.cold import cold
+from tests.bench.commands import LIMITS, podman_at, processor_seconds, run, timed
 from tests.bench.figures import Figure, over, ratio
 from tests.bench.peers import MissingError
 from tests.bench.processes import SEATRIAL, tree
@@ -33,10 +32,7 @@ from tests.kit.images import Layer, busybox_image, file, folder, make_image, mak
 
 MB, MIB = 1_000_000, 1024 * 1024
 FILES, FOLDERS, TOTAL_BYTES = 6500, 600, 128 * MIB
-COLD_BYTES = 300 * MB
 ROUNDS, STARTS, AT_ONCE = 5, 20, 8
-# podman's own defaults are above what a worker in a container may have.
-LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 _PLATFORM = platform_of_machine(os.uname().machine)
 _RUN = RunSpec.model_validate_json('{"version": 1, "expect": {"exit": 0}}')
 _WAIT = RunSpec.model_validate_json(
@@ -57,18 +53,18 @@ def unpacking(scratch: Path) -> Iterator[Figure]:
         for number in range(ROUNDS):
             with Cache(scratch / "cache").used() as again:
                 again.hold(pulled.layers[0])
-                work = _timed(lambda: asyncio.run(prepare(pulled, PrepareLimits(), again)))
+                work = timed(lambda: asyncio.run(prepare(pulled, PrepareLimits(), again)))
                 ours.append(work[0])
                 spent.append(work[1])
             shutil.rmtree(scratch / "cache/snapshots")
             target = scratch / f"tar{number}"
             target.mkdir()
-            work = _timed(lambda: _run("tar", "-xzf", str(pulled.layers[0]), "-C", str(target)))  # noqa: B023
+            work = timed(lambda: run("tar", "-xzf", str(pulled.layers[0]), "-C", str(target)))  # noqa: B023
             tar.append(work[0])
             spent_tar.append(work[1])
             shutil.rmtree(target)
             umoci.append(
-                _timed(lambda: _run("umoci", "unpack", "--image", f"{layout}:latest", str(target)))[0]  # noqa: B023
+                timed(lambda: run("umoci", "unpack", "--image", f"{layout}:latest", str(target)))[0]  # noqa: B023
             )
             shutil.rmtree(target)
     what = f"{FILES} files, {TOTAL_BYTES // MIB} MiB, gzip"
@@ -76,26 +72,7 @@ def unpacking(scratch: Path) -> Iterator[Figure]:
     yield ratio("time to unpack, beside GNU tar, which checks nothing", ours, tar, at_most=1)
     yield ratio("time to unpack, beside umoci unpack", ours, umoci, at_most=1)
     yield ratio("CPU to unpack, beside GNU tar and gzip", spent, spent_tar)
-    yield from _cold(scratch)
-
-
-def _cold(scratch: Path) -> Iterator[Figure]:
-    image = busybox_image(["/bin/true"], layers=[_layer(2000, COLD_BYTES)])
-    layout = write_layout(scratch / "cold", image)
-    compressed = len(image.layers[1].blob) / MB
-    ours, podman = [], []
-    for number in range(3):
-        state = scratch / f"s{number}"
-        run = partial(_run, str(SEATRIAL), "run", f"oci:{layout}:latest", "--state", str(state))
-        ours.append(_timed(run)[0])
-        shutil.rmtree(state)
-        with _podman(scratch / f"p{number}") as command:
-            run = partial(_run, *command, "run", "--rm", *LIMITS, f"oci:{layout.name}:latest", cwd=scratch)
-            podman.append(_timed(run)[0])
-    note = f"{compressed:.0f} MB compressed; pulled from a folder, unpacked, run until it ended"
-    words = f"image of {COLD_BYTES // MB} MB, cold, seatrial run"
-    yield Figure(words, sorted(ours)[1], "s", at_most=6, low=min(ours), high=max(ours), note=note)
-    yield over(f"image of {COLD_BYTES // MB} MB, cold, podman run (vfs)", podman, "s")
+    yield from cold(scratch)
 
 
 def running(scratch: Path) -> Iterator[Figure]:
@@ -105,7 +82,7 @@ def running(scratch: Path) -> Iterator[Figure]:
     layout = write_layout(scratch / "layout", busybox_image(["/bin/true"]))
     sleeper = write_layout(scratch / "sleeper", busybox_image(["/bin/sleep", "100"]))
     bundle = scratch / "bundle"
-    _run(str(SEATRIAL), "bundle", f"oci:{layout}", str(bundle))
+    run(str(SEATRIAL), "bundle", f"oci:{layout}", str(bundle))
     with opened_workplace(scratch / "state", runtime="runc", allowed_downgrades=frozenset()) as (
         workplace,
         _,
@@ -119,28 +96,26 @@ def _starts(workplace: Workplace, layout: Path, bundle: Path, scratch: Path) -> 
     bare, bare_cpu, ours, ours_cpu, whole, foreground, podman = [], [], [], [], [], [], []
     below = _spent_below()
     runc = str(workplace.runtime.info.path)
-    with _podman(scratch / "p") as command:
+    with podman_at(scratch / "p") as command:
         # It names an image by this path, and not every path is a name.
-        _run(*command, "pull", f"oci:{layout.name}:latest", cwd=scratch)
+        run(*command, "pull", f"oci:{layout.name}:latest", cwd=scratch)
         name = subprocess.run(
             [*command, "images", "-q"], capture_output=True, text=True, check=True
         ).stdout.split()[0]
         for number in range(STARTS):
-            began, spent = time.monotonic(), _spent()
-            _run(runc, "create", "--bundle", str(bundle), f"bench-{number}")
-            _run(runc, "start", f"bench-{number}")
+            began, before = time.monotonic(), processor_seconds()
+            run(runc, "create", "--bundle", str(bundle), f"bench-{number}")
+            run(runc, "start", f"bench-{number}")
             bare.append(time.monotonic() - began)
-            _run(runc, "delete", "--force", f"bench-{number}")
-            bare_cpu.append(_spent() - spent)
-            began, spent = time.monotonic(), _spent()
+            run(runc, "delete", "--force", f"bench-{number}")
+            bare_cpu.append(processor_seconds() - before)
+            began, before = time.monotonic(), processor_seconds()
             report = asyncio.run(_tried(workplace, layout, _RUN))
             whole.append(time.monotonic() - began)
-            ours_cpu.append(_spent() - spent)
+            ours_cpu.append(processor_seconds() - before)
             ours.append(_until_started(report))
-            foreground.append(_timed(lambda: _run(runc, "run", "--bundle", str(bundle), "bench"))[0])
-            podman.append(
-                _timed(lambda: _run(*command, "run", "--rm", *LIMITS, "--network", "none", name))[0]
-            )
+            foreground.append(timed(lambda: run(runc, "run", "--bundle", str(bundle), "bench"))[0])
+            podman.append(timed(lambda: run(*command, "run", "--rm", *LIMITS, "--network", "none", name))[0])
     added = [(a - b) * 1000 for a, b in zip(ours, bare, strict=True)]
     below = _spent_below() - below
     added_cpu = (sum(ours_cpu) + below - sum(bare_cpu)) / STARTS * 1000
@@ -178,8 +153,8 @@ def _memory(workplace: Workplace, sleeper: Path) -> Iterator[Figure]:
         pids = tree(own)
         ours = _proportional_bytes([pid for pid in pids if not _is_of_a_run(pid)])
         theirs = _proportional_bytes([pid for pid in pids if _is_of_a_run(pid)])
-        for run in runs:
-            run.cancel()
+        for one in runs:
+            one.cancel()
         await asyncio.gather(*runs, return_exceptions=True)
         return idle, ours, theirs
 
@@ -227,19 +202,6 @@ def _layer(files: int, total_bytes: int) -> Layer:
     return make_layer(*members)
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the clock, and of processors, this process and what it waited for."""
-    began, spent = time.monotonic(), _spent()
-    work()
-    return time.monotonic() - began, _spent() - spent
-
-
-def _spent() -> float:
-    """Of processors, by this process and all that it or its children waited for."""
-    own, below = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum((own.ru_utime, own.ru_stime, below.ru_utime, below.ru_stime))
-
-
 def _spent_below() -> float:
     """The same of what lives below this process: supervisors are waited for by what they were forked from."""
     ticks = 0
@@ -247,31 +209,6 @@ def _spent_below() -> float:
         with suppress(FileNotFoundError):
             ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _run(*command: str, cwd: Path | None = None) -> None:
-    # No pipe: what is created would hold it open.
-    with tempfile.TemporaryFile() as said:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False, cwd=cwd
-        )
-        if done.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{command}: {said.read()[-500:].decode()}")
-
-
-@contextmanager
-def _podman(root: Path) -> Iterator[Sequence[str]]:
-    """The beginning of its command lines, with storage of its own, emptied at the end."""
-    command = [
-        "podman", "--root", f"{root}/r", "--runroot", f"{root}/n", "--storage-driver", "vfs",
-        "--cgroup-manager", "cgroupfs", "--runtime", "runc",
-    ]  # fmt: skip
-    try:
-        yield command
-    finally:
-        subprocess.run([*command, "system", "reset", "--force"], capture_output=True, check=False)
-        shutil.rmtree(root, ignore_errors=True)
 
 
 def _proportional_bytes(pids: Sequence[int]) -> int:

@@ -86,17 +86,21 @@ def runs_of(kind: str, runs: int, seed: int) -> list[str]:
             "verdicts": dict(sorted(count.verdicts.items())),
             "worker_megabytes": round(count.memory_median() / 1e6, 1),
             "worker_megabytes_grown": round(count.grown_bytes() / 1e6, 1),
-            "fork_milliseconds": {
-                "median": round(count.fork_median() * 1000, 1),
-                "of_100_the_99th": round(count.fork_of_100(99) * 1000, 1),
-                "most": round(max(count.fork_seconds) * 1000, 1),
-            },
+            "fork_milliseconds": spread(count.fork_seconds),
+            "wake_milliseconds": spread(count.late_seconds),
             "violations": len(count.violations),
         },
     )
     for line in count.violations:
         print(f"  {line}")
     return count.violations
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """The middle and the upper end, in milliseconds."""
+    ordered = sorted(seconds)
+    places = {"median": len(ordered) // 2, "of_100_the_99th": len(ordered) * 99 // 100, "most": -1}
+    return {name: round(ordered[place] * 1000, 1) for name, place in places.items()}
 
 
 def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float]:

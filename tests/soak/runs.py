@@ -10,11 +10,11 @@ import json
 import os
 import random
 import sqlite3
-import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -94,6 +94,8 @@ class Count:
     """Of the worker, resident, as time went by; with kills that of the last one."""
     fork_seconds: list[float] = field(default_factory=list)
     """What the host took to fork and to execute a program."""
+    late_seconds: list[float] = field(default_factory=list)
+    """What it took, at the same times, to wake a process that slept: the share of it that is no fork's."""
     violations: list[str] = field(default_factory=list)
 
     def grown_bytes(self) -> int:
@@ -108,10 +110,6 @@ class Count:
     def fork_median(self) -> float:
         """Seconds."""
         return _median(self.fork_seconds)
-
-    def fork_of_100(self, number: int) -> float:
-        """Seconds of the one that so many of a hundred are not slower than."""
-        return sorted(self.fork_seconds)[len(self.fork_seconds) * number // 100]
 
 
 async def run_again_and_again(
@@ -174,9 +172,7 @@ async def _play(yard: Yard, runs: int, kill_every: int | None, go_on: Callable[[
     )
     worker.start(*arguments)
     killed_at, moved = 0, time.monotonic()
-    ended = asyncio.Event()
-    forking = asyncio.create_task(_fork_until(ended, count))
-    try:
+    async with _forking(count):
         while count.runs < runs and go_on(count):
             while len(yard.pushed) < min(runs, count.runs + AHEAD):
                 await _push(yard, len(yard.pushed))
@@ -196,9 +192,6 @@ async def _play(yard: Yard, runs: int, kill_every: int | None, go_on: Callable[[
                 count.kills += 1
                 yard.strays()
                 worker.start(*arguments)
-    finally:
-        ended.set()
-        await forking
 
 
 async def _push(yard: Yard, number: int) -> None:
@@ -273,12 +266,31 @@ def _end(worker: WorkerProcess, count: Count) -> None:
             break
 
 
-async def _fork_until(ended: asyncio.Event, count: Count) -> None:
-    while not ended.is_set():
-        started = time.monotonic()
-        await asyncio.to_thread(subprocess.run, ["/bin/true"], check=True)
-        count.fork_seconds.append(time.monotonic() - started)
-        await asyncio.sleep(0.1)
+@asynccontextmanager
+async def _forking(count: Count) -> AsyncIterator[None]:
+    """Have the host fork, again and again, while the block lasts."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.soak.forking"),
+        cwd=Path(__file__).resolve().parents[2],
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    reading = asyncio.create_task(_read_forks(process.stdout, count))
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        await reading
+        await process.wait()
+
+
+async def _read_forks(lines: asyncio.StreamReader | None, count: Count) -> None:
+    assert lines is not None
+    async for line in lines:
+        late, took = line.split()
+        count.late_seconds.append(float(late))
+        count.fork_seconds.append(float(took))
 
 
 def _resident_bytes(worker: WorkerProcess) -> int:

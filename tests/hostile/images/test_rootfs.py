@@ -20,6 +20,8 @@ from sandbox.images.pull import PulledImage, pull
 from sandbox.images.rootfs import mounted_rootfs, sweep
 from sandbox.images.snapshots import prepare as prepare_image
 from sandbox.images.sourcefile import LayoutSource
+from sandbox.images.writable import mount_writable
+from sandbox.syscalls import unmount
 from tests.hostile.images.conftest import AMD64, Mounted, Prepare, mounts_and_loops, processes
 from tests.kit.images import Image, busybox_image, file, folder, make_image, make_layer, symlink, write_layout
 
@@ -44,6 +46,21 @@ async def test_inodes_are_bounded(mounted: Mounted) -> None:
             (root / f"f{number}").touch()
         with pytest.raises(OSError, match="No space"):
             (root / "one more").touch()
+
+
+def test_each_writable_layer_is_an_empty_file_system_that_is_sound(tmp_path: Path) -> None:
+    for number in range(2):
+        image, root = tmp_path / f"{number}.img", tmp_path / f"{number}"
+        root.mkdir()
+        mount_writable(image, str(root), 3 << 20)
+        try:
+            assert sorted(os.listdir(root)) == ["filler", "lost+found"]
+            with pytest.raises(OSError, match="No space"):
+                _fill(root / "big")
+        finally:
+            unmount(str(root))
+        checked = subprocess.run(["e2fsck", "-fn", str(image)], capture_output=True, check=False)
+        assert checked.returncode == 0, checked.stdout
 
 
 async def test_options_and_names_in_the_mount_table(mounted: Mounted, tmp_path: Path) -> None:
