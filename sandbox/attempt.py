@@ -24,6 +24,7 @@ from registry.contract.runspec import RunSpec
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform
 from sandbox.budget import Room
+from sandbox.bundles.capabilities import require_allowed
 from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Cache, Use, remove_path
@@ -62,6 +63,8 @@ class Workplace:
     """The only processors of runs."""
     room: Room = field(default_factory=Room)
     """What runs may use together, as it is given out."""
+    allowed_capabilities: frozenset[str] = frozenset()
+    """What run specs may ask for beyond what a profile has, without ``CAP_``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ async def _carry_out(
     )
     record.tested = plan.tested
     workplace.room.budget.require_possible(plan.limits)
+    require_allowed(plan.capabilities, workplace.allowed_capabilities)
     network = await pin(plan.network, workplace.network)
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record, "unpack", progress):

@@ -39,13 +39,15 @@ def opened_workplace(
     runtime: str,
     allowed_downgrades: frozenset[str],
     network: NetworkPolicy | None = None,
+    allowed_capabilities: frozenset[str] = frozenset(),
     ceiling: Ceiling | None = None,
     cache: Path | None = None,
     cache_limits: Callable[[Cache], CacheLimits] = default_limits,
 ) -> Iterator[tuple[Workplace, tuple[str, ...]]]:
     """The workplace in ``state``, and a line for each thing that was swept. Blocking.
 
-    ``network`` is what runs may reach, nothing where it is not given; ``ceiling`` what they use together.
+    ``network`` is what runs may reach, nothing where it is not given; ``allowed_capabilities`` what specs may
+    ask for; ``ceiling`` what runs use together.
     ``cache`` is the folder of layers that it shares with others, one below ``state`` where it is not given;
     ``cache_limits`` says what that is held to.
 
@@ -105,6 +107,7 @@ def opened_workplace(
                     network or NetworkPolicy(),
                     None if limits.cpu_set is None else format_cpu_set(limits.cpu_set),
                     Room(budget, partial(_free_bytes, state)),
+                    allowed_capabilities,
                 ),
                 swept,
             )

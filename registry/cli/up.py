@@ -34,6 +34,7 @@ from registry.cli.options import (
     server_settings,
 )
 from registry.cli.supervision import Child, keep_running, seatrial
+from registry.contract.capabilities import parse_allowed
 from registry.errors import SeatrialError, UnavailableError
 from registry.settings import Settings
 
@@ -97,6 +98,15 @@ def command(
             help="The most that a run with a network gets each way. [default: 100000000]",
         ),
     ] = None,
+    allow_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-capability",
+            metavar="NAME",
+            help="Let run specs ask for this capability beyond the seven of the profile standard. Can be "
+            "repeated.",
+        ),
+    ] = None,
     cpu_set: Annotated[
         str | None,
         typer.Option("--cpu-set", metavar="LIST", help="The only processors that runs are put on."),
@@ -117,6 +127,7 @@ def command(
         "log_format": log_format,
         "processes": processes,
     }
+    allowed = parse_allowed(allow_capability or ())
     settings = server_settings(config, data=data, listen=listen, **shared)
     state = worker_state or _default_state(settings.data)
     house = _House(
@@ -128,6 +139,7 @@ def command(
             *(text for name in allow_downgrade or () for text in ("--allow-downgrade", name)),
             *(text for permit in allow_egress or () for text in ("--allow-egress", permit)),
             *_given("--egress-bits-per-second", egress_bits_per_second),
+            *(text for name in sorted(allowed) for text in ("--allow-capability", name)),
             *_given("--cpu-set", cpu_set),
         ],
         identity=_identity(settings.data, state),

@@ -65,6 +65,8 @@ class Plan:
     """Asked for by the spec, never by the image."""
     require: tuple[str, ...] = ()
     """Mechanisms of isolation that the run must have."""
+    capabilities: tuple[str, ...] = ()
+    """Asked for by the spec, never by the image; without ``CAP_``."""
     tested: str = ""
     """What is tested, in words, for the verdict."""
 
@@ -97,6 +99,7 @@ def make_plan(
         init=bool(spec and spec.init),
         network=spec.network if spec else None,
         require=(spec.require if spec else None) or (),
+        capabilities=(spec.capabilities if spec else None) or (),
     )
     plan = _expect(plan, config, spec)
     label = config.labels.get(IMAGE_LABEL)

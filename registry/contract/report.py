@@ -35,6 +35,7 @@ ErrorReason = Literal[
     "worker-lost",
     "probe-failed",
     "egress-refused",
+    "capability-refused",
 ]
 """Why a check could not be done. Whatever stands here gives the verdict ``error``, never ``pass``."""
 

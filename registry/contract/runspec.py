@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from registry.contract.base import Wire, is_none
+from registry.contract.capabilities import parse_capability
 from registry.contract.expectations import Command, Expectations
 from registry.contract.isolation import DEMANDABLE
 from registry.contract.limits import Limits
@@ -119,6 +120,26 @@ class RunSpec(Wire):
         exclude_if=is_none,
         description="mechanisms of isolation that the run must have, by the names of its record",
     )
+
+    capabilities: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=16,
+        exclude_if=is_none,
+        description="by the names of capabilities(7) without CAP_; those beyond the seven of 'standard' only "
+        "where the worker's operator allows each",
+    )
+
+    @field_validator("capabilities")
+    @classmethod
+    def _capabilities(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else tuple(sorted({parse_capability(one) for one in value}))
+
+    @model_validator(mode="after")
+    def _restricted_has_none(self) -> RunSpec:
+        if self.capabilities is not None and self.profile == "restricted":
+            raise ValueError("the profile 'restricted' has no capabilities: leave 'capabilities' out")
+        return self
 
     @field_validator("require")
     @classmethod

@@ -50,7 +50,8 @@ def assemble(
         downgrades=downgrades,
     )
     init = surroundings.init if plan.init else None
-    bundle = Bundle(document, rootfs, config.volumes, downgrades, plan.command[0], init)
+    given = frozenset(plan.capabilities)
+    bundle = Bundle(document, rootfs, config.volumes, downgrades, plan.command[0], init, given)
     check_image(bundle)
     prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts)
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.

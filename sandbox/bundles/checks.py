@@ -37,6 +37,8 @@ class Bundle:
     """What the run is about: its first argument, behind an init if there is one."""
     init: Path | None = None
     """The program of the host that the run may see."""
+    capabilities: frozenset[str] = frozenset()
+    """What the run was given by name, without ``CAP_``."""
 
 
 Check = Callable[[Bundle], None]
@@ -140,12 +142,14 @@ def no_device_is_given(bundle: Bundle) -> None:
 
 
 def privileges_are_bounded(bundle: Bundle) -> None:
-    """At most the seven, only for root, never inherited; no way to gain others."""
+    """At most the seven, only for root, and those given by name; no way to gain others."""
     process = bundle.document["process"]
-    allowed = set(ROOT_CAPABILITIES) if process["user"]["uid"] == 0 else set()
+    given = {f"CAP_{name}" for name in bundle.capabilities}
+    allowed = given | (set(ROOT_CAPABILITIES) if process["user"]["uid"] == 0 else set())
     sets = process["capabilities"]
     held = {name for kind in ("bounding", "effective", "permitted") for name in sets[kind]}
-    if held - allowed or sets["inheritable"] or sets["ambient"] or process["noNewPrivileges"] is not True:
+    inherited = {*sets["inheritable"], *sets["ambient"]}
+    if held - allowed or inherited - given or process["noNewPrivileges"] is not True:
         raise SandboxError("isolation-missing", f"too many privileges: {sorted(held - allowed)}")
 
 
@@ -154,7 +158,7 @@ def system_calls_are_filtered(bundle: Bundle) -> None:
     seccomp = bundle.document["linux"].get("seccomp")
     if seccomp is None and "seccomp" in bundle.downgrades:
         return
-    if seccomp == kernel_seccomp():
+    if seccomp == kernel_seccomp(bundle.capabilities):
         return
     if seccomp is None or seccomp["defaultAction"] != "SCMP_ACT_ERRNO" or len(seccomp["architectures"]) != 1:
         raise SandboxError("isolation-missing", "system calls must be filtered by an allow list")

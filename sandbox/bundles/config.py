@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry.contract.capabilities import KEPT
 from registry.contract.plan import Plan
 from registry.oci.imageconfig import ImageConfig
 from sandbox.bundles.seccomp import kernel_seccomp, make_seccomp
@@ -22,15 +23,7 @@ if TYPE_CHECKING:
 
 OCI_VERSION = "1.0.2"
 HOSTNAME = "trial"
-ROOT_CAPABILITIES = (
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-)
+ROOT_CAPABILITIES = tuple(f"CAP_{name}" for name in KEPT)
 """What an image that starts as root may do to its own files and users, inside its user namespace only."""
 INIT = "/dev/init"
 """Where a run sees the init of its worker, in the /dev that is its own."""
@@ -139,7 +132,8 @@ def make_config(
         linux["mountLabel"] = surroundings.mount_label
     if "seccomp" not in downgrades:
         own = surroundings.own_kernel
-        linux["seccomp"] = kernel_seccomp() if own else make_seccomp(surroundings.machine)
+        asked = plan.capabilities
+        linux["seccomp"] = kernel_seccomp(asked) if own else make_seccomp(surroundings.machine, asked)
     return {
         "ociVersion": OCI_VERSION,
         "root": {"path": str(root), "readonly": readonly},
@@ -202,7 +196,11 @@ def _namespaces(surroundings: Surroundings) -> tuple[str, ...]:
 def _process(
     plan: Plan, user: ContainerUser, surroundings: Surroundings, downgrades: frozenset[str]
 ) -> dict[str, object]:
-    held = list(ROOT_CAPABILITIES) if user.uid == 0 and plan.profile == "standard" else []
+    asked = [f"CAP_{name}" for name in plan.capabilities]
+    kept = ROOT_CAPABILITIES if user.uid == 0 and plan.profile == "standard" else ()
+    held = list(dict.fromkeys((*kept, *asked)))
+    # Another user than root would lose them with the command's execve.
+    ambient = [] if user.uid == 0 else asked
     who: dict[str, object] = {"uid": user.uid, "gid": user.gid, "umask": 0o022}
     if user.additional_gids:
         who["additionalGids"] = list(user.additional_gids)
@@ -221,8 +219,8 @@ def _process(
             "bounding": held,
             "effective": held,
             "permitted": held,
-            "inheritable": [],
-            "ambient": [],
+            "inheritable": ambient,
+            "ambient": ambient,
         },
         "rlimits": _rlimits(plan, surroundings, downgrades),
         "noNewPrivileges": True,

@@ -8,7 +8,9 @@ libraries fall back to older calls, as they would on an older kernel.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from importlib.resources import files
+from types import MappingProxyType
 
 from sandbox.errors import SandboxError
 
@@ -46,6 +48,8 @@ _DEVICES = (0o020000, 0o060000)
 _CLONE_FLAGS = tuple(1 << bit for bit in range(32) if _CLONE_NEW & 1 << bit)
 ARGUMENT_CALLS = ("clone", "getsockopt", "mknod", "mknodat", "setsockopt", "socket", "socketpair")
 """The calls that are allowed for some arguments only."""
+# What a capability is for, and the list has not.
+_CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType({"SYS_CHROOT": ("chroot",)})
 
 
 def allowed_syscalls() -> tuple[str, ...]:
@@ -53,13 +57,18 @@ def allowed_syscalls() -> tuple[str, ...]:
     return _names("syscalls.txt")
 
 
+def opened_syscalls(capabilities: Collection[str]) -> tuple[str, ...]:
+    """The names that the list has besides, for who holds these capabilities (without ``CAP_``)."""
+    return tuple(call for name, calls in _CALLS.items() if name in capabilities for call in calls)
+
+
 def _names(file: str) -> tuple[str, ...]:
     text = files("sandbox.bundles").joinpath(file).read_text(encoding="ascii")
     return tuple(line for line in text.splitlines() if line and not line.startswith("#"))
 
 
-def make_seccomp(machine: str) -> dict[str, object]:
-    """``linux.seccomp`` for a machine as ``uname -m`` names it.
+def make_seccomp(machine: str, capabilities: Collection[str] = ()) -> dict[str, object]:
+    """``linux.seccomp`` for a machine as ``uname -m`` names it, and a run that was given ``capabilities``.
 
     Raises:
         SandboxError: ``isolation-missing``: there is no list for this machine.
@@ -74,7 +83,7 @@ def make_seccomp(machine: str) -> dict[str, object]:
         "defaultErrnoRet": _ENOSYS,
         "architectures": [architecture],
         "syscalls": [
-            {"names": list(allowed_syscalls()), "action": "SCMP_ACT_ALLOW"},
+            {"names": [*allowed_syscalls(), *opened_syscalls(capabilities)], "action": "SCMP_ACT_ALLOW"},
             _allow("clone", _masked(flags_index, _CLONE_NEW, 0)),
             _allow("socket", _equal(0, _AF_UNIX)),
             _allow("socket", _equal(0, _AF_NETLINK), _equal(2, _NETLINK_ROUTE)),
@@ -92,17 +101,19 @@ def make_seccomp(machine: str) -> dict[str, object]:
     }
 
 
-def kernel_seccomp() -> dict[str, object]:
+def kernel_seccomp(capabilities: Collection[str] = ()) -> dict[str, object]:
     """``linux.seccomp`` for a runtime that brings a kernel along: what is refused, by name.
 
     gVisor answers EPERM to all that a filter does not allow, whatever errno it names; a C library that tries
     a newer call first takes that for the answer, and starts no thread. So what its kernel does not know is
     left to it, which answers ENOSYS.
     """
+    opened = opened_syscalls(capabilities)
+    refused = [name for name in _names("refused.txt") if name not in opened]
     return {
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [
-            {"names": list(_names("refused.txt")), "action": "SCMP_ACT_ERRNO"},
+            {"names": refused, "action": "SCMP_ACT_ERRNO"},
             *(_refuse("clone", _EPERM, _masked(0, flag, flag)) for flag in _CLONE_FLAGS),
             *_familiar_refusals(),
         ],

@@ -11,12 +11,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.contract.capabilities import parse_allowed
 from registry.contract.limits import Limits, PrepareLimits
 from registry.errors import RequestInvalidError
 from sandbox.cli.workshop import (
@@ -69,6 +70,14 @@ def command(
     image: ImageArgument,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make; it must not be there yet.")],
     platform: PlatformOption = None,
+    allow_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-capability",
+            metavar="NAME",
+            help="Give the bundle this capability beside those that its user has. Can be repeated.",
+        ),
+    ] = None,
     username: UsernameOption = None,
     password_file: PasswordFileOption = None,
     plain_http: PlainHttpOption = False,
@@ -84,10 +93,12 @@ def command(
     configure_logs("text", quiet=True)
     credentials = read_credentials(username, password_file)
     folder = Path(os.path.abspath(folder))
-    chosen = chosen_platform(platform)
+    chosen, given = chosen_platform(platform), parse_allowed(allow_capability or ())
     _make(folder)
     try:
-        written = asyncio.run(_write(image, folder, chosen, credentials=credentials, plain_http=plain_http))
+        written = asyncio.run(
+            _write(image, folder, chosen, given, credentials=credentials, plain_http=plain_http)
+        )
     except BaseException:
         from sandbox.images.cache import remove_path  # noqa: PLC0415
 
@@ -126,6 +137,7 @@ async def _write(
     image: str,
     folder: Path,
     platform: Platform,
+    capabilities: frozenset[str],
     *,
     credentials: tuple[str, str] | None,
     plain_http: bool,
@@ -147,6 +159,7 @@ async def _write(
             pulled = await pull(source, reference, platform=platform, use=use, limits=limits)
         try:
             plan = make_plan(pulled.config, None, limits=Limits(), ceiling=Limits(), image_spec_allowed=False)
+            plan = replace(plan, capabilities=tuple(sorted(capabilities)))
         except NoCommandError:
             raise SandboxError("no-command", "the image has no entrypoint and no command") from None
         prepared = await prepare(pulled, limits, use)
@@ -248,6 +261,7 @@ def _say(image: str, folder: Path, written: _Written, *, as_json: bool) -> None:
             "config": str(folder / "config.json"),
             "rootfs": str(folder / "rootfs"),
             "command": written.document["process"]["args"],
+            "capabilities": written.document["process"]["capabilities"]["bounding"],
             "uid_mappings": written.document["linux"]["uidMappings"],
             "limited": written.limited,
             "start": start,

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.contract.capabilities import parse_allowed
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import parse_run_spec
@@ -20,6 +21,7 @@ from registry.contract.use import how_it_ended, use_lines
 from registry.oci.printable import printable
 from sandbox.cli.follow import Follower
 from sandbox.cli.workshop import (
+    CapabilityOption,
     DowngradeOption,
     EgressOption,
     EgressRateOption,
@@ -39,7 +41,7 @@ from sandbox.cli.workshop import (
 )
 from sandbox.cli.writes import WritesKeeper
 from sandbox.errors import SandboxError
-from sandbox.network.permits import DEFAULT_BITS_PER_SECOND, NetworkPolicy
+from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
 if TYPE_CHECKING:
     from registry.contract.report import Report
@@ -60,6 +62,7 @@ def command(
     allow_downgrade: DowngradeOption = None,
     allow_egress: EgressOption = None,
     egress_bits_per_second: EgressRateOption = DEFAULT_BITS_PER_SECOND,
+    allow_capability: CapabilityOption = None,
     platform: PlatformOption = None,
     state: Annotated[
         Path | None,
@@ -131,10 +134,16 @@ def command(
         prepare=PrepareLimits(),
         on_output=follower.take if follower else None,
     )
-    network = network_policy(allow_egress, egress_bits_per_second)
+    opened = _opened(
+        state,
+        runtime=runtime,
+        allowed_downgrades=frozenset(allow_downgrade or ()),
+        network=network_policy(allow_egress, egress_bits_per_second),
+        allowed_capabilities=parse_allowed(allow_capability or ()),
+    )
     keeper = None
     with ExitStack() as stack:
-        workplace = stack.enter_context(_opened(state, runtime, frozenset(allow_downgrade or ()), network))
+        workplace = stack.enter_context(opened)
         if list_writes or keep_writes is not None:
             keeper = WritesKeeper(keep_writes)
             keeper.open()
@@ -184,9 +193,8 @@ def _progress() -> Progress:
 
 
 @contextmanager
-def _opened(
-    state: Path | None, runtime: str, allowed: frozenset[str], network: NetworkPolicy
-) -> Iterator[Workplace]:
+def _opened(state: Path | None, **options: Any) -> Iterator[Workplace]:
+    """One of the folders below ``state`` that nobody uses, opened with the ``options``."""
     from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
 
     base = state or _own_folder()
@@ -195,13 +203,7 @@ def _opened(
         with ExitStack() as stack:
             try:
                 workplace, _ = stack.enter_context(
-                    opened_workplace(
-                        base / str(number),
-                        runtime=runtime,
-                        allowed_downgrades=allowed,
-                        network=network,
-                        cache=base / "cache",
-                    )
+                    opened_workplace(base / str(number), cache=base / "cache", **options)
                 )
             except InUseError:
                 continue

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import structlog
 import typer
 
+from registry.contract.capabilities import parse_allowed
 from registry.errors import RequestInvalidError
 from sandbox.cli.cache import app as cache_app
 from sandbox.cli.cache import cache_limits as limits_of
 from sandbox.cli.workshop import (
+    CapabilityOption,
     DowngradeOption,
     EgressOption,
     EgressRateOption,
@@ -84,6 +86,7 @@ def run(
     allow_downgrade: DowngradeOption = None,
     allow_egress: EgressOption = None,
     egress_bits_per_second: EgressRateOption = DEFAULT_BITS_PER_SECOND,
+    allow_capability: CapabilityOption = None,
     cpu_set: Annotated[
         str | None,
         typer.Option(
@@ -164,6 +167,7 @@ def run(
         cache=cache,
         cache_limits=partial(limits_of, cache_size, keep_free),
         network=network_policy(allow_egress, egress_bits_per_second),
+        allowed_capabilities=parse_allowed(allow_capability or ()),
         ceiling=Ceiling(
             memory_bytes=total_memory_bytes,
             pids=total_pids,

@@ -11,6 +11,7 @@ from typing import Annotated
 import structlog
 import typer
 
+from registry.contract.capabilities import GRANTABLE
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform, parse_platform, platform_of_machine
 from sandbox.network.permits import NetworkPolicy, parse_permit
@@ -51,6 +52,15 @@ PlatformOption = Annotated[
     typer.Option("--platform", metavar="OS/ARCH", help="Platform to run. [default: that of this host]"),
 ]
 
+CapabilityOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-capability",
+        metavar="NAME",
+        help="Let run specs ask for this capability beyond the seven of the profile standard "
+        f"({', '.join(GRANTABLE)}). Can be repeated.",
+    ),
+]
 EgressOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -13,6 +13,7 @@ from sandbox.runtimes.cgroups import kill_group
 from sandbox.runtimes.outcome import (
     end_reason,
     fatal_signal,
+    how_to_have,
     needs_writable_root,
     not_executable,
     oom_of_others,
@@ -121,7 +122,8 @@ def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage
     held = trial.document["process"]["capabilities"]["bounding"]
     capability = withheld_capability(watched.ending, log.data, held)
     if capability is not None:
-        refused = f"what needs {capability}"
+        profile = trial.job.plan.profile
+        refused = f"what needs {capability}; {how_to_have(capability, profile=profile)}"
     elif trial.document["root"]["readonly"] and needs_writable_root(watched.ending, log.data):
         refused = "to write to the image's own files, which the profile restricted keeps read-only"
     else:

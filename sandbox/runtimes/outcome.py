@@ -7,6 +7,7 @@ import re
 import signal
 from collections.abc import Iterable, Sequence
 
+from registry.contract.capabilities import GRANTABLE, KEPT, NEVER
 from registry.contract.limits import MIB, Limits
 from registry.contract.report import EndReason
 from sandbox.probes.base import Ending, plain
@@ -52,6 +53,7 @@ _CAPABILITY_TEXTS: tuple[tuple[str, str], ...] = (
     (rf"(?:sched_set|set_?priority|renice){_DENIED}", "CAP_SYS_NICE"),
     (rf"(?:setrlimit|rlimit_){_DENIED}", "CAP_SYS_RESOURCE"),
     (rf"(?:init_module|modprobe|insmod){_DENIED}", "CAP_SYS_MODULE"),
+    (rf"(?:setcap|set capabilities on file){_DENIED}", "CAP_SETFCAP"),
     (rf"(?:setgroups|initgroups|setre?s?gid|setegid){_DENIED}|{_EPERM}set(?:groups|e?gid)", "CAP_SETGID"),
     (
         rf"(?:setre?s?uid|seteuid|failed switching to|su: |setpriv: ){_DENIED}|{_EPERM}sete?uid",
@@ -166,6 +168,17 @@ def withheld_capability(ending: Ending | None, log: bytes | bytearray, held: Seq
         if name not in held and re.search(pattern, tail):
             return name
     return None
+
+
+def how_to_have(capability: str, *, profile: str) -> str:
+    """How a run comes by a capability that it lacked, in words."""
+    name = capability.removeprefix("CAP_")
+    if name not in KEPT and name not in GRANTABLE:
+        return f"no run is given it: {NEVER[name]}"
+    ask = f"a run spec may ask for it with 'capabilities: [{name}]'"
+    if name in GRANTABLE:
+        ask += f", where the worker's operator allows it with --allow-capability {name}"
+    return f"the profile restricted has none; under standard {ask}" if profile == "restricted" else ask
 
 
 def needs_writable_root(ending: Ending | None, log: bytes | bytearray) -> bool:

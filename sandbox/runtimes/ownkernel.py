@@ -12,7 +12,7 @@ from pathlib import Path
 
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
-from sandbox.runtimes.verify import require_namespaces, settled_status
+from sandbox.runtimes.verify import in_words, require_namespaces, settled_status
 from sandbox.runtimes.watch import children_of
 
 _NOBODY = 65534
@@ -93,7 +93,7 @@ def verify_kernel_privileges(
         raise SandboxError("isolation-missing", "the run's own kernel has capabilities")
     if status.get("Seccomp_filters", 0) < inherited + 1:
         raise SandboxError("isolation-missing", "the calls of the run's own kernel are not filtered")
-    short = ", ".join(name.removeprefix("CAP_") for name in held) or "none"
+    short = in_words([name.removeprefix("CAP_") for name in held])
     own = "and the run's list inside, which the host cannot read" if seccomp else "none inside"
     return (
         Mechanism(name="no_new_privs", applied=True, detail="own kernel: of its process"),

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from registry.contract.capabilities import GRANTABLE, KEPT
 from registry.contract.isolation import why_not_isolated
 from registry.contract.report import Mechanism
-from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
+from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls, opened_syscalls
 from sandbox.errors import SandboxError
 from sandbox.runtimes.watch import find_ending, read_status
 
@@ -21,16 +22,8 @@ _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
 _SETTLE_SECONDS = 5.0
 _SECCOMP_FILTER = 2
 T = TypeVar("T")
-_FILTER = f"allow list of {len(allowed_syscalls()) + len(ARGUMENT_CALLS)} system calls"
-_CAPABILITY_BITS = {
-    "CAP_CHOWN": 0,
-    "CAP_DAC_OVERRIDE": 1,
-    "CAP_FOWNER": 3,
-    "CAP_FSETID": 4,
-    "CAP_KILL": 5,
-    "CAP_SETGID": 6,
-    "CAP_SETUID": 7,
-}
+_CALLS = len(allowed_syscalls()) + len(ARGUMENT_CALLS)
+_BITS = {**KEPT, **GRANTABLE}
 
 
 def applied_at_start(document: Mapping[str, Any]) -> frozenset[str]:
@@ -89,8 +82,9 @@ def require_namespaces(pid: int, names: Sequence[str]) -> None:
 def verify_privileges(
     pid: int, held: Sequence[str], *, seccomp: bool, inherited: int
 ) -> tuple[Mechanism, ...]:
-    """The command runs without new privileges, with at most ``held``, and filtered: by the ``inherited``
-    number of lists, and with ``seccomp`` by one more that its runtime added.
+    """The command runs without new privileges, with at most ``held``, of which what it was given by name is
+    there, and filtered: by the ``inherited`` number of lists, and with ``seccomp`` by one more that its
+    runtime added.
 
     Also of a command that has ended already: it is not reaped before this.
 
@@ -99,20 +93,40 @@ def verify_privileges(
     """
     wanted = inherited + 1 if seccomp else inherited
     status = settled_status(pid, wanted)
-    allowed = sum(1 << _CAPABILITY_BITS[name] for name in held)
-    rights = status.get("CapBnd", -1) | status.get("CapEff", -1) | status.get("CapPrm", -1)
+    names = [name.removeprefix("CAP_") for name in held]
+    rights = 0
+    for kind in ("CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb"):
+        rights |= status.get(kind, -1)
     if status.get("NoNewPrivs") != 1:
         raise SandboxError("isolation-missing", "the run could gain privileges")
-    if rights & ~allowed:
+    if rights & ~_mask(names):
         raise SandboxError("isolation-missing", f"the run has capabilities beyond its own: {rights:#x}")
     if not _filtered(status, wanted):
         raise SandboxError("isolation-missing", "the run's system calls are not filtered")
-    short = ", ".join(name.removeprefix("CAP_") for name in held) or "none"
+    given = [name for name in names if name in GRANTABLE]
+    # Only who has SETPCAP can have given it away by now.
+    if _mask(given) & ~status["CapBnd"] and "SETPCAP" not in given:
+        raise SandboxError("runtime-error", f"the runtime did not give the run {', '.join(given)}")
+    calls = _CALLS + len(opened_syscalls(names))
+    filtered = f"allow list of {calls} system calls" if seccomp else "allowed to be missing"
     return (
         Mechanism(name="no_new_privs", applied=True),
-        Mechanism(name="capabilities", applied=True, detail=f"inside its own user namespace: {short}"),
-        Mechanism(name="seccomp", applied=seccomp, detail=_FILTER if seccomp else "allowed to be missing"),
+        Mechanism(
+            name="capabilities", applied=True, detail=f"inside its own user namespace: {in_words(names)}"
+        ),
+        Mechanism(name="seccomp", applied=seccomp, detail=filtered),
     )
+
+
+def in_words(names: Sequence[str]) -> str:
+    """Capabilities of a run (without ``CAP_``), with those that its operator allowed set apart."""
+    given = [name for name in names if name in GRANTABLE]
+    words = ", ".join(name for name in names if name not in given) or "none"
+    return f"{words}; allowed by the operator: {', '.join(given)}" if given else words
+
+
+def _mask(names: Sequence[str]) -> int:
+    return sum(1 << _BITS[name] for name in names)
 
 
 def settled_status(pid: int, wanted: int) -> dict[str, int]:

@@ -21,6 +21,7 @@ from sandbox.runtimes.output import LogBuffer
 _TICK_SECONDS = 0.02
 _LAST_OUTPUT_SECONDS = 1.0
 _KILL_SECONDS = 10.0
+_MASKS = ("SigCgt", "SigBlk", "CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb")
 _RT_SIGTIMEDWAIT = MappingProxyType({"x86_64": "128", "aarch64": "137"})
 
 Over = Literal["", "timeout", "log-full", "cancelled"]
@@ -222,7 +223,7 @@ def read_status(pid: int) -> dict[str, int]:
         with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
             for line in file:
                 name, _, value = line.partition(":")
-                if name in ("SigCgt", "SigBlk", "CapBnd", "CapEff", "CapPrm"):
+                if name in _MASKS:
                     found[name] = int(value, 16)
                 elif name in ("NoNewPrivs", "Seccomp", "Seccomp_filters"):
                     found[name] = int(value)

@@ -18,7 +18,7 @@ import socket
 import stat
 import subprocess
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,8 +177,15 @@ def _probe(folder: Path) -> Path:
     return program
 
 
-def measure(port: Harbour, mode: str, *, without: frozenset[str] = frozenset()) -> Measurement:
-    """Run the probe (``attempts`` or ``walk``) in the bundle of an ordinary run that lacks ``without``.
+def measure(
+    port: Harbour,
+    mode: str,
+    *,
+    without: frozenset[str] = frozenset(),
+    capabilities: Collection[str] = (),
+) -> Measurement:
+    """Run the probe (``attempts`` or ``walk``) in the bundle of an ordinary run that lacks ``without`` and
+    was given ``capabilities``.
 
     With :data:`MARKED` nothing is missing, but what the run's own list refuses says so.
     """
@@ -186,7 +193,7 @@ def measure(port: Harbour, mode: str, *, without: frozenset[str] = frozenset()) 
     with ExitStack() as stack:
         if "nosuid, nodev" not in without:
             stack.enter_context(_mounted(root))
-        text = _in_child(lambda: _supervised(port, root, mode, without))
+        text = _in_child(lambda: _supervised(port, root, mode, without, capabilities))
     shutil.rmtree(root)
     return Measurement(**json.loads(text))
 
@@ -220,13 +227,16 @@ def _mounted(root: Path) -> Iterator[None]:
         unmount(str(root), UMOUNT_NOFOLLOW)
 
 
-def _supervised(port: Harbour, root: Path, mode: str, without: frozenset[str]) -> str:
+def _supervised(
+    port: Harbour, root: Path, mode: str, without: frozenset[str], capabilities: Collection[str]
+) -> str:
     become_subreaper()
     unshare(CLONE_NEWNET | CLONE_NEWIPC)
     facts = [f"canary={port.folder}/canary/bird", f"pid={os.getpid()}", f"shm={_share()}", *_listen()]
     _take_away(without)
     config = image_config("/bin/probe", mode, *facts)
-    spec = RunSpec.model_validate({"version": 1, "expect": {"exit": 0}}, strict=False)
+    asked = {"version": 1, "expect": {"exit": 0}, "capabilities": tuple(capabilities) or None}
+    spec = RunSpec.model_validate(asked, strict=False)
     run_dir = port.folder / f"attempt-{root.name}"
     run_dir.mkdir(mode=0o711)
     job = RunJob(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -120,6 +121,18 @@ class RuntimeContract:
         assert len(done.run.samples) > 10
         crash = await dock.sh("kill -SEGV $$", spec={"init": True, "expect": {"exit": 0}})
         assert (crash.run.reason, crash.run.signal) == ("signal", 11), crash.run
+
+    async def test_capabilities_that_were_given(self, dock: Harbour) -> None:
+        """Root has them beside the seven, another user has them alone, also in a look inside."""
+        look = {"command": ["busybox", "chroot", "/", "/bin/true"]}
+        spec = {"capabilities": ["SYS_CHROOT", "KILL"], "expect": {"alive": True, "exec": [look]}}
+        limits = QUICK.model_copy(update={"alive_seconds": 3.0})
+        for user, rights in (("", 0x400FB), ("1000:1000", 0x40020)):
+            done = await dock.sh("grep ^Cap /proc/self/status; sleep 9", spec=spec, user=user, limits=limits)
+            assert seen(done) == [True, True], (done.run, done.error)
+            assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\t(.*)", done.run.log)) == {f"{rights:016x}"}
+            (said,) = (one.detail for one in done.mechanisms if one.name == "capabilities")
+            assert said.endswith("; allowed by the operator: SYS_CHROOT")
 
     async def test_ports_are_reached(self, dock: Harbour) -> None:
         script = "mkdir /www; echo in > /www/x; exec httpd -f -p 80 -h /www"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.contract.capabilities import GRANTABLE
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import sweep
@@ -82,6 +83,12 @@ def test_nothing_is_won(results: dict[frozenset[str], Mapping[str, str]]) -> Non
     assert len(plain) > 160
     assert opened(results, frozenset()) == set()
     assert {name for name, said in plain.items() if said in ("silent", "unknown", "timeout")} == set()
+
+
+def test_all_that_an_operator_can_allow_opens_what_it_is_for_alone(port: Harbour) -> None:
+    measured = measure(port, "attempts", capabilities=GRANTABLE)
+    assert measured.problem == ""
+    assert {name for name, said in measured.lines.items() if said == "open"} == {"chroot"}
 
 
 def test_every_set_of_layers_answers_every_attempt(results: dict[frozenset[str], Mapping[str, str]]) -> None:

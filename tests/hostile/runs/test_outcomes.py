@@ -129,6 +129,13 @@ async def test_a_withheld_capability_is_named(port: Harbour) -> None:
     assert done.error is not None
     assert done.error.reason == "needs-capability"
     assert "CAP_SYS_ADMIN" in done.error.message
+    assert "no run is given it" in done.error.message
+
+
+async def test_a_capability_that_can_be_had_says_how(port: Harbour) -> None:
+    done = await port.sh("busybox chroot / /bin/true", spec={"expect": {"exit": 0}})
+    assert done.error is not None
+    assert done.error.message.endswith("--allow-capability SYS_CHROOT")
 
 
 async def test_restricted_withholds_chown(port: Harbour) -> None:

@@ -210,6 +210,7 @@ def test_the_worker_trusts_the_registry_s_certificate(
 def test_killed_itself_it_leaves_nobody_behind(open_folder: Path) -> None:
     cpu = str(min(os.sched_getaffinity(0)))
     permits = ("--allow-egress", "93.184.216.34:443", "--egress-bits-per-second", "1000000")
+    permits += ("--allow-capability", "SETPCAP")
     with up(open_folder, *permits, "--cpu-set", cpu) as house:
         until(house.seen_worker)
         children = house.children()

@@ -113,6 +113,19 @@ def test_a_spec_from_a_file(runner: Runner) -> None:
     assert said.startswith(f"pass: {tested}; seen: exit code 3; last words\n")
 
 
+def test_a_spec_asks_for_a_capability_and_the_operator_allows_it(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text("version: 1\ncapabilities: [SYS_CHROOT]\nexpect: {exit: 0}\n")
+    layout = runner.layout(busybox_image(("busybox", "chroot", "/", "/bin/true")))
+    refused = runner.json(layout, "--spec", str(spec), code=2)
+    assert refused["error"]["reason"] == "capability-refused"
+    option = refused["reason"].rpartition("may allow it with ")[2].split()
+    assert option == ["--allow-capability", "SYS_CHROOT"]
+    done = runner.json(layout, "--spec", str(spec), *option, code=0)
+    said = {one["name"]: one["detail"] for one in done["mechanisms"]}
+    assert said["capabilities"].endswith("SETUID; allowed by the operator: SYS_CHROOT")
+
+
 def test_tars_of_both_layouts(runner: Runner) -> None:
     archive = write_docker_archive(runner.folder / "image.tar", BAD)
     assert runner.json(str(archive), code=1)["runs"][0]["exit_code"] == 3
@@ -159,6 +172,8 @@ def test_wrong_usage(runner: Runner) -> None:
         ((layout, "--platform", "linux"), "--platform"),
         ((layout, "--allow-egress", "example.com:443"), "is not CIDR:PORT"),
         ((layout, "--allow-egress", "10.0.0.0/8:443"), "one by one"),
+        ((layout, "--allow-capability", "SYS_ADMIN"), "SYS_ADMIN is given to no run: it undoes"),
+        ((layout, "--allow-capability", "CAP_FLY"), "'CAP_FLY' is no capability; a run can have CHOWN"),
     ):
         assert word in runner(*arguments, code=64)
     assert "no such" in runner("oci:/no/such/folder", code=2).lower()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.contract.capabilities import GRANTABLE, KEPT
 from sandbox.errors import SandboxError
 from sandbox.lsm.apparmor import (
     RUN_PROFILE,
@@ -36,12 +37,12 @@ def test_the_profile_compiles(tmp_path: Path) -> None:
     assert RUN_PROFILE.encode() in compiled
 
 
-def test_the_profile_grants_the_seven_and_nothing_that_reaches_out() -> None:
+def test_the_profile_grants_what_a_run_may_have_and_nothing_that_reaches_out() -> None:
     rules = [line.strip() for line in profile_text(RUN_PROFILE).splitlines()]
     granted = {
         line.removeprefix("capability ").rstrip(",") for line in rules if line.startswith("capability")
     }
-    assert granted == {"chown", "dac_override", "fowner", "fsetid", "kill", "setgid", "setuid"}
+    assert granted == {name.lower() for name in (*KEPT, *GRANTABLE)}
     networks = {line.removeprefix("network ").rstrip(",") for line in rules if line.startswith("network")}
     assert {line.split()[0] for line in networks} == {"inet", "inet6", "netlink", "unix"}
     assert not {line for line in networks if line.startswith("inet") and line.endswith("raw")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from registry.contract.plan import Plan, make_plan
 from registry.contract.runspec import RunSpec
 from registry.oci.imageconfig import ImageConfig, Port
 from registry.oci.platform import Platform
+from sandbox.bundles.capabilities import require_allowed
 from sandbox.bundles.checks import CONFIG_CHECKS, Bundle, check_config
 from sandbox.bundles.config import ROOT_CAPABILITIES, Surroundings, make_annotations, make_config
 from sandbox.bundles.rootfs import Rootfs
@@ -22,7 +24,6 @@ from sandbox.bundles.seccomp import make_seccomp
 from sandbox.bundles.users import ContainerUser
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
-from sandbox.runtimes.verify import _CAPABILITY_BITS
 
 HERE = Surroundings("x86_64", {"NOFILE": 512}, oom_score_adj=700, swap_limit=True, time_namespace=False)
 MIB = 1024 * 1024
@@ -66,7 +67,36 @@ def test_root_gets_the_seven_and_a_user_none() -> None:
     assert sets["inheritable"] == sets["ambient"] == []
     for none in (document(user=ContainerUser(1, 0)), document(profile="restricted")):
         assert not any(none["process"]["capabilities"].values())
-    assert set(_CAPABILITY_BITS) == set(ROOT_CAPABILITIES)
+
+
+def test_what_a_spec_was_given_comes_on_top_and_another_user_keeps_it() -> None:
+    sets = document(capabilities=("KILL", "SYS_CHROOT"))["process"]["capabilities"]
+    assert sets["bounding"] == sets["effective"] == [*ROOT_CAPABILITIES, "CAP_SYS_CHROOT"]
+    assert sets["inheritable"] == sets["ambient"] == []
+    sets = document(user=ContainerUser(1, 0), capabilities=("KILL",))["process"]["capabilities"]
+    assert list(sets.values()) == [["CAP_KILL"]] * 5
+
+
+def test_the_operator_decides_what_goes_beyond_the_seven() -> None:
+    require_allowed(("CHOWN", "KILL"), ())
+    require_allowed(("CHOWN", "SETFCAP"), {"SETFCAP"})
+    with pytest.raises(SandboxError, match="--allow-capability SETFCAP --allow-capability SETPCAP") as caught:
+        require_allowed(("KILL", "SETFCAP", "SETPCAP"), {"IPC_OWNER"})
+    assert caught.value.reason == "capability-refused"
+
+
+@pytest.mark.parametrize("own_kernel", [False, True])
+def test_who_may_chroot_can_call_it(own_kernel: bool) -> None:
+    here = replace(HERE, own_kernel=own_kernel)
+    with_it, without = document(here=here, capabilities=("SYS_CHROOT",)), document(here=here)
+    lists = [
+        {name for rule in one["linux"]["seccomp"]["syscalls"] for name in rule["names"]}
+        for one in (with_it, without)
+    ]
+    assert lists[0] ^ lists[1] == {"chroot"}
+    check_config(bundle(with_it, given=frozenset({"SYS_CHROOT"})))
+    with pytest.raises(SandboxError, match="CAP_SYS_CHROOT"):
+        check_config(bundle(with_it))
 
 
 def test_limits() -> None:
@@ -164,8 +194,10 @@ def test_seccomp() -> None:
         make_seccomp("pdp11")
 
 
-def bundle(made: dict[str, Any], downgrades: frozenset[str] = frozenset()) -> Bundle:
-    return Bundle(made, Rootfs(-1), (), downgrades, "/app")
+def bundle(
+    made: dict[str, Any], downgrades: frozenset[str] = frozenset(), given: frozenset[str] = frozenset()
+) -> Bundle:
+    return Bundle(made, Rootfs(-1), (), downgrades, "/app", capabilities=given)
 
 
 def test_what_is_made_passes_the_checks() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.contract.capabilities import NEVER
 from registry.contract.limits import Limits
 from sandbox.errors import SandboxError
 from sandbox.probes.base import Ending
@@ -19,8 +20,10 @@ from sandbox.runtimes.held import limit_problems
 from sandbox.runtimes.holes import RUNC_HOLES, known_holes
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.outcome import (
+    _CAPABILITY_TEXTS,
     end_reason,
     fatal_signal,
+    how_to_have,
     needs_writable_root,
     not_executable,
     peak,
@@ -114,6 +117,17 @@ def test_withheld_capability(log: str, capability: str | None) -> None:
     assert withheld_capability(None, log.encode(), ()) is None
     if capability is not None:
         assert withheld_capability(Ending(1, None), log.encode(), (capability,)) is None
+
+
+def test_how_a_capability_is_come_by() -> None:
+    said = how_to_have("CAP_SYS_CHROOT", profile="standard")
+    assert "'capabilities: [SYS_CHROOT]'" in said
+    assert said.endswith("--allow-capability SYS_CHROOT")
+    assert "--allow-capability" not in how_to_have("CAP_CHOWN", profile="standard")
+    assert "profile restricted" in how_to_have("CAP_CHOWN", profile="restricted")
+    for name in {one for _, one in _CAPABILITY_TEXTS}:
+        said = how_to_have(name, profile="standard")
+        assert ("no run is given it" in said) == (name.removeprefix("CAP_") in NEVER)
 
 
 def test_a_root_that_cannot_be_written_to() -> None:
