@@ -9,7 +9,8 @@ from copy import copy
 from typing import Any, Literal, cast
 
 from sqlalchemy import create_engine, event, text, update
-from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from registry.db.dialect import blocking_url
@@ -70,14 +71,14 @@ class Database:
         self._reserve = reserve_for(url, reserve_bytes)
         self._one_read: OneRead | None = None
         if self.is_sqlite:
-            several, write = {_BEGIN: "BEGIN"}, {_BEGIN: "BEGIN IMMEDIATE"}
             self._one_read = OneRead(_one_read_engine(self._engine.url))
+            self._reading_once = self._engine
+            self._reading = self._engine.execution_options(**{_BEGIN: "BEGIN"})
+            self._writing = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         else:
-            levels = ("REPEATABLE READ", "READ COMMITTED")
-            several, write = ({"isolation_level": level} for level in levels)
-        self._reading_once = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._reading = self._engine.execution_options(**several)
-        self._writing = self._engine.execution_options(**write)
+            self._reading_once = _at_level(self._engine, "AUTOCOMMIT")
+            self._reading = _at_level(self._engine, "REPEATABLE READ")
+            self._writing = _at_level(self._engine, "READ COMMITTED")
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._look = _look(self._engine, staleness_seconds)
         self._first: tuple[First, ...] = ()
@@ -188,6 +189,26 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     event.listen(engine.sync_engine, "invalidate", _sqlite_let_go)
     return engine
+
+
+def _at_level(engine: AsyncEngine, level: IsolationLevel) -> AsyncEngine:
+    """The engine, with the same pool, whose connections are at an isolation level of PostgreSQL.
+
+    As ``execution_options(isolation_level=…)`` of an engine does it, but for who is cancelled meanwhile: the
+    pool never got that connection back, and its level was of the next who had it.
+    """
+    other = engine.execution_options()
+
+    def set_level(connection: Connection) -> None:
+        try:
+            connection.execution_options(isolation_level=level)
+        except BaseException:
+            connection.invalidate()
+            connection.close()
+            raise
+
+    event.listen(other.sync_engine, "engine_connect", set_level)
+    return other
 
 
 def _look(engine: AsyncEngine, staleness_seconds: float) -> EpochLook:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -62,6 +63,32 @@ async def test_each_statement_of_its_own_sees_what_was_committed(database: Datab
         before = await count(connection)
         await add(database, "ann")
         assert await count(connection) == before + 1
+
+
+@pytest.mark.parametrize("way", ["read", "read_once", "write"])
+async def test_who_is_cancelled_at_any_moment_gives_the_connection_back(
+    make_postgres_url: Callable[[], str], way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the pool does not get back it tells of when it is garbage."""
+    database = Database(make_postgres_url(), pool_size=1)
+
+    async def use() -> None:
+        async with getattr(database, way)() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    await use()
+    for steps in range(10):
+        task = asyncio.create_task(use())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+    async with asyncio.timeout(10):
+        await use()
+    await database.close()
+    assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]
 
 
 async def test_who_is_cancelled_while_a_statement_runs_holds_no_lock(database: Database) -> None:
