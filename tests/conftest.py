@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -23,6 +24,15 @@ pytest.register_assert_rewrite("tests.kit")  # so nothing of it is imported abov
 DATABASES = ("sqlite", "postgresql")
 # What a shell puts into the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# What is imported and collected stays to the end: nothing of it is garbage.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was collected out of every later look for garbage: that took a quarter of a test's time."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
