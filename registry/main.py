@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "whoami": ("registry.cli.whoami",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
+        "spec": ("sandbox.cli.spec",),
         "bundle": ("sandbox.cli.bundle",),
         "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
         "user": ("registry.cli.user", "registry.cli.userimport"),

@@ -8,20 +8,31 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from registry.contract import PROTOCOL_VERSION
+from registry.contract.judge import is_settled
 from registry.contract.limits import Limits, PrepareLimits
-from registry.contract.plan import NoCommandError, make_plan
-from registry.contract.report import MAX_REPORT_BYTES, ErrorReason, Report, ReportError, Step
+from registry.contract.plan import NoCommandError, Plan, make_plans
+from registry.contract.report import (
+    MAX_REPORT_BYTES,
+    ErrorReason,
+    Mechanism,
+    Observation,
+    Report,
+    ReportError,
+    Run,
+    Step,
+)
 from registry.contract.runspec import RunSpec
 from registry.errors import RequestInvalidError
+from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
 from sandbox.budget import Room
 from sandbox.bundles.capabilities import require_allowed
@@ -31,18 +42,21 @@ from sandbox.images.cache import Cache, Use, remove_path
 from sandbox.images.collect import CacheLimits, make_room
 from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
-from sandbox.images.snapshots import prepare
+from sandbox.images.snapshots import PreparedImage, prepare
 from sandbox.images.source import ImageSource
-from sandbox.images.writes import Upper
-from sandbox.network.permits import NetworkPolicy
+from sandbox.images.writes import Upper, collect_writes
+from sandbox.network.permits import NetworkPolicy, PinnedNetwork
 from sandbox.network.resolve import pin
+from sandbox.probes.written import judge_writes
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.execute import Execution, OnOutput, execute
+from sandbox.runtimes.outcome import fitting_logs
 from sandbox.runtimes.spawn import Supervisors
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
 MESSAGE_MAX = 2000
+TESTED_MAX = 300
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 
 
@@ -91,6 +105,9 @@ class _Record:
     platform: str
     tested: str = ""
     steps: list[Step] = field(default_factory=list)
+    executions: list[Execution] = field(default_factory=list)
+    further_seconds: float = 0.0
+    """What all runs but the first took."""
 
 
 async def try_image(
@@ -103,17 +120,17 @@ async def try_image(
 ) -> Report:
     """Try the image and say what was seen; nothing of the run is left when this returns.
 
-    ``look_at_writes`` is called in a thread with the writable layer of a run that is over, before it is gone.
+    ``look_at_writes`` is called in a thread with the writable layer of each run that is over, before it is
+    gone.
 
     Cancellation ends the run and takes it down before it goes on.
     """
     digest = task.reference if ":" in task.reference else ""
     record = _Record(digest=digest, platform=str(task.platform))
-    execution: Execution | None = None
     problem: ReportError | None = None
     try:
         with workplace.cache.used() as use:
-            execution = await _carry_out(
+            await _carry_out(
                 source,
                 task,
                 workplace,
@@ -134,7 +151,7 @@ async def try_image(
     except Exception:  # the job loop: the next job must be tried
         log.exception("attempt failed", digest=record.digest)
         problem = _problem("worker-error", "the worker failed unexpectedly; its log has the reason")
-    return _report(task, workplace, record, execution, problem)
+    return _report(task, workplace, record, problem)
 
 
 async def _carry_out(
@@ -146,9 +163,9 @@ async def _carry_out(
     record: _Record,
     progress: Progress,
     look_at_writes: LookAtWrites | None,
-) -> Execution:
+) -> None:
     deadline = time.monotonic() + task.prepare.seconds
-    with _step(record, "pull", progress):
+    with _step(record.steps, "pull", progress):
         image = await pull(
             source,
             task.reference,
@@ -160,36 +177,71 @@ async def _carry_out(
     if not task.lease:
         # Where there is a lease, the report answers in the words of the job.
         record.digest, record.platform = str(image.digest), str(image.platform)
-    plan = make_plan(
+    plans = make_plans(
         image.config,
         task.spec,
         limits=workplace.room.budget.defaults(task.limits),
         ceiling=_reportable(task.ceiling),
         image_spec_allowed=task.image_spec_allowed,
     )
-    record.tested = plan.tested
-    workplace.room.budget.require_possible(plan.limits)
-    require_allowed(plan.capabilities, workplace.allowed_capabilities)
-    network = await pin(plan.network, workplace.network)
+    record.tested = "; ".join(_titled(plan, plan.tested) for plan in plans)[:TESTED_MAX]
+    networks = []
+    for plan in plans:
+        workplace.room.budget.require_possible(plan.limits)
+        require_allowed(plan.capabilities, workplace.allowed_capabilities)
+        networks.append(await pin(plan.network, workplace.network))
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
-    with _step(record, "unpack", progress):
+    with _step(record.steps, "unpack", progress):
         reserve_bytes = workplace.cache_limits.reserve_bytes
         prepared = await prepare(image, left, use, reserve_bytes=reserve_bytes)
+    place = _Place(image.config, prepared, workplace, progress, task.on_output, look_at_writes)
+    for plan, network in zip(plans, networks, strict=True):
+        runs: list[Run] = []
+        while not is_settled(plan.asked, runs):
+            started, first = time.monotonic(), not record.executions
+            try:
+                execution = await _run(place, plan, network, record.steps if first else [])
+            except SandboxError as error:
+                raise SandboxError(
+                    error.reason, _titled(plan, error.message), retryable=error.retryable
+                ) from None
+            runs.append(_named(execution.run, plan, len(runs) + 1))
+            record.executions.append(replace(execution, run=runs[-1]))
+            record.further_seconds += 0.0 if first else time.monotonic() - started
+            if execution.error is not None:
+                return
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """An image that is ready to be run in a worker's place."""
+
+    config: ImageConfig
+    prepared: PreparedImage
+    workplace: Workplace
+    progress: Progress
+    on_output: OnOutput | None
+    look_at_writes: LookAtWrites | None
+
+
+async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: list[Step]) -> Execution:
+    """One run, in a writable layer of its own; what precedes it is added to ``steps``."""
+    workplace, progress = place.workplace, place.progress
     run_id = f"run-{secrets.token_hex(8)}"
     async with AsyncExitStack() as stack:
         waiting = workplace.room.must_wait(plan.limits)
-        with _step(record, "wait for room", progress) if waiting else nullcontext():
+        with _step(steps, "wait for room", progress) if waiting else nullcontext():
             await stack.enter_async_context(workplace.room.taken(plan.limits))
         folder = await stack.enter_async_context(_run_folder(workplace.state, run_id))
         ids = stack.enter_context(leased_ids())
-        with _step(record, "mount", progress):
-            mounting = mounted_rootfs(prepared, folder, ids, written_bytes=plan.limits.written_bytes)
+        with _step(steps, "mount", progress):
+            mounting = mounted_rootfs(place.prepared, folder, ids, written_bytes=plan.limits.written_bytes)
             mounted = await stack.enter_async_context(mounting)
-        progress(f"run: {plan.tested}")
+        progress(f"run: {_titled(plan, plan.tested)}")
         bundle = folder / "bundle"
         execution = await execute(
             plan,
-            config=image.config,
+            config=place.config,
             root=mounted.path,
             run_dir=bundle,
             run_id=run_id,
@@ -199,14 +251,40 @@ async def _carry_out(
             allowed_downgrades=workplace.allowed_downgrades,
             network=network,
             cpu_set=workplace.cpu_set,
-            on_output=task.on_output,
+            on_output=place.on_output,
         )
-        if look_at_writes is not None:
+        if place.look_at_writes is not None or plan.only_writes:
             # The runtime writes this file when all that is ours is in place, and before the command runs.
             since_ns = (bundle / "container.pid").stat().st_ctime_ns
-            upper = Upper(mounted.upper_fd, prepared.lower, ids.base, since_ns)
-            await asyncio.to_thread(look_at_writes, upper)
+            upper = Upper(mounted.upper_fd, place.prepared.lower, ids.base, since_ns)
+            seen = await asyncio.to_thread(_look_at_writes, upper, plan, place.look_at_writes)
+            observations = (*execution.run.observations, *seen)
+            run = execution.run.model_copy(update={"observations": observations})
+            execution = replace(execution, run=run)
         return execution
+
+
+def _look_at_writes(upper: Upper, plan: Plan, look: LookAtWrites | None) -> Sequence[Observation]:
+    if look is not None:
+        look(upper)
+    if not plan.only_writes:
+        return ()
+    writes = collect_writes(upper)
+    return [judge_writes(allowed, writes) for allowed in plan.only_writes]
+
+
+def _titled(plan: Plan, text: str) -> str:
+    return f"{plan.asked.case}: {text}" if plan.asked.case else text
+
+
+def _named(run: Run, plan: Plan, number: int) -> Run:
+    """The run with the name of its case, and the number of its attempt where there may be several."""
+    said: dict[str, object] = {}
+    if plan.asked.case:
+        said |= {"name": plan.asked.case, "case": plan.asked.case}
+    if plan.asked.attempts > 1:
+        said["attempt"] = number
+    return run.model_copy(update=said)
 
 
 def _reportable(ceiling: Limits) -> Limits:
@@ -214,34 +292,46 @@ def _reportable(ceiling: Limits) -> Limits:
     return ceiling.model_copy(update={"log_bytes": min(ceiling.log_bytes, MAX_REPORT_BYTES)})
 
 
-def _report(
-    task: Task,
-    workplace: Workplace,
-    record: _Record,
-    execution: Execution | None,
-    problem: ReportError | None,
-) -> Report:
-    report = Report(
+def _report(task: Task, workplace: Workplace, record: _Record, problem: ReportError | None) -> Report:
+    executions = record.executions
+    steps = list(record.steps)
+    if executions:
+        steps += executions[0].steps
+    if len(executions) > 1:
+        steps.append(Step(name="further runs", seconds=round(record.further_seconds, 6)))
+    downgrades = dict.fromkeys(name for one in executions for name in one.downgrades)
+    return Report(
         protocol=PROTOCOL_VERSION,
         lease=task.lease,
         digest=record.digest,
         platform=record.platform,
         tested=record.tested,
         runtime=str(workplace.runtime.info)[:100],
-        steps=tuple(record.steps),
-        error=problem,
+        mechanisms=_of_all([one.mechanisms for one in executions]),
+        downgrades=tuple(downgrades),
+        steps=tuple(steps),
+        runs=fitting_logs([one.run for one in executions]),
+        error=problem or (executions[-1].error if executions else None),
     )
-    if execution is None:
-        return report
-    return report.model_copy(
-        update={
-            "mechanisms": execution.mechanisms,
-            "downgrades": execution.downgrades,
-            "steps": (*record.steps, *execution.steps),
-            "runs": (execution.run,),
-            "error": execution.error,
-        }
+
+
+def _of_all(each: Sequence[Sequence[Mechanism]]) -> tuple[Mechanism, ...]:
+    """The mechanisms of all runs: applied is what each of them had."""
+    by_run = [{one.name: one for one in mechanisms} for mechanisms in each]
+    if len(by_run) < 2:
+        return tuple(each[0]) if each else ()
+    return tuple(
+        _of_each(name, [one.get(name) for one in by_run])
+        for name in dict.fromkeys(name for one in by_run for name in one)
     )
+
+
+def _of_each(name: str, found: Sequence[Mechanism | None]) -> Mechanism:
+    details = dict.fromkeys(one.detail for one in found if one is not None and one.detail)
+    if None in found:
+        details["not in every run"] = None
+    applied = all(one is not None and one.applied for one in found)
+    return Mechanism(name=name, applied=applied, detail="; ".join(details)[:1000])
 
 
 def _problem(reason: ErrorReason, message: str, *, retryable: bool = False) -> ReportError:
@@ -251,14 +341,14 @@ def _problem(reason: ErrorReason, message: str, *, retryable: bool = False) -> R
 
 
 @contextmanager
-def _step(record: _Record, name: str, progress: Progress) -> Iterator[None]:
+def _step(steps: list[Step], name: str, progress: Progress) -> Iterator[None]:
     """Take the time of a step, also of one that fails."""
     progress(name)
     started = time.monotonic()
     try:
         yield
     finally:
-        record.steps.append(Step(name=name, seconds=round(time.monotonic() - started, 6)))
+        steps.append(Step(name=name, seconds=round(time.monotonic() - started, 6)))
 
 
 @asynccontextmanager

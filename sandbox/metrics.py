@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from registry.contract.asked import Asked
 from registry.contract.judge import judge
 from registry.contract.report import Report
 from registry.errors import RequestInvalidError
@@ -79,9 +80,9 @@ class WorkerMetrics:
         self._free.set(figures.free_bytes)
         self._room.set(figures.room_bytes)
 
-    def reported(self, report: Report) -> None:
-        """A run has ended."""
-        self._runs.labels(judge(report).verdict, report.ended()).inc()
+    def reported(self, report: Report, asked: Sequence[Asked] = ()) -> None:
+        """A job has ended, of which these cases were asked."""
+        self._runs.labels(judge(report, asked=asked).verdict, report.ended()).inc()
         for step in report.steps:
             self._steps.labels(step.name).observe(step.seconds)
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from registry.contract import PROTOCOL_VERSION
+from registry.contract.asked import asked_by
 from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
 from registry.oci.platform import parse_platform
@@ -156,7 +157,8 @@ async def _do(post: Post, job: Job) -> None:
             return
         report = _given_back(job) if attempt.cancelled() else attempt.result()
         await _hand_in(client, job, report, drain)
-        post.metrics.reported(report)
+        asked = asked_by(None if job.spec is None else job.spec.canonical())
+        post.metrics.reported(report, asked)
         error = report.error.reason if report.error else None
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("reported", **told, error=error, seconds=seconds)

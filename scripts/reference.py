@@ -19,7 +19,9 @@ import typer.main
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from registry.contract.examples import EXAMPLES
 from registry.contract.runspec import RunSpec
+from registry.contract.specfile import parse_run_spec
 from registry.db.eventkinds import MEANINGS
 from registry.errors import CODES
 from registry.http.api.routes import Right, Route
@@ -55,6 +57,10 @@ Generated from the code. Under `/v2/` the body is the envelope of the distributi
 `{"errors": [{"code", "message", "detail"}]}`; under `/api/` it is RFC 9457 problem+json with the same
 code."""
 
+EXAMPLES_INTRODUCTION = """\
+Generated from the code. `seatrial spec init --example NAME` prints one, [run specs](../run-spec.md) says what
+each key means. Ports, paths and figures are those of the example: put in your image's."""
+
 EVENTS_INTRODUCTION = """\
 Generated from the code. What is recorded, each in the transaction of its cause; see
 [the audit trail](../audit.md)."""
@@ -71,8 +77,22 @@ def pages() -> dict[str, str]:
         "hosts.md": hosts_page(),
         "api.md": api_page(),
         "openapi.json": json.dumps(description(), indent=1) + "\n",
+        "run-spec-examples.md": examples_page(),
         "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
     }
+
+
+def examples_page() -> str:
+    """Each example of a run spec: for which images, and the spec."""
+    lines = ["# Run specs for common shapes of images", "", EXAMPLES_INTRODUCTION, ""]
+    lines += ["| the image is | example | checked by |", "|---|---|---|"]
+    for name, example in EXAMPLES.items():
+        spec = parse_run_spec(example.spec)
+        what = ", ".join([*spec.checks, *(case.name for case in spec.cases)]) or "one run"
+        lines.append(f"| {example.shape} | [`{name}`](#{name}) | {what} |")
+    for name, example in EXAMPLES.items():
+        lines += ["", f"## {name}", "", f"For {example.shape}.", "", "```yaml", example.spec.rstrip(), "```"]
+    return "\n".join(lines) + "\n"
 
 
 def settings_page() -> str:

@@ -42,7 +42,7 @@ def list_trials(
 ) -> None:
     """List trials, newest first."""
     found = connect(server, token_file).get("/trials", {"image": image})
-    print_list(found, ("id", "image", "digest", "state", "verdict", "reason"), as_json=as_json)
+    print_list(found, ("id", "image", "digest", "state", "verdict", "flaky", "reason"), as_json=as_json)
 
 
 @app.command("show")
@@ -137,6 +137,8 @@ def _print_trial(trial: dict[str, Any]) -> None:
         trial,
         ("id", "image", "digest", "state", "verdict", "reason", "created_by", "created_at", "finished_at"),
     )
+    if trial.get("flaky"):
+        typer.echo(f"flaky: {trial['flaky_attempts']} of its attempts failed before one passed")
     for one in trial["parts"]:
         record = one["record"] or {}
         typer.echo(
@@ -149,14 +151,16 @@ def _print_trial(trial: dict[str, Any]) -> None:
         if record.get("downgrades"):
             typer.echo(f"  without: {cell(record['downgrades'])}")
     used = {
-        (one["id"], use["name"]): use
+        (one["id"], use["name"], use.get("attempt")): use
         for one in trial["parts"]
         for use in (one["record"] or {}).get("runs", ())
     }
     for run in trial["runs"]:
         ended = how_it_ended(run)
-        typer.echo(f"\n{run['platform']} {cell(run['name'])}: {ended} after {run['seconds']:.1f} s")
-        for line in use_lines({**run, **used.get((run["part"], run["name"]), {})}):
+        attempt = f", attempt {run['attempt']}" if run.get("attempt") else ""
+        title = f"{run['platform']} {cell(run['name'])}{attempt}"
+        typer.echo(f"\n{title}: {ended} after {run['seconds']:.1f} s")
+        for line in use_lines({**run, **used.get((run["part"], run["name"], run.get("attempt")), {})}):
             typer.echo(f"  {cell(line)}")
         for observation in run["observations"]:
             met = {True: "met", False: "missed", None: "unknown"}[observation["met"]]

@@ -13,7 +13,9 @@ LEASE = "^[A-Za-z0-9_-]{1,128}$"
 class Wire(BaseModel):
     """Frozen, strict, and closed: an unknown key is an error with its path, never ignored."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, serialize_by_alias=True
+    )
 
 
 W = TypeVar("W", bound=Wire)
@@ -33,3 +35,8 @@ def is_none(value: object) -> bool:
 def is_empty(value: object) -> bool:
     """As :func:`is_none`, for what is a list."""
     return value == ()
+
+
+def is_false(value: object) -> bool:
+    """As :func:`is_none`, for what is a switch."""
+    return value is False

@@ -11,6 +11,7 @@ from registry.contract.base import LEASE, Wire, is_empty, is_none
 MAX_REPORT_BYTES = 4 * 1024 * 1024
 """A larger body is refused: 1 MiB of log, base64-free, with room for escapes."""
 MAX_SAMPLES = 60
+MAX_RUNS = 20
 
 ErrorReason = Literal[
     "pull-failed",
@@ -129,6 +130,20 @@ class Run(Wire):
         default=(), max_length=MAX_SAMPLES, exclude_if=is_empty, description="its use over its time"
     )
     observations: tuple[Observation, ...] = Field(max_length=200)
+    case: str | None = Field(
+        default=None,
+        max_length=64,
+        exclude_if=is_none,
+        description="of which case of the spec, if it has any",
+    )
+    attempt: int | None = Field(
+        default=None, ge=1, le=100, exclude_if=is_none, description="which of several, from 1 on"
+    )
+
+    def met(self) -> bool | None:
+        """Whether all that was expected of it holds; ``None``: not all of it is known."""
+        seen = {one.met for one in self.observations}
+        return False if False in seen else None if None in seen or not seen else True
 
 
 class ReportError(Wire):
@@ -156,18 +171,19 @@ class Report(Wire):
         default=(), max_length=50, description="isolation the operator went without"
     )
     steps: tuple[Step, ...] = Field(default=(), max_length=100)
-    runs: tuple[Run, ...] = Field(default=(), max_length=20)
+    runs: tuple[Run, ...] = Field(default=(), max_length=MAX_RUNS)
     error: ReportError | None = None
 
     def ended(self) -> str:
-        """In one word: how the run ended, or why there was none. One of the two is in each report taken."""
-        return self.error.reason if self.error else self.runs[0].reason
+        """In one word: how the last run ended, or why there was none; one of the two is in each report."""
+        return self.error.reason if self.error else self.runs[-1].reason
 
 
 RUN_NEWS = frozenset(
     {
         *("pids_peak", "read_bytes", "written_bytes", "throttled_seconds"),
         *("received_bytes", "sent_bytes", "outbound", "samples"),
+        *("case", "attempt"),
     }
 )
 """What a registry of the version before does not know of a run, and has no columns for."""

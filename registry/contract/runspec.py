@@ -1,4 +1,4 @@
-"""Run specs: what a smoke test does and expects. YAML or JSON, version 1.
+"""Run specs: what a smoke test does and expects. YAML or JSON, version 1 (``registry.contract.specfile``).
 
 A spec comes from the request or from the repository's setting. An image's own label ``io.seatrial.smoke`` is
 read only where the repository allows it; it may add expectations and lower limits, nothing else.
@@ -7,85 +7,28 @@ read only where the repository allows it; it may add expectations and lower limi
 from __future__ import annotations
 
 import json
-import re
-from ipaddress import IPv4Network
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from registry.contract.base import Wire, is_none
-from registry.contract.capabilities import parse_capability
-from registry.contract.expectations import Command, Expectations
+from registry.contract.base import Wire, is_empty, is_none
+from registry.contract.cases import MAX_ATTEMPTS, MAX_CASES, Case
+from registry.contract.checks import CHECKS
+from registry.contract.expectations import Arguments, Command, Expectations
+from registry.contract.fields import (
+    Capabilities,
+    Environment,
+    NetworkSpec,
+    Passing,
+    PlainPath,
+    Profile,
+    SpecLimits,
+    User,
+)
 from registry.contract.isolation import DEMANDABLE
-from registry.contract.limits import Limits
-from registry.errors import RequestInvalidError
 
-MAX_BYTES = 64 * 1024
 IMAGE_LABEL = "io.seatrial.smoke"
-RESERVED = ("services", "attempts", "pass", "cases", "stub")
-_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
-T = TypeVar("T", bound=Wire)
-_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62}))*\.?")
-_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
-
-
-class SpecLimits(Wire):
-    """The limits a spec may set; what is left out keeps the default, and the operator's ceiling holds."""
-
-    memory_bytes: int | None = Field(default=None, ge=4 * 1024 * 1024)
-    cpus: float | None = Field(default=None, gt=0, le=1024)
-    pids: int | None = Field(default=None, ge=1, le=65536)
-    written_bytes: int | None = Field(default=None, ge=1024 * 1024)
-    wall_seconds: float | None = Field(default=None, gt=0)
-    alive_seconds: float | None = Field(default=None, gt=0)
-    log_bytes: int | None = Field(default=None, ge=1024)
-    io_bytes_per_second: int | None = Field(default=None, ge=64 * 1024, exclude_if=is_none)
-
-    def over(self, limits: Limits) -> Limits:
-        """``limits`` with what is set here in its place."""
-        return limits.model_copy(update=self.model_dump(exclude_none=True))
-
-
-class EgressSpec(Wire):
-    """One place outside that the run may reach: a name or an address, or a range, with port and protocol."""
-
-    host: str | None = Field(
-        default=None, description="name or IPv4 address; the worker resolves a name, once, before the run"
-    )
-    cidr: str | None = Field(default=None, description="IPv4 range, as in 93.184.216.0/24")
-    port: int = Field(ge=1, le=65535)
-    protocol: Literal["tcp", "udp"] = "tcp"
-
-    @field_validator("host")
-    @classmethod
-    def _name(cls, value: str | None) -> str | None:
-        if value is not None and (len(value) > 253 or not _HOST.fullmatch(value)):
-            raise ValueError(f"{value[:80]!r} is not a host name in lower case or an IPv4 address")
-        return value
-
-    @field_validator("cidr")
-    @classmethod
-    def _network(cls, value: str | None) -> str | None:
-        return None if value is None else str(IPv4Network(value))
-
-    @model_validator(mode="after")
-    def _one_place(self) -> EgressSpec:
-        if (self.host is None) == (self.cidr is None):
-            raise ValueError("give either 'host' or 'cidr'")
-        return self
-
-
-class NetworkSpec(Wire):
-    """A network for the run, where the worker's operator permits all of it."""
-
-    egress: tuple[EgressSpec, ...] = Field(min_length=1, max_length=32)
-    bits_per_second: int | None = Field(
-        default=None,
-        ge=64_000,
-        le=100_000_000_000,
-        description="bandwidth each way; left out: as much as the worker's operator permits",
-    )
 
 
 class RunSpec(Wire):
@@ -93,12 +36,30 @@ class RunSpec(Wire):
 
     version: Literal[1]
     command: Command | None = Field(default=None, description="replaces the image's entrypoint and command")
-    env: dict[str, str] = Field(default_factory=dict, max_length=256, description="added to the image's own")
-    user: str | None = Field(
-        default=None, description="user[:group], by name or number, instead of the image's"
+    args: Arguments | None = Field(
+        default=None,
+        exclude_if=is_none,
+        description="replaces what follows the entrypoint or, where there is none, the command's first word",
     )
-    profile: Literal["standard", "restricted"] = Field(
+    env: Environment = Field(default_factory=dict, description="added to the image's own")
+    user: User | None = Field(
+        default=None,
+        description="user[:group], by name or number, instead of the image's; random: a high number that the "
+        "image does not know, in group 0",
+    )
+    profile: Profile = Field(
         default="standard", description="restricted: no capability even for an image that starts as root"
+    )
+    read_only: bool | None = Field(
+        default=None,
+        exclude_if=is_none,
+        description="the image's own files are read-only, as they always are under restricted",
+    )
+    writable: tuple[PlainPath, ...] | None = Field(
+        default=None,
+        max_length=16,
+        exclude_if=is_none,
+        description="folders in memory, empty at the start, that the run may write to all the same",
     )
     init: bool | None = Field(
         default=None,
@@ -121,25 +82,41 @@ class RunSpec(Wire):
         description="mechanisms of isolation that the run must have, by the names of its record",
     )
 
-    capabilities: tuple[str, ...] | None = Field(
+    capabilities: Capabilities | None = Field(
         default=None,
-        min_length=1,
-        max_length=16,
         exclude_if=is_none,
         description="by the names of capabilities(7) without CAP_; those beyond the seven of 'standard' only "
         "where the worker's operator allows each",
     )
+    attempts: int | None = Field(
+        default=None, ge=1, le=MAX_ATTEMPTS, exclude_if=is_none, description="how often it is run at most"
+    )
+    passing: Passing | None = Field(
+        default=None,
+        alias="pass",
+        exclude_if=is_none,
+        description="any, the default: one attempt that passes is enough; all: every one must",
+    )
+    checks: tuple[str, ...] = Field(
+        default=(),
+        max_length=MAX_CASES,
+        exclude_if=is_empty,
+        description=f"cases by name, ready made: {', '.join(CHECKS)}",
+    )
+    cases: tuple[Case, ...] = Field(
+        default=(),
+        max_length=MAX_CASES,
+        exclude_if=is_empty,
+        description="several runs; all else in the spec is what each has unless it says otherwise",
+    )
 
-    @field_validator("capabilities")
+    @field_validator("checks")
     @classmethod
-    def _capabilities(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else tuple(sorted({parse_capability(one) for one in value}))
-
-    @model_validator(mode="after")
-    def _restricted_has_none(self) -> RunSpec:
-        if self.capabilities is not None and self.profile == "restricted":
-            raise ValueError("the profile 'restricted' has no capabilities: leave 'capabilities' out")
-        return self
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in CHECKS:
+                raise ValueError(f"{name[:64]!r} is no check; known are {', '.join(CHECKS)}")
+        return value
 
     @field_validator("require")
     @classmethod
@@ -160,22 +137,41 @@ class RunSpec(Wire):
             raise ValueError("must be the number 1")
         return value
 
-    @field_validator("env")
-    @classmethod
-    def _environment(cls, value: dict[str, str]) -> dict[str, str]:
-        for name, text in value.items():
-            if not _ENV_NAME.fullmatch(name):
-                raise ValueError(f"{name[:80]!r} is not the name of an environment variable")
-            if "\0" in text or len(text) > 32 * 1024:
-                raise ValueError(f"the value of {name} has a NUL or more than 32 KiB")
-        return value
+    @model_validator(mode="after")
+    def _each_fits(self) -> RunSpec:
+        names = [*self.checks, *(case.name for case in self.cases)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"there are two cases with the name {twice[0]!r}")
+        if len(names) > MAX_CASES:
+            raise ValueError(f"there are {len(names)} cases; {MAX_CASES} are the limit")
+        for name, spec in self.by_case().items():
+            case = f"case {name}: " if name else ""
+            if spec.profile == "restricted" and spec.read_only is False:
+                raise ValueError(f"{case}restricted keeps the image's files read-only; leave read_only out")
+            if spec.profile == "restricted" and spec.capabilities is not None:
+                raise ValueError(
+                    f"{case}the profile 'restricted' has no capabilities: leave 'capabilities' out"
+                )
+        return self
 
-    @field_validator("user")
-    @classmethod
-    def _user(cls, value: str | None) -> str | None:
-        if value is not None and not _USER.fullmatch(value):
-            raise ValueError(f"{value[:80]!r} is not user[:group]")
-        return value
+    def by_case(self) -> Mapping[str, RunSpec]:
+        """Each run by the name of its case, as a spec of its own; without cases the spec itself, nameless."""
+        cases = (*(CHECKS[name] for name in self.checks), *self.cases)
+        return {case.name: self._with(case) for case in cases} or {"": self}
+
+    def _with(self, case: Case) -> RunSpec:
+        said = case.said()
+        if case.command is not None and case.args is None:
+            # They were for another command.
+            said["args"] = None
+        if case.profile == "restricted" and case.capabilities is None:
+            said["capabilities"] = None
+        if case.env is not None:
+            said["env"] = {**self.env, **case.env}
+        if case.limits is not None:
+            said["limits"] = self.limits.model_copy(update=case.limits.model_dump(exclude_none=True))
+        return self.model_copy(update={**said, "checks": (), "cases": ()})
 
     def canonical(self) -> str:
         """JSON with sorted keys and nothing that is merely the default: one for each meaning."""
@@ -197,57 +193,3 @@ class ImageSpec(Wire):
         if value.alive_seconds is not None:
             raise ValueError("an image cannot choose how long it is watched (alive_seconds)")
         return value
-
-
-def parse_run_spec(text: str) -> RunSpec:
-    """Read a run spec from YAML (of which JSON is a part).
-
-    Raises:
-        RequestInvalidError: too long, not YAML, aliases, or a key or value that is not allowed; each with
-            its path.
-    """
-    return _validated(RunSpec, text)
-
-
-def parse_image_spec(text: str) -> ImageSpec:
-    """Read what an image's label says.
-
-    Raises:
-        RequestInvalidError: as :func:`parse_run_spec`; ``command``, ``env``, ``user`` and ``profile`` are not
-            allowed in a label.
-    """
-    return _validated(ImageSpec, text)
-
-
-class _NoAliases(yaml.SafeLoader):
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.events.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed")
-        return super().compose_node(parent, index)
-
-
-def _validated(kind: type[T], text: str) -> T:
-    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-        raise RequestInvalidError(f"a run spec has at most {MAX_BYTES} bytes")
-    try:
-        document = yaml.load(text, Loader=_NoAliases)  # noqa: S506  (a SafeLoader without aliases)
-        _refuse_reserved(document)
-        # JSON mode lets YAML's lists become tuples while everything else stays strict.
-        return kind.model_validate_json(json.dumps(document))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'spec'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-        raise RequestInvalidError(f"the run spec is not valid: {problems}") from None
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
-        raise RequestInvalidError(f"the run spec is not valid YAML: {str(error)[:300]}") from None
-
-
-def _refuse_reserved(document: object) -> None:
-    # Not a validator of the model: one that runs before the others takes JSON mode from them.
-    for name in RESERVED:
-        if isinstance(document, dict) and name in document:
-            raise RequestInvalidError(
-                f"the run spec is not valid: {name!r} is reserved for a later version and cannot be used yet"
-            )

@@ -82,6 +82,8 @@ parts = Table(
     Column("worker", Text),
     # JSON of what the worker reported, without its runs.
     Column("record", Text),
+    # How many attempts of cases failed before one passed; null: none.
+    Column("flaky", Integer),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     # What a verdict binds to (ARCHITECTURE.md 3.5): the same question is asked once.
@@ -104,6 +106,9 @@ runs = Table(
     Column("part_id", Bytewise, ForeignKey("parts.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("attempt", Integer, nullable=False),
     Column("name", Text, nullable=False),
+    # Of which case of the spec, and which attempt at it, where there are several.
+    Column("case_name", Text),
+    Column("case_attempt", Integer),
     Column("command", Text, nullable=False),
     Column("exit_code", Integer),
     Column("signal", Integer),

@@ -116,6 +116,11 @@ class Metrics:
             ("verdict", "reason"),
             registry=self.registry,
         )
+        self._flaky = Counter(
+            "seatrial_trial_flaky_attempts",
+            "Attempts that failed before one passed, in the reports taken.",
+            registry=self.registry,
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._handing_over: asyncio.TimerHandle | None = None
 
@@ -133,6 +138,7 @@ class Metrics:
     def reported(self, report: Report, judgement: Judgement | None) -> None:
         """A worker's report was taken; without a judgement the part is tried again."""
         self._verdicts.labels(judgement.verdict if judgement else "retried", report.ended()).inc()
+        self._flaky.inc(judgement.flaky if judgement else 0)
 
     def observe(self, *, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""

@@ -111,6 +111,7 @@ async def requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
             reason="",
             worker=None,
             record=None,
+            flaky=None,
             finished_at=None,
         )
     )

@@ -51,12 +51,16 @@ class RunView:
     log: str | None
     log_truncated: bool
     observations: Sequence[Mapping[str, Any]]
+    case: str | None
+    """Of which case of the spec; null where it has none."""
+    attempt: int | None
+    """Which attempt at the case; null where there is but one."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartView:
     """A trial's share for one platform. ``record`` is what the worker reported beside its runs, and under
-    ``runs`` by name what they used and tried to reach."""
+    ``runs`` in their order what they used and tried to reach."""
 
     id: str
     digest: str
@@ -67,6 +71,8 @@ class PartView:
     attempts: int
     worker: str | None
     record: Mapping[str, Any] | None
+    flaky_attempts: int
+    """How many attempts failed before one passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,16 @@ class TrialView:
     finished_at: datetime | None
     parts: Sequence[PartView] = ()
     runs: Sequence[RunView] = ()
+
+    @property
+    def flaky_attempts(self) -> int:
+        """Of all its parts together."""
+        return sum(part.flaky_attempts for part in self.parts)
+
+    @property
+    def flaky(self) -> bool:
+        """Whether it passed only after it had failed."""
+        return self.flaky_attempts > 0
 
 
 async def wait_for_trials(
@@ -214,6 +230,7 @@ async def _filled(
             parts.c.attempts,
             parts.c.worker,
             parts.c.record,
+            func.coalesce(parts.c.flaky, 0).label("flaky_attempts"),
             parts.c.required,
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
@@ -277,6 +294,8 @@ async def _runs(
             last if tail else runs.c.log,
             (runs.c.log_truncated | cut) if tail else runs.c.log_truncated,
             runs.c.observations,
+            runs.c.case_name,
+            runs.c.case_attempt,
         )
         .join(parts, parts.c.id == runs.c.part_id)
         .order_by(runs.c.part_id, runs.c.id)

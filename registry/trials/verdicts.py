@@ -14,6 +14,7 @@ from sqlalchemy import insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content import repositories as repos
+from registry.contract.asked import asked_by
 from registry.contract.judge import Judgement, judge
 from registry.contract.report import RUN_NEWS, Report
 from registry.db.engine import Database, move_epoch
@@ -69,7 +70,7 @@ async def record(
         if report.error is not None and report.error.retryable and part.attempts < settings.trial_attempts:
             await put_back(connection, part.id, part.attempts, reason=plain_text(report.error.message))
             return None
-        judgement = judge(report, required=required_by(part.run_spec))
+        judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
         await _store_runs(connection, part, report)
         await finish_part(connection, part.id, judgement, record=json.dumps(_kept(report)))
         await move_epoch(connection, "gate")
@@ -113,6 +114,7 @@ async def finish_part(
             verdict=judgement.verdict,
             reason=plain_text(judgement.reason)[:REASON_MAX],
             record=record,
+            flaky=judgement.flaky or None,
             lease=None,
             lease_account_id=None,
             lease_expires_at=None,
@@ -152,6 +154,8 @@ async def _store_runs(connection: AsyncConnection, part: _Part, report: Report) 
                 part_id=part.id,
                 attempt=part.attempts,
                 name=plain_text(run.name),
+                case_name=None if run.case is None else plain_text(run.case),
+                case_attempt=run.attempt,
                 command=json.dumps(run.command),
                 exit_code=run.exit_code,
                 signal=run.signal,

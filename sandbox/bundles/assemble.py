@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sandbox.bundles.checks import Bundle, check_config, check_image
 from sandbox.bundles.config import Surroundings, make_config
 from sandbox.bundles.prepare import prepare_rootfs
-from sandbox.bundles.users import resolve_user
+from sandbox.bundles.users import random_user, resolve_user
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +43,9 @@ def assemble(
         plan,
         config,
         ids=ids,
-        user=resolve_user(rootfs, plan.user, size=ids.size),
+        user=random_user(rootfs, size=ids.size)
+        if plan.random_user
+        else resolve_user(rootfs, plan.user, size=ids.size),
         root=root,
         cgroups_path=cgroups_path,
         surroundings=surroundings,

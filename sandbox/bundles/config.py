@@ -112,7 +112,6 @@ def make_config(
     """
     if plan.init and (why := why_no_init(surroundings)) is not None:
         raise SandboxError("isolation-missing", f"the run spec asks for an init, and {why}")
-    readonly = plan.profile == "restricted"
     linux: dict[str, object] = {
         "namespaces": [{"type": name} for name in _namespaces(surroundings)],
         "uidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
@@ -136,7 +135,7 @@ def make_config(
         linux["seccomp"] = kernel_seccomp(asked) if own else make_seccomp(surroundings.machine, asked)
     return {
         "ociVersion": OCI_VERSION,
-        "root": {"path": str(root), "readonly": readonly},
+        "root": {"path": str(root), "readonly": plan.read_only},
         "hostname": HOSTNAME,
         "process": _process(plan, user, surroundings, downgrades),
         "mounts": [*_mounts(plan, config), *_init_mount(plan, surroundings)],
@@ -183,10 +182,10 @@ def make_annotations(config: ImageConfig) -> dict[str, str]:
 
 
 def temporary_folders(plan: Plan, config: ImageConfig) -> tuple[str, ...]:
-    """Where a run with a read-only root may write all the same: memory, empty at start."""
-    if plan.profile != "restricted":
-        return ()
-    return tuple(dict.fromkeys(("/tmp", "/var/tmp", "/run", *config.volumes)))  # noqa: S108  (inside the run)
+    """Where a run with a read-only root may write all the same, and what its spec names: memory, empty at
+    start; each behind those that it lies in."""
+    usual = ("/tmp", "/var/tmp", "/run", *config.volumes) if plan.read_only else ()  # noqa: S108  (inside the run)
+    return tuple(sorted(dict.fromkeys((*usual, *plan.writable)), key=lambda path: path.count("/")))
 
 
 def _namespaces(surroundings: Surroundings) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ image-spec, conversion.md, "User". The runtime gets numbers only.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from sandbox.bundles.rootfs import Rootfs
 from sandbox.errors import SandboxError
 
 MAX_FILE_BYTES = 1024 * 1024
+_LOWEST_RANDOM = 10_000
 PASSWD, GROUP = "/etc/passwd", "/etc/group"
 
 
@@ -67,6 +69,22 @@ def resolve_user(rootfs: Rootfs, text: str, *, size: int) -> ContainerUser:
                 "user-unknown", f"the user {text[:80]!r} needs the id {number}; a run has 0 to {size - 1}"
             )
     return ContainerUser(uid, gid, tuple(further), account.home if account else "/")
+
+
+def random_user(rootfs: Rootfs, *, size: int) -> ContainerUser:
+    """A high number that the image has no name for, in group 0, as OpenShift gives its pods.
+
+    Raises:
+        SandboxError: ``image-refused``: /etc/passwd is not a small plain file; ``user-unknown``: the image
+            has names for all of them.
+    """
+    known = {account.uid for account in _accounts(rootfs)}
+    free = [uid for uid in range(min(_LOWEST_RANDOM, size // 2), size) if uid not in known]
+    if not free:
+        raise SandboxError(
+            "user-unknown", "the image has a name for every number that a random user could be"
+        )
+    return ContainerUser(secrets.choice(free), 0)
 
 
 def _find_account(accounts: tuple[_Account, ...], user: str) -> _Account | None:

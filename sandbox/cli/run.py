@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from registry.contract.asked import asked_by
 from registry.contract.capabilities import parse_allowed
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
-from registry.contract.runspec import parse_run_spec
+from registry.contract.specfile import parse_run_spec
 from registry.contract.use import how_it_ended, use_lines
+from registry.errors import RequestInvalidError
 from registry.oci.printable import printable
 from sandbox.cli.follow import Follower
 from sandbox.cli.workshop import (
@@ -108,6 +110,11 @@ def command(
 
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
+    asked = asked_by(None if run_spec is None else run_spec.canonical())
+    if (list_writes or keep_writes is not None) and (len(asked) > 1 or asked[0].attempts > 1):
+        raise RequestInvalidError(
+            "--list-writes and --keep-writes are for one run, and the run spec has several"
+        )
     credentials = read_credentials(username, password_file)
     let_others_pass()
     configure_logs("text", quiet=True)
@@ -152,7 +159,7 @@ def command(
         report = asyncio.run(trying)
     if follower is not None:
         follower.end()
-    judgement = judge(report)
+    judgement = judge(report, asked=asked)
     if as_json:
         document = _document(image, report, judgement)
         writes = {} if keeper is None else {"writes": keeper.document()}
@@ -233,6 +240,8 @@ def _document(image: str, report: Report, judgement: Judgement) -> dict[str, obj
         "state": "done",
         "verdict": judgement.verdict,
         "reason": judgement.reason,
+        "flaky": judgement.flaky > 0,
+        "flaky_attempts": judgement.flaky,
         **known,
         "runs": [run.model_dump(mode="json") for run in report.runs],
     }
@@ -243,7 +252,8 @@ def _print(report: Report, judgement: Judgement, *, log: bool) -> None:
     for run in report.runs:
         document = run.model_dump()
         ended = how_it_ended(document)
-        typer.echo(f"{run.name}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
+        attempt = "" if run.attempt is None else f", attempt {run.attempt}"
+        typer.echo(f"{run.name}{attempt}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
         for line in use_lines(document):
             typer.echo(f"  {line}")
         for line in run.log.splitlines()[-LOG_LINES:] if log else ():

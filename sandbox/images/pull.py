@@ -78,6 +78,17 @@ async def pull(
         raise SandboxError("worker-disk", message, retryable=True) from None
 
 
+async def read_config(source: ImageSource, reference: str, *, platform: Platform, use: Use) -> ImageConfig:
+    """What the image that ``reference`` names says about how it is run; none of its layers is fetched.
+
+    Raises:
+        SandboxError: as :func:`pull`.
+    """
+    with ThreadPoolExecutor(1, "pull") as executor:
+        pulling = _Pull(source, platform, use, PrepareLimits(), executor)
+        return (await pulling.found(reference)).config
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     digest: Digest
@@ -102,7 +113,7 @@ class _Pull:
         self._seen: set[Digest] = set()
         self._platforms: list[str] = []
 
-    async def image(self, reference: str, on_size: Callable[[int], None]) -> PulledImage:
+    async def found(self, reference: str) -> _Found:
         raw, media_type = await self._source.manifest(reference)
         if ":" in reference:
             digest = digest_of(raw, reference.partition(":")[0])
@@ -116,6 +127,10 @@ class _Pull:
             raise SandboxError(
                 "platform-unsupported", f"the image is not for {self._platform}; its platforms: {there}"
             )
+        return found
+
+    async def image(self, reference: str, on_size: Callable[[int], None]) -> PulledImage:
+        found = await self.found(reference)
         layers = _checked_layers(found, self._limits)
         missing = self._missing_bytes(layers, found.config.diff_ids)
         await asyncio.get_running_loop().run_in_executor(self._executor, on_size, missing)

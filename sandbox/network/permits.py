@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Literal
 
-from registry.contract.runspec import EgressSpec, NetworkSpec
+from registry.contract.fields import EgressSpec, NetworkSpec
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
 

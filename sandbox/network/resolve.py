@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 
-from registry.contract.runspec import NetworkSpec
+from registry.contract.fields import NetworkSpec
 from sandbox.errors import SandboxError
 from sandbox.network.permits import NetworkPolicy, PinnedNetwork, names_of, pinned, refusal
 

@@ -48,6 +48,11 @@ class View:
 class Probe(Protocol):
     """One expectation being looked at."""
 
+    @property
+    def tells_ready(self) -> bool:
+        """Whether a command that meets it is ready for its work."""
+        ...
+
     def poll(self, view: View) -> Observation | None:
         """Decide, or ``None`` for not yet. With ``view.over`` set it must decide. Does not block."""
         ...

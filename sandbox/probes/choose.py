@@ -11,7 +11,7 @@ from sandbox.probes.base import Probe
 from sandbox.probes.ending import Alive, ExitCode
 from sandbox.probes.exec import exec_probe
 from sandbox.probes.file import FileProbe
-from sandbox.probes.healthcheck import HealthcheckProbe
+from sandbox.probes.healthcheck import HealthcheckProbe, NoHealthcheck
 from sandbox.probes.inside import Exec
 from sandbox.probes.log import LogMatch
 from sandbox.probes.network import Reach, http_probe, reach_loopback, tcp_probe
@@ -26,25 +26,36 @@ def make_probes(
     excuse: Callable[[], str | None],
     reach: Reach = reach_loopback,
 ) -> tuple[Probe, ...]:
-    """One probe for each expectation, save that of the stop. ``document`` is the run's ``config.json``,
-    ``root`` its root file system as the worker sees it, ``excuse`` why nothing could be run inside, if so."""
+    """One probe for each expectation, save those that are looked at when the run is over.
+
+    ``document`` is the run's ``config.json``, ``root`` its root file system as the worker sees it, ``excuse``
+    why nothing could be run inside, if so."""
     within = plan.limits.alive_seconds
     inside = {**document["process"], "cwd": "/"}
     mounted = [mount["destination"] for mount in document["mounts"]]
     probes: list[Probe] = []
     if plan.exit_code is not None:
         probes.append(ExitCode(plan.exit_code))
-    if plan.alive or plan.exit_zero_or_alive:
-        probes.append(Alive(within, zero_is_enough=plan.exit_zero_or_alive))
+    if plan.exit_zero_or_alive:
+        probes.append(Alive(within, zero_is_enough=True))
+    if plan.alive_seconds is not None:
+        probes.append(Alive(plan.alive_seconds, zero_is_enough=False))
+    if plan.healthcheck_missing:
+        probes.append(NoHealthcheck())
     if plan.healthcheck is not None:
         probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside))
     if plan.any_tcp:
         probes.append(tcp_probe(plan.any_tcp, reach=reach, within_seconds=within))
-    probes += [LogMatch(one.match) for one in plan.log]
-    probes += [http_probe(one, reach=reach, within_seconds=within) for one in plan.http]
-    probes += [tcp_probe((one.port,), reach=reach, within_seconds=within) for one in plan.tcp]
+    probes += [LogMatch(one.match) for one in plan.log if not one.absent]
+    probes += [http_probe(one, reach=reach, within_seconds=one.within_seconds or within) for one in plan.http]
     probes += [
-        exec_probe(one, inside, execute=run_inside, excuse=excuse, within_seconds=within) for one in plan.exec
+        tcp_probe((one.port,), reach=reach, within_seconds=one.within_seconds or within) for one in plan.tcp
     ]
-    probes += [FileProbe(one, root, mounted, within) for one in plan.file]
+    probes += [
+        exec_probe(
+            one, inside, execute=run_inside, excuse=excuse, within_seconds=one.within_seconds or within
+        )
+        for one in plan.exec
+    ]
+    probes += [FileProbe(one, root, mounted, one.within_seconds or within) for one in plan.file]
     return tuple(probes)

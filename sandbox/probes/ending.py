@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from registry.contract.expectations import StopExpectation
 from registry.contract.report import Observation
@@ -11,15 +12,17 @@ from sandbox.probes.base import Ending, View
 
 @dataclass(frozen=True, slots=True)
 class ExitCode:
-    """The command ends with this code."""
+    """The command ends with this code, or with one from 1 to 127: of its own will, and not well."""
 
-    wanted: int
+    tells_ready: ClassVar[bool] = False
+    wanted: int | Literal["nonzero"]
 
     def poll(self, view: View) -> Observation | None:
         """Decided when the command has ended, or when the run is over."""
         text = f"exit code is {self.wanted}"
         if view.ending is not None:
-            met = view.ending.exit_code == self.wanted
+            code = view.ending.exit_code
+            met = code in range(1, 128) if self.wanted == "nonzero" else code == self.wanted
             return Observation(expectation=text, seen=str(view.ending), met=met)
         if view.over:
             return Observation(expectation=text, seen=view.over, met=False)
@@ -37,6 +40,7 @@ class ExitCode:
 class Alive:
     """The command still runs after so many seconds; or, where that is enough, it has ended with 0."""
 
+    tells_ready: ClassVar[bool] = False
     after_seconds: float
     zero_is_enough: bool
 

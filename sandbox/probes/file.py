@@ -7,6 +7,7 @@ is mounted inside (/dev, /proc, /sys, folders in memory) is not, and is said to 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import resource
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 from registry.contract.expectations import FileExpectation
 from registry.contract.report import Observation
@@ -24,6 +26,7 @@ from sandbox.probes.base import View, lines_pattern, retry_delay
 from sandbox.syscalls import PR_SET_NO_NEW_PRIVS, prctl, set_capabilities
 
 CONTENT_BYTES = 64 * 1024
+DIGESTED_BYTES = 64 * 1024 * 1024
 _LOOK_SECONDS = 3.0
 _CAP_DAC_READ_SEARCH = 2
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
@@ -40,6 +43,7 @@ class FileProbe(Attempting):
     """Looks until it is met, and once more when the command has ended or ``within_seconds`` have passed; for
     what is to be absent only then. ``mounted`` are the paths where something else is mounted inside."""
 
+    tells_ready: ClassVar[bool] = False
     expected: FileExpectation
     root: Path
     mounted: Sequence[str]
@@ -110,10 +114,19 @@ def _compared(expected: FileExpectation, found: Found) -> Answer:
         return Answer(False, seen)
     if expected.mode is not None and int(expected.mode, 8) != permissions:
         return Answer(False, seen)
-    if expected.match is None:
+    if expected.match is None and expected.digest is None:
         return Answer(True, seen)
     if kind != "file":
         return Answer(False, f"{seen}, without content")
+    if expected.digest is not None:
+        if found.size_bytes > DIGESTED_BYTES:
+            return Answer(None, f"{seen}, which is too large to look at all of it")
+        digest = f"sha256:{hashlib.sha256(found.read(DIGESTED_BYTES + 1)).hexdigest()}"
+        if digest != expected.digest:
+            return Answer(False, f"{seen}, and its digest is {digest}")
+        seen = f"{seen}, and its digest is that"
+    if expected.match is None:
+        return Answer(True, seen)
     content = found.read(CONTENT_BYTES).decode("utf-8", "replace")
     if lines_pattern(expected.match).search(content):
         return Answer(True, f"{seen}, and its content matches")

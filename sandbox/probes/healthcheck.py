@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from registry.contract.report import Observation
 from registry.oci.imageconfig import Healthcheck
@@ -17,7 +18,27 @@ from sandbox.probes.base import View
 from sandbox.probes.inside import Exec, NotRun, run_inside
 
 _INTERVAL_SECONDS, _TIMEOUT_SECONDS, _RETRIES = 30.0, 30.0, 3  # Docker's defaults
+_EXPECTATION = "the image's HEALTHCHECK succeeds"
 _FIRST_DELAY_SECONDS, _LAST_DELAY_SECONDS = 0.1, 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class NoHealthcheck:
+    """The image was to have a HEALTHCHECK, and has none."""
+
+    tells_ready: ClassVar[bool] = False
+
+    def poll(self, view: View) -> Observation | None:
+        """Decided from the start."""
+        del view
+        return Observation(expectation=_EXPECTATION, seen="the image has none", met=False)
+
+    def children(self) -> tuple[int, ...]:
+        """None."""
+        return ()
+
+    def close(self) -> None:
+        """Nothing was started."""
 
 
 @dataclass(slots=True)
@@ -29,6 +50,7 @@ class HealthcheckProbe(Attempting):
     (CVE-2024-21626).
     """
 
+    tells_ready: ClassVar[bool] = True
     healthcheck: Healthcheck
     process: Mapping[str, object]
     working_dir: str
@@ -70,7 +92,7 @@ class HealthcheckProbe(Attempting):
         self._failures += 1
 
     def _observation(self, *, met: bool | None, seen: str) -> Observation:
-        return Observation(expectation="the image's HEALTHCHECK succeeds", seen=seen[:2000], met=met)
+        return Observation(expectation=_EXPECTATION, seen=seen[:2000], met=met)
 
     def _look(self) -> Answer:
         command = self.healthcheck.command

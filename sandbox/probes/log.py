@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from registry.contract.expectations import compiled
 from registry.contract.report import Observation
@@ -11,8 +12,8 @@ from sandbox.probes.base import View, plain
 
 # Linear is not quick: a megabyte of empty lines, or one long line under a large pattern, keeps the supervisor
 # from everything else it watches, and an image may ask for 32 patterns.
-_LINE_BYTES = 16 * 1024
-_CPU_SECONDS = 1.0
+LINE_BYTES = 16 * 1024
+CPU_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -21,6 +22,7 @@ class LogMatch:
     with at most a second of processor time."""
 
     pattern: str
+    tells_ready: ClassVar[bool] = True
     _seen_bytes: int = field(default=0, init=False)
     _cpu_seconds: float = field(default=0.0, init=False)
 
@@ -33,11 +35,11 @@ class LogMatch:
         pattern = compiled(self.pattern)
         started = time.process_time()
         for line in log[self._seen_bytes : end].splitlines():
-            line_text = line[:_LINE_BYTES].decode("utf-8", "replace")
+            line_text = line[:LINE_BYTES].decode("utf-8", "replace")
             if pattern.search(line_text):
                 return Observation(expectation=text, seen=plain(line_text[:500]), met=True)
-            if self._cpu_seconds + time.process_time() - started > _CPU_SECONDS:
-                seen = f"not looked for in all of the output: that takes more than {_CPU_SECONDS:g} s"
+            if self._cpu_seconds + time.process_time() - started > CPU_SECONDS:
+                seen = f"not looked for in all of the output: that takes more than {CPU_SECONDS:g} s"
                 return Observation(expectation=text, seen=seen, met=None)
         self._cpu_seconds += time.process_time() - started
         self._seen_bytes = max(self._seen_bytes, end)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import json
 import socket
 from collections.abc import Callable
+from email.message import Message
+from typing import Any
 
 from registry.contract.expectations import HttpExpectation, compiled
 from sandbox.probes.attempt import Answer, inside_network
@@ -12,6 +15,7 @@ from sandbox.probes.retried import RetriedProbe
 
 LOOPBACKS = ("127.0.0.1", "::1")
 BODY_BYTES = 64 * 1024
+JSON_BYTES = 1024 * 1024
 ATTEMPT_SECONDS = 3.0
 
 Look = Callable[[socket.socket, int], Answer]
@@ -29,11 +33,8 @@ def tcp_probe(ports: tuple[int, ...], *, reach: Reach, within_seconds: float) ->
 
 
 def http_probe(expected: HttpExpectation, *, reach: Reach, within_seconds: float) -> RetriedProbe:
-    """A GET answers with the status, and with a body that matches."""
-    words = f"HTTP {expected.status} from port {expected.port}{expected.path}"
-    if expected.body is not None:
-        words += f" with a body that matches {expected.body!r}"
-    expectation = f"{words} within {within_seconds:g} s"
+    """A GET answers with the status, and with headers and a body that match."""
+    expectation = f"{expected.in_words()[:250]} within {within_seconds:g} s"
     look = _http(expected)
     return _probe(expectation, lambda pid: reach(pid, (expected.port,), look), within_seconds)
 
@@ -78,18 +79,39 @@ def _http(expected: HttpExpectation) -> Look:
                 "GET", expected.path, headers={"Connection": "close", "User-Agent": "seatrial"}
             )
             response = connection.getresponse()
-            body = response.read(BODY_BYTES).decode("utf-8", "replace") if pattern is not None else ""
+            limit_bytes = JSON_BYTES + 1 if expected.values else BODY_BYTES
+            body = response.read(limit_bytes) if pattern is not None or expected.values else b""
         except OSError as error:
             return Answer(False, f"port {port}: {error.strerror or error}")
         except http.client.HTTPException as error:
             return Answer(False, f"port {port} does not speak HTTP: {type(error).__name__}")
         if response.status != expected.status:
             return Answer(False, f"HTTP {response.status}")
-        if pattern is not None and not pattern.search(body):
-            return Answer(False, f"HTTP {response.status}, but the body does not match: {body[:200]!r}")
-        return Answer(True, f"HTTP {response.status}")
+        why = _unlike(expected, pattern, response.headers, body)
+        return Answer(why is None, f"HTTP {response.status}" + ("" if why is None else f", but {why}"))
 
     return look
+
+
+def _unlike(expected: HttpExpectation, pattern: Any, headers: Message, body: bytes) -> str | None:
+    """What of an answer is not as expected, in words."""
+    for name, wanted in (expected.headers or {}).items():
+        there = [str(value) for value in headers.get_all(name, [])]
+        if not any(compiled(wanted).search(value) for value in there):
+            return f"the header {name} does not match: {there[0][:200]!r}" if there else f"no header {name}"
+    text = body[:BODY_BYTES].decode("utf-8", "replace")
+    if pattern is not None and not pattern.search(text):
+        return f"the body does not match: {text[:200]!r}"
+    if not expected.values:
+        return None
+    if len(body) > JSON_BYTES:
+        return f"the body has more than {JSON_BYTES} bytes"
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return f"the body is not JSON: {text[:200]!r}"
+    missed = next((one for one in expected.values if not one.met_by(document)), None)
+    return None if missed is None else f"not in its JSON: {missed.in_words()}; {text[:200]!r}"
 
 
 def _connect(port: int) -> socket.socket:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from registry.contract.report import Observation
 from sandbox.probes.attempt import Answer, Attempting
@@ -14,6 +15,7 @@ from sandbox.probes.base import View, retry_delay
 class RetriedProbe(Attempting):
     """Tries a look until it is met or ``within_seconds`` have passed."""
 
+    tells_ready: ClassVar[bool] = True
     expectation: str
     look: Callable[[int], Callable[[], Answer]]
     """Makes the look, from the process id of the command."""

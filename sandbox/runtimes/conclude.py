@@ -6,8 +6,9 @@ import signal
 from dataclasses import replace
 from functools import partial
 
-from registry.contract.report import Observation, ReportError, Run
+from registry.contract.report import Mechanism, Observation, ReportError, Run
 from sandbox.bundles.rootfs import Rootfs
+from sandbox.probes.afterwards import Afterwards, look_back
 from sandbox.probes.ending import stop_observation
 from sandbox.runtimes.cgroups import kill_group
 from sandbox.runtimes.outcome import (
@@ -35,6 +36,10 @@ def conclude(
 ) -> tuple[Run, ReportError | None]:
     """Stop what still runs, and say what was seen; where the end says nothing about the image, why."""
     samples = trial.samples.last(watched.seconds)
+    if trial.job.plan.random_user:
+        who = trial.document["process"]["user"]
+        drawn = f"uid {who['uid']}, gid {who['gid']}"
+        trial.mechanisms.append(Mechanism(name="random user", applied=True, detail=drawn))
     with trial.step("stop"):
         observations = _stop(trial, watched, log)
         log.read()
@@ -44,6 +49,16 @@ def conclude(
     seen = replace(watched, observations=observations)
     error = _why_unknown(trial, seen, log, usage)
     text, cut = readable_log(log.data)
+    memory_peak_bytes = peak(usage.memory_peak_bytes, (one.memory_bytes for one in samples))
+    outbound = trial.network.outbound()
+    afterwards = Afterwards(
+        ready_seconds=watched.ready_seconds,
+        memory_peak_bytes=memory_peak_bytes,
+        cpu_seconds=usage.cpu_seconds,
+        outbound=outbound,
+        log=bytes(log.data),
+        log_cut=log.full,
+    )
     run = Run(
         name="smoke",
         command=shown_command(trial.job.plan.command),
@@ -59,7 +74,7 @@ def conclude(
         oom_killed=usage.oom_kills > 0,
         seconds=watched.seconds,
         cpu_seconds=usage.cpu_seconds,
-        memory_peak_bytes=peak(usage.memory_peak_bytes, (one.memory_bytes for one in samples)),
+        memory_peak_bytes=memory_peak_bytes,
         log=text,
         log_truncated=log.full or cut,
         pids_peak=peak(usage.pids_peak, (one.pids for one in samples)),
@@ -68,9 +83,9 @@ def conclude(
         throttled_seconds=usage.throttled_seconds,
         received_bytes=received,
         sent_bytes=sent,
-        outbound=trial.network.outbound(),
+        outbound=outbound,
         samples=samples,
-        observations=observations,
+        observations=(*observations, *look_back(trial.job.plan, afterwards)),
     )
     return run, error
 
@@ -125,7 +140,7 @@ def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage
         profile = trial.job.plan.profile
         refused = f"what needs {capability}; {how_to_have(capability, profile=profile)}"
     elif trial.document["root"]["readonly"] and needs_writable_root(watched.ending, log.data):
-        refused = "to write to the image's own files, which the profile restricted keeps read-only"
+        refused = "to write to the image's own files, which are read-only in this run"
     else:
         return None
     message = f"the command ended ({watched.ending}) after being refused {refused}"

@@ -52,7 +52,7 @@ _JOB, _RESULT = TypeAdapter(RunJob), TypeAdapter(RunResult)
 
 def dump_job(job: RunJob) -> bytes:
     """The job as one line."""
-    return _JOB.dump_json(job) + b"\n"
+    return _JOB.dump_json(job, by_alias=True) + b"\n"
 
 
 def parse_job(line: bytes) -> RunJob:

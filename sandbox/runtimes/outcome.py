@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from registry.contract.capabilities import GRANTABLE, KEPT, NEVER
 from registry.contract.limits import MIB, Limits
-from registry.contract.report import EndReason
+from registry.contract.report import EndReason, Run
 from sandbox.probes.base import Ending, plain
 from sandbox.runtimes.readings import Usage
 from sandbox.runtimes.watch import Over
@@ -113,10 +113,25 @@ def oom_of_others(usage: Usage, limits: Limits) -> bool:
 def readable_log(data: bytes | bytearray) -> tuple[str, bool]:
     """The output as text that fits into a report, and whether something had to be cut off for that."""
     text = plain(data.decode("utf-8", "replace"))
-    cut = False
-    while (size := len(json.dumps(text, ensure_ascii=False).encode())) > _LOG_JSON_BYTES:
-        text, cut = text[: len(text) * _LOG_JSON_BYTES // size - 1], True
-    return text, cut
+    kept = _fitting(text, _LOG_JSON_BYTES)
+    return kept, kept != text
+
+
+def fitting_logs(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """The runs with as much of their logs as fits into one report."""
+    if len(runs) < 2:
+        return tuple(runs)
+    kept = [_fitting(run.log, _LOG_JSON_BYTES // len(runs)) for run in runs]
+    return tuple(
+        run if log == run.log else run.model_copy(update={"log": log, "log_truncated": True})
+        for run, log in zip(runs, kept, strict=True)
+    )
+
+
+def _fitting(text: str, limit_bytes: int) -> str:
+    while (size := len(json.dumps(text, ensure_ascii=False).encode())) > limit_bytes:
+        text = text[: len(text) * limit_bytes // size - 1]
+    return text
 
 
 def shown_command(command: Sequence[str]) -> tuple[str, ...]:

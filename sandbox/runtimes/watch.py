@@ -35,6 +35,9 @@ class Watched:
     over: Over
     seconds: float
     observations: tuple[Observation, ...]
+    ready_seconds: float | None
+    """When the last of the expectations was met that tell that the command is ready; ``None``: not so far, or
+    none tells it."""
 
 
 def watch(
@@ -53,6 +56,8 @@ def watch(
     the runtime needs as long as the command runs.
     """
     decided: dict[int, Observation] = {}
+    ready_at: dict[int, float] = {}
+    telling = {index for index, probe in enumerate(probes) if probe.tells_ready}
     started = time.monotonic()
     try:
         while True:
@@ -79,8 +84,12 @@ def watch(
             for index, probe in enumerate(probes):
                 if index not in decided and (observation := probe.poll(view)) is not None:
                     decided[index] = observation
+                    if index in telling and observation.met:
+                        ready_at[index] = seconds
             if len(decided) == len(probes) or ending is not None or over:
-                return Watched(ending, over, seconds, tuple(decided[index] for index in sorted(decided)))
+                observations = tuple(decided[index] for index in sorted(decided))
+                ready = max(ready_at.values(), default=None) if len(ready_at) == len(telling) else None
+                return Watched(ending, over, seconds, observations, ready)
     finally:
         for probe in probes:
             probe.close()

@@ -116,6 +116,7 @@ V2 = {
 
 API = {
     "GET /openapi.json": "any",
+    "GET /run-spec.schema.json": "any",
     "GET /version": "user",
     "GET /whoami": "account",
     "POST /users": "admin",

@@ -36,7 +36,8 @@ from pydantic import TypeAdapter, ValidationError
 from registry.auth.access import require_admin
 from registry.auth.actor import ANONYMOUS, Actor
 from registry.auth.lastlook import last_look
-from registry.contract.runspec import RunSpec, parse_run_spec
+from registry.contract.runspec import RunSpec
+from registry.contract.specfile import parse_run_spec
 from registry.errors import (
     DeniedError,
     MediaTypeUnsupportedError,

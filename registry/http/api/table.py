@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from registry.contract.runspec import RunSpec
 from registry.http.api import (
     about,
     access,
@@ -39,7 +40,14 @@ async def show_description(call: routes.Call) -> dict[str, Any]:
     return description()
 
 
+async def show_run_spec_schema(call: routes.Call) -> dict[str, Any]:
+    """The JSON Schema of run specs, for editors and checks of one's own."""
+    call.response.headers["Cache-Control"] = "public, max-age=300"
+    return RunSpec.model_json_schema()
+
+
 ROUTES: tuple[routes.Route, ...] = (
+    routes.Route("GET", "/run-spec.schema.json", "anyone", show_run_spec_schema),
     routes.Route("GET", "/openapi.json", "anyone", show_description),
     *about.ROUTES,
     *users.ROUTES,

@@ -66,6 +66,8 @@ class Trial(Answer):
     finished_at: datetime | None
     parts: Sequence[PartView]
     runs: Sequence[RunView]
+    flaky: bool = Field(description="Whether it passed only after attempts that failed.")
+    flaky_attempts: int = Field(description="How many those were.")
 
 
 async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
@@ -136,13 +138,18 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
             f"the log is for those who may push to {trial.repository}; verdict and reason are for all readers"
         )
     several = len(trial.runs) > 1
-    texts = [f"== {run.platform} {run.name} ==\n{run.log}" if several else run.log for run in trial.runs]
+    texts = [f"== {_titled(run)} ==\n{run.log}" if several else run.log for run in trial.runs]
     return web.Response(
         text="\n".join(text or "" for text in texts),
         content_type="text/plain",
         charset="utf-8",
         headers={"Cache-Control": "no-store", "Content-Security-Policy": "sandbox"},
     )
+
+
+def _titled(run: RunView) -> str:
+    attempt = "" if run.attempt is None else f", attempt {run.attempt}"
+    return f"{run.platform} {run.name}{attempt}"
 
 
 async def _trial(call: Call, trial_id: str) -> TrialView:

@@ -14,7 +14,7 @@ from registry.auth.actor import Lease
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
 from registry.contract.report import MAX_REPORT_BYTES, Report
-from registry.contract.runspec import parse_run_spec
+from registry.contract.specfile import parse_run_spec
 from registry.errors import RequestInvalidError
 from registry.http.authentication import authenticate_worker
 from registry.http.body import leave_expectation

@@ -6,7 +6,7 @@ import re
 import time
 from typing import Any
 
-from registry.contract.runspec import parse_run_spec
+from registry.contract.specfile import parse_run_spec
 from tests.kit.runs import MIB, QUICK, Harbour, seen
 from tests.kit.sources import ROOT
 

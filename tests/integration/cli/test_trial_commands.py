@@ -148,7 +148,7 @@ def test_list_and_show(registry: Registry, shell: Shell, worker_secret: str) -> 
     assert "  | line 9\n" not in text
     assert "\x1b" not in text
     table = shell("trial", "list", "--image", f"{REPOSITORY}:shown")
-    assert table.splitlines()[0].split() == ["ID", "IMAGE", "DIGEST", "STATE", "VERDICT", "REASON"]
+    assert table.splitlines()[0].split() == ["ID", "IMAGE", "DIGEST", "STATE", "VERDICT", "FLAKY", "REASON"]
 
 
 def test_start_with_a_spec(registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from registry.contract.report import MAX_REPORT_BYTES
 from tests.kit.access import ask
-from tests.kit.trials import Port, make_report, open_port, tiny_image
+from tests.kit.trials import REPOSITORY, Port, make_report, open_port, tiny_image
 
 BLIND_RUN = make_report({"lease": "", "digest": "", "platform": ""})["runs"][0] | {"observations": []}
 
@@ -182,3 +182,42 @@ async def test_nobody_else_s_token_opens_the_worker_api(port: Port) -> None:
             answer = await ask(client, "POST", f"/worker/v1/{action}", data=b"{}")
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_runs_of_cases_are_judged_by_what_was_asked(port: Port) -> None:
+    """Each run is kept with its case and attempt; a pass after a failure is flaky, a case that lacks is not
+    a pass."""
+    digest = await port.push(tiny_image())
+    worker = await port.worker("one")
+    assert (await worker.report(await worker.claim())).status == 204
+    spec = {"version": 1, "attempts": 3, "cases": [{"name": "web"}, {"name": "help", "attempts": 1}]}
+
+    async def tried(*runs: tuple[str, int | None, bool]) -> Any:
+        asked = {"image": f"{REPOSITORY}@{digest}", "spec": spec}
+        assert (await ask(port.admin, "POST", "/api/v1/trials", json=asked)).status == 201
+        job = await worker.claim()
+        assert job["spec"]["cases"] == [{"name": "web"}, {"name": "help", "attempts": 1}]
+        whole = make_report(job)["runs"][0]
+        said = [
+            whole
+            | {"name": case, "case": case, "observations": [{"expectation": "it", "seen": "so", "met": met}]}
+            | ({} if attempt is None else {"attempt": attempt})
+            for case, attempt, met in runs
+        ]
+        assert (await worker.report(job, runs=said)).status == 204
+        return (await port.trials(digest))[0]
+
+    trial = await tried(("web", 1, False), ("web", 2, True), ("help", None, True))
+    assert (trial["verdict"], trial["flaky"], trial["flaky_attempts"]) == ("warn", True, 1)
+    assert trial["reason"].startswith("flaky: it failed once before it passed")
+    kept = [(run["case"], run["attempt"]) for run in trial["runs"]]
+    assert kept == [("web", 1), ("web", 2), ("help", None)]
+    assert [use.get("attempt") for use in trial["parts"][0]["record"]["runs"]] == [1, 2, None]
+    metrics = (await ask(port.admin, "GET", "/metrics")).body
+    assert b"seatrial_trial_flaky_attempts_total 1.0" in metrics
+
+    trial = await tried(("web", 1, True))
+    assert (trial["verdict"], trial["flaky"]) == ("error", False)
+    assert trial["reason"].startswith("case help: the worker did not run it")
+    trial = await tried(("web", 1, True), ("help", None, False))
+    assert (trial["verdict"], trial["reason"]) == ("fail", "case help: expected: it; seen: so")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry.contract.capabilities import GRANTABLE, KEPT, NEVER, parse_allowed, parse_capability
-from registry.contract.runspec import parse_image_spec, parse_run_spec
+from registry.contract.specfile import parse_image_spec, parse_run_spec
 from registry.errors import RequestInvalidError
 
 HEADER = Path("/usr/include/linux/capability.h")

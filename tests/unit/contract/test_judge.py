@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.judge import Judgement, judge, worst
+from registry.contract.asked import Asked
+from registry.contract.judge import Judgement, is_settled, judge, worst
 from registry.contract.report import Observation, Report, ReportError, Run
 
 
@@ -94,3 +95,75 @@ def test_a_process_killed_for_want_of_memory_warns_though_all_held() -> None:
     assert (judgement.verdict, "want of memory" in judgement.reason) == ("warn", True)
     missed = run(False).model_copy(update={"oom_killed": True})
     assert judge(report(missed)).verdict == "fail"
+
+
+def attempts(case: str | None, *each: bool | None) -> tuple[Run, ...]:
+    return tuple(
+        run(met).model_copy(update={"case": case, "attempt": number})
+        for number, met in enumerate(each, start=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("enough", "outcomes", "verdict", "flaky"),
+    [
+        ("any", (True,), "pass", 0),
+        ("any", (False, True), "warn", 1),
+        ("any", (False, False, True), "warn", 2),
+        ("any", (None, True), "pass", 0),
+        ("any", (False, False, False), "fail", 0),
+        ("any", (False, None, False), "error", 0),
+        ("all", (True, True, True), "pass", 0),
+        ("all", (True, False), "fail", 0),
+        ("all", (True, None, True), "error", 0),
+        ("all", (True, True), "error", 0),
+        ("all", (), "error", 0),
+        ("any", (), "error", 0),
+    ],
+)
+def test_attempts_at_a_case(enough: str, outcomes: tuple[bool | None, ...], verdict: str, flaky: int) -> None:
+    asked = [Asked("web", 3, enough == "any"), Asked("other")]
+    runs = (*attempts("web", *outcomes), *attempts("other", True))
+    judgement = judge(report(*runs), asked=asked)
+    assert (judgement.verdict, judgement.flaky) == (verdict, flaky)
+    assert "case web: " in judgement.reason
+
+
+def test_the_reason_names_case_and_attempt() -> None:
+    asked = [Asked("a", 2), Asked("b"), Asked("c")]
+    runs = (*attempts("a", False, False), *attempts("b", True), *attempts("c", False))
+    assert judge(report(*runs), asked=asked) == Judgement(
+        "fail",
+        "case a: attempt 1 of 2: expected: expectation 0; seen: sight 0 (and 1 more) (and case c)",
+    )
+    flaky = judge(
+        report(*attempts("a", False, True), *attempts("b", True), *attempts("c", True)), asked=asked
+    )
+    assert flaky == Judgement(
+        "warn",
+        "flaky: it failed once before it passed: it works; seen: case a: sight 0; case b: sight 0; "
+        "case c: sight 0",
+        1,
+    )
+
+
+def test_a_case_that_was_not_asked_for_must_hold_as_well() -> None:
+    runs = (*attempts("a", True), *attempts("more", False))
+    assert judge(report(*runs), asked=[Asked("a")]).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("asked", "outcomes", "settled"),
+    [
+        (Asked(), (), False),
+        (Asked(), (False,), True),
+        (Asked(attempts=3), (False,), False),
+        (Asked(attempts=3), (False, None), False),
+        (Asked(attempts=3), (False, True), True),
+        (Asked(attempts=3, any_is_enough=False), (True,), False),
+        (Asked(attempts=3, any_is_enough=False), (True, False), True),
+        (Asked(attempts=3, any_is_enough=False), (True, None), False),
+    ],
+)
+def test_no_attempt_is_made_in_vain(asked: Asked, outcomes: tuple[bool | None, ...], settled: bool) -> None:
+    assert is_settled(asked, attempts(None, *outcomes)) is settled

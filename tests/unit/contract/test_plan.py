@@ -7,7 +7,8 @@ import pytest
 
 from registry.contract.limits import Limits
 from registry.contract.plan import DEFAULT_PATH, NoCommandError, Plan, make_plan
-from registry.contract.runspec import IMAGE_LABEL, RunSpec, parse_run_spec
+from registry.contract.runspec import IMAGE_LABEL, RunSpec
+from registry.contract.specfile import parse_run_spec
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import Healthcheck, ImageConfig, Port
 from registry.oci.platform import Platform
@@ -107,7 +108,7 @@ def test_the_image_s_own_label_cannot_say_how_the_run_of_a_spec_ends() -> None:
     made = plan(labelled(expect={"exit": 3}), spec(expect={"exit": 0}), allowed=True)
     assert made.exit_code == 0
     made = plan(labelled(expect={"exit": 3}), spec(expect={"alive": True}), allowed=True)
-    assert (made.exit_code, made.alive) == (None, True)
+    assert (made.exit_code, made.alive_seconds) == (None, 5.0)
 
 
 @pytest.mark.parametrize("member", ["command", "env", "user", "profile"])
@@ -128,7 +129,7 @@ def test_commands_files_and_the_stop_are_planned_and_said() -> None:
         "stop": {"within_seconds": 3, "exit": 0},
     }
     made = plan(image(exposed_ports=(Port(80),)), spec(init=True, expect=expect))
-    assert (made.init, made.alive, made.any_tcp) == (True, False, ())
+    assert (made.init, made.alive_seconds, made.any_tcp) == (True, None, ())
     assert (len(made.exec), len(made.file)) == (1, 2)
     assert made.tested == (
         "\"/bin/check 'a b'\" exits 2 with output that matches '^ok'; a file or folder is at /out/r with "
@@ -139,8 +140,8 @@ def test_commands_files_and_the_stop_are_planned_and_said() -> None:
 
 def test_a_stop_alone_waits_until_the_command_has_stayed_up() -> None:
     made = plan(image(exposed_ports=(Port(80),)), spec(expect={"stop": {}}))
-    assert (made.alive, made.any_tcp, made.stop is not None) == (True, (), True)
-    assert not plan(image(), spec(expect={"stop": {}, "log": [{"match": "x"}]})).alive
+    assert (made.alive_seconds, made.any_tcp, made.stop is not None) == (5.0, (), True)
+    assert plan(image(), spec(expect={"stop": {}, "log": [{"match": "x"}]})).alive_seconds is None
 
 
 def test_an_image_may_ask_to_be_stopped_unless_it_is_to_end_by_itself() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.contract.limits import Limits
-from registry.contract.runspec import RESERVED, parse_image_spec, parse_run_spec
+from registry.contract.specfile import RESERVED, parse_image_spec, parse_run_spec
 from registry.errors import RequestInvalidError
 
 FULL = """

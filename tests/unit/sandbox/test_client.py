@@ -11,7 +11,7 @@ import pytest
 
 from registry.contract.job import ClaimResponse, Job
 from registry.contract.limits import Limits, PrepareLimits
-from registry.contract.runspec import parse_run_spec
+from registry.contract.specfile import parse_run_spec
 from sandbox.client import JobUnknown, RegistryRefusal, ahead_seconds, parse_claim
 
 JOB = Job(

@@ -11,7 +11,7 @@ from registry.contract.isolation import DEMANDABLE, why_not_isolated
 from registry.contract.job import ClaimRequest
 from registry.contract.judge import judge
 from registry.contract.report import Mechanism
-from registry.contract.runspec import parse_run_spec
+from registry.contract.specfile import parse_run_spec
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
 from sandbox.runtimes.verify import applied_at_start, check_demand

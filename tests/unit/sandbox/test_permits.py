@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.contract.runspec import NetworkSpec
+from registry.contract.fields import NetworkSpec
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
 from sandbox.network.gateway import uplink

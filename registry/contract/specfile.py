@@ -1,0 +1,224 @@
+"""Run specs as people write them: YAML, of which JSON is a part, read with a place for each mistake."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from registry.contract.base import Wire
+from registry.contract.runspec import ImageSpec, RunSpec
+from registry.errors import RequestInvalidError
+
+MAX_BYTES = 64 * 1024
+RESERVED = ("services", "stub")
+_PROBLEMS_MAX = 5
+_DEPTH_MAX = 32
+T = TypeVar("T", bound=Wire)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake: where in the document, what, and on which line and column, counted from 1."""
+
+    path: str
+    message: str
+    line: int
+    column: int
+
+
+class SpecInvalidError(RequestInvalidError):
+    """A run spec that is none."""
+
+    def __init__(self, problems: Sequence[Problem], *, several_lines: bool) -> None:
+        said = []
+        for one in problems[:_PROBLEMS_MAX]:
+            # What came as an object has been written on one line by us.
+            place = f"line {one.line}, column {one.column}: " if several_lines else ""
+            said.append(f"{place}{one.path}: {one.message}")
+        more = f"; and {len(problems) - _PROBLEMS_MAX} more" if len(problems) > _PROBLEMS_MAX else ""
+        super().__init__(f"the run spec is not valid: {'; '.join(said)}{more}")
+        self.problems = tuple(problems)
+
+
+def parse_run_spec(text: str) -> RunSpec:
+    """Read a run spec.
+
+    Raises:
+        SpecInvalidError: too long, not YAML, aliases, or a key or value that is not allowed; each with its
+            path.
+    """
+    return _validated(RunSpec, text)
+
+
+def parse_image_spec(text: str) -> ImageSpec:
+    """Read what an image's label says.
+
+    Raises:
+        SpecInvalidError: as :func:`parse_run_spec`; a label has only ``version``, ``limits`` and ``expect``.
+    """
+    return _validated(ImageSpec, text)
+
+
+def _validated(kind: type[T], text: str) -> T:
+    lines = "\n" in text.strip()
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        raise SpecInvalidError(
+            [Problem("spec", f"a run spec has at most {MAX_BYTES} bytes", 1, 1)], several_lines=False
+        )
+    try:
+        node = yaml.compose(text, Loader=_NoAliases)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        said = f"not YAML: {error.problem or error.context or error}"[:300]
+        raise SpecInvalidError([Problem("spec", said, line, column)], several_lines=lines) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:300]
+        problem = Problem("spec", f"not YAML: {said}", 1, 1)
+        raise SpecInvalidError([problem], several_lines=False) from None
+    problems = list(_of_the_text(node))
+    if problems:
+        raise SpecInvalidError(problems, several_lines=lines)
+    try:
+        document = None if node is None else _NoAliases("").construct_document(node)
+        # JSON mode lets YAML's lists become tuples while everything else stays strict.
+        return kind.model_validate_json(json.dumps(document))
+    except ValidationError as error:
+        found = sorted(_of_the_model(kind, node, error), key=lambda one: (one.line, one.column))
+        raise SpecInvalidError(found, several_lines=lines) from None
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        problem = Problem("spec", f"not YAML: {str(error)[:300]}", 1, 1)
+        raise SpecInvalidError([problem], several_lines=False) from None
+
+
+class _NoAliases(yaml.SafeLoader):
+    """YAML as data: no aliases, which make much of little, and a date is only a text."""
+
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.events.AliasEvent):
+            raise self._refused("aliases are not allowed")
+        self.depth += 1
+        if self.depth > _DEPTH_MAX:
+            raise self._refused("it is nested too deep")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def _refused(self, problem: str) -> yaml.MarkedYAMLError:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+_NoAliases.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:
+    """What the models never see: keys that are there twice, or are no text; reserved ones."""
+    if isinstance(node, yaml.SequenceNode):
+        for number, one in enumerate(node.value):
+            yield from _of_the_text(one, f"{path}.{number}" if path else str(number))
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        where = f"{path}.{name}" if path else name
+        if not name or key.tag == "tag:yaml.org,2002:merge":
+            yield _problem(key, path or "spec", "a key is a plain text")
+        elif name in seen:
+            yield _problem(key, where, "this key is there twice")
+        elif not path and name in RESERVED:
+            said = f"{name!r} is reserved for a later version and cannot be used yet"
+            yield _problem(key, where, said)
+        seen.add(name)
+        yield from _of_the_text(value, where)
+
+
+def _of_the_model(kind: type[Wire], node: yaml.Node | None, error: ValidationError) -> Iterator[Problem]:
+    schema = kind.model_json_schema()
+    told: set[tuple[str, str]] = set()
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        found = _find(one["loc"], node, schema)
+        path, place, message = found.path, found.value, one["msg"].removeprefix("Value error, ")
+        if one["type"] == "extra_forbidden":
+            place, message = found.key, _unknown(str(one["loc"][-1]), found.known)
+        # A value of several kinds is refused once for each of them.
+        if (path, message) not in told:
+            told.add((path, message))
+            yield _problem(place, path, message)
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    if close:
+        return f"there is no such key; did you mean {close[0]!r}?"
+    return f"there is no such key; known are {', '.join(known)}" if known else "there is no such key"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A place in the document: its path, its key and value, and the keys that there could be beside it."""
+
+    path: str
+    key: yaml.Node | None
+    value: yaml.Node | None
+    known: Sequence[str]
+
+
+def _find(loc: Sequence[int | str], node: yaml.Node | None, schema: Mapping[str, Any]) -> _Found:
+    """Where something is. Pydantic also names the kind that it tried of several, which is no part of the
+    document."""
+    names: list[str] = []
+    key, value, here, known = node, node, schema, sorted(_properties(schema, schema))
+    for part in loc:
+        below = _below(value, part)
+        properties = _properties(here, schema)
+        if below is None:
+            if isinstance(value, yaml.MappingNode) and part in properties:
+                names.append(str(part))  # one that is missing
+            continue
+        names.append(str(part))
+        known = sorted(properties)
+        here = properties.get(part, {}) if isinstance(part, str) else _items(here, schema)
+        key, value = below
+    return _Found(".".join(names) or "spec", key, value, known)
+
+
+def _below(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        return (node.value[part], node.value[part]) if part < len(node.value) else None
+    if isinstance(node, yaml.MappingNode):
+        return next((pair for pair in node.value if pair[0].value == str(part)), None)
+    return None
+
+
+def _kinds(here: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What a schema may be, with its references followed."""
+    for one in here.get("anyOf", (here,)):
+        reference = one.get("$ref")
+        yield schema["$defs"][reference.rpartition("/")[2]] if reference else one
+
+
+def _properties(here: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {name: one for kind in _kinds(here, schema) for name, one in kind.get("properties", {}).items()}
+
+
+def _items(here: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((kind["items"] for kind in _kinds(here, schema) if "items" in kind), {})
+
+
+def _problem(node: yaml.Node | None, path: str, message: str) -> Problem:
+    line, column = (node.start_mark.line + 1, node.start_mark.column + 1) if node else (1, 1)
+    # A key may be as long as the spec.
+    return Problem(path[:300], message[:500], line, column)

@@ -1,0 +1,227 @@
+"""Several runs of one spec in the real runtime: cases, attempts, users, and what is looked at after."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.contract.asked import asked_by
+from registry.contract.judge import Judgement, judge
+from registry.contract.limits import Limits
+from registry.contract.report import Report, Run
+from registry.contract.specfile import parse_run_spec
+from sandbox.attempt import Workplace
+from sandbox.workplace import opened_workplace
+from tests.kit.images import busybox_image, file, make_layer, write_layout
+from tests.kit.runs import runtime_name
+from tests.kit.trying import try_layout
+
+LIMITS = Limits(alive_seconds=5, wall_seconds=900, memory_bytes=64 * 2**20, pids=64)
+SERVER = (
+    'mkdir -p /tmp/w; echo \'{"status": "ok", "n": [1, 2]}\' > /tmp/w/health.json; '
+    "exec httpd -f -p 80 -h /tmp/w"
+)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[tuple[Path, Workplace]]:
+    """A worker's place, and a layout beside it with one image: a busybox whose entrypoint is its shell."""
+    if os.geteuid() != 0:
+        pytest.skip("running with all isolation needs root")
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-cases-"))
+    folder.chmod(0o711)
+    layer = make_layer(file("etc/passwd", b"root:x:0:0::/root:/bin/sh\napp:x:12345:12::/:/bin/sh\n"))
+    write_layout(folder / "layout", busybox_image(["exit 0"], layers=[layer], entrypoint=["/bin/sh", "-c"]))
+    try:
+        with opened_workplace(folder / "w", runtime=runtime_name(), allowed_downgrades=frozenset()) as (
+            opened,
+            _,
+        ):
+            yield folder / "layout", opened
+    finally:
+        shutil.rmtree(folder)
+
+
+async def tried(place: tuple[Path, Workplace], text: str) -> tuple[Report, Judgement]:
+    spec = parse_run_spec(text)
+    report = await try_layout(str(place[0]), place[1], spec=spec, limits=LIMITS)
+    return report, judge(report, asked=asked_by(spec.canonical()))
+
+
+def of(report: Report, case: str) -> Run:
+    return next(run for run in report.runs if run.case == case)
+
+
+def seen(run: Run) -> dict[str, Any]:
+    return {one.expectation: (one.met, one.seen) for one in run.observations}
+
+
+async def test_cases_one_after_the_other(place: tuple[Path, Workplace]) -> None:
+    report, judgement = await tried(
+        place,
+        """
+        version: 1
+        limits: {wall_seconds: 20}
+        expect: {exit: 0}
+        cases:
+          - {name: writes, args: ["echo first > /kept; echo said"], expect: {exit: 0, log: [{match: said}]}}
+          - {name: fresh, args: ["test ! -e /kept"]}
+          - name: random
+            user: random
+            args: ["id; touch /nowhere; test $(id -u) -ge 10000 && test $(id -g) = 0"]
+            expect: {exit: 0, log: [{match: '^uid=[0-9]{5} gid=0'}]}
+          - name: read-only
+            read_only: true
+            writable: [/var/cache/app]
+            args:
+              - for at in /var/cache/app /tmp /run; do echo x > $at/x || exit 9; done;
+                ! echo x > /bin/x && cat /proc/self/status
+            expect: {exit: 0, log: [{match: 'CapEff:.*fb$'}]}
+          - {name: fails, args: ["exit 3"], expect: {exit: nonzero}}
+          - {name: killed, args: ["kill -9 $$; sleep 9"], init: true, expect: {exit: nonzero}}
+        """,
+    )
+    assert [run.case for run in report.runs] == ["writes", "fresh", "random", "read-only", "fails", "killed"]
+    assert [run.name for run in report.runs][:2] == ["writes", "fresh"]
+    assert all(run.attempt is None for run in report.runs)
+    assert [run.met() for run in report.runs] == [True] * 5 + [False], report.model_dump_json(indent=1)
+    assert (judgement.verdict, judgement.reason[:13]) == ("fail", "case killed: ")
+    drawn = next(one for one in report.mechanisms if one.name == "random user")
+    assert (drawn.applied, "not in every run" in drawn.detail) == (False, True)
+    assert report.tested.startswith("writes: the command exits 0; the log matches 'said'; fresh: ")
+    assert [step.name for step in report.steps].count("teardown") == 1
+    assert report.steps[-1].name == "further runs"
+
+
+async def test_attempts_until_one_passes_and_all_of_them(place: tuple[Path, Workplace]) -> None:
+    # Nothing of one attempt is there for the next, so that only time can tell them apart.
+    at = int(time.time()) + 2
+    report, judgement = await tried(
+        place,
+        f"""
+        version: 1
+        limits: {{wall_seconds: 20}}
+        attempts: 5
+        expect: {{exit: 0}}
+        cases:
+          - {{name: late, args: ["sleep 0.7; test $(date +%s) -ge {at}"]}}
+          - {{name: never, args: ["exit 1"], attempts: 2}}
+          - {{name: twice, args: ["exit 0"], attempts: 2, pass: all}}
+        """,
+    )
+    late = [run for run in report.runs if run.case == "late"]
+    assert [run.attempt for run in late] == list(range(1, len(late) + 1))
+    assert [run.met() for run in late] == [False] * (len(late) - 1) + [True]
+    assert [run.met() for run in report.runs if run.case == "never"] == [False, False]
+    assert [run.met() for run in report.runs if run.case == "twice"] == [True, True]
+    assert judgement.reason.startswith("case never: attempt 1 of 2: expected: exit code is 0")
+    asked = asked_by('{"attempts": 5, "cases": [{"name": "late"}]}')
+    flaky = judge(report.model_copy(update={"runs": tuple(late)}), asked=asked)
+    assert (flaky.verdict, flaky.flaky) == ("warn", len(late) - 1)
+    assert len(late) > 1
+
+
+async def test_an_error_ends_it_and_names_its_case(place: tuple[Path, Workplace]) -> None:
+    report, judgement = await tried(
+        place,
+        "{version: 1, limits: {wall_seconds: 20}, expect: {exit: 0}, attempts: 3, cases:"
+        " [{name: a}, {name: b, user: nobody-knows}, {name: c}]}",
+    )
+    assert [run.case for run in report.runs] == ["a"]
+    assert report.error is not None
+    assert (report.error.reason, report.error.message[:3]) == ("user-unknown", "b: ")
+    assert judgement.verdict == "error"
+
+
+async def test_what_more_can_be_expected(place: tuple[Path, Workplace]) -> None:
+    content = b"root:x:0:0::/root:/bin/sh\napp:x:12345:12::/:/bin/sh\n"
+    digest = hashlib.sha256(content).hexdigest()
+    report, judgement = await tried(
+        place,
+        f"""
+        version: 1
+        limits: {{wall_seconds: 30, alive_seconds: 3}}
+        args: [{json.dumps(SERVER)}]
+        cases:
+          - name: good
+            expect:
+              alive: 1
+              http:
+                - port: 80
+                  path: /health.json
+                  headers: {{content-length: "^[0-9]+$"}}
+                  json: [{{path: $.status, equals: ok}}, {{path: "$.n[*]", equals: 2}}, {{path: "$.n[5]"}}]
+                - {{port: 80, path: /health.json, json: [{{path: $.status, equals: ok}}], within_seconds: 9}}
+                - {{port: 80, path: /none, status: 404, headers: {{X-None: .}}}}
+              file: [{{path: /etc/passwd, mode: "0644", digest: "sha256:{digest}"}}]
+              log: [{{match: panic, absent: true}}]
+              below: {{start_seconds: 4, memory_bytes: 60000000, cpu_seconds: 20}}
+              only_writes: [/tmp/w]
+              no_outbound: true
+          - name: bad
+            args: ["echo panic; echo x > /etc/passwd; nc -w 1 192.0.2.7 99; exec sleep 60"]
+            expect:
+              alive: 1
+              healthcheck: true
+              file: [{{path: /etc/passwd, digest: "sha256:{"0" * 64}"}}]
+              log: [{{match: ^panic, absent: true}}]
+              below: {{cpu_seconds: 0.000001}}
+              only_writes: [/tmp/w]
+              no_outbound: true
+        """,
+    )
+    good, bad = seen(of(report, "good")), seen(of(report, "bad"))
+    missed = {words: said for words, said in good.items() if said[0] is not True}
+    assert len(good) == 11, good
+    # Each is told apart: a value that is not there, and a header; so it was never ready.
+    assert [said[1][:40] for said in missed.values()] == [
+        "HTTP 200, but not in its JSON: $.n[5] is",
+        "HTTP 404, but no header X-None",
+        "not known",
+    ], missed
+    assert {words.split(" ")[0]: said[0] for words, said in bad.items() if words != "alive after 1 s"} == {
+        "the": False,
+        "a": False,
+        "no": False,
+        "at": False,
+        "nothing": False,
+        "it": False,
+    }, bad
+    assert bad["alive after 1 s"][0] is True
+    assert bad["the image's HEALTHCHECK succeeds"][1] == "the image has none"
+    assert "/etc/passwd (changed)" in bad["nothing is written but below /tmp/w"][1]
+    assert "192.0.2.7 port 99/tcp" in bad["it tries to reach nothing that its network refuses"][1]
+    assert judgement.verdict == "fail"
+
+
+async def test_checks_by_name(place: tuple[Path, Workplace]) -> None:
+    report, judgement = await tried(
+        place,
+        """
+        version: 1
+        limits: {wall_seconds: 30, alive_seconds: 1}
+        args: ["trap 'exit 0' TERM; echo version 1.2; while :; do sleep 0.1; done"]
+        checks: [starts, restricted, stops-cleanly, healthcheck]
+        cases: [{name: alone, args: ["echo no database; exit 4"], expect: {exit: nonzero}}]
+        """,
+    )
+    assert {run.case: run.met() for run in report.runs} == {
+        "starts": True,
+        "restricted": True,
+        "stops-cleanly": True,
+        "healthcheck": False,
+        "alone": True,
+    }, report.model_dump_json(indent=1)
+    assert (
+        judgement.reason
+        == "case healthcheck: expected: the image's HEALTHCHECK succeeds; seen: the image has none"
+    )

@@ -1,0 +1,89 @@
+"""Where a mistake in a run spec is, and what was meant."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.contract.specfile import Problem, SpecInvalidError, parse_image_spec, parse_run_spec
+
+
+def problems(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(SpecInvalidError) as raised:
+        parse_run_spec(text)
+    return raised.value.problems
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "column", "path", "message"),
+    [
+        ("version: 1\nexpct: {}", 2, 1, "expct", "there is no such key; did you mean 'expect'?"),
+        (
+            "version: 1\nexpect:\n  htpp:\n    - {port: 1}",
+            3,
+            3,
+            "expect.htpp",
+            "there is no such key; did you mean 'http'?",
+        ),
+        (
+            "version: 1\nexpect:\n  http:\n    - port: 80\n      stat: 200",
+            5,
+            7,
+            "expect.http.0.stat",
+            "there is no such key; did you mean 'status'?",
+        ),
+        (
+            "version: 1\ncases:\n  - name: a\n    limits: {memory: 1}",
+            4,
+            14,
+            "cases.0.limits.memory",
+            "there is no such key; did you mean 'memory_bytes'?",
+        ),
+        ("version: 1\npids: 3", 2, 1, "pids", "there is no such key; known are args, attempts, "),
+        ("version: 1\nenv: {A: a, A: b}", 2, 13, "env.A", "this key is there twice"),
+        ("version: 1\nenv:\n  A: &x y\n  B: *x", 4, 6, "spec", "not YAML: aliases are not allowed"),
+        ("version: 1\nservices: []", 2, 1, "services", "'services' is reserved for a later version"),
+        ("version: 1\nstub: {}", 2, 1, "stub", "'stub' is reserved"),
+        ("version: 1\nexpect: {exit: 256}", 2, 16, "expect.exit", "an exit code is a number from 0 to 255"),
+        ("version: 1\nexpect: {exit: [1]}", 2, 16, "expect.exit", "Input should be a valid integer"),
+        ("version: 1\nexpect: {alive: -1}", 2, 17, "expect.alive", "true, or seconds from above 0"),
+        ("version: 1\nexpect:\n\t- x", 3, 1, "spec", "not YAML: found character '\\t'"),
+        ("version: 1\nexpect: [1", 2, 11, "spec", "not YAML: "),
+        ("version: 1\nuser: 2020-01-01", 0, 0, "", ""),
+        ("version: 1\n<<: {}", 2, 1, "spec", "a key is a plain text"),
+        ("env: {}", 1, 1, "version", "Field required"),
+    ],
+)
+def test_it_has_a_place_and_a_reason(text: str, line: int, column: int, path: str, message: str) -> None:
+    if not line:
+        # A date is no kind of its own here.
+        assert parse_run_spec(text).user == "2020-01-01"
+        return
+    first = problems(text)[0]
+    assert (first.line, first.column, first.path) == (line, column, path)
+    assert first.message.startswith(message)
+
+
+def test_all_of_them_are_told_and_the_sentence_has_the_first_five() -> None:
+    text = "version: 1\n" + "".join(f"wrong{n}: 1\n" for n in range(7))
+    with pytest.raises(SpecInvalidError) as raised:
+        parse_run_spec(text)
+    assert len(raised.value.problems) == 7
+    assert raised.value.message.startswith("the run spec is not valid: line 2, column 1: wrong0: ")
+    assert raised.value.message.endswith("; and 2 more")
+
+
+def test_what_came_on_one_line_has_no_place() -> None:
+    with pytest.raises(SpecInvalidError) as raised:
+        parse_run_spec('{"version": 1, "usr": "x"}')
+    assert raised.value.message == (
+        "the run spec is not valid: usr: there is no such key; did you mean 'user'?"
+    )
+
+
+def test_a_label_knows_fewer_keys() -> None:
+    with pytest.raises(SpecInvalidError, match="there is no such key; known are expect, limits, version"):
+        parse_image_spec("version: 1\nuser: root")
+
+
+def test_depth_has_an_end() -> None:
+    assert "nested too deep" in problems("a: " + "[" * 100 + "]" * 100)[0].message
