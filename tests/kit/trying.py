@@ -16,9 +16,10 @@ async def try_layout(
     *,
     spec: RunSpec | None = None,
     limits: Limits,
+    ceiling: Limits | None = None,
     prepare: PrepareLimits | None = None,
 ) -> Report:
-    """Try the image of ``FOLDER[:TAG]``; the limits are the ceiling as well."""
+    """Try the image of ``FOLDER[:TAG]``; the limits are the ceiling as well, unless it is given."""
     async with open_source(f"oci:{where}", credentials=None, insecure=False) as (source, reference):
         task = Task(
             reference=reference,
@@ -26,7 +27,7 @@ async def try_layout(
             spec=spec,
             image_spec_allowed=False,
             limits=limits,
-            ceiling=limits,
+            ceiling=ceiling or limits,
             prepare=prepare or PrepareLimits(),
         )
         return await try_image(source, task, workplace=workplace)

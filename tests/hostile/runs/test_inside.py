@@ -178,7 +178,8 @@ async def test_stops(port: Harbour) -> None:
 
 
 async def test_the_example_of_the_docs(port: Harbour) -> None:
-    example = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/run-spec.md").read_text(), re.DOTALL)[1]
+    examples = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/run-spec.md").read_text(), re.DOTALL)
+    example = next(one for one in examples if "init: true" in one)
     spec = parse_run_spec(example).model_dump(exclude_unset=True, exclude={"version"})
     script = """
     mkdir /data; touch /data/lock; trap 'exit 0' TERM; sleep 0.2
