@@ -63,6 +63,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tag": ("registry.cli.tag",),
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
+        "verify": ("registry.cli.verify",),
         "audit": ("registry.cli.audit",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),

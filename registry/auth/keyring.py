@@ -1,10 +1,12 @@
 """Key rings: rows that every replica shares, private keys wrapped by the secret key.
 
-The ring ``token`` signs registry tokens, with ES256 or EdDSA (Ed25519). Each purpose has a ring of its own,
-so that what is signed for one never passes for the other.
+The ring ``token`` signs registry tokens, with ES256 or EdDSA (Ed25519); the ring ``attestation`` signs
+verdicts, with ES256. Each purpose has a ring of its own, so that what is signed for one never passes for the
+other.
 
-A key is known to all for :data:`SETTLE` before it signs, and verifies for a while after another has taken its
-place: nobody holds a token that some replica cannot verify.
+A key is known to all for :data:`SETTLE` before it signs, and verifies for a while after another has taken
+its place: nobody holds a token that some replica cannot verify. What was attested is read for years: a key
+of that ring verifies for ever, unless it was stolen.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from registry.db.outbox import record
 from registry.db.types import db_time
 
 Algorithm = Literal["ES256", "EdDSA"]
+Ring = Literal["token", "attestation"]
 PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -69,6 +72,7 @@ class Key:
     kid: str
     ring: str
     algorithm: str
+    public_pem: str
     created_at: datetime
     retired_at: datetime | None
 
@@ -87,11 +91,11 @@ async def open_token_ring(
         SettingsError: the secret key is not the one that wrapped the rows.
     """
     async with database.read() as connection:
-        ring = await _read(connection, secret_key)
+        ring = await _read(connection, secret_key, "token")
     if ring is not None and ring.age < max_age:
         return ring
     try:
-        return await _renewed(database, secret_key, algorithm=algorithm, max_age=max_age)
+        return await _renewed(database, secret_key, "token", algorithm=algorithm, max_age=max_age)
     except SQLAlchemyError as error:
         if ring is None:
             raise
@@ -100,18 +104,31 @@ async def open_token_ring(
         return ring
 
 
+async def open_attestation_ring(database: Database, secret_key: SecretKey) -> KeyRing:
+    """The ring ``attestation``; where it has no key, one of the replicas that ask makes one.
+
+    Raises:
+        SettingsError: the secret key is not the one that wrapped the rows.
+    """
+    async with database.read() as connection:
+        ring = await _read(connection, secret_key, "attestation")
+    return ring or await _renewed(
+        database, secret_key, "attestation", algorithm="ES256", max_age=timedelta.max
+    )
+
+
 async def _renewed(
-    database: Database, secret_key: SecretKey, *, algorithm: Algorithm, max_age: timedelta
+    database: Database, secret_key: SecretKey, name: Ring, *, algorithm: Algorithm, max_age: timedelta
 ) -> KeyRing:
     async with database.write() as connection:
         await _lock(connection)
-        ring = await _read(connection, secret_key)
+        ring = await _read(connection, secret_key, name)
         if ring is None or ring.age >= max_age:
-            kid = await _replace(connection, secret_key, algorithm)
+            kid = await _replace(connection, secret_key, name, algorithm)
             if ring is not None:
-                said = {"ring": "token", "algorithm": algorithm, "at_once": False}
+                said = {"ring": name, "algorithm": algorithm, "at_once": False}
                 await record(connection, "key.rotated", None, REGISTRY, said, target=kid)
-            ring = await _read(connection, secret_key)
+            ring = await _read(connection, secret_key, name)
     assert ring is not None
     return ring
 
@@ -127,31 +144,44 @@ async def rotate_token_ring(
     """
     require_admin(actor)
     async with database.write() as connection:
-        await _lock(connection)
-        if at_once:
-            await connection.execute(
-                update(keys)
-                .where(
-                    keys.c.ring == "token", or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time())
-                )
-                .values(retired_at=db_time())
-            )
-        kid = await _replace(connection, secret_key, algorithm)
-        said = {"ring": "token", "algorithm": algorithm, "at_once": at_once}
-        await record(connection, "key.rotated", None, actor, said, target=kid)
-        row = (await connection.execute(_SHOWN.where(keys.c.kid == kid))).one()
-        return Key(**row._asdict())
+        return await rotate_in(
+            connection, secret_key, "token", actor=actor, algorithm=algorithm, at_once=at_once
+        )
+
+
+async def rotate_in(
+    connection: AsyncConnection,
+    secret_key: SecretKey,
+    ring: Ring,
+    *,
+    actor: Actor,
+    algorithm: Algorithm,
+    at_once: bool,
+) -> Key:
+    """As :func:`rotate_token_ring`, for any ring and inside a transaction; the caller has asked for the
+    right."""
+    await _lock(connection)
+    if at_once:
+        await connection.execute(
+            update(keys)
+            .where(keys.c.ring == ring, or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
+            .values(retired_at=db_time())
+        )
+    kid = await _replace(connection, secret_key, ring, algorithm)
+    said = {"ring": ring, "algorithm": algorithm, "at_once": at_once}
+    await record(connection, "key.rotated", None, actor, said, target=kid)
+    row = (await connection.execute(_SHOWN.where(keys.c.kid == kid))).one()
+    return Key(**row._asdict())
 
 
 async def list_keys(database: Database, *, actor: Actor) -> list[Key]:
-    """All keys of all rings, the newest first, also the retired.
-
-    Raises:
-        DeniedError: the actor is no administrator.
-    """
-    require_admin(actor)
+    """All keys, the newest first, also the retired: of all rings for administrators, for everybody those that
+    verdicts are signed with."""
+    query = _SHOWN.order_by(keys.c.created_at.desc(), keys.c.kid.desc())
+    if not actor.is_admin:
+        query = query.where(keys.c.ring == "attestation")
     async with database.read() as connection:
-        rows = await connection.execute(_SHOWN.order_by(keys.c.created_at.desc(), keys.c.kid.desc()))
+        rows = await connection.execute(query)
         return [Key(**row._asdict()) for row in rows]
 
 
@@ -160,13 +190,16 @@ async def _lock(connection: AsyncConnection) -> None:
     await connection.execute(select(epochs.c.access).with_for_update())
 
 
-async def _replace(connection: AsyncConnection, secret_key: SecretKey, algorithm: Algorithm) -> str:
-    """Add a key, and let the others verify for :data:`KEEP`."""
-    await connection.execute(
-        update(keys)
-        .where(keys.c.ring == "token", keys.c.retired_at.is_(None))
-        .values(retired_at=db_time(SETTLE + KEEP))
-    )
+async def _replace(
+    connection: AsyncConnection, secret_key: SecretKey, ring: Ring, algorithm: Algorithm
+) -> str:
+    """Add a key, and let the others of the ring ``token`` verify for :data:`KEEP`."""
+    if ring == "token":
+        await connection.execute(
+            update(keys)
+            .where(keys.c.ring == ring, keys.c.retired_at.is_(None))
+            .values(retired_at=db_time(SETTLE + KEEP))
+        )
     kid = str(uuid7())
     private: PrivateKey = (
         ec.generate_private_key(ec.SECP256R1())
@@ -182,10 +215,10 @@ async def _replace(connection: AsyncConnection, secret_key: SecretKey, algorithm
     await connection.execute(
         insert(keys).values(
             kid=kid,
-            ring="token",
+            ring=ring,
             algorithm=algorithm,
             public_pem=public.decode(),
-            private_wrapped=secret_key.wrap(pem, name=_wrap_name(kid)),
+            private_wrapped=secret_key.wrap(pem, name=_wrap_name(ring, kid)),
             created_at=db_time(),
         )
     )
@@ -193,17 +226,17 @@ async def _replace(connection: AsyncConnection, secret_key: SecretKey, algorithm
     return kid
 
 
-async def _read(connection: AsyncConnection, secret_key: SecretKey) -> KeyRing | None:
+async def _read(connection: AsyncConnection, secret_key: SecretKey, ring: Ring) -> KeyRing | None:
     microseconds = type_coerce(db_time(), BigInteger) - type_coerce(keys.c.created_at, BigInteger)
     query = select(
         keys.c.kid, keys.c.algorithm, keys.c.public_pem, keys.c.private_wrapped, microseconds.label("age")
-    ).where(keys.c.ring == "token", or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
+    ).where(keys.c.ring == ring, or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
     rows = (await connection.execute(query.order_by(keys.c.created_at.desc(), keys.c.kid.desc()))).all()
     if not rows:
         return None
     signing = next((row for row in rows if timedelta(microseconds=row.age) >= SETTLE), rows[-1])
     private = serialization.load_pem_private_key(
-        secret_key.unwrap(signing.private_wrapped, name=_wrap_name(signing.kid)), password=None
+        secret_key.unwrap(signing.private_wrapped, name=_wrap_name(ring, signing.kid)), password=None
     )
     assert isinstance(private, ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey)
     return KeyRing(
@@ -221,8 +254,10 @@ def _verifier(algorithm: Algorithm, pem: str) -> Verifier:
     return Verifier(algorithm, public)
 
 
-_SHOWN = select(keys.c.kid, keys.c.ring, keys.c.algorithm, keys.c.created_at, keys.c.retired_at)
+_SHOWN = select(
+    keys.c.kid, keys.c.ring, keys.c.algorithm, keys.c.public_pem, keys.c.created_at, keys.c.retired_at
+)
 
 
-def _wrap_name(kid: str) -> str:
-    return f"token/{kid}"
+def _wrap_name(ring: Ring, kid: str) -> str:
+    return f"{ring}/{kid}"

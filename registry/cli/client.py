@@ -141,6 +141,27 @@ class Client:
             for raw in response:
                 yield json.loads(raw)
 
+    def content(self, path: str, *, accept: str, limit_bytes: int) -> bytes:
+        """The bytes at ``path`` of the distribution API, which begins with ``/v2/``.
+
+        Raises:
+            CallError: refused, failed, not reached, or more than ``limit_bytes``.
+        """
+        headers = {"Accept": accept}
+        if self.authorization:
+            headers["Authorization"] = self.authorization
+        else:
+            # Whoever has not signed in gets a token for what is public.
+            name = path.removeprefix("/v2/").rpartition("/")[0].rpartition("/")[0]
+            asked = urlencode({"scope": f"repository:{name}:pull"})
+            with self._open(f"/token?{asked}", {}) as response:
+                headers["Authorization"] = f"Bearer {json.loads(response.read())['token']}"
+        with self._open(path, headers) as response:
+            raw = response.read(limit_bytes + 1)
+        if len(raw) > limit_bytes:
+            raise CallError(f"{self.server}{path} has more than {limit_bytes} bytes", status=0)
+        return raw
+
     def _call(
         self,
         method: str,
@@ -166,7 +187,7 @@ class Client:
     ) -> Iterator[http.client.HTTPResponse]:
         """The answer, to be read as JSON in the block."""
         asked = {name: value for name, value in (query or {}).items() if value is not None}
-        url = f"{self.server}/api/v1{path}" + (f"?{urlencode(asked, doseq=True)}" if asked else "")
+        path = f"/api/v1{path}" + (f"?{urlencode(asked, doseq=True)}" if asked else "")
         headers = {"Accept": "application/json"}
         if self.authorization:
             headers["Authorization"] = self.authorization
@@ -174,7 +195,21 @@ class Client:
         if body is not None:
             data = json.dumps(body).encode()
             headers["Content-Type"] = "application/json"
-        request = urllib.request.Request(url, data=data, headers=headers, method=method)  # noqa: S310  (checked)
+        with self._open(path, headers, data=data, method=method, seconds=seconds) as response:
+            yield response
+
+    @contextmanager
+    def _open(
+        self,
+        path: str,
+        headers: Mapping[str, str],
+        *,
+        data: bytes | None = None,
+        method: str = "GET",
+        seconds: float = TIMEOUT_SECONDS,
+    ) -> Iterator[http.client.HTTPResponse]:
+        url = f"{self.server}{path}"
+        request = urllib.request.Request(url, data=data, headers=dict(headers), method=method)  # noqa: S310  (checked)
         try:
             with _opener(self.ca_file).open(request, timeout=seconds) as response:
                 yield response

@@ -10,12 +10,12 @@ from sqlalchemy import select
 
 from registry.content import quotas
 from registry.content import repositories as repos
-from registry.db.content import blob_links, blobs, repositories
+from registry.db.content import blob_links, blobs, edges, manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import BlobUnknownError
+from registry.errors import BlobUnknownError, DeniedError
 from registry.oci.digest import Digest, parse_digest
 
 if TYPE_CHECKING:
@@ -128,12 +128,14 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
 
     Raises:
         BlobUnknownError: the repository does not have it.
+        DeniedError: what the registry attests of an image here is made of it.
     """
     if repository is None:
         raise unknown(digest)
     async with database.write() as connection:
         # So that no manifest is being accepted whose references were checked before this.
         await repos.lock(connection, repository.id)
+        await _require_not_attested_with(connection, repository.id, digest)
         gone = await connection.execute(
             sql_delete(blob_links).where(
                 blob_links.c.repository_id == repository.id,
@@ -144,6 +146,22 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
             raise unknown(digest)
         await record(connection, "blob.deleted", repository.name, actor, {"digest": str(digest)})
         await move_epoch(connection, "content")
+
+
+async def _require_not_attested_with(connection: AsyncConnection, repository_id: int, digest: Digest) -> None:
+    attesting = (
+        select(manifests.c.subject_digest)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(
+            manifests.c.repository_id == repository_id,
+            manifests.c.attestation_id.is_not(None),
+            edges.c.digest == str(digest),
+        )
+        .limit(1)
+    )
+    subject = (await connection.execute(attesting)).scalar()
+    if subject is not None:
+        raise DeniedError(f"blob {digest} is part of what the registry attests of {subject}")
 
 
 def unknown(digest: Digest) -> BlobUnknownError:

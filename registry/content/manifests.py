@@ -15,7 +15,7 @@ from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
 from registry.content.references import image_platform, require_references
-from registry.db.content import edges, manifest_contents, manifests, tags
+from registry.db.content import attestations, edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
@@ -204,16 +204,20 @@ async def delete(
     Raises:
         PreconditionFailedError: one of the conditions does not hold.
         ManifestUnknownError: the repository does not have it.
-        DeniedError: it is blocked, and pushed again it would not be.
+        DeniedError: it is blocked, and pushed again it would not be; or it is the registry's own word about
+            another.
     """
     if repository is None:
         raise unknown(digest)
     async with database.write() as connection:
         await repos.lock(connection, repository.id)
         found = await connection.execute(
-            select(manifests.c.id, manifests.c.blocked_reason).where(
-                manifests.c.repository_id == repository.id, manifests.c.digest == str(digest)
-            )
+            select(
+                manifests.c.id,
+                manifests.c.blocked_reason,
+                manifests.c.subject_digest,
+                manifests.c.attestation_id,
+            ).where(manifests.c.repository_id == repository.id, manifests.c.digest == str(digest))
         )
         row = found.first()
         if row is None:
@@ -221,7 +225,15 @@ async def delete(
         conditions.require(str(digest), "it")
         if row.blocked_reason is not None:
             raise DeniedError(f"{digest} is blocked; an administrator has to unblock it first")
+        if row.attestation_id is not None:
+            raise DeniedError(
+                f"{digest} is what the registry attests of {row.subject_digest}, and goes with that"
+            )
         manifest_id = row.id
+        about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
+        attested = select(attestations.c.id).where(*about_it)
+        await connection.execute(sql_delete(manifests).where(manifests.c.attestation_id.in_(attested)))
+        await connection.execute(sql_delete(attestations).where(*about_it))
         await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
         await connection.execute(sql_delete(manifests).where(manifests.c.id == manifest_id))
         await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})

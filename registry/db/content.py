@@ -1,4 +1,5 @@
-"""Repositories, blobs and their links, upload sessions, manifests and their edges, tags and their history."""
+"""Repositories, blobs and their links, upload sessions, manifests and their edges, attestations, tags and
+their history."""
 
 from __future__ import annotations
 
@@ -135,6 +136,8 @@ manifests = Table(
     # JSON of the job that did it (registry.auth.actor.Workload), where one did.
     Column("workload", Text),
     Column("pushed_at", UtcTime, nullable=False),
+    # The row of the registry's own word that this is, with which it goes; null for all that was pushed.
+    Column("attestation_id", Id, index=True),
     UniqueConstraint("repository_id", "digest"),
     # Pages of referrers, all or of one artifact type. Few manifests have a subject.
     *(
@@ -148,6 +151,38 @@ manifests = Table(
         )
         for columns in (("id",), ("artifact_type", "id"))
     ),
+)
+
+attestations = Table(
+    "attestations",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    # Of the image or index that it is about.
+    Column("digest", Bytewise, nullable=False),
+    Column("kind", Text, nullable=False),
+    CheckConstraint("kind IN ('result', 'summary')", name="kind"),
+    # A result's; empty for a summary, of which an image has one.
+    Column("spec_digest", Bytewise, nullable=False),
+    # JSON of what was found, as it was when it was found: nothing that changes later is signed for it.
+    Column("found", Text, nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    # Not to be signed before: somebody is at it, or has failed.
+    Column("run_after", UtcTime, nullable=False),
+    Column("signed_at", UtcTime),
+    Column("kid", Bytewise),
+    UniqueConstraint("repository_id", "digest", "kind", "spec_digest"),
+    Index(None, "signed_at", "id"),
+    Index(None, "kid"),
+)
+
+kept_documents = Table(
+    "kept_documents",
+    metadata,
+    # What attestations name by digest: run specs and policies, canonical JSON.
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", Bytewise, primary_key=True),
+    Column("content", Text, nullable=False),
 )
 
 edges = Table(

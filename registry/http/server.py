@@ -13,7 +13,7 @@ from registry.http.front import front_of
 from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
 from registry.http.selfsigned import certificate_files
-from registry.http.sweeps import keep_swept
+from registry.http.sweeps import keep_attested, keep_swept
 from registry.http.tls import Certificates
 from registry.http.traffic import TRAFFIC
 
@@ -74,6 +74,7 @@ async def running_server(
     runner.server.request_handler = front_of(app, runner.server.request_handler)
     tasks = [
         asyncio.create_task(keep_swept(services)),
+        asyncio.create_task(keep_attested(services)),
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]
     traffic = app[TRAFFIC]
@@ -89,10 +90,11 @@ async def running_server(
                 await traffic.finish(until=until, hurry=hurry)
         await traffic.finish(until=until, hurry=hurry)
     finally:
-        tasks[0].cancel()
+        for task in tasks[:2]:
+            task.cancel()
         await runner.cleanup()
         # Until here: a reader that stands still must not hold up the end either.
-        tasks[1].cancel()
+        tasks[2].cancel()
         await asyncio.wait(tasks)
 
 

@@ -1,8 +1,10 @@
-"""What is over goes, every ten minutes: uploads, sessions, API tokens, idempotency keys, wrong passwords."""
+"""What the registry does by itself: what is over goes, every ten minutes (uploads, sessions, API tokens,
+idempotency keys, wrong passwords), and verdicts are signed."""
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -11,6 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.auth import attempts, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
+from registry.trials.attested import attest_missing
+from registry.trials.signing import Attester
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -20,6 +24,10 @@ if TYPE_CHECKING:
     from registry.http.services import Services
 
 SWEEP_SECONDS = 600
+ATTEST_SECONDS = 5.0
+"""How long what another replica left unsigned may lie."""
+GATHER_SECONDS = 0.05
+"""Every commit rings; so often is enough to look."""
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 
 
@@ -28,6 +36,20 @@ async def keep_swept(services: Services) -> None:
     while True:
         await sweep(services)
         await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def keep_attested(services: Services) -> None:
+    """Sign verdicts until the process ends: at once those of this process, and soon what another left."""
+    attester = Attester(services.database, services.blobs, services.settings, services.oidc.secret_key)
+    bell = services.database.bell
+    while not (bell.muted or services.settings.read_only):
+        heard = bell.listen()
+        await _tried("verdicts", attester.sign_all(), done="signed")
+        # Not wait_for: of Python 3.11 it loses a cancellation that comes with the ring.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ATTEST_SECONDS):
+                await heard.wait()
+        await asyncio.sleep(GATHER_SECONDS)
 
 
 async def sweep(services: Services) -> None:
@@ -41,11 +63,13 @@ async def sweep(services: Services) -> None:
     await _tried("API tokens", tokenlists.sweep_ended(database, days=days))
     await _tried("idempotency keys", idempotency.sweep_expired(database))
     await _tried("wrong passwords", attempts.trim(database))
+    if not services.settings.read_only:
+        await _tried("verdicts", attest_missing(database), done="attested")
 
 
-async def _tried(what: str, sweeping: Awaitable[int | None]) -> int | None:
+async def _tried(what: str, doing: Awaitable[int | None], *, done: str = "swept") -> int | None:
     try:
-        return await sweeping
+        return await doing
     except (SeatrialError, SQLAlchemyError, OSError) as error:
-        log.warning("what has expired could not be swept", what=what, reason=repr(error))
+        log.warning(f"what is due could not be {done}", what=what, reason=repr(error))
         return None

@@ -19,14 +19,16 @@ from registry.db.content import manifests, repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
+from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
 from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
 
 
 async def settle_image(connection: AsyncConnection, part_id: str) -> None:
-    """Bring the state of a part's own image in line with the part."""
+    """Bring the state of a part's own image, and what is attested of it, in line with the part."""
     part = (await connection.execute(select(parts).where(parts.c.id == part_id))).one()
+    await attest_part(connection, part._asdict())
     policy = await _policy(connection, part.repository_id)
     if not policy.decides(part.spec_digest, part.policy_version):
         return
@@ -83,6 +85,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
             finished_at=db_time(),
         )
         await connection.execute(ended, done_rows)
+    await attest_trials(connection, [row["this"] for row in done_rows])
     await outbox.record_all(connection, "trial.finished", policy.repository, REGISTRY, told)
     await set_states(connection, repository_id, policy.repository, states)
 
@@ -174,4 +177,5 @@ async def set_states(
                 for digest, (state, reason) in changed.items()
             ],
         )
+        await attest_states(connection, repository_id, list(changed))
     await outbox.record_all(connection, "verdict.changed", repository, REGISTRY, told)

@@ -6,13 +6,17 @@ from datetime import datetime
 from typing import Literal
 
 from registry.auth import keyring as use
+from registry.errors import RequestInvalidError
 from registry.http.api.models import Answer, Body, Page
 from registry.http.api.routes import Call, Route
+from registry.trials.signing import rotate_attestation_ring
 
 
 class Rotation(Body):
-    """``at_once``: all older keys are worth nothing from now on, for when one was stolen."""
+    """``at_once``: all older keys are worth nothing from now on, for when one was stolen. Verdicts, of the
+    ring ``attestation``, are signed with ES256."""
 
+    ring: use.Ring = "token"
     algorithm: Literal["ES256", "EdDSA"] | None = None
     at_once: bool = False
 
@@ -23,23 +27,33 @@ class Key(Answer):
     kid: str
     ring: str
     algorithm: str
+    public_pem: str
     created_at: datetime
     retired_at: datetime | None
 
 
 async def list_keys(call: Call) -> Page[Key]:
-    """All keys, the newest first."""
+    """Public keys, the newest first: those that verdicts are signed with, for administrators all."""
     found = await use.list_keys(call.services.database, actor=call.actor)
     return Page(items=[Key.of(key) for key in found], next=None)
 
 
 async def rotate_keys(call: Call, body: Rotation) -> Key:
-    """Make a new key for registry tokens; the older ones verify until all their tokens have ended."""
+    """Make a new key: for registry tokens, of which the older ones verify until all their tokens have ended,
+    or for verdicts, of which the older ones verify for ever."""
+    if body.ring == "attestation":
+        if body.algorithm == "EdDSA":
+            raise RequestInvalidError("verdicts are signed with ES256")
+        services = call.services
+        verdicts = await rotate_attestation_ring(
+            services.database, services.oidc.secret_key, actor=call.actor, at_once=body.at_once
+        )
+        return Key.of(verdicts)
     made = await call.services.tokens.rotate_keys(call.actor, algorithm=body.algorithm, at_once=body.at_once)
     return Key.of(made)
 
 
 ROUTES = (
-    Route("GET", "/keys", "admin", list_keys),
+    Route("GET", "/keys", "anyone", list_keys),
     Route("POST", "/keys/rotate", "admin", rotate_keys, status=201),
 )

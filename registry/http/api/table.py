@@ -11,6 +11,7 @@ from registry.contract.runspec import RunSpec
 from registry.http.api import (
     about,
     access,
+    attestations,
     audit,
     gate,
     groups,
@@ -68,6 +69,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *tags.ROUTES,
     *trials.ROUTES,
     *gate.ROUTES,
+    *attestations.ROUTES,
     *audit.ROUTES,
 )
 

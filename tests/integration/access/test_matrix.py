@@ -176,6 +176,7 @@ async def call_api(
     filled = path.format_map(
         {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
         | dict.fromkeys(("token_id", "session_id", "subject"), "none")
+        | {"digest": NO_DIGEST}
     )
     place = repository.partition("/")[0].replace("missing", "private")
     given = {"repository": repository, "namespace": namespace, "place": place}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from registry.main import run
+from tests.kit.access import api
 from tests.kit.distribution import push_image
 from tests.kit.images import Image, make_index
 from tests.kit.server import Registry, RegistryProcess
@@ -209,3 +213,52 @@ def test_wrong_usage_and_errors(shell: Shell, arguments: tuple[str, ...], code: 
     said = shell(*arguments, code=code)
     assert said.strip()
     assert "Traceback" not in said
+
+
+def test_what_is_signed_is_verified_by_its_exit_code(
+    registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    for tag, code, state, members in (
+        ("signed-good", 0, "pass", {}),
+        ("signed-bad", 1, "fail", {"met": False, "exit_code": 3}),
+        ("signed-broken", 2, "error", make_error("layer-invalid")),
+    ):
+        digest = push(registry, tag, tiny_image())
+        assert "nothing about it is signed" in shell("verify", f"{REPOSITORY}:{tag}", code=2)
+        work_off(registry, worker_secret, **members)
+        for _ in range(100):
+            listed = attested(registry, digest)
+            if len(listed) == 2 and all(one["signed_at"] for one in listed):
+                break
+            time.sleep(0.05)
+        said = shell("verify", f"{REPOSITORY}:{tag}", code=code)
+        assert said.splitlines()[0] == f"{REPOSITORY}@{digest}"
+        assert said.splitlines()[1].startswith(f"{state}, as of 20")
+        (key,) = shell("keys", "export", "--to", str(keys)).split()
+        known = shell.json("verify", f"{REPOSITORY}@{digest}", "--key", key, code=code)
+        assert (known["state"], known["digest"], known["refused"]) == (state, digest, [])
+    others = tmp_path / "other.pem"
+    others.write_bytes(
+        ec.generate_private_key(ec.SECP256R1())
+        .public_key()
+        .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    distrusted = shell.json("verify", f"{REPOSITORY}@{digest}", "--key", str(others), code=2)
+    assert {one["reason"] for one in distrusted["refused"]} == {"no key that is trusted here signed it"}
+    assert "as the database says" in shell("verify", "--all", REPOSITORY)
+    assert "does not verify" in shell("verify", "--all", REPOSITORY, "--key", str(others), code=2)
+    others.write_text("no key")
+    assert "holds no public key" in shell("verify", REPOSITORY, "--key", str(others), code=64)
+    assert shell("keys", "export") == Path(key).read_text()
+    assert "attestation" in shell("keys", "rotate", "--ring", "attestation")
+    assert len(shell("keys", "export", "--to", str(keys)).split()) == 2
+
+
+def attested(registry: Registry, digest: str) -> Any:
+    async def work() -> Any:
+        async with registry.client() as admin:
+            path = f"/repositories/{REPOSITORY.replace('/', '%2F')}/attestations"
+            return await api(admin, "GET", path, params={"digest": digest})
+
+    return asyncio.run(work())

@@ -1,0 +1,204 @@
+"""``seatrial verify``: what the registry has signed about an image, checked here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import CallError, Client, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import cell, print_json, print_table
+from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.oci.digest import Digest, digest_of, parse_content_digest
+from registry.oci.manifest import MAX_BYTES, parse_manifest
+from registry.oci.mediatypes import INDEXES, MANIFESTS
+from registry.oci.names import split_repository_reference
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.trials.sigstore import PublicKey
+    from registry.trials.verifying import Read, Word
+
+EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "blocked": 1}
+EXIT_ERROR = 2
+_ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
+
+
+def command(
+    *,
+    image: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry; with --all a repository."
+        ),
+    ],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="Trust these public keys (PEM) and no other; else those that the registry publishes now.",
+        ),
+    ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option("--all", help="Verify each image of a repository that has a verdict, and compare both."),
+    ] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify what the registry has signed about an image: digest, signature, and that it is about this image.
+
+    Exit code 0 where it says pass or warn, 1 for fail or blocked, 2 for error, or where nothing is signed or
+    something is wrong. With --all, 0 where all that is attested is what the database says, else 2.
+    """
+    client = connect(server, token_file)
+    keys = _keys(client, key)
+    if whole:
+        raise typer.Exit(_verify_all(client, image, keys, as_json=as_json))
+    name, tag, given = split_repository_reference(image)
+    digest = given or _digest_of_tag(client, name, tag or "latest")
+    read = _read(client, name, digest, keys)
+    from registry.trials.verifying import word_of  # noqa: PLC0415
+
+    word = word_of(read)
+    state = _state(word)
+    if as_json:
+        print_json(_shown(name, digest, word, read, state))
+    else:
+        _print(name, digest, word, read, state)
+    raise typer.Exit(EXIT_CODES.get(state, EXIT_ERROR))
+
+
+def _keys(client: Client, file: Path | None) -> list[PublicKey]:
+    # Needs what only the server's half installs.
+    from registry.cli.options import require_server_libraries  # noqa: PLC0415
+
+    require_server_libraries()
+    from registry.trials.verifying import parse_keys  # noqa: PLC0415
+
+    if file is None:
+        found = [
+            key["public_pem"]
+            for key in client.items("/keys")
+            if key["ring"] == "attestation" and key["retired_at"] is None
+        ]
+        return parse_keys("".join(found)) if found else []
+    try:
+        return parse_keys(file.read_text(encoding="ascii"))
+    except OSError as error:
+        raise RequestInvalidError(f"the key file {file} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RequestInvalidError(f"the key file {file} cannot be used: {error}") from None
+
+
+def _digest_of_tag(client: Client, name: str, tag: str) -> Digest:
+    """What the tag points to; of what the gate refuses, by the gate's own word."""
+    try:
+        raw = client.content(f"/v2/{name}/manifests/{tag}", accept=_ANY_MANIFEST, limit_bytes=MAX_BYTES)
+    except CallError as error:
+        if error.status != 403:
+            raise
+        return parse_content_digest(client.get("/gate", {"image": f"{name}:{tag}"})["digest"])
+    return digest_of(raw)
+
+
+def _read(client: Client, name: str, digest: Digest, keys: Sequence[PublicKey]) -> list[Read]:
+    """Each statement that the registry names as its own about the image: others may be attached as well, and
+    many."""
+    attested = client.get(f"/repositories/{part(name)}/attestations", {"digest": str(digest)})
+    return [
+        _read_one(client, name, digest, parse_content_digest(one["referrer"]), keys)
+        for one in attested
+        if one["referrer"] is not None
+    ]
+
+
+def _read_one(client: Client, name: str, digest: Digest, referrer: Digest, keys: Sequence[PublicKey]) -> Read:
+    from registry.trials.sigstore import BUNDLE_MAX_BYTES  # noqa: PLC0415
+    from registry.trials.verifying import Read, read_bundle  # noqa: PLC0415
+
+    manifest = parse_manifest(_checked(client, name, "manifests", referrer, MAX_BYTES))
+    if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
+        return Read(str(referrer), None, "it is no statement about this image")
+    bundle = _checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
+    return read_bundle(str(referrer), bundle, digest, keys)
+
+
+def _checked(client: Client, name: str, kind: str, digest: Digest, limit_bytes: int) -> bytes:
+    accept = _ANY_MANIFEST if kind == "manifests" else "*/*"
+    raw = client.content(f"/v2/{name}/{kind}/{digest}", accept=accept, limit_bytes=limit_bytes)
+    if digest_of(raw, digest.algorithm) != digest:
+        raise ConflictError(f"what the registry gave as {digest} has another digest")
+    return raw
+
+
+def _state(word: Word) -> str:
+    """pass, warn, fail, error, blocked, or empty where nothing is signed."""
+    from registry.trials.verifying import own  # noqa: PLC0415
+
+    if word.summary is None:
+        return ""
+    state = str(own(word.summary).get("state", ""))
+    passed = word.summary.get("verificationResult") == "PASSED"
+    return state if passed == (EXIT_CODES.get(state) == 0) else "error"
+
+
+def _shown(name: str, digest: Digest, word: Word, read: Sequence[Read], state: str) -> dict[str, object]:
+    return {
+        "image": name,
+        "digest": str(digest),
+        "state": state or None,
+        "summary": word.summary,
+        "results": word.results,
+        "refused": [{"referrer": one.source, "reason": one.refused} for one in read if one.statement is None],
+    }
+
+
+def _print(name: str, digest: Digest, word: Word, read: Sequence[Read], state: str) -> None:
+    from registry.trials.verifying import own  # noqa: PLC0415
+
+    typer.echo(f"{name}@{digest}")
+    if word.summary is None:
+        typer.echo("nothing about it is signed by a key that is trusted here")
+    else:
+        typer.echo(f"{state}, as of {cell(word.summary.get('timeVerified'))}")
+    for result in word.results:
+        said = own(result)
+        by = " ".join(cell(said[key]) for key in ("platform", "runtime", "worker") if said.get(key))
+        typer.echo(f"  {cell(result.get('result'))} on {cell(said.get('finishedOn'))} {by}".rstrip())
+        if said.get("downgrades"):
+            typer.echo(f"    without: {cell(said['downgrades'])}")
+        if said.get("reason"):
+            typer.echo(f"    {cell(said['reason'])}")
+    for one in read:
+        if one.statement is None:
+            typer.echo(f"  {one.source}: {cell(one.refused)}")
+
+
+def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json: bool) -> int:
+    listed: list[Any] = client.get(f"/repositories/{part(name)}/attestations")
+    wrong = [dict(one) for one in client.get(f"/repositories/{part(name)}/attestations/differences")]
+    good: dict[str, set[str]] = {}
+    for one in listed:
+        if one["signed_at"] is None:
+            continue
+        if one["digest"] not in good:
+            read = _read(client, name, parse_content_digest(one["digest"]), keys)
+            good[one["digest"]] = {each.source for each in read if each.statement is not None}
+        if one["referrer"] not in good[one["digest"]]:
+            what = "its signature does not verify, or it is about another image"
+            wrong.append({"digest": one["digest"], "predicate": one["predicate"], "what": what})
+    if as_json:
+        print_json({"attested": listed, "differences": wrong})
+    elif wrong:
+        print_table(wrong, ("digest", "predicate", "what"))
+    elif not listed:
+        raise NotFoundError(f"nothing in {name} has a verdict")
+    else:
+        typer.echo(f"{len(listed)} statements about {len(good)} images of {name}: all as the database says")
+    return EXIT_ERROR if wrong else 0

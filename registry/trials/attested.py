@@ -1,0 +1,239 @@
+"""What is attested of an image, as its readers see it, and whether it is what the database says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import exists, select, union
+
+from registry.content import repositories as repos
+from registry.content.administration import find
+from registry.db.content import attestations, blob_links, blobs, edges, kept_documents, manifests
+from registry.db.engine import move_epoch
+from registry.db.trials import parts, trial_parts, trials
+from registry.errors import NotFoundError
+from registry.trials.attesting import attest_part, attest_states, attest_trials
+from registry.trials.statements import JUDGED, PREDICATES
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Select
+
+    from registry.auth.actor import Actor
+    from registry.db.engine import Database
+
+_AT_ONCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """One signed statement about an image. ``verdict`` is that of a result, the state of a summary;
+    ``referrer`` is the digest of the manifest that holds it, ``None`` as long as it is not signed."""
+
+    digest: str
+    predicate: str
+    spec_digest: str | None
+    verdict: str
+    made_at: datetime
+    signed_at: datetime | None
+    kid: str | None
+    referrer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where what is attested is not what the database says."""
+
+    digest: str
+    predicate: str
+    what: str
+
+
+async def list_attested(
+    database: Database, *, actor: Actor, repository: str, digest: str | None
+) -> Sequence[Attested]:
+    """What is attested in a repository, of one image or of all.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull from it.
+        NameUnknownError: there is none.
+    """
+    held = await find(database, actor=actor, action="pull", name=repository)
+    query = (
+        select(attestations, manifests.c.digest.label("referrer"))
+        .outerjoin(manifests, manifests.c.attestation_id == attestations.c.id)
+        .where(attestations.c.repository_id == held.id)
+        .order_by(attestations.c.id)
+    )
+    if digest is not None:
+        query = query.where(attestations.c.digest == digest)
+    async with database.read_once() as connection:
+        return [_attested(row) for row in await connection.execute(query)]
+
+
+async def show_document(database: Database, *, actor: Actor, repository: str, digest: str) -> dict[str, Any]:
+    """The run spec or policy that statements about images of a repository name by this digest.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`.
+        NotFoundError: none does.
+    """
+    held = await find(database, actor=actor, action="pull", name=repository)
+    query = select(kept_documents.c.content).where(
+        kept_documents.c.repository_id == held.id, kept_documents.c.digest == digest
+    )
+    async with database.read_once() as connection:
+        content = (await connection.execute(query)).scalar_one_or_none()
+    if content is None:
+        raise NotFoundError(f"no verdict in {repository} names a document {digest}")
+    document: dict[str, Any] = json.loads(content)
+    return document
+
+
+async def list_differences(database: Database, *, actor: Actor, repository: str) -> Sequence[Difference]:
+    """Each verdict of a repository that is not attested, and each attestation that is not whole. What waits
+    to be signed is no difference.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`.
+    """
+    held = await find(database, actor=actor, action="pull", name=repository)
+    lost = (
+        select(attestations.c.digest, attestations.c.kind)
+        .where(
+            attestations.c.repository_id == held.id,
+            attestations.c.signed_at.is_not(None),
+            ~_stands_whole(),
+        )
+        .order_by(attestations.c.id)
+    )
+    async with database.read() as connection:
+        unattested = [
+            (await connection.execute(query)).all()
+            for query in (
+                _unattested_parts().where(parts.c.repository_id == held.id),
+                _unattested_trials().where(trials.c.repository_id == held.id),
+            )
+        ]
+        broken = (await connection.execute(lost)).all()
+    return [
+        *(
+            Difference(row.digest, PREDICATES["result"], "the verdict is not attested")
+            for rows in unattested
+            for row in rows
+        ),
+        *(
+            Difference(
+                row.digest, PREDICATES[row.kind], "it was signed, and its referrer is gone or not whole"
+            )
+            for row in broken
+        ),
+    ]
+
+
+async def attest_missing(database: Database) -> int:
+    """Have attested what is not: verdicts of a version before this one, or of one that runs beside it;
+    returns how many. What is more than a transaction should hold is left for the next time."""
+    of_parts = _unattested_parts().with_only_columns(parts.c.repository_id)
+    of_trials = _unattested_trials().with_only_columns(trials.c.repository_id)
+    async with database.read_once() as connection:
+        repository_ids = sorted(
+            set((await connection.execute(union(of_parts, of_trials).limit(_AT_ONCE))).scalars())
+        )
+    done = 0
+    for repository_id in repository_ids:
+        async with database.write() as connection:
+            await repos.lock(connection, repository_id)
+            here = _unattested_parts().where(parts.c.repository_id == repository_id)
+            found = [row._asdict() for row in await connection.execute(here.limit(_AT_ONCE))]
+            for part in found:
+                await attest_part(connection, part)
+            indexes = _unattested_trials().where(trials.c.repository_id == repository_id)
+            left = [row._asdict() for row in await connection.execute(indexes.limit(_AT_ONCE))]
+            await attest_trials(connection, [trial["id"] for trial in left])
+            digests = {row["digest"] for row in (*found, *left)}
+            await attest_states(connection, repository_id, sorted(digests))
+            await move_epoch(connection, "content")
+        done += len(found) + len(left)
+    return done
+
+
+def _attested(row: Any) -> Attested:
+    found = json.loads(row.found)
+    return Attested(
+        digest=row.digest,
+        predicate=PREDICATES[row.kind],
+        spec_digest=row.spec_digest or None,
+        verdict=found.get("verdict") or found["state"],
+        made_at=row.made_at,
+        signed_at=row.signed_at,
+        kid=row.kid,
+        referrer=row.referrer,
+    )
+
+
+def _is_held(table: Any) -> ColumnElement[bool]:
+    return exists().where(
+        manifests.c.repository_id == table.c.repository_id, manifests.c.digest == table.c.digest
+    )
+
+
+def _is_attested(table: Any) -> ColumnElement[bool]:
+    """Whether the result about the same image under the same spec is this one, or a later one."""
+    return exists().where(
+        attestations.c.repository_id == table.c.repository_id,
+        attestations.c.digest == table.c.digest,
+        attestations.c.kind == "result",
+        attestations.c.spec_digest == table.c.spec_digest,
+        attestations.c.made_at >= table.c.finished_at,
+    )
+
+
+def _unattested_parts() -> Select[Any]:
+    later = parts.alias("later")
+    return select(parts).where(
+        parts.c.state == "done",
+        parts.c.verdict.in_(JUDGED),
+        _is_held(parts),
+        ~_is_attested(parts),
+        ~exists().where(
+            later.c.repository_id == parts.c.repository_id,
+            later.c.digest == parts.c.digest,
+            later.c.spec_digest == parts.c.spec_digest,
+            later.c.verdict.in_(JUDGED),
+            later.c.finished_at > parts.c.finished_at,
+        ),
+    )
+
+
+def _unattested_trials() -> Select[Any]:
+    """Of indexes, of which something was run."""
+    later = trials.alias("later")
+    its_parts = (trial_parts.c.trial_id == trials.c.id, parts.c.id == trial_parts.c.part_id)
+    return select(trials).where(
+        trials.c.state == "done",
+        exists().where(*its_parts, parts.c.verdict.in_(JUDGED)),
+        ~exists().where(*its_parts, parts.c.digest == trials.c.digest),
+        _is_held(trials),
+        ~_is_attested(trials),
+        ~exists().where(
+            later.c.repository_id == trials.c.repository_id,
+            later.c.digest == trials.c.digest,
+            later.c.spec_digest == trials.c.spec_digest,
+            later.c.finished_at > trials.c.finished_at,
+        ),
+    )
+
+
+def _stands_whole() -> ColumnElement[bool]:
+    linked = exists().where(
+        edges.c.manifest_id == manifests.c.id,
+        edges.c.kind == "layer",
+        blobs.c.digest == edges.c.digest,
+        blob_links.c.blob_id == blobs.c.id,
+        blob_links.c.repository_id == attestations.c.repository_id,
+    )
+    return exists().where(manifests.c.attestation_id == attestations.c.id, linked)

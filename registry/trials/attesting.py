@@ -1,0 +1,192 @@
+"""Verdicts to be attested: rows in the transaction that makes a verdict, or changes what the gate makes of
+an image.
+
+A row holds what was found, as it was found; :mod:`registry.trials.signing` signs it afterwards and stores it
+as a referrer. The row before it goes at once, and the referrer of that with it: what stands signed is what
+the database says, and between two verdicts nothing does. The caller holds the repository's lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from registry.db.content import attestations, kept_documents, manifests, repositories
+from registry.db.dialect import batches, insert_ignoring_conflict
+from registry.db.engine import move_epoch
+from registry.db.trials import parts, runs, trial_parts, trials
+from registry.db.types import db_time
+from registry.trials.specs import spec_digest
+from registry.trials.statements import JUDGED, Kind, document, part_found, state_found, trial_found
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What is to be signed about one image: ``found`` is JSON, ``None`` to say nothing any more."""
+
+    digest: str
+    kind: Kind
+    spec_digest: str
+    found: str | None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What one row is kept for."""
+        return self.digest, self.kind, self.spec_digest
+
+
+async def attest_part(connection: AsyncConnection, part: Mapping[str, Any]) -> None:
+    """Have the verdict of a part, of which this is the row, attested on its image, if there is one and the
+    repository holds the image."""
+    if part["state"] != "done" or part["verdict"] not in JUDGED:
+        return
+    observed = await connection.execute(
+        select(runs.c.name, runs.c.observations).where(runs.c.part_id == part["id"]).order_by(runs.c.id)
+    )
+    policy = await _keep_policy(connection, part, image_spec_allowed=part["image_spec_allowed"])
+    if part["run_spec"] is not None:
+        await _keep(connection, part["repository_id"], part["spec_digest"], part["run_spec"])
+    found = part_found(part, [(row.name, json.loads(row.observations)) for row in observed], policy=policy)
+    await _put(connection, part["repository_id"], [_result(part, found)])
+
+
+async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:
+    """Have the verdicts of trials of one repository that are done attested on their indexes; that of a single
+    image is the verdict of its part."""
+    for batch in batches(trial_ids):
+        found = await connection.execute(select(trials).where(trials.c.id.in_(batch)))
+        done = [row._asdict() for row in found]
+        listed: dict[str, list[Mapping[str, Any]]] = {trial["id"]: [] for trial in done}
+        query = (
+            select(
+                trial_parts.c.trial_id,
+                parts.c.digest,
+                parts.c.platform,
+                parts.c.verdict,
+                parts.c.image_spec_allowed,
+            )
+            .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+            .where(trial_parts.c.trial_id.in_(batch))
+            .order_by(parts.c.platform, parts.c.digest)
+        )
+        for row in await connection.execute(query):
+            listed[row.trial_id].append(row._asdict())
+        wanted = []
+        for trial in done:
+            of_it = listed[trial["id"]]
+            run = any(part["verdict"] in JUDGED for part in of_it)
+            if not run or any(part["digest"] == trial["digest"] for part in of_it):
+                continue
+            allowed = of_it[0]["image_spec_allowed"]
+            policy = await _keep_policy(connection, trial, image_spec_allowed=allowed)
+            wanted.append(_result(trial, trial_found(trial, of_it, policy=policy)))
+        if wanted:
+            await _put(connection, done[0]["repository_id"], wanted)
+
+
+async def attest_states(connection: AsyncConnection, repository_id: int, digests: Sequence[str]) -> None:
+    """Have summarised what the gate makes of these images now; nothing is said of those without a verdict.
+    While an image is tried again, the last summary stands."""
+    held = await connection.execute(select(repositories).where(repositories.c.id == repository_id))
+    repository = held.one()
+    rows: list[Mapping[str, Any]] = []
+    for batch in batches(digests):
+        query = select(
+            manifests.c.digest,
+            manifests.c.state,
+            manifests.c.state_reason,
+            manifests.c.state_at,
+            manifests.c.blocked_reason,
+        ).where(manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch))
+        rows += [row._asdict() for row in await connection.execute(query)]
+    if not rows:
+        return
+    policy, digest = document(
+        {
+            "gate": repository.gate,
+            "image_spec_allowed": repository.image_spec_allowed,
+            "policy_version": repository.policy_version,
+            "run_spec": spec_digest(repository.run_spec),
+        }
+    )
+    wanted = []
+    for row in rows:
+        found = state_found(row, policy=digest)
+        if found is None and row["state"] == "pending":
+            continue
+        wanted.append(_Found(row["digest"], "summary", "", None if found is None else _json(found)))
+    if any(one.found is not None for one in wanted):
+        await _keep(connection, repository_id, digest, policy)
+    await _put(connection, repository_id, wanted)
+
+
+def _result(row: Mapping[str, Any], found: Mapping[str, object]) -> _Found:
+    return _Found(row["digest"], "result", row["spec_digest"], _json(found))
+
+
+def _json(found: Mapping[str, object]) -> str:
+    return json.dumps(found, separators=(",", ":"), sort_keys=True)
+
+
+async def _keep_policy(
+    connection: AsyncConnection, row: Mapping[str, Any], *, image_spec_allowed: bool
+) -> str:
+    """Keep what a verdict was made under, of which ``row`` is the part or trial; returns its digest."""
+    content, digest = document(
+        {
+            "image_spec_allowed": image_spec_allowed,
+            "policy_version": row["policy_version"],
+            "run_spec": row["spec_digest"],
+        }
+    )
+    await _keep(connection, row["repository_id"], digest, content)
+    return digest
+
+
+async def _keep(connection: AsyncConnection, repository_id: int, digest: str, content: str) -> None:
+    values = {"repository_id": repository_id, "digest": digest, "content": content}
+    await connection.execute(insert_ignoring_conflict(connection, kept_documents, values))
+
+
+async def _put(connection: AsyncConnection, repository_id: int, wanted: Sequence[_Found]) -> None:
+    held: dict[tuple[str, str, str], tuple[int, str]] = {}
+    there: set[str] = set()
+    for batch in batches(one.digest for one in wanted):
+        rows = await connection.execute(
+            select(attestations).where(
+                attestations.c.repository_id == repository_id, attestations.c.digest.in_(batch)
+            )
+        )
+        held |= {(row.digest, row.kind, row.spec_digest): (row.id, row.found) for row in rows}
+        # A verdict may be about what was deleted meanwhile.
+        images = select(manifests.c.digest).where(
+            manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch)
+        )
+        there |= set((await connection.execute(images)).scalars())
+    # Of two about the same, the later counts.
+    latest = {one.key: one for one in wanted if one.digest in there}
+    old = [held[key][0] for key, one in latest.items() if key in held and held[key][1] != one.found]
+    new = [
+        {
+            "repository_id": repository_id,
+            "digest": one.digest,
+            "kind": one.kind,
+            "spec_digest": one.spec_digest,
+            "found": one.found,
+        }
+        for key, one in latest.items()
+        if one.found is not None and held.get(key, (0, None))[1] != one.found
+    ]
+    for batch in batches(old):
+        gone = [int(number) for number in batch]
+        await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(gone)))
+        await connection.execute(delete(attestations).where(attestations.c.id.in_(gone)))
+    if new:
+        await connection.execute(insert(attestations).values(made_at=db_time(), run_after=db_time()), new)
+    if old:
+        await move_epoch(connection, "content")

@@ -1,0 +1,375 @@
+"""Signing what is to be attested, and storing it as a referrer of its image.
+
+The bytes come first, under an upload session, so that the sweep takes them where a kill comes next. Then one
+transaction, in which the row is still the one that was signed: the referrer, and that it is done. Of two
+replicas that sign the same, the second finds it done; what neither ends is begun again after :data:`LEASE`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import uuid_utils
+from cryptography.hazmat.primitives.asymmetric import ec
+from sqlalchemy import delete, exists, insert, or_, select, update
+
+from registry.auth.access import require_admin
+from registry.auth.actor import REGISTRY
+from registry.auth.keyring import open_attestation_ring, rotate_in
+from registry.content import repositories as repos
+from registry.db.accounts import keys
+from registry.db.content import (
+    attestations,
+    blob_links,
+    blobs,
+    edges,
+    manifest_contents,
+    manifests,
+    repositories,
+    upload_sessions,
+)
+from registry.db.dialect import insert_ignoring_conflict
+from registry.db.engine import move_epoch
+from registry.db.outbox import record
+from registry.db.types import db_time
+from registry.oci.digest import Digest, digest_of, parse_digest
+from registry.oci.mediatypes import OCI_MANIFEST
+from registry.trials.sigstore import BUNDLE, make_bundle, make_statement
+from registry.trials.statements import PREDICATES, Signer, result_predicate, summary_predicate
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.keyring import Key, KeyRing
+    from registry.auth.secretkey import SecretKey
+    from registry.db.engine import Database
+    from registry.settings import Settings
+    from registry.storage.store import BlobStore
+
+LEASE = timedelta(seconds=60)
+EMPTY = b"{}"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+_SESSION_LIFE = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Attester:
+    """What signs and stores in one process."""
+
+    database: Database
+    store: BlobStore
+    settings: Settings
+    secret_key: SecretKey
+
+    async def sign_all(self) -> int:
+        """Sign what is due, one after another; returns how much it was.
+
+        Raises:
+            SettingsError: the secret key is not the database's.
+            UnavailableError, StorageFullError: the bytes cannot be stored now; what was begun is tried again.
+        """
+        # Whoever wants to verify may ask for the key before there is anything to verify.
+        ring = await open_attestation_ring(self.database, self.secret_key)
+        await self._unsign()
+        done = 0
+        while await self._is_due():
+            self.database.require_room()
+            claimed = await self._claim()
+            if claimed is None:
+                break
+            done += await self._sign(claimed, ring)
+        return done
+
+    async def _unsign(self) -> None:
+        """Take away what a key signed that is worth nothing any more, to sign it anew."""
+        retired = select(keys.c.kid).where(keys.c.ring == "attestation", keys.c.retired_at <= db_time())
+        by_it = select(attestations.c.id).where(attestations.c.kid.in_(retired))
+        async with self.database.read_once() as connection:
+            if (await connection.execute(by_it.limit(1))).first() is None:
+                return
+        async with self.database.write() as connection:
+            await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(by_it)))
+            await connection.execute(
+                update(attestations)
+                .where(attestations.c.kid.in_(retired))
+                .values(signed_at=None, kid=None, run_after=db_time())
+            )
+            await move_epoch(connection, "content")
+
+    async def _is_due(self) -> bool:
+        async with self.database.read_once() as connection:
+            return (await connection.execute(_DUE)).first() is not None
+
+    async def _claim(self) -> Row[Any] | None:
+        async with self.database.write() as connection:
+            claimed = await connection.execute(
+                update(attestations)
+                .where(attestations.c.id == _DUE.with_for_update(skip_locked=True).scalar_subquery())
+                .values(run_after=db_time(LEASE))
+                .returning(attestations)
+            )
+            row: Row[Any] | None = claimed.first()
+            return row
+
+    async def _sign(self, row: Row[Any], ring: KeyRing) -> bool:
+        digest = parse_digest(row.digest)
+        signer = Signer(version("seatrial"), self.settings.external_url)
+        async with self.database.read() as connection:
+            named = select(repositories.c.name).where(repositories.c.id == row.repository_id)
+            repository = (await connection.execute(named)).scalar_one_or_none()
+            results = await _signed_results(connection, row)
+        if repository is None:
+            return False
+        found = json.loads(row.found)
+        findings = self.settings.attest_findings
+        if row.kind == "result":
+            predicate = result_predicate(found, digest=row.digest, findings=findings)
+        else:
+            predicate = summary_predicate(
+                found,
+                signer=signer,
+                repository=repository,
+                digest=row.digest,
+                made_at=f"{row.made_at:%Y-%m-%dT%H:%M:%SZ}",
+                results=results,
+                findings=findings,
+            )
+        statement = make_statement(signer.place_of(repository), digest, PREDICATES[row.kind], predicate)
+        assert isinstance(ring.private, ec.EllipticCurvePrivateKey)
+        bundle = make_bundle(statement, ring.private, kid=ring.kid)
+        empty = await self._held(EMPTY) or await self._upload(row.repository_id, EMPTY)
+        uploads = [empty, await self._upload(row.repository_id, bundle)]
+        stored, unused = await self._store(row, repository, uploads, kid=ring.kid)
+        for locator in unused:
+            await self.store.delete(locator)
+        return stored
+
+    async def _held(self, content: bytes) -> _Upload | None:
+        """The blob with this content, if the registry has it already."""
+        digest = digest_of(content)
+        async with self.database.read_once() as connection:
+            found = await connection.execute(select(blobs.c.id).where(blobs.c.digest == str(digest)))
+            return None if found.first() is None else _Upload(None, None, digest, len(content))
+
+    async def _upload(self, repository_id: int, content: bytes) -> _Upload:
+        locator = await self.store.start_upload()
+        session = uuid_utils.uuid7().hex
+        async with self.database.write() as connection:
+            await connection.execute(
+                insert(upload_sessions).values(
+                    id=session,
+                    repository_id=repository_id,
+                    locator=locator,
+                    created_at=db_time(),
+                    expires_at=db_time(_SESSION_LIFE),
+                )
+            )
+        digest = digest_of(content)
+        await self.store.append(locator, _whole(content), offset=0)
+        await self.store.finish(locator, digest)
+        return _Upload(session, locator, digest, len(content))
+
+    async def _store(
+        self, row: Row[Any], repository: str, uploads: list[_Upload], *, kid: str
+    ) -> tuple[bool, list[str]]:
+        """Store the referrer; whether it was, and the locators of bytes that nothing names."""
+        config, layer = uploads
+        async with self.database.write() as connection:
+            await repos.lock(connection, row.repository_id)
+            this = select(attestations.c.id).where(
+                attestations.c.id == row.id, attestations.c.signed_at.is_(None)
+            )
+            stands = (await connection.execute(this.with_for_update())).first() is not None
+            subject = await _subject(connection, row)
+            sessions = [one.session for one in uploads if one.session is not None]
+            await connection.execute(delete(upload_sessions).where(upload_sessions.c.id.in_(sessions)))
+            if not stands or subject is None:
+                return False, [one.locator for one in uploads if one.locator is not None]
+            unused = [await _link(connection, row.repository_id, one) for one in uploads]
+            raw = _manifest(row, subject, config=config, layer=layer)
+            await _insert_manifest(connection, row, raw, config=config, layer=layer)
+            await connection.execute(
+                update(attestations).where(attestations.c.id == row.id).values(signed_at=db_time(), kid=kid)
+            )
+            said = {
+                "digest": row.digest,
+                "attestation": str(digest_of(raw)),
+                "predicate": PREDICATES[row.kind],
+                "kid": kid,
+            }
+            await record(connection, "verdict.attested", repository, REGISTRY, said)
+            await move_epoch(connection, "content")
+        return True, [locator for locator in unused if locator is not None]
+
+
+async def rotate_attestation_ring(
+    database: Database, secret_key: SecretKey, *, actor: Actor, at_once: bool
+) -> Key:
+    """Make a key that signs verdicts in a minute; the older ones verify for ever. ``at_once``: one was
+    stolen, the new one signs now, and what the others signed is signed anew.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+    """
+    require_admin(actor)
+    async with database.write() as connection:
+        return await rotate_in(
+            connection, secret_key, "attestation", actor=actor, algorithm="ES256", at_once=at_once
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """Bytes that are stored, and not named by any row yet; without a locator, a blob that there was."""
+
+    session: str | None
+    locator: str | None
+    digest: Digest
+    size: int
+
+
+_THIS, _OF_SAME = attestations.alias("this"), attestations.alias("of_same")
+_DUE = (
+    select(_THIS.c.id)
+    .where(
+        _THIS.c.signed_at.is_(None),
+        _THIS.c.run_after <= db_time(),
+        # A summary names the results that it rests on.
+        or_(
+            _THIS.c.kind == "result",
+            ~exists().where(
+                _OF_SAME.c.repository_id == _THIS.c.repository_id,
+                _OF_SAME.c.digest == _THIS.c.digest,
+                _OF_SAME.c.kind == "result",
+                _OF_SAME.c.signed_at.is_(None),
+            ),
+        ),
+    )
+    .order_by(_THIS.c.id)
+    .limit(1)
+)
+
+
+async def _whole(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+async def _signed_results(connection: AsyncConnection, row: Row[Any]) -> list[str]:
+    """The bundles with results about an image, by digest."""
+    query = (
+        select(edges.c.digest)
+        .join(manifests, manifests.c.id == edges.c.manifest_id)
+        .join(attestations, attestations.c.id == manifests.c.attestation_id)
+        .where(
+            attestations.c.repository_id == row.repository_id,
+            attestations.c.digest == row.digest,
+            attestations.c.kind == "result",
+            edges.c.kind == "layer",
+        )
+        .order_by(attestations.c.id)
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+async def _subject(connection: AsyncConnection, row: Row[Any]) -> dict[str, object] | None:
+    query = select(manifests.c.media_type, manifests.c.digest, manifests.c.size).where(
+        manifests.c.repository_id == row.repository_id, manifests.c.digest == row.digest
+    )
+    found = (await connection.execute(query)).first()
+    if found is None:
+        return None
+    return {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
+
+
+async def _link(connection: AsyncConnection, repository_id: int, upload: _Upload) -> str | None:
+    """Make a blob visible in the repository, whatever its quota; returns the locator if there was one
+    already."""
+    if upload.locator is not None:
+        values = {
+            "digest": str(upload.digest),
+            "size": upload.size,
+            "locator": upload.locator,
+            "created_at": db_time(),
+        }
+        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
+    held = await connection.execute(
+        select(blobs.c.id, blobs.c.locator)
+        .where(blobs.c.digest == str(upload.digest))
+        .with_for_update(read=True, key_share=True)
+    )
+    blob = held.one()
+    link = {"repository_id": repository_id, "blob_id": blob.id, "created_at": db_time()}
+    await connection.execute(insert_ignoring_conflict(connection, blob_links, link))
+    return upload.locator if blob.locator != upload.locator else None
+
+
+def _annotations(row: Row[Any]) -> dict[str, str]:
+    return {
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": PREDICATES[row.kind],
+        "org.opencontainers.image.created": f"{row.made_at:%Y-%m-%dT%H:%M:%SZ}",
+    }
+
+
+def _manifest(row: Row[Any], subject: dict[str, object], *, config: _Upload, layer: _Upload) -> bytes:
+    """As cosign writes it, but for the config, which says nothing of what it is."""
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": BUNDLE,
+        "config": {"mediaType": EMPTY_TYPE, "digest": str(config.digest), "size": config.size},
+        "layers": [{"mediaType": BUNDLE, "digest": str(layer.digest), "size": layer.size}],
+        "subject": subject,
+        "annotations": _annotations(row),
+    }
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+async def _insert_manifest(
+    connection: AsyncConnection, row: Row[Any], raw: bytes, *, config: _Upload, layer: _Upload
+) -> None:
+    digest = str(digest_of(raw))
+    content = {"digest": digest, "raw": raw}
+    await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))
+    made = await connection.execute(
+        insert(manifests)
+        .values(
+            repository_id=row.repository_id,
+            digest=digest,
+            media_type=OCI_MANIFEST,
+            size=len(raw),
+            artifact_type=BUNDLE,
+            annotations=json.dumps(_annotations(row), separators=(",", ":")),
+            subject_digest=row.digest,
+            runnable=False,
+            state="not-applicable",
+            state_at=db_time(),
+            pushed_by=REGISTRY.shown,
+            pushed_at=db_time(),
+            attestation_id=row.id,
+        )
+        .returning(manifests.c.id)
+    )
+    manifest_id = made.scalar_one()
+    parts_of_it = (("config", EMPTY_TYPE, config), ("layer", BUNDLE, layer))
+    await connection.execute(
+        insert(edges),
+        [
+            {
+                "manifest_id": manifest_id,
+                "position": position,
+                "kind": kind,
+                "digest": str(upload.digest),
+                "media_type": media_type,
+                "size": upload.size,
+            }
+            for position, (kind, media_type, upload) in enumerate(parts_of_it)
+        ],
+    )

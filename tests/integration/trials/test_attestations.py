@@ -1,0 +1,331 @@
+"""What is signed of verdicts: what the database says and nothing else, by the registry and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+
+from registry.auth.keyring import SETTLE
+from registry.db.accounts import keys as key_rows
+from registry.db.content import attestations, manifests, upload_sessions
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+from registry.http.sweeps import sweep
+from registry.oci.digest import parse_digest
+from registry.trials.signing import Attester
+from registry.trials.sigstore import BUNDLE
+from registry.trials.verifying import Word, parse_keys, read_bundle, word_of
+from tests.kit.access import api, ask
+from tests.kit.distribution import push_blob, put_manifest
+from tests.kit.images import to_json
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
+
+PLACE = "/repositories/team%2Fapp"
+
+
+async def attested(port: Port, digest: str | None = None) -> list[Any]:
+    """All that the registry attests, once nothing of it waits to be signed."""
+    parameters = {} if digest is None else {"digest": digest}
+    for _ in range(200):
+        listed: list[Any] = await api(port.admin, "GET", f"{PLACE}/attestations", params=parameters)
+        if all(one["signed_at"] for one in listed):
+            return listed
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"not signed: {listed}")
+
+
+async def bundle_of(port: Port, referrer: str) -> bytes:
+    raw = (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/manifests/{referrer}")).json
+    assert raw["artifactType"] == BUNDLE
+    (layer,) = raw["layers"]
+    return (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{layer['digest']}")).body
+
+
+async def word(port: Port, digest: str) -> Word:
+    """What a reader finds and verifies, with the keys that anybody gets."""
+    own = {one["referrer"] for one in await attested(port, digest)}
+    async with port.registry.client(anonymous=True) as nobody:
+        listed = (await api(nobody, "GET", "/keys"))["items"]
+    assert {key["ring"] for key in listed} == {"attestation"}
+    trusted = parse_keys("".join(key["public_pem"] for key in listed if key["retired_at"] is None))
+    found = await ask(port.reader, "GET", f"/v2/{REPOSITORY}/referrers/{digest}")
+    assert own <= {one["digest"] for one in found.json["manifests"]}
+    bundles = [await bundle_of(port, referrer) for referrer in sorted(own)]
+    read = [read_bundle("it", raw, parse_digest(digest), trusted) for raw in bundles]
+    assert [one.refused for one in read if one.refused] == []
+    return word_of(read)
+
+
+async def tried(port: Port, worker: Any, **members: Any) -> str:
+    digest = await port.push(tiny_image())
+    assert (await worker.report(await worker.claim(), **members)).status == 204
+    return digest
+
+
+async def test_a_verdict_is_signed_and_nobody_takes_it_away(port: Port) -> None:
+    worker = await port.worker("one")
+    mechanisms = [
+        {"name": "seccomp", "applied": True},
+        {"name": "AppArmor", "applied": False, "detail": "the kernel has none"},
+    ]
+    digest = await tried(port, worker, mechanisms=mechanisms, downgrades=["AppArmor"])
+    found = await word(port, digest)
+    assert found.summary is not None
+    assert found.summary["verificationResult"] == "PASSED"
+    assert found.summary["verifiedLevels"] == ["SEATRIAL_WARN"]
+    (result,) = found.results
+    own = result["seatrial"]
+    assert isinstance(own, dict)
+    assert {name: own[name] for name in ("verdict", "worker", "runtime", "mechanisms", "downgrades")} == {
+        "verdict": "warn",
+        "worker": "one",
+        "runtime": "scripted 1.0",
+        "mechanisms": ["seccomp"],
+        "downgrades": ["AppArmor"],
+    }
+    # The verdict only: what was seen may be secret.
+    assert "reason" not in own
+    assert "passedTests" not in result
+    (policy,) = [one["digest"]["sha256"] for one in result["configuration"] if one["name"] == "policy"]  # type: ignore[attr-defined]
+    kept = await api(port.reader, "GET", f"{PLACE}/documents/sha256:{policy}")
+    assert kept == {"image_spec_allowed": False, "policy_version": 1, "run_spec": "image"}
+    missing = await api(port.reader, "GET", f"{PLACE}/documents/sha256:{'0' * 64}", status=404)
+    assert "names a document" in missing["detail"]
+    # The summary rests on what stands beside it.
+    listed = await attested(port, digest)
+    assert [one["predicate"].rpartition("/")[0] for one in listed] == [
+        "https://in-toto.io/attestation/test-result",
+        "https://slsa.dev/verification_summary",
+    ]
+    inputs = found.summary["inputAttestations"]
+    bundle = (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/manifests/{listed[0]['referrer']}")).json
+    assert inputs == [{"digest": {"sha256": bundle["layers"][0]["digest"][7:]}}]
+
+    for kind, gone in (
+        ("manifests", listed[0]["referrer"]),
+        ("blobs", bundle["layers"][0]["digest"]),
+        ("blobs", bundle["config"]["digest"]),
+    ):
+        refused = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/{kind}/{gone}")
+        assert (refused.status, digest in refused.body.decode()) == (403, True)
+    # What looks the same and another signed is content like any.
+    forged = dict(bundle["layers"][0])
+    raw = json.loads(await bundle_of(port, listed[0]["referrer"]))
+    raw["dsseEnvelope"]["signatures"][0]["sig"] = base64.b64encode(b"forged").decode()
+    content = to_json(raw)
+    forged |= {"digest": await push_blob(port.admin, REPOSITORY, content), "size": len(content)}
+    pushed = await put_manifest(port.admin, REPOSITORY, "forged", to_json(bundle | {"layers": [forged]}))
+    assert pushed.status == 201
+    # The same again stays the registry's own.
+    own_again = await ask(port.admin, "GET", f"/v2/{REPOSITORY}/manifests/{listed[0]['referrer']}")
+    again = await put_manifest(port.admin, REPOSITORY, listed[0]["referrer"], own_again.body)
+    assert again.status == 201
+    assert await attested(port, digest) == listed
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+    refused = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{listed[0]['referrer']}")
+    assert refused.status == 403
+    # They go with the image, and are back with it.
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+    assert await attested(port) == []
+    answer = await ask(port.admin, "GET", f"/v2/{REPOSITORY}/manifests/{listed[1]['referrer']}")
+    assert answer.status == 404
+
+
+async def test_an_image_that_comes_back_is_attested_again(port: Port) -> None:
+    worker = await port.worker("one")
+    image = tiny_image()
+    digest = await port.push(image)
+    await worker.report(await worker.claim())
+    before = await word(port, digest)
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+    await port.push(image)
+    after = await word(port, digest)
+    assert after.results == before.results
+    assert after.summary is not None
+
+
+async def test_no_older_word_stands_beside_a_newer_verdict(port: Port) -> None:
+    worker = await port.worker("one")
+    digest = await tried(port, worker)
+    old = await attested(port, digest)
+    assert [one["verdict"] for one in old] == ["pass", "pass"]
+    body = {"image": f"{REPOSITORY}@{digest}"}
+    await api(port.admin, "POST", "/trials", status=201, json=body)
+    # While it is tried again the last word stands.
+    assert await attested(port, digest) == old
+    assert (await worker.report(await worker.claim(), met=False, exit_code=1)).status == 204
+    listed = await api(port.admin, "GET", f"{PLACE}/attestations", params={"digest": digest})
+    assert [one["verdict"] for one in listed] == ["fail", "fail"]
+    # From the moment of the verdict, signed or not yet.
+    referrers = (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/referrers/{digest}")).json["manifests"]
+    assert not {one["digest"] for one in referrers} & {one["referrer"] for one in old}
+    found = await word(port, digest)
+    assert found.summary is not None
+    assert (found.summary["verificationResult"], found.summary["verifiedLevels"]) == ("FAILED", ["FAILED"])
+    assert [one["result"] for one in found.results] == ["FAILED"]
+    # A person's word is above it, and goes as it came.
+    for action, state in (("block", "blocked"), ("unblock", "fail")):
+        reason = {"reason": "why"} if action == "block" else {}
+        await api(port.admin, "POST", f"/gate/{action}", status=204, json=body | reason)
+        assert [one["verdict"] for one in await attested(port, digest)][-1] == state
+
+
+async def test_an_index_is_attested_and_each_image_in_it(port: Port) -> None:
+    worker = await port.worker("one")
+    index, images = tiny_index("linux/amd64", "linux/amd64", "linux/arm64")
+    digest = await port.push(index)
+    good = (await worker.claim(), await worker.claim())
+    await worker.report(good[0])
+    await worker.report(good[1], met=False, exit_code=1)
+    found = await word(port, digest)
+    (result,) = found.results
+    assert result["result"] == "FAILED"
+    parts = result["seatrial"]["parts"]  # type: ignore[index]
+    assert {one["digest"]: one["verdict"] for one in parts} == {
+        good[0]["digest"]: "pass",
+        good[1]["digest"]: "fail",
+        images[2].digest: "unsupported",
+    }
+    for job, verdict in zip(good, ("PASSED", "FAILED"), strict=True):
+        child = await word(port, job["digest"])
+        assert [one["result"] for one in child.results] == [verdict]
+    # Nothing was run of it, so nothing is said.
+    assert await attested(port, images[2].digest) == []
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+
+
+async def test_keys_are_replaced_and_stolen_ones_sign_nothing_that_counts(port: Port) -> None:
+    worker = await port.worker("one")
+    digest = await tried(port, worker)
+    first = {one["kid"] for one in await attested(port, digest)}
+    made = await api(port.admin, "POST", "/keys/rotate", status=201, json={"ring": "attestation"})
+    async with port.database.write() as connection:
+        aged = update(key_rows).where(key_rows.c.kid == made["kid"])
+        await connection.execute(aged.values(created_at=db_time(-SETTLE)))
+        # The one before is older still.
+        older = update(key_rows).where(key_rows.c.kid.in_(first))
+        await connection.execute(older.values(created_at=db_time(-2 * SETTLE)))
+        await move_epoch(connection, "access")
+    other = await tried(port, worker)
+    assert {one["kid"] for one in await attested(port, other)} == {made["kid"]}
+    # The old one is published on, and what it signed stands.
+    assert {one["kid"] for one in await attested(port, digest)} == first
+    assert (await word(port, digest)).summary is not None
+    asked = {"ring": "attestation", "at_once": True}
+    newest = await api(port.admin, "POST", "/keys/rotate", status=201, json=asked)
+    for _ in range(100):
+        kids = {one["kid"] for one in await attested(port)}
+        if kids == {newest["kid"]}:
+            break
+        await asyncio.sleep(0.05)
+    assert kids == {newest["kid"]}
+    assert (await word(port, digest)).summary is not None
+    refused = asked | {"algorithm": "EdDSA"}
+    await api(port.admin, "POST", "/keys/rotate", status=400, json=refused)
+    await api(port.reader, "POST", "/keys/rotate", status=403, json=asked)
+
+
+def attester(port: Port) -> Attester:
+    services = port.registry.services
+    assert services is not None
+    return Attester(services.database, services.blobs, services.settings, services.oidc.secret_key)
+
+
+async def test_many_sign_at_once_and_each_statement_is_stored_once(
+    tmp_path: Path, make_postgres_url: Callable[[], str]
+) -> None:
+    url = make_postgres_url()
+    async with open_port(tmp_path / "data", url) as port:
+        worker = await port.worker("one")
+        for _ in range(6):
+            await tried(port, worker)
+        await attested(port)
+        async with port.database.write() as connection:
+            await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
+            await connection.execute(update(attestations).values(signed_at=None, run_after=db_time()))
+        done = await asyncio.gather(*(attester(port).sign_all() for _ in range(4)))
+        await attested(port)
+        assert sum(done) <= 12
+        async with port.database.read() as connection:
+            query = select(manifests.c.attestation_id, func.count()).group_by(manifests.c.attestation_id)
+            rows = (await connection.execute(query.where(manifests.c.attestation_id.is_not(None)))).all()
+        assert [count for _, count in rows] == [1] * 12
+        assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+
+
+async def test_what_a_kill_leaves_is_signed_later_and_its_bytes_go(port: Port) -> None:
+    worker = await port.worker("one")
+    digest = await tried(port, worker)
+    await attested(port)
+    async with port.database.write() as connection:
+        await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
+        # Claimed, its bytes uploaded, and then no more.
+        later = db_time(SETTLE)
+        await connection.execute(update(attestations).values(signed_at=None, run_after=later))
+        repository_id = (await connection.execute(select(attestations.c.repository_id))).scalars().first()
+    assert repository_id is not None
+    left = await attester(port)._upload(repository_id, b"half done")
+    assert len(await api(port.admin, "GET", f"{PLACE}/attestations/differences")) == 0
+    async with port.database.write() as connection:
+        await connection.execute(update(attestations).values(run_after=db_time()))
+        ended = update(upload_sessions).where(upload_sessions.c.id == left.session)
+        await connection.execute(ended.values(expires_at=db_time()))
+        await move_epoch(connection, "gate")
+    assert (await word(port, digest)).summary is not None
+    services = port.registry.services
+    assert services is not None
+    await sweep(services)
+    async with port.database.read() as connection:
+        assert (await connection.execute(select(upload_sessions.c.id))).all() == []
+
+
+async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port) -> None:
+    worker = await port.worker("one")
+    index, images = tiny_index("linux/amd64")
+    digest = await port.push(index)
+    await worker.report(await worker.claim())
+    await attested(port)
+    async with port.database.write() as connection:
+        await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
+        await connection.execute(delete(attestations))
+    found = await api(port.reader, "GET", f"{PLACE}/attestations/differences")
+    assert {(one["digest"], one["what"]) for one in found} == {
+        (digest, "the verdict is not attested"),
+        (images[0].digest, "the verdict is not attested"),
+    }
+    services = port.registry.services
+    assert services is not None
+    await sweep(services)
+    assert (await word(port, digest)).summary is not None
+    assert (await word(port, images[0].digest)).summary is not None
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+    async with port.database.write() as connection:
+        await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
+    found = await api(port.reader, "GET", f"{PLACE}/attestations/differences")
+    assert {one["what"] for one in found} == {"it was signed, and its referrer is gone or not whole"}
+
+
+async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with open_port(
+        tmp_path / "data", database_url, attest_findings=True, external_url="https://registry.example"
+    ) as port:
+        worker = await port.worker("one")
+        digest = await port.push(tiny_image())
+        await api(port.admin, "PATCH", PLACE, json={"quota_bytes": 1})
+        await worker.report(await worker.claim(), met=False, exit_code=3)
+        found = await word(port, digest)
+        assert found.summary is not None
+        assert found.summary["verifier"]["id"] == "https://registry.example"  # type: ignore[index]
+        where = f"pkg:oci/app@{digest}?repository_url=registry.example/team/app"
+        assert found.summary["resourceUri"] == where
+        (result,) = found.results
+        assert result["failedTests"] == ["smoke: exit code is 0"]
+        assert "exit code 3" in result["seatrial"]["reason"]  # type: ignore[index]
