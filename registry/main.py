@@ -65,6 +65,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gate": ("registry.cli.gate",),
         "verify": ("registry.cli.verify",),
         "audit": ("registry.cli.audit",),
+        "events": ("registry.cli.events",),
+        "webhook": ("registry.cli.webhook",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
     }

@@ -59,7 +59,7 @@ class Settings(BaseModel):
     outgoing_networks: tuple[Network, ...] = Field(
         default=(),
         description="networks beside the public internet that the registry may send requests to (sign-in "
-        "issuers), as in 10.1.2.0/24; only there is http taken, elsewhere https",
+        "issuers, webhooks), as in 10.1.2.0/24; only there is http taken, elsewhere https",
     )
     metrics_networks: tuple[Network, ...] = Field(
         default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
@@ -375,6 +375,11 @@ class Settings(BaseModel):
     def scheme(self) -> str:
         """What the registry itself speaks: ``https`` with a certificate, else ``http``."""
         return "https" if self.tls or self.tls_certificate_file else "http"
+
+    @property
+    def source(self) -> str:
+        """The address by which events name this registry."""
+        return self.external_url or f"{self.scheme}://{self.listen}"
 
     @property
     def effective_database_url(self) -> str:

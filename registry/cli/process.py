@@ -15,11 +15,14 @@ from urllib.parse import unquote, urlsplit
 from registry.auth.firststart import FirstStart, ensure_admin
 from registry.auth.livesessions import LiveSessions
 from registry.auth.oidc.opened import open_oidc
+from registry.auth.secretkey import open_secret_key
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
 from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
 from registry.db.inuse import serving
+from registry.events.attempts import Pace
+from registry.events.courier import Courier
 from registry.events.pulls import PullCounts
 from registry.events.refusals import Refusals
 from registry.http.selfsigned import SelfSigned, ensure_self_signed
@@ -116,8 +119,8 @@ def _tame_malloc(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def opened_services(settings: Settings) -> AsyncIterator[Services]:
-    """The parts of one process, closed at the end.
+async def opened_services(settings: Settings, *, pace: Pace | None = None) -> AsyncIterator[Services]:
+    """The parts of one process, closed at the end. ``pace`` is that of deliveries.
 
     Raises:
         SettingsError: the secret key or the storage cannot be used.
@@ -131,6 +134,14 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
         blobs = await open_blob_store(settings, database)
         try:
             outgoing = GuardedClient(settings.outgoing_networks)
+            pace = pace or Pace()
+            # Connections of their own: a receiver that hangs must keep nobody from signing in.
+            bringing = GuardedClient(
+                settings.outgoing_networks,
+                connections=pace.webhooks * pace.at_once,
+                per_host=2 * pace.at_once,
+            )
+            secret_key = open_secret_key(settings)
             oidc = open_oidc(settings, database, outgoing)
             tokens = await open_token_service(settings, database, oidc)
             sessions = LiveSessions(database, settings, credentials=tokens.credentials)
@@ -146,9 +157,12 @@ async def opened_services(settings: Settings) -> AsyncIterator[Services]:
                     refusals=Refusals(),
                     outgoing=outgoing,
                     oidc=oidc,
+                    secret_key=secret_key,
+                    courier=Courier(database, bringing, secret_key, source=settings.source, pace=pace),
                 )
             finally:
                 await outgoing.close()
+                await bringing.close()
                 await sessions.close()
                 await tokens.credentials.uses.close()
                 tokens.close()

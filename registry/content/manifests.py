@@ -14,7 +14,7 @@ from registry.content import quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
-from registry.content.references import image_platform, require_references
+from registry.content.references import image_origin, require_references
 from registry.db.content import attestations, edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor
     from registry.content.effects import PushEffects
+    from registry.content.references import Origin
     from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.oci.conditions import Conditions
@@ -150,7 +151,7 @@ async def put(
     if stated not in (None, digest):
         raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
     database.require_room()
-    platform = await image_platform(database, store, name, manifest, parsers=parsers)
+    origin = await image_origin(database, store, name, manifest, parsers=parsers)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
@@ -161,7 +162,7 @@ async def put(
             connection, repository.id, digest, manifest, sparse_images=settings.sparse_images
         )
         manifest_id, created = await _store(
-            connection, repository.id, digest, raw=raw, manifest=manifest, platform=platform, actor=actor
+            connection, repository.id, digest, raw=raw, manifest=manifest, origin=origin, actor=actor
         )
         if created:
             await quotas.enforce(connection, repository.id, len(raw))
@@ -173,7 +174,7 @@ async def put(
                 manifest_id=manifest_id,
                 digest=digest,
                 manifest=manifest,
-                platform=platform,
+                platform=origin.platform,
                 missing=missing,
                 created=created,
                 actor=actor,
@@ -278,9 +279,10 @@ async def _store(
     *,
     raw: bytes,
     manifest: Manifest,
-    platform: str | None,
+    origin: Origin,
     actor: Actor,
 ) -> tuple[int, bool]:
+    platform = origin.platform
     content = {"digest": str(digest), "raw": raw}
     await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))
     values = {
@@ -298,6 +300,8 @@ async def _store(
         "state_at": db_time(),
         "pushed_by": actor.shown,
         "workload": actor.workload_text,
+        "source": origin.source,
+        "revision": origin.revision,
         "pushed_at": db_time(),
     }
     made = await connection.execute(

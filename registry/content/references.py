@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
@@ -20,7 +21,7 @@ from registry.oci.mediatypes import INDEXES, MANIFESTS, is_foreign_layer
 from registry.oci.platform import UNKNOWN_PLATFORM, parse_platform
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -36,7 +37,18 @@ WAITING_MAX = 100
 """How many indexes of a repository may list the same missing child, which decides about them all."""
 _NAMED_IN_ERROR = 10
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
+_ORIGIN_MAX = 500
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an image says of itself: its ``os/architecture[/variant]`` if it can be run, and where it comes
+    from (image-spec, annotations.md: ``org.opencontainers.image.source`` and ``.revision``)."""
+
+    platform: str | None
+    source: str | None = None
+    revision: str | None = None
 
 
 async def require_references(
@@ -83,36 +95,49 @@ async def require_references(
     return missing
 
 
-async def image_platform(
+async def image_origin(
     database: Database, store: BlobStore, name: str, manifest: Manifest, *, parsers: Threads
-) -> str | None:
-    """``os/architecture[/variant]`` from the config of what can be run; ``None`` for everything else.
+) -> Origin:
+    """The platform from the config of what can be run, ``None`` for everything else; where it comes from by
+    the manifest's annotations, or the config's labels.
 
     A config that cannot be read, or names no platform, is no reason to refuse the push. But clients that are
     less strict run such an image, so it counts as one, for a platform that is unknown.
     """
     if not manifest.runnable or manifest.config is None:
-        return None
+        return _origin(None, manifest.annotations)
     async with database.read() as connection:
         repository = await repos.find_in(connection, name)
         if repository is None:
-            return UNKNOWN_PLATFORM
+            return _origin(UNKNOWN_PLATFORM, manifest.annotations)
         layers = {layer.digest for layer in manifest.layers} if manifest.attests else set()
         found = await blob_use.find_all(connection, repository.id, {manifest.config.digest, *layers})
     statements = [found[digest] for digest in layers & found.keys()]
     if manifest.attests and len(statements) == len(layers) and await _are_text(store, statements):
-        return None
+        return _origin(None, manifest.annotations)
     config = found.get(manifest.config.digest)
     if config is None or config.size > CONFIG_MAX_BYTES:
-        return UNKNOWN_PLATFORM
+        return _origin(UNKNOWN_PLATFORM, manifest.annotations)
     try:
         async with store.open_blob(config.locator) as blob:
             raw = b"".join([chunk async for chunk in blob.chunks()])
         # A large one takes seconds, during which every other request would wait.
         config_values = await parsers.run(parse_image_config, raw)
-        return str(parse_platform(str(config_values.platform)))
     except (ManifestInvalidError, BlobUnknownError, ValueError):
-        return UNKNOWN_PLATFORM
+        return _origin(UNKNOWN_PLATFORM, manifest.annotations)
+    said = {**config_values.labels, **manifest.annotations}
+    try:
+        return _origin(str(parse_platform(str(config_values.platform))), said)
+    except (ManifestInvalidError, ValueError):
+        return _origin(UNKNOWN_PLATFORM, said)
+
+
+def _origin(platform: str | None, said: Mapping[str, str]) -> Origin:
+    source, revision = (
+        text if text and len(text) <= _ORIGIN_MAX and "\0" not in text else None
+        for text in (said.get(f"org.opencontainers.image.{name}") for name in ("source", "revision"))
+    )
+    return Origin(platform, source, revision)
 
 
 async def _are_text(store: BlobStore, layers: Collection[Blob]) -> bool:

@@ -82,6 +82,8 @@ tokens = Table(
     Column("last_used_at", UtcTime),
     Column("last_used_address", Text),
     Column("last_used_client", Text),
+    # When it was told that it will expire.
+    Column("expiry_told_at", UtcTime),
     Index(None, "account_id", "id"),
     # Few tokens have these. An index with all the others in it would look to SQLite as if it told nothing.
     _given("made_by", "id"),

@@ -135,6 +135,10 @@ manifests = Table(
     Column("pushed_by", Text, nullable=False, default=""),
     # JSON of the job that did it (registry.auth.actor.Workload), where one did.
     Column("workload", Text),
+    # Where an image comes from, by its annotations or the labels of its config
+    # (org.opencontainers.image.source and .revision).
+    Column("source", Text),
+    Column("revision", Text),
     Column("pushed_at", UtcTime, nullable=False),
     # The row of the registry's own word that this is, with which it goes; null for all that was pushed.
     Column("attestation_id", Id, index=True),

@@ -71,6 +71,13 @@ EventKind = Literal[
     "key.rotated",
     "audit.exported",
     "audit.shortened",
+    "token.expiring",
+    "webhook.created",
+    "webhook.changed",
+    "webhook.deleted",
+    "webhook.rotated",
+    "webhook.disabled",
+    "delivery.failed",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -137,6 +144,13 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "key.rotated": "a signing key was replaced",
         "audit.exported": "somebody exported the audit trail",
         "audit.shortened": "the trail had more rows than it may, and its oldest went before their time",
+        "token.expiring": "an API token ends within a week",
+        "webhook.created": "a webhook was made",
+        "webhook.changed": "a webhook was changed: address, kinds, format, order, enabled or not",
+        "webhook.deleted": "a webhook is gone with its deliveries",
+        "webhook.rotated": "a webhook has another secret",
+        "webhook.disabled": "a webhook was disabled, as its receiver failed for days or wants no more",
+        "delivery.failed": "a delivery was given up after all its attempts",
     }
 )
 """One sentence for each; the docs' table is made of them."""

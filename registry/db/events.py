@@ -47,6 +47,8 @@ events = Table(
     Column("rule", Text),
     Column("data", Text, nullable=False),
     Column("at", UtcTime, nullable=False),
+    # Where it stands in the feed; null until that is decided (registry.events.sequence).
+    Column("position", BigInteger),
     # Pages of the trail, newest first, by each of its filters.
     Index(None, "at", "id"),
     Index(None, "repository", "at", "id"),
@@ -55,6 +57,8 @@ events = Table(
     _some("target", "at", "id", where="target IS NOT NULL"),
     _some("token_id", "at", "id", where="token_id IS NOT NULL"),
     _some("decision", "at", "id", where="decision = 'refused'"),
+    Index(None, "position", unique=True),
+    _some("id", where="position IS NULL"),
 )
 
 pull_days = Table(
@@ -89,6 +93,8 @@ audit_keeping = Table(
     # Rows that had to go before their time, ever, and when that was last told.
     Column("shortened_rows", BigInteger, nullable=False, server_default="0"),
     Column("shortened_at", UtcTime),
+    # Up to here the feed may lack events that are no longer kept.
+    Column("removed_position", BigInteger, nullable=False, server_default="0"),
 )
 
 epochs = Table(

@@ -14,6 +14,7 @@ from registry.db import (
     sessions,
     signins,
     trials,
+    webhooks,
 )
 from registry.db.tables import metadata
 
@@ -30,4 +31,5 @@ __all__ = [
     "sessions",
     "signins",
     "trials",
+    "webhooks",
 ]

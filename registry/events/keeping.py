@@ -156,11 +156,14 @@ class _Step:
         )
 
     async def _remove_events(self, which: Select[Any], most: int = ROWS_A_STEP) -> None:
-        columns = which.with_only_columns(events.c.id, events.c.decision, events.c.at)
+        columns = which.with_only_columns(events.c.id, events.c.decision, events.c.at, events.c.position)
         gone = (await self._connection.execute(columns.limit(min(most, ROWS_A_STEP)))).all()
         # By their numbers: for a subquery PostgreSQL may read all of the table.
         await self._connection.execute(delete(events).where(events.c.id.in_([row.id for row in gone])))
         counted = [row for row in gone if row.id <= self._row["counted_id"]]
+        self._row["removed_position"] = max(
+            self._row["removed_position"], *(row.position or 0 for row in gone), 0
+        )
         self._row["event_rows"] -= len(counted)
         self._row["refused_rows"] -= sum(row.decision == "refused" for row in counted)
         self._removed(row.at < self._oldest for row in gone)

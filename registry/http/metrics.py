@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from registry.contract.judge import Judgement
     from registry.contract.report import Report
+    from registry.events.deliverykeeping import Backlog as Deliveries
     from registry.trials.backlog import Backlog
 
 # What the library itself goes by, when it is imported.
@@ -121,6 +122,17 @@ class Metrics:
             "Attempts that failed before one passed, in the reports taken.",
             registry=self.registry,
         )
+        self._pending = self._newest("seatrial_webhook_deliveries_pending", "Deliveries that wait.")
+        self._oldest_delivery = self._newest(
+            "seatrial_webhook_oldest_pending_seconds", "Age of the oldest delivery that waits."
+        )
+        self._disabled = self._newest("seatrial_webhooks_disabled", "Webhooks that are disabled.")
+        self.webhook_attempts = Counter(
+            "seatrial_webhook_attempts",
+            "Attempts to deliver, by outcome (delivered, failed, gone).",
+            ("outcome",),
+            registry=self.registry,
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._handing_over: asyncio.TimerHandle | None = None
 
@@ -134,6 +146,12 @@ class Metrics:
         for gauge, counts in ((self._parts, backlog.parts), (self._workers, backlog.workers)):
             for state, count in counts.items():
                 gauge.labels(state).set(count)
+
+    def delivers(self, backlog: Deliveries) -> None:
+        """How it stands with deliveries."""
+        self._pending.set(backlog.pending)
+        self._oldest_delivery.set(backlog.oldest_seconds)
+        self._disabled.set(backlog.disabled)
 
     def reported(self, report: Report, judgement: Judgement | None) -> None:
         """A worker's report was taken; without a judgement the part is tried again."""

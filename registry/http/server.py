@@ -86,6 +86,7 @@ async def running_server(
             finally:
                 traffic.draining = True
                 services.database.bell.mute()
+                services.courier.bell.mute()
                 until = asyncio.get_running_loop().time() + settings.shutdown_seconds
                 await traffic.finish(until=until, hurry=hurry)
         await traffic.finish(until=until, hurry=hurry)

@@ -10,9 +10,11 @@ from aiohttp import web
 if TYPE_CHECKING:
     from registry.auth.livesessions import LiveSessions
     from registry.auth.oidc.opened import Oidc
+    from registry.auth.secretkey import SecretKey
     from registry.auth.tokenservice import TokenService
     from registry.content.effects import PushEffects
     from registry.db.engine import Database
+    from registry.events.courier import Courier
     from registry.events.pulls import PullCounts
     from registry.events.refusals import Refusals
     from registry.net.guarded import GuardedClient
@@ -34,6 +36,8 @@ class Services:
     refusals: Refusals
     outgoing: GuardedClient
     oidc: Oidc
+    secret_key: SecretKey
+    courier: Courier
 
 
 SERVICES = web.AppKey("services", Services)

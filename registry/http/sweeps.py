@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.auth import attempts, idempotency, sessions, tokenlists
+from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.trials.attested import attest_missing
@@ -61,6 +61,7 @@ async def sweep(services: Services) -> None:
     await _tried("sessions", sessions.sweep_expired(database))
     days = services.settings.ended_api_token_days
     await _tried("API tokens", tokenlists.sweep_ended(database, days=days))
+    await _tried("tokens that will expire", expiring.tell_expiring(database))
     await _tried("idempotency keys", idempotency.sweep_expired(database))
     await _tried("wrong passwords", attempts.trim(database))
     if not services.settings.read_only:

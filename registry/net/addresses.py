@@ -17,6 +17,10 @@ _NAT64 = ip_network("64:ff9b::/96")
 # IETF's own (Teredo among it), documentation, 6to4: each reaches what its inner address says, or nothing.
 _NOT_PUBLIC_6 = tuple(map(ip_network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
 _NOT_PUBLIC_4 = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "224.0.0.0/3")))
+# Where clouds tell a machine its credentials (AWS and most others, Alibaba, Oracle, AWS by IPv6).
+_METADATA = frozenset(
+    map(ip_address, ("169.254.169.254", "169.254.170.2", "100.100.100.200", "192.0.0.192", "fd00:ec2::254"))
+)
 
 
 def parse_address(text: str) -> Address:
@@ -48,3 +52,8 @@ def is_public(address: Address) -> bool:
 def is_listed(address: Address, networks: Iterable[Network]) -> bool:
     """Whether the operator has listed the address."""
     return any(address in network for network in networks)
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether a cloud answers there with a machine's credentials: no list of networks opens that."""
+    return address in _METADATA

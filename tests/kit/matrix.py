@@ -36,23 +36,23 @@ namespace, expired, revoked; and registry tokens: for all in another namespace, 
 changes a namespace or makes one."""
 
 _GENERAL = """
-                base catalog any user account person rotate audit admin strangers own explain
-anonymous       ?    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?
-stranger        +    +       +   +    +       +      +      -     -     +         +   +
-reader          +    +       +   +    +       +      +      -     -     -         -   -
-writer          +    +       +   +    +       +      +      -     -     -         -   -
-maintainer      +    +       +   +    +       +      +      -     -     -         -   -
-owner           +    +       +   +    +       +      +      -     -     -         -   +
-auditor         +    +       +   +    +       +      +      +     -     +         -   +
-administrator   +    +       +   +    +       +      +      +     +     +         +   +
-robot           +    +       +   -    +       -      +      -     -     -         -   -
-pull-token      +    +       +   +    +       -      +      -     -     -         -   -
-elsewhere-token +    +       +   +    +       -      +      -     -     -         -   -
-expired-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
-revoked-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
-narrow-token    +    ?       +   +    +       -      -      -     -     -         -   -
-empty-token     +    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?
-worker          ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?
+                base catalog any user account person rotate audit admin strangers own explain mine
+anonymous       ?    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
+stranger        +    +       +   +    +       +      +      -     -     +         +   +       +
+reader          +    +       +   +    +       +      +      -     -     -         -   -       +
+writer          +    +       +   +    +       +      +      -     -     -         -   -       +
+maintainer      +    +       +   +    +       +      +      -     -     -         -   -       +
+owner           +    +       +   +    +       +      +      -     -     -         -   +       +
+auditor         +    +       +   +    +       +      +      +     -     +         -   +       +
+administrator   +    +       +   +    +       +      +      +     +     +         +   +       +
+robot           +    +       +   -    +       -      +      -     -     -         -   -       +
+pull-token      +    +       +   +    +       -      +      -     -     -         -   -       +
+elsewhere-token +    +       +   +    +       -      +      -     -     -         -   -       +
+expired-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
+revoked-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
+narrow-token    +    ?       +   +    +       -      -      -     -     -         -   -       +
+empty-token     +    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
+worker          ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
 """
 """``strangers`` and ``own`` are about the stranger: what auditors may look at as well, and what not.
 ``person`` is for a person with a credential that is not limited."""
@@ -218,6 +218,18 @@ API = {
     "GET /audit": "audit",
     "GET /audit/export": "audit",
     "GET /audit/pulls": "pulls",
+    "GET /events": "audit",
+    "POST /webhooks": "configure",
+    "GET /webhooks": "configure",
+    "GET /webhooks/{webhook_id}": "mine",
+    "PATCH /webhooks/{webhook_id}": "mine",
+    "DELETE /webhooks/{webhook_id}": "mine",
+    "POST /webhooks/{webhook_id}/rotate": "mine",
+    "POST /webhooks/{webhook_id}/test": "mine",
+    "POST /webhooks/{webhook_id}/redeliver": "mine",
+    "GET /webhooks/{webhook_id}/deliveries": "mine",
+    "GET /webhooks/{webhook_id}/deliveries/{delivery_id}": "mine",
+    "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "mine",
 }
 
 OTHERS = {

@@ -27,6 +27,7 @@ from aiohttp.web_app import _cached_build_middleware
 
 from registry.auth.firststart import admin_token_file, ensure_admin
 from registry.cli.process import opened_services
+from registry.events.attempts import Pace
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings
@@ -75,15 +76,18 @@ def settings_for(data: Path, database_url: str | None, **given: Any) -> Settings
 
 
 @asynccontextmanager
-async def running_registry(data: Path, database_url: str, **given: Any) -> AsyncIterator[Registry]:
-    """Serve in this process. ``given`` are settings; the database has its schema already."""
+async def running_registry(
+    data: Path, database_url: str, *, pace: Pace | None = None, **given: Any
+) -> AsyncIterator[Registry]:
+    """Serve in this process. ``given`` are settings, ``pace`` that of webhooks; the database has its schema
+    already."""
     settings = settings_for(data, database_url, **given)
     data.mkdir(exist_ok=True)
     # structlog's own default draws each traceback with its local variables, which takes seconds.
     structlog.configure(
         processors=[structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    async with opened_services(settings) as services:
+    async with opened_services(settings, pace=pace) as services:
         await ensure_admin(services.database, settings)
         token = admin_token_file(settings).read_text(encoding="utf-8").strip()
         async with running_server(services) as (host, port):

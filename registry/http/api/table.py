@@ -13,6 +13,7 @@ from registry.http.api import (
     access,
     attestations,
     audit,
+    events,
     gate,
     groups,
     htpasswd,
@@ -29,6 +30,7 @@ from registry.http.api import (
     tokens,
     trials,
     users,
+    webhooks,
     workers,
     workloads,
 )
@@ -71,6 +73,8 @@ ROUTES: tuple[routes.Route, ...] = (
     *gate.ROUTES,
     *attestations.ROUTES,
     *audit.ROUTES,
+    *events.ROUTES,
+    *webhooks.ROUTES,
 )
 
 

@@ -137,6 +137,7 @@ def test_no_route_of_the_admin_api_is_missing() -> None:
 QUERIES = {
     "GET /robots": "?namespace={namespace}",
     "GET /access/explain": "?actor=stranger&action=pull&target={repository}",
+    "GET /webhooks": "?repository={repository}",
     "GET /gate": "?image={repository}:v1",
     "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
     "DELETE /sessions": "?account=stranger",
@@ -154,6 +155,7 @@ BODIES = {
     "POST /repositories/{name}/rename": {"name": "{repository}"},
     "POST /repositories/{name}/transfer": {"namespace": "{namespace}"},
     "POST /repositories/{name}/tags/{tag}/rollback": {"to": NO_DIGEST},
+    "POST /webhooks": {"repository": "{repository}", "url": "https://receiver.example/"},
     "POST /trials": {"image": "{repository}:none"},
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},
@@ -175,8 +177,8 @@ async def call_api(
     tag = "none" if method == "DELETE" else "v1"
     filled = path.format_map(
         {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
-        | dict.fromkeys(("token_id", "session_id", "subject"), "none")
         | {"digest": NO_DIGEST}
+        | dict.fromkeys(("token_id", "session_id", "subject", "webhook_id", "delivery_id"), "none")
     )
     place = repository.partition("/")[0].replace("missing", "private")
     given = {"repository": repository, "namespace": namespace, "place": place}

@@ -48,6 +48,10 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             f"INSERT INTO events (kind, actor, data, at) VALUES ('k', 'ä', ?, {time.time_ns() // 1000} + ?)",
             (('{"n": ' + str(number) + "}", number) for number in range(EVENTS)),
         )
+        # In their places already, so that no server that starts on them gives them some.
+        connection.execute("UPDATE events SET position = id")
+        connection.execute("INSERT INTO event_feed VALUES (1, 0) ON CONFLICT DO NOTHING")
+        connection.execute("UPDATE event_feed SET position = (SELECT max(id) FROM events)")
         # Of an upload to S3 in progress.
         connection.execute("INSERT INTO multipart_uploads VALUES ('l', 1, NULL, 7, 'm', 2, 0, 0, 0, 1)")
         connection.execute("INSERT INTO multipart_parts VALUES ('l', 1, 7, 'e', NULL)")
@@ -69,6 +73,14 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         )
         connection.execute("INSERT INTO identities VALUES (1, 'ä', 1, 1, NULL)")
         connection.execute("INSERT INTO used_nonces VALUES ('h', 1)")
+        connection.execute(
+            "INSERT INTO webhooks (id, url, kinds, format, ordered, secret, created_by, created_at)"
+            " VALUES ('h', 'https://h', '[]', 'docker', 1, x'00', 'a', 1)"
+        )
+        connection.execute(
+            "INSERT INTO deliveries (id, webhook_id, position, kind, format, body, state, created_at)"
+            " VALUES ('d', 'h', 1, 'k', 'docker', '{}', 'pending', 1)"
+        )
         connection.execute("INSERT INTO workload_rules VALUES (1, 'r', 1, 1, 'a', '[]', '[]', 60, 1)")
         connection.execute(
             "INSERT INTO workload_tokens"

@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from structlog.testing import capture_logs
 
-from registry.net.guarded import GuardedClient, OutgoingError, require_url
+from registry.net.guarded import GuardedClient, OutgoingError, OutgoingRefusedError, require_url
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 HOSTS = (
@@ -182,6 +182,34 @@ async def test_one_good_address_of_several_is_the_one_that_is_used(peer: Peer) -
     finally:
         await client.close()
     assert reply.body == b"here"
+
+
+async def test_where_clouds_keep_credentials_is_never_asked_whatever_is_listed() -> None:
+    everything = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+    client = GuardedClient(everything, resolver=Rebinding(["169.254.169.254"]))
+    try:
+        for url in ("https://metadata.example/", "http://169.254.169.254/", "http://[::ffff:a9fe:a9fe]/"):
+            with pytest.raises(OutgoingRefusedError, match="never asked"):
+                await client.tell(url, b"{}", headers={}, keep_bytes=10, seconds=5)
+        with pytest.raises(OutgoingRefusedError, match="credentials"):
+            client.require_allowed("http://169.254.169.254/latest")
+    finally:
+        await client.close()
+
+
+async def test_of_an_answer_to_what_is_told_only_the_beginning_is_read(
+    allowed: GuardedClient, peer: Peer
+) -> None:
+    address = f"http://127.0.0.1:{peer.port}"
+    for path, status, body in (
+        ("/endless", 200, b"x" * 100),
+        ("/moved", 302, b"302: Found"),
+        ("/", 200, b"here"),
+    ):
+        reply = await allowed.tell(f"{address}{path}", b"{}", headers={}, keep_bytes=100, seconds=5)
+        assert (reply.status, reply.body) == (status, body)
+    with pytest.raises(OutgoingError, match="does not answer within"):
+        await allowed.tell(f"{address}/slow", b"{}", headers={}, keep_bytes=100, seconds=0.2)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,100 @@
+"""``/api/v1/events``: the feed of events, read on from a cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import Field
+
+from registry.errors import NameUnknownError
+from registry.events import feed as use
+from registry.events.envelopes import Told
+from registry.http.api.fields import RepositoryName
+from registry.http.api.models import Answer, Query
+from registry.http.api.routes import Call, Route
+from registry.oci.names import parse_repository_name
+from registry.trials.waiting import looks
+
+WAIT_MAX_SECONDS = 60.0
+
+
+class EventsQuery(Query):
+    """Where to read on, and what."""
+
+    after: str | None = Field(
+        default=None,
+        pattern="^([0-9]{1,17}|now)$",
+        description="The `cursor` of the answer before; `now`: only what comes; left out: from the oldest.",
+    )
+    wait: float = Field(
+        default=0, ge=0, le=WAIT_MAX_SECONDS, description="Seconds to wait for something where there is none."
+    )
+    repository: RepositoryName | None = Field(
+        default=None,
+        description="Of this repository; whoever may pull from it reads what concerns its images.",
+    )
+    kind: str | None = Field(
+        default=None,
+        max_length=500,
+        pattern="^[a-z_.*]+(,[a-z_.*]+)*$",
+        description="Kinds, with commas between them; `*` is any text.",
+    )
+    limit: int = Field(default=100, ge=1, le=1000, description="How many events at most.")
+
+
+class Event(Answer):
+    """One event. `position` counts up, with gaps, in the order in which events became known."""
+
+    position: int
+    kind: str
+    at: datetime
+    repository: str | None
+    target: str | None
+    actor: str
+    actor_kind: str | None
+    decision: str
+    rule: str | None
+    data: Mapping[str, Any]
+
+
+class Feed(Answer):
+    """A part of the feed. `cursor` is for `after` of the next request, whether or not there were events.
+    `missed`: some of those after the cursor that was given are no longer kept. `more`: there are more."""
+
+    items: Sequence[Event]
+    cursor: str
+    missed: bool
+    more: bool
+
+
+async def read_events(call: Call, query: EventsQuery) -> Feed:
+    """Events in their order, those after a cursor; none is passed over, whenever it is read on.
+
+    An answer without events has a cursor too, which may be further: go on with it.
+    """
+    asked = use.Asked(
+        repository=None if query.repository is None else parse_repository_name(query.repository),
+        kinds=tuple(query.kind.split(",")) if query.kind else (),
+    )
+    after, missed = query.after, False
+    page = use.FeedPage((), after or "", missed=False, more=False)
+    async for _ in looks(call.services.courier, seconds=query.wait):
+        page = await use.read(
+            call.services.database, actor=call.actor, asked=asked, after=after, limit=query.limit
+        )
+        missed |= page.missed
+        if page.items or page.more:
+            break
+        after = page.cursor
+    return Feed(
+        items=[_shown(told) for told in page.items], cursor=page.cursor, missed=missed, more=page.more
+    )
+
+
+def _shown(told: Told) -> Event:
+    return Event(**{name: getattr(told, name) for name in Event.model_fields})
+
+
+ROUTES = (Route("GET", "/events", "anyone", read_events, errors=(NameUnknownError,)),)
