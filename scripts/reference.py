@@ -20,8 +20,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from registry.contract.examples import EXAMPLES
-from registry.contract.runspec import RunSpec
-from registry.contract.specfile import parse_run_spec
+from registry.contract.specfile import parse_run_spec, run_spec_schema
 from registry.db.eventkinds import MEANINGS
 from registry.errors import CODES
 from registry.http.api.routes import Right, Route
@@ -78,7 +77,7 @@ def pages() -> dict[str, str]:
         "api.md": api_page(),
         "openapi.json": json.dumps(description(), indent=1) + "\n",
         "run-spec-examples.md": examples_page(),
-        "run-spec.schema.json": json.dumps(RunSpec.model_json_schema(), indent=2) + "\n",
+        "run-spec.schema.json": json.dumps(run_spec_schema(), indent=2) + "\n",
     }
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 import yaml
@@ -65,6 +67,11 @@ def parse_image_spec(text: str) -> ImageSpec:
     return _validated(ImageSpec, text)
 
 
+def run_spec_schema() -> dict[str, Any]:
+    """The JSON Schema of run specs."""
+    return dict(_schema(RunSpec))
+
+
 def _validated(kind: type[T], text: str) -> T:
     lines = "\n" in text.strip()
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
@@ -121,6 +128,10 @@ _NoAliases.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+# As JSON writes 0.00001: to YAML 1.1 that is a text, and a spec that was stored could not be read.
+_NoAliases.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+\Z"), list("-0123456789")
+)
 
 
 def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:
@@ -146,7 +157,7 @@ def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:
 
 
 def _of_the_model(kind: type[Wire], node: yaml.Node | None, error: ValidationError) -> Iterator[Problem]:
-    schema = kind.model_json_schema()
+    schema = _schema(kind)
     told: set[tuple[str, str]] = set()
     for one in error.errors(include_url=False, include_context=False, include_input=False):
         found = _find(one["loc"], node, schema)
@@ -157,6 +168,11 @@ def _of_the_model(kind: type[Wire], node: yaml.Node | None, error: ValidationErr
         if (path, message) not in told:
             told.add((path, message))
             yield _problem(place, path, message)
+
+
+@cache
+def _schema(kind: type[Wire]) -> Mapping[str, Any]:
+    return kind.model_json_schema()
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

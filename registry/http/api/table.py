@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from registry.contract.runspec import RunSpec
+from registry.contract.specfile import run_spec_schema
 from registry.http.api import (
     about,
     access,
@@ -46,7 +46,7 @@ async def show_description(call: routes.Call) -> dict[str, Any]:
 async def show_run_spec_schema(call: routes.Call) -> dict[str, Any]:
     """The JSON Schema of run specs, for editors and checks of one's own."""
     call.response.headers["Cache-Control"] = "public, max-age=300"
-    return RunSpec.model_json_schema()
+    return run_spec_schema()
 
 
 ROUTES: tuple[routes.Route, ...] = (

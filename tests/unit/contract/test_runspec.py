@@ -37,6 +37,14 @@ def test_everything_that_a_spec_can_say() -> None:
     assert parse_run_spec(spec.canonical()) == spec
 
 
+@pytest.mark.parametrize("cpus", ["0.00001", "1e-05", "1E-5", "2.5e+2"])
+def test_what_is_stored_can_be_read_whatever_its_numbers(cpus: str) -> None:
+    """JSON has an exponent without a point, which YAML 1.1 takes for a text."""
+    spec = parse_run_spec(f"version: 1\nlimits: {{cpus: {cpus}}}")
+    assert parse_run_spec(spec.canonical()) == spec
+    assert parse_run_spec("{version: 1, env: {A: '1e5', B: 1e5x}}").env == {"A": "1e5", "B": "1e5x"}
+
+
 def test_one_meaning_has_one_digest() -> None:
     yaml = "expect: {exit: 0}\nversion: 1\nprofile: standard\n"
     json = '{"version": 1, "expect": {"exit": 0}}'
