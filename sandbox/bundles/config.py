@@ -40,7 +40,7 @@ STEERING_LABELS = (
 )
 """Prefixes of annotations that steer one runtime or another; an image's labels may not."""
 _MIB = 1024 * 1024
-_MASKED = (
+MASKED = (
     *(f"/proc/{name}" for name in ("acpi", "asound", "kcore", "keys", "latency_stats", "timer_list")),
     *(f"/proc/{name}" for name in ("timer_stats", "sched_debug", "scsi", "interrupts", "config.gz")),
     *(f"/proc/{name}" for name in ("cmdline", "kallsyms", "kpagecgroup", "kpagecount", "kpageflags")),
@@ -50,6 +50,7 @@ _MASKED = (
     *(f"/sys/{name}" for name in ("firmware", "kernel", "fs", "module", "dev/block")),
     "/sys/devices/virtual/powercap",
 )
+"""What says too much of the host, whoever asks: empty in a run."""
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _OOM_SCORE = 500
 _CPU_PERIOD = 100_000
@@ -118,7 +119,7 @@ def make_config(
         "gidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
         "resources": _resources(plan, surroundings, downgrades),
         "devices": [],
-        "maskedPaths": list(_MASKED),
+        "maskedPaths": list(MASKED),
         "readonlyPaths": list(_READONLY),
         # Instead of CAP_NET_BIND_SERVICE.
         "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},

@@ -6,20 +6,34 @@ takes nothing from the image, which has not run yet.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from registry.contract.report import Mechanism
-from sandbox.bundles.config import INIT
+from sandbox.bundles.config import INIT, MASKED
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeInfo
 from sandbox.runtimes.ownkernel import verify_kernel_root
-from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, enter
+from sandbox.syscalls import (
+    CLONE_NEWNS,
+    CLONE_NEWUSER,
+    MS_BIND,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    MS_REMOUNT,
+    enter,
+    mount,
+)
 
+_PLAIN = MS_NOSUID | MS_NODEV | MS_NOEXEC
 _SETTINGS = Path("/proc/sys/user")
 NAMESPACE_COUNTS = tuple(
     f"max_{kind}_namespaces" for kind in ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
@@ -33,16 +47,18 @@ def enclose(pid: int, root: Path, document: Mapping[str, Any], runtime: RuntimeI
     Raises:
         SandboxError: ``isolation-missing``: something that was promised does not hold.
     """
-    answer = _asked(lambda: _enter(pid))
+    masked = () if runtime.kernel == "own" else MASKED
+    answer = _asked(lambda: _enter(pid, masked))
     return (
         _pivot(pid, answer, document, None if runtime.kernel == "own" else root),
+        _masks(answer),
         _time_offset(pid, document, runtime),
         _namespace_count(answer),
     )
 
 
-def _enter(pid: int) -> dict[str, Any]:
-    """In a child: set what may be made in the run's user namespace, and see the root of its mounts."""
+def _enter(pid: int, masked: Sequence[str]) -> dict[str, Any]:
+    """In a child: set what may be made in the run's user namespace, see the root of its mounts, and mask."""
     namespaces = [os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in ("user", "mnt")]
     enter(namespaces[0], CLONE_NEWUSER)
     counts: dict[str, Any]
@@ -52,7 +68,51 @@ def _enter(pid: int) -> dict[str, Any]:
         counts = {"refused": error.strerror}
     enter(namespaces[1], CLONE_NEWNS)
     root = os.stat("/")
+    try:
+        if masked:
+            # Who has no id in the run makes no file there.
+            os.setresgid(0, 0, 0)
+            os.setresuid(0, 0, 0)
+        counts["masked"] = mask(masked)
+    except OSError as error:
+        counts["unmasked"] = error.strerror
     return {"root": [root.st_dev, root.st_ino], **counts}
+
+
+def mask(paths: Sequence[str]) -> int:
+    """Put something empty over each of the paths that is there, in the mount namespace of the caller; how
+    many there were.
+
+    The runtime has done so before. Its masks were a way out when an image could choose what is mounted
+    (CVE-2025-31133); these are mounted when the image's root is all that is left, and none of it.
+    """
+    there = {path: stat.S_ISDIR(os.lstat(path).st_mode) for path in paths if os.path.lexists(path)}
+    folders = [path for path, is_folder in there.items() if is_folder]
+    if not folders:
+        return 0
+    first = folders[0]
+    mount("tmpfs", first, "tmpfs", _PLAIN, "mode=555,size=4k,nr_inodes=3")
+    os.close(os.open(f"{first}/file", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
+    os.mkdir(f"{first}/folder", 0o555)
+    mount("none", first, None, MS_REMOUNT | MS_RDONLY | _PLAIN)
+    # The first one last: it is where the others come from.
+    for path in [*(path for path in there if path != first), first]:
+        mount(f"{first}/{'folder' if there[path] else 'file'}", path, None, MS_BIND)
+    if any(os.listdir(path) if is_folder else os.stat(path).st_size for path, is_folder in there.items()):
+        raise OSError(errno.EBUSY, "something shows through")
+    return len(there)
+
+
+def _masks(answer: Mapping[str, Any]) -> Mechanism:
+    name = "masked paths"
+    if "unmasked" in answer:
+        raise SandboxError("isolation-missing", f"paths of /proc cannot be masked: {answer['unmasked']}")
+    count = answer["masked"]
+    if not count:
+        return Mechanism(name=name, applied=True, detail="own kernel: they are that kernel's")
+    return Mechanism(
+        name=name, applied=True, detail=f"{count} of /proc and /sys, twice: by runtime and worker"
+    )
 
 
 def _forbid() -> dict[str, Any]:
@@ -136,7 +196,7 @@ def _expected(point: str, document: Mapping[str, Any]) -> bool:
     asked = {mount["destination"] for mount in document["mounts"]}
     return (
         point == "/"
-        or point in asked | {*linux["maskedPaths"], *linux["readonlyPaths"]}
+        or point in asked | {*MASKED, *linux["readonlyPaths"]}
         or (
             # The runtime's own few devices.
             point.startswith("/dev/") and point.count("/") == 2

@@ -30,7 +30,7 @@ from registry.contract.plan import make_plan
 from registry.contract.report import Mechanism
 from registry.contract.runspec import RunSpec
 from sandbox.network.attach import Attached
-from sandbox.runtimes import oci, supervisor
+from sandbox.runtimes import oci, supervisor, within
 from sandbox.runtimes.job import RunJob
 from sandbox.runtimes.outer import enter_domain
 from sandbox.syscalls import (
@@ -118,10 +118,17 @@ def _without_ipc_namespace(document: Document) -> None:
 
 def _without_pid_namespace(document: Document) -> None:
     _drop_namespace(document, "pid")
-    # Only who owns the pid namespace may mount its proc.
+
+
+def _with_proc_of_the_host(document: Document) -> None:
     for mount in document["mounts"]:
         if mount["destination"] == "/proc":
             mount.update(type="bind", source="/proc", options=["rbind", "nosuid", "noexec", "nodev"])
+
+
+def _without_proc(document: Document) -> None:
+    _drop_mounts(document, "/proc")
+    document["linux"]["sysctl"] = {}
 
 
 def _mark(document: Document) -> None:
@@ -145,16 +152,22 @@ LAYERS: Mapping[str, Callable[[Document], None]] = MappingProxyType(
         "namespace count": _nothing,
         "no_new_privs": _without_no_new_privs,
         "masked and read-only paths": _without_masks,
+        "worker's masks": _nothing,
         "own /dev": _without_own_dev,
         "nosuid, nodev": _nothing,
         "device cgroup": _without_device_cgroup,
         "network namespace": _without_network_namespace,
         "network fence": _nothing,
         "pid namespace": _without_pid_namespace,
+        "own /proc": _with_proc_of_the_host,
         "ipc namespace": _without_ipc_namespace,
     }
 )
-"""What can be taken away, by the name that the table has."""
+"""What can be taken away, by the name that the table has, in this order."""
+ONLY_TOGETHER = frozenset({"pid namespace", "own /proc"})
+"""The kernel mounts the /proc of a pid namespace only for who owns that, and no runtime makes a run without.
+So one that has no pid namespace of its own is made with the host's /proc bound in, which no bundle has."""
+NO_PROC = "no /proc"
 MARKED, MARK = frozenset({"marked"}), "ENOANO"
 
 
@@ -297,11 +310,13 @@ def _share() -> int:
 
 def _take_away(without: frozenset[str]) -> None:
     assemble = supervisor.assemble
+    ways = {**LAYERS, "marked": _mark, NO_PROC: _without_proc}
 
     def changed(*arguments: Any, **options: Any) -> Document:
         document = assemble(*arguments, **options)
-        for name in without:
-            _mark(document) if without == MARKED else LAYERS[name](document)
+        for name, take_away in ways.items():
+            if name in without:
+                take_away(document)
         return document
 
     supervisor.assemble = changed
@@ -312,6 +327,8 @@ def _take_away(without: frozenset[str]) -> None:
     # Never where the run has the user namespace of all: its counts are the host's.
     if not without.isdisjoint({"namespace count", "user namespace"}):
         supervisor.enclose = lambda *_: ()
+    if "worker's masks" in without:
+        within.mask = lambda _: 1
     if "network fence" in without:
         supervisor.attach = lambda *_, **__: Attached()
     if without:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from tests.kit.attempts import LAYERS, MARK, MARKED
+from tests.kit.attempts import LAYERS, MARK, MARKED, ONLY_TOGETHER
 from tests.kit.sources import ROOT
 
 PAGE = ROOT / "docs" / "hostile.md"
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 _OWN_RULES = ("capset: all", "write: own uid_map")
 _ABSENT = ("ENOENT", "ENXIO", "ENODEV", "ENOTTY", "ENOSYS", "EAFNOSUPPORT")
+_NO_FILES = {("own /proc", f"{call}: process of the host") for call in ("kill", "setpriority")}
 Results = Mapping[frozenset[str], Mapping[str, str]]
 """For each set of layers that were taken away: attempt, and what stopped it (or ``open``)."""
 
@@ -22,13 +23,15 @@ def combinations() -> tuple[frozenset[str], ...]:
     paths that can be written.
     """
     pairs = [
-        *(("seccomp", name) for name in LAYERS if name not in ("seccomp", "user namespace")),
+        *(("seccomp", name) for name in LAYERS if name not in ("seccomp", "user namespace", *ONLY_TOGETHER)),
         ("network namespace", "network fence"),
         ("network namespace", "Landlock"),
         ("own /dev", "nosuid, nodev"),
         ("nosuid, nodev", "device cgroup"),
         ("no_new_privs", "nosuid, nodev"),
         ("masked and read-only paths", "capabilities"),
+        ("masked and read-only paths", "worker's masks"),
+        ("pid namespace", "own /proc"),
         ("own /dev", "nosuid, nodev", "device cgroup"),
         ("seccomp", "outer seccomp", "capabilities"),
         ("seccomp", "outer seccomp", "namespace count"),
@@ -38,7 +41,7 @@ def combinations() -> tuple[frozenset[str], ...]:
 
 def single_sets() -> tuple[frozenset[str], ...]:
     """Nothing taken away, and each layer alone."""
-    return (frozenset(), *(frozenset({name}) for name in LAYERS))
+    return (frozenset(), *(frozenset({name}) for name in LAYERS if name not in ONLY_TOGETHER))
 
 
 def opened(results: Results, without: frozenset[str]) -> set[str]:
@@ -49,7 +52,7 @@ def opened(results: Results, without: frozenset[str]) -> set[str]:
 def make_section(results: Results, reachable: Mapping[str, int]) -> str:
     """The generated part of the page."""
     plain = results[frozenset()]
-    alone = {name: opened(results, frozenset({name})) for name in LAYERS}
+    alone = {name: opened(results, one) for one in single_sets() for name in one}
     calls = ", ".join(f"{count} {name}" for name, count in reachable.items())
     lines = [
         f"{len(plain)} attempts; system calls that can be reached: {calls}.",
@@ -60,7 +63,10 @@ def make_section(results: Results, reachable: Mapping[str, int]) -> str:
         "",
         "Stopped by one layer alone:",
         "",
-        *(f"- {name}: {', '.join(sorted(found))}" for name, found in alone.items() if found),
+        *(
+            [f"- {name}: {', '.join(sorted(found))}" for name, found in alone.items() if found]
+            or ["- nothing"]
+        ),
     ]
     return "\n".join(lines) + "\n"
 
@@ -82,11 +88,12 @@ def _chain(results: Results, attempt: str) -> Iterator[tuple[str, str]]:
     while (said := results[gone][attempt]) != "open":
         more = min(
             (one for one in results if one > gone and one != MARKED and results[one][attempt] != said),
-            key=len,
+            # Without its network namespace a run has no /sys: that says nothing of who kept it from there.
+            key=lambda one: (results[one][attempt] in _ABSENT, len(one)),
             default=gone,
         )
         for name in LAYERS:
-            if name in more - gone:
+            if name in more - gone and (name, attempt) not in _NO_FILES:
                 yield name, said
         if more == gone:
             yield _unmeasured(results, gone, attempt), said

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,21 +21,11 @@ from registry.contract.capabilities import GRANTABLE
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.sweep import sweep
-from tests.kit.attempts import LAYERS, Measurement, measure
-from tests.kit.attempttable import PAGE, combinations, make_section, opened, replace_section, single_sets
+from tests.kit.attempts import LAYERS, NO_PROC, ONLY_TOGETHER, Measurement, measure
+from tests.kit.attempttable import PAGE, combinations, make_section, opened, replace_section
 from tests.kit.hoststate import host_state
 from tests.kit.runs import Harbour, harbour
 
-# What a single layer stops, by the layer. A row that is missing here and open there fails; so does one that
-# is here without need. With AppArmor or SELinux there are fewer.
-ALONE: Mapping[str, set[str]] = {
-    "masked and read-only paths": {
-        *("read: pressure of the host", "write: pressure trigger", "read: interrupts", "read: config.gz"),
-        *("read: kernel's command line", "read: firmware", "read: /sys/kernel", "read: modules"),
-        *("read: /sys/fs", "read: block devices"),
-    },
-    "pid namespace": {"read: state of a process of the host"},
-}
 # Whatever the filter: the kernel itself lets these two through (its own return from a probe in a program).
 PASSED_BY_THE_KERNEL = {335, 336}
 MOST = 220
@@ -95,15 +86,21 @@ def test_every_set_of_layers_answers_every_attempt(results: dict[frozenset[str],
     assert {tuple(one) for one in results.values()} == {tuple(results[frozenset()])}
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", [name for name in LAYERS if name not in ONLY_TOGETHER])
 def test_without_one_layer_another_stops_it(
     layer: str, results: dict[frozenset[str], Mapping[str, str]]
 ) -> None:
-    assert frozenset({layer}) in single_sets()
-    found, alone = opened(results, frozenset({layer})), ALONE.get(layer, set())
-    assert found <= alone
-    if platform.machine() == "x86_64" and not Path("/sys/kernel/security/apparmor").exists():
-        assert found == alone
+    assert opened(results, frozenset({layer})) == set()
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [(set(), "mount.*proc.*operation not permitted"), ({NO_PROC}, "open /proc/.*no such file")],
+)
+def test_without_a_pid_namespace_there_is_no_proc_and_no_run(more: set[str], why: str, port: Harbour) -> None:
+    """The kernel mounts the /proc of a pid namespace only for who owns it, and runtimes need one."""
+    measured = measure(port, "attempts", without=frozenset({"pid namespace", *more}))
+    assert re.search(why, measured.problem), measured
 
 
 def test_what_is_open_without_two_layers_shows_that_the_probe_can_win(
@@ -112,6 +109,10 @@ def test_what_is_open_without_two_layers_shows_that_the_probe_can_win(
     assert "setuid program" in opened(results, frozenset({"no_new_privs", "nosuid, nodev"}))
     assert "mount: tmpfs" in opened(results, frozenset({"seccomp", "capabilities"}))
     assert "connect: host's loopback" in opened(results, frozenset({"network namespace", "network fence"}))
+    masks = frozenset({"masked and read-only paths", "worker's masks"})
+    assert {"read: interrupts", "read: /sys/fs", "write: pressure trigger"} <= opened(results, masks)
+    shared = frozenset({"pid namespace", "own /proc"})
+    assert opened(results, shared) == {"read: state of a process of the host"}
     assert "ptrace: sibling" in opened(results, frozenset({"seccomp", "outer seccomp"}))
 
 
