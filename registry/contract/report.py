@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import Field
@@ -37,6 +39,7 @@ ErrorReason = Literal[
     "probe-failed",
     "egress-refused",
     "capability-refused",
+    "needs-writable-root",
 ]
 """Why a check could not be done. Whatever stands here gives the verdict ``error``, never ``pass``."""
 
@@ -189,7 +192,16 @@ RUN_NEWS = frozenset(
 """What a registry of the version before does not know of a run, and has no columns for."""
 
 
+_REASONS_BEFORE: Mapping[ErrorReason, ErrorReason] = MappingProxyType(
+    {"needs-writable-root": "needs-capability"}
+)
+"""The reasons that a registry of the version before does not know, by what stood there."""
+
+
 def dump_report(report: Report, *, news: bool = True) -> bytes:
     """The report as it is sent; without ``news`` as a registry of the version before takes it."""
+    if not news and report.error is not None:
+        reason = _REASONS_BEFORE.get(report.error.reason, report.error.reason)
+        report = report.model_copy(update={"error": report.error.model_copy(update={"reason": reason})})
     without = None if news else {"runs": {"__all__": set(RUN_NEWS)}}
     return report.model_dump_json(exclude=without).encode()

@@ -113,6 +113,8 @@ def make_config(
     """
     if plan.init and (why := why_no_init(surroundings)) is not None:
         raise SandboxError("isolation-missing", f"the run spec asks for an init, and {why}")
+    if plan.init and plan.limits.pids < 2:
+        raise SandboxError("spec-invalid", "an init and its command are two processes, and limits.pids is 1")
     linux: dict[str, object] = {
         "namespaces": [{"type": name} for name in _namespaces(surroundings)],
         "uidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],

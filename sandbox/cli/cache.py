@@ -29,16 +29,23 @@ def cache_limits(size: str | None, keep_free: str | None, cache: Cache) -> Cache
     """What ``--cache-size`` and ``--keep-free`` say for this cache.
 
     Raises:
-        RequestInvalidError: one of them is no size.
+        RequestInvalidError: one of them is no size, or there could never be an image.
     """
     from sandbox.images.collect import CacheLimits, default_limits, disk_bytes  # noqa: PLC0415
 
     total = disk_bytes(cache)
     default = default_limits(cache)
-    return CacheLimits(
+    limits = CacheLimits(
         quota_bytes=default.quota_bytes if size is None else parse_share_bytes(size, total),
         reserve_bytes=default.reserve_bytes if keep_free is None else parse_share_bytes(keep_free, total),
     )
+    if limits.quota_bytes == 0:
+        raise RequestInvalidError(f"--cache-size {size}: that leaves no room for any image")
+    if limits.reserve_bytes >= total:
+        raise RequestInvalidError(
+            f"--keep-free {keep_free}: that leaves no room for any image on a disk of {shown_size(total)}"
+        )
+    return limits
 
 
 @app.command("list")

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 from contextlib import AsyncExitStack
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -187,6 +188,7 @@ def run(
             runtime=str(workplace.runtime.info),
             platforms=platforms,
             isolation=mechanisms,
+            together=asdict(workplace.room.budget),
         )
         code = asyncio.run(
             _work(

@@ -5,6 +5,7 @@ A probe that could not look says so (``met`` is null); it never turns that into 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,6 +44,8 @@ class View:
     """Empty while the run goes on; else why nothing more will be seen."""
     log: Callable[[], bytearray]
     """The output so far."""
+    left: Callable[[], float] = lambda: math.inf
+    """Seconds that looks may still take now, all of them together."""
 
 
 class Probe(Protocol):

@@ -57,14 +57,20 @@ class FileProbe(Attempting):
             return self._observation(Answer(None, view.over))
         if last:
             self.close()
-            return self._observation(Attempt(self._look(), timeout_seconds=_LOOK_SECONDS).wait())
+            return self._observation(self._last_look(view.left()))
         if (answer := self._answered()) is not None:
             self._next_at = view.seconds + retry_delay(self._attempts)
             if answer.met:
                 return self._observation(answer)
         if self._attempt is None and view.seconds >= self._next_at and not self.expected.absent:
-            self._begin(self._look(), timeout_seconds=_LOOK_SECONDS)
+            self._begin(self._look(), timeout_seconds=min(_LOOK_SECONDS, max(view.left(), 0.0)))
         return None
+
+    def _last_look(self, left_seconds: float) -> Answer:
+        if left_seconds <= 0:
+            return Answer(None, "the time of the run was used up before it could be looked at")
+        answer = Attempt(self._look(), timeout_seconds=min(_LOOK_SECONDS, left_seconds)).wait()
+        return Answer(None, "it could not be looked at in time") if answer.timed_out else answer
 
     def _look(self) -> Callable[[], Answer]:
         return partial(look, self.expected, self.root, self.mounted)

@@ -15,12 +15,12 @@ from sandbox.syscalls import become_subreaper
 
 OUTPUT_BYTES = 64 * 1024
 _SHOWN_CHARACTERS = 400
-# The runtime's own last steps inside the run, of which the run let nothing more be made.
-_NO_ROOM = re.compile(
+NO_ROOM = re.compile(
     r"pthread_create failed|failed to create new OS thread|newosproc|errno[= ]11\b|cannot fork|can't fork"
     r"|resource temporarily unavailable|cannot allocate memory",
     re.IGNORECASE,
 )
+"""What a runtime says of its own last steps inside a run, of which the run let nothing more be made."""
 
 Exec = Callable[[Mapping[str, object], int], int]
 """Start a process inside, its output to a descriptor; its process id. Raises ``RuntimeFailure``."""
@@ -68,7 +68,7 @@ def run_inside(execute: Exec, process: Mapping[str, object]) -> Done | NotRun:
 
 def could_not_look(exit_code: int, output: str) -> bool:
     """Whether a command inside failed for want of processes or memory, and not by what it found."""
-    return exit_code in (1, 2, 126, 254, 255) and _NO_ROOM.search(output) is not None
+    return exit_code in (1, 2, 126, 254, 255) and NO_ROOM.search(output) is not None
 
 
 def _read_until_end(fd: int, pid: int) -> bytes:

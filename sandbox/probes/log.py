@@ -38,8 +38,10 @@ class LogMatch:
             line_text = line[:LINE_BYTES].decode("utf-8", "replace")
             if pattern.search(line_text):
                 return Observation(expectation=text, seen=plain(line_text[:500]), met=True)
-            if self._cpu_seconds + time.process_time() - started > CPU_SECONDS:
-                seen = f"not looked for in all of the output: that takes more than {CPU_SECONDS:g} s"
+            slow = self._cpu_seconds + time.process_time() - started > CPU_SECONDS
+            if slow or view.left() <= 0:
+                why = f"that takes more than {CPU_SECONDS:g} s" if slow else "the time of the run was used up"
+                seen = f"not looked for in all of the output: {why}"
                 return Observation(expectation=text, seen=seen, met=None)
         self._cpu_seconds += time.process_time() - started
         self._seen_bytes = max(self._seen_bytes, end)

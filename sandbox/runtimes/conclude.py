@@ -137,14 +137,18 @@ def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage
     held = trial.document["process"]["capabilities"]["bounding"]
     capability = withheld_capability(watched.ending, log.data, held)
     if capability is not None:
-        profile = trial.job.plan.profile
-        refused = f"what needs {capability}; {how_to_have(capability, profile=profile)}"
-    elif trial.document["root"]["readonly"] and needs_writable_root(watched.ending, log.data):
-        refused = "to write to the image's own files, which are read-only in this run"
-    else:
-        return None
-    message = f"the command ended ({watched.ending}) after being refused {refused}"
-    return ReportError(reason="needs-capability", message=message)
+        how = how_to_have(capability, profile=trial.job.plan.profile)
+        message = f"the command ended ({watched.ending}) after being refused what needs {capability}; {how}"
+        return ReportError(reason="needs-capability", message=message)
+    if trial.document["root"]["readonly"] and needs_writable_root(watched.ending, log.data):
+        mounts = [one["destination"] for one in trial.document["mounts"] if one["type"] == "tmpfs"]
+        writable = ", ".join(path for path in mounts if not f"{path}/".startswith("/dev/"))
+        message = (
+            f"the command ended ({watched.ending}) after it could not write to the image's own files, which "
+            f"are read-only in this run; it may write to {writable}"
+        )[:2000]
+        return ReportError(reason="needs-writable-root", message=message)
+    return None
 
 
 def signal_number(text: str) -> int:

@@ -18,6 +18,8 @@ from pathlib import Path
 from registry.contract.report import Step
 from sandbox.ids import IdRange
 
+HOOK_PIDS = 16
+"""A hook is a process of the run, beside the threads of the runtime: a run that may have fewer has none."""
 _SEARCH = "/usr/bin:/bin"
 _SECONDS = 10
 _BEFORE = "assign namespaces, mount, set resource limits"

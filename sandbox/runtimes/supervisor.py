@@ -23,13 +23,14 @@ from sandbox.ids import IdRange
 from sandbox.network.attach import attach
 from sandbox.probes.choose import make_probes
 from sandbox.probes.forward import reach_through
+from sandbox.probes.inside import NO_ROOM
 from sandbox.probes.network import Reach, reach_loopback
 from sandbox.runtimes.base import Runtime, RuntimeFailure
 from sandbox.runtimes.cgroups import find_cgroups, kill_group, remove_group
 from sandbox.runtimes.choose import open_runtime
 from sandbox.runtimes.conclude import conclude
 from sandbox.runtimes.held import verify_limits
-from sandbox.runtimes.hooks import make_hook, timed_create
+from sandbox.runtimes.hooks import HOOK_PIDS, make_hook, timed_create
 from sandbox.runtimes.isolation import (
     check_downgrades,
     may_divide,
@@ -163,7 +164,8 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         surroundings=trial.surroundings,
         downgrades=frozenset(trial.downgrades),
     )
-    trial.hook = make_hook(job.run_dir, IdRange(job.id_base, job.id_size))
+    if job.plan.limits.pids >= HOOK_PIDS:
+        trial.hook = make_hook(job.run_dir, IdRange(job.id_base, job.id_size))
     if trial.hook is not None:
         trial.document["hooks"] = trial.hook.document()
     # The environment may hold what other users of this host should not read.
@@ -186,6 +188,7 @@ def _create(trial: Underway, log_fd: int) -> None:
             trial.companions = tuple(one for one in children_of(os.getpid()) if one != trial.pid)
     except RuntimeFailure as failure:
         _blame_command(trial, failure)
+        _blame_limits(trial, failure)
         refused = module_refusal(failure.text)
         if refused is not None:
             raise SandboxError("isolation-missing", refused) from None
@@ -229,6 +232,13 @@ def _blame_command(trial: Underway, failure: RuntimeFailure) -> None:
     if why is not None:
         command = trial.job.plan.command[0][:200]
         raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
+
+
+def _blame_limits(trial: Underway, failure: RuntimeFailure) -> None:
+    pids = trial.job.plan.limits.pids
+    if pids < HOOK_PIDS and NO_ROOM.search(failure.text):
+        needs = f"{trial.runtime.info.name} itself needs more processes and threads to begin with"
+        raise SandboxError("spec-invalid", f"limits.pids is {pids}, and {needs}") from None
 
 
 def _no_room(trial: Underway) -> str | None:

@@ -20,6 +20,8 @@ from sandbox.runtimes.output import LogBuffer
 
 _TICK_SECONDS = 0.02
 _LAST_OUTPUT_SECONDS = 1.0
+# What looks may take beyond the wall clock, all of them together: at its end each has its last.
+_LAST_LOOKS_SECONDS = 2.0
 _KILL_SECONDS = 10.0
 _MASKS = ("SigCgt", "SigBlk", "CapBnd", "CapEff", "CapPrm", "CapInh", "CapAmb")
 _RT_SIGTIMEDWAIT = MappingProxyType({"x86_64": "128", "aarch64": "137"})
@@ -59,6 +61,7 @@ def watch(
     ready_at: dict[int, float] = {}
     telling = {index for index, probe in enumerate(probes) if probe.tells_ready}
     started = time.monotonic()
+    ends = started + limits.wall_seconds + _LAST_LOOKS_SECONDS
     try:
         while True:
             select.select([] if log.ended else [log.fd], [], [], _TICK_SECONDS)
@@ -80,6 +83,7 @@ def watch(
                 ending=ending,
                 over=in_words(over, limits),
                 log=lambda: log.data,
+                left=lambda: ends - time.monotonic(),
             )
             for index, probe in enumerate(probes):
                 if index not in decided and (observation := probe.poll(view)) is not None:

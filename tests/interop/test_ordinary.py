@@ -28,7 +28,7 @@ pytestmark = [
 PATIENT = Limits(alive_seconds=90, wall_seconds=120)
 AT_ONCE = 2
 NO_CHOWN = "CAP_CHOWN"
-READ_ONLY = "keeps read-only"
+READ_ONLY = "are read-only"
 LACKED = {
     "nginx": READ_ONLY,
     "redis": NO_CHOWN,
@@ -98,7 +98,8 @@ async def test_each_runtime_runs_them_all(
                     assert "(30)Read-only file system" in report.runs[0].log, _words(restricted)
                 else:
                     assert report.error is not None, _words(restricted)
-                    assert report.error.reason == "needs-capability"
+                    wanted = "needs-writable-root" if lacked == READ_ONLY else "needs-capability"
+                    assert report.error.reason == wanted
                     assert lacked in report.error.message
 
 

@@ -13,9 +13,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.auth.actor import Lease
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
-from registry.contract.report import MAX_REPORT_BYTES, Report
+from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
 from registry.contract.specfile import parse_run_spec
-from registry.errors import RequestInvalidError
+from registry.errors import ConflictError, RequestInvalidError
 from registry.http.authentication import authenticate_worker
 from registry.http.body import leave_expectation
 from registry.http.metrics import METRICS
@@ -116,12 +116,18 @@ async def report(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job:
+async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job | None:
+    """The job; ``None`` where its spec was stored by a version that took what this one does not: then that is
+    the verdict, and whoever claimed it may ask again."""
     services = request.app[SERVICES]
     settings = services.settings
     spec = None
     if claimed.run_spec is not None:
-        spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
+        try:
+            spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
+        except RequestInvalidError as problem:
+            await _end_unread(request, actor, claimed, problem.message)
+            return None
     lease = Lease(id=claimed.lease, repository=claimed.repository, digest=claimed.digest)
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
@@ -142,6 +148,26 @@ async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Jo
         prepare=settings.prepare,
         pull_token=await services.tokens.mint_for_lease(actor, lease, seconds=seconds),
     )
+
+
+async def _end_unread(request: web.Request, actor: Actor, claimed: queue.Claimed, why: str) -> None:
+    services = request.app[SERVICES]
+    report = Report(
+        protocol=PROTOCOL_VERSION,
+        lease=claimed.lease,
+        digest=claimed.digest,
+        platform=claimed.platform,
+        tested="",
+        runtime="",
+        error=ReportError(reason="spec-invalid", message=why[:2000]),
+    )
+    log.warning("stored run spec is not valid", part=claimed.part, reason=why)
+    # A lease that is over by now is taken up again, and ends here as well.
+    with suppress(ConflictError):
+        judgement = await verdicts.record(
+            services.database, services.settings, worker=_reporter(actor), report=report
+        )
+        request.app[METRICS].reported(report, judgement)
 
 
 def _reporter(actor: Actor) -> Reporter:

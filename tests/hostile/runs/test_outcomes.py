@@ -138,6 +138,20 @@ async def test_a_capability_that_can_be_had_says_how(port: Harbour) -> None:
     assert done.error.message.endswith("--allow-capability SYS_CHROOT")
 
 
+async def test_an_init_needs_two_processes(port: Harbour) -> None:
+    limits = QUICK.model_copy(update={"pids": 1})
+    with pytest.raises(SandboxError, match="an init and its command are two processes") as caught:
+        await port.sh("true", limits=limits, spec={"init": True})
+    assert caught.value.reason == "spec-invalid"
+
+
+async def test_restricted_files_that_cannot_be_written_to(port: Harbour) -> None:
+    done = await port.sh("echo x > /bin/new", spec={"profile": "restricted"})
+    assert done.error is not None
+    assert done.error.reason == "needs-writable-root"
+    assert done.error.message.endswith("read-only in this run; it may write to /tmp, /run, /var/tmp")
+
+
 async def test_restricted_withholds_chown(port: Harbour) -> None:
     script = "touch /tmp/f && chown 33 /tmp/f"
     assert seen(await port.sh(script)) == [True]

@@ -94,6 +94,16 @@ async def test_healthcheck(port: Harbour) -> None:
     assert (seen(done), done.run.reason) == ([True], "stopped")
 
 
+async def test_a_healthcheck_in_a_full_run_says_nothing_of_the_image(port: Harbour) -> None:
+    limits = QUICK.model_copy(update={"pids": 12, "wall_seconds": 3})
+    check = health("test -e /full && ls / | cat", timeout_seconds=1.0)
+    fill = "(while :; do sleep 1000 & done); : > /full; exec sleep 60"
+    config = image_config("/bin/sh", "-c", fill, healthcheck=check)
+    done = await port.run(config, limits=limits)
+    assert seen(done) == [None], done.run.observations
+    assert "no process" in done.run.observations[0].seen
+
+
 async def test_a_healthcheck_runs_in_the_working_folder(port: Harbour) -> None:
     script = "touch mark; sleep 60"
     config = image_config(

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 from sqlalchemy.engine import Engine
 
 from registry.contract.job import Job
+from registry.db.trials import parts
 from registry.trials import reading
 from tests.kit.access import ask
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
@@ -342,3 +343,19 @@ async def test_a_long_spec_holds_up_nobody(port: Port) -> None:
     assert (answer.status, "the run spec is not valid" in answer.body.decode()) == (400, True)
     # Behind a parser on the event loop it is one, or two where the first came before the spec.
     assert answered > 2
+
+
+async def test_a_stored_spec_that_this_version_does_not_take_is_the_verdict(port: Port) -> None:
+    """An earlier one may have stored what is not taken any more; who claims it has no part in that."""
+    digest = await port.push(tiny_image())
+    stored = json.dumps({"version": 1, "expect": {"log": [{"match": r"\pL{440}"}]}})
+    async with port.database.write() as connection:
+        await connection.execute(update(parts).values(run_spec=stored))
+    worker = await port.worker("one")
+    assert await worker.claim() is None
+    (trial,) = await port.trials(digest)
+    assert (trial["state"], trial["verdict"]) == ("done", "error")
+    assert trial["reason"].startswith("spec-invalid: ")
+    assert "pattern too large" in trial["reason"]
+    other = await port.push(tiny_image())
+    assert (await worker.claim())["digest"] == other

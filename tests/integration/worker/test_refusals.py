@@ -67,6 +67,8 @@ CASES = {
         ("the token file /nonesuch cannot be read: No such file",), ("--token-file", "/nonesuch"), code=64
     ),
     "no place for metrics": Case(("neither HOST:PORT nor unix:PATH",), ("--metrics", "9464"), code=64),
+    "no cache": Case(("--cache-size 0: that leaves no room",), ("--cache-size", "0"), code=64),
+    "no disk": Case(("--keep-free 100%: that leaves no room",), ("--keep-free", "100%"), code=64),
     "no such processor": Case(("there is no processor 4095",), ("--cpu-set", "4095"), code=64),
     "no such downgrade": Case(("known are cgroup-limits",), ("--allow-downgrade", "all"), code=64),
     "no size": Case(("lots",), ("--cache-size", "lots"), code=64),

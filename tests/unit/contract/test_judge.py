@@ -9,7 +9,7 @@ import pytest
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.asked import Asked
 from registry.contract.judge import Judgement, is_settled, judge, worst
-from registry.contract.report import Observation, Report, ReportError, Run
+from registry.contract.report import Observation, Report, ReportError, Run, dump_report
 
 
 def run(*met: bool | None) -> Run:
@@ -62,6 +62,14 @@ def test_an_error_of_the_worker_wins_over_good_observations() -> None:
     problem = ReportError(reason="needs-capability", message="it wants CAP_SYS_ADMIN")
     judgement = judge(report(run(True), error=problem))
     assert judgement == Judgement("error", "needs-capability: it wants CAP_SYS_ADMIN")
+
+
+def test_a_registry_of_before_gets_a_reason_that_it_knows() -> None:
+    problem = ReportError(reason="needs-writable-root", message="its files are read-only")
+    said = report(run(False), error=problem)
+    assert Report.model_validate_json(dump_report(said)) == said
+    before = Report.model_validate_json(dump_report(said, news=False)).error
+    assert before == ReportError(reason="needs-capability", message="its files are read-only")
 
 
 def test_a_downgrade_warns_but_hides_no_failure() -> None:

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from sandbox.errors import SandboxError
 from sandbox.runtimes.oci import SEARCH
-from tests.kit.runs import Harbour
+from tests.kit.runs import QUICK, Harbour, seen
 from tests.kit.runtime_contract import RuntimeContract, docked
 
 
@@ -25,3 +26,13 @@ def dock(request: pytest.FixtureRequest) -> Iterator[Harbour]:
 
 class TestContract(RuntimeContract):
     """runc and crun."""
+
+    async def test_one_process_is_enough_or_too_few_for_the_runtime(self, dock: Harbour) -> None:
+        limits = QUICK.model_copy(update={"pids": 1})
+        if dock.runtime.info.name == "runc":
+            done = await dock.sh("exec true", limits=limits)
+            assert seen(done) == [True]
+            return
+        with pytest.raises(SandboxError, match=r"limits\.pids is 1, and crun itself needs more") as caught:
+            await dock.sh("exec true", limits=limits)
+        assert caught.value.reason == "spec-invalid"

@@ -36,3 +36,12 @@ def test_output_that_takes_too_long_is_unknown() -> None:
     """Else the supervisor would look at nothing else for minutes, and the wall clock would not hold."""
     line = bytes(random.Random(1).choices(b"ab", k=16_000)) + b"\n"
     assert met(SLOW, line * 60) is None
+
+
+def test_when_the_time_of_the_run_is_used_up_nothing_more_is_looked_for() -> None:
+    log = bytearray(b"\n" * 100_000)
+    view = View(seconds=9, pid=0, ending=None, over="timeout", log=lambda: log, left=lambda: -0.1)
+    observation = LogMatch("x").poll(view)
+    assert observation is not None
+    assert observation.met is None
+    assert observation.seen.endswith("the time of the run was used up")
