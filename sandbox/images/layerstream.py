@@ -24,7 +24,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-BLOCK_BYTES = 1024 * 1024
+# Each block costs some handing over between the two threads, which on a busy host is a wait every time.
+BLOCK_BYTES = 4 * 1024 * 1024
 HEADER_MAX_BYTES = 1024 * 1024
 _GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 _ZERO = b"\0" * tarfile.BLOCKSIZE
@@ -50,7 +51,7 @@ class LayerReader:
     def __init__(self, fd: int, *, algorithm: str, max_bytes: int) -> None:
         self._hash = hashlib.new(algorithm)
         self._max_bytes = max_bytes
-        self._blocks: queue.Queue[bytes] = queue.Queue(4)
+        self._blocks: queue.Queue[bytes] = queue.Queue(2)
         self._block = memoryview(b"")
         self._at = 0
         self._offset = 0

@@ -111,7 +111,7 @@ async def _run_child(argument: str, blob_fd: int, seconds: float, where: str) ->
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env={},
-        start_new_session=True,
+        process_group=0,
         limit=_ANSWER_MAX_BYTES,
     )
     assert process.stdout is not None

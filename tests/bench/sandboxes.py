@@ -24,7 +24,7 @@ from sandbox.images.source import open_source
 from sandbox.images.sourcefile import LayoutSource
 from sandbox.workplace import opened_workplace
 from tests.bench.cold import cold
-from tests.bench.commands import LIMITS, podman_at, processor_seconds, run, timed
+from tests.bench.commands import LIMITS, before_others, in_memory, podman_at, processor_seconds, run, timed
 from tests.bench.figures import Figure, over, ratio
 from tests.bench.peers import MissingError
 from tests.bench.processes import SEATRIAL, tree
@@ -46,28 +46,29 @@ def unpacking(scratch: Path) -> Iterator[Figure]:
     scratch.chmod(0o711)
     image = make_image(_layer(FILES, TOTAL_BYTES), config={"Cmd": ["/bin/true"]})
     layout = write_layout(scratch / "layout", image)
+    memory = scratch / "memory"
+    memory.mkdir(mode=0o711)
     ours, tar, umoci = [], [], []
     spent, spent_tar = [], []
-    with Cache(scratch / "cache").used() as use:
+    with before_others(), in_memory(memory), Cache(memory / "cache").used() as use:
         pulled = asyncio.run(_pulled(layout, use))
         for number in range(ROUNDS):
-            with Cache(scratch / "cache").used() as again:
+            with Cache(memory / "cache").used() as again:
                 again.hold(pulled.layers[0])
                 work = timed(lambda: asyncio.run(prepare(pulled, PrepareLimits(), again)))
                 ours.append(work[0])
                 spent.append(work[1])
-            shutil.rmtree(scratch / "cache/snapshots")
-            target = scratch / f"tar{number}"
+            shutil.rmtree(memory / "cache/snapshots")
+            target = memory / f"{number}"
             target.mkdir()
             work = timed(lambda: run("tar", "-xzf", str(pulled.layers[0]), "-C", str(target)))  # noqa: B023
             tar.append(work[0])
             spent_tar.append(work[1])
             shutil.rmtree(target)
-            umoci.append(
-                timed(lambda: run("umoci", "unpack", "--image", f"{layout}:latest", str(target)))[0]  # noqa: B023
-            )
+            work = timed(lambda: run("umoci", "unpack", "--image", f"{layout}:latest", str(target)))  # noqa: B023
+            umoci.append(work[0])
             shutil.rmtree(target)
-    what = f"{FILES} files, {TOTAL_BYTES // MIB} MiB, gzip"
+    what = f"{FILES} files, {TOTAL_BYTES // MIB} MiB, gzip, in memory"
     yield over(f"unpack: {what}, diff ID checked", ours, "s")
     yield ratio("time to unpack, beside GNU tar, which checks nothing", ours, tar, at_most=1)
     yield ratio("time to unpack, beside umoci unpack", ours, umoci, at_most=1)
@@ -88,7 +89,8 @@ def running(scratch: Path) -> Iterator[Figure]:
         _,
     ):
         asyncio.run(_tried(workplace, layout, _RUN))
-        yield from _starts(workplace, layout, bundle, scratch)
+        with before_others(*tree(os.getpid())):
+            yield from _starts(workplace, layout, bundle, scratch)
         yield from _memory(workplace, sleeper)
 
 
