@@ -46,13 +46,21 @@ async def attest_part(connection: AsyncConnection, part: Mapping[str, Any]) -> N
     if part["state"] != "done" or part["verdict"] not in JUDGED:
         return
     observed = await connection.execute(
-        select(runs.c.name, runs.c.observations).where(runs.c.part_id == part["id"]).order_by(runs.c.id)
+        select(runs.c.name, runs.c.case_attempt, runs.c.observations)
+        .where(runs.c.part_id == part["id"])
+        .order_by(runs.c.id)
     )
     policy = await _keep_policy(connection, part, image_spec_allowed=part["image_spec_allowed"])
     if part["run_spec"] is not None:
         await _keep(connection, part["repository_id"], part["spec_digest"], part["run_spec"])
-    found = part_found(part, [(row.name, json.loads(row.observations)) for row in observed], policy=policy)
+    named = [(_named(row.name, row.case_attempt), json.loads(row.observations)) for row in observed]
+    found = part_found(part, named, policy=policy)
     await _put(connection, part["repository_id"], [_result(part, found)])
+
+
+def _named(run: str, attempt: int | None) -> str:
+    """One attempt may have passed what another failed."""
+    return run if attempt is None else f"{run}, attempt {attempt}"
 
 
 async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:

@@ -67,6 +67,7 @@ def part_found(
         "runtime": record.get("runtime"),
         "mechanisms": [one["name"] for one in record.get("mechanisms", ()) if one["applied"]],
         "downgrades": list(record.get("downgrades", ())),
+        "flakyAttempts": part["flaky"],
         "error": error["reason"] if error else None,
     }
     return {

@@ -24,7 +24,7 @@ from registry.trials.verifying import Word, parse_keys, read_bundle, word_of
 from tests.kit.access import api, ask
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import to_json
-from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, make_report, open_port, tiny_image, tiny_index
 
 PLACE = "/repositories/team%2Fapp"
 
@@ -329,3 +329,16 @@ async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(
         (result,) = found.results
         assert result["failedTests"] == ["smoke: exit code is 0"]
         assert "exit code 3" in result["seatrial"]["reason"]  # type: ignore[index]
+        # Of attempts, each says which it was: one may have passed what another failed.
+        asked = {"image": f"{REPOSITORY}@{digest}", "spec": {"version": 1, "attempts": 2}}
+        await api(port.admin, "POST", "/trials", status=201, json=asked)
+        job = await worker.claim()
+        runs = [
+            make_report(job, met=met, run={"attempt": number})["runs"][0]
+            for number, met in ((1, False), (2, True))
+        ]
+        await worker.report(job, runs=runs)
+        flaky = next(one for one in (await word(port, digest)).results if one["passedTests"])
+        assert flaky["passedTests"] == ["smoke, attempt 2: exit code is 0"]
+        assert flaky["failedTests"] == ["smoke, attempt 1: exit code is 0"]
+        assert flaky["seatrial"]["flakyAttempts"] == 1  # type: ignore[index]
