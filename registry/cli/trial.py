@@ -20,7 +20,7 @@ from registry.cli.client import (
     read_run_spec,
 )
 from registry.cli.output import cell, print_fields, print_json, print_list
-from registry.contract.use import how_it_ended, use_lines
+from registry.contract.use import how_it_ended, observation_lines, use_lines
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
@@ -162,8 +162,7 @@ def _print_trial(trial: dict[str, Any]) -> None:
         typer.echo(f"\n{title}: {ended} after {run['seconds']:.1f} s")
         for line in use_lines({**run, **used.get((run["part"], run["name"], run.get("attempt")), {})}):
             typer.echo(f"  {cell(line)}")
-        for observation in run["observations"]:
-            met = {True: "met", False: "missed", None: "unknown"}[observation["met"]]
-            typer.echo(f"  {met}: {cell(observation['expectation'])}; seen: {cell(observation['seen'])}")
+        for line in observation_lines(run):
+            typer.echo(f"  {cell(line)}")
         for line in (run["log"] or "").splitlines()[-LOG_LINES:]:
             typer.echo(f"  | {cell(line)}")

@@ -1,4 +1,4 @@
-"""What a run used and tried to reach, in a few lines for people."""
+"""What was seen of a run, what it used and tried to reach, in a few lines for people."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def how_it_ended(run: Mapping[str, Any]) -> str:
     killed = run["oom_killed"] and run["reason"] != "oom"
     more = "a process of it was killed for want of memory" if killed else run["reason"]
     return f"exit code {run['exit_code']}" + ("" if more == "exited" else f" ({more})")
+
+
+def observation_lines(run: Mapping[str, Any]) -> Sequence[str]:
+    """Each expectation of a run, as JSON has it: whether it was met, and what was seen."""
+    words = {True: "met", False: "missed", None: "unknown"}
+    return [f"{words[one['met']]}: {one['expectation']}; seen: {one['seen']}" for one in run["observations"]]
 
 
 def use_lines(run: Mapping[str, Any]) -> Sequence[str]:

@@ -18,7 +18,7 @@ from registry.contract.capabilities import parse_allowed
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.specfile import parse_run_spec
-from registry.contract.use import how_it_ended, use_lines
+from registry.contract.use import how_it_ended, observation_lines, use_lines
 from registry.errors import RequestInvalidError
 from registry.oci.printable import printable
 from sandbox.cli.follow import Follower
@@ -256,5 +256,8 @@ def _print(report: Report, judgement: Judgement, *, log: bool) -> None:
         typer.echo(f"{run.name}{attempt}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
         for line in use_lines(document):
             typer.echo(f"  {line}")
+        # Of one run the reason says it all.
+        for line in observation_lines(document) if len(report.runs) > 1 else ():
+            typer.echo(f"  {printable(line)}")
         for line in run.log.splitlines()[-LOG_LINES:] if log else ():
             typer.echo(f"  | {printable(line)}")

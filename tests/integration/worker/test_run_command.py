@@ -113,6 +113,30 @@ def test_a_spec_from_a_file(runner: Runner) -> None:
     assert said.startswith(f"pass: {tested}; seen: exit code 3; last words\n")
 
 
+def test_cases_and_attempts_are_shown_one_by_one(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text(
+        "version: 1\ncases: [{name: ends, expect: {exit: 3}}, {name: well, expect: {exit: 0}, attempts: 2}]\n"
+    )
+    layout = runner.layout(BAD)
+    said = runner(layout, "--spec", str(spec), code=1)
+    assert said.startswith(
+        "fail: case well: attempt 1 of 2: expected: exit code is 0; seen: exit code 3 (and"
+    )
+    assert "\nends: exit code 3 after " in said
+    assert "\nwell, attempt 2: exit code 3 after " in said
+    assert said.count("  missed: exit code is 0; seen: exit code 3\n") == 2
+    told = runner.json(layout, "--spec", str(spec), code=1)
+    assert [(run["case"], run.get("attempt")) for run in told["runs"]] == [
+        ("ends", None),
+        ("well", 1),
+        ("well", 2),
+    ]
+    assert (told["flaky"], told["flaky_attempts"]) == (False, 0)
+    refused = runner(layout, "--spec", str(spec), "--list-writes", code=64)
+    assert "are for one run" in refused
+
+
 def test_a_spec_asks_for_a_capability_and_the_operator_allows_it(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
     spec.write_text("version: 1\ncapabilities: [SYS_CHROOT]\nexpect: {exit: 0}\n")
