@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
         "verify": ("registry.cli.verify",),
+        "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),
         "events": ("registry.cli.events",),
         "webhook": ("registry.cli.webhook",),

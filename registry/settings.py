@@ -133,6 +133,9 @@ class Settings(BaseModel):
         ge=0,
         description="days that images from before the gate stay admitted once it is turned on",
     )
+    waiver_max_days: int = Field(
+        default=90, ge=1, le=3650, description="days that a waiver of the gate may last at most"
+    )
     gate_wait_seconds: float = Field(
         default=15.0, ge=0, le=60, description="how long a pull waits for a pending verdict"
     )

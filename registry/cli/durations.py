@@ -34,6 +34,23 @@ def parse_past(text: str) -> str:
         at = datetime.fromisoformat(text)
     except ValueError:
         at = datetime.now(UTC) - timedelta(seconds=_seconds_ago(text))
+    return _told(at)
+
+
+def parse_coming(text: str) -> str:
+    """A time as the API takes it, from a duration after now, or a day or time of UTC.
+
+    Raises:
+        RequestInvalidError: neither of them.
+    """
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.now(UTC) + timedelta(seconds=parse_duration_seconds(text))
+    return _told(at)
+
+
+def _told(at: datetime) -> str:
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

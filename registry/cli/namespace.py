@@ -34,8 +34,21 @@ CreateOnPush = Annotated[
         help="Whether the first push of a writer makes a repository; without it, a maintainer makes it.",
     ),
 ]
-_CREATE_ON_PUSH: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
-_FIELDS = ("name", "visibility", "create_on_push", "repositories", "namespaces", "created_at")
+Gate = Annotated[
+    str | None,
+    typer.Option("--gate", metavar="off|warn|enforce|hold|default", help="Gate of new repositories."),
+]
+WaiversByTwo = Annotated[
+    str | None,
+    typer.Option(
+        "--waivers-by-two",
+        metavar="yes|no|default",
+        help="Whether somebody else than who asked for a waiver has to grant it.",
+    ),
+]
+_YES_OR_NO: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
+_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two")
+_FIELDS = ("name", *_SETTINGS, "repositories", "namespaces", "created_at")
 
 
 @app.command()
@@ -44,12 +57,14 @@ def create(
     *,
     visibility: Visibility = None,
     create_on_push: CreateOnPush = None,
+    gate: Gate = None,
+    waivers_by_two: WaiversByTwo = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a namespace, to give roles on it. The first repository in it makes one too."""
-    wanted = {"name": name, **_wanted(visibility, create_on_push)}
+    wanted = {"name": name, **_wanted(visibility, create_on_push, gate, waivers_by_two)}
     _print(connect(server, token_file).send("POST", "/namespaces", wanted), as_json=as_json)
 
 
@@ -62,7 +77,7 @@ def list_namespaces(
     if as_json:
         print_json(found)
     else:
-        print_table([_shown(each) for each in found], ("name", "visibility", "create_on_push", "created_at"))
+        print_table([_shown(each) for each in found], ("name", *_SETTINGS, "created_at"))
 
 
 @app.command()
@@ -79,14 +94,18 @@ def change(
     *,
     visibility: Visibility = None,
     create_on_push: CreateOnPush = None,
+    gate: Gate = None,
+    waivers_by_two: WaiversByTwo = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what new repositories are like. Those that are there stay as they are."""
-    wanted = _wanted(visibility, create_on_push)
+    wanted = _wanted(visibility, create_on_push, gate, waivers_by_two)
     if not wanted:
-        raise RequestInvalidError("nothing to change: give --visibility or --create-on-push")
+        raise RequestInvalidError(
+            "nothing to change: give --visibility, --gate, --create-on-push or --waivers-by-two"
+        )
     changed = connect(server, token_file).send("PATCH", f"/namespaces/{part(name)}", wanted)
     _print(changed, as_json=as_json)
 
@@ -147,14 +166,20 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count}{more} {one if count == 1 else many}"
 
 
-def _wanted(visibility: str | None, create_on_push: str | None) -> dict[str, Any]:
+def _wanted(
+    visibility: str | None, create_on_push: str | None, gate: str | None, waivers_by_two: str | None
+) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
-    if visibility is not None:
-        wanted["visibility"] = None if visibility == "default" else visibility
-    if create_on_push is not None:
-        if create_on_push not in _CREATE_ON_PUSH:
-            raise RequestInvalidError(f"--create-on-push must be yes, no or default, not {create_on_push!r}")
-        wanted["create_on_push"] = _CREATE_ON_PUSH[create_on_push]
+    for name, word in (("visibility", visibility), ("gate", gate)):
+        if word is not None:
+            wanted[name] = None if word == "default" else word
+    for name, word in (("create_on_push", create_on_push), ("waivers_by_two", waivers_by_two)):
+        if word is None:
+            continue
+        if word not in _YES_OR_NO:
+            option = name.replace("_", "-")
+            raise RequestInvalidError(f"--{option} must be yes, no or default, not {word!r}")
+        wanted[name] = _YES_OR_NO[word]
     return wanted
 
 

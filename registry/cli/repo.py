@@ -62,6 +62,18 @@ WorkerLabel = Annotated[
         "--worker-label", metavar="LABEL|none", help="Let only workers with this label try its images."
     ),
 ]
+TurnedBad = Annotated[
+    str | None,
+    typer.Option(
+        "--turned-bad",
+        metavar="keep|warn|block|default",
+        help="What an image does that passed and is judged otherwise later.",
+    ),
+]
+TurnedBadDays = Annotated[
+    int | None,
+    typer.Option("--turned-bad-days", min=0, max=3650, help="How many days before it is blocked."),
+]
 _FIELDS = (
     "name",
     "visibility",
@@ -70,6 +82,8 @@ _FIELDS = (
     "image_spec_allowed",
     "run_spec",
     "worker_label",
+    "turned_bad",
+    "turned_bad_days",
     "quota_bytes",
     "used_bytes",
     "tags",
@@ -88,6 +102,8 @@ def create(
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
+    turned_bad: TurnedBad = None,
+    turned_bad_days: TurnedBadDays = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -101,6 +117,8 @@ def create(
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
+        turned_bad=turned_bad,
+        turned_bad_days=turned_bad_days,
         quota=quota,
     )
     made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
@@ -117,6 +135,8 @@ def change(
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
+    turned_bad: TurnedBad = None,
+    turned_bad_days: TurnedBadDays = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -134,6 +154,8 @@ def change(
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
+        turned_bad=turned_bad,
+        turned_bad_days=turned_bad_days,
         quota=quota,
     )
     if not wanted:
@@ -217,6 +239,8 @@ def _wanted(
     image_spec: bool | None,
     run_spec: str | None,
     worker_label: str | None,
+    turned_bad: str | None,
+    turned_bad_days: int | None,
     quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
@@ -224,12 +248,15 @@ def _wanted(
         "gate": gate,
         "trial_on_push": trial_on_push,
         "image_spec_allowed": image_spec,
+        "turned_bad_days": turned_bad_days,
     }
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if run_spec is not None:
         wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
     if worker_label is not None:
         wanted["worker_label"] = None if worker_label == "none" else worker_label
+    if turned_bad is not None:
+        wanted["turned_bad"] = None if turned_bad == "default" else turned_bad
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Row, func, select, update
 from sqlalchemy import delete as sql_delete
@@ -18,9 +18,9 @@ from registry.auth.bindings import parse_label
 from registry.auth.owners import require_or_tell
 from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
 from registry.auth.tombstones import bury
-from registry.content import catalog, quotas
+from registry.content import blocks, catalog, quotas
 from registry.content import repositories as repos
-from registry.content.repositories import Repository
+from registry.content.repositories import Gate, Repository, TurnedBad
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
 from registry.db.dialect import batches
@@ -32,8 +32,6 @@ from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.storage.store import BlobStore
-
-Gate = Literal["off", "warn", "enforce", "hold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +46,8 @@ class RepositoryDetails:
     run_spec: dict[str, object] | None
     policy_version: int
     worker_label: str | None
+    turned_bad: TurnedBad | None
+    turned_bad_days: int | None
     quota_bytes: int | None
     used_bytes: int
     created_at: datetime
@@ -62,7 +62,8 @@ class RepositoryDetails:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``."""
+    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``, and what
+    an image does that turns bad."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
@@ -72,6 +73,10 @@ class RepositoryChange:
     clear_run_spec: bool = False
     worker_label: str | None = None
     clear_worker_label: bool = False
+    turned_bad: TurnedBad | None = None
+    clear_turned_bad: bool = False
+    turned_bad_days: int | None = None
+    clear_turned_bad_days: bool = False
     quota_bytes: int | None = None
     clear_quota: bool = False
 
@@ -84,12 +89,16 @@ class RepositoryChange:
             "image_spec_allowed": self.image_spec_allowed,
             "run_spec": self.run_spec.canonical() if self.run_spec else None,
             "worker_label": None if self.worker_label is None else parse_label(self.worker_label),
+            "turned_bad": self.turned_bad,
+            "turned_bad_days": self.turned_bad_days,
             "quota_bytes": self.quota_bytes,
         }
         values = {column: value for column, value in values.items() if value is not None}
         cleared = {
             "run_spec": self.clear_run_spec,
             "worker_label": self.clear_worker_label,
+            "turned_bad": self.clear_turned_bad,
+            "turned_bad_days": self.clear_turned_bad_days,
             "quota_bytes": self.clear_quota,
         }
         return values | {column: None for column, clear in cleared.items() if clear}
@@ -112,7 +121,7 @@ async def create(
     require_writable(read_only=settings.read_only)
     async with database.write() as connection:
         defaults = await repos.defaults_for(connection, name, settings)
-        given = {"visibility": defaults.visibility, **wanted.values()}
+        given = {**defaults.columns, **wanted.values()}
         if not await repos.insert(connection, name, given, settings=settings, actor=actor):
             raise ConflictError(f"there is a repository {name} already")
 
@@ -257,6 +266,7 @@ async def move(database: Database, settings: Settings, *, actor: Actor, name: st
             await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
             await move_epoch(connection, "content", "access", "gate")
+            await blocks.catch_all(connection, repositories.c.id == repository.id)
             await bury(connection, name)
     except IntegrityError:
         raise ConflictError(f"there is a repository {to} already") from None
@@ -264,6 +274,7 @@ async def move(database: Database, settings: Settings, *, actor: Actor, name: st
 
 def settings_tag(settings: Any, run_spec: object) -> str:
     """The entity tag of a repository's settings, from its details or its row."""
+    given = [settings.turned_bad, settings.turned_bad_days]
     return entity_tag(
         settings.created_at,
         settings.visibility,
@@ -273,6 +284,8 @@ def settings_tag(settings: Any, run_spec: object) -> str:
         settings.worker_label,
         settings.quota_bytes,
         run_spec,
+        # As a version knows it that does not have these two, where nothing is said of them.
+        *(given if any(each is not None for each in given) else ()),
     )
 
 
@@ -303,6 +316,8 @@ _DETAILS = select(
     repositories.c.run_spec,
     repositories.c.policy_version,
     repositories.c.worker_label,
+    repositories.c.turned_bad,
+    repositories.c.turned_bad_days,
     repositories.c.quota_bytes,
     repositories.c.created_at,
     quotas.used_bytes(repositories.c.id).label("used_bytes"),

@@ -107,7 +107,7 @@ async def explain(
         # As if there were none: what the answer depends on, it would tell.
         repository, visibility = None, None
     async with database.read() as connection:
-        actor, disabled = await _account(connection, account)
+        actor, disabled = await account_named(connection, account)
         held = await _roles(connection, actor, target)
         token = None if token_id is None else await _token(connection, actor, token_id)
         defaults = await repos.defaults_for(connection, target, settings)
@@ -154,7 +154,7 @@ async def account_in_question(database: Database, *, caller: Actor, account: str
     repository = await repos.find(database, target)
     _require_asker(caller, account, target, repository.visibility if repository else None)
     async with database.read() as connection:
-        actor, disabled = await _account(connection, account)
+        actor, disabled = await account_named(connection, account)
     if disabled:
         raise NotFoundError(f"the account {account} is disabled")
     return actor
@@ -173,8 +173,12 @@ def _require_asker(caller: Actor, account: str, target: str, visibility: Visibil
     return False
 
 
-async def _account(connection: AsyncConnection, name: str) -> tuple[Actor, bool]:
-    """The account with its roles, and whether it is disabled."""
+async def account_named(connection: AsyncConnection, name: str) -> tuple[Actor, bool]:
+    """The account with its roles, and whether it is disabled.
+
+    Raises:
+        NotFoundError: there is no such account.
+    """
     if name == ANONYMOUS.name:
         return ANONYMOUS, False
     query = select(accounts.c.id, accounts.c.kind, accounts.c.disabled_at).where(accounts.c.name == name)

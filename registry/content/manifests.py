@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import delete as sql_delete
 
-from registry.content import quotas
+from registry.content import blocks, quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
@@ -60,6 +60,7 @@ class StoredManifest:
     state_at: datetime
     grandfathered_until: datetime | None
     blocked_reason: str | None
+    turned_bad_at: datetime | None
 
 
 # Put together once: that takes longer than the queries themselves.
@@ -78,6 +79,7 @@ _STORED = (
         manifests.c.state_at,
         manifests.c.grandfathered_until,
         manifests.c.blocked_reason,
+        manifests.c.turned_bad_at,
     )
     .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
     .where(manifests.c.repository_id == bindparam("repository_id"))
@@ -189,6 +191,15 @@ async def put(
         for tag in tag_names:
             await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
         await move_epoch(connection, "content")
+        if created:
+            made_of = [str(target.digest) for kind, target in manifest.edges() if kind != "child"]
+            await blocks.catch(
+                connection,
+                repository_id=repository.id,
+                name=name,
+                manifest_id=manifest_id,
+                digests=[str(digest), *dict.fromkeys(made_of)],
+            )
     return digest
 
 

@@ -20,10 +20,10 @@ from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.auth.policy import Visibility, decide, may_administer, pull_patterns
 from registry.auth.tombstones import bury
-from registry.content import administration
+from registry.content import administration, blocks
 from registry.content import repositories as repos
 from registry.content.nameranges import NameRange, ranges, read_in_order
-from registry.content.repositories import insert_namespace
+from registry.content.repositories import Gate, insert_namespace
 from registry.db.access import namespaces
 from registry.db.accounts import accounts
 from registry.db.content import repositories
@@ -50,11 +50,14 @@ _DELETED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What a namespace says of new repositories; ``None``: what one above says, else the settings."""
+    """What a namespace says of new repositories, and of who grants waivers in all of them; ``None``: what one
+    above says, else the settings."""
 
     name: str
     visibility: Visibility | None
     create_on_push: bool | None
+    gate: Gate | None
+    waivers_by_two: bool | None
     created_at: datetime
 
 
@@ -66,6 +69,8 @@ class NamespaceDetails:
     name: str
     visibility: Visibility | None
     create_on_push: bool | None
+    gate: Gate | None
+    waivers_by_two: bool | None
     created_at: datetime
     repositories: int
     namespaces: int
@@ -85,11 +90,25 @@ class NamespaceChange:
     clear_visibility: bool = False
     create_on_push: bool | None = None
     clear_create_on_push: bool = False
+    gate: Gate | None = None
+    clear_gate: bool = False
+    waivers_by_two: bool | None = None
+    clear_waivers_by_two: bool = False
 
     def values(self) -> dict[str, Any]:
         """The columns that change."""
-        values = {"visibility": self.visibility, "create_on_push": self.create_on_push}
-        cleared = {"visibility": self.clear_visibility, "create_on_push": self.clear_create_on_push}
+        values = {
+            "visibility": self.visibility,
+            "create_on_push": self.create_on_push,
+            "gate": self.gate,
+            "waivers_by_two": self.waivers_by_two,
+        }
+        cleared = {
+            "visibility": self.clear_visibility,
+            "create_on_push": self.clear_create_on_push,
+            "gate": self.clear_gate,
+            "waivers_by_two": self.clear_waivers_by_two,
+        }
         return {
             column: None if cleared[column] else value
             for column, value in values.items()
@@ -196,7 +215,7 @@ async def put(
         if row is None:
             await require_or_tell(database, actor, "administer", f"{name}/", None)
         conditions.require(None if row is None else _tag(row), f"namespace {name}")
-        values = {"visibility": None, "create_on_push": None} | wanted.values()
+        values = {**dict.fromkeys(_CHANGEABLE), **wanted.values()}
         if row is not None:
             await _change(connection, row, values, actor=actor)
         elif not await insert_namespace(connection, name, values, actor=actor):
@@ -205,7 +224,7 @@ async def put(
 
 
 async def _change(
-    connection: AsyncConnection, row: Row[*tuple[Any, ...]], wanted: dict[str, Any], *, actor: Actor
+    connection: AsyncConnection, row: Row[Any], wanted: dict[str, Any], *, actor: Actor
 ) -> None:
     changes = {
         column: [getattr(row, column), value]
@@ -220,7 +239,10 @@ async def _change(
 
 
 def _tag(namespace: Any) -> str:
-    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push)
+    given = [getattr(namespace, name) for name in ("gate", "waivers_by_two")]
+    # As a version knows it that does not have these two, where nothing is said of them.
+    more = given if any(each is not None for each in given) else []
+    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more)
 
 
 async def delete(
@@ -282,6 +304,7 @@ async def rename(database: Database, settings: Settings, *, actor: Actor, name: 
             told = {"name": [name, to], "repositories": len(names)}
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
             await move_epoch(connection, "content", "access", "gate")
+            await blocks.catch_all(connection, blocks.below(repositories.c.name, f"{to}/"))
             await bury(connection, *names)
     except IntegrityError:
         raise ConflictError(f"something was made in {to} just now; look at it and try again") from None
@@ -320,17 +343,17 @@ async def _delete_empty(database: Database, *, actor: Actor, name: str) -> None:
         await move_epoch(connection, "access")
 
 
-async def _locked(connection: AsyncConnection, name: str) -> Row[*tuple[Any, ...]]:
+async def _locked(connection: AsyncConnection, name: str) -> Row[Any]:
     """The namespace's row, which nobody else changes and in which nobody makes a repository meanwhile."""
-    row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name).with_for_update())).first()
+    row: Row[Any] | None = (
+        await connection.execute(_COLUMNS.where(namespaces.c.name == name).with_for_update())
+    ).first()
     if row is None:
         raise _unknown(name)
     return row
 
 
-async def _last_below(
-    database: Database, table: Table, columns: Select[Any], name: str
-) -> list[Row[*tuple[Any, ...]]]:
+async def _last_below(database: Database, table: Table, columns: Select[Any], name: str) -> list[Row[Any]]:
     """Some of what is below, the last by name first: what is deeper comes before what it is in."""
     query = _below(columns, table, name).order_by(table.c.name.desc()).limit(_DELETED_AT_ONCE)
     async with database.read_once() as connection:
@@ -367,7 +390,7 @@ def _streams(patterns: Iterable[str], opened: Iterable[str], after: str) -> list
     return [[query for _, query in sorted(found, key=lambda one: one[0])]]
 
 
-def _is_allowed(actor: Actor, row: Row[*tuple[Any, ...]]) -> bool:
+def _is_allowed(actor: Actor, row: Row[Any]) -> bool:
     return may_administer(actor) or decide(actor, "pull", f"{row.name}/", None).allowed
 
 
@@ -375,6 +398,7 @@ def _unknown(name: str) -> NotFoundError:
     return NotFoundError(f"there is no namespace {name[:300]}")
 
 
-_COLUMNS = select(
-    namespaces.c.name, namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.created_at
+_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two")
+_COLUMNS: Select[Any] = select(
+    namespaces.c.name, *(namespaces.c[name] for name in _CHANGEABLE), namespaces.c.created_at
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, func, select
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from registry.settings import Settings
 
 
+Gate = Literal["off", "warn", "enforce", "hold"]
+TurnedBad = Literal["keep", "warn", "block"]
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A repository as its row says."""
@@ -37,6 +41,8 @@ class Repository:
     visibility: Visibility
     gate: str
     quota_bytes: int | None
+    turned_bad: TurnedBad | None = None
+    turned_bad_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +51,26 @@ class Defaults:
 
     visibility: Visibility
     create_on_push: bool
+    gate: Gate
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What of it stands on a repository's row."""
+        return {"visibility": self.visibility, "gate": self.gate}
 
 
-COLUMNS = select(
+COLUMNS: Select[Any] = select(
     repositories.c.id,
     repositories.c.name,
     repositories.c.visibility,
     repositories.c.gate,
     repositories.c.quota_bytes,
+    repositories.c.turned_bad,
+    repositories.c.turned_bad_days,
 )
 
 
-def _of_name_or_any() -> Select[Any, Any, Any, Any, Any]:
+def _of_name_or_any() -> Select[Any]:
     named, any_ = repositories.alias("named"), repositories.alias("any")
     exact = select(named.c.id).where(named.c.name == bindparam("name")).scalar_subquery()
     first = select(func.min(any_.c.id)).scalar_subquery()
@@ -100,7 +114,7 @@ async def find_or_create(
     defaults = await defaults_for(connection, name, settings)
     if not may_create(actor, name, by_push=defaults.create_on_push):
         raise _no_creation(name)
-    await insert(connection, name, {"visibility": defaults.visibility}, settings=settings, actor=actor)
+    await insert(connection, name, defaults.columns, settings=settings, actor=actor)
     return from_row((await connection.execute(held)).one())
 
 
@@ -154,16 +168,17 @@ async def insert_namespace(
 async def defaults_for(connection: AsyncConnection, name: str, settings: Settings) -> Defaults:
     """What holds for a new repository of that name: what the nearest namespace says that says something."""
     above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
-    visibility, create_on_push = settings.visibility, settings.create_on_push
+    visibility, create_on_push, gate = settings.visibility, settings.create_on_push, settings.gate
     rows = await connection.execute(
-        select(namespaces.c.visibility, namespaces.c.create_on_push)
+        select(namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.gate)
         .where(namespaces.c.name.in_(above))
         .order_by(func.length(namespaces.c.name))
     )
     for row in rows:
         visibility = visibility if row.visibility is None else row.visibility
         create_on_push = create_on_push if row.create_on_push is None else row.create_on_push
-    return Defaults(visibility, create_on_push=create_on_push)
+        gate = gate if row.gate is None else row.gate
+    return Defaults(visibility, create_on_push=create_on_push, gate=gate)
 
 
 def _no_creation(name: str) -> DeniedError:
@@ -189,6 +204,6 @@ async def lock(connection: AsyncConnection, repository_id: int) -> bool:
     return held.first() is not None
 
 
-def from_row(row: Row[Any, Any, Any, Any, Any]) -> Repository:
+def from_row(row: Row[Any]) -> Repository:
     """The value of a row of :data:`COLUMNS`."""
-    return Repository(row.id, row.name, cast("Visibility", row.visibility), row.gate, row.quota_bytes)
+    return Repository(**row._asdict())

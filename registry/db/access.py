@@ -28,6 +28,10 @@ namespaces = Table(
     CheckConstraint("visibility IN ('public', 'internal', 'private')", name="visibility"),
     # Whether a push may make a repository; null: as the settings say.
     Column("create_on_push", Boolean),
+    # The gate of new repositories in it, likewise.
+    Column("gate", Text),
+    # Whether somebody else than who asked for a waiver has to grant it; null: what one above says, else not.
+    Column("waivers_by_two", Boolean),
     Column("created_at", UtcTime, nullable=False),
     sqlite_autoincrement=True,
 )

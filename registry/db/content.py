@@ -56,6 +56,9 @@ repositories = Table(
     Column("policy_version", Integer, nullable=False, default=1),
     # Bytes of blobs and manifests that it may hold; null: no limit.
     Column("quota_bytes", BigInteger),
+    # What an image does that passed and turns bad: keep, warn, or block after some days; null: block at once.
+    Column("turned_bad", Text),
+    Column("turned_bad_days", Integer),
     # What a worker must be labelled with to try its images; null: nothing.
     Column("worker_label", Text),
     Column("created_at", UtcTime, nullable=False),
@@ -132,6 +135,8 @@ manifests = Table(
     Column("state_at", UtcTime, nullable=False),
     Column("grandfathered_until", UtcTime),
     Column("blocked_reason", Text),
+    # When an image that had passed was judged otherwise; null: it has not, or passes again.
+    Column("turned_bad_at", UtcTime),
     Column("pushed_by", Text, nullable=False, default=""),
     # JSON of the job that did it (registry.auth.actor.Workload), where one did.
     Column("workload", Text),

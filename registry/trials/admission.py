@@ -24,6 +24,7 @@ from registry.content import manifests as manifest_use
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import edges, manifests
+from registry.db.dialect import batches
 from registry.db.engine import Database
 from registry.db.trials import trials
 from registry.db.types import db_time
@@ -44,8 +45,16 @@ from registry.trials.gate import (
 )
 from registry.trials.holding import Position, last_admitted
 from registry.trials.platforms import is_run
+from registry.trials.relief import Relief, relief_of
 from registry.trials.requests import try_again
-from registry.trials.states import ImageState, depends_on_time, effective_state, holds_until
+from registry.trials.states import (
+    BadPolicy,
+    ImageState,
+    bad_policy,
+    depends_on_time,
+    effective_state,
+    holds_until,
+)
 from registry.trials.waiting import looks
 
 _ANY_TIME = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,6 +80,11 @@ class _Reading:
     actor: Actor
     repository: Repository
 
+    @property
+    def policy(self) -> BadPolicy:
+        """What the repository does with images that passed and turn bad."""
+        return bad_policy(self.repository.turned_bad, self.repository.turned_bad_days)
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -79,6 +93,7 @@ class _State:
     state_at: datetime
     grandfathered_until: datetime | None
     blocked_reason: str | None
+    turned_bad_at: datetime | None
 
 
 async def admit_manifest(
@@ -209,16 +224,30 @@ async def _ask(reading: _Reading, manifest: StoredManifest, state: ImageState, *
         reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
     )
     decision = decide(question)
-    if (
-        tag is not None
-        and question.gate == "hold"
-        and question.state != "blocked"
-        and isinstance(decision, Wait | Refuse)
-    ):
-        earlier = await last_admitted(reading.database, reading.repository.id, tag, partial(_admits, reading))
+    changes = [holds_until(state, now=now, max_age=max_age), reading.policy.until(state)]
+    until = _until(changes, now=now)
+    if isinstance(decision, Admit) or question.state == "blocked":
+        return _Answer(question, decision, until)
+    relief = await relief_of(reading.database, reading.repository)
+    until = min(until, _until(relief.ends, now=relief.now))
+    question = _relieved(question, relief, str(manifest.digest))
+    decision = decide(question)
+    if tag is not None and question.gate == "hold" and isinstance(decision, Wait | Refuse):
+        admits = partial(_admits, reading, relief)
+        earlier = await last_admitted(reading.database, reading.repository.id, tag, admits)
         question = replace(question, earlier=earlier or "")
         decision = decide(question)
-    return _Answer(question, decision, _until([holds_until(state, now=now, max_age=max_age)], now=now))
+    return _Answer(question, decision, until)
+
+
+def _relieved(question: Question, relief: Relief, digest: str) -> Question:
+    """The question with the waiver and the pause that count for this image."""
+    waiver = relief.waiver_for(digest, question.state)
+    return replace(
+        question,
+        waiver="" if waiver is None else waiver.text,
+        paused="" if relief.pause is None else relief.pause.text,
+    )
 
 
 def _question(
@@ -241,10 +270,12 @@ def _question(
         holds_lease=reading.actor.kind == "worker",
         referrer=referrer,
         can_retry=platform is None or is_run(platform, settings.trial_platforms),
+        kept=reading.policy.kept(state, now=now),
+        kept_until=_day(reading.policy.until(state)),
     )
 
 
-def _admits(reading: _Reading, position: Position) -> bool:
+def _admits(reading: _Reading, relief: Relief, position: Position) -> bool:
     """Whether the gate lets pass what a tag stood at."""
     question = _question(
         reading,
@@ -254,7 +285,8 @@ def _admits(reading: _Reading, position: Position) -> bool:
         referrer=False,
         now=position.now,
     )
-    return isinstance(decide(question), Admit | AdmitWithWarning)
+    relieved = _relieved(question, relief, str(position.digest))
+    return isinstance(decide(relieved), Admit | AdmitWithWarning)
 
 
 async def _tried_again(reading: _Reading, manifest: StoredManifest, answer: _Answer) -> float:
@@ -281,6 +313,8 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
             func.max(manifests.c.state_at).label("state_at"),
             func.max(manifests.c.grandfathered_until).label("grandfathered_until"),
             func.max(manifests.c.blocked_reason).label("blocked_reason"),
+            # Of those that turned bad, the last is let pass longest.
+            func.max(manifests.c.turned_bad_at).label("turned_bad_at"),
             db_time().label("now"),
         )
         .join(edges, edges.c.manifest_id == manifests.c.id)
@@ -301,19 +335,61 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
     if not rows:
         return decide(question), inf
     question = replace(question, subject=f"the image that names blob {digest} in {repository.name}")
-    answers, changes = [], []
-    max_age = _max_age(reading.settings)
-    for row in rows:
-        state = _State(*row[:-1])
-        effective = effective_state(state, now=row.now, max_age=max_age)
-        answers.append(decide(replace(question, state=effective.state, reason=effective.reason)))
-        changes.append(holds_until(state, now=row.now, max_age=max_age))
-    return _best(answers), _until(changes, now=rows[0].now)
+    max_age, now = _max_age(reading.settings), rows[0].now
+    named = [_Named("", _State(*row[:-1])) for row in rows]
+    policy = reading.policy
+    decision = _best([decide(one.asked(question, now, max_age, policy)) for one in named])
+    changes = [holds_until(one.state, now=now, max_age=max_age) for one in named]
+    until = _until([*changes, *(policy.until(one.state) for one in named)], now=now)
+    if isinstance(decision, Admit) or all(one.state.blocked_reason is not None for one in named):
+        return decision, until
+    relief = await relief_of(reading.database, repository)
+    named += await _waived_by_name(reading, digest, relief)
+    asked = [(one.digest, one.asked(question, relief.now, max_age, policy)) for one in named]
+    decision = _best([decide(_relieved(one, relief, image)) for image, one in asked])
+    return decision, min(until, _until(relief.ends, now=relief.now))
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An image that names a blob; with an empty ``digest`` all those in this state."""
+
+    digest: str
+    state: _State
+
+    def asked(
+        self, question: Question, now: datetime, max_age: timedelta | None, policy: BadPolicy
+    ) -> Question:
+        """The question about this image."""
+        effective = effective_state(self.state, now=now, max_age=max_age)
+        kept = policy.kept(self.state, now=now)
+        return replace(question, state=effective.state, reason=effective.reason, kept=kept)
+
+
+async def _waived_by_name(reading: _Reading, digest: Digest, relief: Relief) -> list[_Named]:
+    """The images that name a blob and that waivers name."""
+    columns = [manifests.c[name] for name in _State.__dataclass_fields__]
+    query = (
+        select(manifests.c.digest, *columns)
+        .distinct()
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(manifests.c.repository_id == reading.repository.id, edges.c.digest == str(digest))
+    )
+    found: list[_Named] = []
+    for batch in batches(sorted(relief.digests)):
+        async with reading.database.read_once() as connection:
+            rows = await connection.execute(query.where(manifests.c.digest.in_(batch)))
+            found += [_Named(row.digest, _State(*row[1:])) for row in rows]
+    return found
+
+
+def _day(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def _until(changes: Iterable[datetime | None], *, now: datetime) -> float:
-    """The first of these times by this process's own clock, which no one sets."""
-    seconds = [(change - now).total_seconds() for change in changes if change is not None]
+    """The first of these times that is to come, by this process's own clock, which no one sets."""
+    seconds = [(change - now).total_seconds() for change in changes if change is not None and change > now]
     return time.monotonic() + min(seconds) if seconds else inf
 
 

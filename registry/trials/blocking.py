@@ -1,39 +1,297 @@
-"""Blocking an image by hand, above every verdict and every gate."""
+"""Blocking by hand: an image, or a layer of whatever image, above every verdict and every gate."""
 
 from __future__ import annotations
 
-from sqlalchemy import update
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
 
-from registry.auth.actor import Actor
+from sqlalchemy import delete, func, insert, or_, select, update
+
+from registry.auth.access import require_admin
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import may_administer, may_audit
 from registry.content import repositories as repos
-from registry.db.content import manifests
-from registry.db.engine import Database, move_epoch
-from registry.db.eventkinds import EventKind
+from registry.content.administration import find
+from registry.content.blocks import Place, below, concerned, matching
+from registry.db.access import namespaces
+from registry.db.content import manifests, repositories
+from registry.db.engine import move_epoch
+from registry.db.gate import blocks
 from registry.db.outbox import record
-from registry.errors import ManifestUnknownError
+from registry.db.types import db_time
+from registry.errors import ConflictError, ManifestUnknownError, NotFoundError
+from registry.oci.names import parse_repository_name
 from registry.trials.attesting import attest_states
 from registry.trials.states import REASON_MAX
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-async def set_block(
-    database: Database, *, repository_id: int, repository: str, digest: str, reason: str | None, actor: Actor
+    from sqlalchemy import ColumnElement, Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+
+BlockKind = Literal["image", "layer"]
+EVERYWHERE = "*"
+COUNTED_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block. ``on`` is a repository, a namespace with a slash at its end, or ``*``; ``images`` is how many
+    images there are refused by it now, counted to 1000."""
+
+    id: int
+    on: str
+    kind: BlockKind
+    digest: str
+    reason: str
+    actor: str
+    created_at: datetime
+    images: int
+
+
+async def add(
+    database: Database, *, actor: Actor, on: str, kind: BlockKind, digest: str, reason: str
+) -> Block:
+    """Forbid everybody to read an image, or all images with a layer, in a repository, a namespace (with a
+    slash at its end) or everywhere (``*``): those that are there, and those that are pushed later.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer there; of everywhere, no administrator.
+        NameUnknownError, NotFoundError: there is no such repository or namespace.
+    """
+    place = await _place(database, actor, on)
+    async with database.write() as connection:
+        block_id = await _add(connection, place, kind=kind, digest=digest, reason=reason, actor=actor)
+        return await _show(connection, block_id)
+
+
+async def block_image(
+    database: Database, repository: Repository, *, digest: str, reason: str, actor: Actor
 ) -> None:
-    """Block an image with a reason that everybody refused will read, or with ``None`` let it be.
+    """Forbid everybody to read an image that a repository has, for an actor whose right has been asked for.
 
     Raises:
         ManifestUnknownError: the repository has no such manifest.
     """
-    kept = None if reason is None else reason[:REASON_MAX]
     async with database.write() as connection:
-        await repos.lock(connection, repository_id)
-        done = await connection.execute(
-            update(manifests)
-            .where(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
-            .values(blocked_reason=kept)
+        held = select(manifests.c.id).where(_is(repository.id, digest))
+        if (await connection.execute(held)).first() is None:
+            raise ManifestUnknownError(f"{repository.name} has no manifest {digest}")
+        place = Place(repository.name, repository_id=repository.id)
+        await _add(connection, place, kind="image", digest=digest, reason=reason, actor=actor)
+
+
+async def unblock_image(database: Database, repository: Repository, *, digest: str, actor: Actor) -> None:
+    """Let an image be what its verdict makes it, for an actor whose right has been asked for.
+
+    Raises:
+        ManifestUnknownError: the repository has no such manifest.
+        ConflictError: a wider block refuses it, or one of a layer.
+    """
+    async with database.write() as connection:
+        await repos.lock(connection, repository.id)
+        found = await connection.execute(
+            select(manifests.c.id, manifests.c.blocked_reason).where(_is(repository.id, digest))
         )
-        if done.rowcount == 0:
-            raise ManifestUnknownError(f"{repository} has no manifest {digest}")
-        kind: EventKind = "image.unblocked" if reason is None else "image.blocked"
-        await record(connection, kind, repository, actor, {"digest": digest, "reason": kept})
-        await attest_states(connection, repository_id, [digest])
+        image = found.first()
+        if image is None:
+            raise ManifestUnknownError(f"{repository.name} has no manifest {digest}")
+        own = (blocks.c.repository_id == repository.id, blocks.c.kind == "image", blocks.c.digest == digest)
+        await connection.execute(delete(blocks).where(*own))
+        other = matching().with_only_columns(blocks.c.id).order_by(blocks.c.id).limit(1).scalar_subquery()
+        by = await connection.execute(select(other).select_from(manifests).where(manifests.c.id == image.id))
+        if (block_id := by.scalar_one()) is not None:
+            block = await _show(connection, block_id)
+            raise ConflictError(
+                f"{repository.name}@{digest} is blocked by block {block_id} on {block.on}: {block.reason}"
+            )
+        await connection.execute(
+            update(manifests).where(manifests.c.id == image.id).values(blocked_reason=None)
+        )
+        if image.blocked_reason is not None:
+            data = {"digest": digest, "reason": None}
+            await record(connection, "image.unblocked", repository.name, actor, data)
+        await attest_states(connection, repository.id, [digest])
         await move_epoch(connection, "gate")
+
+
+async def remove(database: Database, *, actor: Actor, block_id: int) -> None:
+    """Take a block back. What another one forbids stays forbidden.
+
+    Raises:
+        UnauthorizedError, DeniedError: as :func:`add`.
+        NotFoundError: there is no such block, or it is not for the actor to know.
+    """
+    async with database.read() as connection:
+        block = await _show(connection, block_id)
+    await _place(database, actor, block.on)
+    async with database.write() as connection:
+        gone = (
+            await connection.execute(delete(blocks).where(blocks.c.id == block_id).returning(blocks))
+        ).first()
+        if gone is None:
+            raise NotFoundError(f"there is no block {block_id}")
+        place = Place(block.on, gone.repository_id, gone.namespace_id)
+        # A reason that is not this block's is another's, or an older version's.
+        here = (*concerned(place, gone.kind, gone.digest), manifests.c.blocked_reason == gone.reason)
+        other = matching().with_only_columns(blocks.c.reason).order_by(blocks.c.id).limit(1)
+        await _rewrite(connection, here, other.scalar_subquery())
+        data = {"kind": gone.kind, "digest": gone.digest, "reason": None, "block": block_id}
+        await record(connection, "image.unblocked", _told(block.on), actor, data)
+
+
+async def list_blocks(
+    database: Database, *, actor: Actor, on: str | None, limit: int, after: int
+) -> list[Block]:
+    """At most ``limit`` blocks, those with an id above ``after``: of what lies at or below ``on``, or all.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer there; of all, no administrator or auditor.
+    """
+    if not _sees_all(actor):
+        if on is None or on == EVERYWHERE:
+            require_admin(actor)
+        else:
+            await require_or_tell(database, actor, "configure", on, None)
+    query = _BLOCKS.where(blocks.c.id > after)
+    if on == EVERYWHERE:
+        query = query.where(blocks.c.repository_id.is_(None), blocks.c.namespace_id.is_(None))
+    elif on is not None and on.endswith("/"):
+        query = query.where(
+            or_(
+                below(repositories.c.name, on),
+                below(namespaces.c.name, on),
+                namespaces.c.name == on.removesuffix("/"),
+            )
+        )
+    elif on is not None:
+        query = query.where(repositories.c.name == on)
+    async with database.read() as connection:
+        rows = (await connection.execute(query.order_by(blocks.c.id).limit(limit))).all()
+        return [await _counted(connection, row) for row in rows]
+
+
+async def _place(database: Database, actor: Actor, on: str) -> Place:
+    """Where, if the actor may block there."""
+    if on == EVERYWHERE:
+        require_admin(actor)
+        return Place(on)
+    parse_repository_name(on.removesuffix("/"))
+    if not on.endswith("/"):
+        repository = await find(database, actor=actor, action="configure", name=on)
+        return Place(on, repository_id=repository.id)
+    await require_or_tell(database, actor, "configure", on, None)
+    query = select(namespaces.c.id).where(namespaces.c.name == on.removesuffix("/"))
+    async with database.read_once() as connection:
+        namespace_id = (await connection.execute(query)).scalar_one_or_none()
+    if namespace_id is None:
+        raise NotFoundError(f"there is no namespace {on.removesuffix('/')}")
+    return Place(on, namespace_id=namespace_id)
+
+
+async def _add(
+    connection: AsyncConnection, place: Place, *, kind: BlockKind, digest: str, reason: str, actor: Actor
+) -> int:
+    kept = reason[:REASON_MAX]
+    same = (
+        blocks.c.repository_id.is_not_distinct_from(place.repository_id),
+        blocks.c.namespace_id.is_not_distinct_from(place.namespace_id),
+        blocks.c.kind == kind,
+        blocks.c.digest == digest,
+    )
+    # Said again, it is another reason.
+    before = (
+        (await connection.execute(delete(blocks).where(*same).returning(blocks.c.reason))).scalars().all()
+    )
+    made = await connection.execute(
+        insert(blocks)
+        .values(
+            **place.keys,
+            kind=kind,
+            digest=digest,
+            reason=kept,
+            actor=actor.shown,
+            created_at=db_time(),
+        )
+        .returning(blocks.c.id)
+    )
+    block_id: int = made.scalar_one()
+    stands = manifests.c.blocked_reason
+    here = (*concerned(place, kind, digest), stands.is_(None) | stands.in_(before))
+    await _rewrite(connection, here, kept)
+    data = {"kind": kind, "digest": digest, "reason": kept, "block": block_id}
+    await record(connection, "image.blocked", _told(place.on), actor, data)
+    return block_id
+
+
+async def _rewrite(connection: AsyncConnection, here: Sequence[ColumnElement[bool]], reason: Any) -> None:
+    """Write this reason to the images that are ``here``, also to those that are being pushed, and have what
+    the gate makes of them attested anew.
+
+    Repositories first, then rows, then the epochs: whoever records a verdict takes them in this order. What
+    was pushed until the epochs were moved has no verdict.
+    """
+    concerned_now = select(manifests.c.repository_id).where(*here)
+    locked = select(repositories.c.id).where(repositories.c.id.in_(concerned_now)).order_by(repositories.c.id)
+    await connection.execute(locked.with_for_update(key_share=True))
+    change = update(manifests).where(*here).values(blocked_reason=reason)
+    changed: dict[int, list[str]] = {}
+    returned = change.returning(manifests.c.repository_id, manifests.c.digest)
+    for repository_id, digest in await connection.execute(returned):
+        changed.setdefault(repository_id, []).append(digest)
+    for repository_id, digests in sorted(changed.items()):
+        await attest_states(connection, repository_id, digests)
+    await move_epoch(connection, "gate")
+    await connection.execute(change)
+
+
+def _is(repository_id: int, digest: str) -> ColumnElement[bool]:
+    return (manifests.c.repository_id == repository_id) & (manifests.c.digest == digest)
+
+
+def _sees_all(actor: Actor) -> bool:
+    return may_administer(actor) or may_audit(actor)
+
+
+def _told(on: str) -> str | None:
+    """A block's place as events name it."""
+    return None if on == EVERYWHERE else on
+
+
+async def _show(connection: AsyncConnection, block_id: int) -> Block:
+    row = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).first()
+    if row is None:
+        raise NotFoundError(f"there is no block {block_id}")
+    return await _counted(connection, row)
+
+
+async def _counted(connection: AsyncConnection, row: Row[Any]) -> Block:
+    place = Place(row.on, row.repository_id, row.namespace_id)
+    found = select(manifests.c.id).where(*concerned(place, row.kind, row.digest)).limit(COUNTED_MAX)
+    images = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
+    values = {name: value for name, value in row._asdict().items() if not name.endswith("_id")}
+    return Block(**values, images=images)
+
+
+_BLOCKS: Select[Any] = (
+    select(
+        blocks.c.id,
+        blocks.c.repository_id,
+        blocks.c.namespace_id,
+        func.coalesce(repositories.c.name, namespaces.c.name + "/", EVERYWHERE).label("on"),
+        blocks.c.kind,
+        blocks.c.digest,
+        blocks.c.reason,
+        blocks.c.actor,
+        blocks.c.created_at,
+    )
+    .select_from(blocks)
+    .outerjoin(repositories, repositories.c.id == blocks.c.repository_id)
+    .outerjoin(namespaces, namespaces.c.id == blocks.c.namespace_id)
+)

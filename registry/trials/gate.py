@@ -52,6 +52,14 @@ class Question:
     """Whether this reads a referrer that nobody can run: the reason of a verdict must be readable."""
     can_retry: bool = False
     """Whether an expired image can be tried again."""
+    kept: Literal["", "keep", "warn"] = ""
+    """How the repository lets pass an image that had passed and has turned bad, if it does."""
+    kept_until: str = ""
+    """Until when, if not for ever."""
+    waiver: str = ""
+    """Names the waiver that lets this image in this state pass, if there is one."""
+    paused: str = ""
+    """Says that the gate only warns for a while, and why, if it is paused."""
     earlier: str = ""
     """Where a tag is read: the digest of the last image of it that is admitted, if there is one."""
 
@@ -102,27 +110,58 @@ Decision = Admit | AdmitWithWarning | AdmitEarlier | Wait | Refuse
 
 def decide(question: Question) -> Decision:
     """Whether the image may be read, exactly by the table."""
-    state, gate = question.state, question.gate
     sentence = _sentence(question)
-    if state == "blocked":
+    if question.state == "blocked":
         return Refuse(sentence, "a person blocked the image, and that is above everything")
+    if why := _why_admitted(question):
+        return Admit(why)
+    if question.gate == "warn":
+        return AdmitWithWarning(sentence, f"the gate only warns of the state {question.state}")
+    return _let_pass(question, sentence) or _held_back(question, sentence)
+
+
+def _why_admitted(question: Question) -> str:
+    """Why the image is read without a word; empty where it is not."""
+    state = question.state
     if question.holds_lease:
-        return Admit("the reader is the worker that tries this image")
+        return "the reader is the worker that tries this image"
     if state in ADMITTED:
-        return Admit(f"the state {state} is admitted by every gate")
-    if gate == "off":
-        return Admit(f"the gate is off, so the state {state} does not matter")
-    if gate == "warn":
-        return AdmitWithWarning(sentence, f"the gate only warns of the state {state}")
+        return f"the state {state} is admitted by every gate"
+    if question.gate == "off":
+        return f"the gate is off, so the state {state} does not matter"
+    if question.waiver:
+        return f"the state {state} is waived by {question.waiver}"
+    if question.gate == "warn":
+        return ""
     if question.may_push:
-        return Admit(f"the state {state} is refused to readers, but who may push reads what was pushed")
+        return f"the state {state} is refused to readers, but who may push reads what was pushed"
     if question.referrer:
-        return Admit("referrers are readable to whoever may read the repository")
+        return "referrers are readable to whoever may read the repository"
+    if question.kept == "keep":
+        return f"the state is {state}, but the image had passed, and the repository keeps those"
+    if state == "expired" and question.can_retry:
+        return "the verdict is too old, but holds until the image has been tried again"
+    return ""
+
+
+def _let_pass(question: Question, sentence: str) -> AdmitWithWarning | None:
+    """What lets pass under a gate that decides, for a while and with a word."""
+    state = question.state
     if state == "expired":
-        if question.can_retry:
-            return Admit("the verdict is too old, but holds until the image has been tried again")
         # Else a registry that loses its workers would refuse one image after the other.
         return AdmitWithWarning(sentence, "the verdict is too old, but holds as long as nobody can try again")
+    if question.kept == "warn":
+        until = f", and is let pass until {question.kept_until}" if question.kept_until else ""
+        said = f"had passed before{until}"
+        return AdmitWithWarning(f"{sentence}; it {said}", f"the state is {state}, but the image {said}")
+    if question.paused:
+        said = f"{sentence}; {question.paused}"
+        return AdmitWithWarning(said, f"the state is {state}, and {question.paused}")
+    return None
+
+
+def _held_back(question: Question, sentence: str) -> AdmitEarlier | Wait | Refuse:
+    state, gate = question.state, question.gate
     verb = "holds" if gate == "hold" else "enforces"
     if gate == "hold" and question.earlier:
         return AdmitEarlier(

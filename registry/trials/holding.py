@@ -32,6 +32,7 @@ class Position:
     state_at: datetime
     grandfathered_until: datetime | None
     blocked_reason: str | None
+    turned_bad_at: datetime | None
     platform: str | None
     now: datetime
 
@@ -81,6 +82,7 @@ _MOVES = (
         manifests.c.state_at,
         manifests.c.grandfathered_until,
         manifests.c.blocked_reason,
+        manifests.c.turned_bad_at,
         manifests.c.platform,
         db_time(),
     )

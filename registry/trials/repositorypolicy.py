@@ -22,10 +22,7 @@ from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
-from registry.trials.states import grandfather
-
-_STRICTNESS = {"off": 0, "warn": 1, "enforce": 2, "hold": 2}
-"""What is refused under ``hold`` was refused under ``enforce`` already."""
+from registry.trials.states import STRICTNESS, grandfather
 
 
 async def change(
@@ -83,18 +80,19 @@ async def put(
         row = await _locked(connection, name)
         conditions.require(None if row is None else tag_of_row(row), f"repository {name}")
         defaults = await repos.defaults_for(connection, name, settings)
-        values = {"visibility": defaults.visibility, **wanted.values()}
+        values = {**defaults.columns, **wanted.values()}
         if row is None:
             require_writable(read_only=settings.read_only)
             if not await repos.insert(connection, name, values, settings=settings, actor=actor):
                 raise ConflictError(f"there is a repository {name} already; look at it and try again")
             return True
         of_a_new_one = {
-            "gate": settings.gate,
             "trial_on_push": settings.trial_on_push,
             "image_spec_allowed": False,
             "run_spec": None,
             "worker_label": None,
+            "turned_bad": None,
+            "turned_bad_days": None,
         }
         await _change(connection, settings, row, of_a_new_one | values, actor=actor)
         return False
@@ -119,7 +117,7 @@ async def _change(
     await connection.execute(update(repositories).where(repositories.c.id == row.id).values(changes))
     if "run_spec" in changes or "policy_version" in changes:
         await try_pending_anew(connection, settings, row.id)
-    if "gate" in changes and _STRICTNESS[changes["gate"]] > _STRICTNESS[row.gate]:
+    if "gate" in changes and STRICTNESS[changes["gate"]] > STRICTNESS[row.gate]:
         await grandfather(connection, row.id, settings.grandfather_days)
     told = {column: [getattr(row, column), value] for column, value in changes.items()}
     if "run_spec" in told:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, cast
+from types import MappingProxyType
+from typing import Literal, Protocol, cast
 
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,7 +17,11 @@ from registry.db.types import db_time
 from registry.trials.gate import EffectiveState
 
 REASON_MAX = 500
-_WITHOUT_VERDICT = ("untried", "grandfathered", "unsupported", "pending")
+PASSED = ("pass", "warn", "not-applicable")
+_BAD = ("fail", "error", "pending")
+WITHOUT_VERDICT = ("untried", "grandfathered", "unsupported", "pending")
+STRICTNESS: Mapping[str, int] = MappingProxyType({"off": 0, "warn": 1, "enforce": 2, "hold": 2})
+"""Of each gate: what is refused under ``hold`` was refused under ``enforce`` already."""
 
 
 class ImageState(Protocol):
@@ -31,6 +37,8 @@ class ImageState(Protocol):
     def grandfathered_until(self) -> datetime | None: ...
     @property
     def blocked_reason(self) -> str | None: ...
+    @property
+    def turned_bad_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +68,40 @@ def effective_state(image: ImageState, *, now: datetime, max_age: timedelta | No
     return Effective(cast(EffectiveState, image.state), image.state_reason)
 
 
+@dataclass(frozen=True, slots=True)
+class BadPolicy:
+    """What a repository does with images that passed and turn bad: ``block`` after so many ``days``."""
+
+    action: Literal["keep", "warn", "block"]
+    days: int
+
+    def until(self, image: ImageState) -> datetime | None:
+        """Until when the image is let pass; ``None`` where it did not turn bad, or for ever."""
+        if image.turned_bad_at is None or self.action != "block" or image.state not in _BAD:
+            return None
+        return image.turned_bad_at + timedelta(days=self.days)
+
+    def kept(self, image: ImageState, *, now: datetime) -> Literal["", "keep", "warn"]:
+        """How the image is let pass that turned bad; empty where it is not."""
+        if image.turned_bad_at is None or image.state not in _BAD:
+            return ""
+        if self.action != "block":
+            return self.action
+        return "warn" if now < image.turned_bad_at + timedelta(days=self.days) else ""
+
+
+def bad_policy(action: Literal["keep", "warn", "block"] | None, days: int | None) -> BadPolicy:
+    """The policy of a repository's row."""
+    return BadPolicy(action or "block", days or 0)
+
+
 def depends_on_time(image: ImageState, *, max_age: timedelta | None) -> bool:
     """Whether :func:`effective_state` needs to know the time."""
-    return image.state == "grandfathered" or (max_age is not None and image.state in ("pass", "warn"))
+    return (
+        image.turned_bad_at is not None
+        or image.state == "grandfathered"
+        or (max_age is not None and image.state in ("pass", "warn"))
+    )
 
 
 def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) -> datetime | None:
@@ -86,7 +125,7 @@ async def grandfather(connection: AsyncConnection, repository_id: int, days: int
         return 0
     done = await connection.execute(
         update(manifests)
-        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(_WITHOUT_VERDICT))
+        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(WITHOUT_VERDICT))
         .values(
             state="grandfathered",
             state_reason="it was there before the gate",

@@ -35,7 +35,8 @@ def _require_date(given: object) -> object:
     return given
 
 
-Time = Annotated[AwareDatetime, BeforeValidator(_require_date)]
+# Not strict: a body gives times as text.
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_require_date)]
 AccountName = Annotated[
     str,
     AfterValidator(parse_account_name),

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from registry.auth.policy import decide as decide_access
 from registry.content.explaining import account_in_question
-from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError, RequestInvalidError
+from registry.errors import (
+    ConflictError,
+    DigestInvalidError,
+    ManifestUnknownError,
+    NameInvalidError,
+    NameUnknownError,
+    NotFoundError,
+)
+from registry.http.api.fields import ContentDigest, Id, NamespaceName, Time
 from registry.http.api.images import Image, ImageQuery, find_image, named
+from registry.http.api.models import Body, Page, PageQuery
+from registry.http.api.reasons import Reason, numbered, one_line
 from registry.http.api.routes import Call, Route
-from registry.trials import blocking
+from registry.oci.digest import parse_content_digest
+from registry.trials import blocking, pausing, preview
 from registry.trials.admission import explain_manifest
 from registry.trials.gate import (
     Admit,
@@ -25,13 +37,58 @@ from registry.trials.gate import (
     Wait,
 )
 
-REASON_MAX = 500
+PREVIEWED = timedelta(days=30)
+Place = Annotated[
+    str,
+    Field(
+        max_length=300,
+        description="A repository, a namespace with a slash at its end, or `*` for the whole registry.",
+        examples=["team/app"],
+    ),
+]
 
 
 class Block(Image):
     """An image to block, and why: everybody who is refused reads it."""
 
-    reason: str = Field(json_schema_extra={"minLength": 1, "maxLength": REASON_MAX})
+    reason: Reason
+
+
+class NewBlock(Body):
+    """What to block where: by the digest of a manifest, or of a layer (or config) of whatever image."""
+
+    on: Place
+    digest: ContentDigest
+    layer: bool = Field(default=False, description="It is the digest of a layer, or of a config.")
+    reason: Reason
+
+
+class NewPause(Body):
+    """Which namespace, until when, and why."""
+
+    namespace: NamespaceName
+    until: Time
+    reason: Reason
+
+
+class PausesQuery(PageQuery):
+    """Whose pauses."""
+
+    namespace: NamespaceName | None = None
+
+
+class BlocksQuery(PageQuery):
+    """Whose blocks."""
+
+    on: Place | None = None
+
+
+class PreviewQuery(PageQuery):
+    """Which gate, where, and pulls since when."""
+
+    name: Place = Field(description="A repository, or a namespace.")
+    gate: Gate = Field(default="enforce", description="The gate that there would be.")
+    since: Time | None = Field(default=None, description="Pulls of this day and later.")
 
 
 class ExplainQuery(ImageQuery):
@@ -102,28 +159,102 @@ async def explain(call: Call, query: ExplainQuery) -> Explanation:
     )
 
 
+async def preview_gate(call: Call, query: PreviewQuery) -> Page[preview.Stopped]:
+    """Images that were pulled, and that another gate would not simply admit; with who pulled them.
+
+    Without `since`, the last 30 days. For maintainers, administrators and auditors.
+    """
+    found = await preview.preview(
+        call.services.database,
+        call.services.settings,
+        actor=call.actor,
+        name=query.name,
+        gate=query.gate,
+        since=query.since or datetime.now(UTC) - PREVIEWED,
+        limit=query.limit + 1,
+        after=query.cursor,
+    )
+    return query.page(found, key=lambda each: each.cursor)
+
+
 async def block(call: Call, body: Block) -> None:
     """Refuse an image to everybody, whatever its verdict."""
-    if not body.reason.strip() or not body.reason.isprintable() or len(body.reason) > REASON_MAX:
-        raise RequestInvalidError(f"reason: one line of 1 to {REASON_MAX} characters")
-    await _set_block(call, body.image, body.reason)
+    reason = one_line(body.reason)
+    repository, manifest, _ = await find_image(call, body.image, "configure")
+    await blocking.block_image(
+        call.services.database, repository, digest=str(manifest.digest), reason=reason, actor=call.actor
+    )
 
 
 async def unblock(call: Call, body: Image) -> None:
-    """Let an image be what its verdict makes it."""
-    await _set_block(call, body.image, None)
-
-
-async def _set_block(call: Call, image: str, reason: str | None) -> None:
-    repository, manifest, _ = await find_image(call, image, "configure")
-    await blocking.set_block(
-        call.services.database,
-        repository_id=repository.id,
-        repository=repository.name,
-        digest=str(manifest.digest),
-        reason=reason,
-        actor=call.actor,
+    """Let an image be what its verdict makes it, unless a wider block, or one of a layer, refuses it."""
+    repository, manifest, _ = await find_image(call, body.image, "configure")
+    await blocking.unblock_image(
+        call.services.database, repository, digest=str(manifest.digest), actor=call.actor
     )
+
+
+async def create_block(call: Call, body: NewBlock) -> blocking.Block:
+    """Refuse an image, or all images with a layer, to everybody.
+
+    Those that are there at once, and those that are pushed later.
+    """
+    return await blocking.add(
+        call.services.database,
+        actor=call.actor,
+        on=body.on,
+        kind="layer" if body.layer else "image",
+        digest=str(parse_content_digest(body.digest)),
+        reason=one_line(body.reason),
+    )
+
+
+async def list_blocks(call: Call, query: BlocksQuery) -> Page[blocking.Block]:
+    """Blocks, the oldest first; for maintainers those of what is theirs."""
+    found = await blocking.list_blocks(
+        call.services.database,
+        actor=call.actor,
+        on=query.on,
+        limit=query.limit + 1,
+        after=query.number or 0,
+    )
+    return query.page(found, key=lambda each: str(each.id))
+
+
+async def delete_block(call: Call, block_id: Id) -> None:
+    """Take a block back; what another one refuses stays refused."""
+    await blocking.remove(call.services.database, actor=call.actor, block_id=numbered(block_id, "block"))
+
+
+async def pause_gate(call: Call, body: NewPause) -> pausing.Pause:
+    """Let the gates below a namespace only warn until a time, at most 7 days from now.
+
+    In the place of the pause that there is.
+    """
+    return await pausing.pause(
+        call.services.database,
+        actor=call.actor,
+        namespace=body.namespace,
+        until=body.until,
+        reason=one_line(body.reason),
+    )
+
+
+async def list_pauses(call: Call, query: PausesQuery) -> Page[pausing.Pause]:
+    """Pauses that have not ended, by namespace."""
+    found = await pausing.list_pauses(
+        call.services.database,
+        actor=call.actor,
+        namespace=query.namespace,
+        limit=query.limit + 1,
+        after=query.cursor or "",
+    )
+    return query.page(found, key=lambda each: each.namespace)
+
+
+async def resume_gate(call: Call, name: NamespaceName) -> None:
+    """End a pause before its time."""
+    await pausing.resume(call.services.database, actor=call.actor, namespace=name)
 
 
 def _word(
@@ -163,8 +294,16 @@ def _sentence(decision: Decision) -> str:
 
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
+_BAD_PLACE = (NotFoundError, NameUnknownError, NameInvalidError, DigestInvalidError)
 ROUTES = (
     Route("GET", "/gate", "anyone", explain, errors=_GONE),
+    Route("GET", "/gate/preview", "anyone", preview_gate, errors=(NameUnknownError, NameInvalidError)),
     Route("POST", "/gate/block", "anyone", block, errors=_GONE),
-    Route("POST", "/gate/unblock", "anyone", unblock, errors=_GONE),
+    Route("POST", "/gate/unblock", "anyone", unblock, errors=(*_GONE, ConflictError)),
+    Route("POST", "/gate/blocks", "anyone", create_block, status=201, errors=_BAD_PLACE),
+    Route("GET", "/gate/blocks", "anyone", list_blocks),
+    Route("DELETE", "/gate/blocks/{block_id}", "anyone", delete_block, errors=(NotFoundError,)),
+    Route("POST", "/gate/pauses", "anyone", pause_gate, status=201, errors=(NotFoundError,)),
+    Route("GET", "/gate/pauses", "anyone", list_pauses, errors=(NameInvalidError,)),
+    Route("DELETE", "/gate/pauses/{name}", "anyone", resume_gate, errors=(NotFoundError,)),
 )

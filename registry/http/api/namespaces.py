@@ -6,6 +6,7 @@ from pydantic import Field
 
 from registry.auth.policy import Visibility
 from registry.content import namespaces as use
+from registry.content.repositories import Gate
 from registry.errors import ConflictError, NameInvalidError, NotFoundError
 from registry.http.api.fields import NamespaceName
 from registry.http.api.models import Body, Page, PageQuery, Query, Stored
@@ -18,6 +19,11 @@ class NamespaceChange(Body):
 
     visibility: Visibility | None = None
     create_on_push: bool | None = None
+    gate: Gate | None = None
+    waivers_by_two: bool | None = Field(
+        default=None,
+        description="Whether somebody else than who asked has to grant a waiver, in all repositories below.",
+    )
 
 
 class NewNamespace(NamespaceChange):
@@ -116,6 +122,10 @@ def _wanted(body: NamespaceChange) -> use.NamespaceChange:
         clear_visibility="visibility" in given and body.visibility is None,
         create_on_push=body.create_on_push,
         clear_create_on_push="create_on_push" in given and body.create_on_push is None,
+        gate=body.gate,
+        clear_gate="gate" in given and body.gate is None,
+        waivers_by_two=body.waivers_by_two,
+        clear_waivers_by_two="waivers_by_two" in given and body.waivers_by_two is None,
     )
 
 

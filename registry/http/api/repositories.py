@@ -8,7 +8,7 @@ from pydantic import Field
 
 from registry.auth.policy import Visibility
 from registry.content import administration as use
-from registry.content.administration import Gate
+from registry.content.repositories import Gate, TurnedBad
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError
 from registry.http.api.fields import NamespaceName, RepositoryName
 from registry.http.api.models import Body, Page, PageQuery, Stored
@@ -18,7 +18,7 @@ from registry.trials import repositorypolicy as policy
 
 
 class Change(Body):
-    """What to change; a run spec is an object or YAML. Null takes run spec, worker label or quota away."""
+    """What to change; a run spec is an object or YAML. Null takes away what can be left out."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
@@ -27,6 +27,13 @@ class Change(Body):
     run_spec: dict[str, Any] | str | None = None
     worker_label: str | None = Field(
         default=None, description="What a worker must be labelled with to try its images."
+    )
+    turned_bad: TurnedBad | None = Field(
+        default=None,
+        description="What an image does that passed and turns bad; null is `block`.",
+    )
+    turned_bad_days: int | None = Field(
+        default=None, ge=0, le=3650, description="How many days before it is blocked; null is 0."
     )
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
@@ -152,6 +159,10 @@ async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
         worker_label=body.worker_label,
         clear_worker_label="worker_label" in body.model_fields_set and body.worker_label is None,
+        turned_bad=body.turned_bad,
+        clear_turned_bad="turned_bad" in body.model_fields_set and body.turned_bad is None,
+        turned_bad_days=body.turned_bad_days,
+        clear_turned_bad_days="turned_bad_days" in body.model_fields_set and body.turned_bad_days is None,
         quota_bytes=body.quota_bytes,
         clear_quota="quota_bytes" in body.model_fields_set and body.quota_bytes is None,
     )

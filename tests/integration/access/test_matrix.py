@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -139,12 +140,16 @@ QUERIES = {
     "GET /access/explain": "?actor=stranger&action=pull&target={repository}",
     "GET /webhooks": "?repository={repository}",
     "GET /gate": "?image={repository}:v1",
+    "GET /gate/preview": "?name={repository}",
+    "GET /gate/blocks": "?on={repository}",
+    "GET /gate/pauses": "?namespace={namespace}",
+    "GET /waivers": "?repository={repository}",
     "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
     "DELETE /sessions": "?account=stranger",
     "GET /sessions": "?account=stranger",
     "GET /refresh-tokens": "?account=stranger",
 }
-BODIES = {
+BODIES: dict[str, dict[str, Any]] = {
     "POST /tokens/revoke": {"account": "none"},
     "POST /namespaces": {"name": "{namespace}"},
     "POST /repositories": {"name": "{repository}"},
@@ -159,6 +164,14 @@ BODIES = {
     "POST /trials": {"image": "{repository}:none"},
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},
+    "POST /gate/blocks": {"on": "{repository}", "digest": NO_DIGEST, "reason": "a test"},
+    "POST /gate/pauses": {"namespace": "{namespace}", "until": "2026-01-01T00:00:00Z", "reason": "a test"},
+    "POST /waivers": {
+        "image": f"{{repository}}@{NO_DIGEST}",
+        "states": ["fail"],
+        "reason": "a test",
+        "expires_at": "2026-01-01T00:00:00Z",
+    },
 }
 
 
@@ -170,6 +183,7 @@ async def call_api(
     named = {
         "/repositories": repository,
         "/namespaces": namespace,
+        "/gate/pauses": namespace,
         "/robots": f"{namespace}+ci",
         "/users": "stranger" if method == "GET" else "none",
     }
@@ -178,12 +192,18 @@ async def call_api(
     filled = path.format_map(
         {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
         | {"digest": NO_DIGEST}
-        | dict.fromkeys(("token_id", "session_id", "subject", "webhook_id", "delivery_id"), "none")
+        | dict.fromkeys(
+            ("token_id", "session_id", "subject", "webhook_id", "delivery_id", "block_id", "waiver_id"),
+            "none",
+        )
     )
     place = repository.partition("/")[0].replace("missing", "private")
     given = {"repository": repository, "namespace": namespace, "place": place}
     query = QUERIES.get(row, "").format_map(given)
-    body = {key: text.format_map(given) for key, text in BODIES.get(row, {}).items()}
+    body = {
+        key: value.format_map(given) if isinstance(value, str) else value
+        for key, value in BODIES.get(row, {}).items()
+    }
     options = {"json": body} if method in ("POST", "PUT", "PATCH") else {}
     return await ask(session, method, f"/api/v1{filled}{query}", **options)
 

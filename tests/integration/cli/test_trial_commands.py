@@ -194,9 +194,56 @@ def test_block_explain_and_unblock(
     assert shell.json("gate", "explain", image)["decision"] == "admit"
 
 
+def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secret: str) -> None:
+    image = tiny_image()
+    push(registry, "told", image)
+    work_off(registry, worker_secret, met=False, exit_code=3)
+    layer = image.layers[0].digest
+    made = shell.json("gate", "block", layer, "--layer", "--in", "team/", "--reason", "a key")
+    assert (made["on"], made["kind"], made["images"]) == ("team/", "layer", 1)
+    assert layer in shell("gate", "list", "team/")
+    shell("gate", "unblock", str(made["id"]))
+    assert shell.json("gate", "list", "team/") == []
+    waiver = shell.json(
+        *("waiver", "request", f"{REPOSITORY}:told", "--state", "fail", "--state", "error"),
+        *("--for", "7d", "--reason", "a hotfix"),
+    )
+    assert (waiver["digest"], waiver["standing"]) == (image.digest, "requested")
+    number = str(waiver["id"])
+    assert "granted" in shell("waiver", "grant", number)
+    assert [one["id"] for one in shell.json("waiver", "list", REPOSITORY)] == [waiver["id"]]
+    assert "a hotfix" in shell("waiver", "show", number)
+    assert shell.json("waiver", "revoke", number)["standing"] == "ended"
+    assert shell.json("gate", "explain", f"{REPOSITORY}:told", "--as", "anonymous")["decision"] == "refuse"
+    assert "only warn until" in shell("gate", "pause", "team/", "--for", "2h", "--reason", "late")
+    assert [one["namespace"] for one in shell.json("gate", "pauses")] == ["team"]
+    shell("gate", "resume", "team")
+    assert "would be refused to readers" in shell("gate", "preview", REPOSITORY, "--since", "30d")
+    assert shell.json("gate", "preview", "team/", "--mode", "hold") == []
+    changed = shell.json("namespace", "set", "team", "--gate", "hold", "--waivers-by-two", "yes")
+    assert (changed["gate"], changed["waivers_by_two"]) == ("hold", True)
+    shell("namespace", "set", "team", "--gate", "default", "--waivers-by-two", "default")
+    kept = shell.json("repo", "set", REPOSITORY, "--turned-bad", "block", "--turned-bad-days", "7")
+    assert (kept["turned_bad"], kept["turned_bad_days"]) == ("block", 7)
+    assert shell.json("repo", "set", REPOSITORY, "--turned-bad", "default")["turned_bad"] is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
+        (("gate", "block", "sha256:" + "0" * 64, "--reason", "r"), 64),
+        (("gate", "block", f"{REPOSITORY}:1", "--layer", "--reason", "r"), 64),
+        (("gate", "block", "sha256:12", "--in", "team/", "--reason", "r"), 64),
+        (("gate", "unblock", "999"), 2),
+        (("gate", "pause", "team", "--for", "9d", "--reason", "r"), 64),
+        (("gate", "pause", "team", "--for", "soon", "--reason", "r"), 64),
+        (("gate", "resume", "team"), 2),
+        (("gate", "preview", "no/such"), 2),
+        (("gate", "preview", REPOSITORY, "--mode", "halt"), 64),
+        (("waiver", "grant", "999"), 2),
+        (("waiver", "request", REPOSITORY, "--state", "pass", "--for", "7d", "--reason", "r"), 64),
+        (("waiver", "request", REPOSITORY, "--state", "fail", "--for", "99d", "--reason", "r"), 64),
+        (("namespace", "set", "team", "--waivers-by-two", "maybe"), 64),
         (("trial", "wait", "UPPER:1"), 64),
         (("trial", "wait", f"{REPOSITORY}:none"), 2),
         (("trial", "show", "nonsense"), 2),

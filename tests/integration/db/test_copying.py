@@ -62,6 +62,12 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO group_members VALUES (1, 1, '')")
         connection.execute("INSERT INTO grants VALUES (1, 1, NULL, NULL, 1, 'owner', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
+        connection.execute(f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1)")
+        connection.execute(
+            "INSERT INTO waivers VALUES"
+            """ (1, 1, NULL, '["fail"]', 'r', 'a', 1, 1, 9, 'b', 2, NULL, NULL)"""
+        )
+        connection.execute("INSERT INTO pauses VALUES (1, 9, 'r', 'a', 1)")
         connection.execute(f"INSERT INTO pull_days VALUES (1, '{LOST}', 20000, 'a', 'b', 3, 1, NULL, 't')")
         connection.execute("INSERT INTO sessions VALUES ('s', 1, NULL, 'h', 1, 1, 2, '::1', 'browser')")
         connection.execute("INSERT INTO idempotency_keys VALUES ('k', 1, 'm', 201, '{}', 1)")

@@ -89,15 +89,26 @@ async def test_refused_pulls_are_events(port: Port) -> None:
     digest = await judged(port, tiny_image(), met=False)
     for _ in range(3):
         await port.pull(digest)
+    # Whose answer has no body: who looks for the reason finds it here.
+    await ask(port.reader, "HEAD", f"/v2/{REPOSITORY}/manifests/{digest}")
     assert port.registry.services is not None
     await port.registry.services.refusals.flush(port.database)
-    query = select(events.c.kind, events.c.repository, events.c.actor, events.c.data).order_by(events.c.id)
+    columns = (events.c.kind, events.c.repository, events.c.actor, events.c.address, events.c.data)
+    query = select(*columns).order_by(events.c.id)
     async with port.database.read() as connection:
         rows = (await connection.execute(query)).all()
     refused = [row for row in rows if row.kind == "pull.refused"]
-    assert [(row.repository, row.actor) for row in refused] == [(REPOSITORY, "admin")]
-    told = json.loads(refused[0].data)
-    assert (told["digest"], told["count"]) == (digest, 3)
+    assert [(row.repository, row.actor, row.address) for row in refused] == [
+        (REPOSITORY, "admin", "127.0.0.1")
+    ] * 2
+    told = {one["action"]: one for one in (json.loads(row.data) for row in refused)}
+    assert {action: one["count"] for action, one in told.items()} == {
+        "GET v2:manifests": 3,
+        "HEAD v2:manifests": 1,
+    }
+    for one in told.values():
+        assert one["digest"] == digest
+        assert "failed its trial: expected: exit code is 0" in one["reason"]
     kinds = [row.kind for row in rows]
     assert kinds.count("trial.finished") == 1
     assert kinds.count("verdict.changed") == 1

@@ -97,6 +97,35 @@ def test_hold_is_enforce_where_a_tag_has_no_earlier_image_or_none_was_asked_for(
         assert decide(question(state, gate, earlier=EARLIER_DIGEST)) == decide(question(state, gate))
 
 
+@pytest.mark.parametrize(("state", "gate", "answer"), CELLS)
+def test_a_waiver_lets_pass_without_a_word_all_but_blocked(state: str, gate: str, answer: type) -> None:
+    decision = decide(question(state, gate, waiver="waiver 7"))
+    assert type(decision) is (NO if state == "blocked" else YES)
+    if answer in (HEADER, EARLIER, WAIT):
+        assert decision.explain == f"the state {state} is waived by waiver 7"
+
+
+@pytest.mark.parametrize(("state", "gate", "answer"), CELLS)
+def test_a_pause_makes_enforce_and_hold_warn(state: str, gate: str, answer: type) -> None:
+    decision = decide(question(state, gate, paused="the gate of team/ is paused"))
+    warned = dict(zip(GATES, TABLE[state], strict=True))["warn"]
+    expected = warned if gate in ("enforce", "hold") and state != "expired" else answer
+    assert type(decision) is expected
+    if isinstance(decision, AdmitWithWarning) and gate != "warn":
+        assert decision.text.endswith("because; the gate of team/ is paused")
+
+
+@pytest.mark.parametrize(("state", "gate", "answer"), CELLS)
+def test_what_passed_and_turned_bad_is_kept_or_warned_of(state: str, gate: str, answer: type) -> None:
+    decides = gate in ("enforce", "hold") and answer in (NO, WAIT, EARLIER) and state != "blocked"
+    assert type(decide(question(state, gate, kept="keep"))) is (YES if decides else answer)
+    warned = decide(question(state, gate, kept="warn", kept_until="2026-01-01"))
+    assert type(warned) is (HEADER if decides else answer)
+    if decides:
+        assert isinstance(warned, AdmitWithWarning)
+        assert warned.text.endswith("because; it had passed before, and is let pass until 2026-01-01")
+
+
 def test_a_held_tag_says_what_it_holds_back_and_where_it_stays() -> None:
     decision = decide(question("fail", "hold"))
     assert isinstance(decision, AdmitEarlier)

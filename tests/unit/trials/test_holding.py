@@ -14,7 +14,7 @@ def move(text: str) -> Position:
     action = "delete" if text == "x" else "rollback" if text[0] == "<" else "push"
     at = datetime(2026, 1, 1, tzinfo=UTC)
     digest = None if text == "x" else text.lstrip("<")
-    return Position(action, digest, "pass", "", at, None, None, "linux/amd64", at)
+    return Position(action, digest, "pass", "", at, None, None, None, "linux/amd64", at)
 
 
 @pytest.mark.parametrize(

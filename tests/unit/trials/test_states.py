@@ -2,13 +2,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.db.content import IMAGE_STATES
-from registry.trials.states import depends_on_time, effective_state, holds_until
+from registry.trials.states import bad_policy, depends_on_time, effective_state, holds_until
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -21,6 +22,7 @@ class Row:
     state_at: datetime = NOW - 10 * DAY
     grandfathered_until: datetime | None = None
     blocked_reason: str | None = None
+    turned_bad_at: datetime | None = None
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,30 @@ def test_a_state_holds_until_it_is_said_to(row: Row, max_age: timedelta | None, 
         assert effective_state(row, now=NOW + later, max_age=max_age) == effective_state(
             row, now=NOW, max_age=max_age
         )
+
+
+@pytest.mark.parametrize(
+    ("action", "days", "state", "kept", "until"),
+    [
+        ("block", 0, "fail", "", NOW - DAY),
+        ("block", 2, "fail", "warn", NOW + DAY),
+        ("block", 1, "fail", "", NOW),
+        ("block", 2, "error", "warn", NOW + DAY),
+        ("block", 2, "pending", "warn", NOW + DAY),
+        # It passes again, or is nothing that was judged.
+        ("block", 2, "pass", "", None),
+        ("block", 2, "untried", "", None),
+        ("keep", 0, "fail", "keep", None),
+        ("warn", 0, "fail", "warn", None),
+        ("keep", 0, "untried", "", None),
+        (None, None, "fail", "", NOW - DAY),
+    ],
+)
+def test_an_image_that_turned_bad_a_day_ago(
+    action: Any, days: int | None, state: str, kept: str, until: datetime | None
+) -> None:
+    policy, row = bad_policy(action, days), Row(state, turned_bad_at=NOW - DAY)
+    assert (policy.kept(row, now=NOW), policy.until(row)) == (kept, until)
+    assert policy.kept(Row(state), now=NOW) == ""
+    assert policy.until(Row(state)) is None
+    assert depends_on_time(row, max_age=None)

@@ -1,0 +1,141 @@
+"""Blocks on the rows of images: what a person forbids everybody to read, above every verdict and every gate.
+
+A block names an image, or a layer of whatever image, in a repository, a namespace or everywhere. Its reason
+stands on the row of each image that it concerns, so that a read looks nowhere else. Whoever blocks and
+whoever pushes at the same time meet at the row of the epochs: it is moved before the last look, and so either
+the push is seen or the block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, func, or_, select, update
+
+from registry.auth.actor import REGISTRY
+from registry.auth.policy import itself_and_above
+from registry.content.nameranges import NameRange
+from registry.db.access import namespaces
+from registry.db.content import edges, manifests, repositories
+from registry.db.dialect import batches
+from registry.db.gate import blocks
+from registry.db.outbox import record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Column, ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+_LAYERS = ("config", "layer")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a block counts: in a repository, in a namespace, or with neither everywhere."""
+
+    on: str
+    repository_id: int | None = None
+    namespace_id: int | None = None
+
+    @property
+    def keys(self) -> dict[str, int | None]:
+        """The columns that say so."""
+        return {"repository_id": self.repository_id, "namespace_id": self.namespace_id}
+
+
+async def catch(
+    connection: AsyncConnection, *, repository_id: int, name: str, manifest_id: int, digests: Sequence[str]
+) -> None:
+    """Refuse an image that has just been stored, if a block names it or a layer of it.
+
+    ``digests`` has its own first. The caller has moved an epoch.
+    """
+    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    in_namespace = select(namespaces.c.id).where(namespaces.c.name.in_(above))
+    counts_here = or_(
+        blocks.c.repository_id == repository_id,
+        blocks.c.namespace_id.in_(in_namespace),
+        blocks.c.repository_id.is_(None) & blocks.c.namespace_id.is_(None),
+    )
+    for number, batch in enumerate(batches(digests)):
+        named = blocks.c.digest.in_(batch) & (blocks.c.kind == "layer")
+        if number == 0:
+            named |= (blocks.c.digest == digests[0]) & (blocks.c.kind == "image")
+        query = select(blocks.c.id, blocks.c.reason).where(counts_here, named)
+        found = (await connection.execute(query.order_by(blocks.c.id).limit(1))).first()
+        if found is None:
+            continue
+        this = (manifests.c.id == manifest_id, manifests.c.blocked_reason.is_(None))
+        caught = await connection.execute(update(manifests).where(*this).values(blocked_reason=found.reason))
+        if caught.rowcount:
+            data = {"digest": digests[0], "reason": found.reason, "block": found.id}
+            await record(connection, "image.blocked", name, REGISTRY, data)
+        return
+
+
+async def catch_all(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+    """Refuse what these repositories have and a block names, now that they lie in another namespace. The
+    caller has moved an epoch."""
+    moved = select(repositories.c.id).where(within)
+    reason = matching().with_only_columns(blocks.c.reason).order_by(blocks.c.id).limit(1).scalar_subquery()
+    await connection.execute(
+        update(manifests)
+        .where(manifests.c.repository_id.in_(moved), manifests.c.blocked_reason.is_(None))
+        .values(blocked_reason=reason)
+    )
+
+
+def concerned(place: Place, kind: str, digest: str) -> list[ColumnElement[bool]]:
+    """That an image's row is one that the block refuses."""
+    made_of = select(edges.c.manifest_id).where(edges.c.digest == digest, edges.c.kind.in_(_LAYERS))
+    found = [manifests.c.digest == digest if kind == "image" else manifests.c.id.in_(made_of)]
+    if place.repository_id is not None:
+        found.append(manifests.c.repository_id == place.repository_id)
+    elif place.namespace_id is not None:
+        inside = select(repositories.c.id).where(below(repositories.c.name, place.on))
+        found.append(manifests.c.repository_id.in_(inside))
+    return found
+
+
+def matching() -> Select[Any]:
+    """The blocks that refuse the image of a row of ``manifests`` of the statement around this one."""
+    its_repository, its_namespace = repositories.alias(), namespaces.alias()
+    inside = (
+        select(its_namespace.c.id)
+        .join(
+            its_repository,
+            func.substr(its_repository.c.name, 1, func.length(its_namespace.c.name) + 1)
+            == its_namespace.c.name + "/",
+        )
+        .where(its_repository.c.id == manifests.c.repository_id)
+        .correlate(manifests)
+    )
+    made_of = (
+        select(edges.c.digest)
+        .where(edges.c.manifest_id == manifests.c.id, edges.c.kind.in_(_LAYERS))
+        .correlate(manifests)
+    )
+    return (
+        select(blocks)
+        .where(
+            or_(
+                blocks.c.repository_id == manifests.c.repository_id,
+                blocks.c.namespace_id.in_(inside),
+                blocks.c.repository_id.is_(None) & blocks.c.namespace_id.is_(None),
+            ),
+            or_(
+                (blocks.c.kind == "image") & (blocks.c.digest == manifests.c.digest),
+                (blocks.c.kind == "layer") & blocks.c.digest.in_(made_of),
+            ),
+        )
+        .correlate(manifests)
+    )
+
+
+def below(name: Column[str], namespace: str) -> ColumnElement[bool]:
+    """That a name lies in a namespace, which has a slash at its end."""
+    conditions = NameRange(namespace).conditions(name, "")
+    assert conditions is not None
+    return and_(*conditions)

@@ -1,0 +1,259 @@
+"""What another gate would have refused, and to whom: pulls of the past against the states of now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import exists, func, literal, or_, select, tuple_
+
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import may_administer, may_audit
+from registry.content.blocks import below
+from registry.content.explaining import account_named
+from registry.db.access import tombstones
+from registry.db.content import manifests, repositories
+from registry.db.dialect import batches
+from registry.db.events import pull_days
+from registry.db.types import Bytewise, Id, db_time
+from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
+from registry.events.keeping import day_of
+from registry.oci.names import parse_repository_name
+from registry.trials.admission import is_writer
+from registry.trials.gate import (
+    ADMITTED,
+    Admit,
+    AdmitWithWarning,
+    EffectiveState,
+    Gate,
+    Question,
+    Wait,
+    decide,
+)
+from registry.trials.states import STRICTNESS, WITHOUT_VERDICT, bad_policy, effective_state
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.policy import Visibility
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+PULLERS_SHOWN = 20
+PULLERS_MAX = 5000
+"""How many sums of one puller, one image and one repository one page looks at."""
+ACCOUNTS_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Puller:
+    """Who pulled an image, how often and when last. ``may_push``: with all that the account may, it would
+    read the image all the same; null where there is no such account any more, or too many to look at."""
+
+    actor: str
+    count: int
+    last_at: datetime
+    may_push: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """An image that was pulled, and what a reader would be told now.
+
+    ``admitted_until`` is until when it would stay admitted: from before the gate, or as it passed once.
+    """
+
+    repository: str
+    gate: Gate
+    digest: str
+    state: EffectiveState
+    decision: Literal["admit", "admit-with-warning", "wait", "refuse"]
+    explain: str
+    admitted_until: datetime | None
+    pulls: int
+    pullers: Sequence[Puller]
+    cursor: str
+
+
+async def preview(
+    database: Database,
+    settings: Settings,
+    *,
+    actor: Actor,
+    name: str,
+    gate: Gate,
+    since: datetime,
+    limit: int,
+    after: str | None,
+) -> list[Stopped]:
+    """At most ``limit`` images of a repository, or of all in a namespace (with a slash at its end), that were
+    pulled since then.
+
+    Only those that ``gate`` does not simply admit.
+
+    Under ``hold`` a tag may give an earlier image where this says ``refuse`` or ``wait``.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer there.
+        NameUnknownError: there is none.
+        RequestInvalidError: ``after`` is none of this list's cursors.
+    """
+    parse_repository_name(name.removesuffix("/"))
+    if not (may_administer(actor) or may_audit(actor)):
+        await require_or_tell(database, actor, "configure", name, None)
+    within = below(repositories.c.name, name) if name.endswith("/") else repositories.c.name == name
+    day = day_of(since)
+    async with database.read() as connection:
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        query = _pulled(day, after).limit(limit)
+        rows = (await connection.execute(query.where(within))).all()
+        held = select(repositories.c.id).where(within).limit(1)
+        if not rows and (await connection.execute(held)).first() is None:
+            raise NameUnknownError(f"there is no repository {name}; a namespace has a slash at its end")
+        pullers = await _pullers(connection, day, rows)
+        writers = await _writers(connection, pullers)
+    found = []
+    for row in rows:
+        theirs = pullers.get((row.repository, row.digest), [])
+        shown = [_puller(one, writers, row.repository, row.visibility) for one in theirs[:PULLERS_SHOWN]]
+        found.append(
+            _stopped(settings, row, gate, now=now, pullers=shown, pulls=int(sum(one.count for one in theirs)))
+        )
+    return found
+
+
+def _stopped(
+    settings: Settings, row: Any, gate: Gate, *, now: datetime, pullers: Sequence[Puller], pulls: int
+) -> Stopped:
+    max_age = timedelta(days=settings.verdict_max_age_days) if settings.verdict_max_age_days else None
+    effective = effective_state(row, now=now, max_age=max_age)
+    state, until = effective.state, row.grandfathered_until if effective.state == "grandfathered" else None
+    turned_on = STRICTNESS[gate] > STRICTNESS[row.gate]
+    if turned_on and row.state in WITHOUT_VERDICT and state != "blocked" and settings.grandfather_days:
+        until = now + timedelta(days=settings.grandfather_days)
+        state = "grandfathered"
+    policy = bad_policy(row.turned_bad, row.turned_bad_days)
+    subject, kept = f"{row.repository}@{row.digest}", policy.kept(row, now=now)
+    decision = decide(Question(gate, state, subject, effective.reason, can_retry=True, kept=kept))
+    if kept:
+        until = policy.until(row)
+    word: Literal["admit", "admit-with-warning", "wait", "refuse"] = "refuse"
+    if isinstance(decision, Admit):
+        word = "admit"
+    elif isinstance(decision, AdmitWithWarning):
+        word = "admit-with-warning"
+    elif isinstance(decision, Wait):
+        word = "wait"
+    return Stopped(
+        repository=row.repository,
+        gate=gate,
+        digest=row.digest,
+        state=effective.state,
+        decision=word,
+        explain=decision.explain,
+        admitted_until=until,
+        pulls=pulls,
+        pullers=pullers,
+        cursor=f"{row.repository_id}|{row.digest}",
+    )
+
+
+def _pulled(day: int, after: str | None) -> Select[Any]:
+    """Images that were pulled since that day and are not simply admitted."""
+    theirs = exists().where(
+        pull_days.c.digest == manifests.c.digest,
+        pull_days.c.day >= day,
+        pull_days.c.repository == repositories.c.name,
+        pull_days.c.last_at >= func.coalesce(tombstones.c.deleted_at, literal(0)),
+        pull_days.c.actor.not_like("worker %"),
+    )
+    query = (
+        select(
+            repositories.c.name.label("repository"),
+            repositories.c.visibility,
+            repositories.c.gate,
+            manifests.c.repository_id,
+            manifests.c.digest,
+            manifests.c.state,
+            manifests.c.state_reason,
+            manifests.c.state_at,
+            manifests.c.grandfathered_until,
+            manifests.c.blocked_reason,
+            manifests.c.turned_bad_at,
+            repositories.c.turned_bad,
+            repositories.c.turned_bad_days,
+        )
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .outerjoin(tombstones, tombstones.c.name == repositories.c.name)
+        .where(
+            or_(
+                manifests.c.state.not_in(ADMITTED - {"grandfathered"}),
+                manifests.c.blocked_reason.is_not(None),
+            ),
+            theirs,
+        )
+        .order_by(manifests.c.repository_id, manifests.c.digest)
+    )
+    if after is None:
+        return query
+    digits, bar, digest = after.partition("|")
+    if not (bar and digits.isascii() and digits.isdigit() and len(digits) < 19):
+        raise RequestInvalidError(f"{after[:80]!r} is no cursor of this list")
+    key = tuple_(manifests.c.repository_id, manifests.c.digest)
+    return query.where(key > tuple_(literal(int(digits), Id), literal(digest, Bytewise)))
+
+
+async def _pullers(
+    connection: AsyncConnection, day: int, rows: Sequence[Any]
+) -> Mapping[tuple[str, str], list[Any]]:
+    """Who pulled them, the most eager first."""
+    found: dict[tuple[str, str], list[Any]] = {}
+    count = func.sum(pull_days.c.count)
+    names = {row.repository for row in rows}
+    for batch in batches(sorted({row.digest for row in rows})):
+        query = (
+            select(
+                pull_days.c.repository,
+                pull_days.c.digest,
+                pull_days.c.actor,
+                count.label("count"),
+                func.max(pull_days.c.last_at).label("last_at"),
+            )
+            .where(
+                pull_days.c.digest.in_(batch),
+                pull_days.c.day >= day,
+                pull_days.c.repository.in_(names),
+                pull_days.c.actor.not_like("worker %"),
+            )
+            .group_by(pull_days.c.repository, pull_days.c.digest, pull_days.c.actor)
+            .order_by(count.desc(), pull_days.c.actor)
+            .limit(PULLERS_MAX)
+        )
+        for row in await connection.execute(query):
+            found.setdefault((row.repository, row.digest), []).append(row)
+    return found
+
+
+async def _writers(
+    connection: AsyncConnection, pullers: Mapping[tuple[str, str], Sequence[Any]]
+) -> Mapping[str, Actor]:
+    names = {one.actor for several in pullers.values() for one in several[:PULLERS_SHOWN]}
+    found = {}
+    for name in sorted(names)[:ACCOUNTS_MAX]:
+        try:
+            found[name], disabled = await account_named(connection, name)
+        except NotFoundError:
+            continue
+        if disabled:
+            del found[name]
+    return found
+
+
+def _puller(row: Any, writers: Mapping[str, Actor], repository: str, visibility: Visibility) -> Puller:
+    account = writers.get(row.actor)
+    may = None if account is None else is_writer(account, name=repository, visibility=visibility)
+    return Puller(row.actor, int(row.count), row.last_at, may)

@@ -1,0 +1,155 @@
+"""What lets pass for a while what the gate would refuse: waivers of a repository, a pause of its namespace.
+
+It is looked for only where an image is not simply admitted, so that a good one costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from registry.auth.policy import itself_and_above
+from registry.db.access import namespaces
+from registry.db.content import edges, manifests
+from registry.db.dialect import batches
+from registry.db.gate import pauses, waivers
+from registry.db.types import db_time
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+
+WAIVERS_MAX = 200
+"""How many waivers of a repository are live at once."""
+CHILDREN_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWaiver:
+    """A waiver that somebody granted and that has not ended. Without ``digest`` it is for all images."""
+
+    id: int
+    digest: str | None
+    states: Collection[str]
+    reason: str
+    granted_by: str
+    expires_at: datetime
+
+    @property
+    def text(self) -> str:
+        """How it is named where it decides."""
+        until = self.expires_at.strftime("%Y-%m-%d %H:%M")
+        return f"waiver {self.id}, granted by {self.granted_by} until {until} UTC: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """That the gate of a namespace only warns for a while."""
+
+    namespace: str
+    until: datetime
+    reason: str
+    actor: str
+
+    @property
+    def text(self) -> str:
+        """How it is named where it decides."""
+        until = self.until.strftime("%Y-%m-%d %H:%M")
+        return f"the gate of {self.namespace}/ is paused until {until} UTC by {self.actor}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Relief:
+    """What there is of it in a repository at the time ``now``. ``listed_by`` has for what waived indexes list
+    the digests of those."""
+
+    now: datetime
+    waivers: tuple[LiveWaiver, ...]
+    listed_by: Mapping[str, Collection[str]]
+    pause: Pause | None
+
+    def waiver_for(self, digest: str, state: str) -> LiveWaiver | None:
+        """The waiver that lets an image in this state pass, the longest one."""
+        named = {None, digest, *self.listed_by.get(digest, ())}
+        return next((one for one in self.waivers if one.digest in named and state in one.states), None)
+
+    @property
+    def digests(self) -> Collection[str]:
+        """The images that waivers name, and what is listed by those that are indexes."""
+        return {one.digest for one in self.waivers if one.digest is not None} | self.listed_by.keys()
+
+    @property
+    def ends(self) -> list[datetime | None]:
+        """When any of it is over."""
+        ends: list[datetime | None] = [one.expires_at for one in self.waivers]
+        return [*ends, None if self.pause is None else self.pause.until]
+
+
+async def relief_of(database: Database, repository: Repository) -> Relief:
+    """What lets pass in a repository now what the gate would refuse."""
+    async with database.read() as connection:
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        live = select(
+            waivers.c.id,
+            waivers.c.digest,
+            waivers.c.states,
+            waivers.c.reason,
+            waivers.c.granted_by,
+            waivers.c.expires_at,
+        ).where(
+            waivers.c.repository_id == repository.id,
+            waivers.c.expires_at > now,
+            waivers.c.granted_at.is_not(None),
+            waivers.c.ended_at.is_(None),
+        )
+        rows = await connection.execute(live.order_by(waivers.c.expires_at.desc()).limit(WAIVERS_MAX))
+        found = tuple(
+            LiveWaiver(**{**row._asdict(), "states": frozenset(json.loads(row.states))}) for row in rows
+        )
+        named = {one.digest for one in found if one.digest is not None}
+        listed_by = await _listed_by(connection, repository.id, named)
+        return Relief(now, found, listed_by, await _pause(connection, repository.name, now))
+
+
+async def _listed_by(
+    connection: AsyncConnection, repository_id: int, digests: Collection[str]
+) -> Mapping[str, Collection[str]]:
+    found: dict[str, set[str]] = {}
+    for batch in batches(sorted(digests)):
+        rows = await connection.execute(
+            select(manifests.c.digest, edges.c.digest)
+            .join(edges, edges.c.manifest_id == manifests.c.id)
+            .where(
+                manifests.c.repository_id == repository_id,
+                manifests.c.digest.in_(batch),
+                edges.c.kind == "child",
+            )
+            .limit(CHILDREN_MAX)
+        )
+        for parent, child in rows:
+            found.setdefault(child, set()).add(parent)
+    return found
+
+
+async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> Pause | None:
+    above = [on.removesuffix("/") for on in itself_and_above(repository) if on.endswith("/")]
+    if not above:
+        return None
+    query = (
+        select(namespaces.c.name, pauses.c.until, pauses.c.reason, pauses.c.actor)
+        .join(pauses, pauses.c.namespace_id == namespaces.c.id)
+        .where(namespaces.c.name.in_(above), pauses.c.until > now)
+        .order_by(pauses.c.until.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else Pause(*row)

@@ -1,0 +1,299 @@
+"""Waivers: that an image, or all of a repository, is admitted for a while though its state is refused.
+
+Who may push asks for one, a maintainer grants it, and where a namespace says so, another one than who asked.
+It ends by itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import func, insert, select, update
+
+from registry.auth.access import require_admin
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import decide, itself_and_above, may_administer, may_audit
+from registry.content import repositories as repos
+from registry.content.administration import find
+from registry.db.access import namespaces
+from registry.db.content import manifests, repositories
+from registry.db.engine import move_epoch
+from registry.db.gate import waivers
+from registry.db.outbox import record
+from registry.db.types import db_time
+from registry.errors import (
+    ConflictError,
+    DeniedError,
+    ManifestUnknownError,
+    NotFoundError,
+    RequestInvalidError,
+)
+from registry.trials.relief import WAIVERS_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+WaivedState = Literal["fail", "error", "pending", "untried", "unsupported"]
+Standing = Literal["requested", "granted", "ended", "expired"]
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A waiver. Without ``digest`` it is for all images of the repository. ``standing`` is what it is now:
+    only a granted one lets anything pass."""
+
+    id: int
+    repository: str
+    digest: str | None
+    states: tuple[WaivedState, ...]
+    reason: str
+    standing: Standing
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    granted_by: str | None
+    granted_at: datetime | None
+    ended_by: str | None
+    ended_at: datetime | None
+
+
+async def request(
+    database: Database,
+    settings: Settings,
+    *,
+    actor: Actor,
+    name: str,
+    digest: str | None,
+    states: Collection[WaivedState],
+    reason: str,
+    expires_at: datetime,
+) -> Waiver:
+    """Ask for a waiver for an image of a repository, or for all of them.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: the actor may not push there, or there is none.
+        ManifestUnknownError: the repository has no such image.
+        RequestInvalidError: it ends in the past, or later than ``waiver_max_days`` from now.
+        ConflictError: as many are live there, or are waiting, as can be.
+    """
+    repository = await find(database, actor=actor, action="push", name=name)
+    async with database.write() as connection:
+        await repos.lock(connection, repository.id)
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        if not now < expires_at <= now + timedelta(days=settings.waiver_max_days):
+            raise RequestInvalidError(
+                f"a waiver ends after now and at most {settings.waiver_max_days} days later (the setting "
+                "waiver_max_days)"
+            )
+        here = manifests.c.repository_id == repository.id
+        held = select(manifests.c.id).where(here, manifests.c.digest == digest)
+        if digest is not None and (await connection.execute(held)).first() is None:
+            raise ManifestUnknownError(f"{name} has no manifest {digest}")
+        open_ones = select(func.count()).where(
+            waivers.c.repository_id == repository.id, waivers.c.expires_at > now, waivers.c.ended_at.is_(None)
+        )
+        if (await connection.execute(open_ones)).scalar_one() >= WAIVERS_MAX:
+            raise ConflictError(f"{name} has {WAIVERS_MAX} waivers that have not ended; revoke some first")
+        made = await connection.execute(
+            insert(waivers)
+            .values(
+                repository_id=repository.id,
+                digest=digest,
+                states=json.dumps(sorted(set(states))),
+                reason=reason,
+                requested_by=actor.shown,
+                requested_account_id=actor.account_id,
+                requested_at=now,
+                expires_at=expires_at,
+            )
+            .returning(waivers.c.id)
+        )
+        waiver = await _show(connection, made.scalar_one())
+        await record(connection, "waiver.requested", name, actor, _told(waiver), target=digest)
+    return waiver
+
+
+async def grant(database: Database, *, actor: Actor, waiver_id: int) -> Waiver:
+    """Let a waiver that was asked for count from now on.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer there; or he asked for it himself, and the
+            namespace wants two.
+        NotFoundError: there is none, or it is not for the actor to know.
+        ConflictError: it has ended, or counts already.
+    """
+    name = await _require(database, actor, waiver_id)
+    async with database.write() as connection:
+        row = await _locked(connection, waiver_id)
+        waiver = _waiver(row)
+        if waiver.standing != "requested":
+            raise ConflictError(f"waiver {waiver_id} is {waiver.standing}, and was not just asked for")
+        if actor.account_id == row.requested_account_id and await _wants_two(connection, name):
+            raise DeniedError(
+                f"{actor.shown} asked for waiver {waiver_id}, and above {name} somebody else has to grant it"
+            )
+        changed = {"granted_by": actor.shown, "granted_at": db_time()}
+        return await _change(connection, waiver, changed, "waiver.granted", actor)
+
+
+async def revoke(database: Database, *, actor: Actor, waiver_id: int) -> Waiver:
+    """End a waiver: a maintainer refuses or revokes it, or who asked for it takes that back.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is neither.
+        NotFoundError: there is none, or it is not for the actor to know.
+        ConflictError: it has ended already.
+    """
+    await _require(database, actor, waiver_id, or_who_asked=True)
+    async with database.write() as connection:
+        waiver = _waiver(await _locked(connection, waiver_id))
+        if waiver.standing in ("ended", "expired"):
+            raise ConflictError(f"waiver {waiver_id} is {waiver.standing} already")
+        changed = {"ended_by": actor.shown, "ended_at": db_time()}
+        return await _change(connection, waiver, changed, "waiver.revoked", actor)
+
+
+async def show(database: Database, *, actor: Actor, waiver_id: int) -> Waiver:
+    """One waiver, for those who may pull from its repository.
+
+    Raises:
+        NotFoundError: there is none, or it is not for the actor to know.
+    """
+    row, _ = await _find(database, actor, waiver_id)
+    return _waiver(row)
+
+
+async def list_waivers(
+    database: Database, *, actor: Actor, name: str | None, limit: int, before: int | None
+) -> list[Waiver]:
+    """At most ``limit`` waivers, the newest first, with an id below ``before``: those of a repository, for
+    those who may pull from it; or all.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there; of all, is no administrator or auditor.
+        NameUnknownError: there is no such repository.
+    """
+    query = _WAIVERS
+    if name is not None:
+        await find(database, actor=actor, action="pull", name=name)
+        query = query.where(repositories.c.name == name)
+    elif not (may_administer(actor) or may_audit(actor)):
+        require_admin(actor)
+    if before is not None:
+        query = query.where(waivers.c.id < before)
+    async with database.read_once() as connection:
+        rows = await connection.execute(query.order_by(waivers.c.id.desc()).limit(limit))
+        return [_waiver(row) for row in rows]
+
+
+async def _find(database: Database, actor: Actor, waiver_id: int) -> tuple[Row[Any], str]:
+    async with database.read_once() as connection:
+        row = (await connection.execute(_WAIVERS.where(waivers.c.id == waiver_id))).first()
+    if row is None or not decide(actor, "pull", row.repository, row.visibility).allowed:
+        raise _unknown(waiver_id)
+    return row, str(row.repository)
+
+
+async def _require(database: Database, actor: Actor, waiver_id: int, *, or_who_asked: bool = False) -> str:
+    """The repository's name, if the actor may decide about the waiver."""
+    row, name = await _find(database, actor, waiver_id)
+    if or_who_asked and actor.account_id is not None and actor.account_id == row.requested_account_id:
+        await require_or_tell(database, actor, "push", name, row.visibility)
+    else:
+        await require_or_tell(database, actor, "configure", name, row.visibility)
+    return name
+
+
+async def _locked(connection: AsyncConnection, waiver_id: int) -> Row[Any]:
+    held = select(waivers.c.id).where(waivers.c.id == waiver_id).with_for_update()
+    if (await connection.execute(held)).first() is None:
+        raise _unknown(waiver_id)
+    row: Row[Any] = (await connection.execute(_WAIVERS.where(waivers.c.id == waiver_id))).one()
+    return row
+
+
+async def _change(
+    connection: AsyncConnection,
+    waiver: Waiver,
+    changed: dict[str, Any],
+    kind: Literal["waiver.granted", "waiver.revoked"],
+    actor: Actor,
+) -> Waiver:
+    await connection.execute(update(waivers).where(waivers.c.id == waiver.id).values(changed))
+    after = await _show(connection, waiver.id)
+    await record(connection, kind, waiver.repository, actor, _told(after), target=waiver.digest)
+    await move_epoch(connection, "gate")
+    return after
+
+
+async def _wants_two(connection: AsyncConnection, name: str) -> bool:
+    """What the nearest namespace above says that says something."""
+    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    query = (
+        select(namespaces.c.waivers_by_two)
+        .where(namespaces.c.name.in_(above), namespaces.c.waivers_by_two.is_not(None))
+        .order_by(func.length(namespaces.c.name).desc())
+        .limit(1)
+    )
+    return bool((await connection.execute(query)).scalar_one_or_none())
+
+
+async def _show(connection: AsyncConnection, waiver_id: int) -> Waiver:
+    return _waiver((await connection.execute(_WAIVERS.where(waivers.c.id == waiver_id))).one())
+
+
+def _waiver(row: Row[Any]) -> Waiver:
+    values = row._asdict()
+    now = values.pop("now")
+    for name in ("visibility", "requested_account_id"):
+        del values[name]
+    standing: Standing = "requested" if row.granted_at is None else "granted"
+    if row.ended_at is not None:
+        standing = "ended"
+    elif row.expires_at <= now:
+        standing = "expired"
+    return Waiver(**{**values, "states": tuple(json.loads(row.states)), "standing": standing})
+
+
+def _told(waiver: Waiver) -> dict[str, object]:
+    return {
+        "waiver": waiver.id,
+        "digest": waiver.digest,
+        "states": list(waiver.states),
+        "reason": waiver.reason,
+        "requested_by": waiver.requested_by,
+        "expires_at": waiver.expires_at.isoformat(),
+    }
+
+
+def _unknown(waiver_id: int) -> NotFoundError:
+    return NotFoundError(f"there is no waiver {waiver_id}, or it is not yours to see")
+
+
+_WAIVERS: Select[Any] = select(
+    waivers.c.id,
+    repositories.c.name.label("repository"),
+    repositories.c.visibility,
+    waivers.c.digest,
+    waivers.c.states,
+    waivers.c.reason,
+    waivers.c.requested_by,
+    waivers.c.requested_account_id,
+    waivers.c.requested_at,
+    waivers.c.expires_at,
+    waivers.c.granted_by,
+    waivers.c.granted_at,
+    waivers.c.ended_by,
+    waivers.c.ended_at,
+    db_time().label("now"),
+).join(repositories, repositories.c.id == waivers.c.repository_id)
