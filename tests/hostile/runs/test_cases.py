@@ -103,8 +103,10 @@ async def test_cases_one_after_the_other(place: tuple[Path, Workplace]) -> None:
 
 
 async def test_attempts_until_one_passes_and_all_of_them(place: tuple[Path, Workplace]) -> None:
-    # Nothing of one attempt is there for the next, so that only time can tell them apart.
-    at = int(time.time()) + 2
+    # Nothing of one attempt is there for the next, so that only time can tell them apart: the first waits
+    # until it is too late for it.
+    at = int(time.time()) + 5
+    late = f"test $(date +%s) -ge {at} && exit 0; while test $(date +%s) -lt {at}; do sleep 0.1; done; exit 1"
     report, judgement = await tried(
         place,
         f"""
@@ -113,21 +115,24 @@ async def test_attempts_until_one_passes_and_all_of_them(place: tuple[Path, Work
         attempts: 5
         expect: {{exit: 0}}
         cases:
-          - {{name: late, args: ["sleep 0.7; test $(date +%s) -ge {at}"]}}
+          - {{name: late, args: ["{late}"]}}
           - {{name: never, args: ["exit 1"], attempts: 2}}
           - {{name: twice, args: ["exit 0"], attempts: 2, pass: all}}
         """,
     )
-    late = [run for run in report.runs if run.case == "late"]
-    assert [run.attempt for run in late] == list(range(1, len(late) + 1))
-    assert [run.met() for run in late] == [False] * (len(late) - 1) + [True]
-    assert [run.met() for run in report.runs if run.case == "never"] == [False, False]
-    assert [run.met() for run in report.runs if run.case == "twice"] == [True, True]
+    outcomes = [(run.case, run.attempt, run.met()) for run in report.runs]
+    assert outcomes == [
+        ("late", 1, False),
+        ("late", 2, True),
+        ("never", 1, False),
+        ("never", 2, False),
+        ("twice", 1, True),
+        ("twice", 2, True),
+    ]
     assert judgement.reason.startswith("case never: attempt 1 of 2: expected: exit code is 0")
     asked = asked_by('{"attempts": 5, "cases": [{"name": "late"}]}')
-    flaky = judge(report.model_copy(update={"runs": tuple(late)}), asked=asked)
-    assert (flaky.verdict, flaky.flaky) == ("warn", len(late) - 1)
-    assert len(late) > 1
+    flaky = judge(report.model_copy(update={"runs": report.runs[:2]}), asked=asked)
+    assert (flaky.verdict, flaky.flaky) == ("warn", 1)
 
 
 async def test_an_error_ends_it_and_names_its_case(place: tuple[Path, Workplace]) -> None:
@@ -180,6 +185,7 @@ async def test_what_more_can_be_expected(place: tuple[Path, Workplace]) -> None:
         """,
     )
     good, bad = seen(of(report, "good")), seen(of(report, "bad"))
+    own = place[1].runtime.info.kernel == "own"
     missed = {words: said for words, said in good.items() if said[0] is not True}
     assert len(good) == 11, good
     # Each is told apart: a value that is not there, and a header; so it was never ready.
@@ -187,6 +193,8 @@ async def test_what_more_can_be_expected(place: tuple[Path, Workplace]) -> None:
         "HTTP 200, but not in its JSON: $.n[5] is",
         "HTTP 404, but no header X-None",
         "not known",
+        # The fence does not see what a kernel of the run's own refuses.
+        *(["not seen here"] if own else []),
     ], missed
     assert {words.split(" ")[0]: said[0] for words, said in bad.items() if words != "alive after 1 s"} == {
         "the": False,
@@ -194,12 +202,13 @@ async def test_what_more_can_be_expected(place: tuple[Path, Workplace]) -> None:
         "no": False,
         "at": False,
         "nothing": False,
-        "it": False,
+        "it": None if own else False,
     }, bad
     assert bad["alive after 1 s"][0] is True
     assert bad["the image's HEALTHCHECK succeeds"][1] == "the image has none"
     assert "/etc/passwd (changed)" in bad["nothing is written but below /tmp/w"][1]
-    assert "192.0.2.7 port 99/tcp" in bad["it tries to reach nothing that its network refuses"][1]
+    reached = bad["it tries to reach nothing that its network refuses"][1]
+    assert reached == ("not seen here" if own else "192.0.2.7 port 99/tcp")
     assert judgement.verdict == "fail"
 
 
