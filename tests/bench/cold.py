@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from tests.bench.commands import LIMITS, before_others, podman_at, run, timed
+from tests.bench.commands import LIMITS, before_others, in_memory, podman_at, run, timed
 from tests.bench.figures import Figure, over
 from tests.bench.processes import SEATRIAL, Service, service
 from tests.kit.images import Layer, Member, busybox_image, file, folder, make_layer, symlink, write_layout
@@ -27,28 +27,27 @@ def cold(scratch: Path) -> Iterator[Figure]:
     )
     compressed = sum(len(layer.blob) for layer in image.layers) / MB
     ours, ours_cpu, theirs, theirs_cpu = [], [], [], []
-    with ExitStack() as stack:
-        registry = stack.enter_context(service("serve", scratch / "data"))
-        stack.enter_context(before_others())
+    memory = scratch / "memory"
+    with service("serve", scratch / "data") as registry, in_memory(memory), before_others():
         _push(registry, write_layout(scratch / "host", image))
         name = f"127.0.0.1:{registry.port}/bench/host:latest"
         password, authfile = scratch / "data/admin.token", scratch / "auth.json"
         access = base64.b64encode(f"admin:{registry.token}".encode()).decode()
         authfile.write_text(json.dumps({"auths": {f"127.0.0.1:{registry.port}": {"auth": access}}}))
         for number in range(ROUNDS):
-            # Removed at the end: ext4 makes files slowly for a minute after many were.
-            state = scratch / f"s{number}"
+            state = memory / f"s{number}"
             command = (str(SEATRIAL), "run", name, "--username", "admin", "--password-file", str(password))
             seconds, spent = timed(partial(run, *command, "--state", str(state)))
             ours.append(seconds)
             ours_cpu.append(spent)
-            beginning = stack.enter_context(podman_at(scratch / f"p{number}"))
-            how = ("--authfile", str(authfile), "--tls-verify=false", "--network", "none")
-            seconds, spent = timed(partial(run, *beginning, "run", "--rm", *LIMITS, *how, name))
+            shutil.rmtree(state)
+            with podman_at(memory / f"p{number}") as beginning:
+                how = ("--authfile", str(authfile), "--tls-verify=false", "--network", "none")
+                seconds, spent = timed(partial(run, *beginning, "run", "--rm", *LIMITS, *how, name))
             theirs.append(seconds)
             theirs_cpu.append(spent)
     what = f"image of {TOTAL_BYTES // MB} MB, cold"
-    note = f"{compressed:.0f} MB as gzip in {len(image.layers)} layers, of this host's own files"
+    note = f"{compressed:.0f} MB as gzip in {len(image.layers)} layers, of this host's own files; into memory"
     figure = over(f"{what}: seatrial run", ours, "s", at_most=6)
     yield Figure(figure.name, figure.value, "s", at_most=6, low=figure.low, high=figure.high, note=note)
     yield over(f"{what}: seatrial run, CPU", ours_cpu, "s")

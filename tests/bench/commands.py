@@ -62,6 +62,7 @@ def podman_at(root: Path) -> Iterator[Sequence[str]]:
 @contextmanager
 def in_memory(folder: Path) -> Iterator[None]:
     """``folder`` is a tmpfs meanwhile: what a disk takes, and whoever shares it, is in no figure."""
+    folder.mkdir(mode=0o711, exist_ok=True)
     run("mount", "-t", "tmpfs", "-o", "mode=711", "none", str(folder))
     try:
         yield

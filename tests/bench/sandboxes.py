@@ -47,7 +47,6 @@ def unpacking(scratch: Path) -> Iterator[Figure]:
     image = make_image(_layer(FILES, TOTAL_BYTES), config={"Cmd": ["/bin/true"]})
     layout = write_layout(scratch / "layout", image)
     memory = scratch / "memory"
-    memory.mkdir(mode=0o711)
     ours, tar, umoci = [], [], []
     spent, spent_tar = [], []
     with before_others(), in_memory(memory), Cache(memory / "cache").used() as use:

@@ -1,7 +1,7 @@
 """How long this host takes to fork and to execute a program, and how long to wake a process that sleeps.
 
 A process of its own, until its standard input closes: in that of the soak, the soak's other work would count.
-A line for each look: seconds too late awake, seconds from fork to the end of the program.
+A line for each look: seconds too late awake; seconds that fork took; with a program in the child, to its end.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             os.execv(PROGRAM, [PROGRAM])
+        forked = time.monotonic() - began
         os.waitpid(pid, 0)
-        print(f"{late:.6f} {time.monotonic() - began:.6f}", flush=True)
+        print(f"{late:.6f} {forked:.6f} {time.monotonic() - began:.6f}", flush=True)
 
 
 if __name__ == "__main__":
