@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import copy
+import random
+from collections.abc import Iterator
+from typing import Any
 
+import pytest
+import yaml
+
+from registry.contract.examples import EXAMPLES
 from registry.contract.specfile import Problem, SpecInvalidError, parse_image_spec, parse_run_spec
 
 
@@ -87,3 +94,46 @@ def test_a_label_knows_fewer_keys() -> None:
 
 def test_depth_has_an_end() -> None:
     assert "nested too deep" in problems("a: " + "[" * 100 + "]" * 100)[0].message
+
+
+VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1e-5, 10**30, "", "x", "restricted", "nonzero", "all", "\0", [], {}),
+    *([None], ["a"], {"a": 1}, [{"name": "a"}], {"match": "("}, {"path": "$.a"}, [[[]]]),
+)
+KEYS = ("expect", "cases", "limits", "env", "checks", "pass", "exit", "alive", "log", "http", "json", "zz")
+
+
+def places(document: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container of a document with each of its keys or places."""
+    for key in list(document) if isinstance(document, dict) else range(len(document)):
+        yield document, key
+        if isinstance(document[key], dict | list):
+            yield from places(document[key])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_spec_with_something_else_in_it_is_one_or_has_its_mistake_named(seed: int) -> None:
+    """And one that is taken can be stored, read again and sent, and is the same."""
+    chance = random.Random(seed)
+    taken = 0
+    named: list[object] = []
+    for _ in range(60):
+        document = yaml.safe_load(chance.choice(list(EXAMPLES.values())).spec)
+        for _ in range(chance.randint(1, 2)):
+            where, key = chance.choice(list(places(document)))
+            if isinstance(where, dict) and chance.random() < 0.3:
+                key = chance.choice(KEYS)
+            where[key] = copy.deepcopy(chance.choice(VALUES))
+        try:
+            spec = parse_run_spec(yaml.safe_dump(document))
+        except SpecInvalidError as error:
+            named += [one.line and one.column and one.path and one.message for one in error.problems] or [
+                None
+            ]
+            continue
+        taken += 1
+        assert parse_run_spec(spec.canonical()) == spec
+        assert parse_run_spec(spec.model_dump_json()) == spec
+    assert taken > 0
+    assert named
+    assert all(named)
