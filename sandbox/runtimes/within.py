@@ -91,7 +91,8 @@ def mask(paths: Sequence[str]) -> int:
     if not folders:
         return 0
     first = folders[0]
-    mount("tmpfs", first, "tmpfs", _PLAIN, "mode=555,size=4k,nr_inodes=3")
+    # Three files; under SELinux the kernel counts what their labels take as well.
+    mount("tmpfs", first, "tmpfs", _PLAIN, "mode=555,size=4k,nr_inodes=32")
     os.close(os.open(f"{first}/file", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
     os.mkdir(f"{first}/folder", 0o555)
     mount("none", first, None, MS_REMOUNT | MS_RDONLY | _PLAIN)
