@@ -26,7 +26,7 @@ _HELPER_SECONDS = 10.0
 
 
 def enter_user_namespace() -> None:
-    """Start this process anew, with the same arguments, inside a user namespace; nothing for root.
+    """Start this process anew, with the same arguments, inside a user namespace; root only steps aside.
 
     Only for a process without threads. Returns only where it runs as root already, of the host or inside.
 
@@ -34,6 +34,7 @@ def enter_user_namespace() -> None:
         SandboxError: ``isolation-missing``: the host does not let this user do so, and what would.
     """
     if os.geteuid() == 0:
+        step_aside()
         return
     maps = [_map("uid", os.getuid()), _map("gid", os.getgid())]
     if _confined_inside():

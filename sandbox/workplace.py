@@ -92,7 +92,7 @@ def opened_workplace(
             kept_to = cache_limits(shared)
             swept = (*_sweep(state, found), *collect(shared, kept_to).left_over)
             limits = ceiling or Ceiling()
-            together = with_defaults(limits)
+            together = with_defaults(limits, find_cgroups())
             _hold(found, limits, together)
             supervisors = stack.enter_context(opened_supervisors())
             budget = Budget(together.memory_bytes, together.pids, together.cpus)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 NEEDED = ("memory", "cpu", "pids")
 _LEAF = "seatrial-worker"
+_MARKS = ("trusted.delegate", "user.delegate")
+"""How systemd marks a group that it hands out (``Delegate=yes``); the second since version 251."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Cgroups:
     by_controller: Mapping[str, Path]
     unified: Path | None
     prefix: str = ""
-    """Where ``unified`` is not the hierarchy's root but a group below it that was handed to this user: its
+    """Where ``unified`` is not the hierarchy's root but a group below it that was handed to this worker: its
     path."""
 
     @property
@@ -73,16 +75,38 @@ def find_cgroups() -> Cgroups:
 
 
 def step_aside() -> None:
-    """Put this process into a leaf below its control group, where that is its user's to divide; else nothing.
+    """Put this process into a leaf below its control group, where that was handed out to be divided.
 
-    A group (version 2) that has processes of its own gives no controllers to those below it.
+    A group (version 2) that has processes of its own gives no controllers to those below it. Root may write
+    everywhere, so it goes by who said that the group is to be divided, and takes along what else is there: a
+    service is one group, whatever its processes are.
     """
     cgroups = find_cgroups()
     folder = folder_of(cgroups.unified, _own_group()) if cgroups.version == 2 and not cgroups.prefix else None
-    if folder is not None and os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK):
+    if folder is None:
+        return
+    root = os.geteuid() == 0
+    if _handed_out(folder) if root else _is_writable(folder):
         with suppress(OSError):
             (folder / _LEAF).mkdir(exist_ok=True)
-            (folder / _LEAF / "cgroup.procs").write_text("0", encoding="ascii")
+            for pid in pids_in(folder) if root else (0,):
+                # One that has ended meanwhile needs no place.
+                with suppress(ProcessLookupError):
+                    (folder / _LEAF / "cgroup.procs").write_text(str(pid), encoding="ascii")
+
+
+def _handed_out(folder: Path) -> bool:
+    """Whether a group is one that systemd hands out, or all that a container sees of the hierarchy."""
+    for mark in _MARKS:
+        with suppress(OSError):
+            if os.getxattr(folder, mark) == b"1":
+                return True
+    # Only the true root of the hierarchy is of no type.
+    return _own_group() == "/" and (folder / "cgroup.type").exists()
+
+
+def _is_writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
 
 
 def _divided(cgroups: Cgroups) -> str:
@@ -102,15 +126,23 @@ def why_no_limits(cgroups: Cgroups, *, privileged: bool) -> str | None:
     """Why runs cannot be limited as a whole, or ``None`` where they can."""
     if not privileged and not cgroups.prefix:
         return "a worker without root has no cgroup of its own to divide"
-    if cgroups.prefix and pids_in(cgroups.unified or Path()):
-        return f"the cgroup {cgroups.prefix} has other processes than this worker's, and so cannot be divided"
     missing = [name for name in NEEDED if name not in cgroups.controllers()]
     if missing:
         return f"no cgroup controller for {', '.join(missing)}"
     folder = cgroups.by_controller.get("memory") or cgroups.unified
     if folder is None or os.statvfs(folder).f_flag & os.ST_RDONLY:
         return "the cgroup file system is read-only here"
+    if is_below_root(cgroups) and pids_in(cgroups.unified or Path()):
+        name = cgroups.prefix or "of this container"
+        return f"the cgroup {name} has other processes than this worker's, and so cannot be divided"
     return None
+
+
+def is_below_root(cgroups: Cgroups) -> bool:
+    """Whether ``unified`` is a group like others; the true root alone, which is of no type, has no limits."""
+    if cgroups.version == 1 or cgroups.unified is None:
+        return False
+    return bool(cgroups.prefix) or (cgroups.unified / "cgroup.type").exists()
 
 
 def swap_is_limited(cgroups: Cgroups) -> bool:

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from registry.errors import RequestInvalidError
 from sandbox.errors import SandboxError
-from sandbox.runtimes.cgroups import Cgroups, swap_is_limited
+from sandbox.runtimes.cgroups import Cgroups, is_below_root, swap_is_limited
 from sandbox.runtimes.readings import AppliedLimits, format_cpu_set, parse_cpu_set, read_limits
 
 _PERIOD = 100_000
 _RESERVE_BYTES = 512 * 1024 * 1024
+_RESERVE_PIDS = 256
 _CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 
 
@@ -33,13 +34,26 @@ class Ceiling:
     """The only processors that runs are put on."""
 
 
-def default_ceiling() -> Ceiling:
-    """All but a reserve of the host's memory, and half of its process ids."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    pids = int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
-    threads = int(Path("/proc/sys/kernel/threads-max").read_text(encoding="ascii"))
-    reserve = min(max(total // 10, _RESERVE_BYTES), total // 2)
-    return Ceiling(memory_bytes=total - reserve, pids=min(pids, threads) // 2)
+def default_ceiling(cgroups: Cgroups) -> Ceiling:
+    """All but a reserve of the memory, and half of the process ids of the host; no more of either than the
+    group has that was handed to the worker, but for what the worker itself takes."""
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    host = min(
+        int(Path("/proc/sys/kernel", name).read_text(encoding="ascii")) for name in ("pid_max", "threads-max")
+    )
+    pids = [host // 2]
+    for group in _handed(cgroups):
+        held = read_limits(cgroups, group, None)
+        memory = min(memory, held.memory_bytes or memory)
+        pids += [max(held.pids - _RESERVE_PIDS, held.pids // 2)] if held.pids else []
+    reserve = min(max(memory // 10, _RESERVE_BYTES), memory // 2)
+    return Ceiling(memory_bytes=memory - reserve, pids=min(pids))
+
+
+def _handed(cgroups: Cgroups) -> Iterator[str]:
+    """The group that was handed to the worker and those above it that can be seen, as paths from that one."""
+    for depth in range(cgroups.prefix.count("/") or int(is_below_root(cgroups))):
+        yield "../" * depth
 
 
 def parse_processors(text: str) -> frozenset[int]:
@@ -89,9 +103,9 @@ def make_parent(cgroups: Cgroups, path: str, ceiling: Ceiling) -> AppliedLimits:
     return applied
 
 
-def with_defaults(ceiling: Ceiling) -> Ceiling:
+def with_defaults(ceiling: Ceiling, cgroups: Cgroups) -> Ceiling:
     """``ceiling``, with the default where it says nothing."""
-    default = default_ceiling()
+    default = default_ceiling(cgroups)
     return replace(
         ceiling,
         memory_bytes=ceiling.memory_bytes or default.memory_bytes,

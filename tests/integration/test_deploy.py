@@ -252,7 +252,7 @@ def test_the_pod_is_alone_on_its_nodes_and_has_time_to_end() -> None:
     assert container["resources"]["limits"]["memory"] == "7Gi"
     assert given["--metrics"].endswith(f":{container['ports'][0]['containerPort']}")
     assert objects["NetworkPolicy"]["spec"]["ingress"][0]["ports"][0]["port"] == container["ports"][0]["name"]
-    held = re.findall(r"\+(\w+)", container["command"][2])
+    held = re.findall(r"\+(\w+)", " ".join(container["command"]))
     (unit,) = directive(ROOT / "deploy" / "systemd" / "seatrial-worker.service", "CapabilityBoundingSet")
     assert [f"CAP_{name.upper()}" for name in held] == unit.split()
 

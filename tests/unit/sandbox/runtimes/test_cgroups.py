@@ -159,12 +159,34 @@ def test_a_group_that_was_handed_to_a_plain_user(tmp_path: Path) -> None:
     assert why_no_limits(handed, privileged=False) == "no cgroup controller for cpu"
 
 
+def test_all_that_a_container_sees_is_a_group_too(tmp_path: Path) -> None:
+    seen = {"cgroup.controllers": "cpu memory pids\n", "cgroup.procs": "1\n"}
+    tree(tmp_path, seen)
+    assert why_no_limits(Cgroups({}, tmp_path), privileged=True) is None
+    tree(tmp_path, {"cgroup.type": "domain\n"})
+    said = why_no_limits(Cgroups({}, tmp_path), privileged=True)
+    assert said is not None
+    assert said.startswith("the cgroup of this container has other processes")
+
+
 def test_the_default_ceiling_leaves_something_to_the_host() -> None:
-    ceiling = default_ceiling()
+    ceiling = default_ceiling(Cgroups({}, None))
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert ceiling.memory_bytes is not None
     assert total // 2 <= ceiling.memory_bytes < total
     assert ceiling.pids
+
+
+def test_the_default_ceiling_is_within_the_group_that_was_handed_out(tmp_path: Path) -> None:
+    group = tmp_path / "system.slice/worker.service"
+    tree(tmp_path, {"memory.max": f"{MIB}\n", "system.slice/pids.max": "max\n"})
+    tree(group, {"cgroup.type": "domain\n", "memory.max": "max\n", "pids.max": "4096\n"})
+    tree(tmp_path / "system.slice", {"memory.max": f"{2048 * MIB}\n"})
+    # What is above the mount point is another's, and the true root has no limits.
+    within = default_ceiling(Cgroups({}, group, "/system.slice/worker.service"))
+    assert within == Ceiling(memory_bytes=1536 * MIB, pids=3840)
+    tree(group, {"memory.max": f"{512 * MIB}\n", "pids.max": "100\n"})
+    assert default_ceiling(Cgroups({}, group)) == Ceiling(memory_bytes=256 * MIB, pids=50)
 
 
 @given(st.frozensets(st.integers(0, 300), min_size=1))
