@@ -62,7 +62,9 @@ postgresql|file /usr/lib/postgresql/*/bin/postgres|the other database"
 vm='python3-venv|python|the Python environment (Python 3.11 or newer)
 qemu-system-x86|command qemu-system-x86_64|runs the machines
 mmdebstrap|command mmdebstrap|makes their disk
-e2fsprogs|command mke2fs|makes their disk'
+e2fsprogs|command mke2fs|makes their disk
+gcc|command gcc|builds the program that attacks from inside a run
+libc6-dev|file /usr/lib/*/libc.a|and the library that it is linked to'
 
 present() {
   case $1 in

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from scripts import hosts
+from tests.kit.attempts import build_probe
 from tests.vm.console import tail
 from tests.vm.image import Image, get_image, make_cargo
 from tests.vm.machine import Ended, accelerator, boot, processor_seconds
@@ -24,7 +25,7 @@ MODES = {
     "apparmor": "apparmor=1 security=apparmor",
     "selinux": "apparmor=0 security=selinux selinux=1 enforcing=0",
 }
-LIMIT_SECONDS = 600
+LIMIT_SECONDS = 1200
 
 
 def main(names: list[str]) -> int:
@@ -41,7 +42,7 @@ def main(names: list[str]) -> int:
     print(f"disk ready after {time.monotonic() - started:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="seatrial-vm-") as name:
         folder = Path(name)
-        cargo = make_cargo(image, folder, ())
+        cargo = make_cargo(image, folder, (build_probe(folder),))
         wanted = names or list(MODES)
         with ThreadPoolExecutor(len(wanted)) as threads:
             ended = dict(

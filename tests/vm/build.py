@@ -33,6 +33,7 @@ def _install(recipe: Recipe, root: Path) -> None:
 
 def _finish(recipe: Recipe, folder: Path, root: Path) -> None:
     for place, text in recipe.files.items():
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
         (root / place).write_text(text, encoding="utf-8")
         (root / place).chmod(0o755)
     packages = root / "opt/packages"

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from tests.vm.build import build, compile_all, make_disk
@@ -16,7 +17,10 @@ CACHE = Path(
     os.environ.get("SEATRIAL_TEST_VM")
     or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seatrial/vm"
 )
-_PARTS = ("registry", "sandbox", "tests/kit", "tests/hostile", "tests/integration/sandbox", "tests/vm")
+_PARTS = (
+    *("registry", "sandbox", "deploy/systemd"),
+    *("tests/kit", "tests/hostile", "tests/integration/sandbox", "tests/vm"),
+)
 _FILES = ("pyproject.toml", "tests/conftest.py", "scripts/hosts.py")
 
 
@@ -61,6 +65,10 @@ def make_cargo(image: Image, folder: Path, programs: Sequence[Path]) -> Path:
     for name in _FILES:
         (cargo / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, cargo / name)
+    # What an installed package says of itself.
+    metadata = cargo / f"seatrial-{version('seatrial')}.dist-info/METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text(f"Metadata-Version: 2.1\nName: seatrial\nVersion: {version('seatrial')}\n")
     (cargo / "tools").mkdir()
     for program in programs:
         shutil.copy2(program, cargo / "tools" / program.name)

@@ -63,6 +63,8 @@ def boot(
     told.touch()
     drives = (f"file={drive},if=virtio,format=raw,snapshot=on,cache=unsafe" for drive in (image.disk, cargo))
     start = "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check init=/sbin/seatrial-init"
+    # What the kernel does against leaks between processes costs an emulated processor a fifth of its time.
+    start += " mitigations=off init_on_alloc=0"
     command = [
         "setpriv", "--pdeathsig", "KILL",  # it ends with us, however we end
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-accel", accelerator(), "-cpu", "max",

@@ -27,7 +27,7 @@ PLATFORMS = (
 """Wheels of any of these run on that release's C library."""
 _PACKAGES = f"""
     linux-image-{KERNEL} python3 runc crun catatonit apparmor iproute2 nftables busybox-static uidmap
-    e2fsprogs kmod libstdc++6 procps selinux-policy-default policycoreutils
+    e2fsprogs kmod libstdc++6 procps selinux-policy-default policycoreutils systemd
 """
 _LIBRARIES = ("seatrial", "pytest", "pytest-asyncio", "pytest-timeout")
 INIT = """#!/bin/sh
@@ -71,6 +71,9 @@ def make_recipe() -> Recipe:
         files={
             "sbin/seatrial-init": INIT,
             "usr/bin/seatrial": COMMAND,
+            "opt/seatrial/bin/seatrial": COMMAND,
+            # Without one, systemd takes each start for the first.
+            "etc/machine-id": f"{'5ea7':0>32}\n",
             "usr/lib/python3/dist-packages/seatrial.pth": "/opt/packages\n/cargo\n",
         },
         module=(ROOT / "sandbox/lsm/seatrial-run.cil").read_text(encoding="utf-8"),
