@@ -68,6 +68,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "audit": ("registry.cli.audit",),
         "events": ("registry.cli.events",),
         "webhook": ("registry.cli.webhook",),
+        "hook": ("registry.cli.hook",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
     }

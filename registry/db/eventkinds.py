@@ -84,6 +84,9 @@ EventKind = Literal[
     "webhook.rotated",
     "webhook.disabled",
     "delivery.failed",
+    "hook.created",
+    "hook.deleted",
+    "hook.rotated",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -163,6 +166,9 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "webhook.rotated": "a webhook has another secret",
         "webhook.disabled": "a webhook was disabled, as its receiver failed for days or wants no more",
         "delivery.failed": "a delivery was given up after all its attempts",
+        "hook.created": "an address was made to which others send messages that ask for trials",
+        "hook.deleted": "a hook is gone, and the webhook that called back for it",
+        "hook.rotated": "a hook has another secret",
     }
 )
 """One sentence for each; the docs' table is made of them."""

@@ -44,6 +44,8 @@ webhooks = Table(
     Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), index=True),
     Column("namespace_id", Id, ForeignKey("namespaces.id", ondelete="CASCADE"), index=True),
     CheckConstraint("repository_id IS NULL OR namespace_id IS NULL", name="on_one"),
+    # Only of trials that this hook asked for: it calls back for it.
+    Column("hook_id", Bytewise, ForeignKey("hooks.id", ondelete="CASCADE"), index=True),
     Column("url", Text, nullable=False),
     # JSON list of kinds of events, with * for any text.
     Column("kinds", Text, nullable=False),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, insert, or_, select, update
+from sqlalchemy import and_, bindparam, insert, select, update
 from uuid_utils import uuid7
 
 from registry.auth.policy import itself_and_above
@@ -22,6 +22,7 @@ from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.events import events
+from registry.db.hooks import hook_trials
 from registry.db.types import db_time
 from registry.db.webhooks import PENDING, deliveries, event_feed, webhooks
 from registry.events.envelopes import Image, Told, body_of, digest_in
@@ -60,14 +61,16 @@ async def sequence(database: Database, *, source: str, at_once: int = AT_ONCE) -
         placing = update(events).where(events.c.id == bindparam("this")).values(position=bindparam("placed"))
         placed = [{"this": row.id, "placed": one.position} for row, one in zip(rows, told, strict=True)]
         await connection.execute(placing, placed)
-        await connection.execute(update(event_feed).values(position=told[-1].position))
+        await connection.execute(
+            update(event_feed).where(event_feed.c.id == 1).values(position=told[-1].position)
+        )
         await _deliver(connection, told, source=source)
     return len(rows)
 
 
 async def _hold_feed(connection: AsyncConnection) -> int | None:
     """The last position, for whoever gives the next; ``None`` where another process does."""
-    held = select(event_feed.c.position).with_for_update(skip_locked=True)
+    held = select(event_feed.c.position).where(event_feed.c.id == 1).with_for_update(skip_locked=True)
     position: int | None = (await connection.execute(held)).scalar_one_or_none()
     if position is None:
         await connection.execute(insert_ignoring_conflict(connection, event_feed, {"id": 1, "position": 0}))
@@ -82,7 +85,13 @@ def _told(row: Row[Any], position: int) -> Told:
 
 async def _deliver(connection: AsyncConnection, told: Sequence[Told], *, source: str) -> None:
     hooks = await _hooks_of(connection, {one.repository for one in told})
-    wanted = [(hook, one) for one in told for hook in hooks if _is_for(hook, one)]
+    asked = await _asked_by_hooks(connection, told) if any(hook.hook_id for hook in hooks) else {}
+    wanted = [
+        (hook, one)
+        for one in told
+        for hook in hooks
+        if _is_for(hook, one) and hook.hook_id in (None, asked.get(one.data.get("trial")))
+    ]
     if not wanted:
         return
     images = await _images(connection, [one for _, one in wanted])
@@ -133,31 +142,40 @@ def _is_for(hook: Row[Any], one: Told) -> bool:
     return not mine and bool(hook.created_at <= one.at) and matches(json.loads(hook.kinds), one.kind)
 
 
+async def _asked_by_hooks(connection: AsyncConnection, told: Sequence[Told]) -> dict[object, str]:
+    """By which hook trials were asked for, where by one."""
+    found: dict[object, str] = {}
+    for batch in batches(one.data["trial"] for one in told if "trial" in one.data):
+        query = select(hook_trials.c.trial_id, hook_trials.c.hook_id).where(hook_trials.c.trial_id.in_(batch))
+        found |= {row.trial_id: row.hook_id for row in await connection.execute(query)}
+    return found
+
+
 async def _hooks_of(connection: AsyncConnection, places: Iterable[str | None]) -> Sequence[Row[Any]]:
-    """The webhooks of these places and those above, locked: what is due changes for them."""
+    """The webhooks of these places and those above, locked: what is due changes for them. Nobody else locks
+    several and waits."""
     names = {name for place in places if place is not None for name in itself_and_above(place)}
     query = (
         select(
             webhooks.c.id, webhooks.c.kinds, webhooks.c.format, webhooks.c.ordered, webhooks.c.created_at,
-            webhooks.c.lease, webhooks.c.hold_until, PLACE.label("place"),
+            webhooks.c.lease, webhooks.c.hold_until, webhooks.c.hook_id, PLACE.label("place"),
         )
         .select_from(webhooks)
         .outerjoin(repositories, repositories.c.id == webhooks.c.repository_id)
         .outerjoin(namespaces, namespaces.c.id == webhooks.c.namespace_id)
         .where(webhooks.c.disabled_at.is_(None))
-        .order_by(webhooks.c.id)
         .with_for_update(of=webhooks)
     )  # fmt: skip
     everywhere = and_(webhooks.c.repository_id.is_(None), webhooks.c.namespace_id.is_(None))
     found: dict[str, Any] = {row.id: row for row in await connection.execute(query.where(everywhere))}
     for batch in batches(sorted(names)):
         above = [name.removesuffix("/") for name in batch if name.endswith("/")]
-        in_numbers = or_(
+        for named in (
             webhooks.c.repository_id.in_(select(repositories.c.id).where(repositories.c.name.in_(batch))),
             webhooks.c.namespace_id.in_(select(namespaces.c.id).where(namespaces.c.name.in_(above))),
-        )
-        found |= {row.id: row for row in await connection.execute(query.where(in_numbers))}
-    return list(found.values())
+        ):
+            found |= {row.id: row for row in await connection.execute(query.where(named))}
+    return [found[webhook_id] for webhook_id in sorted(found)]
 
 
 async def _is_busy(connection: AsyncConnection, hook_id: str, repository: str) -> bool:

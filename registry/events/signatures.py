@@ -1,11 +1,19 @@
-"""Signatures as Standard Webhooks has them: HMAC-SHA256 over id, time and body (standardwebhooks.com)."""
+"""Signatures of webhooks: ours, as Standard Webhooks has them (HMAC-SHA256 over id, time and body), and those
+of others, which are checked."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 from secrets import token_bytes
+from typing import TYPE_CHECKING, Literal, get_args
+
+from registry.errors import UnauthorizedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 PREFIX = "whsec_"
 _SECRET_BYTES = 32
@@ -36,3 +44,58 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """One signature, ``v1,…``; ``timestamp`` is in seconds since 1970."""
     signed = b".".join((message_id.encode(), str(timestamp).encode(), body))
     return "v1," + base64.b64encode(hmac.digest(parse_secret(secret), signed, "sha256")).decode()
+
+
+Scheme = Literal["standard", "github", "gitlab", "bearer"]
+SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+TOLERANCE_SECONDS = 300
+_MESSAGE_ID_MAX = 200
+_SIGNATURES_MAX = 10
+
+
+def verify(
+    scheme: Scheme, secrets: Sequence[str], headers: Mapping[str, str], body: bytes, *, now: float
+) -> str:
+    """Check who sent a message; what it is told apart from others by: its id where the signature covers one,
+    else the digest of its body. ``now`` is in seconds since 1970; ``headers`` may be asked in any case.
+
+    ``standard``: Standard Webhooks. ``github``: ``X-Hub-Signature-256``. ``gitlab``: ``X-Gitlab-Token``.
+    ``bearer``: ``Authorization: Bearer``.
+
+    Raises:
+        UnauthorizedError: it was not signed with one of the secrets, or too long ago.
+    """
+    if scheme == "standard":
+        return _verify_standard(secrets, headers, body, now)
+    if scheme == "github":
+        given = headers.get("X-Hub-Signature-256", "")
+        made = ["sha256=" + hmac.digest(secret.encode(), body, "sha256").hex() for secret in secrets]
+    elif scheme == "gitlab":
+        given, made = headers.get("X-Gitlab-Token", ""), list(secrets)
+    else:
+        given = headers.get("Authorization", "").removeprefix("Bearer ")
+        made = list(secrets)
+    if not _is_among(given, made):
+        raise UnauthorizedError("the message is not signed with this hook's secret")
+    return "sha256:" + hashlib.sha256(body).hexdigest()
+
+
+def _verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> str:
+    message_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    given = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES_MAX]
+    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX or not (at.isascii() and at.isdigit() and len(at) < 12):
+        raise UnauthorizedError("the message needs webhook-id, webhook-timestamp and webhook-signature")
+    made = [sign(secret, message_id, int(at), body) for secret in secrets]
+    if not any(_is_among(each, made) for each in given):
+        raise UnauthorizedError("the message is not signed with this hook's secret")
+    if abs(now - int(at)) > TOLERANCE_SECONDS:
+        raise UnauthorizedError(
+            f"the message was signed {now - int(at):.0f} seconds ago; {TOLERANCE_SECONDS} are the limit"
+        )
+    return f"id:{message_id}"
+
+
+def _is_among(given: str, made: Sequence[str]) -> bool:
+    # As bytes: what is not ASCII would raise, and all are compared.
+    matching = [hmac.compare_digest(given.encode("utf-8", "surrogatepass"), each.encode()) for each in made]
+    return any(matching)

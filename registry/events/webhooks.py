@@ -100,35 +100,60 @@ async def create(
         RequestInvalidError: an address or a kind that cannot be used.
         ConflictError: the place has as many as it may.
     """
-    _require_right(actor, place)
+    require_right(actor, place)
+    values = new_values(client, wanted)
+    async with database.write() as connection:
+        return await add(connection, secret_key, values, actor=actor, place=place)
+
+
+def new_values(client: GuardedClient, wanted: Wanted) -> dict[str, Any]:
+    """What :func:`add` writes.
+
+    Raises:
+        RequestInvalidError: an address or a kind that cannot be used.
+    """
     if wanted.url is None:
         raise RequestInvalidError("a webhook needs a url")
+    usual = {"kinds": json.dumps(DEFAULT_KINDS), "format": "cloudevents", "ordered": False}
+    return {**usual, **_values(client, wanted)}
+
+
+async def add(
+    connection: AsyncConnection,
+    secret_key: SecretKey,
+    values: Mapping[str, Any],
+    *,
+    actor: Actor,
+    place: Place | None,
+    hook_id: str | None = None,
+) -> tuple[Webhook, str]:
+    """As :func:`create`, in the caller's transaction, for an actor whose right has been asked for. With
+    ``hook_id`` it tells only of trials that this hook asked for.
+
+    Raises:
+        NameUnknownError, NotFoundError: there is no such place.
+        ConflictError: the place has as many as it may.
+    """
     secret, webhook_id = make_secret(), str(uuid7())
-    values = {
-        "kinds": json.dumps(DEFAULT_KINDS),
-        "format": "cloudevents",
-        "ordered": False,
-        **_values(client, wanted),
+    at: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
+    if place is not None:
+        at["namespace_id" if place.is_namespace else "repository_id"] = await hold_place(connection, place)
+    here = and_(*(webhooks.c[name].is_not_distinct_from(number) for name, number in at.items()))
+    count = (await connection.execute(select(func.count()).select_from(webhooks).where(here))).scalar_one()
+    if count >= PER_PLACE:
+        raise ConflictError(f"there are {count} webhooks there already; {PER_PLACE} are the limit")
+    row = {
+        **values,
+        **at,
         "id": webhook_id,
+        "hook_id": hook_id,
         "secret": secret_key.wrap(secret.encode(), name=wrap_name(webhook_id)),
         "created_by": actor.shown,
         "created_at": db_time(),
     }
-    async with database.write() as connection:
-        at: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
-        if place is not None:
-            at["namespace_id" if place.is_namespace else "repository_id"] = await hold_place(
-                connection, place
-            )
-        here = and_(*(webhooks.c[name].is_not_distinct_from(number) for name, number in at.items()))
-        count = (
-            await connection.execute(select(func.count()).select_from(webhooks).where(here))
-        ).scalar_one()
-        if count >= PER_PLACE:
-            raise ConflictError(f"there are {count} webhooks there already; {PER_PLACE} are the limit")
-        await connection.execute(insert(webhooks).values({**values, **at}))
-        made = await _find(connection, webhook_id)
-        await record(connection, "webhook.created", made.place, actor, _told(made), target=webhook_id)
+    await connection.execute(insert(webhooks).values(row))
+    made = await _find(connection, webhook_id)
+    await record(connection, "webhook.created", made.place, actor, _told(made), target=webhook_id)
     return made, secret
 
 
@@ -141,7 +166,7 @@ async def list_webhooks(
         UnauthorizedError, DeniedError: the actor may not configure the place.
         NameUnknownError, NotFoundError: there is no such place.
     """
-    _require_right(actor, place)
+    require_right(actor, place)
     query = _SHOWN.where(webhooks.c.id > (after or "")).order_by(webhooks.c.id).limit(limit)
     async with database.read() as connection:
         if place is not None:
@@ -256,7 +281,7 @@ async def find_allowed(
         NotFoundError: there is none, or the actor may not.
     """
     found = await _maybe(connection, webhook_id, lock=lock)
-    if found is None or not _may(actor, found.place):
+    if found is None or not may_manage(actor, found.place):
         raise NotFoundError(f"there is no webhook {webhook_id[:80]!r} that you manage")
     return found
 
@@ -271,13 +296,19 @@ def wrap_name(webhook_id: str) -> str:
     return f"webhook/{webhook_id}"
 
 
-def _may(actor: Actor, place: str | None) -> bool:
+def may_manage(actor: Actor, place: str | None) -> bool:
+    """Whether the actor manages webhooks and hooks of a place, or of everything."""
     if place is None:
         return may_administer(actor)
     return decide(actor, "configure", place, None).allowed
 
 
-def _require_right(actor: Actor, place: Place | None) -> None:
+def require_right(actor: Actor, place: Place | None) -> None:
+    """Let the actor make webhooks and hooks of a place, or of everything.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not configure the place, or is no administrator.
+    """
     if place is None:
         require_admin(actor)
     else:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.http import oauth, token, v2
+from registry.http import hooks, oauth, token, v2
 from registry.http.accesslog import ACCESS_LOG, AccessLog
 from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
@@ -46,6 +46,7 @@ def create_app(services: Services) -> web.Application:
     oauth.add_routes(app)
     table.add_routes(app)
     worker_routes.add_routes(app)
+    hooks.add_routes(app)
     v2.add_routes(app)
     app.cleanup_ctx.append(auditing)
     app.cleanup_ctx.append(delivering)

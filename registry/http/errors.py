@@ -1,7 +1,7 @@
 """Errors on the wire: the one function that renders them, and how foreign exceptions become ours.
 
-Under ``/api/`` and ``/worker/`` an error is a problem document (RFC 9457), everywhere else the envelope of
-the distribution-spec ("Error Codes"), which token clients read too.
+Under ``/api/``, ``/worker/`` and ``/hooks/`` an error is a problem document (RFC 9457), everywhere else the
+envelope of the distribution-spec ("Error Codes"), which token clients read too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _REASON_MAX = 500
 RETRY_AFTER_SECONDS = "5"
 """When to come back, where whoever refused says nothing else."""
 _PASSING = (429, 503)
-_PROBLEM_PREFIXES = ("/api/", "/worker/")
+_PROBLEM_PREFIXES = ("/api/", "/worker/", "/hooks/")
 _FROM_STATUS: Mapping[int, type[SeatrialError]] = MappingProxyType(
     {
         404: NotFoundError,

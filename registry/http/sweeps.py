@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
+from registry.trials import receiving
 from registry.trials.attested import attest_missing
 from registry.trials.signing import Attester
 
@@ -62,6 +63,7 @@ async def sweep(services: Services) -> None:
     days = services.settings.ended_api_token_days
     await _tried("API tokens", tokenlists.sweep_ended(database, days=days))
     await _tried("tokens that will expire", expiring.tell_expiring(database))
+    await _tried("messages of hooks", receiving.sweep_messages(database))
     await _tried("idempotency keys", idempotency.sweep_expired(database))
     await _tried("wrong passwords", attempts.trim(database))
     if not services.settings.read_only:

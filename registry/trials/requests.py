@@ -43,21 +43,41 @@ async def start(
         ConflictError: nothing in the image can be run, or what it lists is missing.
     """
     async with database.write() as connection:
-        await repos.lock(connection, repository_id)
-        inventory = await images_of_stored(connection, repository_id, digest)
-        if inventory.untriable is not None:
-            raise ConflictError(f"{digest} cannot be tried: {inventory.untriable[1]}")
-        trial_id = await _open(
-            connection,
-            settings,
-            repository_id,
-            digest=digest,
-            images=inventory.images,
-            created_by=created_by,
-            spec=spec,
+        trial_id = await start_in(
+            connection, settings, repository_id=repository_id, digest=digest, spec=spec, created_by=created_by
         )
         await move_epoch(connection, "gate")
     return trial_id
+
+
+async def start_in(
+    connection: AsyncConnection,
+    settings: Settings,
+    *,
+    repository_id: int,
+    digest: str,
+    spec: RunSpec | None,
+    created_by: Actor,
+) -> str:
+    """As :func:`start`, in the caller's transaction, which moves the gate's epoch. Who starts several locks
+    their repositories in the order of their numbers.
+
+    Raises:
+        ConflictError: nothing in the image can be run, or what it lists is missing.
+    """
+    await repos.lock(connection, repository_id)
+    inventory = await images_of_stored(connection, repository_id, digest)
+    if inventory.untriable is not None:
+        raise ConflictError(f"{digest} cannot be tried: {inventory.untriable[1]}")
+    return await _open(
+        connection,
+        settings,
+        repository_id,
+        digest=digest,
+        images=inventory.images,
+        created_by=created_by,
+        spec=spec,
+    )
 
 
 async def try_again(database: Database, settings: Settings, *, repository_id: int, digest: str) -> None:

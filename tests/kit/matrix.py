@@ -59,23 +59,23 @@ worker          ?    ?       ?   ?    ?       ?      ?      ?     ?     ?       
 
 
 _APART = """
-                open token worker own-page
-anonymous       +    +     ?      -
-stranger        +    +     ?      -
-reader          +    +     ?      -
-writer          +    +     ?      -
-maintainer      +    +     ?      -
-owner           +    +     ?      -
-auditor         +    +     ?      -
-administrator   +    +     ?      -
-robot           +    +     ?      -
-pull-token      +    +     ?      -
-elsewhere-token +    +     ?      -
-expired-token   +    ?     ?      -
-revoked-token   +    ?     ?      -
-narrow-token    +    ?     ?      -
-empty-token     +    ?     ?      -
-worker          +    ?     +      -
+                open token worker own-page signed
+anonymous       +    +     ?      -        ?
+stranger        +    +     ?      -        ?
+reader          +    +     ?      -        ?
+writer          +    +     ?      -        ?
+maintainer      +    +     ?      -        ?
+owner           +    +     ?      -        ?
+auditor         +    +     ?      -        ?
+administrator   +    +     ?      -        ?
+robot           +    +     ?      -        ?
+pull-token      +    +     ?      -        ?
+elsewhere-token +    +     ?      -        ?
+expired-token   +    ?     ?      -        ?
+revoked-token   +    ?     ?      -        ?
+narrow-token    +    ?     ?      -        ?
+empty-token     +    ?     ?      -        ?
+worker          +    ?     +      -        ?
 """
 """``own-page``: what only a page of ours may do, in a session."""
 
@@ -242,6 +242,11 @@ API = {
     "GET /webhooks/{webhook_id}/deliveries": "mine",
     "GET /webhooks/{webhook_id}/deliveries/{delivery_id}": "mine",
     "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "mine",
+    "POST /hooks": "configure",
+    "GET /hooks": "configure",
+    "GET /hooks/{name}": "mine",
+    "DELETE /hooks/{name}": "mine",
+    "POST /hooks/{name}/rotate": "mine",
 }
 
 OTHERS = {
@@ -256,4 +261,5 @@ OTHERS = {
     "POST /worker/v1/claim": "worker",
     "POST /worker/v1/renew": "worker",
     "POST /worker/v1/report": "worker",
+    "POST /hooks/{name}": "signed",
 }

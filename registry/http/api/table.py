@@ -16,6 +16,7 @@ from registry.http.api import (
     events,
     gate,
     groups,
+    hooks,
     htpasswd,
     issuers,
     keys,
@@ -77,6 +78,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *audit.ROUTES,
     *events.ROUTES,
     *webhooks.ROUTES,
+    *hooks.ROUTES,
 )
 
 

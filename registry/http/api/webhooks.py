@@ -128,7 +128,7 @@ async def create_webhook(call: Call, body: NewWebhook) -> WebhookSecret:
         call.services.secret_key,
         call.services.outgoing,
         actor=call.actor,
-        place=_place(body.repository, body.namespace),
+        place=place_of(body.repository, body.namespace),
         wanted=use.Wanted(url=body.url, kinds=body.kinds, format=body.format, ordered=body.ordered),
     )
     return _with_secret(made, secret)
@@ -139,7 +139,7 @@ async def list_webhooks(call: Call, query: WebhooksQuery) -> Page[Webhook]:
     found = await use.list_webhooks(
         call.services.database,
         actor=call.actor,
-        place=_place(query.repository, query.namespace),
+        place=place_of(query.repository, query.namespace),
         limit=query.limit + 1,
         after=query.cursor,
     )
@@ -228,9 +228,15 @@ async def redeliver_since(call: Call, webhook_id: Id, body: Redelivery) -> Redel
     return Redelivered(deliveries=count)
 
 
-def _place(repository: str | None, namespace: str | None) -> Place | None:
+def place_of(repository: str | None, namespace: str | None) -> Place | None:
+    """The place that a request names; ``None`` is everything.
+
+    Raises:
+        RequestInvalidError: both of them.
+        NameInvalidError: outside the grammar.
+    """
     if repository is not None and namespace is not None:
-        raise RequestInvalidError("a webhook is of a repository or of a namespace, not of both")
+        raise RequestInvalidError("it is of a repository or of a namespace, not of both")
     if repository is not None:
         return places.repository(repository)
     return None if namespace is None else places.namespace(namespace)

@@ -18,6 +18,7 @@ from registry.db.engine import Database
 from registry.db.schema import metadata
 from tests.kit.access import api, ask, basic, bearer, make_token, make_user, registry_token
 from tests.kit.accountrows import fill_accounts
+from tests.kit.plans import is_background
 from tests.kit.server import Registry, running_registry
 
 FEW = ("epochs", "keys", "schema_floor", "audit_keeping")
@@ -42,7 +43,8 @@ def recorded() -> Iterator[list[Statement]]:
     seen: list[Statement] = []
 
     def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
-        if text.startswith(("SELECT", "UPDATE", "WITH")) and isinstance(parameters, tuple | dict):
+        looks = text.startswith(("SELECT", "UPDATE", "WITH")) and not is_background(text)
+        if looks and isinstance(parameters, tuple | dict):
             seen.append((text, parameters))
 
     event.listen(Engine, "before_cursor_execute", remember)

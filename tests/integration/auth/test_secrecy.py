@@ -14,6 +14,7 @@ from sqlalchemy.engine import Engine
 from registry.content.repositories import BY_NAME, find
 from tests.kit.access import ask, basic, bearer, make_repository, make_token, make_user, registry_token
 from tests.kit.distribution import push_small
+from tests.kit.plans import is_background
 from tests.kit.server import Registry
 
 DIGEST = "sha256:" + "0" * 64
@@ -57,7 +58,8 @@ def queries() -> Iterator[list[str]]:
     seen: list[str] = []
 
     def remember(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        seen.append(text)
+        if not is_background(text):
+            seen.append(text)
 
     event.listen(Engine, "before_cursor_execute", remember)
     try:

@@ -83,6 +83,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             "INSERT INTO webhooks (id, url, kinds, format, ordered, secret, created_by, created_at)"
             " VALUES ('h', 'https://h', '[]', 'docker', 1, x'00', 'a', 1)"
         )
+        connection.execute("INSERT INTO hooks VALUES ('h', 'n', NULL, NULL, 'github', '{}', x'00', 'a', 1)")
+        connection.execute("INSERT INTO hook_messages VALUES ('h', 'k', '[]', 1)")
+        connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")
         connection.execute(
             "INSERT INTO deliveries (id, webhook_id, position, kind, format, body, state, created_at)"
             " VALUES ('d', 'h', 1, 'k', 'docker', '{}', 'pending', 1)"

@@ -1,0 +1,71 @@
+"""JSON pointers and Docker's notifications, whatever the message."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry.errors import RequestInvalidError
+from registry.trials.hookmapping import IMAGES_MAX, Wished, find, require_mapping, wishes
+
+DIGEST = "sha256:" + "a" * 64
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [("/a", {"b": [1, 2]}), ("/a/b/1", 2), ("/x~1y", 3), ("/m~0n", 4), ("/", 5), ("/a/b", [1, 2])],
+)
+def test_pointers(pointer: str, value: object) -> None:
+    assert find({"a": {"b": [1, 2]}, "x/y": 3, "m~n": 4, "": 5}, pointer) == value
+
+
+@pytest.mark.parametrize("pointer", ["/b", "/a/b/2", "/a/b/-1", "/a/b/01", "/a/b/x", "/a/b/1/c"])
+def test_pointers_to_nothing(pointer: str) -> None:
+    with pytest.raises(RequestInvalidError, match="has nothing at"):
+        find({"a": {"b": [1, 2]}}, pointer)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "payload", "image"),
+    [
+        ({"image": "/i"}, {"i": "team/app"}, "team/app:latest"),
+        ({"image": "/i"}, {"i": f"registry.example/team/app:1@{DIGEST}"}, f"team/app@{DIGEST}"),
+        ({"image": "/i"}, {"i": "localhost/team/app:1"}, "team/app:1"),
+        ({"tag": "/t"}, {"t": "1"}, "own/app:1"),
+        ({"digest": "/d"}, {"d": DIGEST}, f"own/app@{DIGEST}"),
+        ({"repository": "/r", "tag": "/t"}, {"r": "a/b", "t": "1"}, "a/b:1"),
+    ],
+)
+def test_images(mapping: dict[str, str], payload: Any, image: str) -> None:
+    assert wishes(payload, mapping, repository="own/app") == [Wished(image)]
+
+
+def test_a_mapping_leads_to_an_image() -> None:
+    require_mapping({"tag": "/t"}, has_repository=True)
+    with pytest.raises(RequestInvalidError, match="no image and no repository"):
+        require_mapping({"tag": "/t"}, has_repository=False)
+
+
+def test_too_many_images() -> None:
+    events = [{"action": "push", "target": {"repository": "a", "tag": str(n)}} for n in range(IMAGES_MAX + 1)]
+    with pytest.raises(RequestInvalidError, match="21 images"):
+        wishes({"events": events}, "docker", repository=None)
+
+
+@given(ANY)
+def test_whatever_comes_is_understood_or_refused(payload: Any) -> None:
+    for mapping in ({"image": "/image"}, {"repository": "/a/0", "spec": "/b"}):
+        with pytest.raises(RequestInvalidError):
+            wishes(payload, mapping, repository=None)
+    try:
+        found = wishes(payload, "docker", repository=None)
+    except RequestInvalidError:
+        return
+    assert found == []
