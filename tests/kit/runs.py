@@ -65,6 +65,11 @@ class Harbour:
     count: int = 0
     """Of root folders and runs so far; the ids of runs follow from it."""
 
+    @property
+    def own_kernel(self) -> bool:
+        """Whether the runtime brings a kernel along (gVisor), which differs where a test says so."""
+        return self.runtime.info.kernel == "own"
+
     def rootfs(self) -> Path:
         """A new root folder with a static busybox, owned by the run's root."""
         self.count += 1

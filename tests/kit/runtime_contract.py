@@ -95,7 +95,7 @@ class RuntimeContract:
         limits = QUICK.model_copy(update={"cpus": 0.5, "wall_seconds": 60.0})
         task = asyncio.create_task(dock.run(config, limits=limits, root=dock.rootfs()))
         group = f"{dock.runtime.cgroup_parent}/run{dock.count + 1}"
-        await until(lambda: task.done() or (_has_begun(group) and _limited(group)))
+        await until(lambda: task.done() or (has_begun(group) and _limited(group)))
         held = read_limits(find_cgroups(), group, None)
         done = await task
         assert seen(done) == [True], done.run.observations
@@ -197,7 +197,7 @@ class RuntimeContract:
             cwd=ROOT,
         )
         group = f"{dock.runtime.cgroup_parent}/run1"
-        await until(lambda: _has_begun(group))
+        await until(lambda: has_begun(group))
         kill_with_its_supervisors(worker.pid)
         await worker.wait()
         assert list(dock.runtime.list_runs()) == ["run1"]
@@ -237,7 +237,7 @@ def _limited(group: str) -> bool:
     return None not in (held.memory_bytes, held.pids, held.cpus)
 
 
-def _has_begun(group: str) -> bool:
+def has_begun(group: str) -> bool:
     """Whether the command sleeps; of one with a kernel of its own the host sees processes without a name."""
     lines = []
     for pid in members(find_cgroups(), group):

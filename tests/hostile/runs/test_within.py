@@ -20,6 +20,12 @@ from sandbox.runtimes.within import NAMESPACE_COUNTS, enclose
 from tests.kit.runs import Harbour
 
 
+@pytest.fixture(autouse=True)
+def _kernel_of_the_host(port: Harbour) -> None:
+    if port.own_kernel:
+        pytest.skip("namespaces and mounts of a run are those of its own kernel (sandbox.runtimes.ownkernel)")
+
+
 async def test_no_namespace_can_be_made_even_without_the_list(port: Harbour) -> None:
     runtime = port.runtime
     assert isinstance(runtime, OciRuntime)
