@@ -63,6 +63,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tag": ("registry.cli.tag",),
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
+        "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
         "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),

@@ -119,6 +119,11 @@ class Settings(BaseModel):
     trial_attempts: int = Field(
         default=3, ge=1, le=10, description="how often a part is tried when workers are lost"
     )
+    signature_trust_file: Path | None = Field(
+        default=None,
+        description="authorities whose certificates prove who signed (PEM, or Sigstore's trusted_root.json); "
+        "read at the start. Not needed where signatures are required by key",
+    )
     attest_findings: bool = Field(
         default=False,
         description="whether signed verdicts say what was seen as well; who may pull an image reads them, "

@@ -117,6 +117,14 @@ class Client:
         """
         return self._call(method, path, body=body)
 
+    def remove(self, path: str, query: Mapping[str, object]) -> None:
+        """Delete what a query tells more about.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        self._call("DELETE", path, query=query)
+
     def items(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
         """All items of a paged list.
 

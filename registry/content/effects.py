@@ -19,7 +19,7 @@ class ManifestPushed:
 
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
     an image that can be run, as its config says, else ``None``. ``missing`` is what it refers to and the
-    repository does not have.
+    repository does not have. ``bundle`` is the content of a referrer that holds a signature.
     """
 
     repository_id: int
@@ -31,6 +31,7 @@ class ManifestPushed:
     missing: Collection[Digest]
     created: bool
     actor: Actor
+    bundle: bytes | None = None
 
 
 class PushEffects(Protocol):

@@ -14,7 +14,7 @@ from registry.content import blocks, quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
-from registry.content.references import image_origin, require_references
+from registry.content.references import attached_bundle, image_origin, require_references
 from registry.db.content import attestations, edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
@@ -154,6 +154,7 @@ async def put(
         raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
     database.require_room()
     origin = await image_origin(database, store, name, manifest, parsers=parsers)
+    bundle = await attached_bundle(database, store, name, manifest)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
@@ -180,6 +181,7 @@ async def put(
                 missing=missing,
                 created=created,
                 actor=actor,
+                bundle=bundle,
             ),
         )
         data = {

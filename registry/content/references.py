@@ -36,6 +36,8 @@ MISSING_MAX = 256
 WAITING_MAX = 100
 """How many indexes of a repository may list the same missing child, which decides about them all."""
 _NAMED_IN_ERROR = 10
+SIGNATURE_MAX_BYTES = 64 * 1024
+"""What is larger is an attestation, and no signature."""
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
 _ORIGIN_MAX = 500
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -138,6 +140,30 @@ def _origin(platform: str | None, said: Mapping[str, str]) -> Origin:
         for text in (said.get(f"org.opencontainers.image.{name}") for name in ("source", "revision"))
     )
     return Origin(platform, source, revision)
+
+
+async def attached_bundle(
+    database: Database, store: BlobStore, name: str, manifest: Manifest
+) -> bytes | None:
+    """The content of a referrer that holds a Sigstore bundle, if it is small enough to be a signature."""
+    if manifest.subject is None or len(manifest.layers) != 1 or not _is_bundle(manifest):
+        return None
+    digest = manifest.layers[0].digest
+    async with database.read() as connection:
+        repository = await repos.find_in(connection, name)
+        found = await blob_use.find_all(connection, repository.id, {digest}) if repository else {}
+    blob = found.get(digest)
+    if blob is None or blob.size > SIGNATURE_MAX_BYTES:
+        return None
+    try:
+        async with store.open_blob(blob.locator) as opened:
+            return b"".join([chunk async for chunk in opened.chunks()])
+    except BlobUnknownError:
+        return None
+
+
+def _is_bundle(manifest: Manifest) -> bool:
+    return manifest.layers[0].media_type.startswith("application/vnd.dev.sigstore.bundle")
 
 
 async def _are_text(store: BlobStore, layers: Collection[Blob]) -> bool:

@@ -7,14 +7,14 @@ images counts, and for a worker which image its lease is for.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from math import inf
 from typing import cast
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
@@ -47,6 +47,7 @@ from registry.trials.holding import Position, last_admitted
 from registry.trials.platforms import is_run
 from registry.trials.relief import Relief, relief_of
 from registry.trials.requests import try_again
+from registry.trials.signatures import has_signatures, is_signed, required_in, signed_of_tag
 from registry.trials.states import (
     BadPolicy,
     ImageState,
@@ -223,6 +224,9 @@ async def _ask(reading: _Reading, manifest: StoredManifest, state: ImageState, *
     question = _question(
         reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
     )
+    required = None if referrer else await required_in(reading.database, reading.repository)
+    if required is not None and not await has_signatures(reading.database, manifest.id, required):
+        question = replace(question, unsigned=required.sentence)
     decision = decide(question)
     changes = [holds_until(state, now=now, max_age=max_age), reading.policy.until(state)]
     until = _until(changes, now=now)
@@ -233,7 +237,10 @@ async def _ask(reading: _Reading, manifest: StoredManifest, state: ImageState, *
     question = _relieved(question, relief, str(manifest.digest))
     decision = decide(question)
     if tag is not None and question.gate == "hold" and isinstance(decision, Wait | Refuse):
-        admits = partial(_admits, reading, relief)
+        signed = None
+        if required is not None:
+            signed = await signed_of_tag(reading.database, reading.repository.id, tag, required)
+        admits = partial(_admits, reading, relief, signed)
         earlier = await last_admitted(reading.database, reading.repository.id, tag, admits)
         question = replace(question, earlier=earlier or "")
         decision = decide(question)
@@ -275,8 +282,11 @@ def _question(
     )
 
 
-def _admits(reading: _Reading, relief: Relief, position: Position) -> bool:
-    """Whether the gate lets pass what a tag stood at."""
+def _admits(reading: _Reading, relief: Relief, signed: Collection[str] | None, position: Position) -> bool:
+    """Whether the gate lets pass what a tag stood at; ``signed`` is what has the signatures that are
+    required, ``None``: none are."""
+    if signed is not None and position.digest not in signed:
+        return False
     question = _question(
         reading,
         cast(ImageState, position),
@@ -305,6 +315,8 @@ async def _tried_again(reading: _Reading, manifest: StoredManifest, answer: _Ans
 
 async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, float]:
     repository = reading.repository
+    required = await required_in(reading.database, repository)
+    signed = literal(value=True) if required is None else is_signed(required)
     # One row for each kind of state: a base layer may be named by thousands of images.
     states = (
         select(
@@ -315,11 +327,12 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
             func.max(manifests.c.blocked_reason).label("blocked_reason"),
             # Of those that turned bad, the last is let pass longest.
             func.max(manifests.c.turned_bad_at).label("turned_bad_at"),
+            signed.label("signed"),
             db_time().label("now"),
         )
         .join(edges, edges.c.manifest_id == manifests.c.id)
         .where(manifests.c.repository_id == repository.id, edges.c.digest == str(digest))
-        .group_by(manifests.c.state, manifests.c.blocked_reason.is_(None))
+        .group_by(manifests.c.state, manifests.c.blocked_reason.is_(None), "signed")
     )
     async with reading.database.read_once() as connection:
         rows = (await connection.execute(states)).all()
@@ -336,7 +349,8 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
         return decide(question), inf
     question = replace(question, subject=f"the image that names blob {digest} in {repository.name}")
     max_age, now = _max_age(reading.settings), rows[0].now
-    named = [_Named("", _State(*row[:-1])) for row in rows]
+    unsigned = "" if required is None else required.sentence
+    named = [_Named("", _State(*row[:-2]), "" if row.signed else unsigned) for row in rows]
     policy = reading.policy
     decision = _best([decide(one.asked(question, now, max_age, policy)) for one in named])
     changes = [holds_until(one.state, now=now, max_age=max_age) for one in named]
@@ -344,7 +358,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
     if isinstance(decision, Admit) or all(one.state.blocked_reason is not None for one in named):
         return decision, until
     relief = await relief_of(reading.database, repository)
-    named += await _waived_by_name(reading, digest, relief)
+    named += await _waived_by_name(reading, digest, relief, signed, unsigned)
     asked = [(one.digest, one.asked(question, relief.now, max_age, policy)) for one in named]
     decision = _best([decide(_relieved(one, relief, image)) for image, one in asked])
     return decision, min(until, _until(relief.ends, now=relief.now))
@@ -356,6 +370,7 @@ class _Named:
 
     digest: str
     state: _State
+    unsigned: str
 
     def asked(
         self, question: Question, now: datetime, max_age: timedelta | None, policy: BadPolicy
@@ -363,14 +378,18 @@ class _Named:
         """The question about this image."""
         effective = effective_state(self.state, now=now, max_age=max_age)
         kept = policy.kept(self.state, now=now)
-        return replace(question, state=effective.state, reason=effective.reason, kept=kept)
+        return replace(
+            question, state=effective.state, reason=effective.reason, kept=kept, unsigned=self.unsigned
+        )
 
 
-async def _waived_by_name(reading: _Reading, digest: Digest, relief: Relief) -> list[_Named]:
+async def _waived_by_name(
+    reading: _Reading, digest: Digest, relief: Relief, signed: ColumnElement[bool], unsigned: str
+) -> list[_Named]:
     """The images that name a blob and that waivers name."""
     columns = [manifests.c[name] for name in _State.__dataclass_fields__]
     query = (
-        select(manifests.c.digest, *columns)
+        select(manifests.c.digest, *columns, signed.label("signed"))
         .distinct()
         .join(edges, edges.c.manifest_id == manifests.c.id)
         .where(manifests.c.repository_id == reading.repository.id, edges.c.digest == str(digest))
@@ -379,7 +398,7 @@ async def _waived_by_name(reading: _Reading, digest: Digest, relief: Relief) -> 
     for batch in batches(sorted(relief.digests)):
         async with reading.database.read_once() as connection:
             rows = await connection.execute(query.where(manifests.c.digest.in_(batch)))
-            found += [_Named(row.digest, _State(*row[1:])) for row in rows]
+            found += [_Named(row.digest, _State(*row[1:-1]), "" if row.signed else unsigned) for row in rows]
     return found
 
 

@@ -6,7 +6,7 @@ It decides for tag, digest, HEAD, blob and mount alike, and each answer carries 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Gate = Literal["off", "warn", "enforce", "hold"]
@@ -21,6 +21,7 @@ EffectiveState = Literal[
     "error",
     "untried",
     "unsupported",
+    "unsigned",
     "blocked",
 ]
 ADMITTED: frozenset[EffectiveState] = frozenset({"pass", "warn", "not-applicable", "grandfathered"})
@@ -32,6 +33,7 @@ _SENTENCES: dict[EffectiveState, str] = {
     "error": "{subject} could not be tried",
     "untried": "{subject} was never tried",
     "unsupported": "{subject} is for a platform that no worker runs",
+    "unsigned": "{subject} lacks a signature that is required",
     "blocked": "{subject} is blocked",
 }
 
@@ -60,6 +62,8 @@ class Question:
     """Names the waiver that lets this image in this state pass, if there is one."""
     paused: str = ""
     """Says that the gate only warns for a while, and why, if it is paused."""
+    unsigned: str = ""
+    """Which signature is required of the image that it lacks, if one is."""
     earlier: str = ""
     """Where a tag is read: the digest of the last image of it that is admitted, if there is one."""
 
@@ -109,7 +113,17 @@ Decision = Admit | AdmitWithWarning | AdmitEarlier | Wait | Refuse
 
 
 def decide(question: Question) -> Decision:
-    """Whether the image may be read, exactly by the table."""
+    """Whether the image may be read, exactly by the table. Whatever lets an image pass, a waiver too, is no
+    signature."""
+    decision = _by_state(question)
+    if question.unsigned and isinstance(decision, Admit | AdmitWithWarning):
+        return _by_state(
+            replace(question, state="unsigned", reason=question.unsigned, waiver="", kept="", kept_until="")
+        )
+    return decision
+
+
+def _by_state(question: Question) -> Decision:
     sentence = _sentence(question)
     if question.state == "blocked":
         return Refuse(sentence, "a person blocked the image, and that is above everything")

@@ -12,9 +12,11 @@ from registry.db.content import manifests
 from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
+from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.parents import NOT_TRIED, settle_parents
+from registry.trials.signatures import note_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,7 @@ class TrialOnPush:
     """The registry's :class:`~registry.content.effects.PushEffects`."""
 
     settings: Settings
+    trust: Trust = NOBODY
 
     async def manifest_pushed(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         """Decide the state of a new image and make its trial; one that was there already keeps its state.
@@ -30,6 +33,7 @@ class TrialOnPush:
         Raises:
             ManifestInvalidError: an index beyond the limits of :mod:`registry.trials.images`.
         """
+        await note_signature(connection, pushed, self.trust)
         if not pushed.created and not await self._was_incomplete(connection, pushed):
             return
         inventory = await images_of_push(connection, pushed)

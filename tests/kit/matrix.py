@@ -115,8 +115,8 @@ V2 = {
 }
 
 API = {
-    "GET /openapi.json": "any",
     "GET /run-spec.schema.json": "any",
+    "GET /openapi.json": "any",
     "GET /version": "user",
     "GET /whoami": "account",
     "POST /users": "admin",
@@ -227,6 +227,9 @@ API = {
     "GET /waivers/{waiver_id}": "any",
     "POST /waivers/{waiver_id}/grant": "any",
     "POST /waivers/{waiver_id}/revoke": "any",
+    "GET /signature-rules": "pull",
+    "POST /signature-rules": "configure",
+    "DELETE /signature-rules/{rule_id}": "configure",
     "GET /audit": "audit",
     "GET /audit/export": "audit",
     "GET /audit/pulls": "pulls",

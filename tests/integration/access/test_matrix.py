@@ -145,6 +145,8 @@ QUERIES = {
     "GET /gate/blocks": "?on={repository}",
     "GET /gate/pauses": "?namespace={namespace}",
     "GET /waivers": "?repository={repository}",
+    "GET /signature-rules": "?on={repository}",
+    "DELETE /signature-rules/{rule_id}": "?on={repository}",
     "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
     "DELETE /sessions": "?account=stranger",
     "GET /sessions": "?account=stranger",
@@ -164,6 +166,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /hooks": {"repository": "{repository}", "name": "made", "scheme": "github"},
     "POST /webhooks": {"repository": "{repository}", "url": "https://receiver.example/"},
     "POST /trials": {"image": "{repository}:none"},
+    "POST /signature-rules": {"on": "{repository}", "name": "without a key"},
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},
     "POST /gate/blocks": {"on": "{repository}", "digest": NO_DIGEST, "reason": "a test"},
@@ -193,7 +196,7 @@ async def call_api(
     tag = "none" if method == "DELETE" else "v1"
     filled = path.format_map(
         {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
-        | {"digest": NO_DIGEST}
+        | {"digest": NO_DIGEST, "rule_id": "0"}
         | dict.fromkeys(
             ("token_id", "session_id", "subject", "webhook_id", "delivery_id", "block_id", "waiver_id"),
             "none",

@@ -24,10 +24,11 @@ from registry.db.engine import Database
 from registry.db.schema import metadata
 from registry.main import run
 from registry.storage.ledger import Part
+from tests.kit.access import api
 from tests.kit.distribution import push_blob, start_upload
 from tests.kit.server import RegistryProcess, running_registry
 from tests.kit.sources import ROOT
-from tests.kit.trials import make_index, open_port, tiny_image
+from tests.kit.trials import Port, make_index, open_port, tiny_image
 
 EVENTS = 6000
 """More rows than several batches hold."""
@@ -61,6 +62,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO groups VALUES (1, 'crew', 1)")
         connection.execute("INSERT INTO group_members VALUES (1, 1, '')")
         connection.execute("INSERT INTO grants VALUES (1, 1, NULL, NULL, 1, 'owner', 1)")
+        connection.execute("INSERT INTO signature_rules VALUES (1, 1, NULL, 'n', 'p', NULL, NULL, 'a', 1)")
+        connection.execute(f"INSERT INTO signatures VALUES (1, 1, '{LOST}', x'00', x'01', NULL, NULL)")
+        connection.execute(f"INSERT INTO signature_matches VALUES (1, 1, 1, '{LOST}')")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
         connection.execute(f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1)")
         connection.execute(
@@ -108,6 +112,11 @@ async def _use(data: Path, url: str) -> None:
         worker = await port.worker("w")
         job = await worker.claim()
         assert (await worker.report(job)).status == 204
+        # Else the next server signs it, and that is an event.
+        for _ in range(600):
+            if all(one["signed_at"] for one in await attestations_of(port)):
+                break
+            await asyncio.sleep(0.05)
         await worker.claim()
         await start_upload(port.admin, "other")
     database = Database(url)
@@ -117,6 +126,10 @@ async def _use(data: Path, url: str) -> None:
     assert held is not None
     await ledger.save(replace(held, length=5), Part(1, 5, '"etag"', None))
     await database.close()
+
+
+async def attestations_of(port: Port) -> Any:
+    return await api(port.admin, "GET", "/repositories/team%2Fapp/attestations")
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""What the registry signs of its verdicts, as docs/attestations.md tells to verify it with stock cosign."""
+"""Stock cosign verifies what the registry signs, as docs/attestations.md tells, and signs what the gate asks
+for."""
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.kit.access import api
+from tests.kit.access import api, make_repository
 from tests.kit.clients import ClientError, Clients, Screen, client_home
 from tests.kit.distribution import push_image
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 from tests.kit.sources import ROOT
-from tests.kit.trials import REPOSITORY, ScriptedWorker, tiny_image, worker_token
+from tests.kit.trials import REPOSITORY, ScriptedWorker, pull_token, tiny_image, worker_token
 
 SUMMARY = "https://slsa.dev/verification_summary/v1"
 
@@ -32,17 +33,17 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     process.stop()
 
 
-async def tried(registry: Registry, tag: str, *, met: bool) -> str:
+async def tried(registry: Registry, tag: str, *, met: bool, repository: str = REPOSITORY) -> str:
     """Push an image, have a worker report on it, and wait for what is signed; the digest."""
     async with registry.client() as admin:
-        digest = await push_image(admin, REPOSITORY, tag, tiny_image())
+        digest = await push_image(admin, repository, tag, tiny_image())
         headers = {"Authorization": f"Bearer {await worker_token(admin, 'one')}"}
         async with registry.client(anonymous=True) as client:
             client.headers.update(headers)
             worker = ScriptedWorker(client, "one")
             answer = await worker.report(await worker.claim(), met=met, exit_code=0 if met else 1)
             assert answer.status == 204
-        path = f"/repositories/{REPOSITORY.replace('/', '%2F')}/attestations"
+        path = f"/repositories/{repository.replace('/', '%2F')}/attestations"
         for _ in range(200):
             listed = await api(admin, "GET", path, params={"digest": digest})
             if len(listed) == 2 and all(one["signed_at"] for one in listed):
@@ -93,3 +94,32 @@ def test_the_page_s_lines_verify_a_pass_and_stop_at_a_fail(tools: Path, registry
                 "cosign", "verify-attestation", "--key", "cosign.pub", "--insecure-ignore-tlog=true",
                 "--type", SUMMARY, image,
             )  # fmt: skip
+
+
+def test_what_is_pushed_signed_and_waited_for_is_pulled_by_another(tools: Path, registry: Registry) -> None:
+    """push -> cosign sign -> wait -> pull as another, under a gate that enforces and asks for a signature."""
+
+    async def set_up(key: str) -> str:
+        async with registry.client() as admin:
+            await make_repository(admin, "signed/app", gate="enforce")
+            rule = {"on": "signed/", "name": "the release key", "public_pem": key}
+            await api(admin, "POST", "/signature-rules", status=201, json=rule)
+            return await pull_token(admin)
+
+    with client_home(tools) as clients, client_home(tools) as reader:
+        clients.sign_in(registry.host, ADMIN, registry.token)
+        for name in ("right", "wrong"):
+            clients.run("cosign", "generate-key-pair", "--output-key-prefix", name)
+        token = asyncio.run(set_up((clients.folder / "right.pub").read_text()))
+        reader.sign_in(registry.host, "reader", token)
+        digest = asyncio.run(tried(registry, "1", met=True, repository="signed/app"))
+        image = f"{registry.host}/signed/app@{digest}"
+        sign = ("--tlog-upload=false", "--use-signing-config=false", "--yes")
+        with pytest.raises(ClientError, match="the release key"):
+            reader.run("crane", "manifest", image)
+        clients.run("cosign", "sign", "--key", "wrong.key", *sign, image)
+        with pytest.raises(ClientError, match="lacks a signature that is required"):
+            reader.run("crane", "manifest", image)
+        clients.run("cosign", "sign", "--key", "right.key", *sign, image)
+        assert reader.run("crane", "manifest", image)
+        reader.run("crane", "pull", image, str(reader.folder / "image.tar"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -33,6 +34,7 @@ TABLE = {
     "error": (YES, HEADER, NO, EARLIER),
     "untried": (YES, HEADER, NO, EARLIER),
     "unsupported": (YES, HEADER, NO, EARLIER),
+    "unsigned": (YES, HEADER, NO, EARLIER),
     "blocked": (NO, NO, NO, NO),
 }
 CELLS = [
@@ -154,3 +156,23 @@ def test_every_answer_explains_itself() -> None:
     for state, gate, _ in CELLS:
         for more in flags:
             assert decide(question(state, gate, **more)).explain
+
+
+def test_nothing_that_lets_an_image_pass_is_a_signature() -> None:
+    ways = (
+        {"state": "pass"},
+        {"state": "expired", "can_retry": True},
+        {"state": "fail", "waiver": "waiver 1"},
+        {"state": "fail", "kept": "keep"},
+        {"state": "fail", "kept": "warn"},
+    )
+    for way in ways:
+        question = Question(gate="enforce", subject="it", **way)  # type: ignore[arg-type]
+        assert isinstance(decide(question), Admit | AdmitWithWarning), way
+        unsigned = replace(question, unsigned="it must be signed by ann")
+        refused = decide(unsigned)
+        assert isinstance(refused, Refuse), way
+        assert "must be signed by ann" in refused.sentence
+        for exempt in ({"may_push": True}, {"holds_lease": True}, {"gate": "off"}):
+            assert isinstance(decide(replace(unsigned, **exempt)), Admit), (way, exempt)
+        assert isinstance(decide(replace(unsigned, gate="warn")), AdmitWithWarning)

@@ -1,0 +1,84 @@
+"""``seatrial signature``: who must have signed what is pulled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import print_fields, print_json, print_list
+from registry.errors import RequestInvalidError
+
+app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and drop them.")
+_SHOWN = ("id", "name", "issuer", "subject", "created_by", "created_at")
+OnArgument = Annotated[
+    str,
+    typer.Argument(metavar="NAME|NAMESPACE/", help="A repository, or a namespace with a slash at its end."),
+]
+
+
+@app.command()
+def require(
+    *,
+    on: OnArgument,
+    name: Annotated[str, typer.Option("--name", help="What the rule is called; who is refused reads it.")],
+    key: Annotated[
+        Path | None, typer.Option("--key", metavar="FILE", help="Public key (PEM), as cosign.pub.")
+    ] = None,
+    issuer: Annotated[
+        str | None, typer.Option("--issuer", metavar="URL", help="OIDC issuer that named the signer.")
+    ] = None,
+    subject: Annotated[
+        str | None,
+        typer.Option("--subject", metavar="PATTERN", help="The signer; * stands for anything."),
+    ] = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Require a signature of what is pulled. Of the rules on one place one must be met; a namespace and a
+    repository in it that both have rules must each be satisfied."""
+    wanted: dict[str, object] = {"on": on, "name": name}
+    if key is not None:
+        try:
+            wanted["public_pem"] = key.read_text(encoding="ascii")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RequestInvalidError(f"the key file {key} cannot be read: {error}") from None
+    wanted |= {one: text for one, text in (("issuer", issuer), ("subject", subject)) if text is not None}
+    made = connect(server, token_file).send("POST", "/signature-rules", wanted)
+    if as_json:
+        print_json(made)
+    else:
+        print_fields(made, _SHOWN)
+
+
+@app.command("list")
+def list_rules(
+    *,
+    on: OnArgument,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the rules on a place; those on namespaces above count as well."""
+    print_list(connect(server, token_file).get("/signature-rules", {"on": on}), _SHOWN, as_json=as_json)
+
+
+@app.command()
+def drop(
+    *,
+    on: OnArgument,
+    rule: Annotated[str, typer.Argument(metavar="ID", help="Of the rule.")],
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Require a signature no longer."""
+    connect(server, token_file).remove(f"/signature-rules/{part(rule)}", {"on": on})
+    if as_json:
+        print_json({"on": on, "dropped": rule})
+    else:
+        typer.echo(f"rule {rule} on {on} is dropped")

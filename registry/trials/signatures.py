@@ -1,0 +1,221 @@
+"""Required signatures: those that cosign pushes are verified once, in the transaction of their push, or when
+a rule is made; a pull looks up what came of it.
+
+A rule counts on a repository, or on all below a namespace. Of the rules on one place one must be met; each
+place that has rules must be satisfied. A signature of an index is one of what it lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import re2  # type: ignore[import-untyped]
+from sqlalchemy import and_, exists, func, insert, or_, select
+
+from registry.auth.policy import itself_and_above
+from registry.db.access import namespaces
+from registry.db.content import edges, manifests, repositories, tag_history
+from registry.db.signatures import signature_matches, signature_rules, signatures
+from registry.db.types import db_time
+from registry.oci.digest import parse_digest
+from registry.trials.identities import CertificateRefusedError, Trust, identify
+from registry.trials.sigstore import (
+    Bundle,
+    BundleInvalidError,
+    is_signed_by,
+    parse_bundle,
+    parse_statement,
+)
+from registry.trials.verifying import parse_keys
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Row
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.content.effects import ManifestPushed
+    from registry.content.repositories import Repository
+    from registry.db.engine import Database
+
+SIGNED = "https://sigstore.dev/cosign/sign/v1"
+"""What ``cosign sign`` states: nothing but that somebody signs."""
+SIGNATURES_MAX = 100
+"""How many signatures of one image are looked at; later ones are content like any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Required:
+    """What a repository asks for: for each place the rules, by id, of which one must be met, and their
+    names."""
+
+    places: tuple[tuple[str, frozenset[int], tuple[str, ...]], ...]
+
+    @property
+    def sentence(self) -> str:
+        """What is missing where not all of it is there."""
+        said = [f"{' or '.join(sorted(names))} ({place})" for place, _, names in self.places]
+        return f"it must be signed by {' and by '.join(said)}"
+
+
+async def note_signature(connection: AsyncConnection, pushed: ManifestPushed, trust: Trust) -> None:
+    """Take a referrer that was just pushed for a signature, if it is one of what it names as its subject."""
+    subject = pushed.manifest.subject
+    if pushed.bundle is None or subject is None or not pushed.created:
+        return
+    try:
+        bundle = parse_bundle(pushed.bundle)
+        statement = parse_statement(bundle.payload)
+    except BundleInvalidError:
+        return
+    if statement.predicate_type != SIGNED or subject.digest not in statement.subjects:
+        return
+    held = select(func.count()).where(
+        signatures.c.repository_id == pushed.repository_id,
+        signatures.c.subject_digest == str(subject.digest),
+    )
+    if (await connection.execute(held)).scalar_one() >= SIGNATURES_MAX:
+        return
+    values: dict[str, Any] = {
+        "manifest_id": pushed.manifest_id,
+        "repository_id": pushed.repository_id,
+        "subject_digest": str(subject.digest),
+        "payload": bundle.payload,
+        "signature": bundle.signature,
+        "issuer": None,
+        "subject": None,
+    }
+    if bundle.certificate is not None:
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        try:
+            identity, key = identify(bundle.certificate, trust, at=now)
+        except CertificateRefusedError:
+            return
+        if not is_signed_by(bundle, key):
+            return
+        values |= {"issuer": identity.issuer, "subject": identity.subject}
+    await connection.execute(insert(signatures).values(values))
+    for rule in await _rules_of(connection, pushed.repository_id, pushed.repository):
+        await _match(connection, rule, values)
+
+
+async def match_rule(connection: AsyncConnection, rule_id: int) -> None:
+    """Find the signatures that meet a new rule, among all where it counts."""
+    rule = (await connection.execute(select(signature_rules).where(signature_rules.c.id == rule_id))).one()
+    query = select(signatures)
+    if rule.repository_id is not None:
+        query = query.where(signatures.c.repository_id == rule.repository_id)
+    else:
+        named = select(namespaces.c.name).where(namespaces.c.id == rule.namespace_id)
+        above = (await connection.execute(named)).scalar_one()
+        query = query.join(repositories, repositories.c.id == signatures.c.repository_id).where(
+            func.substr(repositories.c.name, 1, len(above) + 1) == f"{above}/"
+        )
+    for row in (await connection.execute(query)).all():
+        await _match(connection, rule, row._asdict())
+
+
+async def required_in(database: Database, repository: Repository) -> Required | None:
+    """What signatures a repository asks for; ``None``: none."""
+    async with database.read_once() as connection:
+        rules = await _rules_of(connection, repository.id, repository.name)
+    if not rules:
+        return None
+    places: dict[str, list[Row[Any]]] = {}
+    for rule in rules:
+        places.setdefault(rule.place or repository.name, []).append(rule)
+    return Required(
+        tuple(
+            (place, frozenset(rule.id for rule in of_it), tuple(rule.name for rule in of_it))
+            for place, of_it in sorted(places.items())
+        )
+    )
+
+
+def is_signed(required: Required) -> ColumnElement[bool]:
+    """Whether a row of ``manifests`` has all the signatures that are required; referrers need none."""
+    referrer = and_(manifests.c.subject_digest.is_not(None), manifests.c.runnable.is_(False))
+    return or_(referrer, and_(*(_has_one_of(ids) for _, ids, _ in required.places)))
+
+
+async def has_signatures(database: Database, manifest_id: int, required: Required) -> bool:
+    """Whether a manifest has all the signatures that are required."""
+    query = select(manifests.c.id).where(manifests.c.id == manifest_id, is_signed(required))
+    async with database.read_once() as connection:
+        return (await connection.execute(query)).first() is not None
+
+
+async def signed_of_tag(
+    database: Database, repository_id: int, tag: str, required: Required
+) -> frozenset[str]:
+    """Of all that a tag has ever pointed to, what has the signatures that are required."""
+    query = (
+        select(manifests.c.digest)
+        .join(tag_history, tag_history.c.new_digest == manifests.c.digest)
+        .where(
+            manifests.c.repository_id == repository_id,
+            tag_history.c.repository_id == repository_id,
+            tag_history.c.name == tag,
+            is_signed(required),
+        )
+        .distinct()
+    )
+    async with database.read_once() as connection:
+        return frozenset((await connection.execute(query)).scalars())
+
+
+def is_subject(subject: str, pattern: str) -> bool:
+    """Whether a rule means this subject: ``*`` stands for anything but a line's end."""
+    # Of linear time: the one is a stranger's, and the other has as many stars as somebody likes.
+    wanted = ".*".join(re2.escape(part) for part in pattern.split("*"))
+    return re2.fullmatch(wanted, subject) is not None
+
+
+def _has_one_of(rule_ids: frozenset[int]) -> ColumnElement[bool]:
+    here = (
+        signature_matches.c.repository_id == manifests.c.repository_id,
+        signature_matches.c.rule_id.in_(sorted(rule_ids)),
+    )
+    listed, index = edges.alias("listed"), manifests.alias("index")
+    return or_(
+        exists().where(*here, signature_matches.c.subject_digest == manifests.c.digest),
+        exists().where(
+            *here,
+            listed.c.digest == manifests.c.digest,
+            listed.c.kind == "child",
+            index.c.id == listed.c.manifest_id,
+            index.c.repository_id == manifests.c.repository_id,
+            signature_matches.c.subject_digest == index.c.digest,
+        ),
+    )
+
+
+async def _rules_of(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[Row[Any]]:
+    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    query = (
+        select(signature_rules, (namespaces.c.name + "/").label("place"))
+        .outerjoin(namespaces, namespaces.c.id == signature_rules.c.namespace_id)
+        .where(or_(signature_rules.c.repository_id == repository_id, namespaces.c.name.in_(above)))
+        .order_by(signature_rules.c.id)
+    )
+    return (await connection.execute(query)).all()
+
+
+async def _match(connection: AsyncConnection, rule: Row[Any], values: Mapping[str, Any]) -> None:
+    if not _meets(rule, values):
+        return
+    await connection.execute(
+        insert(signature_matches).values(
+            rule_id=rule.id,
+            manifest_id=values["manifest_id"],
+            repository_id=values["repository_id"],
+            subject_digest=str(parse_digest(values["subject_digest"])),
+        )
+    )
+
+
+def _meets(rule: Row[Any], values: Mapping[str, Any]) -> bool:
+    if rule.public_pem is None:
+        return values["issuer"] == rule.issuer and is_subject(values["subject"], rule.subject)
+    bundle = Bundle(bytes(values["payload"]), bytes(values["signature"]), "", None)
+    return any(is_signed_by(bundle, key) for key in parse_keys(rule.public_pem))

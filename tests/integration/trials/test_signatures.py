@@ -1,0 +1,151 @@
+"""Required signatures: who pulls gets what the right one signed, whoever's verdict it has, and nothing
+else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.trials.signatures import is_subject
+from tests.kit.access import api, ask
+from tests.kit.signing import attach, new_authority, new_key, public_pem, signature_of
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
+
+
+async def require(port: Port, on: str, name: str, **by: str) -> Any:
+    return await api(port.admin, "POST", "/signature-rules", status=201, json={"on": on, "name": name, **by})
+
+
+async def tried(port: Port, worker: Any, tag: str) -> tuple[str, str]:
+    """An image with a verdict: its digest, and that of its layer."""
+    image = tiny_image()
+    digest = await port.push(image, tag=tag)
+    assert (await worker.report(await worker.claim())).status == 204
+    return digest, (await port.pull(digest, client=port.admin)).json["layers"][0]["digest"]
+
+
+async def test_only_the_right_signature_of_this_image_lets_it_pass(port: Port) -> None:
+    worker, key, other = await port.worker("one"), new_key(), new_key()
+    digest, layer = await tried(port, worker, "1")
+    another, _ = await tried(port, worker, "2")
+    assert (await port.pull("1")).status == 200
+    rule = await require(port, REPOSITORY, "the release key", public_pem=public_pem(key))
+    refused = await port.pull("1")
+    assert refused.status == 403
+    said = refused.body.decode()
+    assert "lacks a signature that is required" in said
+    assert f"the release key ({REPOSITORY})" in said
+    explained = await api(port.reader, "GET", "/gate", params={"image": f"{REPOSITORY}:1"})
+    assert (explained["state"], explained["decision"]) == ("pass", "refuse")
+    assert "the state is unsigned" in explained["explain"]
+    blob = f"/v2/{REPOSITORY}/blobs/{layer}"
+    assert (await ask(port.reader, "GET", blob)).status == 403
+    # Who may push reads it, or nobody could sign it.
+    assert (await port.pull("1", client=port.admin)).status == 200
+    wrong = signature_of(digest, key)
+    for bundle in (
+        signature_of(digest, other),
+        signature_of(another, key),
+        signature_of(digest, key, kind="https://example/other"),
+        wrong.replace(b'"payloadType"', b'"payload_type"'),
+        wrong[:-1],
+        b"x" * 70_000,
+    ):
+        await attach(port.admin, REPOSITORY, digest, bundle)
+    assert (await port.pull("1")).status == 403
+    signed = await attach(port.admin, REPOSITORY, digest, signature_of(digest, key))
+    assert (await port.pull("1")).status == 200
+    assert (await ask(port.reader, "GET", blob)).status == 200
+    assert (await port.pull(another)).status == 403
+    # Signatures themselves need none.
+    assert (await port.pull(signed)).status == 200
+    # A place above asks for one of its own: both must be there.
+    above = await require(port, "team/", "the team", public_pem=public_pem(other))
+    assert (await port.pull("1")).status == 200, "it was pushed before, and is found"
+    await attach(port.admin, REPOSITORY, another, signature_of(another, key))
+    assert "the team (team/)" in (await port.pull(another)).body.decode()
+    listed = await api(port.admin, "GET", "/signature-rules", params={"on": "team/"})
+    assert [one["id"] for one in listed] == [above["id"]]
+    path = f"/signature-rules/{above['id']}"
+    await api(port.admin, "DELETE", path, status=404, params={"on": REPOSITORY})
+    await api(port.admin, "DELETE", path, status=204, params={"on": "team/"})
+    assert (await port.pull(another)).status == 200
+    # Taken away, a signature is one no longer.
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{signed}")).status == 202
+    assert (await port.pull("1")).status == 403
+    await api(port.admin, "DELETE", f"/signature-rules/{rule['id']}", status=204, params={"on": REPOSITORY})
+    assert (await port.pull("1")).status == 200
+
+
+async def test_what_is_listed_is_signed_with_its_index_and_a_held_tag_waits_for_it(port: Port) -> None:
+    worker, key = await port.worker("one"), new_key()
+    first, _ = await tried(port, worker, "1")
+    await require(port, "team/", "the team", public_pem=public_pem(key))
+    await api(port.admin, "PATCH", "/repositories/team%2Fapp", json={"gate": "hold"})
+    await attach(port.admin, REPOSITORY, first, signature_of(first, key))
+    assert (await port.pull("1")).headers["Docker-Content-Digest"] == first
+    index, images = tiny_index("linux/amd64")
+    await port.push(index, tag="1")
+    assert (await worker.report(await worker.claim())).status == 204
+    # It passed, and nobody has signed it yet.
+    held = await port.pull("1")
+    assert (held.status, held.headers["Docker-Content-Digest"]) == (200, first)
+    assert (await port.pull(images[0].digest)).status == 403
+    await attach(port.admin, REPOSITORY, index.digest, signature_of(index.digest, key))
+    assert (await port.pull("1")).headers["Docker-Content-Digest"] == index.digest
+    assert (await port.pull(images[0].digest)).status == 200
+
+
+async def test_people_sign_with_certificates_of_a_trusted_authority(
+    tmp_path: Path, database_url: str
+) -> None:
+    trusted, other = new_authority(), new_authority()
+    (tmp_path / "roots.pem").write_bytes(trusted.pem)
+    issuer = "https://accounts.example"
+    async with open_port(
+        tmp_path / "data", database_url, signature_trust_file=tmp_path / "roots.pem"
+    ) as port:
+        worker, key = await port.worker("one"), new_key()
+        digest, _ = await tried(port, worker, "1")
+        await require(port, REPOSITORY, "ann", issuer=issuer, subject="*@example.org")
+        for certificate in (
+            other.certify(key, "ann@example.org", issuer),
+            trusted.certify(key, "ann@example.com", issuer),
+            trusted.certify(key, "ann@example.org", "https://another.example"),
+            trusted.certify(key, "ann@example.org", issuer, ago=timedelta(minutes=20)),
+            trusted.certify(new_key(), "ann@example.org", issuer),
+            b"no certificate",
+        ):
+            bundle = signature_of(digest, key, certificate=certificate)
+            await attach(port.admin, REPOSITORY, digest, bundle)
+            assert (await port.pull("1")).status == 403
+        certificate = trusted.certify(key, "ann@example.org", issuer)
+        await attach(port.admin, REPOSITORY, digest, signature_of(digest, key, certificate=certificate))
+        assert (await port.pull("1")).status == 200
+        for body, why in (
+            ({}, "names a key, or an issuer"),
+            ({"issuer": issuer}, "names a key, or an issuer"),
+            ({"issuer": issuer, "subject": "*", "public_pem": public_pem(key)}, "and not both"),
+            ({"public_pem": "no key"}, "holds no public key"),
+        ):
+            wanted = {"on": REPOSITORY, "name": "x", **body}
+            refused = await api(port.admin, "POST", "/signature-rules", status=400, json=wanted)
+            assert why in refused["detail"]
+        await api(port.reader, "POST", "/signature-rules", status=403, json={"on": REPOSITORY, "name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("subject", "pattern", "meant"),
+    [
+        ("ann@example.org", "ann@example.org", True),
+        ("ann@exampleXorg", "ann@example.org", False),
+        ("https://ci.example/a/b/x.yml@refs/tags/v1", "https://ci.example/a/*@refs/tags/*", True),
+        ("evil https://github.com/a/", "https://github.com/a/*", False),
+        ("a" * 5000, "*a" * 200 + "b", False),
+    ],
+)  # fmt: skip
+def test_a_star_stands_for_anything_in_linear_time(subject: str, pattern: str, *, meant: bool) -> None:
+    assert is_subject(subject, pattern) is meant
