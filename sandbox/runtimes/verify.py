@@ -19,8 +19,7 @@ from sandbox.errors import SandboxError
 from sandbox.runtimes.watch import find_ending, read_status
 
 _KERNEL_NAMES = {"network": "net", "mount": "mnt"}
-# On a busy host a child may stand still for longer than it is looked at: seen, for five seconds.
-_SETTLE_SECONDS = 20.0
+_SETTLE_SECONDS = 5.0
 _SECCOMP_FILTER = 2
 T = TypeVar("T")
 _CALLS = len(allowed_syscalls()) + len(ARGUMENT_CALLS)
