@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -38,9 +38,9 @@ def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sql
 
 
 def insert_ignoring_conflict(
-    connection: AsyncConnection, table: Table, values: Mapping[str, Any]
+    connection: AsyncConnection, table: Table, values: Mapping[str, Any] | Sequence[Mapping[str, Any]]
 ) -> postgresql.Insert | sqlite.Insert:
-    """Insert one row unless a unique one stands in its way; with ``returning`` it tells which.
+    """Insert each row unless a unique one stands in its way; with ``returning`` it tells which.
 
     A unique violation would end the whole transaction on PostgreSQL.
     """

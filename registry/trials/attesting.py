@@ -50,9 +50,11 @@ async def attest_part(connection: AsyncConnection, part: Mapping[str, Any]) -> N
         .where(runs.c.part_id == part["id"])
         .order_by(runs.c.id)
     )
-    policy = await _keep_policy(connection, part, image_spec_allowed=part["image_spec_allowed"])
+    content, policy = _policy_of(part, image_spec_allowed=part["image_spec_allowed"])
+    kept = {policy: content}
     if part["run_spec"] is not None:
-        await _keep(connection, part["repository_id"], part["spec_digest"], part["run_spec"])
+        kept[part["spec_digest"]] = part["run_spec"]
+    await _keep(connection, part["repository_id"], kept)
     named = [(_named(row.name, row.case_attempt), json.loads(row.observations)) for row in observed]
     found = part_found(part, named, policy=policy)
     await _put(connection, part["repository_id"], [_result(part, found)])
@@ -84,16 +86,17 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
         )
         for row in await connection.execute(query):
             listed[row.trial_id].append(row._asdict())
-        wanted = []
+        wanted, kept = [], {}
         for trial in done:
             of_it = listed[trial["id"]]
             run = any(part["verdict"] in JUDGED for part in of_it)
             if not run or any(part["digest"] == trial["digest"] for part in of_it):
                 continue
-            allowed = of_it[0]["image_spec_allowed"]
-            policy = await _keep_policy(connection, trial, image_spec_allowed=allowed)
+            content, policy = _policy_of(trial, image_spec_allowed=of_it[0]["image_spec_allowed"])
+            kept[policy] = content
             wanted.append(_result(trial, trial_found(trial, of_it, policy=policy)))
         if wanted:
+            await _keep(connection, done[0]["repository_id"], kept)
             await _put(connection, done[0]["repository_id"], wanted)
 
 
@@ -129,7 +132,7 @@ async def attest_states(connection: AsyncConnection, repository_id: int, digests
             continue
         wanted.append(_Found(row["digest"], "summary", "", None if found is None else _json(found)))
     if any(one.found is not None for one in wanted):
-        await _keep(connection, repository_id, digest, policy)
+        await _keep(connection, repository_id, {digest: policy})
     await _put(connection, repository_id, wanted)
 
 
@@ -141,24 +144,24 @@ def _json(found: Mapping[str, object]) -> str:
     return json.dumps(found, separators=(",", ":"), sort_keys=True)
 
 
-async def _keep_policy(
-    connection: AsyncConnection, row: Mapping[str, Any], *, image_spec_allowed: bool
-) -> str:
-    """Keep what a verdict was made under, of which ``row`` is the part or trial; returns its digest."""
-    content, digest = document(
+def _policy_of(row: Mapping[str, Any], *, image_spec_allowed: bool) -> tuple[str, str]:
+    """What a verdict was made under, of which ``row`` is the part or trial, and its digest."""
+    return document(
         {
             "image_spec_allowed": image_spec_allowed,
             "policy_version": row["policy_version"],
             "run_spec": row["spec_digest"],
         }
     )
-    await _keep(connection, row["repository_id"], digest, content)
-    return digest
 
 
-async def _keep(connection: AsyncConnection, repository_id: int, digest: str, content: str) -> None:
-    values = {"repository_id": repository_id, "digest": digest, "content": content}
-    await connection.execute(insert_ignoring_conflict(connection, kept_documents, values))
+async def _keep(connection: AsyncConnection, repository_id: int, documents: Mapping[str, str]) -> None:
+    """Keep these documents, by digest."""
+    rows = [
+        {"repository_id": repository_id, "digest": digest, "content": content}
+        for digest, content in sorted(documents.items())
+    ]
+    await connection.execute(insert_ignoring_conflict(connection, kept_documents, rows))
 
 
 async def _put(connection: AsyncConnection, repository_id: int, wanted: Sequence[_Found]) -> None:

@@ -7,6 +7,7 @@ of names; ``commit`` is the end of the transaction of the use case that a point 
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import os
@@ -162,10 +163,21 @@ def _reach(call: str, reached: Reached) -> None:
         armed = Path(os.environ[_VARIABLE]).read_text()
     except FileNotFoundError:
         return
-    # Work in threads does not know the use case; there the armed one is the only one that runs.
-    use_case = _use_case.get() or armed.partition(":")[0]
+    use_case = _use_case.get()
+    if not use_case and not _is_on_the_loop():
+        # Work in threads does not know the use case; there the armed one is the only one that runs.
+        use_case = armed.partition(":")[0]
     if armed == f"{use_case}: {reached} {call}":
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _is_on_the_loop() -> bool:
+    """Whether this is the thread of the event loop; what the registry does by itself runs there as well."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _wrap(target: str, wrapper: Callable[[Any], Any]) -> None:

@@ -184,7 +184,7 @@ WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("/tokens", {"worker": "W"}, "is not a name for an account"),
     ("/repositories", {"name": "UPPER"}, "breaks the grammar"),
     ("/repositories", {"name": "a", "visibility": "secret"}, "visibility: "),
-    ("/repositories", {"name": "a", "gate": "hold"}, "gate: 'hold' does not exist yet"),
+    ("/repositories", {"name": "a", "gate": "soft"}, "gate: "),
     ("/repositories", {"name": "a", "run_spec": {"version": 2}}, "the run spec is not valid"),
     ("/repositories", {"name": "a", "run_spec": "version: 1\nservices: {}"}, "reserved"),
 ]

@@ -136,7 +136,9 @@ async def test_a_key_of_another_kind_never_verifies(
     await make_repository(client, NAME)
     assert registry.services is not None
     async with registry.services.database.read() as connection:
-        row = (await connection.execute(select(keys.c.kid, keys.c.public_pem))).one()
+        row = (
+            await connection.execute(select(keys.c.kid, keys.c.public_pem).where(keys.c.ring == "token"))
+        ).one()
     payload = mint().split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
     rsa_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
