@@ -32,8 +32,8 @@ from registry.net.guarded import GuardedClient
 from registry.settings import Settings, SettingsError
 from registry.storage.filesystem import FilesystemStore
 from registry.storage.store import BlobStore
+from registry.trials.effects import TrialEffects
 from registry.trials.identities import load_trust
-from registry.trials.on_push import TrialOnPush
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 """From ``malloc.h``."""
@@ -153,7 +153,7 @@ async def opened_services(settings: Settings, *, pace: Pace | None = None) -> As
                     blobs=blobs,
                     tokens=tokens,
                     sessions=sessions,
-                    push_effects=TrialOnPush(settings, load_trust(settings.signature_trust_file)),
+                    effects=TrialEffects(settings, load_trust(settings.signature_trust_file)),
                     pulls=PullCounts(),
                     refusals=Refusals(),
                     outgoing=outgoing,

@@ -20,6 +20,7 @@ from registry.auth.policy import Action, Visibility, decide, may_administer, nam
 from registry.auth.tombstones import bury
 from registry.content import blocks, catalog, quotas
 from registry.content import repositories as repos
+from registry.content.effects import Effects
 from registry.content.repositories import Gate, Repository, TurnedBad
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
@@ -233,7 +234,9 @@ async def remove(
     return True
 
 
-async def move(database: Database, settings: Settings, *, actor: Actor, name: str, to: str) -> None:
+async def move(
+    database: Database, settings: Settings, *, actor: Actor, name: str, to: str, effects: Effects
+) -> None:
     """Give a repository another name, in its namespace or in another one.
 
     Tags, history, images, trials, roles and events go along; open uploads go on under the new name, and a
@@ -266,7 +269,7 @@ async def move(database: Database, settings: Settings, *, actor: Actor, name: st
             await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
             await move_epoch(connection, "content", "access", "gate")
-            await blocks.catch_all(connection, repositories.c.id == repository.id)
+            await blocks.catch_all(connection, repositories.c.id == repository.id, effects)
             await bury(connection, name)
     except IntegrityError:
         raise ConflictError(f"there is a repository {to} already") from None

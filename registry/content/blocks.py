@@ -9,6 +9,8 @@ the push is seen or the block.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, or_, select, update
@@ -20,13 +22,15 @@ from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.gate import blocks
-from registry.db.outbox import record
+from registry.db.outbox import record, record_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy import Column, ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.content.effects import Effects
 
 _LAYERS = ("config", "layer")
 
@@ -75,16 +79,26 @@ async def catch(
         return
 
 
-async def catch_all(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+async def catch_all(connection: AsyncConnection, within: ColumnElement[bool], effects: Effects) -> None:
     """Refuse what these repositories have and a block names, now that they lie in another namespace. The
-    caller has moved an epoch."""
-    moved = select(repositories.c.id).where(within)
-    reason = matching().with_only_columns(blocks.c.reason).order_by(blocks.c.id).limit(1).scalar_subquery()
-    await connection.execute(
-        update(manifests)
-        .where(manifests.c.repository_id.in_(moved), manifests.c.blocked_reason.is_(None))
-        .values(blocked_reason=reason)
+    caller holds their locks and has moved an epoch."""
+    first = matching().with_only_columns(blocks.c.id).order_by(blocks.c.id).limit(1).scalar_subquery()
+    caught = await connection.execute(
+        select(manifests.c.digest, repositories.c.id.label("repository_id"), repositories.c.name)
+        .add_columns(blocks.c.id.label("block"), blocks.c.reason)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .join(blocks, blocks.c.id == first)
+        .where(within, manifests.c.blocked_reason.is_(None))
+        .order_by(repositories.c.id, blocks.c.id, manifests.c.digest)
     )
+    for (repository_id, name, block, reason), rows in groupby(caught, key=itemgetter(1, 2, 3, 4)):
+        digests = [row.digest for row in rows]
+        for batch in batches(digests):
+            here = (manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch))
+            await connection.execute(update(manifests).where(*here).values(blocked_reason=reason))
+        told = [{"digest": digest, "reason": reason, "block": block} for digest in digests]
+        await record_all(connection, "image.blocked", name, REGISTRY, told)
+        await effects.images_blocked(connection, repository_id, digests)
 
 
 def concerned(place: Place, kind: str, digest: str) -> list[ColumnElement[bool]]:

@@ -1,8 +1,8 @@
-"""What an outer room does in the transaction of a push: the seam between content and trials."""
+"""What an outer room does in transactions of this one: the seam between content and trials."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,9 +34,15 @@ class ManifestPushed:
     bundle: bytes | None = None
 
 
-class PushEffects(Protocol):
-    """Told of each push before its transaction commits; what it writes commits or rolls back with it."""
+class Effects(Protocol):
+    """Told before the transaction commits; what it writes commits or rolls back with it."""
 
     async def manifest_pushed(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         """Decide the state of the image and make its trial where one is due."""
+        ...
+
+    async def images_blocked(
+        self, connection: AsyncConnection, repository_id: int, digests: Sequence[str]
+    ) -> None:
+        """Say of images of a repository, whose lock the caller holds, that nobody may read them now."""
         ...

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
-    from registry.content.effects import PushEffects
+    from registry.content.effects import Effects
     from registry.content.references import Origin
     from registry.content.repositories import Repository
     from registry.db.engine import Database
@@ -130,7 +130,7 @@ async def put(
     conditions: Conditions,
     settings: Settings,
     actor: Actor,
-    effects: PushEffects,
+    effects: Effects,
     parsers: Threads,
 ) -> Digest:
     """Store ``raw``, of which ``manifest`` is the meaning, and point these tags at it.

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Row, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from registry.content.effects import Effects
+
 SHOWN_MAX = 10
 COUNTED_MAX = 1000
 _DELETED_AT_ONCE = 100
@@ -271,7 +273,9 @@ async def delete(
     await _delete_empty(database, actor=actor, name=name)
 
 
-async def rename(database: Database, settings: Settings, *, actor: Actor, name: str, to: str) -> None:
+async def rename(
+    database: Database, settings: Settings, *, actor: Actor, name: str, to: str, effects: Effects
+) -> None:
     """Give a namespace another name, and with it all that is below: repositories, namespaces and robots, with
     their roles and tokens. Nothing leads from the old names to the new ones, and what named a repository
     exactly opens nothing any more (:func:`~registry.content.administration.move`).
@@ -304,7 +308,7 @@ async def rename(database: Database, settings: Settings, *, actor: Actor, name: 
             told = {"name": [name, to], "repositories": len(names)}
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
             await move_epoch(connection, "content", "access", "gate")
-            await blocks.catch_all(connection, blocks.below(repositories.c.name, f"{to}/"))
+            await blocks.catch_all(connection, blocks.below(repositories.c.name, f"{to}/"), effects)
             await bury(connection, *names)
     except IntegrityError:
         raise ConflictError(f"something was made in {to} just now; look at it and try again") from None

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from registry.auth.oidc.opened import Oidc
     from registry.auth.secretkey import SecretKey
     from registry.auth.tokenservice import TokenService
-    from registry.content.effects import PushEffects
+    from registry.content.effects import Effects
     from registry.db.engine import Database
     from registry.events.courier import Courier
     from registry.events.pulls import PullCounts
@@ -31,7 +31,7 @@ class Services:
     blobs: BlobStore
     tokens: TokenService
     sessions: LiveSessions
-    push_effects: PushEffects
+    effects: Effects
     pulls: PullCounts
     refusals: Refusals
     outgoing: GuardedClient

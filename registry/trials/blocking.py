@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import delete, func, insert, or_, select, update
@@ -26,7 +28,7 @@ from registry.trials.attesting import attest_states
 from registry.trials.states import REASON_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -234,21 +236,31 @@ async def _rewrite(connection: AsyncConnection, here: Sequence[ColumnElement[boo
     """Write this reason to the images that are ``here``, also to those that are being pushed, and have what
     the gate makes of them attested anew.
 
-    Repositories first, then rows, then the epochs: whoever records a verdict takes them in this order. What
-    was pushed until the epochs were moved has no verdict.
+    Repositories first, then rows, then the epochs: whoever records a verdict takes them in this order. Until
+    the epochs are moved, more is pushed and moved to here, and that is caught by the second write.
     """
     concerned_now = select(manifests.c.repository_id).where(*here)
     locked = select(repositories.c.id).where(repositories.c.id.in_(concerned_now)).order_by(repositories.c.id)
     await connection.execute(locked.with_for_update(key_share=True))
-    change = update(manifests).where(*here).values(blocked_reason=reason)
-    changed: dict[int, list[str]] = {}
-    returned = change.returning(manifests.c.repository_id, manifests.c.digest)
-    for repository_id, digest in await connection.execute(returned):
-        changed.setdefault(repository_id, []).append(digest)
-    for repository_id, digests in sorted(changed.items()):
-        await attest_states(connection, repository_id, digests)
+    written = await _write_reason(connection, here, reason, but=frozenset())
     await move_epoch(connection, "gate")
-    await connection.execute(change)
+    await _write_reason(connection, here, reason, but=written)
+
+
+async def _write_reason(
+    connection: AsyncConnection,
+    here: Sequence[ColumnElement[bool]],
+    reason: Any,
+    *,
+    but: Collection[tuple[int, str]],
+) -> Collection[tuple[int, str]]:
+    """Write the reason, and have all attested ``but`` what was; returns what it was written to."""
+    change = update(manifests).where(*here).values(blocked_reason=reason)
+    returned = await connection.execute(change.returning(manifests.c.repository_id, manifests.c.digest))
+    written = {(row.repository_id, row.digest) for row in returned}
+    for repository_id, rows in groupby(sorted(written.difference(but)), key=itemgetter(0)):
+        await attest_states(connection, repository_id, [digest for _, digest in rows])
+    return written
 
 
 def _is(repository_id: int, digest: str) -> ColumnElement[bool]:

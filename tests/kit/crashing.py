@@ -138,7 +138,7 @@ _CALLS = {
     "store.finish": "registry.storage.{store}.finish",
     "store.delete": "registry.storage.{store}.delete",
     "references": "registry.content.manifests:require_references",
-    "effects": "registry.trials.on_push:TrialOnPush.manifest_pushed",
+    "effects": "registry.trials.effects:TrialEffects.manifest_pushed",
     "tag": "registry.content.tags:move",
     "tags": "registry.content.tags:delete_all_of",
     "file.write": "registry.storage.files:UploadFile.write",

@@ -94,7 +94,14 @@ async def change_namespace(
 async def rename_namespace(call: Call, name: NamespaceName, body: NewName) -> use.NamespaceDetails:
     """Give a namespace another name, and with it all that is below it: repositories, robots, roles."""
     services = call.services
-    await use.rename(services.database, services.settings, actor=call.actor, name=name, to=body.name)
+    await use.rename(
+        services.database,
+        services.settings,
+        actor=call.actor,
+        name=name,
+        to=body.name,
+        effects=services.effects,
+    )
     return await use.show(services.database, actor=call.actor, name=body.name)
 
 

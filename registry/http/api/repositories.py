@@ -145,7 +145,9 @@ async def transfer_repository(call: Call, name: RepositoryName, body: Transfer) 
 
 async def _move(call: Call, name: str, to: str) -> use.RepositoryDetails:
     services = call.services
-    await use.move(services.database, services.settings, actor=call.actor, name=name, to=to)
+    await use.move(
+        services.database, services.settings, actor=call.actor, name=name, to=to, effects=services.effects
+    )
     return await use.show(services.database, actor=call.actor, name=to)
 
 

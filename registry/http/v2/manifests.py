@@ -89,7 +89,7 @@ async def put(call: Call) -> web.Response:
         conditions=conditions,
         settings=services.settings,
         actor=await call.pusher_now(),
-        effects=services.push_effects,
+        effects=services.effects,
         parsers=call.request.app[PARSERS],
     )
     headers = {

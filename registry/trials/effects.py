@@ -1,7 +1,8 @@
-"""What a push sets off: the state of the image and its trial, in the transaction of the push."""
+"""What a push or a move sets off, in its transaction: the state of the image, its trial, what is attested."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, update
@@ -12,6 +13,7 @@ from registry.db.content import manifests
 from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
+from registry.trials.attesting import attest_states
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push
 from registry.trials.opening import Opening, open_trial, trial_policy
@@ -20,8 +22,8 @@ from registry.trials.signatures import note_signature
 
 
 @dataclass(frozen=True, slots=True)
-class TrialOnPush:
-    """The registry's :class:`~registry.content.effects.PushEffects`."""
+class TrialEffects:
+    """The registry's :class:`~registry.content.effects.Effects`."""
 
     settings: Settings
     trust: Trust = NOBODY
@@ -58,6 +60,12 @@ class TrialOnPush:
         await settle_parents(
             connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor
         )
+
+    async def images_blocked(
+        self, connection: AsyncConnection, repository_id: int, digests: Sequence[str]
+    ) -> None:
+        """Have a word attested that says so, in the place of what was said of them."""
+        await attest_states(connection, repository_id, digests)
 
     async def _was_incomplete(self, connection: AsyncConnection, pushed: ManifestPushed) -> bool:
         """Whether this may have been pushed before what it is made of, and can be looked at anew.
