@@ -216,4 +216,4 @@ async def _turn(
     if policy.action == "block" and policy.days:
         until = (at + timedelta(days=policy.days)).isoformat()
         notices = [{"digest": digest, "reason": reason, "at": until} for digest, reason in bad.items()]
-        await outbox.record_all(connection, "image.will-block", repository, REGISTRY, notices)
+        await outbox.record_all(connection, "image.will_block", repository, REGISTRY, notices)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.runs.test_images import WAYS_OUT, test_what_is_seen_from_inside
+from tests.hostile.runs.test_images import test_nothing_is_won, test_what_is_seen_from_inside
 from tests.hostile.runs.test_outcomes import (
     test_a_command_of_another_format,
     test_a_killed_child_is_reported_beside_exit_0,
@@ -18,7 +18,7 @@ from tests.hostile.runs.test_outcomes import (
     test_log_flood,
     test_memory_bomb,
 )
-from tests.kit.runs import QUICK, Harbour
+from tests.kit.runs import Harbour
 from tests.kit.runtime_contract import docked
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "test_fork_bomb",
     "test_log_flood",
     "test_memory_bomb",
+    "test_nothing_is_won",
     "test_what_is_seen_from_inside",
 ]
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="all isolation needs root")
@@ -39,10 +40,3 @@ def port(tools: Path) -> Iterator[Harbour]:
     """A harbour with runsc, and a host that must be afterwards what it was."""
     with docked("runsc", path=f"{tools}:{os.environ['PATH']}") as dock:
         yield dock
-
-
-async def test_nothing_is_won(port: Harbour) -> None:
-    script = "".join(f"({way}) && echo WON: '{way}'\n" for way in WAYS_OUT)
-    done = await port.sh(f"{script}echo done", limits=QUICK.model_copy(update={"wall_seconds": 60}))
-    assert done.run.log.endswith("done\n")
-    assert "WON" not in done.run.log

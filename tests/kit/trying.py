@@ -1,6 +1,15 @@
-"""One image of a layout, tried as a worker does."""
+"""One image of a layout, tried as a worker does, in a place of its own."""
 
 from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.report import Report
@@ -8,6 +17,23 @@ from registry.contract.runspec import RunSpec
 from registry.oci.platform import Platform
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.images.source import open_source
+from sandbox.workplace import opened_workplace
+from tests.kit.runs import runtime_name
+
+
+@contextmanager
+def own_workplace() -> Iterator[Workplace]:
+    """A workplace with all isolation, in a folder that is gone afterwards."""
+    if os.geteuid() != 0:
+        pytest.skip("running with all isolation needs root")
+    # Not tmp_path: its parents are closed to the run's users.
+    folder = Path(tempfile.mkdtemp(prefix="seatrial-trying-"))
+    folder.chmod(0o711)
+    try:
+        with opened_workplace(folder, runtime=runtime_name(), allowed_downgrades=frozenset()) as (opened, _):
+            yield opened
+    finally:
+        shutil.rmtree(folder)
 
 
 async def try_layout(

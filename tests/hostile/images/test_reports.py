@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,10 +12,9 @@ from registry.contract.judge import judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.report import Report
 from sandbox.attempt import Workplace
-from sandbox.workplace import opened_workplace
 from tests.kit.evilimages import EVIL, HARMLESS, MIB
 from tests.kit.images import Image, busybox_image, write_layout
-from tests.kit.trying import try_layout
+from tests.kit.trying import own_workplace, try_layout
 
 # Small, so that a bomb ends soon; every reason is the same with large ones.
 PREPARE = PrepareLimits(unpacked_bytes=96 * MIB, files=2000, seconds=60)
@@ -30,14 +26,8 @@ INSIDES = re.compile(r"Traceback|Error\b|Exception|errno|\.py\b|/tmp/|0x[0-9a-f]
 @pytest.fixture(scope="module")
 def workplace() -> Iterator[Workplace]:
     """A state folder of its own; the images share the snapshot of their first layer."""
-    if os.geteuid() != 0 or shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
-        pytest.skip("needs root and runc")
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-evil-"))
-    try:
-        with opened_workplace(folder, runtime="auto", allowed_downgrades=frozenset()) as (opened, _):
-            yield opened
-    finally:
-        shutil.rmtree(folder)
+    with own_workplace() as opened:
+        yield opened
 
 
 async def tried(image: Image, folder: Path, workplace: Workplace, limits: Limits = QUICK) -> Report:

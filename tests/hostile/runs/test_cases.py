@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +17,8 @@ from registry.contract.limits import Limits
 from registry.contract.report import Report, Run
 from registry.contract.specfile import parse_run_spec
 from sandbox.attempt import Workplace
-from sandbox.workplace import opened_workplace
 from tests.kit.images import busybox_image, file, make_layer, write_layout
-from tests.kit.runs import runtime_name
-from tests.kit.trying import try_layout
+from tests.kit.trying import own_workplace, try_layout
 
 LIMITS = Limits(alive_seconds=5, wall_seconds=900, memory_bytes=64 * 2**20, pids=64)
 SERVER = (
@@ -33,22 +28,13 @@ SERVER = (
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[Path, Workplace]]:
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Workplace]]:
     """A worker's place, and a layout beside it with one image: a busybox whose entrypoint is its shell."""
-    if os.geteuid() != 0:
-        pytest.skip("running with all isolation needs root")
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-cases-"))
-    folder.chmod(0o711)
+    layout = tmp_path_factory.mktemp("layout")
     layer = make_layer(file("etc/passwd", b"root:x:0:0::/root:/bin/sh\napp:x:12345:12::/:/bin/sh\n"))
-    write_layout(folder / "layout", busybox_image(["exit 0"], layers=[layer], entrypoint=["/bin/sh", "-c"]))
-    try:
-        with opened_workplace(folder / "w", runtime=runtime_name(), allowed_downgrades=frozenset()) as (
-            opened,
-            _,
-        ):
-            yield folder / "layout", opened
-    finally:
-        shutil.rmtree(folder)
+    write_layout(layout, busybox_image(["exit 0"], layers=[layer], entrypoint=["/bin/sh", "-c"]))
+    with own_workplace() as opened:
+        yield layout, opened
 
 
 async def tried(place: tuple[Path, Workplace], text: str) -> tuple[Report, Judgement]:

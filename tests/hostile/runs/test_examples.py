@@ -4,9 +4,6 @@ not fit."""
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,10 +16,8 @@ from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits
 from registry.contract.specfile import parse_run_spec
 from sandbox.attempt import Workplace
-from sandbox.workplace import opened_workplace
 from tests.kit.images import busybox_image, write_layout
-from tests.kit.runs import runtime_name
-from tests.kit.trying import try_layout
+from tests.kit.trying import own_workplace, try_layout
 
 STAYS = "trap 'exit 0' TERM; while :; do sleep 0.1; done"
 HEALTH = json.dumps({"status": "ok", "checks": [{"name": "disk"}, {"name": "database"}]})
@@ -48,15 +43,8 @@ CEILING = Limits(wall_seconds=900, alive_seconds=300, memory_bytes=2**30)
 @pytest.fixture(scope="module")
 def workplace() -> Iterator[Workplace]:
     """A state folder of its own."""
-    if os.geteuid() != 0:
-        pytest.skip("running with all isolation needs root")
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-examples-"))
-    folder.chmod(0o711)
-    try:
-        with opened_workplace(folder, runtime=runtime_name(), allowed_downgrades=frozenset()) as (opened, _):
-            yield opened
-    finally:
-        shutil.rmtree(folder)
+    with own_workplace() as opened:
+        yield opened
 
 
 async def tried(name: str, script: str, folder: Path, workplace: Workplace) -> Judgement:

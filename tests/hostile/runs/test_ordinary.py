@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,10 +12,9 @@ from registry.contract.limits import Limits
 from registry.contract.report import Report
 from registry.contract.runspec import RunSpec
 from sandbox.attempt import Workplace
-from sandbox.workplace import opened_workplace
 from tests.kit.debian import missing_programs, nginx_image, postgres_image, redis_image
 from tests.kit.images import Image, write_layout
-from tests.kit.trying import try_layout
+from tests.kit.trying import own_workplace, try_layout
 
 PATIENT = Limits(alive_seconds=45, wall_seconds=100)
 
@@ -26,16 +22,10 @@ PATIENT = Limits(alive_seconds=45, wall_seconds=100)
 @pytest.fixture(scope="module")
 def workplace() -> Iterator[Workplace]:
     """A state folder of its own."""
-    if os.geteuid() != 0 or shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
-        pytest.skip("needs root and runc")
     if missing := missing_programs():
         pytest.skip(f"needs the packages {', '.join(missing)}")
-    folder = Path(tempfile.mkdtemp(prefix="seatrial-ordinary-"))
-    try:
-        with opened_workplace(folder, runtime="auto", allowed_downgrades=frozenset()) as (opened, _):
-            yield opened
-    finally:
-        shutil.rmtree(folder)
+    with own_workplace() as opened:
+        yield opened
 
 
 async def tried(image: Image, folder: Path, workplace: Workplace, spec: RunSpec | None = None) -> Report:

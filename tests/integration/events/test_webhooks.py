@@ -331,6 +331,7 @@ async def test_a_receiver_that_was_down_gets_everything_in_its_order(
     assert backlog.disabled == 0
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_slow_receivers_keep_nobody_waiting_and_are_asked_little_at_once(
     client: aiohttp.ClientSession, database: Database
 ) -> None:
@@ -464,6 +465,7 @@ async def test_a_webhook_goes_with_its_repository_and_follows_its_name(
     await api(client, "GET", f"/webhooks/{hook['id']}", status=404)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_token_for_less_does_not_reach_webhooks(
     client: aiohttp.ClientSession, nobody: aiohttp.ClientSession, receiver: Receiver
 ) -> None:

@@ -55,6 +55,9 @@ async def test_where_a_block_counts(port: Port, image: Image) -> None:
             made = await block(port, on, kind, digest)
             assert (made["on"], made["kind"], made["images"]) == (on, kind, expected.count(403))
             assert await statuses(port, image) == expected
+            where = REPOSITORIES[expected.index(403)]
+            refused = await port.pull(image.digest, repository=where, client=port.admin)
+            assert "is blocked: it leaks" in refused.body.decode()
             await unblock(port, made)
             assert await statuses(port, image) == [200, 200, 200]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from sqlalchemy import select, text, update
 
 from registry.db.content import manifests
@@ -219,6 +220,7 @@ async def test_a_pause_warns_and_ends(port: Port) -> None:
         await api(port.admin, "POST", "/gate/pauses", status=status, json=body | wrong)
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_end_of_a_pause_is_not_missed_by_a_known_answer(port: Port) -> None:
     digest, worker = await port.push(tiny_image()), await port.worker("one")
     await judge(port, worker, met=False)
@@ -261,10 +263,10 @@ async def test_what_a_passed_image_does_that_turns_bad(tmp_path: Path, database_
         assert (await reads(port, digest))[0] == 200
         await judge(port, worker, met=True)
         assert await reads(port, digest) == (200, "")
-        assert "image.will-block" not in await kinds(port)
+        assert "image.will_block" not in await kinds(port)
         await again(met=False)
         async with port.database.read() as connection:
-            data = select(events.c.data).where(events.c.kind == "image.will-block")
+            data = select(events.c.data).where(events.c.kind == "image.will_block")
             told = [json.loads(one) for one in (await connection.execute(data)).scalars()]
         assert [one["digest"] for one in told] == [digest]
         assert datetime.fromisoformat(told[0]["at"]) - datetime.now(UTC) > timedelta(days=2.9)

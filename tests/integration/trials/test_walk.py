@@ -193,9 +193,13 @@ FOR_WRITERS = ("tag", "HEAD of the digest", "index by tag", "layer", "ranges", "
 
 async def test_every_way_to_the_bytes_of_an_image(tmp_path: Path, database_url: str) -> None:
     async with open_port(tmp_path / "data", database_url, gate="off", verdict_max_age_days=30) as port:
+        spots = []
         for gate in GATES:
-            await make_repository(port.admin, f"walk/{gate}", gate=gate)
-        spots = [await _prepared(port, gate, state) for gate in GATES for state in TABLE]
+            good, repository = tiny_image(), f"walk/{gate}"
+            await make_repository(port.admin, repository, gate=gate)
+            await port.push(good, repository=repository, tag="good")
+            await push_blob(port.admin, repository, EMPTY)
+            spots += [await _prepared(port, gate, state, good) for state in TABLE]
         await _stand(port, spots)
         scopes = ("repository:walk/*:pull", "repository:mine/*:pull,push")
         reader = await _client(port, (await make_token(port.admin, *scopes))["token"])
@@ -215,9 +219,9 @@ async def test_every_way_to_the_bytes_of_an_image(tmp_path: Path, database_url: 
             assert [one["digest"] for one in listed.json["manifests"]] == [spot.signature]
 
 
-async def _prepared(port: Port, gate: str, state: str) -> Spot:
-    repository, good, image = f"walk/{gate}", tiny_image(), tiny_image()
-    await port.push(good, repository=repository, tag=state)
+async def _prepared(port: Port, gate: str, state: str, good: Image) -> Spot:
+    repository, image = f"walk/{gate}", tiny_image()
+    await put_manifest(port.admin, repository, state, good.manifest)
     await port.push(image, repository=repository, tag=state)
     index = make_index(image)
     await put_manifest(port.admin, repository, f"index-{state}", index.manifest, OCI_INDEX)
@@ -225,7 +229,6 @@ async def _prepared(port: Port, gate: str, state: str) -> Spot:
 
 
 async def _signed(port: Port, repository: str, image: Image) -> str:
-    await push_blob(port.admin, repository, EMPTY)
     raw = to_json(
         {
             "schemaVersion": 2,
