@@ -23,6 +23,7 @@ from registry.db.gate import blocks
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, ManifestUnknownError, NotFoundError
+from registry.events.webhooks import may_manage
 from registry.oci.names import parse_repository_name
 from registry.trials.attesting import attest_states
 from registry.trials.states import REASON_MAX
@@ -127,18 +128,20 @@ async def remove(database: Database, *, actor: Actor, block_id: int) -> None:
     """Take a block back. What another one forbids stays forbidden.
 
     Raises:
-        UnauthorizedError, DeniedError: as :func:`add`.
-        NotFoundError: there is no such block, or it is not for the actor to know.
+        NotFoundError: there is no such block, or the actor may make none there.
     """
-    async with database.read() as connection:
-        block = await _show(connection, block_id)
-    await _place(database, actor, block.on)
+    missing = NotFoundError(f"there is no block {block_id} that you manage")
+    async with database.read_once() as connection:
+        block = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).first()
+    # Who may not is not told so: the place may be a repository that is not for him to know.
+    if block is None or not may_manage(actor, _told(block.on)):
+        raise missing
     async with database.write() as connection:
         gone = (
             await connection.execute(delete(blocks).where(blocks.c.id == block_id).returning(blocks))
         ).first()
         if gone is None:
-            raise NotFoundError(f"there is no block {block_id}")
+            raise missing
         place = Place(block.on, gone.repository_id, gone.namespace_id)
         # A reason that is not this block's is another's, or an older version's.
         here = (*concerned(place, gone.kind, gone.digest), manifests.c.blocked_reason == gone.reason)

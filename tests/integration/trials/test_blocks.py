@@ -12,7 +12,7 @@ from registry.db.content import manifests
 from registry.db.events import events
 from tests.kit.access import api, ask, make_repository, make_token
 from tests.kit.distribution import push_image
-from tests.kit.images import Image, make_image
+from tests.kit.images import OCI_MANIFEST, Image, descriptor, make_image, make_index
 from tests.kit.trials import Port, tiny_image
 
 REPOSITORIES = ("team/app", "team/sub/app", "other/app")
@@ -136,7 +136,12 @@ async def test_who_may_block_where_and_see_it(port: Port, image: Image) -> None:
             await api(client, "GET", "/gate/blocks", status=403, params={"on": on})
         await api(client, "GET", "/gate/blocks", status=403)
         for one in made:
-            await api(client, "DELETE", f"/gate/blocks/{one['id']}", status=403)
+            await api(client, "DELETE", f"/gate/blocks/{one['id']}", status=404)
+    async with port.registry.client(anonymous=True) as stranger:
+        for number in (made[2]["id"], made[2]["id"] + 100):
+            answer = await ask(stranger, "DELETE", f"/api/v1/gate/blocks/{number}")
+            assert answer.status == 404
+            assert answer.json["detail"] == f"there is no block {number} that you manage"
     for wrong, status in (
         ({"on": "team"}, 404),
         ({"on": "none/"}, 404),
@@ -150,6 +155,27 @@ async def test_who_may_block_where_and_see_it(port: Port, image: Image) -> None:
         assert answer.status == status, (wrong, answer.body)
     for number in ("0", "none", "9" * 30):
         await api(port.admin, "DELETE", f"/gate/blocks/{number}", status=404)
+
+
+async def test_an_index_that_lists_a_blocked_layer_does_not_give_it_out(port: Port, image: Image) -> None:
+    layer = image.layers[0]
+    # Build caches list layers so; what a pusher says of its type does not count.
+    indexes = [make_index(more=[descriptor(layer.blob, kind)]) for kind in (layer.media_type, OCI_MANIFEST)]
+    blob = f"/v2/team/app/blobs/{layer.digest}"
+    await push_image(port.admin, "team/app", "before", indexes[0])
+    assert (await ask(port.reader, "GET", blob)).status == 200
+    made = await block(port, "team/", "layer", layer.digest)
+    assert made["images"] == 3
+    await push_image(port.admin, "team/app", "after", indexes[1])
+    for index in indexes:
+        assert (await port.pull(index.digest, repository="team/app")).status == 403
+    assert (await ask(port.reader, "GET", blob)).status == 403
+    await api(port.admin, "POST", "/repositories/other%2Fapp/rename", json={"name": "out/app"})
+    await push_image(port.admin, "out/app", "cache", indexes[0])
+    await api(port.admin, "POST", "/repositories/out%2Fapp/rename", json={"name": "team/out"})
+    assert (await port.pull("cache", repository="team/out")).status == 403
+    await unblock(port, made)
+    assert (await ask(port.reader, "GET", blob)).status == 200
 
 
 async def test_a_block_and_pushes_at_once_miss_nothing(port: Port, image: Image) -> None:
