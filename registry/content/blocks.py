@@ -1,9 +1,10 @@
 """Blocks on the rows of images: what a person forbids everybody to read, above every verdict and every gate.
 
-A block names an image, or a layer of whatever image, in a repository, a namespace or everywhere. Its reason
-stands on the row of each image that it concerns, so that a read looks nowhere else. Whoever blocks and
-whoever pushes at the same time meet at the row of the epochs: it is moved before the last look, and so either
-the push is seen or the block.
+A block names an image, or a layer of whatever image, in a repository, a namespace or everywhere. An index
+that lists the layer itself, as build caches do, counts as an image with it, whatever it says of its type.
+The reason stands on the row of each image that it concerns, so that a read looks nowhere else. Whoever blocks
+and whoever pushes at the same time meet at the row of the epochs: it is moved before the last look, and so
+either the push is seen or the block.
 """
 
 from __future__ import annotations
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.effects import Effects
-
-_LAYERS = ("config", "layer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +102,7 @@ async def catch_all(connection: AsyncConnection, within: ColumnElement[bool], ef
 
 def concerned(place: Place, kind: str, digest: str) -> list[ColumnElement[bool]]:
     """That an image's row is one that the block refuses."""
-    made_of = select(edges.c.manifest_id).where(edges.c.digest == digest, edges.c.kind.in_(_LAYERS))
+    made_of = select(edges.c.manifest_id).where(edges.c.digest == digest)
     found = [manifests.c.digest == digest if kind == "image" else manifests.c.id.in_(made_of)]
     if place.repository_id is not None:
         found.append(manifests.c.repository_id == place.repository_id)
@@ -126,11 +125,7 @@ def matching() -> Select[Any]:
         .where(its_repository.c.id == manifests.c.repository_id)
         .correlate(manifests)
     )
-    made_of = (
-        select(edges.c.digest)
-        .where(edges.c.manifest_id == manifests.c.id, edges.c.kind.in_(_LAYERS))
-        .correlate(manifests)
-    )
+    made_of = select(edges.c.digest).where(edges.c.manifest_id == manifests.c.id).correlate(manifests)
     return (
         select(blocks)
         .where(

@@ -194,7 +194,7 @@ async def put(
             await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
         await move_epoch(connection, "content")
         if created:
-            made_of = [str(target.digest) for kind, target in manifest.edges() if kind != "child"]
+            made_of = [str(target.digest) for _, target in manifest.edges()]
             await blocks.catch(
                 connection,
                 repository_id=repository.id,
