@@ -15,6 +15,7 @@ from registry.db.types import db_time
 from registry.db.webhooks import deliveries, webhooks
 from registry.errors import ConflictError, NotFoundError
 from registry.events.envelopes import CONTENT_TYPES, TEST_KIND, Told, body_of
+from registry.events.lanes import line_up
 from registry.events.webhooks import Webhook, find_allowed
 
 if TYPE_CHECKING:
@@ -125,16 +126,17 @@ async def send_test(database: Database, *, actor: Actor, webhook_id: str, source
 
 
 async def redeliver(database: Database, *, actor: Actor, webhook_id: str, delivery_id: str) -> Delivery:
-    """Send a delivery again, with the same id and body; one that waits is tried now.
+    """Send a delivery again, with the same id and body; one that waits is tried now, where
+    none of its repository goes first.
 
     Raises:
         NotFoundError: there is none, or the actor does not manage the webhook.
         ConflictError: the webhook is disabled.
     """
     async with database.write() as connection:
-        await _enabled(connection, actor, webhook_id)
+        webhook = await _enabled(connection, actor, webhook_id)
         await _find(connection, webhook_id, delivery_id)
-        await _again(connection, [delivery_id])
+        await _again(connection, webhook, [delivery_id])
         await _wake(connection, webhook_id)
         return _delivery(await _find(connection, webhook_id, delivery_id))
 
@@ -152,7 +154,7 @@ async def redeliver_since(
     done, last = 0, ""
     while True:
         async with database.write() as connection:
-            await _enabled(connection, actor, webhook_id)
+            webhook = await _enabled(connection, actor, webhook_id)
             query = select(deliveries.c.id).where(
                 deliveries.c.webhook_id == webhook_id,
                 deliveries.c.id > last,
@@ -160,7 +162,7 @@ async def redeliver_since(
                 deliveries.c.state.in_(states),
             )
             found = (await connection.execute(query.order_by(deliveries.c.id).limit(_STEP))).scalars().all()
-            await _again(connection, found)
+            await _again(connection, webhook, found)
             await _wake(connection, webhook_id)
         done += len(found)
         if len(found) < _STEP:
@@ -183,13 +185,15 @@ async def _find(connection: AsyncConnection, webhook_id: str, delivery_id: str) 
     return row
 
 
-async def _again(connection: AsyncConnection, delivery_ids: Sequence[str]) -> None:
+async def _again(connection: AsyncConnection, webhook: Webhook, delivery_ids: Sequence[str]) -> None:
     for start in range(0, len(delivery_ids), _STEP // 2):
         await connection.execute(
             update(deliveries)
             .where(deliveries.c.id.in_(delivery_ids[start : start + _STEP // 2]))
             .values(state="pending", due_at=db_time(), attempts=0, finished_at=None)
         )
+    if webhook.ordered:
+        await line_up(connection, webhook.id)
 
 
 async def _wake(connection: AsyncConnection, webhook_id: str) -> None:

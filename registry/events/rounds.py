@@ -22,6 +22,7 @@ from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.db.webhooks import PENDING, deliveries, webhooks
 from registry.events.attempts import Attempt, hold_seconds, is_overdue, logged, retry_seconds
+from registry.events.lanes import line_up
 from registry.events.webhooks import PLACE
 
 if TYPE_CHECKING:
@@ -168,14 +169,16 @@ async def settle(
             return None
         now: datetime = (await connection.execute(select(db_time()))).scalar_one()
         given_up = await _write_outcomes(connection, sent, now, pace, jitter)
-        if hook.ordered:
+        if row.ordered:
+            # What went on meanwhile may have become its order, and what failed have got others before it.
+            await line_up(connection, hook.id)
             await _next_of_lanes(connection, hook, sent, now)
         values = _standing(row, sent, now, pace)
         next_at = await _next_due(connection, hook.id)
         more = next_at is not None and next_at <= now
         # Where nothing else is due, what failed waits by itself, and keeps nobody else's waiting.
-        hold = hold_seconds(values.get("failures", 0), pace, jitter=jitter()) if more else None
-        stays = more and goes_on and hold is None
+        hold = hold_seconds(values.get("failures", row.failures), pace, jitter=jitter()) if more else None
+        stays = more and goes_on and hold is None and bool(sent)
         stays = stays and values.get("disabled_at") is None and row.disabled_at is None
         values["hold_until"] = None if hold is None else now + timedelta(seconds=hold)
         if stays:

@@ -21,8 +21,9 @@ from registry.db.content import repositories
 from registry.db.eventkinds import EventKind
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.db.webhooks import PENDING, deliveries, webhooks
+from registry.db.webhooks import webhooks
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.events import lanes
 from registry.events.envelopes import Format
 from registry.events.signatures import make_secret
 from registry.net.guarded import OutgoingError, parse_url
@@ -217,10 +218,9 @@ async def change(
                 update(webhooks).where(webhooks.c.id == webhook_id).values({**values, **anew})
             )
         if wanted.ordered is False and before.ordered:
-            waiting = and_(deliveries.c.webhook_id == webhook_id, PENDING)
-            await connection.execute(
-                update(deliveries).where(waiting, deliveries.c.due_at.is_(None)).values(due_at=db_time())
-            )
+            await lanes.let_all_go(connection, webhook_id)
+        if wanted.ordered and not before.ordered:
+            await lanes.line_up(connection, webhook_id)
         after = await _find(connection, webhook_id)
         old, new = _told(before), _told(after)
         said = {name: [old[name], new[name]] for name in new if old[name] != new[name]}

@@ -7,6 +7,7 @@ import itertools
 import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -302,6 +303,63 @@ async def test_what_is_stuck_keeps_nothing_but_its_own_repository_waiting(
         refused.set()
         await receiver.until(6)
         assert numbers(receiver) == [0, 1, 2]
+
+
+async def test_what_is_sent_again_or_put_in_order_waits_for_the_first_and_keeps_nobody_busy(
+    tmp_path: Path, database_url: str
+) -> None:
+    patient = replace(FAST, first_retry_seconds=60, last_retry_seconds=60)
+    async with (
+        running_registry(
+            tmp_path / "data", database_url, pace=patient, outgoing_networks=("127.0.0.0/8",)
+        ) as registry,
+        registry.client() as client,
+        running_receiver() as receiver,
+        running_receiver() as other,
+    ):
+        assert registry.services is not None
+        database = registry.services.database
+        for name in (NAME, "team/two"):
+            await push_small(client, name, "1")
+        since = datetime.now(UTC) - timedelta(hours=1)
+        hook = await make_webhook(client, receiver, namespace="team", kinds=["tag.moved"], ordered=True)
+        await tell(database, FAST.batch + 4)
+        await receiver.until(FAST.batch + 4)
+        changed = await make_webhook(client, other, namespace="team", kinds=["tag.moved"])
+
+        def refuse_the_first(number: int) -> int:
+            assert receiver.coming is not None
+            return 500 if receiver.coming.json["data"]["repository"] == NAME else 204
+
+        receiver.answers = refuse_the_first
+        other.answers = lambda number: 500
+        path = f"/webhooks/{hook['id']}"
+        await api(client, "POST", f"{path}/redeliver", status=202, json={"since": since.isoformat()})
+        await eventually(partial(come, receiver), lambda count: count == FAST.batch + 5)
+        # More that is due than one looks at, and none of it may go: another repository goes on.
+        await tell(database, 3, "team/two")
+        await receiver.until(FAST.batch + 7)
+        assert numbers(receiver, "team/two") == [0, 1, 2]
+        await eventually(partial(come, other), lambda count: count == 3)
+        await api(client, "PATCH", f"/webhooks/{changed['id']}", json={"ordered": True})
+        for each in (hook, changed):
+            await eventually(partial(resting, database, each), lambda told: told == (True, 1))
+
+
+async def come(receiver: Receiver) -> int:
+    """How many requests came."""
+    return len(receiver.got)
+
+
+async def resting(database: Database, hook: Any) -> tuple[bool, int]:
+    """Whether nobody is at it nor will be soon, and for how many deliveries somebody will be."""
+    timed = select(func.count()).where(
+        deliveries.c.webhook_id == hook["id"], deliveries.c.due_at.is_not(None)
+    )
+    rests = webhooks.c.lease.is_(None) & (webhooks.c.next_at > db_time(timedelta(seconds=20)))
+    async with database.read() as connection:
+        is_left = await connection.execute(select(rests).where(webhooks.c.id == hook["id"]))
+        return bool(is_left.scalar_one()), int((await connection.execute(timed)).scalar_one())
 
 
 async def test_a_receiver_that_was_down_gets_everything_in_its_order(
