@@ -224,9 +224,9 @@ async def _ask(reading: _Reading, manifest: StoredManifest, state: ImageState, *
     question = _question(
         reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
     )
-    required = None if referrer else await required_in(reading.database, reading.repository)
+    required = await required_in(reading.database, reading.repository)
     if required is not None and not await has_signatures(reading.database, manifest.id, required):
-        question = replace(question, unsigned=required.sentence)
+        question = replace(question, unsigned=required.sentence, referrer=False)
     decision = decide(question)
     changes = [holds_until(state, now=now, max_age=max_age), reading.policy.until(state)]
     until = _until(changes, now=now)

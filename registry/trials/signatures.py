@@ -16,10 +16,11 @@ from sqlalchemy import and_, exists, func, insert, or_, select
 
 from registry.auth.policy import itself_and_above
 from registry.db.access import namespaces
-from registry.db.content import edges, manifests, repositories, tag_history
+from registry.db.content import edges, manifests, repositories, tag_history, tags
 from registry.db.signatures import signature_matches, signature_rules, signatures
 from registry.db.types import db_time
 from registry.oci.digest import parse_digest
+from registry.oci.mediatypes import MANIFESTS
 from registry.trials.identities import CertificateRefusedError, Trust, identify
 from registry.trials.sigstore import (
     Bundle,
@@ -133,9 +134,15 @@ async def required_in(database: Database, repository: Repository) -> Required | 
 
 
 def is_signed(required: Required) -> ColumnElement[bool]:
-    """Whether a row of ``manifests`` has all the signatures that are required; referrers need none."""
-    referrer = and_(manifests.c.subject_digest.is_not(None), manifests.c.runnable.is_(False))
-    return or_(referrer, and_(*(_has_one_of(ids) for _, ids, _ in required.places)))
+    """Whether a row of ``manifests`` has all the signatures that are required. Referrers need none, as long
+    as no tag names them: a subject is easily said, also of a chart that people pull."""
+    referrer = and_(
+        manifests.c.subject_digest.is_not(None),
+        manifests.c.runnable.is_(False),
+        manifests.c.media_type.in_(sorted(MANIFESTS)),
+        ~exists().where(tags.c.manifest_id == manifests.c.id),
+    )
+    return or_(referrer, _has_all(required))
 
 
 async def has_signatures(database: Database, manifest_id: int, required: Required) -> bool:
@@ -148,7 +155,8 @@ async def has_signatures(database: Database, manifest_id: int, required: Require
 async def signed_of_tag(
     database: Database, repository_id: int, tag: str, required: Required
 ) -> frozenset[str]:
-    """Of all that a tag has ever pointed to, what has the signatures that are required."""
+    """Of all that a tag has ever pointed to, what has the signatures that are required. That is no referrer,
+    also where no tag names it now."""
     query = (
         select(manifests.c.digest)
         .join(tag_history, tag_history.c.new_digest == manifests.c.digest)
@@ -156,7 +164,7 @@ async def signed_of_tag(
             manifests.c.repository_id == repository_id,
             tag_history.c.repository_id == repository_id,
             tag_history.c.name == tag,
-            is_signed(required),
+            _has_all(required),
         )
         .distinct()
     )
@@ -169,6 +177,10 @@ def is_subject(subject: str, pattern: str) -> bool:
     # Of linear time: the one is a stranger's, and the other has as many stars as somebody likes.
     wanted = ".*".join(re2.escape(part) for part in pattern.split("*"))
     return re2.fullmatch(wanted, subject) is not None
+
+
+def _has_all(required: Required) -> ColumnElement[bool]:
+    return and_(*(_has_one_of(ids) for _, ids, _ in required.places))
 
 
 def _has_one_of(rule_ids: frozenset[int]) -> ColumnElement[bool]:

@@ -11,6 +11,8 @@ import pytest
 
 from registry.trials.signatures import is_subject
 from tests.kit.access import api, ask
+from tests.kit.distribution import push_small, put_manifest, small_index
+from tests.kit.images import OCI_INDEX, OCI_MANIFEST
 from tests.kit.signing import attach, new_authority, new_key, public_pem, signature_of
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
@@ -97,6 +99,31 @@ async def test_what_is_listed_is_signed_with_its_index_and_a_held_tag_waits_for_
     await attach(port.admin, REPOSITORY, index.digest, signature_of(index.digest, key))
     assert (await port.pull("1")).headers["Docker-Content-Digest"] == index.digest
     assert (await port.pull(images[0].digest)).status == 200
+
+
+async def test_what_a_tag_names_needs_a_signature_whatever_it_refers_to(port: Port) -> None:
+    worker, key = await port.worker("one"), new_key()
+    first, _ = await tried(port, worker, "1")
+    await attach(port.admin, REPOSITORY, first, signature_of(first, key))
+    await require(port, "team/", "the team", public_pem=public_pem(key))
+    await api(port.admin, "PATCH", "/repositories/team%2Fapp", json={"gate": "hold"})
+    image = await port.pull("1")
+    subject = {"mediaType": OCI_MANIFEST, "digest": first, "size": len(image.body)}
+    # Like a chart, which names any image as its subject.
+    chart = await push_small(port.admin, REPOSITORY, "chart", subject=subject)
+    assert [(await port.pull(name)).status for name in ("chart", chart)] == [403, 403]
+    # Of a tag that has it in its past, it is no image that was signed.
+    await push_small(port.admin, REPOSITORY, "1", subject=subject)
+    index = small_index(image.body, subject=subject)
+    await put_manifest(port.admin, REPOSITORY, "1", index, OCI_INDEX)
+    held = await port.pull("1")
+    assert (held.status, held.headers["Docker-Content-Digest"]) == (200, first)
+    await attach(port.admin, REPOSITORY, chart, signature_of(chart, key))
+    assert (await port.pull("chart")).status == 200
+    attached = await push_small(port.admin, REPOSITORY, "sbom", subject=subject, artifactType="text/plain")
+    assert (await port.pull(attached)).status == 403
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/sbom")).status == 202
+    assert (await port.pull(attached)).status == 200
 
 
 async def test_people_sign_with_certificates_of_a_trusted_authority(
