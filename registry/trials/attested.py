@@ -12,11 +12,21 @@ from sqlalchemy import exists, select, union
 
 from registry.content import repositories as repos
 from registry.content.administration import find
-from registry.db.content import attestations, blob_links, blobs, edges, kept_documents, manifests
+from registry.db.content import (
+    attestations,
+    blob_links,
+    blobs,
+    edges,
+    kept_documents,
+    manifests,
+    repositories,
+)
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, trial_parts, trials
-from registry.errors import NotFoundError
+from registry.errors import DeniedError, NotFoundError
+from registry.trials.admission import is_writer
 from registry.trials.attesting import attest_part, attest_states, attest_trials
+from registry.trials.specs import spec_digest
 from registry.trials.statements import JUDGED, PREDICATES
 
 if TYPE_CHECKING:
@@ -75,21 +85,30 @@ async def list_attested(
 
 
 async def show_document(database: Database, *, actor: Actor, repository: str, digest: str) -> dict[str, Any]:
-    """The run spec or policy that statements about images of a repository name by this digest.
+    """The run spec or policy that statements about images of a repository name by this digest. A run spec
+    that is not the repository's own is for those who could have asked for a trial under it.
 
     Raises:
-        UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`.
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`, or it is such a run spec.
         NotFoundError: none does.
     """
     held = await find(database, actor=actor, action="pull", name=repository)
-    query = select(kept_documents.c.content).where(
-        kept_documents.c.repository_id == held.id, kept_documents.c.digest == digest
+    query = (
+        select(kept_documents.c.content, repositories.c.run_spec)
+        .join(repositories, repositories.c.id == kept_documents.c.repository_id)
+        .where(kept_documents.c.repository_id == held.id, kept_documents.c.digest == digest)
     )
     async with database.read_once() as connection:
-        content = (await connection.execute(query)).scalar_one_or_none()
-    if content is None:
+        row = (await connection.execute(query)).first()
+    if row is None:
         raise NotFoundError(f"no verdict in {repository} names a document {digest}")
-    document: dict[str, Any] = json.loads(content)
+    document: dict[str, Any] = json.loads(row.content)
+    is_public = "policy_version" in document or digest == spec_digest(row.run_spec)
+    if not (is_public or actor.is_auditor or is_writer(actor, name=repository, visibility=held.visibility)):
+        raise DeniedError(
+            f"{digest} is a run spec that was given for one trial: it is for those who may start trials in "
+            f"{repository}"
+        )
     return document
 
 

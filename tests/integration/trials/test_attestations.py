@@ -351,7 +351,8 @@ async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(
         assert result["failedTests"] == ["smoke: exit code is 0"]
         assert "exit code 3" in result["seatrial"]["reason"]  # type: ignore[index]
         # Of attempts, each says which it was: one may have passed what another failed.
-        asked = {"image": f"{REPOSITORY}@{digest}", "spec": {"version": 1, "attempts": 2}}
+        spec = {"version": 1, "attempts": 2}
+        asked = {"image": f"{REPOSITORY}@{digest}", "spec": spec}
         await api(port.admin, "POST", "/trials", status=201, json=asked)
         job = await worker.claim()
         runs = [
@@ -363,3 +364,11 @@ async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(
         assert flaky["passedTests"] == ["smoke, attempt 2: exit code is 0"]
         assert flaky["failedTests"] == ["smoke, attempt 1: exit code is 0"]
         assert flaky["seatrial"]["flakyAttempts"] == 1  # type: ignore[index]
+        # What somebody gave for one trial is not for all readers, until it is the repository's own.
+        (named,) = [one["digest"] for one in flaky["configuration"] if one["name"] == "run-spec"]  # type: ignore[attr-defined]
+        document = f"{PLACE}/documents/sha256:{named['sha256']}"
+        assert (await api(port.admin, "GET", document))["attempts"] == 2
+        refused = await api(port.reader, "GET", document, status=403)
+        assert "for those who may start trials" in refused["detail"]
+        await api(port.admin, "PATCH", PLACE, json={"run_spec": spec})
+        assert (await api(port.reader, "GET", document))["attempts"] == 2
