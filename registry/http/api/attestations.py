@@ -9,6 +9,7 @@ from registry.errors import NameUnknownError, NotFoundError
 from registry.http.api.fields import ContentDigest, RepositoryName
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, Route
+from registry.oci.digest import parse_content_digest
 from registry.trials import attested as use
 
 
@@ -24,9 +25,8 @@ async def list_attestations(
     """What is attested of an image, or of all that the repository holds.
 
     Each is a referrer of its image as well, for cosign and others to find."""
-    return await use.list_attested(
-        call.services.database, actor=call.actor, repository=name, digest=query.digest
-    )
+    digest = None if query.digest is None else str(parse_content_digest(query.digest))
+    return await use.list_attested(call.services.database, actor=call.actor, repository=name, digest=digest)
 
 
 async def list_attestation_differences(call: Call, name: RepositoryName) -> Sequence[use.Difference]:

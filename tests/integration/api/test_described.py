@@ -39,6 +39,10 @@ BEYOND_SCHEMAS = {
     "GET /api/v1/gate/preview": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/gate/pauses": "a pause ends within 7 days",
     "POST /api/v1/waivers": "a waiver ends within some days",
+    "POST /api/v1/signature-rules": "a rule names a key, or an issuer and a subject",
+    "GET /api/v1/signature-rules": "a place is a repository, or a namespace with a slash at its end",
+    "POST /api/v1/hooks": "it is of a repository or of a namespace",
+    "POST /api/v1/webhooks": "it is of a repository, of a namespace or of all",
     "POST /api/v1/repositories": "a run spec has rules of its own",
     "PATCH /api/v1/repositories/{name}": "a run spec has rules of its own",
     "POST /api/v1/issuers": "an address is that of a server; roles need a claim; a condition says something",
@@ -71,6 +75,8 @@ def configuration() -> str:
     lines = [f"[phases.{phase}]\nextra-data-sources = {{ responses = false }}" for phase in phases]
     assert set(BEYOND_SCHEMAS) <= {f"{route.method} /api/v1{route.path}" for route in ROUTES}
     lines += ["[checks.positive_data_acceptance]", f"expected-statuses = {ACCEPTED}"]
+    # Nothing comes up that it could wait for.
+    lines += ["[parameters]", '"query.wait" = 0']
     # A cursor is what a list said before, and the value "0" of a condition is taken for valid whatever its
     # pattern says.
     opaque = [
