@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, func, or_, select, union_all
 
 from registry.auth.access import require
-from registry.auth.policy import decide, itself_and_above
+from registry.auth.policy import decide, namespaces_above
 from registry.db.access import grants, groups, namespaces
 from registry.db.accounts import accounts
 from registry.db.content import repositories
@@ -42,8 +42,7 @@ async def require_or_tell(
 
 async def owners_of(database: Database, name: str) -> list[str]:
     """Some owners of a repository, or of a namespace with a slash at its end, or of one above."""
-    on = list(itself_and_above(name))
-    above = [one.removesuffix("/") for one in on if one.endswith("/")]
+    above = namespaces_above(name)
     shown = func.coalesce(accounts.c.name, "group " + groups.c.name).label("shown")
     owning = select(grants.c.account_id, grants.c.group_id).where(grants.c.role == "owner")
     held = union_all(

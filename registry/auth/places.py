@@ -33,6 +33,11 @@ class Place:
         return f"{self.name}/" if self.is_namespace else self.name
 
     @property
+    def column(self) -> str:
+        """What names it in rows of what there is on repositories and namespaces."""
+        return "namespace_id" if self.is_namespace else "repository_id"
+
+    @property
     def above(self) -> tuple[str, ...]:
         """The namespaces above it, the nearest first."""
         parts = self.name.split("/")
@@ -55,6 +60,15 @@ def namespace(name: str) -> Place:
         NameInvalidError: outside the grammar.
     """
     return Place(parse_repository_name(name), is_namespace=True)
+
+
+def parse_place(key: str) -> Place:
+    """A place by its :attr:`~Place.key`.
+
+    Raises:
+        NameInvalidError: outside the grammar.
+    """
+    return namespace(key.removesuffix("/")) if key.endswith("/") else repository(key)
 
 
 def require_manager(actor: Actor, place: Place) -> None:
@@ -95,5 +109,5 @@ async def _found(connection: AsyncConnection, place: Place, query: Select[int]) 
     if number is not None:
         return number
     if place.is_namespace:
-        raise NotFoundError(f"there is no namespace {place.name}")
+        raise NotFoundError(f"there is no namespace {place.name[:300]}")
     raise NameUnknownError(f"there is no repository {place.name}")

@@ -205,3 +205,8 @@ def itself_and_above(name: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield f"{path}/"
+
+
+def namespaces_above(name: str) -> list[str]:
+    """The names of the namespaces that a repository lies in, the nearest first."""
+    return [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 
-app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and drop them.")
+app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and delete them.")
 _SHOWN = ("id", "name", "issuer", "subject", "created_by", "created_at")
 OnArgument = Annotated[
     str,
@@ -68,17 +69,16 @@ def list_rules(
 
 
 @app.command()
-def drop(
+def delete(
+    rule: Annotated[str, typer.Argument(metavar="ID", help="Of the rule (seatrial signature list).")],
     *,
-    on: OnArgument,
-    rule: Annotated[str, typer.Argument(metavar="ID", help="Of the rule.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Require a signature no longer."""
-    connect(server, token_file).remove(f"/signature-rules/{part(rule)}", {"on": on})
+    require_yes(f"Delete the rule {rule} for signatures?", yes=yes)
+    connect(server, token_file).send("DELETE", f"/signature-rules/{part(rule)}")
     if as_json:
-        print_json({"on": on, "dropped": rule})
-    else:
-        typer.echo(f"rule {rule} on {on} is dropped")
+        print_json({"id": rule, "deleted": True})

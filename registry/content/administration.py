@@ -16,6 +16,7 @@ from registry.auth.access import require_admin, require_writable
 from registry.auth.actor import Actor
 from registry.auth.bindings import parse_label
 from registry.auth.owners import require_or_tell
+from registry.auth.places import Place, parse_place
 from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
 from registry.auth.tombstones import bury
 from registry.content import blocks, catalog, quotas
@@ -149,6 +150,22 @@ async def find(database: Database, *, actor: Actor, action: Action, name: str) -
     if repository is None:
         raise _unknown(name)
     return repository
+
+
+async def require_place(database: Database, *, actor: Actor, action: Action, on: str) -> Place:
+    """The repository, or with a slash at its end the namespace, if the actor may do ``action`` there. It may
+    be gone when it is looked for.
+
+    Raises:
+        NameInvalidError: outside the grammar.
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`find`.
+    """
+    place = parse_place(on)
+    if place.is_namespace:
+        await require_or_tell(database, actor, action, place.key, None)
+    else:
+        await find(database, actor=actor, action=action, name=place.name)
+    return place
 
 
 async def show(database: Database, *, actor: Actor, name: str) -> RepositoryDetails:

@@ -9,7 +9,6 @@ either the push is seen or the block.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, or_, select, update
 
 from registry.auth.actor import REGISTRY
-from registry.auth.policy import itself_and_above
+from registry.auth.policy import namespaces_above
 from registry.content.nameranges import NameRange
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories
@@ -31,21 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from registry.auth.places import Place
     from registry.content.effects import Effects
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a block counts: in a repository, in a namespace, or with neither everywhere."""
-
-    on: str
-    repository_id: int | None = None
-    namespace_id: int | None = None
-
-    @property
-    def keys(self) -> dict[str, int | None]:
-        """The columns that say so."""
-        return {"repository_id": self.repository_id, "namespace_id": self.namespace_id}
 
 
 async def catch(
@@ -55,7 +41,7 @@ async def catch(
 
     ``digests`` has its own first. The caller has moved an epoch.
     """
-    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    above = namespaces_above(name)
     in_namespace = select(namespaces.c.id).where(namespaces.c.name.in_(above))
     counts_here = or_(
         blocks.c.repository_id == repository_id,
@@ -100,15 +86,14 @@ async def catch_all(connection: AsyncConnection, within: ColumnElement[bool], ef
         await effects.images_blocked(connection, repository_id, digests)
 
 
-def concerned(place: Place, kind: str, digest: str) -> list[ColumnElement[bool]]:
-    """That an image's row is one that the block refuses."""
+def concerned(place: Place | None, kind: str, digest: str) -> list[ColumnElement[bool]]:
+    """That an image's row is one that the block refuses; without a place it counts everywhere."""
     made_of = select(edges.c.manifest_id).where(edges.c.digest == digest)
     found = [manifests.c.digest == digest if kind == "image" else manifests.c.id.in_(made_of)]
-    if place.repository_id is not None:
-        found.append(manifests.c.repository_id == place.repository_id)
-    elif place.namespace_id is not None:
-        inside = select(repositories.c.id).where(below(repositories.c.name, place.on))
-        found.append(manifests.c.repository_id.in_(inside))
+    if place is not None:
+        name = repositories.c.name
+        here = below(name, place.key) if place.is_namespace else name == place.name
+        found.append(manifests.c.repository_id.in_(select(repositories.c.id).where(here)))
     return found
 
 

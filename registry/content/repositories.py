@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import bindparam, func, select
 
-from registry.auth.policy import itself_and_above, may_create, namespace_of
+from registry.auth.policy import may_create, namespace_of, namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
@@ -167,7 +167,7 @@ async def insert_namespace(
 
 async def defaults_for(connection: AsyncConnection, name: str, settings: Settings) -> Defaults:
     """What holds for a new repository of that name: what the nearest namespace says that says something."""
-    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    above = namespaces_above(name)
     visibility, create_on_push, gate = settings.visibility, settings.create_on_push, settings.gate
     rows = await connection.execute(
         select(namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.gate)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
-from registry.auth.access import require_admin
+from registry.auth.access import require_admin, require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import may_administer, may_audit
+from registry.auth.places import Place, hold_place, parse_place
+from registry.auth.policy import may_audit
 from registry.content import repositories as repos
-from registry.content.administration import find
-from registry.content.blocks import Place, below, concerned, matching
+from registry.content.administration import require_place
+from registry.content.blocks import below, concerned, matching
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.engine import move_epoch
@@ -24,7 +25,6 @@ from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, ManifestUnknownError, NotFoundError
 from registry.events.webhooks import may_manage
-from registry.oci.names import parse_repository_name
 from registry.trials.attesting import attest_states
 from registry.trials.states import REASON_MAX
 
@@ -66,11 +66,12 @@ async def add(
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer there; of everywhere, no administrator.
+        NameInvalidError: outside the grammar.
         NameUnknownError, NotFoundError: there is no such repository or namespace.
     """
-    place = await _place(database, actor, on)
+    await _require_right(database, actor, on)
     async with database.write() as connection:
-        block_id = await _add(connection, place, kind=kind, digest=digest, reason=reason, actor=actor)
+        block_id = await _add(connection, _place(on), kind=kind, digest=digest, reason=reason, actor=actor)
         return await _show(connection, block_id)
 
 
@@ -86,7 +87,7 @@ async def block_image(
         held = select(manifests.c.id).where(_is(repository.id, digest))
         if (await connection.execute(held)).first() is None:
             raise ManifestUnknownError(f"{repository.name} has no manifest {digest}")
-        place = Place(repository.name, repository_id=repository.id)
+        place = Place(repository.name, is_namespace=False)
         await _add(connection, place, kind="image", digest=digest, reason=reason, actor=actor)
 
 
@@ -133,22 +134,26 @@ async def remove(database: Database, *, actor: Actor, block_id: int) -> None:
     missing = NotFoundError(f"there is no block {block_id} that you manage")
     async with database.read_once() as connection:
         block = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).first()
+    if block is None:
+        raise missing
+    place = _place(block.on)
     # Who may not is not told so: the place may be a repository that is not for him to know.
-    if block is None or not may_manage(actor, _told(block.on)):
+    if not may_manage(actor, _told(place)):
         raise missing
     async with database.write() as connection:
+        if place is not None:
+            await hold_place(connection, place)
         gone = (
             await connection.execute(delete(blocks).where(blocks.c.id == block_id).returning(blocks))
         ).first()
         if gone is None:
             raise missing
-        place = Place(block.on, gone.repository_id, gone.namespace_id)
         # A reason that is not this block's is another's, or an older version's.
         here = (*concerned(place, gone.kind, gone.digest), manifests.c.blocked_reason == gone.reason)
         other = matching().with_only_columns(blocks.c.reason).order_by(blocks.c.id).limit(1)
         await _rewrite(connection, here, other.scalar_subquery())
         data = {"kind": gone.kind, "digest": gone.digest, "reason": None, "block": block_id}
-        await record(connection, "image.unblocked", _told(block.on), actor, data)
+        await record(connection, "image.unblocked", _told(place), actor, data)
 
 
 async def list_blocks(
@@ -159,9 +164,9 @@ async def list_blocks(
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer there; of all, no administrator or auditor.
     """
-    if not _sees_all(actor):
+    if not may_audit(actor):
         if on is None or on == EVERYWHERE:
-            require_admin(actor)
+            require_auditor(actor, "see the blocks of all repositories")
         else:
             await require_or_tell(database, actor, "configure", on, None)
     query = _BLOCKS.where(blocks.c.id > after)
@@ -182,31 +187,38 @@ async def list_blocks(
         return [await _counted(connection, row) for row in rows]
 
 
-async def _place(database: Database, actor: Actor, on: str) -> Place:
-    """Where, if the actor may block there."""
+async def _require_right(database: Database, actor: Actor, on: str) -> None:
     if on == EVERYWHERE:
         require_admin(actor)
-        return Place(on)
-    parse_repository_name(on.removesuffix("/"))
-    if not on.endswith("/"):
-        repository = await find(database, actor=actor, action="configure", name=on)
-        return Place(on, repository_id=repository.id)
-    await require_or_tell(database, actor, "configure", on, None)
-    query = select(namespaces.c.id).where(namespaces.c.name == on.removesuffix("/"))
-    async with database.read_once() as connection:
-        namespace_id = (await connection.execute(query)).scalar_one_or_none()
-    if namespace_id is None:
-        raise NotFoundError(f"there is no namespace {on.removesuffix('/')}")
-    return Place(on, namespace_id=namespace_id)
+    else:
+        await require_place(database, actor=actor, action="configure", on=on)
+
+
+def _place(on: str) -> Place | None:
+    """Where a block counts; ``None``: everywhere."""
+    return None if on == EVERYWHERE else parse_place(on)
+
+
+def _told(place: Place | None) -> str | None:
+    """As events name it."""
+    return None if place is None else place.key
 
 
 async def _add(
-    connection: AsyncConnection, place: Place, *, kind: BlockKind, digest: str, reason: str, actor: Actor
+    connection: AsyncConnection,
+    place: Place | None,
+    *,
+    kind: BlockKind,
+    digest: str,
+    reason: str,
+    actor: Actor,
 ) -> int:
     kept = reason[:REASON_MAX]
+    keys: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
+    if place is not None:
+        keys[place.column] = await hold_place(connection, place)
     same = (
-        blocks.c.repository_id.is_not_distinct_from(place.repository_id),
-        blocks.c.namespace_id.is_not_distinct_from(place.namespace_id),
+        *(blocks.c[column].is_not_distinct_from(number) for column, number in keys.items()),
         blocks.c.kind == kind,
         blocks.c.digest == digest,
     )
@@ -217,7 +229,7 @@ async def _add(
     made = await connection.execute(
         insert(blocks)
         .values(
-            **place.keys,
+            **keys,
             kind=kind,
             digest=digest,
             reason=kept,
@@ -231,7 +243,7 @@ async def _add(
     here = (*concerned(place, kind, digest), stands.is_(None) | stands.in_(before))
     await _rewrite(connection, here, kept)
     data = {"kind": kind, "digest": digest, "reason": kept, "block": block_id}
-    await record(connection, "image.blocked", _told(place.on), actor, data)
+    await record(connection, "image.blocked", _told(place), actor, data)
     return block_id
 
 
@@ -270,15 +282,6 @@ def _is(repository_id: int, digest: str) -> ColumnElement[bool]:
     return (manifests.c.repository_id == repository_id) & (manifests.c.digest == digest)
 
 
-def _sees_all(actor: Actor) -> bool:
-    return may_administer(actor) or may_audit(actor)
-
-
-def _told(on: str) -> str | None:
-    """A block's place as events name it."""
-    return None if on == EVERYWHERE else on
-
-
 async def _show(connection: AsyncConnection, block_id: int) -> Block:
     row = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).first()
     if row is None:
@@ -287,18 +290,14 @@ async def _show(connection: AsyncConnection, block_id: int) -> Block:
 
 
 async def _counted(connection: AsyncConnection, row: Row[Any]) -> Block:
-    place = Place(row.on, row.repository_id, row.namespace_id)
-    found = select(manifests.c.id).where(*concerned(place, row.kind, row.digest)).limit(COUNTED_MAX)
+    found = select(manifests.c.id).where(*concerned(_place(row.on), row.kind, row.digest)).limit(COUNTED_MAX)
     images = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
-    values = {name: value for name, value in row._asdict().items() if not name.endswith("_id")}
-    return Block(**values, images=images)
+    return Block(**row._asdict(), images=images)
 
 
 _BLOCKS: Select[Any] = (
     select(
         blocks.c.id,
-        blocks.c.repository_id,
-        blocks.c.namespace_id,
         func.coalesce(repositories.c.name, namespaces.c.name + "/", EVERYWHERE).label("on"),
         blocks.c.kind,
         blocks.c.digest,

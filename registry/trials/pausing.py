@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, select
 
-from registry.auth.access import require_admin
+from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import may_administer, may_audit
+from registry.auth.places import Place, hold_place
+from registry.auth.policy import may_audit
 from registry.content.blocks import below
 from registry.db.access import namespaces
 from registry.db.dialect import insert
@@ -49,15 +50,7 @@ async def pause(database: Database, *, actor: Actor, namespace: str, until: date
     """
     await require_or_tell(database, actor, "configure", f"{namespace}/", None)
     async with database.write() as connection:
-        namespace_id = (
-            await connection.execute(
-                select(namespaces.c.id)
-                .where(namespaces.c.name == namespace)
-                .with_for_update(read=True, key_share=True)
-            )
-        ).scalar_one_or_none()
-        if namespace_id is None:
-            raise NotFoundError(f"there is no namespace {namespace[:300]}")
+        namespace_id = await hold_place(connection, Place(namespace, is_namespace=True))
         now = (await connection.execute(select(db_time()))).scalar_one()
         if not now < until <= now + PAUSE_MAX:
             raise RequestInvalidError(f"a pause ends after now and at most {PAUSE_MAX.days} days later")
@@ -111,13 +104,12 @@ async def list_pauses(
         .order_by(namespaces.c.name)
         .limit(limit)
     )
-    sees_all = may_administer(actor) or may_audit(actor)
     if namespace is not None:
         parse_repository_name(namespace)
-        if not sees_all:
+        if not may_audit(actor):
             await require_or_tell(database, actor, "pull", f"{namespace}/", None)
         query = query.where((namespaces.c.name == namespace) | below(namespaces.c.name, f"{namespace}/"))
-    elif not sees_all:
-        require_admin(actor)
+    else:
+        require_auditor(actor, "see the pauses of all namespaces")
     async with database.read_once() as connection:
         return [Pause(*row) for row in await connection.execute(query)]

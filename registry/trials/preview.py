@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import exists, func, literal, or_, select, tuple_
 
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import may_administer, may_audit
+from registry.auth.policy import may_audit
 from registry.content.blocks import below
 from registry.content.explaining import account_named
 from registry.db.access import tombstones
@@ -103,7 +103,7 @@ async def preview(
         RequestInvalidError: ``after`` is none of this list's cursors.
     """
     parse_repository_name(name.removesuffix("/"))
-    if not (may_administer(actor) or may_audit(actor)):
+    if not may_audit(actor):
         await require_or_tell(database, actor, "configure", name, None)
     within = below(repositories.c.name, name) if name.endswith("/") else repositories.c.name == name
     day = day_of(since)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from registry.auth.policy import itself_and_above
+from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests
 from registry.db.dialect import batches
@@ -141,7 +141,7 @@ async def _listed_by(
 
 
 async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> Pause | None:
-    above = [on.removesuffix("/") for on in itself_and_above(repository) if on.endswith("/")]
+    above = namespaces_above(repository)
     if not above:
         return None
     query = (

@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, select
 
-from registry.auth.owners import require_or_tell
-from registry.content.administration import find
+from registry.auth.places import find_place, hold_place, parse_place
+from registry.content.administration import require_place
 from registry.db.access import namespaces
+from registry.db.content import repositories
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.signatures import signature_rules
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.events.webhooks import may_manage
 from registry.trials.signatures import match_rule
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
-    from registry.auth.policy import Action
     from registry.db.engine import Database
 
 RULES_MAX = 20
 """On one place: each signature that is pushed below is verified against all of them."""
+NAME_MAX = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,10 @@ async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[S
         UnauthorizedError, DeniedError: the actor may not pull there.
         NameUnknownError, NotFoundError: there is no such place.
     """
-    column, place_id = await _place(database, actor, "pull", on)
-    query = select(*(signature_rules.c[name] for name in SignatureRule.__dataclass_fields__))
-    query = query.where(signature_rules.c[column] == place_id).order_by(signature_rules.c.id)
-    async with database.read_once() as connection:
+    place = await require_place(database, actor=actor, action="pull", on=on)
+    async with database.read() as connection:
+        here = signature_rules.c[place.column] == await find_place(connection, place)
+        query = select(*_COLUMNS).where(here).order_by(signature_rules.c.id)
         return [SignatureRule(*row) for row in await connection.execute(query)]
 
 
@@ -73,21 +75,23 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place.
-        RequestInvalidError: not a key, nor an issuer with a subject.
+        RequestInvalidError: not a key, nor an issuer with a subject; or the name is no name.
         ConflictError: the place has as many as it may.
     """
-    column, place_id = await _place(database, actor, "configure", on)
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    name = _name(wanted)
     _require_one(wanted)
     async with database.write() as connection:
-        held = select(func.count()).where(signature_rules.c[column] == place_id)
+        place_id = await hold_place(connection, place)
+        held = select(func.count()).where(signature_rules.c[place.column] == place_id)
         if (await connection.execute(held)).scalar_one() >= RULES_MAX:
             raise ConflictError(f"{on} has {RULES_MAX} rules for signatures, which is the limit")
         made = await connection.execute(
             insert(signature_rules)
             .values(
                 {
-                    column: place_id,
-                    "name": wanted.name,
+                    place.column: place_id,
+                    "name": name,
                     "public_pem": wanted.public_pem,
                     "issuer": wanted.issuer,
                     "subject": wanted.subject,
@@ -95,48 +99,50 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
                     "created_at": db_time(),
                 }
             )
-            .returning(*(signature_rules.c[name] for name in SignatureRule.__dataclass_fields__))
+            .returning(*_COLUMNS)
         )
         rule = SignatureRule(*made.one())
         await match_rule(connection, rule.id)
-        await record(connection, "signature_rule.created", on, actor, _told(rule))
+        await record(connection, "signature_rule.created", place.key, actor, _told(rule))
         await move_epoch(connection, "gate")
     return rule
 
 
-async def drop(database: Database, *, actor: Actor, on: str, rule_id: int) -> None:
+async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
     """Require a signature no longer.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
-        NameUnknownError, NotFoundError: there is no such place, or no such rule on it.
+        NotFoundError: there is no such rule, or the actor may make none there.
     """
-    column, place_id = await _place(database, actor, "configure", on)
-    this = (signature_rules.c.id == rule_id, signature_rules.c[column] == place_id)
+    missing = NotFoundError(f"there is no rule {rule_id} for signatures that you manage")
+    on = func.coalesce(repositories.c.name, namespaces.c.name + "/")
+    query = (
+        select(on)
+        .select_from(signature_rules)
+        .outerjoin(repositories, repositories.c.id == signature_rules.c.repository_id)
+        .outerjoin(namespaces, namespaces.c.id == signature_rules.c.namespace_id)
+        .where(signature_rules.c.id == rule_id)
+    )
+    async with database.read_once() as connection:
+        key: str | None = (await connection.execute(query)).scalar_one_or_none()
+    # Who may not is not told so: the place may be a repository that is not for him to know.
+    if key is None or not may_manage(actor, key):
+        raise missing
     async with database.write() as connection:
-        found = await connection.execute(
-            delete(signature_rules)
-            .where(*this)
-            .returning(*(signature_rules.c[name] for name in SignatureRule.__dataclass_fields__))
-        )
-        row = found.first()
+        await hold_place(connection, parse_place(key))
+        this = delete(signature_rules).where(signature_rules.c.id == rule_id).returning(*_COLUMNS)
+        row = (await connection.execute(this)).first()
         if row is None:
-            raise NotFoundError(f"{on} has no rule {rule_id} for signatures")
-        await record(connection, "signature_rule.deleted", on, actor, _told(SignatureRule(*row)))
+            raise missing
+        await record(connection, "signature_rule.deleted", key, actor, _told(SignatureRule(*row)))
         await move_epoch(connection, "gate")
 
 
-async def _place(database: Database, actor: Actor, action: Action, on: str) -> tuple[str, int]:
-    """The column that names a place, and the id of that."""
-    if not on.endswith("/"):
-        return "repository_id", (await find(database, actor=actor, action=action, name=on)).id
-    await require_or_tell(database, actor, action, on, None)
-    query = select(namespaces.c.id).where(namespaces.c.name == on.removesuffix("/"))
-    async with database.read_once() as connection:
-        found = (await connection.execute(query)).scalar_one_or_none()
-    if found is None:
-        raise NotFoundError(f"there is no namespace {on[:300]}")
-    return "namespace_id", int(found)
+def _name(wanted: Wanted) -> str:
+    name = wanted.name.strip()
+    if not name.isprintable() or not 0 < len(name) <= NAME_MAX:
+        raise RequestInvalidError(f"name: must have 1 to {NAME_MAX} printable characters")
+    return name
 
 
 def _require_one(wanted: Wanted) -> None:
@@ -153,3 +159,6 @@ def _require_one(wanted: Wanted) -> None:
 def _told(rule: SignatureRule) -> dict[str, Any]:
     by = {"issuer": rule.issuer, "subject": rule.subject} if rule.issuer else {"public_pem": rule.public_pem}
     return {"rule": rule.id, "name": rule.name, **by}
+
+
+_COLUMNS = tuple(signature_rules.c[name] for name in SignatureRule.__dataclass_fields__)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import re2  # type: ignore[import-untyped]
 from sqlalchemy import and_, exists, func, insert, or_, select
 
-from registry.auth.policy import itself_and_above
+from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories, tag_history, tags
 from registry.db.signatures import signature_matches, signature_rules, signatures
@@ -203,7 +203,7 @@ def _has_one_of(rule_ids: frozenset[int]) -> ColumnElement[bool]:
 
 
 async def _rules_of(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[Row[Any]]:
-    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    above = namespaces_above(name)
     query = (
         select(signature_rules, (namespaces.c.name + "/").label("place"))
         .outerjoin(namespaces, namespaces.c.id == signature_rules.c.namespace_id)

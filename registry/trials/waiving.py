@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import func, insert, select, update
 
-from registry.auth.access import require_admin
+from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import decide, itself_and_above, may_administer, may_audit
+from registry.auth.policy import decide, namespaces_above
 from registry.content import repositories as repos
 from registry.content.administration import find
 from registry.db.access import namespaces
@@ -28,6 +28,7 @@ from registry.errors import (
     ConflictError,
     DeniedError,
     ManifestUnknownError,
+    NameUnknownError,
     NotFoundError,
     RequestInvalidError,
 )
@@ -88,7 +89,8 @@ async def request(
     """
     repository = await find(database, actor=actor, action="push", name=name)
     async with database.write() as connection:
-        await repos.lock(connection, repository.id)
+        if not await repos.lock(connection, repository.id):
+            raise NameUnknownError(f"there is no repository {name}")
         now = (await connection.execute(select(db_time()))).scalar_one()
         if not now < expires_at <= now + timedelta(days=settings.waiver_max_days):
             raise RequestInvalidError(
@@ -187,8 +189,8 @@ async def list_waivers(
     if name is not None:
         await find(database, actor=actor, action="pull", name=name)
         query = query.where(repositories.c.name == name)
-    elif not (may_administer(actor) or may_audit(actor)):
-        require_admin(actor)
+    else:
+        require_auditor(actor, "see the waivers of all repositories")
     if before is not None:
         query = query.where(waivers.c.id < before)
     async with database.read_once() as connection:
@@ -238,7 +240,7 @@ async def _change(
 
 async def _wants_two(connection: AsyncConnection, name: str) -> bool:
     """What the nearest namespace above says that says something."""
-    above = [on.removesuffix("/") for on in itself_and_above(name) if on.endswith("/")]
+    above = namespaces_above(name)
     query = (
         select(namespaces.c.waivers_by_two)
         .where(namespaces.c.name.in_(above), namespaces.c.waivers_by_two.is_not(None))

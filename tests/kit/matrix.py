@@ -229,7 +229,7 @@ API = {
     "POST /waivers/{waiver_id}/revoke": "any",
     "GET /signature-rules": "pull",
     "POST /signature-rules": "configure",
-    "DELETE /signature-rules/{rule_id}": "configure",
+    "DELETE /signature-rules/{rule_id}": "any",
     "GET /audit": "audit",
     "GET /audit/export": "audit",
     "GET /audit/pulls": "pulls",

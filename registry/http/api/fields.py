@@ -117,4 +117,12 @@ ImageReference = Annotated[
         json_schema_extra={"pattern": f"^{_REPOSITORY}(:{_TAG})?(@{_DIGEST})?$"},
     ),
 ]
+PlaceKey = Annotated[
+    str,
+    Field(
+        max_length=300,
+        description="A repository, or a namespace with a slash at its end.",
+        examples=["team/app", "team/"],
+    ),
+]
 Id = Annotated[str, Field(description="What its creation or its list calls `id`.")]

@@ -18,7 +18,7 @@ from registry.errors import (
     NameUnknownError,
     NotFoundError,
 )
-from registry.http.api.fields import ContentDigest, Id, NamespaceName, Time
+from registry.http.api.fields import ContentDigest, Id, NamespaceName, PlaceKey, Time
 from registry.http.api.images import Image, ImageQuery, find_image, named
 from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.reasons import Reason, numbered, one_line
@@ -38,13 +38,9 @@ from registry.trials.gate import (
 )
 
 PREVIEWED = timedelta(days=30)
-Place = Annotated[
-    str,
-    Field(
-        max_length=300,
-        description="A repository, a namespace with a slash at its end, or `*` for the whole registry.",
-        examples=["team/app"],
-    ),
+BlockPlace = Annotated[
+    PlaceKey,
+    Field(description="A repository, a namespace with a slash at its end, or `*` for the whole registry."),
 ]
 
 
@@ -57,7 +53,7 @@ class Block(Image):
 class NewBlock(Body):
     """What to block where: by the digest of a manifest, or of a layer (or config) of whatever image."""
 
-    on: Place
+    on: BlockPlace
     digest: ContentDigest
     layer: bool = Field(default=False, description="It is the digest of a layer, or of a config.")
     reason: Reason
@@ -80,13 +76,13 @@ class PausesQuery(PageQuery):
 class BlocksQuery(PageQuery):
     """Whose blocks."""
 
-    on: Place | None = None
+    on: BlockPlace | None = None
 
 
 class PreviewQuery(PageQuery):
     """Which gate, where, and pulls since when."""
 
-    name: Place = Field(description="A repository, or a namespace.")
+    name: PlaceKey
     gate: Gate = Field(default="enforce", description="The gate that there would be.")
     since: Time | None = Field(default=None, description="Pulls of this day and later.")
 

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from pydantic import Field
 
-from registry.errors import ConflictError, NameUnknownError, NotFoundError, RequestInvalidError
-from registry.http.api.fields import Id
+from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
+from registry.http.api.fields import Id, PlaceKey
 from registry.http.api.models import Body, Query
+from registry.http.api.reasons import numbered
 from registry.http.api.routes import Call, Route
 from registry.trials import signaturerules as use
 
 KEY_MAX = 8192
-On = Annotated[
-    str,
-    Field(
-        max_length=300,
-        description="A repository, or a namespace with a slash at its end.",
-        examples=["team/app", "team/"],
-    ),
-]
 
 
 class SignatureRulesQuery(Query):
     """The rules of which place."""
 
-    on: On
+    on: PlaceKey
 
 
 class NewSignatureRule(Body):
     """Who must have signed: the holder of a key (PEM), or whom an OIDC issuer calls so, where `*` in
     `subject` stands for anything."""
 
-    on: On
-    name: str = Field(json_schema_extra={"minLength": 1, "maxLength": 100}, description="What it is called.")
+    on: PlaceKey
+    name: str = Field(
+        json_schema_extra={"minLength": 1, "maxLength": use.NAME_MAX}, description="What it is called."
+    )
     public_pem: str | None = Field(default=None, max_length=KEY_MAX)
     issuer: str | None = Field(default=None, max_length=500)
     subject: str | None = Field(default=None, max_length=500)
@@ -50,21 +44,17 @@ async def list_signature_rules(call: Call, query: SignatureRulesQuery) -> Sequen
 
 async def create_signature_rule(call: Call, body: NewSignatureRule) -> use.SignatureRule:
     """Require a signature of what is pulled from now on, and of what is there."""
-    name = body.name.strip()
-    if not name.isprintable() or not 0 < len(name) <= 100:
-        raise RequestInvalidError("name: must have 1 to 100 printable characters")
-    wanted = use.Wanted(name, body.public_pem, body.issuer, body.subject)
+    wanted = use.Wanted(body.name, body.public_pem, body.issuer, body.subject)
     return await use.create(call.services.database, actor=call.actor, on=body.on, wanted=wanted)
 
 
-async def drop_signature_rule(call: Call, rule_id: Id, query: SignatureRulesQuery) -> None:
+async def delete_signature_rule(call: Call, rule_id: Id) -> None:
     """Require a signature no longer."""
-    if not (rule_id.isascii() and rule_id.isdigit() and len(rule_id) < 19):
-        raise NotFoundError(f"{query.on} has no rule {rule_id[:80]!r} for signatures")
-    await use.drop(call.services.database, actor=call.actor, on=query.on, rule_id=int(rule_id))
+    number = numbered(rule_id, "rule for signatures")
+    await use.remove(call.services.database, actor=call.actor, rule_id=number)
 
 
-_NOWHERE = (NameUnknownError, NotFoundError)
+_NOWHERE = (NameInvalidError, NameUnknownError, NotFoundError)
 ROUTES = (
     Route("GET", "/signature-rules", "anyone", list_signature_rules, errors=_NOWHERE),
     Route(
@@ -75,5 +65,5 @@ ROUTES = (
         status=201,
         errors=(*_NOWHERE, ConflictError),
     ),
-    Route("DELETE", "/signature-rules/{rule_id}", "anyone", drop_signature_rule, errors=_NOWHERE),
+    Route("DELETE", "/signature-rules/{rule_id}", "anyone", delete_signature_rule, errors=(NotFoundError,)),
 )

@@ -146,7 +146,6 @@ QUERIES = {
     "GET /gate/pauses": "?namespace={namespace}",
     "GET /waivers": "?repository={repository}",
     "GET /signature-rules": "?on={repository}",
-    "DELETE /signature-rules/{rule_id}": "?on={repository}",
     "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
     "DELETE /sessions": "?account=stranger",
     "GET /sessions": "?account=stranger",
@@ -196,9 +195,18 @@ async def call_api(
     tag = "none" if method == "DELETE" else "v1"
     filled = path.format_map(
         {"name": quote(name, ""), "tag": tag, "member": "user:none", "user": "none", "trial_id": trial}
-        | {"digest": NO_DIGEST, "rule_id": "0"}
+        | {"digest": NO_DIGEST}
         | dict.fromkeys(
-            ("token_id", "session_id", "subject", "webhook_id", "delivery_id", "block_id", "waiver_id"),
+            (
+                "token_id",
+                "session_id",
+                "subject",
+                "webhook_id",
+                "delivery_id",
+                "block_id",
+                "waiver_id",
+                "rule_id",
+            ),
             "none",
         )
     )

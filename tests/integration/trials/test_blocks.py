@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
-from registry.db.content import manifests
+from registry.db.access import namespaces
+from registry.db.content import manifests, repositories
 from registry.db.events import events
 from tests.kit.access import api, ask, make_repository, make_token
 from tests.kit.distribution import push_image
@@ -194,3 +196,40 @@ async def test_a_block_and_pushes_at_once_miss_nothing(port: Port, image: Image)
             manifests.c.digest.in_([one.digest for one in images]), manifests.c.blocked_reason.is_(None)
         )
         assert list((await connection.execute(query)).scalars()) == []
+
+
+async def test_who_may_not_know_a_place_is_not_told_its_name_by_what_is_on_it(port: Port) -> None:
+    await make_repository(port.admin, "secret/app", visibility="private")
+    digest = f"sha256:{'0' * 64}"
+    by = {"issuer": "https://issuer.example", "subject": "*"}
+    token = await make_token(port.admin, "repository:team/app:pull,push")
+    async with port.registry.client(token["token"]) as stranger:
+        for on in ("secret/app", "secret/"):
+            rule = {"on": on, "name": "ours", **by}
+            ruled = await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
+            blocked = await block(port, on, "image", digest)
+            for path in (f"/signature-rules/{ruled['id']}", f"/gate/blocks/{blocked['id']}"):
+                refused = await api(stranger, "DELETE", path, status=404)
+                assert "secret" not in refused["detail"]
+                await api(port.reader, "DELETE", path, status=404)
+                await api(port.admin, "DELETE", path, status=204)
+
+
+async def test_a_place_that_goes_while_somebody_asks_is_no_fault_of_the_registry(port: Port) -> None:
+    await make_repository(port.admin, "gone/app")
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    block = {"digest": f"sha256:{'0' * 64}", "reason": "it leaks"}
+    rule = {"name": "ours", "issuer": "https://issuer.example", "subject": "*"}
+    waiver = {"image": "gone/app", "states": ["fail"], "reason": "hotfix", "expires_at": until}
+    asked = [
+        ask(port.admin, "POST", f"/api/v1{path}", json={"on": on} | body)
+        for on in ("gone/app", "gone/")
+        for path, body in (("/gate/blocks", block), ("/signature-rules", rule))
+    ]
+    asked.append(ask(port.admin, "POST", "/api/v1/waivers", json=waiver))
+    async with port.database.write() as connection:
+        await connection.execute(delete(repositories).where(repositories.c.name == "gone/app"))
+        await connection.execute(delete(namespaces).where(namespaces.c.name == "gone"))
+        answers = asyncio.gather(*asked)
+        await asyncio.sleep(0.5)
+    assert [answer.status for answer in await answers] == [404] * 5
