@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import Row, and_, delete, func, insert, select, update
+from sqlalchemy import Row, and_, case, delete, func, insert, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require, require_admin
@@ -212,8 +212,9 @@ async def change(
         if wanted.enabled and before.disabled_at is not None:
             values |= {"disabled_at": None, "disabled_reason": None}
         if values:
-            # Whatever was wrong may be right now: it is looked at anew.
-            anew = {"failures": 0, "failing_since": None, "hold_until": None, "next_at": db_time()}
+            # Whatever was wrong may be right now: it is looked at anew, by who is at it where somebody is.
+            looking = case((webhooks.c.lease.is_(None), db_time()), else_=webhooks.c.next_at)
+            anew = {"failures": 0, "failing_since": None, "hold_until": None, "next_at": looking}
             await connection.execute(
                 update(webhooks).where(webhooks.c.id == webhook_id).values({**values, **anew})
             )

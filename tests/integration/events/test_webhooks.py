@@ -412,6 +412,20 @@ async def test_slow_receivers_keep_nobody_waiting_and_are_asked_little_at_once(
         assert slow.most_at_once <= FAST.at_once
 
 
+async def test_a_change_has_nobody_else_send_what_is_on_its_way(
+    client: aiohttp.ClientSession, database: Database, receiver: Receiver
+) -> None:
+    await push_small(client, NAME, "1")
+    receiver.delay_seconds = 0.8
+    hook = await make_webhook(client, receiver, repository=NAME, kinds=["tag.*"])
+    await tell(database, 1)
+    await eventually(partial(come, receiver), lambda count: count == 1)
+    await api(client, "PATCH", f"/webhooks/{hook['id']}", json={"kinds": ["tag.*", "image.*"]})
+    await eventually(lambda: delivery_of(client, hook), lambda told: told["state"] == "delivered")
+    assert len(receiver.got) == 1
+    assert receiver.most_at_once == 1
+
+
 async def test_a_delivery_that_is_refused_for_good_is_given_up_and_a_receiver_that_is_gone_disabled(
     client: aiohttp.ClientSession, database: Database, receiver: Receiver
 ) -> None:
