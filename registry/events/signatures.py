@@ -49,6 +49,11 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 Scheme = Literal["standard", "github", "gitlab", "bearer"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 TOLERANCE_SECONDS = 300
+NOT_SIGNED = (
+    "the message is not signed with this hook's secret, or lacks a header of its scheme, such as webhook-id, "
+    "webhook-timestamp and webhook-signature"
+)
+"""The same words whatever is wrong, also where there is no such hook: they tell nobody which there are."""
 _MESSAGE_ID_MAX = 200
 _SIGNATURES_MAX = 10
 
@@ -76,18 +81,20 @@ def verify(
         given = headers.get("Authorization", "").removeprefix("Bearer ")
         made = list(secrets)
     if not _is_among(given, made):
-        raise UnauthorizedError("the message is not signed with this hook's secret")
+        raise UnauthorizedError(NOT_SIGNED)
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
 def _verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> str:
     message_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     given = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES_MAX]
-    if not 1 <= len(message_id) <= _MESSAGE_ID_MAX or not (at.isascii() and at.isdigit() and len(at) < 12):
-        raise UnauthorizedError("the message needs webhook-id, webhook-timestamp and webhook-signature")
+    # Any byte of a header may have come, also what is no text.
+    is_id = message_id.isascii() and message_id.isprintable() and 1 <= len(message_id) <= _MESSAGE_ID_MAX
+    if not is_id or not (at.isascii() and at.isdigit() and len(at) < 12):
+        raise UnauthorizedError(NOT_SIGNED)
     made = [sign(secret, message_id, int(at), body) for secret in secrets]
     if not any(_is_among(each, made) for each in given):
-        raise UnauthorizedError("the message is not signed with this hook's secret")
+        raise UnauthorizedError(NOT_SIGNED)
     if abs(now - int(at)) > TOLERANCE_SECONDS:
         raise UnauthorizedError(
             f"the message was signed {now - int(at):.0f} seconds ago; {TOLERANCE_SECONDS} are the limit"

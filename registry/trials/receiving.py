@@ -31,7 +31,7 @@ from registry.errors import (
     TooManyRequestsError,
     UnauthorizedError,
 )
-from registry.events.signatures import Scheme, make_secret, verify
+from registry.events.signatures import NOT_SIGNED, Scheme, make_secret, verify
 from registry.oci.names import split_repository_reference
 from registry.oci.strictjson import JsonInvalidError, parse_json
 from registry.trials.hookmapping import Wished, wishes
@@ -108,7 +108,7 @@ async def receive(
     scheme: Scheme = "standard" if row is None else row.scheme
     key = verify(scheme, [secret], message.headers, message.body, now=time.time())
     if row is None:
-        raise UnauthorizedError("the message is not signed with this hook's secret")
+        raise UnauthorizedError(NOT_SIGNED)
     hook = hook_of(row)
     async with database.read() as connection:
         before = await _taken(connection, hook, key)

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from standardwebhooks.webhooks import Webhook
+from yarl import URL
 
 from registry.trials import receiving
 from tests.kit.access import Answer, api, ask, give_role, make_user
@@ -102,13 +103,13 @@ async def test_what_is_not_signed_as_it_must_be_is_refused(port: Port) -> None:
     good = standard(secrets["standard"], BODY)
     changed = BODY.replace(b":1", b":2")
     hostile: list[tuple[str, bytes, Mapping[str, str], str]] = [
-        ("standard", BODY, {}, "needs webhook-id"),
+        ("standard", BODY, {}, "not signed"),
         ("standard", changed, good, "not signed"),
         ("standard", BODY, standard(secrets["github"], BODY), "not signed"),
         ("standard", BODY, standard(secrets["standard"], BODY, ago=301), "seconds ago"),
         ("standard", BODY, standard(secrets["standard"], BODY, ago=-400), "seconds ago"),
         ("standard", BODY, good | {"webhook-id": "m9"}, "not signed"),
-        ("standard", BODY, good | {"webhook-timestamp": "nan"}, "needs webhook-id"),
+        ("standard", BODY, good | {"webhook-timestamp": "nan"}, "not signed"),
         ("standard", BODY, good | {"webhook-signature": "v1,\u00e4 v1 ,, v2,x"}, "not signed"),
         ("github", BODY, {}, "not signed"),
         ("github", changed, {"X-Hub-Signature-256": github(secrets["github"], BODY)}, "not signed"),
@@ -116,10 +117,19 @@ async def test_what_is_not_signed_as_it_must_be_is_refused(port: Port) -> None:
         ("gitlab", BODY, {"X-Gitlab-Token": "word"}, "not signed"),
         ("bearer", BODY, {"Authorization": f"Bearer {secrets['gitlab']}"}, "not signed"),
         ("nowhere", BODY, good, "not signed"),
+        ("nowhere", BODY, {}, "not signed"),
+        ("no%ffwhere", BODY, good, "not signed"),
     ]
+    told = set()
     for name, body, headers, why in hostile:
         answer = await send(port, name, body, headers)
         assert (answer.status, why in answer.json["detail"]) == (401, True), (name, headers, answer.json)
+        told.add(re.sub("signed -?[0-9]+ seconds", "signed N seconds", answer.json["detail"]))
+    # But for whoever signed it the words are the same, also where there is no such hook.
+    assert len(told) == 2
+    # As no library sends it: what is no text at all.
+    status = await send_raw(port, "standard", good | {"webhook-id": "\xff"})
+    assert status == await send_raw(port, "github", {"X-Hub-Signature-256": "\xff"}) == 401
     assert len(await port.trials(digest)) == 1  # that of the push
     right = {
         "standard": good,
@@ -136,6 +146,18 @@ async def test_what_is_not_signed_as_it_must_be_is_refused(port: Port) -> None:
     fresh = await api(port.admin, "POST", "/hooks/gitlab/rotate")
     for secret, status in ((secrets["gitlab"], 401), (fresh["secret"], 202)):
         assert (await send(port, "gitlab", BODY, {"X-Gitlab-Token": secret})).status == status
+
+
+async def send_raw(port: Port, name: str, headers: Mapping[str, str]) -> int:
+    """Send a message with these headers, each character a byte; the status."""
+    url = URL(port.registry.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    lines = [f"{header}: {value}" for header, value in headers.items()]
+    head = [f"POST /hooks/{name} HTTP/1.1", "Host: r", "Connection: close", f"Content-Length: {len(BODY)}"]
+    writer.write("\r\n".join([*head, *lines, "", ""]).encode("latin-1") + BODY)
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
 
 
 def github(secret: str, body: bytes) -> str:
