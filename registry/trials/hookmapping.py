@@ -47,9 +47,9 @@ def require_mapping(mapping: Mapping[str, str], *, has_repository: bool) -> None
         )
 
 
-def wishes(payload: object, mapping: Mapping[str, str] | Preset, *, repository: str | None) -> list[Wished]:
-    """What a message asks for; none where it is about nothing that is tried (a pull, say). ``repository`` is
-    meant where the message says none.
+def wishes(payload: object, mapping: Mapping[str, str] | Preset, *, place: str | None) -> list[Wished]:
+    """What a message asks for; none where it is about nothing that is tried (a pull, say). ``place`` is what
+    the hook is for: where it is one repository, that one is meant if the message says none.
 
     Raises:
         RequestInvalidError: what the mapping points to is missing, or no reference; and which.
@@ -58,7 +58,7 @@ def wishes(payload: object, mapping: Mapping[str, str] | Preset, *, repository: 
         found = _of_docker(payload)
     else:
         assert not isinstance(mapping, str)
-        found = [_mapped(payload, mapping, repository)]
+        found = [_mapped(payload, mapping, place)]
     found = list({wished.image: wished for wished in found}.values())
     if len(found) > IMAGES_MAX:
         raise RequestInvalidError(f"the message is about {len(found)} images; {IMAGES_MAX} are the limit")
@@ -83,14 +83,14 @@ def find(payload: object, pointer: str) -> object:
     return value
 
 
-def _mapped(payload: object, mapping: Mapping[str, str], repository: str | None) -> Wished:
+def _mapped(payload: object, mapping: Mapping[str, str], place: str | None) -> Wished:
     text = {name: _text(payload, mapping[name]) for name in mapping if name != "spec"}
     spec: Any = find(payload, mapping["spec"]) if "spec" in mapping else None
     if spec is not None and not isinstance(spec, dict | str):
         raise RequestInvalidError(f"what {mapping['spec']} points to is no run spec: an object or YAML")
     if "image" in text:
-        return Wished(_reference(_without_host(text["image"])), spec)
-    name = text.get("repository", repository) or ""
+        return Wished(_reference(_without_host(text["image"], place)), spec)
+    name = text.get("repository") or ("" if place is None or place.endswith("/") else place)
     if "digest" in text:
         return Wished(_reference(f"{name}@{text['digest']}"), spec)
     return Wished(_reference(f"{name}:{text.get('tag', 'latest')}"), spec)
@@ -123,8 +123,10 @@ def _text(payload: object, pointer: str) -> str:
     return value
 
 
-def _without_host(image: str) -> str:
+def _without_host(image: str, place: str | None) -> str:
     first, slash, rest = image.partition("/")
+    if place is not None and place.partition("/")[0] == first:
+        return image  # a name may begin as a host does
     return rest if slash and ("." in first or ":" in first or first == "localhost") else image
 
 

@@ -115,7 +115,7 @@ async def receive(
         if before is not None:
             return before
         await _require_room(connection, hook)
-    wished = wishes(_parsed(message.body), hook.mapping, repository=_only_repository(hook))
+    wished = wishes(_parsed(message.body), hook.mapping, place=hook.place)
     asked = [(one, await parse_spec(one.spec)) for one in wished]
     actor = replace(REGISTRY, name=f"hook {hook.name}", address=message.address, client=message.client)
     return await _start(database, settings, hook, key, asked=asked, actor=actor)
@@ -198,10 +198,6 @@ async def _require_room(connection: AsyncConnection, hook: Hook) -> None:
             f"this hook takes {A_MINUTE} messages a minute; send it again later",
             headers={"Retry-After": "60"},
         )
-
-
-def _only_repository(hook: Hook) -> str | None:
-    return None if hook.place is None or hook.place.endswith("/") else hook.place
 
 
 def _parsed(body: bytes) -> object:

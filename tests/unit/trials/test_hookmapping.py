@@ -44,7 +44,25 @@ def test_pointers_to_nothing(pointer: str) -> None:
     ],
 )
 def test_images(mapping: dict[str, str], payload: Any, image: str) -> None:
-    assert wishes(payload, mapping, repository="own/app") == [Wished(image)]
+    assert wishes(payload, mapping, place="own/app") == [Wished(image)]
+
+
+@pytest.mark.parametrize(
+    ("image", "place", "meant"),
+    [
+        ("my.team/app:1", "my.team/", "my.team/app:1"),
+        ("my.team/app:1", "my.team/app", "my.team/app:1"),
+        ("registry.example/my.team/app:1", "my.team/", "my.team/app:1"),
+        ("my.team:5000/my.team/app", "my.team/", "my.team/app:latest"),
+        ("my.team/app:1", "other/", "app:1"),
+        ("localhost/app:1", "localhost/", "localhost/app:1"),
+        ("localhost/app:1", None, "app:1"),
+    ],
+)
+def test_a_first_part_with_a_dot_is_a_host_unless_the_hook_is_for_it(
+    image: str, place: str | None, meant: str
+) -> None:
+    assert wishes({"i": image}, {"image": "/i"}, place=place) == [Wished(meant)]
 
 
 def test_a_mapping_leads_to_an_image() -> None:
@@ -56,16 +74,16 @@ def test_a_mapping_leads_to_an_image() -> None:
 def test_too_many_images() -> None:
     events = [{"action": "push", "target": {"repository": "a", "tag": str(n)}} for n in range(IMAGES_MAX + 1)]
     with pytest.raises(RequestInvalidError, match="21 images"):
-        wishes({"events": events}, "docker", repository=None)
+        wishes({"events": events}, "docker", place=None)
 
 
 @given(ANY)
 def test_whatever_comes_is_understood_or_refused(payload: Any) -> None:
     for mapping in ({"image": "/image"}, {"repository": "/a/0", "spec": "/b"}):
         with pytest.raises(RequestInvalidError):
-            wishes(payload, mapping, repository=None)
+            wishes(payload, mapping, place=None)
     try:
-        found = wishes(payload, "docker", repository=None)
+        found = wishes(payload, "docker", place=None)
     except RequestInvalidError:
         return
     assert found == []
