@@ -179,6 +179,10 @@ async def test_no_more_files_can_be_opened(tmp_path: Path) -> None:
         async with registry.client() as client:
             await push_blob(client, "a", layer)
             opened = len(os.listdir(f"/proc/{process.pid}/fd"))
+            for _ in range(20):
+                # What the registry does by itself has files open for a moment.
+                await asyncio.sleep(0.01)
+                opened = min(opened, len(os.listdir(f"/proc/{process.pid}/fd")))
             before = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (opened, before[1]))
             for path in (f"/v2/a/blobs/{digest_of(layer)}", "/v2/a/tags/list"):
