@@ -32,6 +32,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.events import epochs
 from registry.db.outbox import record
 from registry.db.types import db_time
+from registry.errors import RequestInvalidError
 
 Algorithm = Literal["ES256", "EdDSA"]
 Ring = Literal["token", "attestation"]
@@ -133,24 +134,8 @@ async def _renewed(
     return ring
 
 
-async def rotate_token_ring(
-    database: Database, secret_key: SecretKey, *, actor: Actor, algorithm: Algorithm, at_once: bool
-) -> Key:
-    """Make a key that signs from now on, or after :data:`SETTLE`. ``at_once``: all others are worth nothing
-    from this moment, for when one was stolen; whoever holds a token then asks for a new one.
-
-    Raises:
-        DeniedError: the actor is no administrator.
-    """
-    require_admin(actor)
-    async with database.write() as connection:
-        return await rotate_in(
-            connection, secret_key, "token", actor=actor, algorithm=algorithm, at_once=at_once
-        )
-
-
-async def rotate_in(
-    connection: AsyncConnection,
+async def rotate_ring(
+    database: Database,
     secret_key: SecretKey,
     ring: Ring,
     *,
@@ -158,20 +143,30 @@ async def rotate_in(
     algorithm: Algorithm,
     at_once: bool,
 ) -> Key:
-    """As :func:`rotate_token_ring`, for any ring and inside a transaction; the caller has asked for the
-    right."""
-    await _lock(connection)
-    if at_once:
-        await connection.execute(
-            update(keys)
-            .where(keys.c.ring == ring, or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
-            .values(retired_at=db_time())
-        )
-    kid = await _replace(connection, secret_key, ring, algorithm)
-    said = {"ring": ring, "algorithm": algorithm, "at_once": at_once}
-    await record(connection, "key.rotated", None, actor, said, target=kid)
-    row = (await connection.execute(_SHOWN.where(keys.c.kid == kid))).one()
-    return Key(**row._asdict())
+    """Make a key that signs from now on, or after :data:`SETTLE`. ``at_once``: all others are worth nothing
+    from this moment, for when one was stolen; whoever holds a token then asks for a new one, and verdicts are
+    signed anew.
+
+    Raises:
+        DeniedError: the actor is no administrator.
+        RequestInvalidError: an algorithm that is not for this ring.
+    """
+    require_admin(actor)
+    if ring == "attestation" and algorithm != "ES256":
+        raise RequestInvalidError("verdicts are signed with ES256")
+    async with database.write() as connection:
+        await _lock(connection)
+        if at_once:
+            await connection.execute(
+                update(keys)
+                .where(keys.c.ring == ring, or_(keys.c.retired_at.is_(None), keys.c.retired_at > db_time()))
+                .values(retired_at=db_time())
+            )
+        kid = await _replace(connection, secret_key, ring, algorithm)
+        said = {"ring": ring, "algorithm": algorithm, "at_once": at_once}
+        await record(connection, "key.rotated", None, actor, said, target=kid)
+        row = (await connection.execute(_SHOWN.where(keys.c.kid == kid))).one()
+        return Key(**row._asdict())
 
 
 async def list_keys(database: Database, *, actor: Actor) -> list[Key]:

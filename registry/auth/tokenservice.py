@@ -25,11 +25,9 @@ from registry.auth.credentials import Credentials
 from registry.auth.epochcache import EpochCache
 from registry.auth.keyring import (
     Algorithm,
-    Key,
     KeyRing,
     Verifier,
     open_token_ring,
-    rotate_token_ring,
 )
 from registry.auth.oidc.opened import Oidc
 from registry.auth.policy import Action, decide
@@ -240,20 +238,6 @@ class TokenService:
     async def verifiers(self) -> Mapping[str, Verifier]:
         """The public keys that registry tokens are verified with, by ``kid``."""
         return (await self._ring((await self._database.epochs()).access)).public
-
-    async def rotate_keys(self, actor: Actor, *, algorithm: Algorithm | None, at_once: bool) -> Key:
-        """As :func:`rotate_token_ring`; of the algorithm that is set, if none is named.
-
-        Raises:
-            DeniedError: as there.
-        """
-        return await rotate_token_ring(
-            self._database,
-            self._secret_key,
-            actor=actor,
-            algorithm=algorithm or self._algorithm,
-            at_once=at_once,
-        )
 
     async def _ring(self, epoch: int) -> KeyRing:
         if (known := self._rings.get(b"", epoch=epoch)) is not None:

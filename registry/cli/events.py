@@ -56,7 +56,7 @@ def follow(
     }
     wait, cursor = (0 if until_now else _WAIT_SECONDS), after
     while True:
-        page = client.get("/events", {**asked, "after": cursor, "wait": wait}, seconds=wait + 30)
+        page = client.get("/events", {**asked, "cursor": cursor, "wait": wait}, seconds=wait + 30)
         cursor = page["cursor"]
         if page["missed"]:
             typer.echo("some events after this cursor are no longer kept", err=True)

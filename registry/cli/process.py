@@ -143,7 +143,7 @@ async def opened_services(settings: Settings, *, pace: Pace | None = None) -> As
                 per_host=2 * pace.at_once,
             )
             secret_key = open_secret_key(settings)
-            oidc = open_oidc(settings, database, outgoing)
+            oidc = open_oidc(settings, database, outgoing, secret_key)
             tokens = await open_token_service(settings, database, oidc)
             sessions = LiveSessions(database, settings, credentials=tokens.credentials)
             try:

@@ -110,7 +110,7 @@ def _digest_of_tag(client: Client, name: str, tag: str) -> Digest:
 def _read(client: Client, name: str, digest: Digest, keys: Sequence[PublicKey]) -> list[Read]:
     """Each statement that the registry names as its own about the image: others may be attached as well, and
     many."""
-    attested = client.get(f"/repositories/{part(name)}/attestations", {"digest": str(digest)})
+    attested = client.items(f"/repositories/{part(name)}/attestations", {"digest": str(digest)})
     return [
         _read_one(client, name, digest, parse_content_digest(one["referrer"]), keys)
         for one in attested
@@ -181,8 +181,8 @@ def _print(name: str, digest: Digest, word: Word, read: Sequence[Read], state: s
 
 
 def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json: bool) -> int:
-    listed: list[Any] = client.get(f"/repositories/{part(name)}/attestations")
-    wrong = [dict(one) for one in client.get(f"/repositories/{part(name)}/attestations/differences")]
+    listed: list[Any] = list(client.items(f"/repositories/{part(name)}/attestations"))
+    wrong = [dict(one) for one in client.items(f"/repositories/{part(name)}/attestations/differences")]
     good: dict[str, set[str]] = {}
     for one in listed:
         if one["signed_at"] is None:

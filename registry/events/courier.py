@@ -70,8 +70,7 @@ class Courier:
         self._jitter = random.SystemRandom().random
         self.bell = Bell()
         """Rung when events have got their positions: for those who read the feed."""
-        self.attempts: Counter[str] = Counter()
-        """By outcome, since somebody took them."""
+        self._attempts: Counter[str] = Counter()
 
     async def run(self) -> None:
         """Work until cancelled; what is on its way then is sent again later."""
@@ -91,6 +90,11 @@ class Courier:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def take_attempts(self) -> Counter[str]:
+        """How many requests there were since somebody asked, by outcome."""
+        attempts, self._attempts = self._attempts, Counter()
+        return attempts
 
     async def step(self) -> None:
         """Give positions to what has none, and begin with webhooks for which something is due."""
@@ -155,7 +159,7 @@ class Courier:
                         return
                     attempt = await self._send(hook.url, parcel, secrets)
                     sent.append((parcel, attempt))
-                    self.attempts[attempt.outcome] += 1
+                    self._attempts[attempt.outcome] += 1
                     if attempt.outcome != "delivered":
                         break  # what comes after it in its row waits
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
 Format = Literal["cloudevents", "docker"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 CONTENT_TYPES: Mapping[str, str] = MappingProxyType(
     {
         "cloudevents": "application/cloudevents+json; charset=utf-8",

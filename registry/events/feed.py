@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +34,6 @@ _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What of the feed: of one repository (or of all, for auditors), and of kinds that match one of these
-    patterns (none: of all)."""
-
-    repository: str | None = None
-    kinds: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class FeedPage:
     """A part of the feed. ``cursor`` is where to go on, also where there was nothing. ``missed``: some events
     after the cursor that was given are no longer kept. ``more``: there is more already."""
@@ -53,16 +44,52 @@ class FeedPage:
     more: bool
 
 
-async def read(database: Database, *, actor: Actor, asked: Asked, after: str | None, limit: int) -> FeedPage:
-    """At most ``limit`` events after the cursor; without one from the oldest, with ``now`` none of before.
+async def follow(
+    database: Database,
+    looks: AsyncIterator[None],
+    *,
+    actor: Actor,
+    repository: str | None,
+    kinds: Sequence[str],
+    cursor: str | None,
+    limit: int,
+) -> FeedPage:
+    """As :func:`read`; where there is nothing, once more with each of the ``looks``.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError, RequestInvalidError: as :func:`read`.
+    """
+    missed, page = False, FeedPage((), cursor or "", missed=False, more=False)
+    async for _ in looks:
+        page = await read(
+            database, actor=actor, repository=repository, kinds=kinds, cursor=cursor, limit=limit
+        )
+        missed |= page.missed
+        if page.items or page.more:
+            break
+        cursor = page.cursor
+    return replace(page, missed=missed)
+
+
+async def read(
+    database: Database,
+    *,
+    actor: Actor,
+    repository: str | None = None,
+    kinds: Sequence[str] = (),
+    cursor: str | None,
+    limit: int,
+) -> FeedPage:
+    """At most ``limit`` events after the cursor; without one from the oldest, with ``now`` none of before. Of
+    one repository, or of all, for auditors; of kinds that match one of the patterns, or, with none, of all.
 
     Raises:
         UnauthorizedError, DeniedError: the actor may not pull from the repository, or is no auditor.
         NameUnknownError: there is no such repository, and the actor may know it.
-        RequestInvalidError: ``after`` is no cursor.
+        RequestInvalidError: no cursor.
     """
-    since = await _require_right(database, actor, asked.repository)
-    start = _position(after)
+    since = await _require_right(database, actor, repository)
+    start = _position(cursor)
     async with database.read() as connection:
         newest = (await connection.execute(select(event_feed.c.position))).scalar_one_or_none() or 0
         if start is None:
@@ -77,28 +104,28 @@ async def read(database: Database, *, actor: Actor, asked: Asked, after: str | N
         )
         last = (await connection.execute(select(func.max(end.c.position)))).scalar_one()
         if last is None:
-            return FeedPage((), str(max(newest, start)), missed=_missed(after, start, gone), more=False)
+            return FeedPage((), str(max(newest, start)), missed=_missed(cursor, start, gone), more=False)
         query = select(events).where(
             events.c.position > start, events.c.position <= last, events.c.at >= since
         )
-        if asked.repository is not None:
-            query = query.where(events.c.repository == asked.repository)
+        if repository is not None:
+            query = query.where(events.c.repository == repository)
         rows = await connection.execute(query.order_by(events.c.position))
-        kinds = asked.kinds or ("*",)
+        wanted = kinds or ("*",)
         readable = ("*",) if may_audit(actor) else READABLE
         items: list[Told] = []
         for row in rows:
-            if matches(kinds, row.kind) and matches(readable, row.kind):
+            if matches(wanted, row.kind) and matches(readable, row.kind):
                 items.append(_told(row))
                 if len(items) == limit:
                     last = row.position
                     break
-    missed = _missed(after, start, gone)
+    missed = _missed(cursor, start, gone)
     return FeedPage(items, str(last), missed=missed, more=last < newest)
 
 
-def _missed(after: str | None, start: int, gone: int | None) -> bool:
-    return after is not None and start < (gone or 0)
+def _missed(cursor: str | None, start: int, gone: int | None) -> bool:
+    return cursor is not None and start < (gone or 0)
 
 
 async def _require_right(database: Database, actor: Actor, repository: str | None) -> datetime:
@@ -120,14 +147,14 @@ async def _require_right(database: Database, actor: Actor, repository: str | Non
     return given_up or _FIRST
 
 
-def _position(after: str | None) -> int | None:
-    if after is None:
+def _position(cursor: str | None) -> int | None:
+    if cursor is None:
         return 0
-    if after == NOW:
+    if cursor == NOW:
         return None
-    if not (after.isascii() and after.isdigit() and len(after) <= _CURSOR_DIGITS):
-        raise RequestInvalidError(f"{after[:80]!r} is no cursor of the feed; 'now' begins with what comes")
-    return int(after)
+    if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= _CURSOR_DIGITS):
+        raise RequestInvalidError(f"{cursor[:80]!r} is no cursor of the feed; 'now' begins with what comes")
+    return int(cursor)
 
 
 def _told(row: Row[Any]) -> Told:

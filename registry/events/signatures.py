@@ -8,12 +8,12 @@ import binascii
 import hashlib
 import hmac
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from registry.errors import UnauthorizedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 PREFIX = "whsec_"
 _SECRET_BYTES = 32
@@ -47,7 +47,6 @@ def sign(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
 
 
 Scheme = Literal["standard", "github", "gitlab", "bearer"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 TOLERANCE_SECONDS = 300
 NOT_SIGNED = (
     "the message is not signed with this hook's secret, or lacks a header of its scheme, such as webhook-id, "
@@ -58,9 +57,7 @@ _MESSAGE_ID_MAX = 200
 _SIGNATURES_MAX = 10
 
 
-def verify(
-    scheme: Scheme, secrets: Sequence[str], headers: Mapping[str, str], body: bytes, *, now: float
-) -> str:
+def verify(scheme: Scheme, secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> str:
     """Check who sent a message; what it is told apart from others by: its id where the signature covers one,
     else the digest of its body. ``now`` is in seconds since 1970; ``headers`` may be asked in any case.
 
@@ -68,32 +65,31 @@ def verify(
     ``bearer``: ``Authorization: Bearer``.
 
     Raises:
-        UnauthorizedError: it was not signed with one of the secrets, or too long ago.
+        UnauthorizedError: it was not signed with the secret, or too long ago.
     """
     if scheme == "standard":
-        return _verify_standard(secrets, headers, body, now)
+        return _verify_standard(secret, headers, body, now)
     if scheme == "github":
         given = headers.get("X-Hub-Signature-256", "")
-        made = ["sha256=" + hmac.digest(secret.encode(), body, "sha256").hex() for secret in secrets]
+        made = "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex()
     elif scheme == "gitlab":
-        given, made = headers.get("X-Gitlab-Token", ""), list(secrets)
+        given, made = headers.get("X-Gitlab-Token", ""), secret
     else:
-        given = headers.get("Authorization", "").removeprefix("Bearer ")
-        made = list(secrets)
-    if not _is_among(given, made):
+        given, made = headers.get("Authorization", "").removeprefix("Bearer "), secret
+    if not _is_same(given, made):
         raise UnauthorizedError(NOT_SIGNED)
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> str:
+def _verify_standard(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> str:
     message_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     given = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES_MAX]
     # Any byte of a header may have come, also what is no text.
     is_id = message_id.isascii() and message_id.isprintable() and 1 <= len(message_id) <= _MESSAGE_ID_MAX
     if not is_id or not (at.isascii() and at.isdigit() and len(at) < 12):
         raise UnauthorizedError(NOT_SIGNED)
-    made = [sign(secret, message_id, int(at), body) for secret in secrets]
-    if not any(_is_among(each, made) for each in given):
+    made = sign(secret, message_id, int(at), body)
+    if not any(_is_same(each, made) for each in given):
         raise UnauthorizedError(NOT_SIGNED)
     if abs(now - int(at)) > TOLERANCE_SECONDS:
         raise UnauthorizedError(
@@ -102,7 +98,6 @@ def _verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: b
     return f"id:{message_id}"
 
 
-def _is_among(given: str, made: Sequence[str]) -> bool:
-    # As bytes: what is not ASCII would raise, and all are compared.
-    matching = [hmac.compare_digest(given.encode("utf-8", "surrogatepass"), each.encode()) for each in made]
-    return any(matching)
+def _is_same(given: str, made: str) -> bool:
+    # As bytes: what is not ASCII would raise.
+    return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), made.encode())

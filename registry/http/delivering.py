@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from registry.events.deliverykeeping import keep, read_backlog
+from registry.events.deliverykeeping import read_backlog
 from registry.http.metrics import METRICS
 from registry.http.services import SERVICES
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.webhooks")
 LOOK_SECONDS = 30.0
-_LOOKS_PER_KEEPING = 10
 
 
 async def delivering(app: web.Application) -> AsyncIterator[None]:
@@ -37,16 +36,11 @@ async def delivering(app: web.Application) -> AsyncIterator[None]:
 
 async def _look_after(app: web.Application) -> None:
     services, metrics = app[SERVICES], app[METRICS]
-    looks = 0
     while True:
-        attempts, services.courier.attempts = services.courier.attempts, type(services.courier.attempts)()
-        for outcome, count in attempts.items():
+        for outcome, count in services.courier.take_attempts().items():
             metrics.webhook_attempts.labels(outcome).inc(count)
         try:
-            if looks % _LOOKS_PER_KEEPING == 0:
-                await keep(services.database)
             metrics.delivers(await read_backlog(services.database))
         except (SQLAlchemyError, OSError) as error:
             log.warning("deliveries could not be looked after", reason=repr(error))
-        looks += 1
         await asyncio.sleep(LOOK_SECONDS)

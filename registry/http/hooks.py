@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from aiohttp import web
 
-from registry.contract.runspec import RunSpec
-from registry.contract.specfile import parse_run_spec
+from registry.http.api.routes import given_run_spec
 from registry.http.body import leave_expectation, read_all
 from registry.http.headers import client_of
-from registry.http.parsers import PARSERS
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 from registry.trials.receiving import BODY_MAX_BYTES, Message, receive
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 def add_routes(app: web.Application) -> None:
@@ -32,13 +26,6 @@ async def take_message(request: web.Request) -> web.Response:
         SeatrialError: as :func:`registry.trials.receiving.receive`.
     """
     services = request.app[SERVICES]
-
-    async def parse_spec(given: Mapping[str, Any] | str | None) -> RunSpec | None:
-        if given is None:
-            return None
-        text = given if isinstance(given, str) else json.dumps(given)
-        return await request.app[PARSERS].run(parse_run_spec, text)
-
     message = Message(
         headers=request.headers,
         body=await read_all(request, BODY_MAX_BYTES),
@@ -51,7 +38,7 @@ async def take_message(request: web.Request) -> web.Response:
         services.secret_key,
         name=request.match_info["name"],
         message=message,
-        parse_spec=parse_spec,
+        parse_spec=partial(given_run_spec, request.app),
     )
     told = [{"id": each, "url": f"{services.settings.source}/api/v1/trials/{each}"} for each in taken.trials]
     return web.json_response(

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from registry.http.app import create_app
+from registry.http.attesting import keep_attested
 from registry.http.front import front_of
 from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
 from registry.http.selfsigned import certificate_files
-from registry.http.sweeps import keep_attested, keep_swept
+from registry.http.sweeps import keep_swept
 from registry.http.tls import Certificates
 from registry.http.traffic import TRAFFIC
 

@@ -53,10 +53,6 @@ class OutgoingError(UnavailableError):
     the log has the reason."""
 
 
-class OutgoingRefusedError(OutgoingError):
-    """The guard let nobody ask: the address is in no network that is allowed, or is never asked."""
-
-
 class _RefusedError(OSError):
     """The guard does not let a socket connect."""
 
@@ -96,14 +92,14 @@ class GuardedClient:
             address = parse_address(host)
         except ValueError:
             if target.scheme == "http" and not self._networks:
-                raise OutgoingRefusedError(
+                raise OutgoingError(
                     "http is for networks that the operator lists (SEATRIAL_OUTGOING_NETWORKS), and none is"
                 ) from None
             return
         if is_metadata(address):
-            raise OutgoingRefusedError(f"{host} {_NEVER}")
+            raise OutgoingError(f"{host} {_NEVER}")
         if not is_listed(address, self._networks) and (target.scheme == "http" or not is_public(address)):
-            raise OutgoingRefusedError(f"{host} {_NOT_LISTED} (SEATRIAL_OUTGOING_NETWORKS)")
+            raise OutgoingError(f"{host} {_NOT_LISTED} (SEATRIAL_OUTGOING_NETWORKS)")
 
     async def request(
         self,
@@ -180,7 +176,7 @@ class GuardedClient:
             # For the operator: what a name resolves to inside is told to nobody else.
             _log.warning("outgoing.failed", host=shown, reason=reason)
             if _NOT_LISTED in reason or _NEVER in reason:
-                raise OutgoingRefusedError(
+                raise OutgoingError(
                     f"{shown} may not be asked: its address is in no network that the operator lists "
                     "(SEATRIAL_OUTGOING_NETWORKS), or is never asked"
                 ) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, select, union
+from sqlalchemy import and_, case, exists, literal, or_, select, union
 
 from registry.content import repositories as repos
 from registry.content.administration import find
@@ -23,7 +23,7 @@ from registry.db.content import (
 )
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, trial_parts, trials
-from registry.errors import DeniedError, NotFoundError
+from registry.errors import DeniedError, NotFoundError, RequestInvalidError
 from registry.trials.admission import is_writer
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.specs import spec_digest
@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 _AT_ONCE = 200
+_GONE = "it was signed, and its referrer is gone or not whole"
+_DIFFERENCES = (
+    (PREDICATES["result"], "the verdict is not attested"),
+    (PREDICATES["result"], _GONE),
+    (PREDICATES["summary"], _GONE),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,7 @@ class Attested:
     """One signed statement about an image. ``verdict`` is that of a result, the state of a summary;
     ``referrer`` is the digest of the manifest that holds it, ``None`` as long as it is not signed."""
 
+    id: int
     digest: str
     predicate: str
     spec_digest: str | None
@@ -61,11 +68,22 @@ class Difference:
     predicate: str
     what: str
 
+    def cursor(self) -> str:
+        """What follows it in the list of differences."""
+        return f"{self.digest}.{_DIFFERENCES.index((self.predicate, self.what))}"
+
 
 async def list_attested(
-    database: Database, *, actor: Actor, repository: str, digest: str | None
+    database: Database,
+    *,
+    actor: Actor,
+    repository: str,
+    digest: str | None,
+    limit: int,
+    after: int | None,
 ) -> Sequence[Attested]:
-    """What is attested in a repository, of one image or of all.
+    """At most ``limit`` of what is attested in a repository, of one image or of all; those with an id above
+    ``after``.
 
     Raises:
         UnauthorizedError, DeniedError: the actor may not pull from it.
@@ -77,9 +95,12 @@ async def list_attested(
         .outerjoin(manifests, manifests.c.attestation_id == attestations.c.id)
         .where(attestations.c.repository_id == held.id)
         .order_by(attestations.c.id)
+        .limit(limit)
     )
     if digest is not None:
         query = query.where(attestations.c.digest == digest)
+    if after is not None:
+        query = query.where(attestations.c.id > after)
     async with database.read_once() as connection:
         return [_attested(row) for row in await connection.execute(query)]
 
@@ -112,45 +133,44 @@ async def show_document(database: Database, *, actor: Actor, repository: str, di
     return document
 
 
-async def list_differences(database: Database, *, actor: Actor, repository: str) -> Sequence[Difference]:
-    """Each verdict of a repository that is not attested, and each attestation that is not whole. What waits
-    to be signed is no difference.
+async def list_differences(
+    database: Database, *, actor: Actor, repository: str, limit: int, after: str | None
+) -> Sequence[Difference]:
+    """At most ``limit`` verdicts of a repository that are not attested, and attestations that are not whole,
+    those after the cursor. What waits to be signed is no difference.
 
     Raises:
         UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`.
+        RequestInvalidError: no cursor.
     """
     held = await find(database, actor=actor, action="pull", name=repository)
-    lost = (
-        select(attestations.c.digest, attestations.c.kind)
-        .where(
-            attestations.c.repository_id == held.id,
-            attestations.c.signed_at.is_not(None),
-            ~_stands_whole(),
-        )
-        .order_by(attestations.c.id)
+    lost = select(attestations.c.digest, case((attestations.c.kind == "result", 1), else_=2)).where(
+        attestations.c.repository_id == held.id, attestations.c.signed_at.is_not(None), ~_stands_whole()
     )
+    found = union(
+        _unattested_parts()
+        .where(parts.c.repository_id == held.id)
+        .with_only_columns(parts.c.digest.label("digest"), literal(0).label("number")),
+        _unattested_trials()
+        .where(trials.c.repository_id == held.id)
+        .with_only_columns(trials.c.digest, literal(0)),
+        lost,
+    ).subquery()
+    query = select(found).order_by(found.c.digest, found.c.number).limit(limit)
+    if after is not None:
+        digest, number = _after(after)
+        later = and_(found.c.digest == digest, found.c.number > number)
+        query = query.where(or_(found.c.digest > digest, later))
     async with database.read() as connection:
-        unattested = [
-            (await connection.execute(query)).all()
-            for query in (
-                _unattested_parts().where(parts.c.repository_id == held.id),
-                _unattested_trials().where(trials.c.repository_id == held.id),
-            )
-        ]
-        broken = (await connection.execute(lost)).all()
-    return [
-        *(
-            Difference(row.digest, PREDICATES["result"], "the verdict is not attested")
-            for rows in unattested
-            for row in rows
-        ),
-        *(
-            Difference(
-                row.digest, PREDICATES[row.kind], "it was signed, and its referrer is gone or not whole"
-            )
-            for row in broken
-        ),
-    ]
+        rows = await connection.execute(query)
+        return [Difference(row.digest, *_DIFFERENCES[row.number]) for row in rows]
+
+
+def _after(cursor: str) -> tuple[str, int]:
+    digest, _, number = cursor.rpartition(".")
+    if not digest or number not in ("0", "1", "2"):
+        raise RequestInvalidError(f"{cursor[:80]!r} is no cursor of this list")
+    return digest, int(number)
 
 
 async def attest_missing(database: Database) -> int:
@@ -183,6 +203,7 @@ async def attest_missing(database: Database) -> int:
 def _attested(row: Any) -> Attested:
     found = json.loads(row.found)
     return Attested(
+        id=row.id,
         digest=row.digest,
         predicate=PREDICATES[row.kind],
         spec_digest=row.spec_digest or None,

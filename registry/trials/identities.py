@@ -44,14 +44,9 @@ class Identity:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The authorities whose certificates count."""
-
-    authorities: tuple[x509.Certificate, ...]
-
-
-NOBODY = Trust(())
+Trust = tuple[x509.Certificate, ...]
+"""The authorities whose certificates count."""
+NOBODY: Trust = ()
 
 
 def load_trust(path: Path | None) -> Trust:
@@ -73,7 +68,7 @@ def load_trust(path: Path | None) -> Trust:
         raise SettingsError(
             f"signature_trust_file: {path} holds no certificates: PEM, or Sigstore's trusted_root.json"
         ) from None
-    return Trust(tuple(found))
+    return tuple(found)
 
 
 def identify(certificate: bytes, trust: Trust, *, at: datetime) -> tuple[Identity, PublicKey]:
@@ -84,17 +79,17 @@ def identify(certificate: bytes, trust: Trust, *, at: datetime) -> tuple[Identit
     """
     try:
         leaf = x509.load_der_x509_certificate(certificate)
-        if not trust.authorities:
+        if not trust:
             raise CertificateRefusedError("no authority is trusted (SEATRIAL_SIGNATURE_TRUST_FILE)")
         verifier = (
             verification.PolicyBuilder()
-            .store(verification.Store(list(trust.authorities)))
+            .store(verification.Store(list(trust)))
             .time(at.replace(tzinfo=None))
             .max_chain_depth(CHAIN_MAX)
             .extension_policies(ca_policy=_authorities(), ee_policy=_signers())
             .build_client_verifier()
         )
-        subjects = verifier.verify(leaf, list(trust.authorities)).subjects or ()
+        subjects = verifier.verify(leaf, list(trust)).subjects or ()
         issuer = _issuer(leaf)
         key = leaf.public_key()
     except verification.VerificationError as error:

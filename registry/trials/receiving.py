@@ -77,7 +77,6 @@ class Taken:
 @dataclass(frozen=True, slots=True)
 class _Wanted:
     repository_id: int
-    reference: str
     digest: str
     spec: RunSpec | None
 
@@ -106,7 +105,7 @@ async def receive(
     # As long without one as with one, and the same words.
     secret = make_secret() if row is None else secret_key.unwrap(row.secret, name=wrap_name(row.id)).decode()
     scheme: Scheme = "standard" if row is None else row.scheme
-    key = verify(scheme, [secret], message.headers, message.body, now=time.time())
+    key = verify(scheme, secret, message.headers, message.body, now=time.time())
     if row is None:
         raise UnauthorizedError(NOT_SIGNED)
     hook = hook_of(row)
@@ -178,7 +177,7 @@ async def _find(connection: AsyncConnection, hook: Hook, wished: Wished, spec: R
     manifest = await manifests.find_in(connection, repository.id, reference)
     if manifest is None:
         raise ManifestUnknownError(f"{name} has no image {reference}")
-    return _Wanted(repository.id, wished.image, str(manifest.digest), spec)
+    return _Wanted(repository.id, str(manifest.digest), spec)
 
 
 async def _taken(connection: AsyncConnection, hook: Hook, key: str) -> Taken | None:

@@ -18,9 +18,8 @@ import uuid_utils
 from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import delete, exists, insert, or_, select, update
 
-from registry.auth.access import require_admin
 from registry.auth.actor import REGISTRY
-from registry.auth.keyring import open_attestation_ring, rotate_in
+from registry.auth.keyring import open_attestation_ring
 from registry.content import repositories as repos
 from registry.db.accounts import keys
 from registry.db.content import (
@@ -46,8 +45,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor
-    from registry.auth.keyring import Key, KeyRing
+    from registry.auth.keyring import KeyRing
     from registry.auth.secretkey import SecretKey
     from registry.db.engine import Database
     from registry.settings import Settings
@@ -207,22 +205,6 @@ class Attester:
             await record(connection, "verdict.attested", repository, REGISTRY, said)
             await move_epoch(connection, "content")
         return True, [locator for locator in unused if locator is not None]
-
-
-async def rotate_attestation_ring(
-    database: Database, secret_key: SecretKey, *, actor: Actor, at_once: bool
-) -> Key:
-    """Make a key that signs verdicts in a minute; the older ones verify for ever. ``at_once``: one was
-    stolen, the new one signs now, and what the others signed is signed anew.
-
-    Raises:
-        DeniedError: the actor is no administrator.
-    """
-    require_admin(actor)
-    async with database.write() as connection:
-        return await rotate_in(
-            connection, secret_key, "attestation", actor=actor, algorithm="ES256", at_once=at_once
-        )
 
 
 @dataclass(frozen=True, slots=True)

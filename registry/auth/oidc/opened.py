@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from registry.auth.oidc.directory import Directory
 from registry.auth.oidc.turns import Turns
-from registry.auth.secretkey import SecretKey, open_secret_key
+from registry.auth.secretkey import SecretKey
 from registry.db.engine import Database
 from registry.net.guarded import GuardedClient
 from registry.settings import Settings
@@ -24,12 +24,6 @@ class Oidc:
     tokens_per_rule: int
 
 
-def open_oidc(settings: Settings, database: Database, client: GuardedClient) -> Oidc:
-    """For one process.
-
-    Raises:
-        SettingsError: the secret key cannot be read.
-    """
-    return Oidc(
-        database, Directory(client), client, open_secret_key(settings), Turns(), settings.job_tokens_per_rule
-    )
+def open_oidc(settings: Settings, database: Database, client: GuardedClient, secret_key: SecretKey) -> Oidc:
+    """For one process."""
+    return Oidc(database, Directory(client), client, secret_key, Turns(), settings.job_tokens_per_rule)

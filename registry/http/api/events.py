@@ -23,7 +23,7 @@ WAIT_MAX_SECONDS = 60.0
 class EventsQuery(Query):
     """Where to read on, and what."""
 
-    after: str | None = Field(
+    cursor: str | None = Field(
         default=None,
         pattern="^([0-9]{1,17}|now)$",
         description="The `cursor` of the answer before; `now`: only what comes; left out: from the oldest.",
@@ -60,7 +60,7 @@ class Event(Answer):
 
 
 class Feed(Answer):
-    """A part of the feed. `cursor` is for `after` of the next request, whether or not there were events.
+    """A part of the feed. `cursor` is that of the next request, whether or not there were events.
     `missed`: some of those after the cursor that was given are no longer kept. `more`: there are more."""
 
     items: Sequence[Event]
@@ -74,22 +74,17 @@ async def read_events(call: Call, query: EventsQuery) -> Feed:
 
     An answer without events has a cursor too, which may be further: go on with it.
     """
-    asked = use.Asked(
+    page = await use.follow(
+        call.services.database,
+        looks(call.services.courier, seconds=query.wait),
+        actor=call.actor,
         repository=None if query.repository is None else parse_repository_name(query.repository),
-        kinds=tuple(query.kind.split(",")) if query.kind else (),
+        kinds=query.kind.split(",") if query.kind else (),
+        cursor=query.cursor,
+        limit=query.limit,
     )
-    after, missed = query.after, False
-    page = use.FeedPage((), after or "", missed=False, more=False)
-    async for _ in looks(call.services.courier, seconds=query.wait):
-        page = await use.read(
-            call.services.database, actor=call.actor, asked=asked, after=after, limit=query.limit
-        )
-        missed |= page.missed
-        if page.items or page.more:
-            break
-        after = page.cursor
     return Feed(
-        items=[_shown(told) for told in page.items], cursor=page.cursor, missed=missed, more=page.more
+        items=[_shown(told) for told in page.items], cursor=page.cursor, missed=page.missed, more=page.more
     )
 
 

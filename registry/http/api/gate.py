@@ -44,7 +44,7 @@ BlockPlace = Annotated[
 ]
 
 
-class Block(Image):
+class BlockedImage(Image):
     """An image to block, and why: everybody who is refused reads it."""
 
     reason: Reason
@@ -98,7 +98,7 @@ class ExplainQuery(ImageQuery):
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class GateExplanation:
     """What the gate makes of an image. ``digest`` is that of the image as it was pushed, ``served`` of what
     ``actor`` gets: null where that is nothing. ``sentence`` is what he is told."""
 
@@ -115,7 +115,7 @@ class Explanation:
     explain: str
 
 
-async def explain(call: Call, query: ExplainQuery) -> Explanation:
+async def explain(call: Call, query: ExplainQuery) -> GateExplanation:
     """What the gate says to the caller, or to somebody else, about an image, and why.
 
     About somebody else may ask an owner of the repository, an administrator or an auditor; what his tokens
@@ -140,7 +140,7 @@ async def explain(call: Call, query: ExplainQuery) -> Explanation:
         decision = Refuse(
             access.reason, "who may not pull from the repository does not get as far as the gate"
         )
-    return Explanation(
+    return GateExplanation(
         image=repository.name,
         actor=reader.shown,
         digest=str(manifest.digest),
@@ -173,7 +173,7 @@ async def preview_gate(call: Call, query: PreviewQuery) -> Page[preview.Stopped]
     return query.page(found, key=lambda each: each.cursor)
 
 
-async def block(call: Call, body: Block) -> None:
+async def block(call: Call, body: BlockedImage) -> None:
     """Refuse an image to everybody, whatever its verdict."""
     reason = one_line(body.reason)
     repository, manifest, _ = await find_image(call, body.image, "configure")

@@ -6,13 +6,11 @@ from datetime import datetime
 from typing import Literal
 
 from registry.auth import keyring as use
-from registry.errors import RequestInvalidError
 from registry.http.api.models import Answer, Body, Page
 from registry.http.api.routes import Call, Route
-from registry.trials.signing import rotate_attestation_ring
 
 
-class Rotation(Body):
+class KeyRotation(Body):
     """``at_once``: all older keys are worth nothing from now on, for when one was stolen. Verdicts, of the
     ring ``attestation``, are signed with ES256."""
 
@@ -38,18 +36,20 @@ async def list_keys(call: Call) -> Page[Key]:
     return Page(items=[Key.of(key) for key in found], next=None)
 
 
-async def rotate_keys(call: Call, body: Rotation) -> Key:
-    """Make a new key: for registry tokens, of which the older ones verify until all their tokens have ended,
-    or for verdicts, of which the older ones verify for ever."""
-    if body.ring == "attestation":
-        if body.algorithm == "EdDSA":
-            raise RequestInvalidError("verdicts are signed with ES256")
-        services = call.services
-        verdicts = await rotate_attestation_ring(
-            services.database, services.oidc.secret_key, actor=call.actor, at_once=body.at_once
-        )
-        return Key.of(verdicts)
-    made = await call.services.tokens.rotate_keys(call.actor, algorithm=body.algorithm, at_once=body.at_once)
+async def rotate_keys(call: Call, body: KeyRotation) -> Key:
+    """Make a new key that signs registry tokens, or verdicts.
+
+    Of registry tokens the older ones verify until all their tokens have ended, of verdicts for ever."""
+    services = call.services
+    usual = services.settings.token_algorithm if body.ring == "token" else "ES256"
+    made = await use.rotate_ring(
+        services.database,
+        services.secret_key,
+        body.ring,
+        actor=call.actor,
+        algorithm=body.algorithm or usual,
+        at_once=body.at_once,
+    )
     return Key.of(made)
 
 

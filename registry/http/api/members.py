@@ -37,13 +37,13 @@ class Grant(Answer):
         return str(member)
 
 
-class RoleHeld(Grant):
+class Member(Grant):
     """A role as it holds somewhere; ``inherited``: it was given on a namespace above."""
 
     inherited: bool
 
 
-async def list_members_of_repository(call: Call, name: RepositoryName, query: PageQuery) -> Page[RoleHeld]:
+async def list_members_of_repository(call: Call, name: RepositoryName, query: PageQuery) -> Page[Member]:
     """The roles that hold in a repository, with those given on namespaces above, by age."""
     return await _list(call, repository(name), query)
 
@@ -60,7 +60,7 @@ async def take_role_on_repository(call: Call, name: RepositoryName, member: Memb
     await _take(call, repository(name), member)
 
 
-async def list_members_of_namespace(call: Call, name: NamespaceName, query: PageQuery) -> Page[RoleHeld]:
+async def list_members_of_namespace(call: Call, name: NamespaceName, query: PageQuery) -> Page[Member]:
     """The roles that hold in a namespace, with those given on namespaces above, by age."""
     return await _list(call, namespace(name), query)
 
@@ -77,7 +77,7 @@ async def take_role_on_namespace(call: Call, name: NamespaceName, member: Member
     await _take(call, namespace(name), member)
 
 
-async def _list(call: Call, place: Place, query: PageQuery) -> Page[RoleHeld]:
+async def _list(call: Call, place: Place, query: PageQuery) -> Page[Member]:
     found = await use.list_members(
         call.services.database,
         actor=call.actor,
@@ -86,7 +86,7 @@ async def _list(call: Call, place: Place, query: PageQuery) -> Page[RoleHeld]:
         after=query.number or 0,
     )
     shown = [
-        RoleHeld(
+        Member(
             id=grant.id,
             member=str(grant.member),
             role=grant.role,

@@ -17,7 +17,7 @@ from registry.oci.conditions import Conditions
 from registry.trials import repositorypolicy as policy
 
 
-class Change(Body):
+class RepositoryChange(Body):
     """What to change; a run spec is an object or YAML. Null takes away what can be left out."""
 
     visibility: Visibility | None = None
@@ -38,7 +38,7 @@ class Change(Body):
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
 
-class NewRepository(Change):
+class NewRepository(RepositoryChange):
     """A repository to make, empty; what is left out is as the settings say."""
 
     name: RepositoryName
@@ -78,7 +78,7 @@ async def show_repository(call: Call, name: RepositoryName) -> use.RepositoryDet
 
 
 async def put_repository(
-    call: Call, name: RepositoryName, body: Change, conditions: Conditions
+    call: Call, name: RepositoryName, body: RepositoryChange, conditions: Conditions
 ) -> Stored[use.RepositoryDetails]:
     """Have a repository as it is described.
 
@@ -98,7 +98,7 @@ async def put_repository(
 
 
 async def change_repository(
-    call: Call, name: RepositoryName, body: Change, conditions: Conditions
+    call: Call, name: RepositoryName, body: RepositoryChange, conditions: Conditions
 ) -> use.RepositoryDetails:
     """Change its visibility, its gate, or what is tried in it."""
     wanted = await _wanted(call, body)
@@ -151,13 +151,13 @@ async def _move(call: Call, name: str, to: str) -> use.RepositoryDetails:
     return await use.show(services.database, actor=call.actor, name=to)
 
 
-async def _wanted(call: Call, body: Change) -> use.RepositoryChange:
+async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
     return use.RepositoryChange(
         visibility=body.visibility,
         gate=body.gate,
         trial_on_push=body.trial_on_push,
         image_spec_allowed=body.image_spec_allowed,
-        run_spec=await given_run_spec(call, body.run_spec),
+        run_spec=await given_run_spec(call.request.app, body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
         worker_label=body.worker_label,
         clear_worker_label="worker_label" in body.model_fields_set and body.worker_label is None,

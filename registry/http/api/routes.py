@@ -91,7 +91,7 @@ class Route:
     media_type: str = "application/json"
 
 
-async def given_run_spec(call: Call, given: Mapping[str, Any] | str | None) -> RunSpec | None:
+async def given_run_spec(app: web.Application, given: Mapping[str, Any] | str | None) -> RunSpec | None:
     """The run spec that a body holds as an object or as YAML, if it holds one; a large one takes seconds.
 
     Raises:
@@ -100,7 +100,7 @@ async def given_run_spec(call: Call, given: Mapping[str, Any] | str | None) -> R
     if given is None:
         return None
     text = given if isinstance(given, str) else json.dumps(given)
-    return await call.request.app[PARSERS].run(parse_run_spec, text)
+    return await app[PARSERS].run(parse_run_spec, text)
 
 
 def add_routes(app: web.Application, table: Sequence[Route]) -> None:

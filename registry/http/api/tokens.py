@@ -85,7 +85,7 @@ class TokenQuery(PageQuery):
     made_by: Id | None = None
 
 
-class Change(Body):
+class TokenChange(Body):
     """What to change: another name, fewer networks, an earlier end."""
 
     name: str | None = None
@@ -93,7 +93,7 @@ class Change(Body):
     expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
 
 
-class Rotation(Body):
+class TokenRotation(Body):
     """How the old token goes."""
 
     overlap_seconds: int = Field(
@@ -174,7 +174,7 @@ async def show_token(call: Call, token_id: Id) -> Token:
     return Token.of(await tokenlists.show_token(call.services.database, actor=call.actor, token_id=token_id))
 
 
-async def change_token(call: Call, token_id: Id, body: Change) -> Token:
+async def change_token(call: Call, token_id: Id, body: TokenChange) -> Token:
     """Give a token another name, fewer networks or an earlier end."""
     changed = await tokenchanges.change_token(
         call.services.database,
@@ -185,7 +185,7 @@ async def change_token(call: Call, token_id: Id, body: Change) -> Token:
     return Token.of(changed)
 
 
-async def rotate_token(call: Call, token_id: Id, body: Rotation) -> MadeToken:
+async def rotate_token(call: Call, token_id: Id, body: TokenRotation) -> MadeToken:
     """Replace a token: the new secret works at once, the old one for some time more."""
     made = await tokenchanges.rotate_token(
         call.services.database,

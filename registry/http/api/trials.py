@@ -115,7 +115,7 @@ async def start_trial(call: Call, body: Request) -> Trial:
         services.settings,
         repository_id=repository.id,
         digest=str(manifest.digest),
-        spec=await given_run_spec(call, body.spec),
+        spec=await given_run_spec(call.request.app, body.spec),
         created_by=call.actor,
     )
     return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))

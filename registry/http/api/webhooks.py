@@ -99,7 +99,7 @@ class DeliveriesQuery(PageQuery):
     since: Time | None = Field(default=None, description="Made then or later.")
 
 
-class Rotation(Body):
+class WebhookRotation(Body):
     """How to replace the secret."""
 
     at_once: bool = Field(default=False, description="The old one signs no more: it was stolen.")
@@ -169,7 +169,7 @@ async def delete_webhook(call: Call, webhook_id: Id, conditions: Conditions) -> 
     await use.remove(call.services.database, actor=call.actor, webhook_id=webhook_id, conditions=conditions)
 
 
-async def rotate_webhook(call: Call, webhook_id: Id, body: Rotation) -> WebhookSecret:
+async def rotate_webhook(call: Call, webhook_id: Id, body: WebhookRotation) -> WebhookSecret:
     """Replace the secret. For a day each delivery is signed with the old one as well."""
     made, secret = await use.rotate(
         call.services.database,

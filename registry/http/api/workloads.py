@@ -75,7 +75,7 @@ class RuleLookedAt(Answer):
     missing: tuple[str, ...]
 
 
-class Explanation(Answer):
+class WorkloadExplanation(Answer):
     """What would become of a job's token; `rule` is the one that it meets, `reason` why there is none."""
 
     rule: str | None
@@ -121,9 +121,11 @@ async def delete_rule(call: Call, name: IssuerName, conditions: Conditions) -> N
     await use.delete_rule(call.services.database, actor=call.actor, name=name, conditions=conditions)
 
 
-async def explain_workload(call: Call, body: GivenToken) -> Explanation:
+async def explain_workload(call: Call, body: GivenToken) -> WorkloadExplanation:
     """Tell what would become of a job's token, and why. Nothing is given and nothing kept."""
-    return Explanation.of(await explaining.explain(call.services.oidc, actor=call.actor, text=body.token))
+    return WorkloadExplanation.of(
+        await explaining.explain(call.services.oidc, actor=call.actor, text=body.token)
+    )
 
 
 def _shown(rule: use.Rule) -> Rule:

@@ -306,6 +306,6 @@ def attested(registry: Registry, digest: str) -> Any:
     async def work() -> Any:
         async with registry.client() as admin:
             path = f"/repositories/{REPOSITORY.replace('/', '%2F')}/attestations"
-            return await api(admin, "GET", path, params={"digest": digest})
+            return (await api(admin, "GET", path, params={"digest": digest}))["items"]
 
     return asyncio.run(work())

@@ -129,7 +129,7 @@ async def _use(data: Path, url: str) -> None:
 
 
 async def attestations_of(port: Port) -> Any:
-    return await api(port.admin, "GET", "/repositories/team%2Fapp/attestations")
+    return (await api(port.admin, "GET", "/repositories/team%2Fapp/attestations"))["items"]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from registry.db.events import audit_keeping, events
 from registry.db.outbox import record, record_all
 from registry.db.types import db_time
 from registry.db.webhooks import deliveries, webhooks
-from registry.events.feed import Asked, read
+from registry.events.feed import read
 from registry.events.sequence import sequence
 from registry.events.signatures import make_secret
 from registry.events.webhooks import wrap_name
@@ -58,7 +58,7 @@ async def read_all(database: Database, after: str | None = None, **asked: Any) -
     """The numbers of all events after a cursor, and the last cursor."""
     found: list[int] = []
     while True:
-        page = await read(database, actor=ROOT_USER, asked=Asked(**asked), after=after, limit=7)
+        page = await read(database, actor=ROOT_USER, **asked, cursor=after, limit=7)
         found += [told.data["number"] for told in page.items]
         after = page.cursor
         if not page.more:
@@ -119,7 +119,7 @@ async def test_the_feed_goes_on_from_a_cursor_with_filters(database: Database) -
     assert (await read_all(database))[0] == list(range(20))
     assert (await read_all(database, repository=NAME))[0] == list(range(10))
     assert (await read_all(database, kinds=("trial.*",)))[0] == []
-    page = await read(database, actor=ROOT_USER, asked=Asked(), after="now", limit=5)
+    page = await read(database, actor=ROOT_USER, cursor="now", limit=5)
     assert (page.items, page.cursor, page.more) == ((), "20", False)
     await tell(database, 1, first=20)
     await place_all(database)
@@ -128,7 +128,7 @@ async def test_the_feed_goes_on_from_a_cursor_with_filters(database: Database) -
     async with database.write() as connection:
         await connection.execute(insert(audit_keeping).values(id=1, removed_position=5))
     for after, missed in (("4", True), ("5", False), (None, False)):
-        page = await read(database, actor=ROOT_USER, asked=Asked(), after=after, limit=5)
+        page = await read(database, actor=ROOT_USER, cursor=after, limit=5)
         assert page.missed is missed
 
 
@@ -147,12 +147,12 @@ async def test_who_reads_the_feed(
         cursor = "0"
         kinds: list[str] = []
         while "tag.moved" not in kinds:
-            page = await api(rea, "GET", "/events", params={**asked, "after": cursor})
+            page = await api(rea, "GET", "/events", params={**asked, "cursor": cursor})
             kinds += [one["kind"] for one in page["items"]]
             cursor = page["cursor"]
         # Who holds a role is for auditors.
         assert set(kinds) == {"repository.created", "manifest.pushed", "tag.moved"}
-        waiting = asyncio.create_task(api(rea, "GET", "/events", params={**asked, "after": cursor}))
+        waiting = asyncio.create_task(api(rea, "GET", "/events", params={**asked, "cursor": cursor}))
         await asyncio.sleep(0.2)
         began = time.monotonic()
         await push_small(client, NAME, "2", annotations={"a": "b"})
@@ -161,7 +161,7 @@ async def test_who_reads_the_feed(
         assert time.monotonic() - began < 5
     everything = await api(client, "GET", "/events", params={"kind": "grant.*,tag.*"})
     assert {one["kind"] for one in everything["items"]} == {"grant.given", "tag.moved"}
-    for wrong in ({"after": "x"}, {"kind": "tag.*;"}, {"wait": "61"}, {"limit": "0"}):
+    for wrong in ({"cursor": "x"}, {"kind": "tag.*;"}, {"wait": "61"}, {"limit": "0"}):
         await api(client, "GET", "/events", status=400, params=wrong)
 
 

@@ -28,17 +28,32 @@ from tests.kit.images import to_json
 from tests.kit.trials import REPOSITORY, Port, make_report, open_port, tiny_image, tiny_index
 
 PLACE = "/repositories/team%2Fapp"
+NONE = {"items": [], "next": None}
 
 
 async def attested(port: Port, digest: str | None = None) -> list[Any]:
     """All that the registry attests, once nothing of it waits to be signed."""
     parameters = {} if digest is None else {"digest": digest}
     for _ in range(200):
-        listed: list[Any] = await api(port.admin, "GET", f"{PLACE}/attestations", params=parameters)
+        page = await api(port.admin, "GET", f"{PLACE}/attestations", params=parameters)
+        listed: list[Any] = page["items"]
         if all(one["signed_at"] for one in listed):
             return listed
         await asyncio.sleep(0.05)
     raise AssertionError(f"not signed: {listed}")
+
+
+async def by_pages(port: Port, rest: str) -> list[Any]:
+    """All of a list, one on each page."""
+    found, cursor = [], {}
+    while True:
+        asked = {"limit": "1", **cursor}
+        page = await api(port.reader, "GET", f"{PLACE}/attestations{rest}", params=asked)
+        found += page["items"]
+        assert len(page["items"]) == 1
+        if page["next"] is None:
+            return found
+        cursor = {"cursor": page["next"]}
 
 
 async def bundle_of(port: Port, referrer: str) -> bytes:
@@ -128,7 +143,7 @@ async def test_a_verdict_is_signed_and_nobody_takes_it_away(port: Port) -> None:
     again = await put_manifest(port.admin, REPOSITORY, listed[0]["referrer"], own_again.body)
     assert again.status == 201
     assert await attested(port, digest) == listed
-    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
     refused = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{listed[0]['referrer']}")
     assert refused.status == 403
     # They go with the image, and are back with it.
@@ -161,7 +176,7 @@ async def test_no_older_word_stands_beside_a_newer_verdict(port: Port) -> None:
     # While it is tried again the last word stands.
     assert await attested(port, digest) == old
     assert (await worker.report(await worker.claim(), met=False, exit_code=1)).status == 204
-    listed = await api(port.admin, "GET", f"{PLACE}/attestations", params={"digest": digest})
+    listed = (await api(port.admin, "GET", f"{PLACE}/attestations", params={"digest": digest}))["items"]
     assert [one["verdict"] for one in listed] == ["fail", "fail"]
     # From the moment of the verdict, signed or not yet.
     referrers = (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/referrers/{digest}")).json["manifests"]
@@ -186,7 +201,7 @@ async def test_an_image_that_is_moved_to_where_it_is_blocked_keeps_no_good_word(
     made = await api(port.admin, "POST", "/gate/blocks", status=201, json=blocked)
     await api(port.admin, "POST", f"{PLACE}/rename", json={"name": "other/moved"})
     moved = "/repositories/other%2Fmoved/attestations"
-    listed = await api(port.admin, "GET", moved, params={"digest": digest})
+    listed = (await api(port.admin, "GET", moved, params={"digest": digest}))["items"]
     assert [one["verdict"] for one in listed] == ["pass", "blocked"]
     async with port.database.read() as connection:
         query = select(events.c.repository, events.c.data).where(
@@ -217,7 +232,7 @@ async def test_an_index_is_attested_and_each_image_in_it(port: Port) -> None:
         assert [one["result"] for one in child.results] == [verdict]
     # Nothing was run of it, so nothing is said.
     assert await attested(port, images[2].digest) == []
-    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
 
 
 async def test_keys_are_replaced_and_stolen_ones_sign_nothing_that_counts(port: Port) -> None:
@@ -254,7 +269,7 @@ async def test_keys_are_replaced_and_stolen_ones_sign_nothing_that_counts(port: 
 def attester(port: Port) -> Attester:
     services = port.registry.services
     assert services is not None
-    return Attester(services.database, services.blobs, services.settings, services.oidc.secret_key)
+    return Attester(services.database, services.blobs, services.settings, services.secret_key)
 
 
 async def test_many_sign_at_once_and_each_statement_is_stored_once(
@@ -277,7 +292,7 @@ async def test_many_sign_at_once_and_each_statement_is_stored_once(
             assert [count for _, count in rows] == [1] * 12
             signed = select(func.count()).where(events.c.kind == "verdict.attested")
             assert (await connection.execute(signed)).scalar_one() == 12 + 12
-        assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+        assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
 
 
 async def test_what_a_kill_leaves_is_signed_later_and_its_bytes_go(port: Port) -> None:
@@ -292,7 +307,7 @@ async def test_what_a_kill_leaves_is_signed_later_and_its_bytes_go(port: Port) -
         repository_id = (await connection.execute(select(attestations.c.repository_id))).scalars().first()
     assert repository_id is not None
     left = await attester(port)._upload(repository_id, b"half done")
-    assert len(await api(port.admin, "GET", f"{PLACE}/attestations/differences")) == 0
+    assert await api(port.admin, "GET", f"{PLACE}/attestations/differences") == NONE
     async with port.database.write() as connection:
         await connection.execute(update(attestations).values(run_after=db_time()))
         ended = update(upload_sessions).where(upload_sessions.c.id == left.session)
@@ -311,11 +326,11 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
     index, images = tiny_index("linux/amd64")
     digest = await port.push(index)
     await worker.report(await worker.claim())
-    await attested(port)
+    assert await attested(port) == await by_pages(port, "")
     async with port.database.write() as connection:
         await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
         await connection.execute(delete(attestations))
-    found = await api(port.reader, "GET", f"{PLACE}/attestations/differences")
+    found = await by_pages(port, "/differences")
     assert {(one["digest"], one["what"]) for one in found} == {
         (digest, "the verdict is not attested"),
         (images[0].digest, "the verdict is not attested"),
@@ -325,10 +340,13 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
     await sweep(services)
     assert (await word(port, digest)).summary is not None
     assert (await word(port, images[0].digest)).summary is not None
-    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == []
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
+    for wrong in ("x", f"{digest}.3", "1"):
+        asked = {"cursor": wrong}
+        await api(port.reader, "GET", f"{PLACE}/attestations/differences", status=400, params=asked)
     async with port.database.write() as connection:
         await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
-    found = await api(port.reader, "GET", f"{PLACE}/attestations/differences")
+    found = await by_pages(port, "/differences")
     assert {one["what"] for one in found} == {"it was signed, and its referrer is gone or not whole"}
 
 

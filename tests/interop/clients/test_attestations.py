@@ -45,7 +45,7 @@ async def tried(registry: Registry, tag: str, *, met: bool, repository: str = RE
             assert answer.status == 204
         path = f"/repositories/{repository.replace('/', '%2F')}/attestations"
         for _ in range(200):
-            listed = await api(admin, "GET", path, params={"digest": digest})
+            listed = (await api(admin, "GET", path, params={"digest": digest}))["items"]
             if len(listed) == 2 and all(one["signed_at"] for one in listed):
                 return digest
             await asyncio.sleep(0.05)

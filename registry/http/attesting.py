@@ -1,0 +1,32 @@
+"""Verdicts are signed as long as the process runs."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from registry.http.sweeps import tried
+from registry.trials.signing import Attester
+
+if TYPE_CHECKING:
+    from registry.http.services import Services
+
+ATTEST_SECONDS = 5.0
+"""How long what another replica left unsigned may lie."""
+GATHER_SECONDS = 0.05
+"""Every commit rings; so often is enough to look."""
+
+
+async def keep_attested(services: Services) -> None:
+    """Sign verdicts until the process ends: at once those of this process, and soon what another left."""
+    attester = Attester(services.database, services.blobs, services.settings, services.secret_key)
+    bell = services.database.bell
+    while not (bell.muted or services.settings.read_only):
+        heard = bell.listen()
+        await tried("verdicts", attester.sign_all(), done="signed")
+        # Not wait_for: of Python 3.11 it loses a cancellation that comes with the ring.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ATTEST_SECONDS):
+                await heard.wait()
+        await asyncio.sleep(GATHER_SECONDS)
