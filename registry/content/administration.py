@@ -286,7 +286,9 @@ async def move(
             await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
             await move_epoch(connection, "content", "access", "gate")
-            await blocks.catch_all(connection, repositories.c.id == repository.id, effects)
+            moved_here = repositories.c.id == repository.id
+            await blocks.catch_all(connection, moved_here, effects)
+            await effects.repositories_moved(connection, moved_here)
             await bury(connection, name)
     except IntegrityError:
         raise ConflictError(f"there is a repository {to} already") from None

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from sqlalchemy import ColumnElement
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
@@ -45,4 +46,9 @@ class Effects(Protocol):
         self, connection: AsyncConnection, repository_id: int, digests: Sequence[str]
     ) -> None:
         """Say of images of a repository, whose lock the caller holds, that nobody may read them now."""
+        ...
+
+    async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+        """Look at what counts where these repositories lie now, whose locks the caller holds; it has moved an
+        epoch."""
         ...

@@ -308,7 +308,9 @@ async def rename(
             told = {"name": [name, to], "repositories": len(names)}
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
             await move_epoch(connection, "content", "access", "gate")
-            await blocks.catch_all(connection, blocks.below(repositories.c.name, f"{to}/"), effects)
+            moved_here = blocks.below(repositories.c.name, f"{to}/")
+            await blocks.catch_all(connection, moved_here, effects)
+            await effects.repositories_moved(connection, moved_here)
             await bury(connection, *names)
     except IntegrityError:
         raise ConflictError(f"something was made in {to} just now; look at it and try again") from None

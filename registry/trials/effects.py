@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content.effects import ManifestPushed
@@ -18,7 +18,7 @@ from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.parents import NOT_TRIED, settle_parents
-from registry.trials.signatures import note_signature
+from registry.trials.signatures import match_moved, note_signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,14 @@ class TrialEffects:
         Raises:
             ManifestInvalidError: an index beyond the limits of :mod:`registry.trials.images`.
         """
+        await self._try_image(connection, pushed)
         await note_signature(connection, pushed, self.trust)
+
+    async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+        """Find the signatures that are required where they lie now."""
+        await match_moved(connection, within)
+
+    async def _try_image(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         if not pushed.created and not await self._was_incomplete(connection, pushed):
             return
         inventory = await images_of_push(connection, pushed)

@@ -11,15 +11,16 @@ from sqlalchemy import delete, func, insert, select
 
 from registry.auth.places import find_place, hold_place, parse_place
 from registry.content.administration import require_place
+from registry.content.blocks import below
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
-from registry.db.signatures import signature_rules
+from registry.db.signatures import signature_rules, signatures
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.events.webhooks import may_manage
-from registry.trials.signatures import match_rule
+from registry.trials.signatures import find_met, keep_met, test_of
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
@@ -81,6 +82,12 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
     place = await require_place(database, actor=actor, action="configure", on=on)
     name = _name(wanted)
     _require_one(wanted)
+    name_of = repositories.c.name
+    within = below(name_of, place.key) if place.is_namespace else name_of == place.name
+    test, looked = test_of(wanted), set[int]()
+    # What takes long comes before the transaction, which holds up others.
+    async with database.read() as connection:
+        met = await find_met(connection, test, within, looked=looked)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         held = select(func.count()).where(signature_rules.c[place.column] == place_id)
@@ -102,9 +109,14 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
             .returning(*_COLUMNS)
         )
         rule = SignatureRule(*made.one())
-        await match_rule(connection, rule.id)
-        await record(connection, "signature_rule.created", place.key, actor, _told(rule))
+        # Repositories first, then the epochs, as pushes take them. What came meanwhile is looked at now.
+        signed = select(signatures.c.repository_id)
+        locked = select(repositories.c.id).where(within, repositories.c.id.in_(signed))
+        await connection.execute(locked.order_by(repositories.c.id).with_for_update(key_share=True))
         await move_epoch(connection, "gate")
+        met += await find_met(connection, test, within, looked=looked)
+        await keep_met(connection, rule.id, met)
+        await record(connection, "signature_rule.created", place.key, actor, _told(rule))
     return rule
 
 
@@ -151,9 +163,11 @@ def _require_one(wanted: Wanted) -> None:
         raise RequestInvalidError("a rule names a key, or an issuer and a subject, and not both")
     if wanted.public_pem is not None:
         try:
-            parse_keys(wanted.public_pem)
+            keys = parse_keys(wanted.public_pem)
         except ValueError as error:
             raise RequestInvalidError(f"public_pem: {error}") from None
+        if len(keys) > 1:
+            raise RequestInvalidError(f"public_pem: it holds {len(keys)} keys; make a rule for each")
 
 
 def _told(rule: SignatureRule) -> dict[str, Any]:

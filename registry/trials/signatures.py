@@ -7,19 +7,19 @@ place that has rules must be satisfied. A signature of an index is one of what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import re2  # type: ignore[import-untyped]
-from sqlalchemy import and_, exists, func, insert, or_, select
+from sqlalchemy import and_, delete, exists, insert, literal, or_, select
 
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories, tag_history, tags
+from registry.db.engine import move_epoch
 from registry.db.signatures import signature_matches, signature_rules, signatures
 from registry.db.types import db_time
-from registry.oci.digest import parse_digest
 from registry.oci.mediatypes import MANIFESTS
 from registry.trials.identities import CertificateRefusedError, Trust, identify
 from registry.trials.sigstore import (
@@ -41,8 +41,10 @@ if TYPE_CHECKING:
 
 SIGNED = "https://sigstore.dev/cosign/sign/v1"
 """What ``cosign sign`` states: nothing but that somebody signs."""
-SIGNATURES_MAX = 100
-"""How many signatures of one image are looked at; later ones are content like any."""
+UNMET_MAX = 100
+"""How many signatures of one image are kept that meet no rule, for rules to come: the latest."""
+_AT_ONCE = 50
+"""How many signatures are verified before others have their turn: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +73,6 @@ async def note_signature(connection: AsyncConnection, pushed: ManifestPushed, tr
         return
     if statement.predicate_type != SIGNED or subject.digest not in statement.subjects:
         return
-    held = select(func.count()).where(
-        signatures.c.repository_id == pushed.repository_id,
-        signatures.c.subject_digest == str(subject.digest),
-    )
-    if (await connection.execute(held)).scalar_one() >= SIGNATURES_MAX:
-        return
     values: dict[str, Any] = {
         "manifest_id": pushed.manifest_id,
         "repository_id": pushed.repository_id,
@@ -96,24 +92,79 @@ async def note_signature(connection: AsyncConnection, pushed: ManifestPushed, tr
             return
         values |= {"issuer": identity.issuer, "subject": identity.subject}
     await connection.execute(insert(signatures).values(values))
+    # Whoever makes a rule meets this push here: the one or the other sees both.
+    await move_epoch(connection, "content")
+    this = (await connection.execute(_SIGNATURES.where(signatures.c.manifest_id == pushed.manifest_id))).one()
     for rule in await _rules_of(connection, pushed.repository_id, pushed.repository):
-        await _match(connection, rule, values)
+        if test_of(rule)(this):
+            await keep_met(connection, rule.id, [pushed.manifest_id])
+    of_it = (
+        signatures.c.repository_id == pushed.repository_id,
+        signatures.c.subject_digest == str(subject.digest),
+        ~exists().where(signature_matches.c.manifest_id == signatures.c.manifest_id),
+    )
+    unmet = select(signatures.c.manifest_id).where(*of_it).order_by(signatures.c.manifest_id.desc())
+    too_many = list((await connection.execute(unmet.offset(UNMET_MAX))).scalars())
+    await connection.execute(delete(signatures).where(signatures.c.manifest_id.in_(too_many)))
 
 
-async def match_rule(connection: AsyncConnection, rule_id: int) -> None:
-    """Find the signatures that meet a new rule, among all where it counts."""
-    rule = (await connection.execute(select(signature_rules).where(signature_rules.c.id == rule_id))).one()
-    query = select(signatures)
-    if rule.repository_id is not None:
-        query = query.where(signatures.c.repository_id == rule.repository_id)
-    else:
-        named = select(namespaces.c.name).where(namespaces.c.id == rule.namespace_id)
-        above = (await connection.execute(named)).scalar_one()
-        query = query.join(repositories, repositories.c.id == signatures.c.repository_id).where(
-            func.substr(repositories.c.name, 1, len(above) + 1) == f"{above}/"
+def test_of(rule: Any) -> Callable[[Row[Any]], bool]:
+    """Whether rows of ``signatures`` meet a rule, which is a row or what is wanted; its key is read once."""
+    if rule.public_pem is None:
+        return lambda one: one.issuer == rule.issuer and is_subject(one.subject, rule.subject)
+    keys = parse_keys(rule.public_pem)
+    return lambda one: any(
+        is_signed_by(Bundle(bytes(one.payload), bytes(one.signature), "", None), key) for key in keys
+    )
+
+
+async def find_met(
+    connection: AsyncConnection,
+    test: Callable[[Row[Any]], bool],
+    within: ColumnElement[bool],
+    *,
+    looked: set[int],
+) -> list[int]:
+    """The signatures in these repositories that pass the test, by their manifests, without those ``looked``
+    at, to which the others are added."""
+    query = select(signatures.c.manifest_id).join(
+        repositories, repositories.c.id == signatures.c.repository_id
+    )
+    wanted = sorted({*(await connection.execute(query.where(within))).scalars()} - looked)
+    met: list[int] = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        batch = wanted[start : start + _AT_ONCE]
+        found = (await connection.execute(_SIGNATURES.where(signatures.c.manifest_id.in_(batch)))).all()
+        met += [one.manifest_id for one in found if test(one)]
+    looked.update(wanted)
+    return met
+
+
+async def keep_met(connection: AsyncConnection, rule_id: int, manifest_ids: Sequence[int]) -> None:
+    """Write down that these signatures meet a rule, as far as they are still there."""
+    columns = [signatures.c[name] for name in ("manifest_id", "repository_id", "subject_digest")]
+    for start in range(0, len(manifest_ids), _AT_ONCE):
+        new = select(literal(rule_id).label("rule_id"), *columns).where(
+            signatures.c.manifest_id.in_(manifest_ids[start : start + _AT_ONCE]),
+            ~exists().where(
+                signature_matches.c.rule_id == rule_id,
+                signature_matches.c.manifest_id == signatures.c.manifest_id,
+            ),
         )
-    for row in (await connection.execute(query)).all():
-        await _match(connection, rule, row._asdict())
+        names = ["rule_id", *(column.name for column in columns)]
+        await connection.execute(insert(signature_matches).from_select(names, new))
+
+
+async def match_moved(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+    """Find the signatures in these repositories that meet the rules above the place where they lie now. The
+    caller holds their locks and has moved an epoch."""
+    signed = exists().where(signatures.c.repository_id == repositories.c.id)
+    moved = await connection.execute(select(repositories.c.id, repositories.c.name).where(within, signed))
+    for repository in moved.all():
+        for rule in await _rules_of(connection, repository.id, repository.name):
+            here = repositories.c.id == repository.id
+            met = await find_met(connection, test_of(rule), here, looked=set())
+            await keep_met(connection, rule.id, met)
 
 
 async def required_in(database: Database, repository: Repository) -> Required | None:
@@ -213,21 +264,4 @@ async def _rules_of(connection: AsyncConnection, repository_id: int, name: str) 
     return (await connection.execute(query)).all()
 
 
-async def _match(connection: AsyncConnection, rule: Row[Any], values: Mapping[str, Any]) -> None:
-    if not _meets(rule, values):
-        return
-    await connection.execute(
-        insert(signature_matches).values(
-            rule_id=rule.id,
-            manifest_id=values["manifest_id"],
-            repository_id=values["repository_id"],
-            subject_digest=str(parse_digest(values["subject_digest"])),
-        )
-    )
-
-
-def _meets(rule: Row[Any], values: Mapping[str, Any]) -> bool:
-    if rule.public_pem is None:
-        return values["issuer"] == rule.issuer and is_subject(values["subject"], rule.subject)
-    bundle = Bundle(bytes(values["payload"]), bytes(values["signature"]), "", None)
-    return any(is_signed_by(bundle, key) for key in parse_keys(rule.public_pem))
+_SIGNATURES = select(signatures)

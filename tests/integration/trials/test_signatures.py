@@ -3,14 +3,17 @@ else."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from registry.db.signatures import signatures
 from registry.trials.signatures import is_subject
-from tests.kit.access import api, ask
+from tests.kit.access import api, ask, make_repository
 from tests.kit.distribution import push_small, put_manifest, small_index
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST
 from tests.kit.signing import attach, new_authority, new_key, public_pem, signature_of
@@ -81,6 +84,66 @@ async def test_only_the_right_signature_of_this_image_lets_it_pass(port: Port) -
     assert (await port.pull("1")).status == 403
     await api(port.admin, "DELETE", f"/signature-rules/{rule['id']}", status=204)
     assert (await port.pull("1")).status == 200
+
+
+async def test_moved_below_a_rule_what_it_signed_is_found(port: Port) -> None:
+    key = new_key()
+    for name in ("old/app", "older/in/app"):
+        await make_repository(port.admin, name, gate="enforce", trial_on_push=False)
+        chart = await push_small(port.admin, name, "1")
+        await attach(port.admin, name, chart, signature_of(chart, key))
+    await make_repository(port.admin, "team/first")
+    await require(port, "team/", "the team", public_pem=public_pem(key))
+    unsigned = await push_small(port.admin, "old/app", "2", annotations={"signed": "no"})
+    moves = (
+        ("/repositories/old%2Fapp/rename", {"name": "team/moved"}, "team/moved"),
+        ("/namespaces/older%2Fin/rename", {"name": "team/below"}, "team/below/app"),
+        ("/repositories/team%2Fmoved/rename", {"name": "old/app"}, "old/app"),
+        ("/repositories/old%2Fapp/rename", {"name": "team/again"}, "team/again"),
+    )
+    for path, body, name in moves:
+        await api(port.admin, "POST", path, json=body)
+        assert (await port.pull("1", repository=name)).status == 200, name
+    assert (await port.pull(unsigned, repository="team/again")).status == 403
+
+
+async def test_a_rule_and_signatures_at_once_miss_nothing(port: Port) -> None:
+    key = new_key()
+    await make_repository(port.admin, REPOSITORY, gate="enforce", trial_on_push=False)
+    charts = [
+        await push_small(port.admin, REPOSITORY, str(number), annotations={"n": str(number)})
+        for number in range(8)
+    ]
+    signing = [
+        asyncio.create_task(attach(port.admin, REPOSITORY, chart, signature_of(chart, key)))
+        for chart in charts
+    ]
+    await asyncio.sleep(0.03)
+    await require(port, "team/", "the team", public_pem=public_pem(key))
+    await asyncio.gather(*signing)
+    assert {(await port.pull(chart)).status for chart in charts} == {200}
+
+
+async def test_no_number_of_others_hides_a_signature_that_counts(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.trials.signatures.UNMET_MAX", 3)
+    key = new_key()
+    await make_repository(port.admin, REPOSITORY, gate="enforce", trial_on_push=False)
+    chart = await push_small(port.admin, REPOSITORY, "1")
+    await require(port, REPOSITORY, "the release key", public_pem=public_pem(key))
+    for _ in range(4):
+        await attach(port.admin, REPOSITORY, chart, signature_of(chart, new_key()))
+    await attach(port.admin, REPOSITORY, chart, signature_of(chart, key))
+    for _ in range(4):
+        await attach(port.admin, REPOSITORY, chart, signature_of(chart, new_key()))
+    assert (await port.pull("1")).status == 200
+    async with port.database.read() as connection:
+        kept = (await connection.execute(select(signatures.c.manifest_id))).all()
+    assert len(kept) == 1 + 3
+    two = {"on": "team/", "name": "two", "public_pem": public_pem(key) + public_pem(new_key())}
+    refused = await api(port.admin, "POST", "/signature-rules", status=400, json=two)
+    assert "holds 2 keys" in refused["detail"]
 
 
 async def test_what_is_listed_is_signed_with_its_index_and_a_held_tag_waits_for_it(port: Port) -> None:
