@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Row, func, select
 
 from registry.auth.access import require, require_auditor
-from registry.auth.policy import may_audit
+from registry.auth.policy import decide, itself_and_above, may_audit
 from registry.db.access import tombstones
 from registry.db.content import repositories
 from registry.db.events import audit_keeping, events
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 NOW = "now"
 READABLE = ("manifest.*", "tag.*", "trial.*", "verdict.*", "image.*", "repository.*", "blob.*")
 """What whoever may pull from a repository reads of it; the rest is for auditors."""
+_TURNING = ("repository.changed", "repository.renamed", "namespace.renamed")
+"""With which a repository may have become readable, or got its name."""
 _LOOKED_AT = 5000
 """So many events a step looks at, however few of them are asked for."""
 _CURSOR_DIGITS = 17
@@ -116,7 +118,7 @@ async def read(
         items: list[Told] = []
         for row in rows:
             if matches(wanted, row.kind) and matches(readable, row.kind):
-                items.append(_told(row))
+                items.append(_told(row, to_auditor=may_audit(actor)))
                 if len(items) == limit:
                     last = row.position
                     break
@@ -136,15 +138,30 @@ async def _require_right(database: Database, actor: Actor, repository: str | Non
         require_auditor(actor, "read the events of all repositories")
         return _FIRST
     query = select(repositories.c.visibility).where(repositories.c.name == repository)
+    names = tuple(itself_and_above(repository))
+    turning = (
+        select(events.c.at, events.c.kind, events.c.data)
+        # Not by the index of the name: there are few of these kinds, and a repository may have many events.
+        .where(events.c.kind.in_(_TURNING), events.c.repository.concat("").in_(names))
+        .order_by(events.c.at.desc())
+    )
     buried = select(tombstones.c.deleted_at).where(tombstones.c.name == repository)
     async with database.read() as connection:
         visibility = (await connection.execute(query)).scalar_one_or_none()
         # What happened in an earlier repository of the same name is not theirs to know.
         given_up = (await connection.execute(buried)).scalar_one_or_none()
+        turns = (await connection.execute(turning)).all()
     require(actor, "pull", repository, visibility)
     if visibility is None:
         raise NameUnknownError(f"there is no repository {repository}")
-    return given_up or _FIRST
+    by_role = decide(actor, "pull", repository, None).allowed
+    since = (row.at for row in turns if _is_turn(row.kind, json.loads(row.data), by_role=by_role))
+    return max(given_up or _FIRST, next(since, _FIRST))
+
+
+def _is_turn(kind: str, data: Mapping[str, Any], *, by_role: bool) -> bool:
+    """Whether before this a reader could not read it, or under another name."""
+    return kind != "repository.changed" or (not by_role and "visibility" in data)
 
 
 def _position(cursor: str | None) -> int | None:
@@ -157,6 +174,9 @@ def _position(cursor: str | None) -> int | None:
     return int(cursor)
 
 
-def _told(row: Row[Any]) -> Told:
+def _told(row: Row[Any], *, to_auditor: bool) -> Told:
     same = ("position", "kind", "at", "repository", "target", "actor", "actor_kind", "decision", "rule")
-    return Told(data=json.loads(row.data), **{name: getattr(row, name) for name in same})
+    data = json.loads(row.data)
+    if row.kind == "repository.renamed" and not to_auditor:
+        data["name"][0] = None  # it may have been in a place that they do not know of
+    return Told(data=data, **{name: getattr(row, name) for name in same})

@@ -165,6 +165,46 @@ async def test_who_reads_the_feed(
         await api(client, "GET", "/events", status=400, params=wrong)
 
 
+async def test_a_reader_learns_nothing_of_before_it_had_this_name_and_could_be_read(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    await push_small(client, "secret/plan", "1")
+    password = await make_user(client, "rea")
+    await api(client, "POST", "/namespaces", status=201, json={"name": "pub"})
+    await give_role(client, "pub/", "user:rea", "reader")
+    await api(client, "POST", "/repositories/secret%2Fplan/rename", json={"name": "pub/x"})
+    await push_small(client, "pub/x", "inside", annotations={"a": "b"})
+    await api(client, "PATCH", "/repositories/pub%2Fx", json={"visibility": "public"})
+    await push_small(client, "pub/x", "open", annotations={"a": "c"})
+
+    async def read_until_open(reader: aiohttp.ClientSession) -> list[Any]:
+        found: list[Any] = []
+        cursor = "0"
+        while not any(one["data"].get("tag") == "open" for one in found):
+            asked = {"repository": "pub/x", "wait": "10", "cursor": cursor}
+            page = await api(reader, "GET", "/events", params=asked)
+            found += page["items"]
+            cursor = page["cursor"]
+        return found
+
+    def told(found: list[Any]) -> list[str]:
+        return [one["kind"] for one in found]
+
+    pushed = ["manifest.pushed", "tag.moved"]
+    everything = await read_until_open(client)
+    assert told(everything)[-5:] == [*pushed, "repository.changed", *pushed]
+    assert "secret/plan" in str(everything)
+    assert told(await read_until_open(nobody)) == ["repository.changed", *pushed]
+    async with registry.client(password, user="rea") as rea:
+        found = await read_until_open(rea)
+        assert told(found) == ["repository.renamed", *pushed, "repository.changed", *pushed]
+        assert found[0]["data"]["name"] == [None, "pub/x"]
+        # Its namespace has another name, and so it has.
+        await api(client, "POST", "/namespaces/pub/rename", json={"name": "team"})
+        asked = {"repository": "team/x", "cursor": "0"}
+        assert (await api(rea, "GET", "/events", params=asked))["items"] == []
+
+
 async def test_couriers_that_are_killed_lose_nothing_and_make_no_delivery_twice(
     make_postgres_url: Callable[[], str], tmp_path: Path
 ) -> None:
