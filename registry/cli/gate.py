@@ -88,12 +88,14 @@ def unblock(
     client = connect(server, token_file)
     if target.isascii() and target.isdigit():
         client.send("DELETE", f"/gate/blocks/{target}")
+        said, text = {"id": target, "deleted": True}, f"block {target} is deleted"
     else:
         client.send("POST", "/gate/unblock", {"image": target})
+        said, text = {"image": target, "blocked": False}, f"{target} is not blocked"
     if as_json:
-        print_json({"image": target, "blocked": False})
+        print_json(said)
     else:
-        typer.echo(f"{target} is not blocked")
+        typer.echo(text)
 
 
 @app.command("list")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import NotFoundError, RequestInvalidError
 
@@ -34,22 +34,22 @@ def export(
     ] = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the public keys that verdicts are signed with, as PEM, the newest first: for cosign
     verify-attestation --key, which takes one, and for seatrial verify --key, which takes several in one
     file.
 
     Nobody needs to sign in for them. Those of keys that were stolen are left out."""
-    found = [
-        key
-        for key in connect(server, token_file).items("/keys")
-        if key["ring"] == "attestation" and key["retired_at"] is None
-    ]
+    found = verdict_keys(connect(server, token_file))
     if not found:
         raise NotFoundError("no verdict was signed yet, so there is no key")
+    if as_json:
+        print_json(found)
     for key in found:
         if folder is None:
-            typer.echo(key["public_pem"], nl=False)
+            if not as_json:
+                typer.echo(key["public_pem"], nl=False)
             continue
         path = folder / f"{key['kid']}.pem"
         try:
@@ -57,7 +57,29 @@ def export(
             path.write_text(key["public_pem"], encoding="ascii")
         except OSError as error:
             raise RequestInvalidError(f"{path} cannot be written: {error.strerror}") from None
-        typer.echo(str(path))
+        if not as_json:
+            typer.echo(str(path))
+
+
+def verdict_keys(client: Client) -> list[Any]:
+    """The keys that sign verdicts and are published, as the API tells of them, the newest first."""
+    return [
+        key for key in client.items("/keys") if key["ring"] == "attestation" and key["retired_at"] is None
+    ]
+
+
+def read_key_file(file: Path) -> str:
+    """The text of a file of public keys.
+
+    Raises:
+        RequestInvalidError: it cannot be read, or is no PEM.
+    """
+    try:
+        return file.read_text(encoding="ascii")
+    except OSError as error:
+        raise RequestInvalidError(f"the key file {file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RequestInvalidError(f"the key file {file} cannot be used: {error}") from None
 
 
 @app.command()

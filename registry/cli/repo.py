@@ -71,8 +71,8 @@ TurnedBad = Annotated[
     ),
 ]
 TurnedBadDays = Annotated[
-    int | None,
-    typer.Option("--turned-bad-days", min=0, max=3650, help="How many days before it is blocked."),
+    str | None,
+    typer.Option("--turned-bad-days", metavar="N|default", help="How many days before it is blocked."),
 ]
 _FIELDS = (
     "name",
@@ -240,7 +240,7 @@ def _wanted(
     run_spec: str | None,
     worker_label: str | None,
     turned_bad: str | None,
-    turned_bad_days: int | None,
+    turned_bad_days: str | None,
     quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
@@ -248,7 +248,6 @@ def _wanted(
         "gate": gate,
         "trial_on_push": trial_on_push,
         "image_spec_allowed": image_spec,
-        "turned_bad_days": turned_bad_days,
     }
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if run_spec is not None:
@@ -257,9 +256,17 @@ def _wanted(
         wanted["worker_label"] = None if worker_label == "none" else worker_label
     if turned_bad is not None:
         wanted["turned_bad"] = None if turned_bad == "default" else turned_bad
+    if turned_bad_days is not None:
+        wanted["turned_bad_days"] = None if turned_bad_days == "default" else _days(turned_bad_days)
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise RequestInvalidError(f"--turned-bad-days: {text[:80]!r} is neither a number nor 'default'")
+    return int(text)
 
 
 def _print(repository: dict[str, Any], *, as_json: bool) -> None:

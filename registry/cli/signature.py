@@ -10,8 +10,8 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.keys import read_key_file
 from registry.cli.output import print_fields, print_json, print_list
-from registry.errors import RequestInvalidError
 
 app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and delete them.")
 _SHOWN = ("id", "name", "issuer", "subject", "created_by", "created_at")
@@ -44,10 +44,7 @@ def require(
     repository in it that both have rules must each be satisfied."""
     wanted: dict[str, object] = {"on": on, "name": name}
     if key is not None:
-        try:
-            wanted["public_pem"] = key.read_text(encoding="ascii")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RequestInvalidError(f"the key file {key} cannot be read: {error}") from None
+        wanted["public_pem"] = read_key_file(key)
     wanted |= {one: text for one, text in (("issuer", issuer), ("subject", subject)) if text is not None}
     made = connect(server, token_file).send("POST", "/signature-rules", wanted)
     if as_json:

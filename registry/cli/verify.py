@@ -9,6 +9,7 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import CallError, Client, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.keys import read_key_file, verdict_keys
 from registry.cli.output import cell, print_json, print_table
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.oci.digest import Digest, digest_of, parse_content_digest
@@ -82,16 +83,10 @@ def _keys(client: Client, file: Path | None) -> list[PublicKey]:
     from registry.trials.verifying import parse_keys  # noqa: PLC0415
 
     if file is None:
-        found = [
-            key["public_pem"]
-            for key in client.items("/keys")
-            if key["ring"] == "attestation" and key["retired_at"] is None
-        ]
+        found = [key["public_pem"] for key in verdict_keys(client)]
         return parse_keys("".join(found)) if found else []
     try:
-        return parse_keys(file.read_text(encoding="ascii"))
-    except OSError as error:
-        raise RequestInvalidError(f"the key file {file} cannot be read: {error.strerror}") from None
+        return parse_keys(read_key_file(file))
     except ValueError as error:
         raise RequestInvalidError(f"the key file {file} cannot be used: {error}") from None
 

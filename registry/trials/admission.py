@@ -41,6 +41,7 @@ from registry.trials.gate import (
     Question,
     Refuse,
     Wait,
+    as_decided,
     decide,
 )
 from registry.trials.holding import Position, last_admitted
@@ -131,9 +132,9 @@ async def admit_manifest(
     match answer.decision:
         case Admit():
             return manifest, Admission({}, await _tried_again(reading, manifest, answer))
-        case AdmitWithWarning(text=text):
+        case AdmitWithWarning(sentence=text):
             return manifest, Admission(_warning(text), await _tried_again(reading, manifest, answer))
-        case AdmitEarlier(text=text):
+        case AdmitEarlier(sentence=text):
             earlier = await manifest_use.get(database, repository, parse_digest(answer.question.earlier))
             _, of_it = await admit_manifest(
                 database,
@@ -203,7 +204,7 @@ async def explain_manifest(
 ) -> tuple[Question, Decision]:
     """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
     answer = await _ask(_Reading(database, settings, actor, repository), manifest, manifest, tag=tag)
-    return answer.question, answer.decision
+    return as_decided(answer.question), answer.decision
 
 
 @dataclass(frozen=True, slots=True)

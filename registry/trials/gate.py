@@ -7,7 +7,7 @@ It decides for tag, digest, HEAD, blob and mount alike, and each answer carries 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 Gate = Literal["off", "warn", "enforce", "hold"]
 EffectiveState = Literal[
@@ -24,6 +24,8 @@ EffectiveState = Literal[
     "unsigned",
     "blocked",
 ]
+Word = Literal["admit", "admit-with-warning", "admit-earlier", "wait", "refuse"]
+"""What a decision is called."""
 ADMITTED: frozenset[EffectiveState] = frozenset({"pass", "warn", "not-applicable", "grandfathered"})
 RETRY_AFTER_SECONDS = 15
 _SENTENCES: dict[EffectiveState, str] = {
@@ -72,23 +74,27 @@ class Question:
 class Admit:
     """The image may be read."""
 
+    word: ClassVar[Word] = "admit"
+    sentence: ClassVar[str] = ""
     explain: str
 
 
 @dataclass(frozen=True, slots=True)
 class AdmitWithWarning:
-    """The image may be read, with ``text`` as a ``Warning`` header."""
+    """The image may be read, with ``sentence`` as a ``Warning`` header."""
 
-    text: str
+    word: ClassVar[Word] = "admit-with-warning"
+    sentence: str
     explain: str
 
 
 @dataclass(frozen=True, slots=True)
 class AdmitEarlier:
-    """The tag is read as if it had not been moved yet: its last admitted image, with ``text`` as a
+    """The tag is read as if it had not been moved yet: its last admitted image, with ``sentence`` as a
     ``Warning`` header."""
 
-    text: str
+    word: ClassVar[Word] = "admit-earlier"
+    sentence: str
     explain: str
 
 
@@ -96,6 +102,7 @@ class AdmitEarlier:
 class Refuse:
     """The image may not be read; ``retry_after_seconds`` where waiting could help."""
 
+    word: ClassVar[Word] = "refuse"
     sentence: str
     explain: str
     retry_after_seconds: int | None = None
@@ -105,22 +112,30 @@ class Refuse:
 class Wait:
     """A verdict is on its way: look again for a while, and then do ``then``."""
 
+    word: ClassVar[Word] = "wait"
     then: Refuse
     explain: str
+
+    @property
+    def sentence(self) -> str:
+        """That of the refusal."""
+        return self.then.sentence
 
 
 Decision = Admit | AdmitWithWarning | AdmitEarlier | Wait | Refuse
 
 
 def decide(question: Question) -> Decision:
-    """Whether the image may be read, exactly by the table. Whatever lets an image pass, a waiver too, is no
-    signature."""
-    decision = _by_state(question)
-    if question.unsigned and isinstance(decision, Admit | AdmitWithWarning):
-        return _by_state(
-            replace(question, state="unsigned", reason=question.unsigned, waiver="", kept="", kept_until="")
-        )
-    return decision
+    """Whether the image may be read, exactly by the table."""
+    return _by_state(as_decided(question))
+
+
+def as_decided(question: Question) -> Question:
+    """The question that the table is asked: what would be let pass and lacks a signature is unsigned, since
+    whatever lets an image pass, a waiver too, is no signature."""
+    if not question.unsigned or not isinstance(_by_state(question), Admit | AdmitWithWarning):
+        return question
+    return replace(question, state="unsigned", reason=question.unsigned, waiver="", kept="", kept_until="")
 
 
 def _by_state(question: Question) -> Decision:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exists, func, literal, or_, select, tuple_
 
@@ -22,16 +22,7 @@ from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
 from registry.events.keeping import day_of
 from registry.oci.names import parse_repository_name
 from registry.trials.admission import is_writer
-from registry.trials.gate import (
-    ADMITTED,
-    Admit,
-    AdmitWithWarning,
-    EffectiveState,
-    Gate,
-    Question,
-    Wait,
-    decide,
-)
+from registry.trials.gate import ADMITTED, EffectiveState, Gate, Question, Word, decide
 from registry.trials.states import STRICTNESS, WITHOUT_VERDICT, bad_policy, effective_state
 
 if TYPE_CHECKING:
@@ -71,7 +62,7 @@ class Stopped:
     gate: Gate
     digest: str
     state: EffectiveState
-    decision: Literal["admit", "admit-with-warning", "wait", "refuse"]
+    decision: Word
     explain: str
     admitted_until: datetime | None
     pulls: int
@@ -141,19 +132,12 @@ def _stopped(
     decision = decide(Question(gate, state, subject, effective.reason, can_retry=True, kept=kept))
     if kept:
         until = policy.until(row)
-    word: Literal["admit", "admit-with-warning", "wait", "refuse"] = "refuse"
-    if isinstance(decision, Admit):
-        word = "admit"
-    elif isinstance(decision, AdmitWithWarning):
-        word = "admit-with-warning"
-    elif isinstance(decision, Wait):
-        word = "wait"
     return Stopped(
         repository=row.repository,
         gate=gate,
         digest=row.digest,
         state=effective.state,
-        decision=word,
+        decision=decision.word,
         explain=decision.explain,
         admitted_until=until,
         pulls=pulls,

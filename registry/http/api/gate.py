@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
@@ -35,6 +35,7 @@ from registry.trials.gate import (
     Gate,
     Refuse,
     Wait,
+    Word,
 )
 
 PREVIEWED = timedelta(days=30)
@@ -110,7 +111,7 @@ class GateExplanation:
     state: EffectiveState
     reason: str
     may_push: bool
-    decision: Literal["admit", "admit-with-warning", "admit-earlier", "wait", "refuse"]
+    decision: Word
     sentence: str
     explain: str
 
@@ -149,8 +150,8 @@ async def explain(call: Call, query: ExplainQuery) -> GateExplanation:
         state=question.state,
         reason=question.reason,
         may_push=question.may_push,
-        decision=_word(decision),
-        sentence=_sentence(decision),
+        decision=decision.word,
+        sentence=decision.sentence,
         explain=decision.explain,
     )
 
@@ -253,22 +254,6 @@ async def resume_gate(call: Call, name: NamespaceName) -> None:
     await pausing.resume(call.services.database, actor=call.actor, namespace=name)
 
 
-def _word(
-    decision: Decision,
-) -> Literal["admit", "admit-with-warning", "admit-earlier", "wait", "refuse"]:
-    match decision:
-        case Admit():
-            return "admit"
-        case AdmitWithWarning():
-            return "admit-with-warning"
-        case AdmitEarlier():
-            return "admit-earlier"
-        case Wait():
-            return "wait"
-        case Refuse():
-            return "refuse"
-
-
 def _served(decision: Decision, pushed: str, earlier: str) -> str | None:
     match decision:
         case Admit() | AdmitWithWarning():
@@ -277,16 +262,6 @@ def _served(decision: Decision, pushed: str, earlier: str) -> str | None:
             return earlier
         case Wait() | Refuse():
             return None
-
-
-def _sentence(decision: Decision) -> str:
-    match decision:
-        case Admit():
-            return ""
-        case AdmitWithWarning(text=text) | AdmitEarlier(text=text):
-            return text
-        case Wait(then=refusal) | (Refuse() as refusal):
-            return refusal.sentence
 
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)

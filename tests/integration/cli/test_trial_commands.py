@@ -202,7 +202,8 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     made = shell.json("gate", "block", layer, "--layer", "--in", "team/", "--reason", "a key")
     assert (made["on"], made["kind"], made["images"]) == ("team/", "layer", 1)
     assert layer in shell("gate", "list", "team/")
-    shell("gate", "unblock", str(made["id"]))
+    number = str(made["id"])
+    assert shell.json("gate", "unblock", number) == {"id": number, "deleted": True}
     assert shell.json("gate", "list", "team/") == []
     waiver = shell.json(
         *("waiver", "request", f"{REPOSITORY}:told", "--state", "fail", "--state", "error"),
@@ -226,6 +227,8 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     kept = shell.json("repo", "set", REPOSITORY, "--turned-bad", "block", "--turned-bad-days", "7")
     assert (kept["turned_bad"], kept["turned_bad_days"]) == ("block", 7)
     assert shell.json("repo", "set", REPOSITORY, "--turned-bad", "default")["turned_bad"] is None
+    cleared = shell.json("repo", "set", REPOSITORY, "--turned-bad-days", "default")
+    assert cleared["turned_bad_days"] is None
 
 
 @pytest.mark.parametrize(
@@ -235,6 +238,7 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
         (("gate", "block", f"{REPOSITORY}:1", "--layer", "--reason", "r"), 64),
         (("gate", "block", "sha256:12", "--in", "team/", "--reason", "r"), 64),
         (("gate", "unblock", "999"), 2),
+        (("repo", "set", REPOSITORY, "--turned-bad-days", "soon"), 64),
         (("gate", "pause", "team", "--for", "9d", "--reason", "r"), 64),
         (("gate", "pause", "team", "--for", "soon", "--reason", "r"), 64),
         (("gate", "resume", "team"), 2),
@@ -298,6 +302,7 @@ def test_what_is_signed_is_verified_by_its_exit_code(
     others.write_text("no key")
     assert "holds no public key" in shell("verify", REPOSITORY, "--key", str(others), code=64)
     assert shell("keys", "export") == Path(key).read_text()
+    assert [one["public_pem"] for one in shell.json("keys", "export")] == [Path(key).read_text()]
     assert "attestation" in shell("keys", "rotate", "--ring", "attestation")
     assert len(shell("keys", "export", "--to", str(keys)).split()) == 2
 

@@ -44,7 +44,8 @@ async def test_only_the_right_signature_of_this_image_lets_it_pass(port: Port) -
     assert "lacks a signature that is required" in said
     assert f"the release key ({REPOSITORY})" in said
     explained = await api(port.reader, "GET", "/gate", params={"image": f"{REPOSITORY}:1"})
-    assert (explained["state"], explained["decision"]) == ("pass", "refuse")
+    assert (explained["state"], explained["decision"]) == ("unsigned", "refuse")
+    assert f"the release key ({REPOSITORY})" in explained["reason"]
     assert "the state is unsigned" in explained["explain"]
     blob = f"/v2/{REPOSITORY}/blobs/{layer}"
     assert (await ask(port.reader, "GET", blob)).status == 403

@@ -86,7 +86,7 @@ def test_the_worker_of_the_lease_reads_all_but_blocked(state: str, gate: str) ->
 def test_expired_and_not_to_be_tried_again_is_said_and_never_refused(gate: str) -> None:
     decision = decide(question("expired", gate, can_retry=False))
     assert isinstance(decision, AdmitWithWarning)
-    assert "too old, and no worker of this registry can try it again" in decision.text
+    assert "too old, and no worker of this registry can try it again" in decision.sentence
 
 
 @pytest.mark.parametrize(("state", "gate"), [(state, gate) for state, gate, _ in CELLS])
@@ -114,7 +114,7 @@ def test_a_pause_makes_enforce_and_hold_warn(state: str, gate: str, answer: type
     expected = warned if gate in ("enforce", "hold") and state != "expired" else answer
     assert type(decision) is expected
     if isinstance(decision, AdmitWithWarning) and gate != "warn":
-        assert decision.text.endswith("because; the gate of team/ is paused")
+        assert decision.sentence.endswith("because; the gate of team/ is paused")
 
 
 @pytest.mark.parametrize(("state", "gate", "answer"), CELLS)
@@ -125,13 +125,13 @@ def test_what_passed_and_turned_bad_is_kept_or_warned_of(state: str, gate: str, 
     assert type(warned) is (HEADER if decides else answer)
     if decides:
         assert isinstance(warned, AdmitWithWarning)
-        assert warned.text.endswith("because; it had passed before, and is let pass until 2026-01-01")
+        assert warned.sentence.endswith("because; it had passed before, and is let pass until 2026-01-01")
 
 
 def test_a_held_tag_says_what_it_holds_back_and_where_it_stays() -> None:
     decision = decide(question("fail", "hold"))
     assert isinstance(decision, AdmitEarlier)
-    assert decision.text == (
+    assert decision.sentence == (
         "team/app@sha256:aa failed its trial: because; until it is admitted, the tag stays at sha256:bb"
     )
 
