@@ -16,7 +16,7 @@ from registry.db.dialect import insert
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import ManifestUnknownError, NameUnknownError
+from registry.errors import DeniedError, ManifestUnknownError, NameUnknownError
 from registry.oci.conditions import NO_CONDITIONS
 
 if TYPE_CHECKING:
@@ -99,15 +99,23 @@ async def move(
     """Point the tag at the manifest, with its history and event, in the caller's transaction.
 
     The caller holds the repository's lock. A tag that already stands there is left alone.
+
+    Raises:
+        DeniedError: it is the registry's own word about an image, which goes when there is another.
     """
-    old = await connection.execute(
-        select(manifests.c.digest)
-        .join(tags, tags.c.manifest_id == manifests.c.id)
+    before = manifests.alias("before")
+    standing = (
+        select(before.c.digest)
+        .join(tags, tags.c.manifest_id == before.c.id)
         .where(tags.c.repository_id == repository.id, tags.c.name == tag)
+        .scalar_subquery()
     )
-    old_digest = old.scalar()
+    this = select(manifests.c.attestation_id, standing).where(manifests.c.id == manifest_id)
+    attestation_id, old_digest = (await connection.execute(this)).one()
     if old_digest == str(digest):
         return
+    if attestation_id is not None:
+        raise DeniedError(f"{digest} is what the registry attests of an image, and no tag can name it")
     values = {"manifest_id": manifest_id, "updated_at": db_time(), "updated_by": actor.shown}
     await connection.execute(
         insert(connection, tags)

@@ -130,6 +130,11 @@ async def test_a_verdict_is_signed_and_nobody_takes_it_away(port: Port) -> None:
     ):
         refused = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/{kind}/{gone}")
         assert (refused.status, digest in refused.body.decode()) == (403, True)
+    # It goes when there is another, so no tag names it.
+    own_word = await ask(port.admin, "GET", f"/v2/{REPOSITORY}/manifests/{listed[0]['referrer']}")
+    tagged = await put_manifest(port.admin, REPOSITORY, "mine", own_word.body)
+    assert (tagged.status, "no tag can name it" in tagged.body.decode()) == (403, True)
+    assert (await put_manifest(port.admin, REPOSITORY, listed[0]["referrer"], own_word.body)).status == 201
     # What looks the same and another signed is content like any.
     forged = dict(bundle["layers"][0])
     raw = json.loads(await bundle_of(port, listed[0]["referrer"]))
