@@ -35,11 +35,17 @@ if TYPE_CHECKING:
 
 
 async def catch(
-    connection: AsyncConnection, *, repository_id: int, name: str, manifest_id: int, digests: Sequence[str]
+    connection: AsyncConnection,
+    *,
+    repository_id: int,
+    name: str,
+    manifest_id: int,
+    digests: Sequence[str],
+    effects: Effects,
 ) -> None:
     """Refuse an image that has just been stored, if a block names it or a layer of it.
 
-    ``digests`` has its own first. The caller has moved an epoch.
+    ``digests`` has its own first. The caller holds the repository's lock and has moved an epoch.
     """
     above = namespaces_above(name)
     in_namespace = select(namespaces.c.id).where(namespaces.c.name.in_(above))
@@ -61,6 +67,7 @@ async def catch(
         if caught.rowcount:
             data = {"digest": digests[0], "reason": found.reason, "block": found.id}
             await record(connection, "image.blocked", name, REGISTRY, data)
+            await effects.images_blocked(connection, repository_id, digests[:1])
         return
 
 

@@ -201,6 +201,7 @@ async def put(
                 name=name,
                 manifest_id=manifest_id,
                 digests=[str(digest), *dict.fromkeys(made_of)],
+                effects=effects,
             )
     return digest
 

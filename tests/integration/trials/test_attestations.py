@@ -355,6 +355,23 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
     assert {one["what"] for one in found} == {"it was signed, and its referrer is gone or not whole"}
 
 
+async def test_an_image_that_is_blocked_when_it_comes_back_is_attested_so(port: Port) -> None:
+    worker, image = await port.worker("one"), tiny_image()
+    digest = await port.push(image)
+    await worker.report(await worker.claim())
+    assert (await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{digest}")).status == 202
+    block = {"on": "team/", "digest": digest, "reason": "it leaks"}
+    await api(port.admin, "POST", "/gate/blocks", status=201, json=block)
+    # Its verdict stands, so it is not tried again.
+    await port.push(image)
+    assert await worker.claim() is None
+    found = await word(port, digest)
+    assert found.summary is not None
+    assert found.summary["verificationResult"] == "FAILED"
+    assert found.summary["verifiedLevels"] == ["FAILED"]
+    assert found.summary["seatrial"]["state"] == "blocked"  # type: ignore[index]
+
+
 async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(
     tmp_path: Path, database_url: str
 ) -> None:
