@@ -15,8 +15,8 @@ LOGGED = 8
 """So many of its attempts a delivery remembers, the last ones."""
 ANSWER_BYTES = 2048
 _RETRY_AFTER_MAX = 3600.0
-_HOLD_FROM = 3
-_HOLD_MAX = 300.0
+_REST_FROM = 3
+_REST_MAX = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ def retry_seconds(attempts: int, pace: Pace, *, jitter: float, asked: float | No
     return max(usual * (0.75 + 0.5 * jitter), min(asked or 0.0, _RETRY_AFTER_MAX))
 
 
-def hold_seconds(failures: int, pace: Pace, *, jitter: float) -> float | None:
+def rest_seconds(failures: int, pace: Pace, *, jitter: float) -> float | None:
     """How long a webhook rests of which so many rounds failed altogether; ``None``: it goes on."""
-    if failures < _HOLD_FROM:
+    if failures < _REST_FROM:
         return None
-    return min(retry_seconds(failures - _HOLD_FROM + 1, pace, jitter=jitter), _HOLD_MAX)
+    return min(retry_seconds(failures - _REST_FROM + 1, pace, jitter=jitter), _REST_MAX)
 
 
 def parse_retry_after(headers: Mapping[str, str], status: int) -> float | None:

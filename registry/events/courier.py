@@ -28,7 +28,7 @@ from registry.events.attempts import (
     parse_retry_after,
 )
 from registry.events.envelopes import CONTENT_TYPES, shown_time
-from registry.events.rounds import Hook, Parcel
+from registry.events.rounds import DueDelivery, LeasedWebhook
 from registry.events.sequence import sequence
 from registry.events.signatures import sign
 from registry.events.webhooks import wrap_name
@@ -112,22 +112,22 @@ class Courier:
         room = self._pace.webhooks - len(self._tasks)
         if room <= 0:
             return
-        for hook in await rounds.take(self._database, self._pace, most=room):
-            task = asyncio.create_task(self._work(hook))
+        for webhook in await rounds.take(self._database, self._pace, most=room):
+            task = asyncio.create_task(self._work(webhook))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _work(self, hook: Hook | None) -> None:
+    async def _work(self, webhook: LeasedWebhook | None) -> None:
         """One webhook after the other, until nothing more is due."""
-        while hook is not None:
-            await self._take_turn(hook)
+        while webhook is not None:
+            await self._take_turn(webhook)
             # Others may have waited for the room that this leaves.
-            hook = next(iter(await rounds.take(self._database, self._pace, most=1)), None)
+            webhook = next(iter(await rounds.take(self._database, self._pace, most=1)), None)
 
-    async def _take_turn(self, hook: Hook) -> None:
+    async def _take_turn(self, webhook: LeasedWebhook) -> None:
         """Rounds of one webhook, until nothing more is due or its turn is over."""
         ends_at = time.monotonic() + _TURN_SECONDS
-        working: Hook | None = hook
+        working: LeasedWebhook | None = webhook
         try:
             while working is not None:
                 lease_ends = time.monotonic() + self._pace.lease_seconds
@@ -139,26 +139,25 @@ class Courier:
                 )
         except (SeatrialError, SQLAlchemyError, OSError) as error:
             # Its lease runs out, and somebody looks again.
-            _log.error("a webhook could not be worked for", webhook=hook.id, reason=repr(error))
+            _log.error("a webhook could not be worked for", webhook=webhook.id, reason=repr(error))
 
     async def _send_all(
-        self, hook: Hook, rows: Sequence[Sequence[Parcel]], lease_ends: float
-    ) -> list[tuple[Parcel, Attempt]]:
-        secrets = [
-            self._secret_key.unwrap(wrapped, name=wrap_name(hook.id)).decode() for wrapped in hook.secrets
-        ]
-        sent: list[tuple[Parcel, Attempt]] = []
+        self, webhook: LeasedWebhook, rows: Sequence[Sequence[DueDelivery]], lease_ends: float
+    ) -> list[tuple[DueDelivery, Attempt]]:
+        name = wrap_name(webhook.id)
+        secrets = [self._secret_key.unwrap(wrapped, name=name).decode() for wrapped in webhook.secrets]
+        sent: list[tuple[DueDelivery, Attempt]] = []
         waiting = iter(rows)
         last_start = lease_ends - self._pace.attempt_seconds - 1
 
         async def send_rows() -> None:
             for row in waiting:
-                for parcel in row:
+                for delivery in row:
                     failed = sum(attempt.outcome != "delivered" for _, attempt in sent)
                     if time.monotonic() > last_start or (failed >= _FAILED_AT_ONCE and failed == len(sent)):
                         return
-                    attempt = await self._send(hook.url, parcel, secrets)
-                    sent.append((parcel, attempt))
+                    attempt = await self._send(webhook.url, delivery, secrets)
+                    sent.append((delivery, attempt))
                     self._attempts[attempt.outcome] += 1
                     if attempt.outcome != "delivered":
                         break  # what comes after it in its row waits
@@ -166,15 +165,15 @@ class Courier:
         await asyncio.gather(*(send_rows() for _ in range(min(self._pace.at_once, len(rows)))))
         return sent
 
-    async def _send(self, url: str, parcel: Parcel, secrets: Sequence[str]) -> Attempt:
-        body = parcel.body.encode("ascii")
+    async def _send(self, url: str, delivery: DueDelivery, secrets: Sequence[str]) -> Attempt:
+        body = delivery.body.encode("ascii")
         now = datetime.now(UTC)
         seconds = int(now.timestamp())
         headers = {
-            "Content-Type": CONTENT_TYPES[parcel.format],
-            "webhook-id": parcel.id,
+            "Content-Type": CONTENT_TYPES[delivery.format],
+            "webhook-id": delivery.id,
             "webhook-timestamp": str(seconds),
-            "webhook-signature": " ".join(sign(secret, parcel.id, seconds, body) for secret in secrets),
+            "webhook-signature": " ".join(sign(secret, delivery.id, seconds, body) for secret in secrets),
         }
         began = time.monotonic()
 

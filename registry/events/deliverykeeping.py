@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import BigInteger, and_, delete, func, select, type_coerce, update
 
 from registry.auth.actor import REGISTRY
-from registry.db.access import namespaces
-from registry.db.content import repositories
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.sweeping import AT_ONCE, sweep
 from registry.db.types import db_time
 from registry.db.webhooks import PENDING, deliveries, webhooks
-from registry.events.webhooks import PLACE
 
 if TYPE_CHECKING:
     from registry.db.engine import Database
@@ -90,10 +88,7 @@ async def _disable(database: Database, webhook_id: str, pending_rows: int) -> No
     )
     async with database.write() as connection:
         held = (
-            select(webhooks.c.disabled_at, PLACE.label("place"))
-            .select_from(webhooks)
-            .outerjoin(repositories, repositories.c.id == webhooks.c.repository_id)
-            .outerjoin(namespaces, namespaces.c.id == webhooks.c.namespace_id)
+            with_place(webhooks, webhooks.c.disabled_at)
             .where(webhooks.c.id == webhook_id)
             .with_for_update(of=webhooks)
         )

@@ -16,14 +16,12 @@ from sqlalchemy import and_, bindparam, func, select, update
 from uuid_utils import uuid7
 
 from registry.auth.actor import REGISTRY
-from registry.db.access import namespaces
-from registry.db.content import repositories
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.types import db_time
 from registry.db.webhooks import PENDING, deliveries, webhooks
-from registry.events.attempts import Attempt, hold_seconds, is_overdue, logged, retry_seconds
+from registry.events.attempts import Attempt, is_overdue, logged, rest_seconds, retry_seconds
 from registry.events.lanes import line_up
-from registry.events.webhooks import PLACE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
+class LeasedWebhook:
     """A webhook that this process works for."""
 
     id: str
@@ -48,7 +46,7 @@ class Hook:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class DueDelivery:
     """A delivery that is due."""
 
     id: str
@@ -60,10 +58,10 @@ class Parcel:
     log: str
 
 
-Sent = Sequence[tuple[Parcel, Attempt]]
+Sent = Sequence[tuple[DueDelivery, Attempt]]
 
 
-async def take(database: Database, pace: Pace, *, most: int) -> list[Hook]:
+async def take(database: Database, pace: Pace, *, most: int) -> list[LeasedWebhook]:
     """At most ``most`` webhooks for which something is due, each under a lease of its own."""
     async with database.read_once() as connection:
         due = select(webhooks.c.id).where(_is_due(), webhooks.c.disabled_at.is_(None)).limit(1)
@@ -79,14 +77,14 @@ async def take(database: Database, pace: Pace, *, most: int) -> list[Hook]:
         )
         rows = (await connection.execute(query)).all()
         now: datetime = (await connection.execute(select(db_time()))).scalar_one()
-        taken = [_hook(row, str(uuid7()), now) for row in rows]
+        taken = [_leased(row, str(uuid7()), now) for row in rows]
         if taken:
             leasing = update(webhooks).where(webhooks.c.id == bindparam("this"))
             await connection.execute(
                 leasing.values(
                     lease=bindparam("its"), next_at=db_time(timedelta(seconds=pace.lease_seconds))
                 ),
-                [{"this": hook.id, "its": hook.lease} for hook in taken],
+                [{"this": webhook.id, "its": webhook.lease} for webhook in taken],
             )
     return taken
 
@@ -95,54 +93,54 @@ def _is_due() -> Any:
     return and_(webhooks.c.next_at.is_not(None), webhooks.c.next_at <= db_time())
 
 
-def _hook(row: Row[Any], lease: str, now: datetime) -> Hook:
+def _leased(row: Row[Any], lease: str, now: datetime) -> LeasedWebhook:
     secrets = [row.secret]
     if row.old_secret is not None and row.old_secret_until > now:
         secrets.append(row.old_secret)
-    return Hook(row.id, lease, row.url, row.ordered, tuple(map(bytes, secrets)), row.failures)
+    return LeasedWebhook(row.id, lease, row.url, row.ordered, tuple(map(bytes, secrets)), row.failures)
 
 
-async def due(database: Database, hook: Hook, pace: Pace) -> list[list[Parcel]]:
+async def due(database: Database, webhook: LeasedWebhook, pace: Pace) -> list[list[DueDelivery]]:
     """What is due for a webhook: rows of deliveries, each of which is sent in its order. Of one that has
     failed altogether for some rounds only little is tried."""
-    most = pace.batch if not hook.failures else 1 if hook.failures > 1 else pace.at_once
+    most = pace.batch if not webhook.failures else 1 if webhook.failures > 1 else pace.at_once
     async with database.read() as connection:
         now = (await connection.execute(select(db_time()))).scalar_one()
         first = (
-            _PARCEL.where(*_due(hook.id), deliveries.c.due_at <= now)
+            _DELIVERIES.where(*_due(webhook.id), deliveries.c.due_at <= now)
             .order_by(deliveries.c.due_at)
             .limit(most)
         )
         found = (await connection.execute(first)).all()
-        if not hook.ordered:
-            return [[_parcel(row)] for row in found]
-        rows = [[_parcel(row)] for row in found if row.repository is None]
+        if not webhook.ordered:
+            return [[_delivery(row)] for row in found]
+        rows = [[_delivery(row)] for row in found if row.repository is None]
         for repository in dict.fromkeys(row.repository for row in found if row.repository is not None):
             lane = (
-                _PARCEL.where(*_waiting(hook.id), deliveries.c.repository == repository)
+                _DELIVERIES.where(*_waiting(webhook.id), deliveries.c.repository == repository)
                 .order_by(deliveries.c.position)
-                .limit(pace.in_a_row if not hook.failures else 1)
+                .limit(pace.in_a_row if not webhook.failures else 1)
             )
             in_order = (await connection.execute(lane)).all()
             # One that was asked for again may have put itself before the one that was found.
             if in_order and in_order[0].due_at is not None and in_order[0].due_at <= now:
-                rows.append([_parcel(row) for row in in_order])
+                rows.append([_delivery(row) for row in in_order])
         return rows
 
 
-def _parcel(row: Any) -> Parcel:
-    return Parcel(row.id, row.kind, row.repository, row.format, row.body, row.attempts, row.log)
+def _delivery(row: Any) -> DueDelivery:
+    return DueDelivery(row.id, row.kind, row.repository, row.format, row.body, row.attempts, row.log)
 
 
-def _due(hook_id: str) -> tuple[Any, ...]:
-    return deliveries.c.webhook_id == hook_id, deliveries.c.due_at.is_not(None)
+def _due(webhook_id: str) -> tuple[Any, ...]:
+    return deliveries.c.webhook_id == webhook_id, deliveries.c.due_at.is_not(None)
 
 
-def _waiting(hook_id: str) -> tuple[Any, ...]:
-    return deliveries.c.webhook_id == hook_id, PENDING
+def _waiting(webhook_id: str) -> tuple[Any, ...]:
+    return deliveries.c.webhook_id == webhook_id, PENDING
 
 
-_PARCEL = select(
+_DELIVERIES = select(
     deliveries.c.id,
     deliveries.c.kind,
     deliveries.c.repository,
@@ -155,15 +153,20 @@ _PARCEL = select(
 
 
 async def settle(
-    database: Database, hook: Hook, sent: Sent, pace: Pace, *, goes_on: bool, jitter: Callable[[], float]
-) -> Hook | None:
+    database: Database,
+    webhook: LeasedWebhook,
+    sent: Sent,
+    pace: Pace,
+    *,
+    goes_on: bool,
+    jitter: Callable[[], float],
+) -> LeasedWebhook | None:
     """Write down what became of a round. The webhook, where more is due and ``goes_on``; else its lease is
     given back, and ``None``. Nothing is written where the lease has become another's."""
     async with database.write() as connection:
-        held = select(webhooks, PLACE.label("place")).select_from(webhooks)
-        held = held.outerjoin(repositories, repositories.c.id == webhooks.c.repository_id)
-        held = held.outerjoin(namespaces, namespaces.c.id == webhooks.c.namespace_id)
-        held = held.where(webhooks.c.id == hook.id, webhooks.c.lease == hook.lease)
+        held = with_place(webhooks, webhooks).where(
+            webhooks.c.id == webhook.id, webhooks.c.lease == webhook.lease
+        )
         row = (await connection.execute(held.with_for_update(of=webhooks))).one_or_none()
         if row is None:
             return None
@@ -171,46 +174,46 @@ async def settle(
         given_up = await _write_outcomes(connection, sent, now, pace, jitter)
         if row.ordered:
             # What went on meanwhile may have become its order, and what failed have got others before it.
-            await line_up(connection, hook.id)
-            await _next_of_lanes(connection, hook, sent, now)
+            await line_up(connection, webhook.id)
+            await _next_of_lanes(connection, webhook, sent, now)
         values = _standing(row, sent, now, pace)
-        next_at = await _next_due(connection, hook.id)
+        next_at = await _next_due(connection, webhook.id)
         more = next_at is not None and next_at <= now
         # Where nothing else is due, what failed waits by itself, and keeps nobody else's waiting.
-        hold = hold_seconds(values.get("failures", row.failures), pace, jitter=jitter()) if more else None
-        stays = more and goes_on and hold is None and bool(sent)
+        rest = rest_seconds(values.get("failures", row.failures), pace, jitter=jitter()) if more else None
+        stays = more and goes_on and rest is None and bool(sent)
         stays = stays and values.get("disabled_at") is None and row.disabled_at is None
-        values["hold_until"] = None if hold is None else now + timedelta(seconds=hold)
+        values["hold_until"] = None if rest is None else now + timedelta(seconds=rest)
         if stays:
             values["next_at"] = now + timedelta(seconds=pace.lease_seconds)
         else:
             values |= {"lease": None, "next_at": values["hold_until"] or next_at}
-        await connection.execute(update(webhooks).where(webhooks.c.id == hook.id).values(values))
+        await connection.execute(update(webhooks).where(webhooks.c.id == webhook.id).values(values))
         await _tell(connection, row, values, given_up)
-    return _hook(row, hook.lease, now) if stays else None
+    return _leased(row, webhook.lease, now) if stays else None
 
 
 async def _write_outcomes(
     connection: AsyncConnection, sent: Sent, now: datetime, pace: Pace, jitter: Callable[[], float]
-) -> list[Parcel]:
+) -> list[DueDelivery]:
     """The deliveries' rows; those that were given up."""
     given_up, rows = [], []
-    for parcel, attempt in sent:
-        attempts = parcel.attempts + 1
+    for delivery, attempt in sent:
+        attempts = delivery.attempts + 1
         state, due_at = "delivered", None
         if attempt.outcome != "delivered":
             wait = retry_seconds(attempts, pace, jitter=jitter(), asked=attempt.retry_after)
             state, due_at = "pending", now + timedelta(seconds=wait)
             if attempts >= pace.attempts:
                 state, due_at = "failed", None
-                given_up.append(parcel)
+                given_up.append(delivery)
         rows.append(
             {
-                "this": parcel.id,
+                "this": delivery.id,
                 "new_state": state,
                 "new_due": due_at,
                 "new_attempts": attempts,
-                "new_log": logged(parcel.log, attempt),
+                "new_log": logged(delivery.log, attempt),
                 "new_end": None if due_at is not None else now,
             }
         )
@@ -229,12 +232,15 @@ async def _write_outcomes(
     return given_up
 
 
-async def _next_of_lanes(connection: AsyncConnection, hook: Hook, sent: Sent, now: datetime) -> None:
+async def _next_of_lanes(
+    connection: AsyncConnection, webhook: LeasedWebhook, sent: Sent, now: datetime
+) -> None:
     """Let the next of each repository be due, where the first is over."""
-    for repository in dict.fromkeys(parcel.repository for parcel, _ in sent if parcel.repository is not None):
+    named = (delivery.repository for delivery, _ in sent if delivery.repository is not None)
+    for repository in dict.fromkeys(named):
         first = (
             select(deliveries.c.id, deliveries.c.due_at)
-            .where(*_waiting(hook.id), deliveries.c.repository == repository)
+            .where(*_waiting(webhook.id), deliveries.c.repository == repository)
             .order_by(deliveries.c.position)
             .limit(1)
         )
@@ -243,8 +249,8 @@ async def _next_of_lanes(connection: AsyncConnection, hook: Hook, sent: Sent, no
             await connection.execute(update(deliveries).where(deliveries.c.id == row.id).values(due_at=now))
 
 
-async def _next_due(connection: AsyncConnection, hook_id: str) -> datetime | None:
-    query = select(func.min(deliveries.c.due_at)).where(*_due(hook_id))
+async def _next_due(connection: AsyncConnection, webhook_id: str) -> datetime | None:
+    query = select(func.min(deliveries.c.due_at)).where(*_due(webhook_id))
     found: datetime | None = (await connection.execute(query)).scalar_one()
     return found
 
@@ -267,21 +273,11 @@ def _standing(row: Row[Any], sent: Sent, now: datetime, pace: Pace) -> dict[str,
 
 
 async def _tell(
-    connection: AsyncConnection, row: Row[Any], values: Mapping[str, Any], given_up: Sequence[Parcel]
+    connection: AsyncConnection, row: Row[Any], values: Mapping[str, Any], given_up: Sequence[DueDelivery]
 ) -> None:
     if values.get("disabled_at") is not None:
         said: dict[str, object] = {"reason": values["disabled_reason"]}
         await record(connection, "webhook.disabled", row.place, REGISTRY, said, target=row.id)
-    for parcel in given_up:
-        said = {"delivery": parcel.id, "kind": parcel.kind, "attempts": parcel.attempts + 1}
+    for delivery in given_up:
+        said = {"delivery": delivery.id, "kind": delivery.kind, "attempts": delivery.attempts + 1}
         await record(connection, "delivery.failed", row.place, REGISTRY, said, target=row.id)
-
-
-async def release(database: Database, hook: Hook) -> None:
-    """Give a lease back without having done anything: another process may go on at once."""
-    async with database.write() as connection:
-        await connection.execute(
-            update(webhooks)
-            .where(webhooks.c.id == hook.id, webhooks.c.lease == hook.lease)
-            .values(lease=None, next_at=db_time())
-        )

@@ -23,10 +23,11 @@ from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.events import events
 from registry.db.hooks import hook_trials
+from registry.db.placed import with_place
 from registry.db.types import db_time
 from registry.db.webhooks import PENDING, deliveries, event_feed, webhooks
 from registry.events.envelopes import Image, Told, body_of, digest_in
-from registry.events.webhooks import PLACE, matches
+from registry.events.webhooks import matches
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -84,13 +85,13 @@ def _told(row: Row[Any], position: int) -> Told:
 
 
 async def _deliver(connection: AsyncConnection, told: Sequence[Told], *, source: str) -> None:
-    hooks = await _hooks_of(connection, {one.repository for one in told})
-    asked = await _asked_by_hooks(connection, told) if any(hook.hook_id for hook in hooks) else {}
+    told_to = await _webhooks_of(connection, {one.repository for one in told})
+    asked = await _asked_by_hooks(connection, told) if any(webhook.hook_id for webhook in told_to) else {}
     wanted = [
-        (hook, one)
+        (webhook, one)
         for one in told
-        for hook in hooks
-        if _is_for(hook, one) and hook.hook_id in (None, asked.get(one.data.get("trial")))
+        for webhook in told_to
+        if _is_for(webhook, one) and webhook.hook_id in (None, asked.get(one.data.get("trial")))
     ]
     if not wanted:
         return
@@ -99,24 +100,24 @@ async def _deliver(connection: AsyncConnection, told: Sequence[Told], *, source:
     lanes: dict[tuple[str, str | None], bool] = {}
     bodies: dict[tuple[int, str], str] = {}
     rows = []
-    for hook, one in wanted:
-        key = one.position, hook.format
+    for webhook, one in wanted:
+        key = one.position, webhook.format
         if key not in bodies:
             image = images.get((one.repository, digest_in(one.data)))
-            bodies[key] = body_of(replace(one, image=image), hook.format, source=source)
+            bodies[key] = body_of(replace(one, image=image), webhook.format, source=source)
         waits = False
-        if hook.ordered and one.repository is not None:
-            lane = hook.id, one.repository
+        if webhook.ordered and one.repository is not None:
+            lane = webhook.id, one.repository
             waits = lanes[lane] if lane in lanes else await _is_busy(connection, *lane)
             lanes[lane] = True
         rows.append(
             {
                 "id": str(uuid7()),
-                "webhook_id": hook.id,
+                "webhook_id": webhook.id,
                 "position": one.position,
                 "kind": one.kind,
                 "repository": one.repository,
-                "format": hook.format,
+                "format": webhook.format,
                 "body": bodies[key],
                 "state": "pending",
                 "due_at": None if waits else now,
@@ -124,22 +125,25 @@ async def _deliver(connection: AsyncConnection, told: Sequence[Told], *, source:
             }
         )
     await connection.execute(insert(deliveries), rows)
-    woken = {hook.id: hook for hook, _ in wanted if hook.lease is None}
+    woken = {webhook.id: webhook for webhook, _ in wanted if webhook.lease is None}
     if woken:
         looking = update(webhooks).where(webhooks.c.id == bindparam("this"))
         await connection.execute(
             looking.values(next_at=bindparam("look_at")),
-            [{"this": hook.id, "look_at": max(now, hook.hold_until or now)} for hook in woken.values()],
+            [
+                {"this": webhook.id, "look_at": max(now, webhook.hold_until or now)}
+                for webhook in woken.values()
+            ],
         )
 
 
-def _is_for(hook: Row[Any], one: Told) -> bool:
+def _is_for(webhook: Row[Any], one: Told) -> bool:
     place = one.repository
-    if hook.place is not None and (place is None or hook.place not in itself_and_above(place)):
+    if webhook.place is not None and (place is None or webhook.place not in itself_and_above(place)):
         return False
     # What it was disabled for it is not told of by itself.
-    mine = one.target == hook.id and one.kind in ("webhook.disabled", "delivery.failed")
-    return not mine and bool(hook.created_at <= one.at) and matches(json.loads(hook.kinds), one.kind)
+    mine = one.target == webhook.id and one.kind in ("webhook.disabled", "delivery.failed")
+    return not mine and bool(webhook.created_at <= one.at) and matches(json.loads(webhook.kinds), one.kind)
 
 
 async def _asked_by_hooks(connection: AsyncConnection, told: Sequence[Told]) -> dict[object, str]:
@@ -151,18 +155,16 @@ async def _asked_by_hooks(connection: AsyncConnection, told: Sequence[Told]) -> 
     return found
 
 
-async def _hooks_of(connection: AsyncConnection, places: Iterable[str | None]) -> Sequence[Row[Any]]:
+async def _webhooks_of(connection: AsyncConnection, places: Iterable[str | None]) -> Sequence[Row[Any]]:
     """The webhooks of these places and those above, locked: what is due changes for them. Nobody else locks
     several and waits."""
     names = {name for place in places if place is not None for name in itself_and_above(place)}
     query = (
-        select(
+        with_place(
+            webhooks,
             webhooks.c.id, webhooks.c.kinds, webhooks.c.format, webhooks.c.ordered, webhooks.c.created_at,
-            webhooks.c.lease, webhooks.c.hold_until, webhooks.c.hook_id, PLACE.label("place"),
+            webhooks.c.lease, webhooks.c.hold_until, webhooks.c.hook_id,
         )
-        .select_from(webhooks)
-        .outerjoin(repositories, repositories.c.id == webhooks.c.repository_id)
-        .outerjoin(namespaces, namespaces.c.id == webhooks.c.namespace_id)
         .where(webhooks.c.disabled_at.is_(None))
         .with_for_update(of=webhooks)
     )  # fmt: skip
@@ -178,10 +180,10 @@ async def _hooks_of(connection: AsyncConnection, places: Iterable[str | None]) -
     return [found[webhook_id] for webhook_id in sorted(found)]
 
 
-async def _is_busy(connection: AsyncConnection, hook_id: str, repository: str) -> bool:
+async def _is_busy(connection: AsyncConnection, webhook_id: str, repository: str) -> bool:
     """Whether something of the repository waits for an ordered webhook already."""
     query = select(deliveries.c.id).where(
-        deliveries.c.webhook_id == hook_id,
+        deliveries.c.webhook_id == webhook_id,
         deliveries.c.repository == repository,
         PENDING,
     )

@@ -16,10 +16,9 @@ from uuid_utils import uuid7
 from registry.auth.access import require, require_admin
 from registry.auth.places import Place, find_place, hold_place
 from registry.auth.policy import decide, may_administer
-from registry.db.access import namespaces
-from registry.db.content import repositories
 from registry.db.eventkinds import EventKind
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.types import db_time
 from registry.db.webhooks import webhooks
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
@@ -384,16 +383,8 @@ async def _maybe(connection: AsyncConnection, webhook_id: str, *, lock: bool) ->
     return None if row is None else _webhook(row)
 
 
-PLACE = func.coalesce(repositories.c.name, namespaces.c.name + "/")
-"""Of a webhook in a query that joins both."""
-_SHOWN: Select[Any] = (
-    select(
-        PLACE.label("place"),
-        *(webhooks.c[field.name] for field in fields(Webhook) if field.name != "place"),
-    )
-    .select_from(webhooks)
-    .outerjoin(repositories, repositories.c.id == webhooks.c.repository_id)
-    .outerjoin(namespaces, namespaces.c.id == webhooks.c.namespace_id)
+_SHOWN: Select[Any] = with_place(
+    webhooks, *(webhooks.c[field.name] for field in fields(Webhook) if field.name != "place")
 )
 
 

@@ -13,11 +13,10 @@ from sqlalchemy import and_, bindparam, delete, func, select, update
 from uuid_utils import uuid7
 
 from registry.auth.places import Place, find_place, hold_place
-from registry.db.access import namespaces
-from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.hooks import hooks
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.types import db_time
 from registry.db.webhooks import webhooks
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
@@ -209,15 +208,11 @@ async def _find(connection: AsyncConnection, name: str) -> Hook | None:
     return None if row is None else hook_of(row)
 
 
-_SHOWN: Select[Any] = (
-    select(
-        hooks.c.id, hooks.c.name, outbound.PLACE.label("place"), hooks.c.scheme, hooks.c.mapping,
-        hooks.c.created_by, hooks.c.created_at, hooks.c.secret,
-        select(webhooks.c.id).where(webhooks.c.hook_id == hooks.c.id).limit(1).correlate(hooks)
-        .scalar_subquery().label("webhook_id"),
-    )
-    .select_from(hooks)
-    .outerjoin(repositories, repositories.c.id == hooks.c.repository_id)
-    .outerjoin(namespaces, namespaces.c.id == hooks.c.namespace_id)
+_SHOWN: Select[Any] = with_place(
+    hooks,
+    hooks.c.id, hooks.c.name, hooks.c.scheme, hooks.c.mapping, hooks.c.created_by, hooks.c.created_at,
+    hooks.c.secret,
+    select(webhooks.c.id).where(webhooks.c.hook_id == hooks.c.id).limit(1).correlate(hooks)
+    .scalar_subquery().label("webhook_id"),
 )  # fmt: skip
 BY_NAME = _SHOWN.where(hooks.c.name == bindparam("hook"))

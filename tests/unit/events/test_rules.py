@@ -17,9 +17,9 @@ from registry.events.attempts import (
     Attempt,
     Pace,
     explain_status,
-    hold_seconds,
     logged,
     parse_retry_after,
+    rest_seconds,
     retry_seconds,
 )
 from registry.events.envelopes import Format, Image, Told, body_of
@@ -65,7 +65,7 @@ def test_what_the_receiver_asks_for_counts_up_to_an_hour() -> None:
 
 
 def test_a_webhook_rests_from_the_third_round_that_failed() -> None:
-    assert [hold_seconds(number, Pace(), jitter=0.5) for number in (0, 2, 3, 4, 99)] == [
+    assert [rest_seconds(number, Pace(), jitter=0.5) for number in (0, 2, 3, 4, 99)] == [
         None,
         None,
         5,
