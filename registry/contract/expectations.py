@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import re2  # type: ignore[import-untyped]
@@ -286,6 +286,15 @@ class Below(Wire):
         return self
 
 
+NO_OUTBOUND = "it tries to reach nothing that its network refuses"
+"""The expectation ``no_outbound`` in words."""
+
+
+def only_writes_in_words(paths: Sequence[str]) -> str:
+    """The expectation ``only_writes``, for the verdict."""
+    return f"nothing is written but below {', '.join(paths) or 'nothing'}"
+
+
 class Expectations(Wire):
     """All of them must hold. ``exit`` and ``alive`` exclude each other."""
 
@@ -311,9 +320,7 @@ class Expectations(Wire):
         exclude_if=is_none,
         description="nothing else is written, changed or deleted in the image's own files; [] is nothing",
     )
-    no_outbound: Literal[True] | None = Field(
-        default=None, exclude_if=is_none, description="it tries to reach nothing that its network refuses"
-    )
+    no_outbound: Literal[True] | None = Field(default=None, exclude_if=is_none, description=NO_OUTBOUND)
 
     @field_validator("exit")
     @classmethod

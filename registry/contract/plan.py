@@ -13,6 +13,7 @@ from typing import Literal
 
 from registry.contract.asked import Asked, asked_by
 from registry.contract.expectations import (
+    NO_OUTBOUND,
     Below,
     ExecExpectation,
     Expectations,
@@ -21,6 +22,7 @@ from registry.contract.expectations import (
     LogExpectation,
     StopExpectation,
     TcpExpectation,
+    only_writes_in_words,
 )
 from registry.contract.fields import RANDOM_USER, NetworkSpec, Profile
 from registry.contract.limits import Limits, lowered
@@ -32,6 +34,7 @@ from registry.oci.imageconfig import Healthcheck, ImageConfig
 
 MAX_EXPECTATIONS = 190
 """Of all runs together, the image's own included: a report has room for a few more."""
+TESTED_MAX = 300
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -158,7 +161,7 @@ def make_plan(
     if count > MAX_EXPECTATIONS:
         raise RequestInvalidError(f"there are {count} expectations; {MAX_EXPECTATIONS} are the limit")
     _require_possible(plan)
-    return replace(plan, tested=_in_words(plan))
+    return replace(plan, tested="; ".join(in_words(plan))[:TESTED_MAX])
 
 
 def _command(config: ImageConfig, spec: RunSpec | None) -> tuple[str, ...]:
@@ -287,9 +290,10 @@ def _add_image_spec(plan: Plan, config: ImageConfig, image: ImageSpec) -> Plan:
     )
 
 
-def _in_words(plan: Plan) -> str:
+def in_words(plan: Plan) -> list[str]:
+    """What is tested, one expectation after another."""
     usual = plan.limits.alive_seconds
-    words = []
+    words: list[str] = []
     if plan.healthcheck is not None or plan.healthcheck_missing:
         words.append("the image's HEALTHCHECK succeeds")
     if plan.any_tcp:
@@ -309,7 +313,7 @@ def _in_words(plan: Plan) -> str:
     if plan.stop is not None:
         words.append(plan.stop.in_words())
     words += [one.in_words() for one in plan.below]
-    words += [f"nothing is written but below {', '.join(paths) or 'nothing'}" for paths in plan.only_writes]
+    words += [only_writes_in_words(paths) for paths in plan.only_writes]
     if plan.no_outbound:
-        words.append("nothing refused is tried to be reached")
-    return "; ".join(words)[:300]
+        words.append(NO_OUTBOUND)
+    return words

@@ -27,6 +27,7 @@ from registry.contract.fields import (
     User,
 )
 from registry.contract.isolation import DEMANDABLE
+from registry.oci.digest import Digest, digest_of
 
 IMAGE_LABEL = "io.seatrial.smoke"
 
@@ -177,6 +178,11 @@ class RunSpec(Wire):
         """JSON with sorted keys and nothing that is merely the default: one for each meaning."""
         document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
         return json.dumps(document, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> Digest:
+        """That of its canonical JSON, which it is known by."""
+        return digest_of(self.canonical().encode())
 
 
 class ImageSpec(Wire):

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 
 from registry.db.trials import IMAGE_SUGGESTED
+from registry.oci.digest import digest_of
 
 
 def spec_digest(run_spec: str | None) -> str:
     """What the canonical JSON of a run spec is known by; ``None`` is what the image suggests."""
     if run_spec is None:
         return IMAGE_SUGGESTED
-    return "sha256:" + hashlib.sha256(run_spec.encode()).hexdigest()
+    return str(digest_of(run_spec.encode()))
 
 
 def required_by(run_spec: str | None) -> Sequence[str]:

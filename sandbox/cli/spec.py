@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ import typer
 from registry.contract.checks import MEANING
 from registry.contract.examples import EXAMPLES
 from registry.contract.limits import Limits
-from registry.contract.plan import make_plans
+from registry.contract.plan import in_words, make_plans
 from registry.contract.specfile import MAX_BYTES, SpecInvalidError, parse_run_spec
 from registry.contract.starting import starting_spec
 from registry.errors import RequestInvalidError
@@ -71,10 +71,10 @@ def check(*, file: SpecArgument, as_json: JsonOption = False) -> None:
                 typer.echo(printable(place), err=True)
         raise typer.Exit(EXIT_INVALID) from None
     if as_json:
-        typer.echo(json.dumps({"valid": True, "digest": _digest(spec), "problems": []}, indent=2))
+        typer.echo(json.dumps({"valid": True, "digest": str(spec.digest), "problems": []}, indent=2))
     else:
         cases = len(spec.by_case())
-        typer.echo(f"valid: {cases} {'case' if cases == 1 else 'cases'}, {_digest(spec)}")
+        typer.echo(f"valid: {cases} {'case' if cases == 1 else 'cases'}, {spec.digest}")
 
 
 @app.command("init")
@@ -146,7 +146,7 @@ def explain(
     plans = make_plans(config, spec, limits=Limits(), ceiling=_no_ceiling(), image_spec_allowed=True)
     cases = [_explained(plan, spec, has_image=image is not None) for plan in plans]
     if as_json:
-        typer.echo(json.dumps({"digest": _digest(spec), "image": image, "cases": cases}, indent=2))
+        typer.echo(json.dumps({"digest": str(spec.digest), "image": image, "cases": cases}, indent=2))
         return
     for case in cases:
         typer.echo(printable(f"{case['case'] or 'the one run'}: {case['tested']}"))
@@ -184,10 +184,7 @@ def _explained(plan: Plan, spec: RunSpec, *, has_image: bool) -> dict[str, objec
 
 def _suggested(plan: Plan) -> str:
     """What is tested where nobody knows the image: the place of what it would suggest is left open."""
-    more = [
-        words for words in plan.tested.split("; ") if not words.startswith("the command exits 0 or is alive")
-    ]
-    return "; ".join([_SUGGESTED, *more])
+    return "; ".join([_SUGGESTED, *in_words(replace(plan, exit_zero_or_alive=False))])
 
 
 def _read(file: str) -> str:
@@ -198,10 +195,6 @@ def _read(file: str) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         raise RequestInvalidError("the run spec is not UTF-8 text") from None
-
-
-def _digest(spec: RunSpec) -> str:
-    return "sha256:" + hashlib.sha256(spec.canonical().encode()).hexdigest()
 
 
 def _no_ceiling() -> Limits:

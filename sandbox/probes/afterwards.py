@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from registry.contract.expectations import Below, LogExpectation, compiled
+from registry.contract.expectations import NO_OUTBOUND, Below, LogExpectation, compiled
 from registry.contract.plan import Plan
 from registry.contract.report import Observation, Outbound
 from registry.contract.sizes import shown_size
@@ -71,9 +71,8 @@ def _came_to(below: Below, seen: Afterwards) -> Iterator[Observation]:
 
 
 def _reached_nothing(seen: Afterwards) -> Observation:
-    text = "it tries to reach nothing that its network refuses"
     if seen.outbound is None:
-        return Observation(expectation=text, seen="not seen here", met=None)
+        return Observation(expectation=NO_OUTBOUND, seen="not seen here", met=None)
     refused = [one for one in seen.outbound if not one.permitted]
     shown = ", ".join(f"{one.address} port {one.port}/{one.protocol}" for one in refused[:5])
-    return Observation(expectation=text, seen=(shown or "nothing")[:2000], met=not refused)
+    return Observation(expectation=NO_OUTBOUND, seen=(shown or "nothing")[:2000], met=not refused)

@@ -46,7 +46,7 @@ def make_probes(
         probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside, excuse))
     if plan.any_tcp:
         probes.append(tcp_probe(plan.any_tcp, reach=reach, within_seconds=within))
-    probes += [LogMatch(one.match) for one in plan.log if not one.absent]
+    probes += [LogMatch(one) for one in plan.log if not one.absent]
     probes += [http_probe(one, reach=reach, within_seconds=one.within_seconds or within) for one in plan.http]
     probes += [
         tcp_probe((one.port,), reach=reach, within_seconds=one.within_seconds or within) for one in plan.tcp

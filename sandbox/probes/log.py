@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from registry.contract.expectations import compiled
+from registry.contract.expectations import LogExpectation, compiled
 from registry.contract.report import Observation
 from sandbox.probes.base import View, plain
 
@@ -21,18 +21,18 @@ class LogMatch:
     """The first 16 KiB of a line of the output match; looked for until the command ends or the run is over,
     with at most a second of processor time."""
 
-    pattern: str
+    expected: LogExpectation
     tells_ready: ClassVar[bool] = True
     _seen_bytes: int = field(default=0, init=False)
     _cpu_seconds: float = field(default=0.0, init=False)
 
     def poll(self, view: View) -> Observation | None:
         """Looks at whole lines only, each once; at the end also at the last one without its newline."""
-        text = f"the log matches {self.pattern!r}"[:300]
+        text = self.expected.in_words()[:300]
         log = view.log()
         last = view.ending is not None or bool(view.over)
         end = len(log) if last else log.rfind(b"\n") + 1
-        pattern = compiled(self.pattern)
+        pattern = compiled(self.expected.match)
         started = time.process_time()
         for line in log[self._seen_bytes : end].splitlines():
             line_text = line[:LINE_BYTES].decode("utf-8", "replace")

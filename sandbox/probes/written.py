@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from registry.contract.expectations import only_writes_in_words
 from registry.contract.report import Observation
 from registry.oci.printable import printable
 from sandbox.images.writes import Write, Writes
@@ -9,7 +10,7 @@ from sandbox.images.writes import Write, Writes
 
 def judge_writes(allowed: tuple[str, ...], writes: Writes) -> Observation:
     """Whether all that was written lies below one of the paths."""
-    text = f"nothing is written but below {', '.join(allowed) or 'nothing'}"[:300]
+    text = only_writes_in_words(allowed)[:300]
     outside = [one for one in writes.entries if not _is_allowed(one, allowed)]
     if outside:
         shown = ", ".join(f"{_text(one.path)} ({one.change})" for one in outside[:5])

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from registry.contract.expectations import LogExpectation
 from sandbox.probes.base import Ending, View
 from sandbox.probes.log import LogMatch
 
@@ -12,7 +13,7 @@ SLOW = "[ab]*a[ab]{900}c"
 
 def met(pattern: str, log: bytes) -> bool | None:
     view = View(seconds=1, pid=0, ending=Ending(0, None), over="", log=lambda: bytearray(log))
-    observation = LogMatch(pattern).poll(view)
+    observation = LogMatch(LogExpectation(match=pattern)).poll(view)
     assert observation is not None
     return observation.met
 
@@ -41,7 +42,7 @@ def test_output_that_takes_too_long_is_unknown() -> None:
 def test_when_the_time_of_the_run_is_used_up_nothing_more_is_looked_for() -> None:
     log = bytearray(b"\n" * 100_000)
     view = View(seconds=9, pid=0, ending=None, over="timeout", log=lambda: log, left=lambda: -0.1)
-    observation = LogMatch("x").poll(view)
+    observation = LogMatch(LogExpectation(match="x")).poll(view)
     assert observation is not None
     assert observation.met is None
     assert observation.seen.endswith("the time of the run was used up")
