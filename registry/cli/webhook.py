@@ -33,7 +33,7 @@ _SHOWN = (
     "disabled_reason",
     "old_secret_until",
 )
-_DELIVERY = ("id", "kind", "repository", "state", "tried", "created_at", "due_at", "finished_at")
+_DELIVERY = ("id", "kind", "repository", "state", "attempts", "created_at", "due_at", "finished_at")
 _ATTEMPT = ("at", "seconds", "status", "error", "answer")
 _LOOK_SECONDS = 0.3
 
@@ -260,7 +260,7 @@ def _attempted(client: Client, webhook: str, delivery: str, timeout: int) -> Any
     end = time.monotonic() + timeout
     while True:
         told = client.get(f"/webhooks/{part(webhook)}/deliveries/{part(delivery)}")
-        if told["tried"] or time.monotonic() > end:
+        if told["attempts"] or time.monotonic() > end:
             return told
         time.sleep(_LOOK_SECONDS)
 
@@ -281,6 +281,6 @@ def _print_delivery(delivery: dict[str, Any], *, as_json: bool) -> None:
         print_json(delivery)
         return
     print_fields(delivery, (*_DELIVERY, "content_type", "body"))
-    for attempt in delivery["attempts"]:
+    for attempt in delivery["last_attempts"]:
         typer.echo("")
         print_fields(attempt, [name for name in _ATTEMPT if name in attempt])

@@ -31,18 +31,19 @@ _STEP = 1000
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One event on its way by one webhook. ``due_at`` is when it is tried next; null while others of its
-    repository go first. ``attempts`` are the last ones, with what was answered."""
+    repository go first. ``attempts`` is how many there were, ``last_attempts`` the last of them, with what
+    was answered."""
 
     id: str
     kind: str
     repository: str | None
     position: int | None
     state: State
-    tried: int
+    attempts: int
     due_at: datetime | None
     created_at: datetime
     finished_at: datetime | None
-    attempts: Sequence[Mapping[str, Any]]
+    last_attempts: Sequence[Mapping[str, Any]]
     content_type: str
     body: str
 
@@ -212,11 +213,11 @@ def _delivery(row: Row[Any]) -> Delivery:
         repository=row.repository,
         position=row.position,
         state=row.state,
-        tried=row.attempts,
+        attempts=row.attempts,
         due_at=row.due_at,
         created_at=row.created_at,
         finished_at=row.finished_at,
-        attempts=json.loads(row.log),
+        last_attempts=json.loads(row.log),
         content_type=CONTENT_TYPES[row.format],
         body=row.body,
     )

@@ -53,7 +53,7 @@ async def test_the_receiver_of_the_page_and_the_commands(
         )
         # Nobody is there yet.
         failed = await command("webhook", "test", made["id"], "--timeout", "10", code=1)
-        assert "cannot be reached" in failed["attempts"][0]["error"]
+        assert "cannot be reached" in failed["last_attempts"][0]["error"]
         receiver = subprocess.Popen(
             [sys.executable, "-c", program, str(port)],
             env={"WEBHOOK_SECRET": made["secret"]},
@@ -63,12 +63,12 @@ async def test_the_receiver_of_the_page_and_the_commands(
         )
         try:
             await asyncio.to_thread(wait_for, port)
-            assert (await command("webhook", "redeliver", made["id"], failed["id"]))["tried"] == 0
+            assert (await command("webhook", "redeliver", made["id"], failed["id"]))["attempts"] == 0
             assert receiver.stdout is not None
             line = asyncio.to_thread(receiver.stdout.readline)
             assert await asyncio.wait_for(line, 20) == "seatrial.webhook.test team/app\n"
             told = await command("webhook", "test", made["id"])
-            assert (told["state"], told["attempts"][0]["status"]) == ("delivered", 204)
+            assert (told["state"], told["last_attempts"][0]["status"]) == ("delivered", 204)
             assert (await asyncio.to_thread(receiver.stdout.readline)).startswith("seatrial.webhook.test")
             await push_small(client, "team/app", "2", annotations={"a": "b"})
             line = asyncio.to_thread(receiver.stdout.readline)
@@ -76,7 +76,7 @@ async def test_the_receiver_of_the_page_and_the_commands(
             # With another secret it takes nothing.
             await command("webhook", "rotate", made["id"], "--at-once")
             refused = await command("webhook", "test", made["id"], code=1)
-            assert refused["attempts"][0]["error"] == "answered 401"
+            assert refused["last_attempts"][0]["error"] == "answered 401"
         finally:
             receiver.kill()
             receiver.wait()

@@ -93,7 +93,7 @@ def numbers(receiver: Receiver, repository: str = NAME) -> list[int]:
 async def delivery_of(client: aiohttp.ClientSession, hook: Any, **query: str) -> Any:
     """The newest delivery that the query is about."""
     found = await api(client, "GET", f"/webhooks/{hook['id']}/deliveries", params=query)
-    return found["items"][0] if found["items"] else {"state": None, "attempts": []}
+    return found["items"][0] if found["items"] else {"state": None, "last_attempts": []}
 
 
 async def unplaced(database: Database) -> int:
@@ -141,8 +141,8 @@ async def test_a_push_is_told_signed_with_where_the_image_comes_from(
     assert event["data"]["image"]["revision"] == "abc123"
     assert event["data"]["image"]["pushed_by"] == "admin"
     shown = await eventually(lambda: delivery_of(client, hook), lambda told: told["state"] == "delivered")
-    assert (shown["tried"], shown["kind"]) == (1, "tag.moved")
-    (attempt,) = shown["attempts"]
+    assert (shown["attempts"], shown["kind"]) == (1, "tag.moved")
+    (attempt,) = shown["last_attempts"]
     assert (attempt["status"], "error" in attempt) == (204, False)
     assert shown["body"].encode() == got[1].body
     # Nothing of before, nothing of others; and the secret is in no answer.
@@ -173,7 +173,7 @@ async def test_kinds_places_formats_rotation_tests_and_sending_again(
     last = await api(client, "POST", f"{path}/rotate", json={"at_once": True})
     receiver.secrets = [last["secret"]]
     again = await api(client, "POST", f"{path}/deliveries/{sent['id']}/redeliver", status=202)
-    assert (again["id"], again["state"], again["tried"]) == (sent["id"], "pending", 0)
+    assert (again["id"], again["state"], again["attempts"]) == (sent["id"], "pending", 0)
     await receiver.until(3)
     assert receiver.got[2].id == receiver.got[1].id
     assert receiver.got[2].headers["webhook-signature"].count("v1,") == 1
@@ -272,7 +272,7 @@ async def test_a_receiver_that_fails_every_second_request_loses_nothing_and_keep
     (failed, *_) = [
         attempt
         for each in (await api(client, "GET", f"/webhooks/{hook['id']}/deliveries"))["items"]
-        for attempt in each["attempts"]
+        for attempt in each["last_attempts"]
         if attempt.get("status") == 302
     ]
     assert "redirects are not followed" in failed["error"]
@@ -405,10 +405,10 @@ async def test_slow_receivers_keep_nobody_waiting_and_are_asked_little_at_once(
             found = await api(
                 client, "GET", f"/webhooks/{hook['id']}/deliveries", params={"state": "pending"}
             )
-            return [each for each in found["items"] if each["attempts"]]
+            return [each for each in found["items"] if each["last_attempts"]]
 
         (failed, *_) = await eventually(tried, bool)
-        assert "does not answer within 1 seconds" in failed["attempts"][0]["error"]
+        assert "does not answer within 1 seconds" in failed["last_attempts"][0]["error"]
         assert slow.most_at_once <= FAST.at_once
 
 
@@ -434,7 +434,7 @@ async def test_a_delivery_that_is_refused_for_good_is_given_up_and_a_receiver_th
     hook = await make_webhook(client, receiver, repository=NAME, kinds=["tag.*"])
     await tell(database, 1)
     told = await eventually(lambda: delivery_of(client, hook), lambda told: told["state"] == "failed")
-    assert (told["tried"], len(told["attempts"])) == (FAST.attempts, 8)
+    assert (told["attempts"], len(told["last_attempts"])) == (FAST.attempts, 8)
     # Days of failure, which the row remembers; here they are over at once.
     async with database.write() as connection:
         await connection.execute(update(webhooks).values(failing_since=db_time(-timedelta(days=4))))
@@ -466,9 +466,9 @@ async def test_a_name_that_turns_out_to_be_inside_is_told_as_that(
         url = f"https://localhost:{receiver.port}/hook"
         hook = await api(client, "POST", "/webhooks", status=201, json={"url": url})
         await api(client, "POST", f"/webhooks/{hook['id']}/test", status=202)
-        told = await eventually(lambda: delivery_of(client, hook), lambda told: told["attempts"])
-        assert "may not be asked: its address is in no network" in told["attempts"][0]["error"]
-        assert "127.0.0.1" not in told["attempts"][0]["error"]
+        told = await eventually(lambda: delivery_of(client, hook), lambda told: told["last_attempts"])
+        assert "may not be asked: its address is in no network" in told["last_attempts"][0]["error"]
+        assert "127.0.0.1" not in told["last_attempts"][0]["error"]
         refused = await api(client, "POST", "/webhooks", status=400, json={"url": "http://localhost/"})
         assert "SEATRIAL_OUTGOING_NETWORKS" in refused["detail"]
 
