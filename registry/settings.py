@@ -22,6 +22,8 @@ from registry.oci.platform import parse_platform, platform_of_machine
 
 PREFIX = "SEATRIAL_"
 Network = IPv4Network | IPv6Network
+Gate = Literal["off", "warn", "enforce", "hold"]
+"""What a repository does with images that did not pass."""
 _CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG", "CA_FILE", "PLAIN_HTTP"})
 """Variables that only commands about a server read; they are no settings of the server."""
 SECRET_FILES = ("database_url", "storage_url")
@@ -100,9 +102,7 @@ class Settings(BaseModel):
         description="file with the keys for S3, in the form of ~/.aws/credentials, of which [default] is "
         "read; without it, what AWS's tools would find",
     )
-    gate: Literal["off", "warn", "enforce", "hold"] = Field(
-        default="warn", description="gate of new repositories"
-    )
+    gate: Gate = Field(default="warn", description="gate of new repositories")
     visibility: Literal["public", "internal", "private"] = Field(
         default="private", description="visibility of new repositories"
     )

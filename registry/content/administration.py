@@ -22,7 +22,7 @@ from registry.auth.tombstones import bury
 from registry.content import blocks, catalog, quotas
 from registry.content import repositories as repos
 from registry.content.effects import Effects
-from registry.content.repositories import Gate, Repository, TurnedBad
+from registry.content.repositories import Repository, TurnedBad
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
 from registry.db.dialect import batches
@@ -32,7 +32,7 @@ from registry.db.outbox import record
 from registry.errors import ConflictError, NameUnknownError
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
-from registry.settings import Settings
+from registry.settings import Gate, Settings
 from registry.storage.store import BlobStore
 
 

@@ -15,7 +15,7 @@ from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
 from registry.content.references import attached_bundle, image_origin, require_references
-from registry.db.content import attestations, edges, manifest_contents, manifests, tags
+from registry.db.content import STATE_COLUMNS, attestations, edges, manifest_contents, manifests, tags
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
@@ -74,12 +74,7 @@ _STORED = (
         manifests.c.runnable,
         manifests.c.platform,
         manifests.c.subject_digest,
-        manifests.c.state,
-        manifests.c.state_reason,
-        manifests.c.state_at,
-        manifests.c.grandfathered_until,
-        manifests.c.blocked_reason,
-        manifests.c.turned_bad_at,
+        *STATE_COLUMNS,
     )
     .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
     .where(manifests.c.repository_id == bindparam("repository_id"))

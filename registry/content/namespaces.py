@@ -23,7 +23,7 @@ from registry.auth.tombstones import bury
 from registry.content import administration, blocks
 from registry.content import repositories as repos
 from registry.content.nameranges import NameRange, ranges, read_in_order
-from registry.content.repositories import Gate, insert_namespace
+from registry.content.repositories import insert_namespace
 from registry.db.access import namespaces
 from registry.db.accounts import accounts
 from registry.db.content import repositories
@@ -34,7 +34,7 @@ from registry.db.outbox import record
 from registry.errors import ConflictError, NotFoundError
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
-from registry.settings import Settings
+from registry.settings import Gate, Settings
 from registry.storage.store import BlobStore
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import DeniedError
+from registry.settings import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from registry.settings import Settings
 
 
-Gate = Literal["off", "warn", "enforce", "hold"]
 TurnedBad = Literal["keep", "warn", "block"]
 
 
@@ -39,7 +39,7 @@ class Repository:
     id: int
     name: str
     visibility: Visibility
-    gate: str
+    gate: Gate
     quota_bytes: int | None
     turned_bad: TurnedBad | None = None
     turned_bad_days: int | None = None

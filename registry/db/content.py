@@ -162,6 +162,16 @@ manifests = Table(
     ),
 )
 
+STATE_COLUMNS = (
+    manifests.c.state,
+    manifests.c.state_reason,
+    manifests.c.state_at,
+    manifests.c.grandfathered_until,
+    manifests.c.blocked_reason,
+    manifests.c.turned_bad_at,
+)
+"""What the state of an image is made of: the members of :class:`registry.trials.states.ImageState`."""
+
 attestations = Table(
     "attestations",
     metadata,

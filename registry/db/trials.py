@@ -19,9 +19,6 @@ from sqlalchemy import (
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
 
-IMAGE_SUGGESTED = "image"
-"""Stands in ``spec_digest`` where no run spec was given and the image suggests its own smoke test."""
-
 trials = Table(
     "trials",
     metadata,

@@ -23,7 +23,7 @@ from registry.auth.policy import decide as decide_access
 from registry.content import manifests as manifest_use
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
-from registry.db.content import edges, manifests
+from registry.db.content import STATE_COLUMNS, edges, manifests
 from registry.db.dialect import batches
 from registry.db.engine import Database
 from registry.db.trials import trials
@@ -37,7 +37,6 @@ from registry.trials.gate import (
     AdmitEarlier,
     AdmitWithWarning,
     Decision,
-    Gate,
     Question,
     Refuse,
     Wait,
@@ -270,7 +269,7 @@ def _question(
     repository, settings = reading.repository, reading.settings
     effective = effective_state(state, now=now, max_age=_max_age(settings))
     return Question(
-        gate=cast(Gate, repository.gate),
+        gate=repository.gate,
         state=effective.state,
         subject=f"{repository.name}@{digest}",
         reason=effective.reason,
@@ -338,7 +337,7 @@ async def _decide_blob(reading: _Reading, digest: Digest) -> tuple[Decision, flo
     async with reading.database.read_once() as connection:
         rows = (await connection.execute(states)).all()
     question = Question(
-        gate=cast(Gate, repository.gate),
+        gate=repository.gate,
         state="untried",
         subject=f"blob {digest} of {repository.name}",
         reason="no admitted image of the repository names it",
@@ -388,9 +387,8 @@ async def _waived_by_name(
     reading: _Reading, digest: Digest, relief: Relief, signed: ColumnElement[bool], unsigned: str
 ) -> list[_Named]:
     """The images that name a blob and that waivers name."""
-    columns = [manifests.c[name] for name in _State.__dataclass_fields__]
     query = (
-        select(manifests.c.digest, *columns, signed.label("signed"))
+        select(manifests.c.digest, *STATE_COLUMNS, signed.label("signed"))
         .distinct()
         .join(edges, edges.c.manifest_id == manifests.c.id)
         .where(manifests.c.repository_id == reading.repository.id, edges.c.digest == str(digest))
@@ -447,9 +445,8 @@ async def _is_of_lease(reading: _Reading, blob: Digest) -> bool:
 
 
 async def _state_of(database: Database, manifest_id: int) -> ImageState | None:
-    columns = [manifests.c[name] for name in _State.__dataclass_fields__]
     async with database.read_once() as connection:
-        row = (await connection.execute(select(*columns).where(manifests.c.id == manifest_id))).first()
+        row = (await connection.execute(select(*STATE_COLUMNS).where(manifests.c.id == manifest_id))).first()
     return None if row is None else _State(*row)
 
 

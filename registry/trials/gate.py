@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-Gate = Literal["off", "warn", "enforce", "hold"]
+from registry.settings import Gate
+
 EffectiveState = Literal[
     "pass",
     "warn",

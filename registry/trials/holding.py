@@ -12,7 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select
 
-from registry.db.content import manifests, tag_history
+from registry.db.content import STATE_COLUMNS, manifests, tag_history
 from registry.db.engine import Database
 from registry.db.types import db_time
 
@@ -77,12 +77,7 @@ _MOVES = (
     select(
         tag_history.c.action,
         tag_history.c.new_digest,
-        manifests.c.state,
-        manifests.c.state_reason,
-        manifests.c.state_at,
-        manifests.c.grandfathered_until,
-        manifests.c.blocked_reason,
-        manifests.c.turned_bad_at,
+        *STATE_COLUMNS,
         manifests.c.platform,
         db_time(),
     )

@@ -14,15 +14,16 @@ from registry.auth.policy import may_audit
 from registry.content.blocks import below
 from registry.content.explaining import account_named
 from registry.db.access import tombstones
-from registry.db.content import manifests, repositories
+from registry.db.content import STATE_COLUMNS, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.events import pull_days
 from registry.db.types import Bytewise, Id, db_time
 from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
 from registry.events.keeping import day_of
 from registry.oci.names import parse_repository_name
+from registry.settings import Gate
 from registry.trials.admission import is_writer
-from registry.trials.gate import ADMITTED, EffectiveState, Gate, Question, Word, decide
+from registry.trials.gate import ADMITTED, EffectiveState, Question, Word, decide
 from registry.trials.states import STRICTNESS, WITHOUT_VERDICT, bad_policy, effective_state
 
 if TYPE_CHECKING:
@@ -162,12 +163,7 @@ def _pulled(day: int, after: str | None) -> Select[Any]:
             repositories.c.gate,
             manifests.c.repository_id,
             manifests.c.digest,
-            manifests.c.state,
-            manifests.c.state_reason,
-            manifests.c.state_at,
-            manifests.c.grandfathered_until,
-            manifests.c.blocked_reason,
-            manifests.c.turned_bad_at,
+            *STATE_COLUMNS,
             repositories.c.turned_bad,
             repositories.c.turned_bad_days,
         )

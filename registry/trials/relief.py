@@ -52,7 +52,7 @@ class LiveWaiver:
 
 
 @dataclass(frozen=True, slots=True)
-class Pause:
+class LivePause:
     """That the gate of a namespace only warns for a while."""
 
     namespace: str
@@ -75,7 +75,7 @@ class Relief:
     now: datetime
     waivers: tuple[LiveWaiver, ...]
     listed_by: Mapping[str, Collection[str]]
-    pause: Pause | None
+    pause: LivePause | None
 
     def waiver_for(self, digest: str, state: str) -> LiveWaiver | None:
         """The waiver that lets an image in this state pass, the longest one."""
@@ -140,7 +140,7 @@ async def _listed_by(
     return found
 
 
-async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> Pause | None:
+async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> LivePause | None:
     above = namespaces_above(repository)
     if not above:
         return None
@@ -152,4 +152,4 @@ async def _pause(connection: AsyncConnection, repository: str, now: datetime) ->
         .limit(1)
     )
     row = (await connection.execute(query)).first()
-    return None if row is None else Pause(*row)
+    return None if row is None else LivePause(*row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -13,16 +14,17 @@ from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.content import repositories as repos
 from registry.content.administration import RepositoryChange, find, require_quota_right, tag_of_row
-from registry.db.content import repositories
+from registry.db.content import manifests, repositories
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
+from registry.db.types import db_time
 from registry.errors import ConflictError, NameUnknownError, RequestInvalidError
 from registry.oci.conditions import NO_CONDITIONS, Conditions
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
-from registry.trials.states import STRICTNESS, grandfather
+from registry.trials.states import STRICTNESS, WITHOUT_VERDICT
 
 
 async def change(
@@ -96,6 +98,28 @@ async def put(
         }
         await _change(connection, settings, row, of_a_new_one | values, actor=actor)
         return False
+
+
+async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
+    """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
+
+    Images that were judged keep their verdict; those being tried get one all the same. Returns how many it
+    concerned.
+    """
+    if days == 0:
+        return 0
+    done = await connection.execute(
+        update(manifests)
+        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(WITHOUT_VERDICT))
+        .values(
+            state="grandfathered",
+            state_reason="it was there before the gate",
+            state_at=db_time(),
+            grandfathered_until=db_time(timedelta(days=days)),
+        )
+    )
+    await move_epoch(connection, "gate")
+    return done.rowcount
 
 
 async def _locked(connection: AsyncConnection, name: str) -> Row[Any] | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from registry.db.trials import IMAGE_SUGGESTED
 from registry.oci.digest import digest_of
+
+IMAGE_SUGGESTED = "image"
+"""What stands for the digest where no run spec was given and the image suggests its own smoke test."""
 
 
 def spec_digest(run_spec: str | None) -> str:

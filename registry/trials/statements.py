@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from registry.db.trials import IMAGE_SUGGESTED
+from registry.trials.specs import IMAGE_SUGGESTED
 
 Kind = Literal["result", "summary"]
 PREDICATES: Mapping[Kind, str] = MappingProxyType(
@@ -27,7 +27,6 @@ _RESULTS: Mapping[str, str] = MappingProxyType({"pass": "PASSED", "warn": "WARNE
 """All else failed: what is not known is no pass."""
 _TESTS_MAX = 100
 JUDGED = frozenset({"pass", "warn", "fail", "error"})
-ADMITTED = frozenset({"pass", "warn"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +147,7 @@ def summary_predicate(
 ) -> dict[str, object]:
     """The predicate of a summary; ``results`` are the digests of the bundles that it rests on."""
     state = found["state"]
-    passed = state in ADMITTED
+    passed = state in _RESULTS
     name = repository.rpartition("/")[2]
     return {
         "verifier": {"id": signer.id, "version": {"seatrial": signer.version}},

@@ -1,4 +1,4 @@
-"""States of images: what stands on the row, what follows from time and people, and what changes them."""
+"""States of images: what stands on the row, and what follows from time and people."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
-from sqlalchemy import update
-from sqlalchemy.ext.asyncio import AsyncConnection
-
-from registry.db.content import manifests
-from registry.db.engine import move_epoch
-from registry.db.types import db_time
 from registry.trials.gate import EffectiveState
 
 REASON_MAX = 500
@@ -113,25 +107,3 @@ def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) 
     else:
         return None
     return changes_at if changes_at is not None and changes_at > now else None
-
-
-async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
-    """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
-
-    Images that were judged keep their verdict; those being tried get one all the same. Returns how many it
-    concerned.
-    """
-    if days == 0:
-        return 0
-    done = await connection.execute(
-        update(manifests)
-        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(WITHOUT_VERDICT))
-        .values(
-            state="grandfathered",
-            state_reason="it was there before the gate",
-            state_at=db_time(),
-            grandfathered_until=db_time(timedelta(days=days)),
-        )
-    )
-    await move_epoch(connection, "gate")
-    return done.rowcount

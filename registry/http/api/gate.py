@@ -24,6 +24,7 @@ from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.reasons import Reason, numbered, one_line
 from registry.http.api.routes import Call, Route
 from registry.oci.digest import parse_content_digest
+from registry.settings import Gate
 from registry.trials import blocking, pausing, preview
 from registry.trials.admission import explain_manifest
 from registry.trials.gate import (
@@ -32,7 +33,6 @@ from registry.trials.gate import (
     AdmitWithWarning,
     Decision,
     EffectiveState,
-    Gate,
     Refuse,
     Wait,
     Word,

@@ -6,12 +6,12 @@ from pydantic import Field
 
 from registry.auth.policy import Visibility
 from registry.content import namespaces as use
-from registry.content.repositories import Gate
 from registry.errors import ConflictError, NameInvalidError, NotFoundError
 from registry.http.api.fields import NamespaceName
 from registry.http.api.models import Body, Page, PageQuery, Query, Stored
 from registry.http.api.routes import Call, Route
 from registry.oci.conditions import Conditions
+from registry.settings import Gate
 
 
 class NamespaceChange(Body):

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from registry.auth.policy import Visibility
 from registry.content import administration as use
-from registry.content.repositories import Gate, TurnedBad
+from registry.content.repositories import TurnedBad
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError
 from registry.http.api.fields import NamespaceName, RepositoryName
 from registry.http.api.models import Body, Page, PageQuery, Stored
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.oci.conditions import Conditions
+from registry.settings import Gate
 from registry.trials import repositorypolicy as policy
 
 

@@ -17,7 +17,7 @@ from registry.db.content import manifest_contents, manifests, repositories, tags
 from registry.db.events import events
 from registry.db.types import db_time
 from registry.trials.gate import ADMITTED
-from registry.trials.states import grandfather
+from registry.trials.repositorypolicy import grandfather
 from tests.kit.access import ask
 from tests.kit.distribution import push_blob
 from tests.kit.images import OCI_MANIFEST, Image, make_image
