@@ -24,7 +24,7 @@ from registry.db.content import (
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, trial_parts, trials
 from registry.errors import DeniedError, NotFoundError, RequestInvalidError
-from registry.trials.admission import is_writer
+from registry.trials.asking import is_writer
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.specs import spec_digest
 from registry.trials.statements import JUDGED, PREDICATES

@@ -22,7 +22,7 @@ from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
 from registry.events.keeping import day_of
 from registry.oci.names import parse_repository_name
 from registry.settings import Gate
-from registry.trials.admission import is_writer
+from registry.trials.asking import is_writer, max_verdict_age
 from registry.trials.gate import ADMITTED, EffectiveState, Question, Word, decide
 from registry.trials.states import STRICTNESS, WITHOUT_VERDICT, bad_policy, effective_state
 
@@ -121,7 +121,7 @@ async def preview(
 def _stopped(
     settings: Settings, row: Any, gate: Gate, *, now: datetime, pullers: Sequence[Puller], pulls: int
 ) -> Stopped:
-    max_age = timedelta(days=settings.verdict_max_age_days) if settings.verdict_max_age_days else None
+    max_age = max_verdict_age(settings)
     effective = effective_state(row, now=now, max_age=max_age)
     state, until = effective.state, row.grandfathered_until if effective.state == "grandfathered" else None
     turned_on = STRICTNESS[gate] > STRICTNESS[row.gate]

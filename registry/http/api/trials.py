@@ -26,7 +26,7 @@ from registry.http.api.images import find_image, named
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.trials import reading, requests
-from registry.trials.admission import is_writer
+from registry.trials.asking import is_writer
 from registry.trials.reading import PartView, RunView, TrialView
 
 WAIT_MAX_SECONDS = 60.0
