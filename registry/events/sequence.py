@@ -53,9 +53,9 @@ async def sequence(database: Database, *, source: str, at_once: int = AT_ONCE) -
         position = await _hold_feed(connection)
         if position is None:
             return 0
-        rows = (
-            await connection.execute(select(events).where(_UNPLACED).order_by(events.c.id).limit(at_once))
-        ).all()
+        # Locked: else a rename may commit after this, and they name a place that no webhook is of.
+        waiting = select(events).where(_UNPLACED).order_by(events.c.id).limit(at_once)
+        rows = (await connection.execute(waiting.with_for_update())).all()
         if not rows:
             return 0
         told = [_told(row, position + number) for number, row in enumerate(rows, 1)]
