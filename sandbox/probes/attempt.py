@@ -75,6 +75,8 @@ class Attempt:
 class Attempting:
     """What probes have in common that look by one attempt after the other."""
 
+    excuse: Callable[[], str | None] = field(default=lambda: None, kw_only=True)
+    """Why a look that had no answer, or none in time, could not have one, if so."""
     _attempt: Attempt | None = field(default=None, init=False)
     _attempts: int = field(default=0, init=False)
 
@@ -97,6 +99,8 @@ class Attempting:
         answer = None if self._attempt is None else self._attempt.poll()
         if answer is not None:
             self._attempt = None
+            if (answer.timed_out or answer.met is None) and (why := self.excuse()) is not None:
+                return Answer(None, why)
         return answer
 
 

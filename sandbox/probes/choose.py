@@ -43,7 +43,7 @@ def make_probes(
     if plan.healthcheck_missing:
         probes.append(NoHealthcheck())
     if plan.healthcheck is not None:
-        probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside, excuse))
+        probes.append(HealthcheckProbe(plan.healthcheck, inside, plan.working_dir, run_inside, excuse=excuse))
     if plan.any_tcp:
         probes.append(tcp_probe(plan.any_tcp, reach=reach, within_seconds=within))
     probes += [LogMatch(one) for one in plan.log if not one.absent]

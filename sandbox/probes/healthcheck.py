@@ -7,7 +7,7 @@ failure between the intervals does not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -55,8 +55,6 @@ class HealthcheckProbe(Attempting):
     process: Mapping[str, object]
     working_dir: str
     exec: Exec
-    excuse: Callable[[], str | None] = lambda: None
-    """Why a look that had no answer, or none in time, could not have one, if so."""
     _next_at: float = field(default=_FIRST_DELAY_SECONDS, init=False)
     _counted_at: float = field(default=0.0, init=False)
     _failures: int = field(default=0, init=False)
@@ -65,8 +63,6 @@ class HealthcheckProbe(Attempting):
     def poll(self, view: View) -> Observation | None:
         """One attempt at a time."""
         if (answer := self._answered()) is not None:
-            if (answer.timed_out or answer.met is None) and (why := self.excuse()) is not None:
-                answer = Answer(None, why)
             self._last = answer
             if answer.met:
                 return self._observation(met=True, seen=answer.seen)

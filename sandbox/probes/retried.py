@@ -22,16 +22,12 @@ class RetriedProbe(Attempting):
     within_seconds: float
     attempt_seconds: float
     """What one look may take."""
-    excuse: Callable[[], str | None] = lambda: None
-    """Why a look that had no answer in time could not have one, if so."""
     _next_at: float = field(default=0.0, init=False)
     _last: Answer = field(default_factory=lambda: Answer(None, "not tried"), init=False)
 
     def poll(self, view: View) -> Observation | None:
         """One attempt at a time; the last answer decides when time is up."""
         if (answer := self._answered()) is not None:
-            if answer.timed_out and (why := self.excuse()) is not None:
-                answer = Answer(None, why)
             # The last look has less time than those before it, and may not know what they knew.
             if not answer.timed_out or self._last.met is None:
                 self._last = answer
