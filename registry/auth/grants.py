@@ -94,7 +94,7 @@ async def give(
         )
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
-        at = {("namespace_id" if place.is_namespace else "repository_id"): place_id}
+        at = {place.column: place_id}
         at |= await _holder(connection, member)
         values = {**at, "role": role, "created_at": db_time()}
         mine = _GRANT.where(*(grants.c[column] == value for column, value in at.items()))
@@ -123,7 +123,7 @@ async def take(database: Database, *, actor: Actor, place: Place, member: Member
     require_manager(actor, place)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
-        column = grants.c.namespace_id if place.is_namespace else grants.c.repository_id
+        column = grants.c[place.column]
         taken = await connection.execute(
             delete(grants).where(column == place_id, _of_member(member)).returning(grants.c.role)
         )
@@ -151,7 +151,7 @@ async def list_members(
         require_manager(actor, place)
     async with database.read() as connection:
         place_id = await find_place(connection, place)
-        own = grants.c.namespace_id if place.is_namespace else grants.c.repository_id
+        own = grants.c[place.column]
         above = await connection.execute(select(namespaces.c.id).where(namespaces.c.name.in_(place.above)))
         where = [own == place_id, *(grants.c.namespace_id == number for number in above.scalars())]
         return await _page(connection, where, limit=limit, after=after)

@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, func, select
 
 from registry.auth.access import require
 from registry.db.access import namespaces
 from registry.db.content import repositories
-from registry.errors import NameUnknownError, NotFoundError
+from registry.errors import ConflictError, NameUnknownError, NotFoundError
 from registry.oci.names import parse_repository_name
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from collections.abc import Mapping
+
+    from sqlalchemy import Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -97,6 +99,33 @@ async def hold_place(connection: AsyncConnection, place: Place) -> int:
         NameUnknownError, NotFoundError: there is none.
     """
     return await _found(connection, place, _by_name(place).with_for_update(read=True, key_share=True))
+
+
+async def hold_columns(connection: AsyncConnection, place: Place | None) -> dict[str, int | None]:
+    """What a row of something at a place has in its two columns, both null for what is of everything; the
+    place is held as by :func:`hold_place`.
+
+    Raises:
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    columns: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
+    if place is not None:
+        columns[place.column] = await hold_place(connection, place)
+    return columns
+
+
+async def require_fewer(
+    connection: AsyncConnection, table: Table, columns: Mapping[str, int | None], *, most: int
+) -> None:
+    """Let one more row be made at the place with these :func:`hold_columns`.
+
+    Raises:
+        ConflictError: there are ``most`` of them.
+    """
+    here = and_(*(table.c[name].is_not_distinct_from(number) for name, number in columns.items()))
+    count = (await connection.execute(select(func.count()).select_from(table).where(here))).scalar_one()
+    if count >= most:
+        raise ConflictError(f"there are {count} {table.name} there already; {most} are the limit")
 
 
 def _by_name(place: Place) -> Select[int]:

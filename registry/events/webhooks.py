@@ -10,18 +10,18 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import Row, and_, case, delete, func, insert, select, update
+from sqlalchemy import Row, case, delete, insert, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require, require_admin
-from registry.auth.places import Place, find_place, hold_place
+from registry.auth.places import Place, find_place, hold_columns, require_fewer
 from registry.auth.policy import decide, may_administer
 from registry.db.eventkinds import EventKind
 from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.types import db_time
 from registry.db.webhooks import webhooks
-from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.errors import NotFoundError, RequestInvalidError
 from registry.events import lanes
 from registry.events.envelopes import Format
 from registry.events.signatures import make_secret
@@ -135,13 +135,8 @@ async def add(
         ConflictError: the place has as many as it may.
     """
     secret, webhook_id = make_secret(), str(uuid7())
-    at: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
-    if place is not None:
-        at["namespace_id" if place.is_namespace else "repository_id"] = await hold_place(connection, place)
-    here = and_(*(webhooks.c[name].is_not_distinct_from(number) for name, number in at.items()))
-    count = (await connection.execute(select(func.count()).select_from(webhooks).where(here))).scalar_one()
-    if count >= PER_PLACE:
-        raise ConflictError(f"there are {count} webhooks there already; {PER_PLACE} are the limit")
+    at = await hold_columns(connection, place)
+    await require_fewer(connection, webhooks, at, most=PER_PLACE)
     row = {
         **values,
         **at,
@@ -171,8 +166,7 @@ async def list_webhooks(
     async with database.read() as connection:
         if place is not None:
             number = await find_place(connection, place)
-            column = webhooks.c.namespace_id if place.is_namespace else webhooks.c.repository_id
-            query = query.where(column == number)
+            query = query.where(webhooks.c[place.column] == number)
         return [_webhook(row) for row in await connection.execute(query)]
 
 

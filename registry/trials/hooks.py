@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, select, update
 from uuid_utils import uuid7
 
-from registry.auth.places import Place, find_place, hold_place
+from registry.auth.places import Place, find_place, hold_columns, require_fewer
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.hooks import hooks
 from registry.db.outbox import record
@@ -94,15 +94,8 @@ async def create(
     hook_id, secret = str(uuid7()), make_secret()
     call_back_secret: str | None = None
     async with database.write() as connection:
-        at: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
-        if place is not None:
-            at["namespace_id" if place.is_namespace else "repository_id"] = await hold_place(
-                connection, place
-            )
-        here = and_(*(hooks.c[column].is_not_distinct_from(number) for column, number in at.items()))
-        count = (await connection.execute(select(func.count()).select_from(hooks).where(here))).scalar_one()
-        if count >= PER_PLACE:
-            raise ConflictError(f"there are {count} hooks there already; {PER_PLACE} are the limit")
+        at = await hold_columns(connection, place)
+        await require_fewer(connection, hooks, at, most=PER_PLACE)
         values = {
             "id": hook_id,
             "name": name,
@@ -143,8 +136,7 @@ async def list_hooks(
     async with database.read() as connection:
         if place is not None:
             number = await find_place(connection, place)
-            column = hooks.c.namespace_id if place.is_namespace else hooks.c.repository_id
-            query = query.where(column == number)
+            query = query.where(hooks.c[place.column] == number)
         return [hook_of(row) for row in await connection.execute(query)]
 
 
