@@ -28,7 +28,7 @@ def _elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     [
         ["nonsense"],
         ["serve", "--nonsense"],
-        ["serve", "--gate", "hold"],
+        ["serve", "--gate", "sometimes"],
         ["serve", "--listen", "nowhere"],
         ["token", "create"],
         ["token", "create", "--name", "n"],
