@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from registry.auth.firststart import FirstStart
     from registry.cli.process import Started
     from registry.settings import Settings
+
+_ALLOCATIONS = (700, 10, 10)
+"""When a server looks for garbage, as Python does where nothing else is said."""
 
 
 def command(
@@ -96,6 +100,9 @@ def command(
         _tell(ready_fd, json.dumps(told).encode())
 
     worker = OwnWorker(own_worker, own_worker_token) if own_worker else None
+    # What was imported serves to the end: no look for garbage while it serves goes through it.
+    gc.freeze()
+    gc.set_threshold(*_ALLOCATIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sockets = [socket.socket(fileno=int(text)) for text in listen_fds.split(",")] if listen_fds else None
         runner.run(serve(settings, ready=ready, worker=worker, sockets=sockets))
