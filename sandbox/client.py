@@ -102,10 +102,12 @@ class RegistryClient:
         wait_seconds: float,
         slots: int = 1,
         disk_bytes: int | None = None,
+        disk_most_bytes: int | None = None,
         mechanisms: tuple[str, ...] | None = None,
     ) -> ClaimResponse:
         """Ask for a job, and wait for one to come up; ``slots`` are how many leases there is room for,
-        ``disk_bytes`` how much disk the job may take, ``mechanisms`` the isolation that its run can have.
+        ``disk_bytes`` how much disk the job may take and ``disk_most_bytes`` how much it ever may,
+        ``mechanisms`` the isolation that its run can have.
 
         Raises:
             RegistryUnreachable, RegistryRefusal: as their names say.
@@ -117,6 +119,7 @@ class RegistryClient:
             wait_seconds=wait_seconds,
             slots=slots,
             disk_bytes=disk_bytes,
+            disk_most_bytes=disk_most_bytes,
             mechanisms=mechanisms,
         )
         seconds = wait_seconds + ANSWER_SECONDS
@@ -125,7 +128,10 @@ class RegistryClient:
         except RegistryRefusal as refusal:
             if refusal.status != 400:
                 raise
-            # An older registry takes no message that says more than it knows of.
+            # An older registry takes no message that says more than it knows of, so it cannot be told that
+            # there is no room.
+            if disk_bytes == 0:
+                return ClaimResponse(protocol=PROTOCOL_VERSION, job=None)
             raw = await self._post("claim", as_before(asked), seconds=seconds)
         return parse_claim(raw)
 

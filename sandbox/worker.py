@@ -78,16 +78,15 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             await _unless(drain.asked, asyncio.sleep(PAUSE_SECONDS))
             continue
         try:
-            room = await _tidy(post)
-            if room == 0:
-                await _unless(drain.asked, asyncio.sleep(PAUSE_MAX_SECONDS))
-                continue
-            again_at = loop.time() + PAUSE_SECONDS
+            disk = await _tidy(post)
+            full = disk is not None and not disk.room_bytes
+            again_at = loop.time() + (PAUSE_MAX_SECONDS if full else PAUSE_SECONDS)
             claiming = client.claim(
                 platforms,
                 slots=slots,
                 wait_seconds=CLAIM_SECONDS,
-                disk_bytes=room,
+                disk_bytes=None if disk is None else disk.room_bytes,
+                disk_most_bytes=None if disk is None else disk.most_bytes,
                 mechanisms=post.mechanisms,
             )
             answer = await _unless(drain.asked, claiming)
@@ -117,8 +116,8 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
     await _tidy(post)
 
 
-async def _tidy(post: Post) -> int | None:
-    """Keep the cache to its limits; how much disk an image may take here, ``None``: not known."""
+async def _tidy(post: Post) -> Figures | None:
+    """Keep the cache to its limits; how it stands then, ``None``: not known."""
     try:
         collected, figures = await asyncio.to_thread(_collect, post.workplace)
     except OSError as error:
@@ -131,7 +130,7 @@ async def _tidy(post: Post) -> int | None:
         log.info("cache collected", entries=len(collected.removed), bytes=collected.size_bytes)
     if not figures.room_bytes:
         log.warning("no room for images", free_bytes=figures.free_bytes, cache_bytes=figures.size_bytes)
-    return figures.room_bytes
+    return figures
 
 
 def _collect(workplace: Workplace) -> tuple[Collected, Figures]:

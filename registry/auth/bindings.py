@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select, update
@@ -42,6 +43,15 @@ class Binding:
         """The binding of a row of ``workers``."""
         namespaces = None if row.namespaces is None else tuple(json.loads(row.namespaces))
         return cls(namespaces, tuple(json.loads(row.labels)), row.slots)
+
+    def opens(self, repository: str, label: str | None) -> bool:
+        """Whether the worker may try what is in a repository that demands this label."""
+        if label is not None and label not in self.labels:
+            return False
+        # Neither names nor patterns have anything else in them that fnmatch knows.
+        return self.namespaces is None or any(
+            pattern == "*" or fnmatchcase(repository, f"{pattern}/*") for pattern in self.namespaces
+        )
 
 
 @dataclass(frozen=True, slots=True)

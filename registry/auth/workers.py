@@ -24,12 +24,15 @@ from registry.errors import NotFoundError
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker as its rows say; ``mechanisms`` are the isolation that its runs can have (``None``: it does
-    not say); ``drain_at`` is since when it gets no more jobs. For ``namespaces`` to ``slots`` see
-    :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
+    not say); ``disk_bytes`` is what one more image may take on its disk, ``disk_most_bytes`` with nothing
+    else there (``None``: it does not say); ``drain_at`` is since when it gets no more jobs. For
+    ``namespaces`` to ``slots`` see :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
 
     name: str
     platforms: tuple[str, ...]
     mechanisms: tuple[str, ...] | None
+    disk_bytes: int | None
+    disk_most_bytes: int | None
     address: str | None
     last_seen_at: datetime | None
     drain_at: datetime | None
@@ -39,6 +42,10 @@ class Worker:
     networks: tuple[str, ...] | None
     slots: int | None
     leases: int
+    waiting_parts: int = 0
+    """Parts that wait for room on its disk, as no other worker has it."""
+    needed_bytes: int | None = None
+    """The most that one of them needs."""
 
 
 async def list_workers(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[Worker]:
@@ -145,6 +152,8 @@ _SHOWN = select(
     accounts.c.name,
     workers.c.platforms,
     workers.c.mechanisms,
+    workers.c.disk_bytes,
+    workers.c.disk_most_bytes,
     workers.c.address,
     workers.c.last_seen_at,
     workers.c.drain_at,

@@ -8,7 +8,8 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.output import print_fields, print_json, print_table
+from registry.contract.sizes import shown_size
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -19,6 +20,10 @@ _FIELDS = (
     "name",
     "platforms",
     "mechanisms",
+    "disk_bytes",
+    "disk_most_bytes",
+    "waiting_parts",
+    "needed_bytes",
     "namespaces",
     "labels",
     "networks",
@@ -36,11 +41,13 @@ Name = Annotated[str, typer.Argument(metavar="NAME")]
 def list_workers(
     *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
 ) -> None:
-    """List workers: when each was last seen, and what it runs."""
+    """List workers: when each was last seen, what it runs, and what room its disk has."""
     found = list(connect(server, token_file).items("/workers"))
-    print_list(
-        found, ("name", "platforms", "address", "last_seen_at", "drain_at", "revoked_at"), as_json=as_json
-    )
+    if as_json:
+        print_json(found)
+    else:
+        columns = ("name", "platforms", "address", "last_seen_at", "room", "drain_at", "revoked_at")
+        print_table([{**worker, "room": _room(worker)} for worker in found], columns)
 
 
 @app.command()
@@ -118,6 +125,15 @@ def revoke(
     connect(server, token_file).send("POST", f"/workers/{part(name)}/revoke")
     if as_json:
         print_json({"name": name, "revoked": True})
+
+
+def _room(worker: dict[str, Any]) -> str | None:
+    if worker["disk_bytes"] is None:
+        return None
+    room = shown_size(worker["disk_bytes"])
+    if not worker["waiting_parts"]:
+        return room
+    return f"{room}; {worker['waiting_parts']} wait for {shown_size(worker['needed_bytes'])}"
 
 
 def _print(worker: dict[str, Any], *, as_json: bool) -> None:

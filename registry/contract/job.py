@@ -33,6 +33,13 @@ class ClaimRequest(Wire):
         exclude_if=is_none,
         description="how much disk a job may take; null: it does not say",
     )
+    disk_most_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        exclude_if=is_none,
+        description="how much disk a job may take with nothing else there; null: it does not say",
+    )
     mechanisms: tuple[Annotated[str, Field(pattern=MECHANISM)], ...] | None = Field(
         default=None,
         max_length=64,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -120,6 +121,9 @@ workers = Table(
     Column("platforms", Text, nullable=False, default="[]"),
     # JSON list of the mechanisms of isolation that its runs can have; null: it does not say.
     Column("mechanisms", Text),
+    # What it said of its disk: what one more image may take now, and with nothing else there; null: nothing.
+    Column("disk_bytes", BigInteger),
+    Column("disk_most_bytes", BigInteger),
     # What it is bound to. JSON lists: the namespaces that it tries (null: all), the labels that it has, the
     # networks that it may come from (null: all).
     Column("namespaces", Text),

@@ -108,6 +108,10 @@ class Metrics:
         self._oldest = self._newest(
             "seatrial_trial_oldest_pending_seconds", "Age of the oldest part without a verdict."
         )
+        self._without_room = self._newest(
+            "seatrial_trial_parts_without_room",
+            "Queued parts that wait as no worker that could try them has the disk (1000: or more).",
+        )
         self._workers = self._newest(
             "seatrial_workers", "Workers that are not revoked, by state (alive, drained, silent).", "state"
         )
@@ -143,6 +147,7 @@ class Metrics:
     def stands(self, backlog: Backlog) -> None:
         """How the queue stands."""
         self._oldest.set(backlog.oldest_seconds)
+        self._without_room.set(backlog.without_room)
         for gauge, counts in ((self._parts, backlog.parts), (self._workers, backlog.workers)):
             for state, count in counts.items():
                 gauge.labels(state).set(count)

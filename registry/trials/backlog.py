@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 
 from sqlalchemy import case, func, select
 
@@ -12,23 +11,20 @@ from registry.db.accounts import accounts, workers
 from registry.db.engine import Database
 from registry.db.trials import parts
 from registry.db.types import db_time
-
-SILENT_SECONDS = 120
-"""A worker that waits for a job asks once a minute at the least; one that has a job says so more often."""
-SILENT = workers.c.last_seen_at.is_(None) | (
-    workers.c.last_seen_at < db_time(timedelta(seconds=-SILENT_SECONDS))
-)
-"""Workers that have not been here for longer than that."""
+from registry.trials.present import SILENT
+from registry.trials.room import find_shortages
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """``parts`` are those without a verdict by state, ``workers`` those not revoked: ``alive``, ``drained``,
-    ``silent``. ``oldest_seconds`` is how long the oldest of the parts has been there, 0 without any."""
+    ``silent``. ``oldest_seconds`` is how long the oldest of the parts has been there, 0 without any;
+    ``without_room`` how many queued parts wait as no worker that could try them has the disk."""
 
     parts: Mapping[str, int]
     oldest_seconds: float
     workers: Mapping[str, int]
+    without_room: int
 
 
 async def read_backlog(database: Database) -> Backlog:
@@ -51,8 +47,10 @@ async def read_backlog(database: Database) -> Backlog:
             .group_by(state)
         )
         there = {name: int(count) for name, count in known}
+        without_room = len(await find_shortages(connection)) if counts.get("queued") else 0
     return Backlog(
         parts={name: counts.get(name, 0) for name in ("queued", "leased")},
         oldest_seconds=0.0 if oldest is None else max(0.0, (now - oldest).total_seconds()),
         workers={name: there.get(name, 0) for name in ("alive", "drained", "silent")},
+        without_room=without_room,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from registry.db.accounts import accounts, workers
-from registry.trials.backlog import SILENT
+from registry.trials.present import ASKING
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -35,15 +35,7 @@ async def why_waiting(connection: AsyncConnection, demands: Collection[str | Non
     asked = {one for one in demands if one is not None}
     if not asked:
         return {}
-    query = (
-        select(workers.c.mechanisms)
-        .join(accounts, accounts.c.id == workers.c.account_id)
-        .where(
-            accounts.c.disabled_at.is_(None),
-            workers.c.drain_at.is_(None),
-            ~SILENT,
-        )
-    )
+    query = select(workers.c.mechanisms).join(accounts, accounts.c.id == workers.c.account_id).where(*ASKING)
     found = [parse_demand(row.mechanisms) for row in await connection.execute(query)]
     return {
         one: _in_words(parse_demand(one), found)

@@ -9,15 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, ScalarSelect, and_, cast, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Float, Row, ScalarSelect, and_, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement
-from registry.contract.limits import UNPACKED_FACTOR
 from registry.db.accounts import workers
-from registry.db.content import edges, manifests, repositories
+from registry.db.content import manifests, repositories
 from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, trial_parts, trials
@@ -26,12 +25,11 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.demands import met
 from registry.trials.platforms import is_run
+from registry.trials.room import has_room
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 
 REAP_BATCH = 50
-ROOM_WAIT_SECONDS = 60
-"""So long a part is left to workers that have the disk for its image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +50,13 @@ class Claimed:
 @dataclass(frozen=True, slots=True)
 class _Abilities:
     """What a worker says that it can run. ``mechanisms``: ``None``: it does not say, and is taken to have
-    none that could be demanded. ``disk_bytes``: ``None``: it does not say, and is taken to have enough."""
+    none that could be demanded. ``disk_bytes`` is what one more image may take now, ``disk_most_bytes`` with
+    nothing else there; ``None``: it does not say, and is taken to have enough."""
 
     platforms: Sequence[str]
     mechanisms: Sequence[str] | None
     disk_bytes: int | None
+    disk_most_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ async def claim(
     platforms: Sequence[str],
     mechanisms: Sequence[str] | None,
     disk_bytes: int | None,
+    disk_most_bytes: int | None,
     slots: int,
     address: str | None,
     wait_seconds: float,
@@ -82,13 +83,14 @@ async def claim(
 ) -> Claimed | Nothing:
     """Lease the part that has waited longest, that the worker can run and that it is bound to; waits for one
     to come up. ``mechanisms`` are the isolation that its runs can have, ``disk_bytes`` how much disk it has
-    for the image, ``slots`` as many leases as it says that it has room for: its binding may allow fewer.
+    for the image and ``disk_most_bytes`` how much it can ever have, ``slots`` as many leases as it says that
+    it has room for: its binding may allow fewer.
 
     A worker that hung up while it waited gets none: the lease would only have to run out. What its row and
     its token say is looked at again each time: ``require_still_let_in`` raises where the token, or the
     address, is no longer good.
     """
-    can = _Abilities(platforms, mechanisms, disk_bytes)
+    can = _Abilities(platforms, mechanisms, disk_bytes, disk_most_bytes)
     await _seen(database, worker, can, address)
     async for _ in looks(database, seconds=wait_seconds):
         async with database.read_once() as connection:
@@ -181,7 +183,7 @@ async def _try_claim(
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
         kinds = select(parts.c.platform, parts.c.required).join(repositories)
-        query = kinds.where(*_DUE, _open_to(binding), _has_room(can.disk_bytes)).distinct()
+        query = kinds.where(*_DUE, _open_to(binding), has_room(can.disk_bytes)).distinct()
         waiting = (await connection.execute(query)).all()
     mine = [
         (platform, demand)
@@ -261,6 +263,8 @@ async def _seen(database: Database, worker: Reporter, can: _Abilities, address: 
         workers.c.last_seen_at < db_time(timedelta(seconds=-10)),
         workers.c.platforms != said,
         workers.c.mechanisms.is_distinct_from(has),
+        workers.c.disk_most_bytes.is_distinct_from(can.disk_most_bytes),
+        _moved(can.disk_bytes),
     )
     async with database.read_once() as connection:
         due = (await connection.execute(select(workers.c.account_id).where(row, stale))).first()
@@ -269,8 +273,23 @@ async def _seen(database: Database, worker: Reporter, can: _Abilities, address: 
             await connection.execute(
                 update(workers)
                 .where(row)
-                .values(last_seen_at=db_time(), address=address, platforms=said, mechanisms=has)
+                .values(
+                    last_seen_at=db_time(),
+                    address=address,
+                    platforms=said,
+                    mechanisms=has,
+                    disk_bytes=can.disk_bytes,
+                    disk_most_bytes=can.disk_most_bytes,
+                )
             )
+
+
+def _moved(disk_bytes: int | None) -> ColumnElement[bool]:
+    """Whether a worker's disk is another one than its row says; a little always changes."""
+    if disk_bytes is None:
+        return workers.c.disk_bytes.is_not(None)
+    before = cast(workers.c.disk_bytes, Float)
+    return or_(before.is_(None), func.abs(before - float(disk_bytes)) * 16 > float(disk_bytes))
 
 
 _DUE = (parts.c.state == "queued", parts.c.run_after <= db_time())
@@ -283,26 +302,6 @@ async def _bound(
     """What the worker's row says now, if it is still there; ``to_claim`` holds it."""
     query = _BINDING.where(workers.c.account_id == worker.account_id)
     return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
-
-
-def _has_room(disk_bytes: int | None) -> ColumnElement[bool]:
-    """Parts of images for which so much disk will do, and those that nobody with more has taken for a while:
-    whoever gets one of them says what it lacks."""
-    if disk_bytes is None:
-        return true()
-    # As floats: what a manifest says of its layers may add up to more than a database counts to.
-    layers = (
-        select(func.sum(cast(edges.c.size, Float)))
-        .join(manifests, manifests.c.id == edges.c.manifest_id)
-        .where(
-            manifests.c.repository_id == parts.c.repository_id,
-            manifests.c.digest == parts.c.digest,
-            edges.c.kind == "layer",
-        )
-        .scalar_subquery()
-    )
-    waited = parts.c.run_after <= db_time(timedelta(seconds=-ROOM_WAIT_SECONDS))
-    return or_(func.coalesce(layers, 0.0) * UNPACKED_FACTOR <= float(disk_bytes), waited)
 
 
 def _oldest(
@@ -328,7 +327,7 @@ def _oldest(
     return (
         select(parts.c.id)
         .join(repositories)
-        .where(*_DUE, runnable, ~blocked, _open_to(binding), _has_room(disk_bytes))
+        .where(*_DUE, runnable, ~blocked, _open_to(binding), has_room(disk_bytes))
         .order_by(parts.c.run_after, parts.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=parts)

@@ -18,6 +18,7 @@ from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import UtcTime
 from registry.errors import NotFoundError
 from registry.trials.demands import why_waiting
+from registry.trials.room import why_no_room
 from registry.trials.waiting import looks
 
 if TYPE_CHECKING:
@@ -238,18 +239,23 @@ async def _filled(
         .order_by(parts.c.platform, parts.c.digest)
     )
     rows = (await connection.execute(linked)).all()
-    waiting = await why_waiting(connection, {row.required for row in rows if row.state == "queued"})
+    queued = [row for row in rows if row.state == "queued"]
+    waiting = await why_waiting(connection, {row.required for row in queued})
+    roomless = await why_no_room(connection, {row.id for row in queued})
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
         demand = values.pop("required")
         if row.state == "queued" and demand in waiting:
             values["reason"] = waiting[demand]
+        elif row.id in roomless:
+            values["reason"] = roomless[row.id]
         views[values.pop("trial_id")].append(PartView(**values))
     runs_of = await _runs(connection, {view.id for one in views.values() for view in one}, tail=tail)
     return [
         replace(
             trial,
-            reason=trial.reason or _why_queued(trial, views[trial.id], set(waiting.values())),
+            reason=trial.reason
+            or _why_queued(trial, views[trial.id], {*waiting.values(), *roomless.values()}),
             parts=views[trial.id],
             runs=[
                 run

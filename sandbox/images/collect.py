@@ -52,7 +52,8 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """The cache as it was found, and the disk below it. ``room_bytes``: what more could be stored."""
+    """The cache as it was found, and the disk below it. ``room_bytes``: what more could be stored;
+    ``most_bytes``: what could be with nothing else on the disk."""
 
     blobs: int
     snapshots: int
@@ -60,6 +61,7 @@ class Figures:
     in_use_bytes: int
     free_bytes: int
     room_bytes: int
+    most_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,7 @@ def look(cache: Cache, limits: CacheLimits) -> Figures:
         in_use_bytes=in_use,
         free_bytes=free,
         room_bytes=max(0, min(free + size - in_use - limits.reserve_bytes, limits.quota_bytes - in_use)),
+        most_bytes=max(0, min(disk_bytes(cache) - limits.reserve_bytes, limits.quota_bytes)),
     )
 
 

@@ -167,6 +167,9 @@ async def test_a_worker_of_this_version_reports_to_the_version_before(
             await push_image(admin, NAME, "1", tiny_image())
             token = await worker_token(admin, "one")
             async with registry_client(registry.url, token) as client:
+                # It knows of no disks, and would hand a job to a worker that has no room for it.
+                full = await client.claim(("linux/amd64",), wait_seconds=0, disk_bytes=0)
+                assert (full.job, full.drain) == (None, False)
                 # It refuses a claim that says more than it knows of: then it is asked again.
                 claiming = client.claim(
                     ("linux/amd64",), wait_seconds=5, disk_bytes=2**40, mechanisms=("seccomp",)

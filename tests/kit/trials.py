@@ -49,12 +49,10 @@ class ScriptedWorker:
         wait_seconds: float = 0,
         platforms: tuple[str, ...] = ("linux/amd64",),
         slots: int = 64,
-        disk_bytes: int | None = None,
+        **disk: int,
     ) -> Any:
-        """The job claimed, or ``None``. It always says that it has room."""
-        message: dict[str, Any] = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots}
-        if disk_bytes is not None:
-            message["disk_bytes"] = disk_bytes
+        """The job claimed, or ``None``. It always says that it has slots, and of its disk what is given."""
+        message = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots, **disk}
         answer = await self.post("claim", {"protocol": PROTOCOL_VERSION, **message})
         assert answer.status == 200, answer.body
         return answer.json["job"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 from pydantic import Field
@@ -12,6 +14,7 @@ from registry.errors import NotFoundError
 from registry.http.api.fields import AccountName
 from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
+from registry.trials.room import find_shortages
 
 
 async def list_workers(call: Call, query: PageQuery) -> Page[use.Worker]:
@@ -19,7 +22,7 @@ async def list_workers(call: Call, query: PageQuery) -> Page[use.Worker]:
     found = await use.list_workers(
         call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
     )
-    return query.page(found, key=lambda worker: worker.name)
+    return query.page(await _with_room(call, found), key=lambda worker: worker.name)
 
 
 class Binding(Body):
@@ -43,7 +46,8 @@ class Binding(Body):
 
 async def show_worker(call: Call, name: AccountName) -> use.Worker:
     """One worker: what it is bound to, and how many leases it holds."""
-    return await use.show_worker(call.services.database, actor=call.actor, name=name)
+    worker = await use.show_worker(call.services.database, actor=call.actor, name=name)
+    return (await _with_room(call, [worker]))[0]
 
 
 async def bind_worker(call: Call, name: AccountName, body: Binding) -> use.Worker:
@@ -55,7 +59,8 @@ async def bind_worker(call: Call, name: AccountName, body: Binding) -> use.Worke
         if value is None
     )
     wanted = bindings.BindingChange(**given, unbound=unbound)
-    return await bindings.bind_worker(call.services.database, actor=call.actor, name=name, wanted=wanted)
+    worker = await bindings.bind_worker(call.services.database, actor=call.actor, name=name, wanted=wanted)
+    return (await _with_room(call, [worker]))[0]
 
 
 async def drain_worker(call: Call, name: AccountName) -> None:
@@ -71,6 +76,22 @@ async def undrain_worker(call: Call, name: AccountName) -> None:
 async def revoke_worker(call: Call, name: AccountName) -> None:
     """Let a worker and all its tokens open nothing from now on."""
     await use.revoke_worker(call.services.database, actor=call.actor, name=name)
+
+
+async def _with_room(call: Call, found: Sequence[use.Worker]) -> list[use.Worker]:
+    """The workers, with what waits for room on the disk of each."""
+    async with call.services.database.read() as connection:
+        shortages = await find_shortages(connection)
+    needed: dict[str, list[int]] = {}
+    for shortage in shortages:
+        for disk in shortage.disks:
+            needed.setdefault(disk.worker, []).append(shortage.needed_bytes)
+    return [
+        replace(worker, waiting_parts=len(needed[worker.name]), needed_bytes=max(needed[worker.name]))
+        if worker.name in needed
+        else worker
+        for worker in found
+    ]
 
 
 ROUTES = (

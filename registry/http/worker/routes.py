@@ -71,6 +71,7 @@ async def claim(request: web.Request) -> web.Response:
         platforms=asked.platforms,
         mechanisms=asked.mechanisms,
         disk_bytes=asked.disk_bytes,
+        disk_most_bytes=asked.disk_most_bytes,
         slots=asked.slots,
         address=actor.address,
         wait_seconds=asked.wait_seconds,

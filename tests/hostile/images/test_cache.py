@@ -82,8 +82,9 @@ async def test_room_is_what_is_free_and_what_can_be_collected(prepare: Prepare, 
     assert figures.room_bytes == figures.free_bytes + figures.size_bytes - figures.in_use_bytes
     tight = CacheLimits(quota_bytes=8 * MIB, reserve_bytes=0)
     assert look(use.cache, tight).room_bytes == 8 * MIB - figures.in_use_bytes
+    assert look(use.cache, tight).most_bytes == 8 * MIB
     full = CacheLimits(quota_bytes=1 << 60, reserve_bytes=1 << 60)
-    assert look(use.cache, full).room_bytes == 0
+    assert (look(use.cache, full).room_bytes, look(use.cache, full).most_bytes) == (0, 0)
 
 
 async def test_a_reserve_of_the_disk_is_kept(prepare: Prepare, use: Use) -> None:

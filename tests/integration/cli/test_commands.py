@@ -245,6 +245,10 @@ def test_workers_and_theirs(registry: Registry, here: Path) -> None:
     done("worker", "drain", "w1", registry=registry, here=here)
     (worker,) = shown("worker", "list", registry=registry, here=here)
     assert worker["drain_at"] is not None
+    listed = done("worker", "list", registry=registry, here=here)
+    assert listed.splitlines()[0].split() == (
+        ["NAME", "PLATFORMS", "ADDRESS", "LAST", "SEEN", "AT", "ROOM", "DRAIN", "AT", "REVOKED", "AT"]
+    )
     done("worker", "drain", "w1", "--undo", registry=registry, here=here)
     done("worker", "revoke", "w1", registry=registry, here=here)
     (worker,) = shown("worker", "list", registry=registry, here=here)

@@ -15,7 +15,7 @@ from tests.kit.trials import Port, make_error, tiny_image
 
 async def test_parts_and_workers_by_state(port: Port) -> None:
     nobody = {"alive": 0, "drained": 0, "silent": 0}
-    assert await read_backlog(port.database) == Backlog({"queued": 0, "leased": 0}, 0.0, nobody)
+    assert await read_backlog(port.database) == Backlog({"queued": 0, "leased": 0}, 0.0, nobody, 0)
     for tag in ("1", "2"):
         await port.push(tiny_image(), tag=tag)
     async with port.database.write() as connection:
@@ -39,3 +39,4 @@ async def test_parts_and_workers_by_state(port: Port) -> None:
     assert b'seatrial_trial_verdicts_total{reason="worker-disk",verdict="retried"} 1.0' in answer.body
     assert b'seatrial_trial_parts{state="queued"}' in answer.body
     assert b"seatrial_trial_oldest_pending_seconds" in answer.body
+    assert b"seatrial_trial_parts_without_room 0.0" in answer.body

@@ -6,15 +6,10 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
 
-from registry.db.trials import parts
-from registry.db.types import db_time
-from registry.trials import queue
 from tests.kit.access import ask
 from tests.kit.images import file, make_image, make_layer
 from tests.kit.trials import REPOSITORY, Port, make_error, open_port, tiny_image
@@ -65,13 +60,6 @@ async def test_a_worker_with_little_disk_gets_small_images(port: Port) -> None:
     assert (await worker.claim(disk_bytes=needed - 1))["digest"] == small
     assert await worker.claim(disk_bytes=needed - 1) is None
     assert (await worker.claim(disk_bytes=needed))["digest"] == large
-    # Where nobody has the disk, somebody gets it all the same, and says what is lacking.
-    last = await port.push(tiny_image(), tag="last")
-    assert await worker.claim(disk_bytes=1) is None
-    async with port.database.write() as connection:
-        long_ago = db_time(timedelta(seconds=-queue.ROOM_WAIT_SECONDS - 1))
-        await connection.execute(update(parts).values(run_after=long_ago))
-    assert (await worker.claim(disk_bytes=1))["digest"] == last
 
 
 async def test_a_claim_waits_for_a_push(port: Port) -> None:

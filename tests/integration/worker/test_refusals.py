@@ -194,8 +194,14 @@ def test_a_full_disk_takes_no_jobs(yard: Yard) -> None:
     yard.push(busybox_image(("true",)), "full")
     worker.start()
     eventually(lambda: "no room for images" in worker.log, what="it says so", worker=worker)
+    said = "no worker is large enough: the image needs about "
+    eventually(lambda: said in yard.newest("full")["reason"], what="the registry knows", worker=worker)
     assert yard.newest("full")["state"] == "queued"
-    worker.send_signal(signal.SIGTERM)
+    (told,) = [one for one in yard.call("GET", "/api/v1/workers")["items"] if one["name"] == "full"]
+    assert told["disk_bytes"] < told["disk_most_bytes"] < 1024 * 1024 < told["needed_bytes"]
+    assert told["waiting_parts"] == 1
+    # It hears of this as any other does.
+    yard.call("PUT", "/api/v1/workers/full/drain")
     assert worker.wait() == 0
     assert "trying" not in worker.log
 

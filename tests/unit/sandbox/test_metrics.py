@@ -35,7 +35,9 @@ def test_what_is_no_address(text: str) -> None:
 
 def counted() -> WorkerMetrics:
     metrics = WorkerMetrics(Room(), slots=3, runtime="runc 1.1.5")
-    metrics.looked(Figures(1, 2, size_bytes=300, in_use_bytes=0, free_bytes=500, room_bytes=400))
+    metrics.looked(
+        Figures(1, 2, size_bytes=300, in_use_bytes=0, free_bytes=500, room_bytes=400, most_bytes=900)
+    )
     job = {"lease": "a" * 43, "digest": f"sha256:{'a' * 64}", "platform": "linux/amd64"}
     steps = [{"name": "pull", "seconds": 0.3}, {"name": "start", "seconds": 0.02}]
     metrics.reported(Report.model_validate(make_report(job, steps=steps), strict=False))
