@@ -18,6 +18,7 @@ from registry.contract.fields import (
     SpecLimits,
     User,
 )
+from registry.contract.stubs import Stubs
 
 MAX_CASES = 10
 MAX_ATTEMPTS = 5
@@ -42,6 +43,7 @@ class Case(Wire):
     limits: SpecLimits | None = Field(default=None, exclude_if=is_none)
     expect: Expectations | None = Field(default=None, exclude_if=is_none)
     network: NetworkSpec | None = Field(default=None, exclude_if=is_none)
+    stub: Stubs | None = Field(default=None, exclude_if=is_none, description="[]: none of the spec's")
     attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS, exclude_if=is_none)
     passing: Passing | None = Field(default=None, alias="pass", exclude_if=is_none)
 

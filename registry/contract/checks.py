@@ -27,6 +27,7 @@ CHECKS: Mapping[str, Case] = MappingProxyType(
             ),
             Case(
                 name="fails-cleanly-without-db",
+                stub=(),
                 expect=Expectations(exit="nonzero", log=(LogExpectation(match=CRASHED, absent=True),)),
             ),
         )

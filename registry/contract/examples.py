@@ -136,6 +136,21 @@ env: {DATABASE_URL: "postgres://nobody@127.0.0.1:5432/none"}
 checks: [fails-cleanly-without-db]
 """,
         ),
+        "needs-upstream": Example(
+            "what asks others as soon as it starts: a service over HTTP, a database that must accept",
+            """\
+version: 1
+env: {API_URL: "http://api.internal:9000", DATABASE_HOST: db.internal}
+stub:
+  - {name: api.internal, port: 9000, http: {headers: {Content-Type: application/json}, body: '{"ok": true}'}}
+  - {name: db.internal, port: 5432, tcp: {}}
+expect:
+  alive: true
+  stub:
+    - {name: api.internal, method: GET, path: ^/v1/}
+    - {name: db.internal}
+""",
+        ),
         "openshift": Example(
             "what is to run on OpenShift or under Kubernetes' restricted profile",
             """\

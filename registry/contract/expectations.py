@@ -240,6 +240,30 @@ class FileExpectation(Wire):
         return self
 
 
+class StubExpectation(Wire):
+    """A stub of the spec is asked like this within ``alive_seconds``: by requests or, where it is for TCP, by
+    connections."""
+
+    name: str = Field(max_length=253, description="of the stub")
+    port: int | None = Field(
+        default=None, ge=1, le=65535, exclude_if=is_none, description="where several have the name"
+    )
+    method: str | None = Field(default=None, pattern="^[A-Z]{1,16}$", exclude_if=is_none)
+    path: Pattern | None = Field(
+        default=None, exclude_if=is_none, description="RE2 pattern found in the path with its query"
+    )
+    times: int = Field(default=1, ge=1, le=1000, description="at least so often")
+    within_seconds: Within | None = Field(default=None, exclude_if=is_none)
+
+    def in_words(self) -> str:
+        """For the verdict."""
+        where = self.name if self.port is None else f"{self.name}:{self.port}"
+        method = "" if self.method is None else f" by {self.method}"
+        path = "" if self.path is None else f" for a path that matches {self.path!r}"
+        times = "" if self.times == 1 else f" {self.times} times"
+        return f"the stub {where} is asked{times}{method}{path}"
+
+
 class StopExpectation(Wire):
     """When everything else has been seen, the command is sent its stop signal, and ends in time."""
 
@@ -261,7 +285,7 @@ class Below(Wire):
         default=None,
         gt=0,
         exclude_if=is_none,
-        description="until HEALTHCHECK, http, tcp, exec and log are met, the last of them",
+        description="until HEALTHCHECK, http, tcp, exec, log and stub are met, the last of them",
     )
 
     def in_words(self) -> str:
@@ -309,6 +333,7 @@ class Expectations(Wire):
     tcp: tuple[TcpExpectation, ...] = Field(default=(), max_length=32)
     exec: tuple[ExecExpectation, ...] = Field(default=(), max_length=8, exclude_if=is_empty)
     file: tuple[FileExpectation, ...] = Field(default=(), max_length=32, exclude_if=is_empty)
+    stub: tuple[StubExpectation, ...] = Field(default=(), max_length=16, exclude_if=is_empty)
     stop: StopExpectation | None = Field(default=None, exclude_if=is_none)
     healthcheck: Literal[True] | None = Field(
         default=None, exclude_if=is_none, description="the image has a HEALTHCHECK, and it succeeds"
@@ -349,6 +374,6 @@ class Expectations(Wire):
     def tells(self) -> bool:
         """Whether anything is to be seen that says how far the command has come; what is looked at when the
         run is over does not."""
-        lists = (self.http, self.tcp, self.exec, self.file)
+        lists = (self.http, self.tcp, self.exec, self.file, self.stub)
         ends = self.exit is not None or bool(self.alive) or bool(self.healthcheck)
         return ends or any(lists) or any(not one.absent for one in self.log)

@@ -29,6 +29,12 @@ def _environment(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _host_name(value: str) -> str:
+    if len(value) > 253 or not _HOST.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is not a host name in lower case")
+    return value
+
+
 def _user(value: str) -> str:
     if not _USER.fullmatch(value):
         raise ValueError(f"{value[:80]!r} is not user[:group]")
@@ -55,6 +61,7 @@ def _capabilities(value: tuple[str, ...]) -> tuple[str, ...]:
 
 Capabilities = Annotated[tuple[str, ...], Field(min_length=1, max_length=16), AfterValidator(_capabilities)]
 Environment = Annotated[dict[str, str], Field(max_length=256), AfterValidator(_environment)]
+HostName = Annotated[str, AfterValidator(_host_name)]
 User = Annotated[str, AfterValidator(_user)]
 PlainPath = Annotated[str, Field(max_length=4096), AfterValidator(plain_path)]
 Profile = Literal["standard", "restricted"]

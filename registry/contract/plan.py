@@ -21,6 +21,7 @@ from registry.contract.expectations import (
     HttpExpectation,
     LogExpectation,
     StopExpectation,
+    StubExpectation,
     TcpExpectation,
     only_writes_in_words,
 )
@@ -29,6 +30,7 @@ from registry.contract.limits import Limits, lowered
 from registry.contract.report import MAX_RUNS
 from registry.contract.runspec import IMAGE_LABEL, ImageSpec, RunSpec
 from registry.contract.specfile import parse_image_spec
+from registry.contract.stubs import Stub, why_not_together
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import Healthcheck, ImageConfig
 
@@ -68,6 +70,7 @@ class Plan:
     tcp: tuple[TcpExpectation, ...] = ()
     exec: tuple[ExecExpectation, ...] = ()
     file: tuple[FileExpectation, ...] = ()
+    stub: tuple[StubExpectation, ...] = ()
     stop: StopExpectation | None = None
     """Once everything else has been seen, the command ends so when it is asked to."""
     below: tuple[Below, ...] = ()
@@ -85,6 +88,8 @@ class Plan:
     """Folders in memory that it may write to all the same."""
     network: NetworkSpec | None = None
     """Asked for by the spec, never by the image."""
+    stubs: tuple[Stub, ...] = ()
+    """What listens on its loopback beside it; of the spec, never of the image."""
     require: tuple[str, ...] = ()
     """Mechanisms of isolation that the run must have."""
     capabilities: tuple[str, ...] = ()
@@ -150,6 +155,7 @@ def make_plan(
         read_only=bool(spec and (spec.read_only or spec.profile == "restricted")),
         writable=(spec.writable if spec else None) or (),
         network=spec.network if spec else None,
+        stubs=(spec.stub if spec else None) or (),
         require=(spec.require if spec else None) or (),
         capabilities=(spec.capabilities if spec else None) or (),
     )
@@ -161,6 +167,7 @@ def make_plan(
     if count > MAX_EXPECTATIONS:
         raise RequestInvalidError(f"there are {count} expectations; {MAX_EXPECTATIONS} are the limit")
     _require_possible(plan)
+    _require_stubs(plan, config)
     return replace(plan, tested="; ".join(in_words(plan))[:TESTED_MAX])
 
 
@@ -182,13 +189,28 @@ def _require_possible(plan: Plan) -> None:
             f"the command is to be alive after {plan.alive_seconds:g} s, and a run ends after {most:g} s "
             "(limits.wall_seconds)"
         )
-    tells = (plan.any_tcp, plan.http, plan.tcp, plan.exec, [one for one in plan.log if not one.absent])
+    tells = (
+        plan.any_tcp,
+        plan.http,
+        plan.tcp,
+        plan.exec,
+        plan.stub,
+        [one for one in plan.log if not one.absent],
+    )
     health = plan.healthcheck is not None or plan.healthcheck_missing
     if any(one.start_seconds is not None for one in plan.below) and not health and not any(tells):
         raise RequestInvalidError(
             "below.start_seconds needs something that tells that it has started: healthcheck, http, tcp, "
-            "exec or log"
+            "exec, log or stub"
         )
+
+
+def _require_stubs(plan: Plan, config: ImageConfig) -> None:
+    exposed = {port.number for port in config.exposed_ports if port.protocol == "tcp"}
+    tested = {one.port for one in plan.http} | {one.port for one in plan.tcp}
+    why = why_not_together(plan.stubs, plan.stub, of_the_image=exposed | tested)
+    if why is not None:
+        raise RequestInvalidError(why)
 
 
 def _require_bounded(plans: Sequence[Plan], ceiling: Limits) -> None:
@@ -212,7 +234,7 @@ def _require_bounded(plans: Sequence[Plan], ceiling: Limits) -> None:
 
 
 def _expectations(plan: Plan) -> int:
-    answers = (*plan.log, *plan.http, *plan.tcp, *plan.exec, *plan.file)
+    answers = (*plan.log, *plan.http, *plan.tcp, *plan.exec, *plan.file, *plan.stub)
     return len(answers) + len(plan.below) + len(plan.only_writes)
 
 
@@ -244,6 +266,7 @@ def _expect(plan: Plan, config: ImageConfig, expect: Expectations) -> Plan:
             tcp=expect.tcp,
             exec=expect.exec,
             file=expect.file,
+            stub=expect.stub,
             healthcheck=config.healthcheck if expect.healthcheck else None,
             healthcheck_missing=bool(expect.healthcheck) and config.healthcheck is None,
         )
@@ -278,6 +301,7 @@ def _add_image_spec(plan: Plan, config: ImageConfig, image: ImageSpec) -> Plan:
         tcp=plan.tcp + expect.tcp,
         exec=plan.exec + expect.exec,
         file=plan.file + expect.file,
+        stub=plan.stub + expect.stub,
         stop=plan.stop or (expect.stop if plan.exit_code is None else None),
         healthcheck=plan.healthcheck or (config.healthcheck if expect.healthcheck else None),
         healthcheck_missing=plan.healthcheck_missing
@@ -310,6 +334,7 @@ def in_words(plan: Plan) -> list[str]:
     words += [f"TCP port {one.port} accepts within {one.within_seconds or usual:g} s" for one in plan.tcp]
     words += [one.in_words() for one in plan.exec]
     words += [one.in_words() for one in plan.file]
+    words += [f"{one.in_words()} within {one.within_seconds or usual:g} s" for one in plan.stub]
     if plan.stop is not None:
         words.append(plan.stop.in_words())
     words += [one.in_words() for one in plan.below]

@@ -98,6 +98,28 @@ class Sample(Wire):
     sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
 
 
+class StubRequest(Wire):
+    """What a stub was asked for, by method and path."""
+
+    method: str = Field(max_length=16)
+    path: str = Field(max_length=300, description="with its query, as far as there is room")
+    times: int = Field(ge=1, lt=2**31)
+
+
+class StubUse(Wire):
+    """What a run wanted of a stub."""
+
+    name: str = Field(max_length=253)
+    port: int = Field(ge=1, le=65535)
+    connections: int = Field(ge=0, lt=2**31)
+    requests: tuple[StubRequest, ...] = Field(
+        default=(), max_length=32, description="the first that are not the same, where it is one for HTTP"
+    )
+    full: bool = Field(
+        default=False, description="it took nothing more: connections or bytes had come to their limit"
+    )
+
+
 class Run(Wire):
     """One container execution."""
 
@@ -128,6 +150,9 @@ class Run(Wire):
     sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="to the outside, if it may")
     outbound: tuple[Outbound, ...] | None = Field(
         default=None, max_length=100, description="what it tried to reach; null where that was not seen"
+    )
+    stubs: tuple[StubUse, ...] = Field(
+        default=(), max_length=8, exclude_if=is_empty, description="what it asked of the stubs of its spec"
     )
     samples: tuple[Sample, ...] = Field(
         default=(), max_length=MAX_SAMPLES, exclude_if=is_empty, description="its use over its time"
@@ -186,7 +211,7 @@ RUN_NEWS = frozenset(
     {
         *("pids_peak", "read_bytes", "written_bytes", "throttled_seconds"),
         *("received_bytes", "sent_bytes", "outbound", "samples"),
-        *("case", "attempt"),
+        *("case", "attempt", "stubs"),
     }
 )
 """What a registry of the version before does not know of a run, and has no columns for."""

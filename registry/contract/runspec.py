@@ -27,6 +27,7 @@ from registry.contract.fields import (
     User,
 )
 from registry.contract.isolation import DEMANDABLE
+from registry.contract.stubs import Stubs, why_not_together
 from registry.oci.digest import Digest, digest_of
 
 IMAGE_LABEL = "io.seatrial.smoke"
@@ -74,6 +75,12 @@ class RunSpec(Wire):
         default=None,
         exclude_if=is_none,
         description="left out: no network but the run's own loopback",
+    )
+    stub: Stubs | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=is_none,
+        description="listeners with a fixed answer on the run's loopback, for what it needs to start",
     )
     require: tuple[str, ...] | None = Field(
         default=None,
@@ -154,6 +161,16 @@ class RunSpec(Wire):
                 raise ValueError(
                     f"{case}the profile 'restricted' has no capabilities: leave 'capabilities' out"
                 )
+            tested = {one.port for one in spec.expect.http} | {one.port for one in spec.expect.tcp}
+            why = why_not_together(spec.stub or (), spec.expect.stub, of_the_image=tested)
+            if why is not None:
+                raise ValueError(f"{case}{why}")
+            names_of_stubs = {one.name for one in spec.stub or ()}
+            for one in spec.network.egress if spec.network else ():
+                if one.host in names_of_stubs:
+                    raise ValueError(
+                        f"{case}{one.host} is a stub, and a place outside: it can be one of them"
+                    )
         return self
 
     def by_case(self) -> Mapping[str, RunSpec]:

@@ -18,7 +18,7 @@ from registry.contract.runspec import ImageSpec, RunSpec
 from registry.errors import RequestInvalidError
 
 MAX_BYTES = 64 * 1024
-RESERVED = ("services", "stub")
+RESERVED = ("services",)
 _PROBLEMS_MAX = 5
 _DEPTH_MAX = 32
 T = TypeVar("T", bound=Wire)

@@ -33,6 +33,7 @@ def _lines(image: str, config: ImageConfig) -> Iterator[str]:
     else:
         yield "  stop: {within_seconds: 10}"
     yield '  # log: [{match: "ready"}, {match: "(?i)error", absent: true}]'
+    yield "# stub: [{name: api.internal, port: 9000, http: {status: 200}}]   # what it must reach to start"
     yield "# checks: [starts, restricted, stops-cleanly]   # more runs; see: seatrial spec explain"
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from registry.contract.sizes import shown_size
+from registry.oci.printable import printable
 
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 30
@@ -37,13 +38,14 @@ def observation_lines(run: Mapping[str, Any]) -> Sequence[str]:
 
 def use_lines(run: Mapping[str, Any]) -> Sequence[str]:
     """The use of a run, as JSON has it: what it came to, and memory and processors over its time; then the
-    places that it tried to reach. What is not known is left out."""
+    places that it tried to reach, and what it asked of stubs. What is not known is left out."""
     lines = [_totals(run)]
     samples = run.get("samples") or ()
     memory = [one.get("memory_bytes") for one in samples]
     lines.append(_over_time("memory", memory))
     lines.append(_over_time("processor", _rates(samples)))
     lines.append(_reached(run.get("outbound") or ()))
+    lines += [_asked(one) for one in run.get("stubs") or ()]
     return [line for line in lines if line]
 
 
@@ -100,5 +102,19 @@ def _place(one: Mapping[str, Any]) -> str:
     address = str(one["address"])
     where = f"[{address}]" if ":" in address else address
     port = "" if address == "others" else f":{one['port']}/{one['protocol']}"
-    times = "" if one["attempts"] == 1 else f", {one['attempts']} times"
+    times = _times(one["attempts"])
     return f"{where}{port} ({'permitted' if one['permitted'] else 'refused'}{times})"
+
+
+def _asked(stub: Mapping[str, Any]) -> str:
+    requests = stub["requests"]
+    said = [f"{one['method']} {one['path']}{_times(one['times'])}" for one in requests[:_PLACES]]
+    if len(requests) > _PLACES:
+        said.append(f"{len(requests) - _PLACES} more")
+    connections = f"{stub['connections']} connection{'' if stub['connections'] == 1 else 's'}"
+    full = ", and then took no more" if stub["full"] else ""
+    return printable(f"stub {stub['name']}:{stub['port']}: {'; '.join([connections, *said])}{full}")
+
+
+def _times(number: int) -> str:
+    return "" if number == 1 else f", {number} times"

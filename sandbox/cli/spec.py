@@ -152,7 +152,7 @@ def explain(
         typer.echo(printable(f"{case['case'] or 'the one run'}: {case['tested']}"))
         if case["meaning"]:
             typer.echo(f"  check: {case['meaning']}")
-        for name in ("command", "user", "profile", "read_only", "writable", "attempts", "pass"):
+        for name in ("command", "user", "profile", "read_only", "writable", "stub", "attempts", "pass"):
             value = case[name]
             shown = value if isinstance(value, str) else json.dumps(value)
             if value not in (None, [], "", False):
@@ -174,6 +174,7 @@ def _explained(plan: Plan, spec: RunSpec, *, has_image: bool) -> dict[str, objec
         "read_only": plan.read_only,
         "writable": list(plan.writable),
         "init": plan.init,
+        "stub": [json.loads(one.model_dump_json(exclude_none=True)) for one in plan.stubs],
         "network": None if plan.network is None else plan.network.model_dump(mode="json"),
         "limits": plan.limits.model_dump(mode="json"),
         "attempts": plan.asked.attempts,

@@ -149,15 +149,23 @@ def _parse(raw: bytes) -> Answer:
     return Answer(met, seen[:500])
 
 
+def detach(*keep: int) -> None:
+    """Have, in a forked child, none of the parent's files but ``keep``, and signals as programs have them."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    first = 3
+    for fd in sorted(keep):
+        os.closerange(first, fd)
+        first = fd + 1
+    os.closerange(first, 4096)
+
+
 def _child(look: Callable[[], Answer], write_fd: int) -> None:
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in (0, 1, 2):
-            os.dup2(null, standard)
-        os.closerange(3, write_fd)
-        os.closerange(write_fd + 1, 4096)
+        detach(write_fd)
         answer = look()
         # As letters, not as escapes: those of 500 could have more bytes than an answer.
         said = json.dumps([answer.met, answer.seen[:500]], ensure_ascii=False)

@@ -15,6 +15,7 @@ from sandbox.probes.healthcheck import HealthcheckProbe, NoHealthcheck
 from sandbox.probes.inside import Exec
 from sandbox.probes.log import LogMatch
 from sandbox.probes.network import Reach, http_probe, reach_loopback, tcp_probe
+from sandbox.probes.stub import StubAsked, Told
 
 
 def make_probes(
@@ -24,12 +25,13 @@ def make_probes(
     root: Path,
     run_inside: Exec,
     excuse: Callable[[], str | None],
+    stubs: Told,
     reach: Reach = reach_loopback,
 ) -> tuple[Probe, ...]:
     """One probe for each expectation, save those that are looked at when the run is over.
 
     ``document`` is the run's ``config.json``, ``root`` its root file system as the worker sees it, ``excuse``
-    why nothing could be run inside, if so."""
+    why nothing could be run inside, if so, ``stubs`` what its stubs were asked."""
     within = plan.limits.alive_seconds
     inside = {**document["process"], "cwd": "/"}
     mounted = [mount["destination"] for mount in document["mounts"]]
@@ -58,4 +60,7 @@ def make_probes(
         for one in plan.exec
     ]
     probes += [FileProbe(one, root, mounted, one.within_seconds or within) for one in plan.file]
+    probes += [
+        StubAsked(one, number, stubs, one.within_seconds or within) for number, one in enumerate(plan.stub)
+    ]
     return tuple(probes)

@@ -40,9 +40,11 @@ def conclude(
         who = trial.document["process"]["user"]
         drawn = f"uid {who['uid']}, gid {who['gid']}"
         trial.mechanisms.append(Mechanism(name="random user", applied=True, detail=drawn))
+    trial.stubs.read()
     with trial.step("stop"):
         observations = _stop(trial, watched, log)
         log.read()
+        trial.stubs.read(ending=True)
     usage = read_usage(trial.cgroups, trial.cgroup)
     received, sent = trial.network.traffic() or (None, None)
     ending = watched.ending
@@ -84,6 +86,7 @@ def conclude(
         received_bytes=received,
         sent_bytes=sent,
         outbound=outbound,
+        stubs=trial.stubs.uses(),
         samples=samples,
         observations=(*observations, *look_back(trial.job.plan, afterwards)),
     )
@@ -129,6 +132,9 @@ def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage
         message = (
             "the run was ended below its own memory limit: all runs of the worker together were above theirs"
         )
+        return ReportError(reason="worker-error", message=message, retryable=True)
+    if trial.stubs.lost:
+        message = "the stub that the worker has for the run ended before it, and no longer answered"
         return ReportError(reason="worker-error", message=message, retryable=True)
     command = trial.job.plan.command[0][:200]
     broken = not_executable(watched.ending, log.data)

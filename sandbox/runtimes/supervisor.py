@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from ipaddress import IPv4Address
 
 from registry.contract.report import Mechanism, ReportError, Run
 from sandbox.bundles.assemble import assemble
@@ -21,6 +22,7 @@ from sandbox.bundles.rootfs import Rootfs, open_rootfs
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.attach import attach
+from sandbox.network.stubs import LOOPBACK, open_stubs
 from sandbox.probes.choose import make_probes
 from sandbox.probes.forward import reach_through
 from sandbox.probes.inside import NO_ROOM
@@ -121,11 +123,12 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
                     run_inside=partial(_run_inside, trial),
                     excuse=partial(_no_room, trial),
                     reach=_reach(trial),
+                    stubs=trial.stubs,
                 ),
                 log=log,
                 limits=job.plan.limits,
                 cancelled=trial.cancelled,
-                sample=trial.samples.tick,
+                sample=trial.tick,
                 companions=trial.companions,
             )
         if watched.over == "cancelled":
@@ -159,7 +162,7 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         rootfs=rootfs,
         root=job.root,
         ids=IdRange(job.id_base, job.id_size),
-        hosts=() if job.network is None else job.network.hosts,
+        hosts=_hosts(job),
         cgroups_path=f"{trial.cgroups.prefix}{trial.cgroup}" if may_divide(trial.cgroups) else None,
         surroundings=trial.surroundings,
         downgrades=frozenset(trial.downgrades),
@@ -176,6 +179,12 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
     if info.known_holes:
         detail = "; ".join(info.known_holes)[:1000]
         trial.mechanisms.append(Mechanism(name="checks for known holes", applied=True, detail=detail))
+
+
+def _hosts(job: RunJob) -> tuple[tuple[IPv4Address, str], ...]:
+    outside = () if job.network is None else job.network.hosts
+    stubs = dict.fromkeys(stub.name for stub in job.plan.stubs)
+    return (*outside, *((IPv4Address(LOOPBACK), name) for name in stubs))
 
 
 def _create(trial: Underway, log_fd: int) -> None:
@@ -214,6 +223,9 @@ def _attach_network(trial: Underway) -> None:
         id_base=job.id_base,
         runtime=trial.runtime.info,
     )
+    trial.stubs = open_stubs(trial.pid, job.plan.stubs, job.plan.stub, runtime=trial.runtime.info)
+    if trial.stubs.pid:
+        trial.companions = (*trial.companions, trial.stubs.pid)
     trial.mechanisms += trial.network.mechanisms
     trial.mechanisms.append(verify_domain(trial.pid))
     trial.mechanisms += enclose(trial.pid, job.root, trial.document, trial.runtime.info)
@@ -265,6 +277,7 @@ def _teardown(trial: Underway) -> str | None:
         except (RuntimeFailure, OSError):
             left.append("container")
         reap_strays(keep=())
+        trial.stubs.close()
         try:
             trial.network.close()
         except OSError:

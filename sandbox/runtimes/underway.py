@@ -11,6 +11,7 @@ from typing import Any
 from registry.contract.report import Mechanism, Step
 from sandbox.bundles.config import Surroundings
 from sandbox.network.attach import Attached
+from sandbox.network.stubs import StubsAtWork
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.hooks import CreateHook
@@ -33,8 +34,9 @@ class Underway:
     pid: int = 0
     samples: Samples = field(init=False)
     companions: tuple[int, ...] = ()
-    """Other processes that the runtime started for the run, and that last as long as it does."""
+    """Other children, of the runtime or with the run's stubs, that last as long as the run does."""
     network: Attached = field(default_factory=Attached)
+    stubs: StubsAtWork = field(default_factory=StubsAtWork)
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -44,6 +46,11 @@ class Underway:
     @property
     def cgroup(self) -> str:
         return f"{self.runtime.cgroup_parent}/{self.job.run_id}"
+
+    def tick(self, seconds: float) -> None:
+        """Look at what changes while the command runs."""
+        self.samples.tick(seconds)
+        self.stubs.read()
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

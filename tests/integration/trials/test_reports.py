@@ -192,6 +192,8 @@ async def test_runs_of_cases_are_judged_by_what_was_asked(port: Port) -> None:
     assert (await worker.report(await worker.claim())).status == 204
     spec = {"version": 1, "attempts": 3, "cases": [{"name": "web"}, {"name": "help", "attempts": 1}]}
 
+    stub = {"name": "db", "port": 5432, "connections": 2, "requests": [], "full": False}
+
     async def tried(*runs: tuple[str, int | None, bool]) -> Any:
         asked = {"image": f"{REPOSITORY}@{digest}", "spec": spec}
         assert (await ask(port.admin, "POST", "/api/v1/trials", json=asked)).status == 201
@@ -201,7 +203,7 @@ async def test_runs_of_cases_are_judged_by_what_was_asked(port: Port) -> None:
         said = [
             whole
             | {"name": case, "case": case, "observations": [{"expectation": "it", "seen": "so", "met": met}]}
-            | ({} if attempt is None else {"attempt": attempt})
+            | ({} if attempt is None else {"attempt": attempt, "stubs": [stub]})
             for case, attempt, met in runs
         ]
         assert (await worker.report(job, runs=said)).status == 204
@@ -213,6 +215,7 @@ async def test_runs_of_cases_are_judged_by_what_was_asked(port: Port) -> None:
     kept = [(run["case"], run["attempt"]) for run in trial["runs"]]
     assert kept == [("web", 1), ("web", 2), ("help", None)]
     assert [use.get("attempt") for use in trial["parts"][0]["record"]["runs"]] == [1, 2, None]
+    assert [use.get("stubs") for use in trial["parts"][0]["record"]["runs"]] == [[stub], [stub], None]
     metrics = (await ask(port.admin, "GET", "/metrics")).body
     assert b"seatrial_trial_flaky_attempts_total 1.0" in metrics
 
