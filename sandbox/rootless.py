@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.lsm.apparmor import profile_of
+from sandbox.lsm.apparmor import profiles_of
 from sandbox.runtimes.cgroups import step_aside
 from sandbox.syscalls import CLONE_NEWNS, CLONE_NEWUSER, unshare
 
@@ -75,9 +75,9 @@ def _confined_inside() -> bool:
     if pid == 0:
         code = 1
         try:
-            before = profile_of(os.getpid())
+            before = profiles_of(os.getpid())
             unshare(CLONE_NEWUSER)
-            code = int(profile_of(os.getpid()) != before)
+            code = int(profiles_of(os.getpid()) != before)
         except OSError:
             code = 0  # refused here, and so by the caller, which says how
         finally:

@@ -46,13 +46,14 @@ def why_no_profile(*, security: Path = SECURITY, module: Path = MODULE) -> str |
     return None
 
 
-def profile_of(pid: int, *, proc: Path = _PROC) -> tuple[str, str]:
-    """The profile that the process is under, and its mode; empty texts where the kernel says nothing."""
+def profiles_of(pid: int, *, proc: Path = _PROC) -> tuple[tuple[str, ...], str]:
+    """The profiles that the process is under, of which each may refuse, and their mode: ``mixed`` where they
+    have several. None and an empty text where the kernel says nothing."""
     for place in ("attr/apparmor/current", "attr/current"):
         try:
             text = (proc / str(pid) / place).read_text(encoding="utf-8", errors="replace").strip("\0\n ")
         except OSError:
             continue
-        name, _, mode = text.partition(" (")
-        return name, mode.rstrip(")")
-    return "", ""
+        names, _, mode = text.partition(" (")
+        return tuple(names.split("//&")), mode.rstrip(")")
+    return (), ""

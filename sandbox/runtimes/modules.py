@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from registry.contract.report import Mechanism
 from sandbox.errors import SandboxError
-from sandbox.lsm.apparmor import profile_of, why_no_profile
+from sandbox.lsm.apparmor import SECURITY, loaded_profiles, profiles_of, why_no_profile
 from sandbox.lsm.selinux import label_of, selinux_enforcing, why_no_label
 from sandbox.runtimes.verify import settled
 
@@ -51,12 +52,27 @@ def _apparmor(pid: int, document: Mapping[str, Any]) -> Mechanism:
         return Mechanism(
             name="AppArmor", applied=False, detail=why_no_profile() or "the runtime applies none"
         )
-    name, mode = settled(pid, lambda: profile_of(pid), lambda found: found[0] == wanted)
-    if name != wanted:
+    names, mode = settled(pid, lambda: profiles_of(pid), lambda found: wanted in found[0])
+    return profile_line(wanted, names, mode)
+
+
+def profile_line(wanted: str, names: Sequence[str], mode: str, *, security: Path = SECURITY) -> Mechanism:
+    """What a process under ``names`` has of the profile ``wanted``, by itself or beside others.
+
+    crun adds it to what it is under itself: Ubuntu has profiles for runtimes, and we have one for workers.
+
+    Raises:
+        SandboxError: ``isolation-missing``: it is not under it.
+    """
+    if wanted not in names:
         raise SandboxError("isolation-missing", f"the run is not under the AppArmor profile {wanted}")
+    if mode == "mixed":
+        mode = loaded_profiles(security=security).get(wanted, "unknown")
     if mode != "enforce":
-        return Mechanism(name="AppArmor", applied=False, detail=f"{name} is loaded in the mode {mode}")
-    return Mechanism(name="AppArmor", applied=True, detail=f"{name} ({mode})")
+        return Mechanism(name="AppArmor", applied=False, detail=f"{wanted} is loaded in the mode {mode}")
+    beside = [name for name in names if name != wanted]
+    detail = f"{wanted} ({mode})" + (f", beside {', '.join(beside)}" if beside else "")
+    return Mechanism(name="AppArmor", applied=True, detail=detail)
 
 
 def _selinux(pid: int, document: Mapping[str, Any]) -> Mechanism:

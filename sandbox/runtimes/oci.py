@@ -176,7 +176,7 @@ class OciRuntime:
         # What such a call leaves behind is of the image, and inherits this.
         program = outer_program(self.info) if output is not None else None
         process = start() if program is None else _filtered(program, call, start)
-        ended = _ends_within(process.pid, self.call_seconds)
+        ended = ends_within(process.pid, self.call_seconds)
         if not ended:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -204,7 +204,7 @@ def _filtered(
         return thread.submit(start).result()
 
 
-def _ends_within(pid: int, seconds: float) -> bool:
+def ends_within(pid: int, seconds: float) -> bool:
     """Wait for the end of a child that is not reaped yet; Popen.wait looks at intervals of up to 50 ms."""
     pidfd = os.pidfd_open(pid)
     try:

@@ -11,8 +11,8 @@ import json
 import os
 import select
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from ipaddress import IPv4Address
 
@@ -23,6 +23,7 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.attach import attach
 from sandbox.network.stubs import LOOPBACK, open_stubs
+from sandbox.probes.base import plain
 from sandbox.probes.choose import make_probes
 from sandbox.probes.forward import reach_through
 from sandbox.probes.inside import NO_ROOM
@@ -41,6 +42,7 @@ from sandbox.runtimes.isolation import (
 )
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.modules import module_refusal, verify_modules
+from sandbox.runtimes.oci import ends_within
 from sandbox.runtimes.outcome import why_not_created
 from sandbox.runtimes.outer import enter_domain, inherited_filters, outer_seccomp, verify_domain
 from sandbox.runtimes.output import LogBuffer
@@ -53,9 +55,11 @@ from sandbox.runtimes.verify import (
     verify_namespaces,
     verify_privileges,
 )
-from sandbox.runtimes.watch import children_of, kill, reap_strays, watch
+from sandbox.runtimes.watch import children_of, find_ending, kill, reap_strays, watch
 from sandbox.runtimes.within import enclose
 from sandbox.syscalls import become_subreaper
+
+_ENDING_SECONDS = 1.0
 
 
 def supervise(
@@ -96,23 +100,17 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
             trial.steps += timed_create(trial.hook, partial(_create, trial, write_fd))
         finally:
             os.close(write_fd)
-        with trial.step("check namespaces and limits"):
-            _verify_created(trial)
-        with trial.step("fence and connect the network"):
-            _attach_network(trial)
-            check_demand(trial.mechanisms, job.plan.require, coming=applied_at_start(trial.document))
-        with trial.step("start through the kernel"):
-            _start(trial)
-        with trial.step("apply security constraints"):
-            held = trial.document["process"]["capabilities"]["bounding"]
-            seccomp = "seccomp" in trial.document["linux"]
-            verify = verify_privileges if trial.runtime.info.kernel == "host" else verify_kernel_privileges
-            trial.mechanisms += verify(
-                trial.pid, held, seccomp=seccomp, inherited=inherited_filters(trial.runtime.info)
-            )
-            trial.mechanisms.append(outer_seccomp(trial.runtime.info))
-            trial.mechanisms += verify_modules(trial.pid, trial.document)
-            check_demand(trial.mechanisms, job.plan.require)
+        with _ends_explained(trial, log, begun=False):
+            with trial.step("check namespaces and limits"):
+                _verify_created(trial)
+            with trial.step("fence and connect the network"):
+                _attach_network(trial)
+                check_demand(trial.mechanisms, job.plan.require, coming=applied_at_start(trial.document))
+        with _ends_explained(trial, log, begun=True):
+            with trial.step("start through the kernel"):
+                _start(trial)
+            with trial.step("apply security constraints"):
+                _verify_started(trial)
         with trial.step("run and observe"):
             watched = watch(
                 trial.pid,
@@ -197,7 +195,7 @@ def _create(trial: Underway, log_fd: int) -> None:
             trial.companions = tuple(one for one in children_of(os.getpid()) if one != trial.pid)
     except RuntimeFailure as failure:
         _blame_command(trial, failure)
-        _blame_limits(trial, failure)
+        _blame_limits(trial, failure.text)
         refused = module_refusal(failure.text)
         if refused is not None:
             raise SandboxError("isolation-missing", refused) from None
@@ -210,6 +208,41 @@ def _verify_created(trial: Underway) -> None:
     verify = verify_namespaces if trial.runtime.info.kernel == "host" else verify_kernel_process
     trial.mechanisms += verify(trial.pid, names, base=job.id_base, size=job.id_size)
     trial.mechanisms += verify_limits(trial)
+
+
+def _verify_started(trial: Underway) -> None:
+    info = trial.runtime.info
+    verify = verify_privileges if info.kernel == "host" else verify_kernel_privileges
+    trial.mechanisms += verify(
+        trial.pid,
+        trial.document["process"]["capabilities"]["bounding"],
+        seccomp="seccomp" in trial.document["linux"],
+        inherited=inherited_filters(info),
+    )
+    trial.mechanisms.append(outer_seccomp(info))
+    trial.mechanisms += verify_modules(trial.pid, trial.document)
+    check_demand(trial.mechanisms, trial.job.plan.require)
+
+
+@contextmanager
+def _ends_explained(trial: Underway, log: LogBuffer, *, begun: bool) -> Iterator[None]:
+    """What fails since the process that waits to become the command has ended says so, and why it has; when
+    the command may have ``begun``, only that there was no room for it."""
+    try:
+        yield
+    except (OSError, SandboxError):
+        # Where one of its threads has ended, all of them will.
+        ending = find_ending(trial.pid) if ends_within(trial.pid, _ENDING_SECONDS) else None
+        if ending is None:
+            raise
+        log.read()
+        said = plain(log.data.decode("utf-8", "replace")).strip()
+        # A runtime in Go makes a thread when it likes, also while it waits.
+        _blame_limits(trial, said)
+        if begun:
+            raise
+        message = f"the container ended before its command: {ending}" + (f": {said}" if said else "")
+        raise SandboxError("runtime-error", message[:1000], retryable=True) from None
 
 
 def _attach_network(trial: Underway) -> None:
@@ -246,9 +279,9 @@ def _blame_command(trial: Underway, failure: RuntimeFailure) -> None:
         raise SandboxError("start-failed", f"the command {command!r} cannot be run: {why}") from None
 
 
-def _blame_limits(trial: Underway, failure: RuntimeFailure) -> None:
+def _blame_limits(trial: Underway, said: str) -> None:
     pids = trial.job.plan.limits.pids
-    if pids < HOOK_PIDS and NO_ROOM.search(failure.text):
+    if pids < HOOK_PIDS and NO_ROOM.search(said):
         needs = f"{trial.runtime.info.name} itself needs more processes and threads to begin with"
         raise SandboxError("spec-invalid", f"limits.pids is {pids}, and {needs}") from None
 

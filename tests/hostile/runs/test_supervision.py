@@ -80,6 +80,35 @@ async def test_a_runtime_that_fails_says_nothing_about_the_image(port: Harbour) 
     assert caught.value.reason == "runtime-error"
 
 
+@pytest.mark.parametrize(
+    ("pids", "reason", "why"),
+    [
+        (1, "spec-invalid", r"limits\.pids is 1, and runc itself needs more"),
+        (64, "runtime-error", "the container ended before its command: ended by signal 9: pthread_c"),
+    ],
+)
+async def test_a_container_that_ends_before_its_command(
+    port: Harbour, pids: int, reason: str, why: str
+) -> None:
+    """As the one of a runtime in Go does that may make no thread, at any moment after ``create``."""
+    working = port.runtime
+    dying = port.folder / "dying"
+    dying.write_text(
+        f'#!/bin/sh\n{working.info.path} "$@" || exit\ncase "$*" in *" create "*)\n'
+        'while [ "$1" != --pid-file ]; do shift; done\n'
+        'echo "pthread_create failed: Resource temporarily unavailable" >&2\n'
+        'kill -KILL "$(cat "$2")"; until grep -q "^State:.Z" "/proc/$(cat "$2")/status"; do :; done\nesac\n'
+    )
+    dying.chmod(0o755)
+    port.runtime = replace(find_runtime(working.state), info=replace(working.info, path=dying))
+    try:
+        with pytest.raises(SandboxError, match=why) as caught:
+            await port.sh("true", limits=QUICK.model_copy(update={"pids": pids}))
+    finally:
+        port.runtime = working
+    assert caught.value.reason == reason
+
+
 async def test_a_frozen_run_can_be_ended(port: Harbour) -> None:
     ready = asyncio.Event()
     script = "echo ready; exec sleep 1000"

@@ -15,12 +15,12 @@ from sandbox.lsm.apparmor import (
     RUN_PROFILE,
     apparmor_active,
     loaded_profiles,
-    profile_of,
     profile_text,
+    profiles_of,
     why_no_profile,
 )
 from sandbox.lsm.selinux import Labels, module_text, run_labels, selinux_enforcing, why_no_label
-from sandbox.runtimes.modules import module_refusal, verify_modules
+from sandbox.runtimes.modules import module_refusal, profile_line, verify_modules
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -122,11 +122,42 @@ def test_no_apparmor_at_all(tmp_path: Path) -> None:
 
 def test_the_profile_of_a_process(tmp_path: Path) -> None:
     (tmp_path / "7/attr/apparmor").mkdir(parents=True)
-    assert profile_of(7, proc=tmp_path) == ("", "")
+    assert profiles_of(7, proc=tmp_path) == ((), "")
     (tmp_path / "7/attr/current").write_text("unconfined\n")
-    assert profile_of(7, proc=tmp_path) == ("unconfined", "")
+    assert profiles_of(7, proc=tmp_path) == (("unconfined",), "")
     (tmp_path / "7/attr/apparmor/current").write_text("seatrial-run (complain)\n")
-    assert profile_of(7, proc=tmp_path) == ("seatrial-run", "complain")
+    assert profiles_of(7, proc=tmp_path) == (("seatrial-run",), "complain")
+    (tmp_path / "7/attr/apparmor/current").write_text("seatrial-run//&seatrial-worker (mixed)\n")
+    assert profiles_of(7, proc=tmp_path) == (("seatrial-run", "seatrial-worker"), "mixed")
+
+
+@pytest.mark.parametrize(
+    ("shown", "loaded", "applied", "detail"),
+    [
+        ("seatrial-run (enforce)", "enforce", True, "seatrial-run (enforce)"),
+        ("seatrial-run (complain)", "complain", False, "seatrial-run is loaded in the mode complain"),
+        # As crun does it, where it is under a profile itself.
+        ("crun//&seatrial-run (mixed)", "enforce", True, "seatrial-run (enforce), beside crun"),
+        ("seatrial-run//&box (enforce)", "enforce", True, "seatrial-run (enforce), beside box"),
+        ("crun//&seatrial-run (mixed)", "complain", False, "seatrial-run is loaded in the mode complain"),
+        ("crun//&seatrial-run (mixed)", None, False, "seatrial-run is loaded in the mode unknown"),
+    ],
+)
+def test_a_run_under_the_profile_alone_or_beside_others(
+    tmp_path: Path, shown: str, loaded: str | None, applied: bool, detail: str
+) -> None:
+    profiles = None if loaded is None else f"seatrial-run ({loaded})\n"
+    security = apparmor_host(tmp_path, enabled="Y\n", profiles=profiles)["security"]
+    (tmp_path / "7/attr").mkdir(parents=True)
+    (tmp_path / "7/attr/current").write_text(f"{shown}\n")
+    line = profile_line(RUN_PROFILE, *profiles_of(7, proc=tmp_path), security=security)
+    assert (line.applied, line.detail) == (applied, detail)
+
+
+@pytest.mark.parametrize("names", ["", "unconfined", "crun", "seatrial-run2", "seatrial-worker crun"])
+def test_a_run_under_other_profiles_alone_is_refused(names: str) -> None:
+    with pytest.raises(SandboxError, match="not under the AppArmor profile seatrial-run"):
+        profile_line(RUN_PROFILE, names.split(), "enforce")
 
 
 def test_labels_are_ours_with_our_own_user_and_role(tmp_path: Path) -> None:

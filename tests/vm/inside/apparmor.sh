@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2034  # read by init.sh
 # As Ubuntu boots: what its own programs are under, and that others may make no user namespaces.
-apparmor_parser --replace /etc/apparmor.d/unprivileged_userns
+apparmor_parser --replace /etc/apparmor.d/unprivileged_userns /etc/apparmor.d/runc /etc/apparmor.d/crun
 sysctl -q -p /usr/lib/sysctl.d/10-apparmor.conf
 checks='tests/vm/inside/ubuntu.py tests/vm/inside/apparmor.py tests/vm/inside/service.py
   tests/hostile/attempts/test_attempts.py::test_nothing_is_won

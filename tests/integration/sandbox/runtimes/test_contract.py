@@ -3,6 +3,7 @@ control groups on a host that has both."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,10 +30,12 @@ class TestContract(RuntimeContract):
 
     async def test_one_process_is_enough_or_too_few_for_the_runtime(self, dock: Harbour) -> None:
         limits = QUICK.model_copy(update={"pids": 1})
-        if dock.runtime.info.name == "runc":
-            done = await dock.sh("exec true", limits=limits)
-            assert seen(done) == [True]
+        (outcome,) = await asyncio.gather(dock.sh("exec true", limits=limits), return_exceptions=True)
+        name = dock.runtime.info.name
+        # runc, in Go, makes a thread more or not, as it comes.
+        if name == "runc" and not isinstance(outcome, BaseException):
+            assert seen(outcome) == [True]
             return
-        with pytest.raises(SandboxError, match=r"limits\.pids is 1, and crun itself needs more") as caught:
-            await dock.sh("exec true", limits=limits)
-        assert caught.value.reason == "spec-invalid"
+        assert isinstance(outcome, SandboxError), outcome
+        assert outcome.reason == "spec-invalid"
+        assert f"limits.pids is 1, and {name} itself needs more" in outcome.message
