@@ -11,7 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.integration.cli.test_commands import started
+from tests.integration.cli.test_commands import seatrial, started
 from tests.kit.access import (
     ask,
     basic,
@@ -44,7 +44,7 @@ def environment(server: RegistryProcess, empty_database_url: str) -> dict[str, s
 
 
 def run(here: Path, *arguments: str, environment: dict[str, str], code: int = 0) -> str:
-    done = started(*arguments, cwd=here, env=environment)
+    done = seatrial(*arguments, cwd=here, env=environment)
     assert done.returncode == code, (done.stdout, done.stderr)
     return done.stdout if code == 0 else done.stderr
 

@@ -21,14 +21,12 @@ from tests.kit.server import RegistryProcess, inherited
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RegistryProcess]:
     process = RegistryProcess(tmp_path / "data")
-    process.start()
     yield process
     process.stop()
 
 
 @pytest.fixture
 def url(server: RegistryProcess) -> str:
-    server.stop()
     return server.start().url
 
 
@@ -132,7 +130,6 @@ def test_who_has_an_image_and_wrong_questions(tmp_path: Path, url: str) -> None:
 
 
 def test_an_export_that_breaks_off_fails(tmp_path: Path, server: RegistryProcess) -> None:
-    server.stop()
     url = server.start().url
     run(tmp_path, url, "repo", "create", "team/app")
     with sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=20) as connection:
