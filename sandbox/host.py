@@ -95,7 +95,7 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             need="required",
             detail=error.message,
             without="nothing can be run",
-            fix=_RUNSC if runtime == "runsc" else how_to_install("crun" if runtime == "crun" else "runc"),
+            fix=_how(runtime),
         )
     return HostReport(
         (
@@ -114,6 +114,12 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             *security_modules(),
         )
     )
+
+
+def _how(runtime: str) -> str:
+    if runtime == "runsc":
+        return _RUNSC if privileged() else f"run the worker as root; {_RUNSC}"
+    return how_to_install("crun" if runtime == "crun" else "runc")
 
 
 def _proven(line: HostMechanism, proof: Proof | None) -> HostMechanism:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import Runtime, RuntimeFailure, RuntimeInfo
 from sandbox.runtimes.crun import CRUN
+from sandbox.runtimes.isolation import privileged
 from sandbox.runtimes.look import why_not_here
 from sandbox.runtimes.oci import SEARCH, Dialect, OciRuntime, inspect_program
 from sandbox.runtimes.runc import RUNC
@@ -97,6 +98,8 @@ def _find(dialect: Dialect) -> RuntimeInfo | str:
     found = shutil.which(dialect.name) or shutil.which(dialect.name, path=SEARCH)
     if found is None:
         return f"{dialect.name} is not on PATH"
+    if dialect.root_only and not privileged():
+        return f"{dialect.name} needs a worker with root: without, {dialect.root_only}"
     try:
         return inspect_program(dialect, Path(found))
     except RuntimeFailure as failure:

@@ -53,6 +53,8 @@ class Dialect:
     """How strongly one of a version isolates (``None``: the newest); more is better, among all runtimes."""
     flags: tuple[str, ...] = ()
     """What stands before the name of each call."""
+    root_only: str = ""
+    """What it cannot do for a worker without root; empty: it works for one as well."""
     before: Callable[[], tuple[str, ...]] = tuple
     """A command on this host that each call is handed to, with its arguments; empty for none."""
 

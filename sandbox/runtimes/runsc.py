@@ -29,6 +29,7 @@ RUNSC = Dialect(
     newest="runsc release-20250401.0 or newer",
     run_of=run_of,
     strength=lambda _: 4,
+    root_only="it makes control groups where it may not, and a network that such a worker cannot enter",
     flags=(
         "--platform=systrap",
         # Else the run's list of system calls would be passed over.

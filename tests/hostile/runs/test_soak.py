@@ -18,9 +18,7 @@ async def test_nothing_is_lost_and_nothing_left(kill_every: int | None, tmp_path
     why = why_no_runs()
     if why is not None:
         pytest.skip(why)
-    count = await run_again_and_again(
-        tmp_path, runs=RUNS, kill_every=kill_every, seed=1, go_on=lambda _: True
-    )
+    count = await run_again_and_again(tmp_path, runs=RUNS, kill_every=kill_every, seed=1)
     assert count.violations == []
     assert (count.runs, sum(count.verdicts.values())) == (RUNS, RUNS)
     # Some more end while it is down.
