@@ -26,6 +26,7 @@ def is_background(text: str) -> bool:
     """Whether a statement is of what a registry does by itself meanwhile: events get their positions, what is
     due is looked for, and verdicts are signed. It begins transactions of its own."""
     own = ("event_feed", "webhooks", "deliveries", "events.position IS NULL", "events SET position")
+    own += ("tokens.expiry_told_at",)
     own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
     return text.startswith("BEGIN") or any(name in text for name in own)
 
