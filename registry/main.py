@@ -64,6 +64,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "namespace": ("registry.cli.namespace",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),
+        "promote": ("registry.cli.promote",),
+        "promotion": ("registry.cli.promotion",),
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
         "signature": ("registry.cli.signature",),

@@ -46,8 +46,16 @@ WaiversByTwo = Annotated[
         help="Whether somebody else than who asked for a waiver has to grant it.",
     ),
 ]
+PromotionsByTwo = Annotated[
+    str | None,
+    typer.Option(
+        "--promotions-by-two",
+        metavar="yes|no|default",
+        help="Whether somebody else than who asked has to grant a promotion into it.",
+    ),
+]
 _YES_OR_NO: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
-_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two")
+_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two", "promotions_by_two")
 _FIELDS = ("name", *_SETTINGS, "repositories", "namespaces", "created_at")
 
 
@@ -59,12 +67,14 @@ def create(
     create_on_push: CreateOnPush = None,
     gate: Gate = None,
     waivers_by_two: WaiversByTwo = None,
+    promotions_by_two: PromotionsByTwo = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a namespace, to give roles on it. The first repository in it makes one too."""
-    wanted = {"name": name, **_wanted(visibility, create_on_push, gate, waivers_by_two)}
+    yes_or_no = _yes_or_no(create_on_push, waivers_by_two, promotions_by_two)
+    wanted = {"name": name, **_wanted(visibility, gate, yes_or_no)}
     _print(connect(server, token_file).send("POST", "/namespaces", wanted), as_json=as_json)
 
 
@@ -96,16 +106,16 @@ def change(
     create_on_push: CreateOnPush = None,
     gate: Gate = None,
     waivers_by_two: WaiversByTwo = None,
+    promotions_by_two: PromotionsByTwo = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Change what new repositories are like. Those that are there stay as they are."""
-    wanted = _wanted(visibility, create_on_push, gate, waivers_by_two)
+    wanted = _wanted(visibility, gate, _yes_or_no(create_on_push, waivers_by_two, promotions_by_two))
     if not wanted:
-        raise RequestInvalidError(
-            "nothing to change: give --visibility, --gate, --create-on-push or --waivers-by-two"
-        )
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in _SETTINGS)
+        raise RequestInvalidError(f"nothing to change: give one of {options}")
     changed = connect(server, token_file).send("PATCH", f"/namespaces/{part(name)}", wanted)
     _print(changed, as_json=as_json)
 
@@ -166,14 +176,22 @@ def _counted(count: int, one: str, many: str) -> str:
     return f"{count}{more} {one if count == 1 else many}"
 
 
-def _wanted(
-    visibility: str | None, create_on_push: str | None, gate: str | None, waivers_by_two: str | None
-) -> dict[str, Any]:
+def _yes_or_no(
+    create_on_push: str | None, waivers_by_two: str | None, promotions_by_two: str | None
+) -> dict[str, str | None]:
+    return {
+        "create_on_push": create_on_push,
+        "waivers_by_two": waivers_by_two,
+        "promotions_by_two": promotions_by_two,
+    }
+
+
+def _wanted(visibility: str | None, gate: str | None, yes_or_no: dict[str, str | None]) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     for name, word in (("visibility", visibility), ("gate", gate)):
         if word is not None:
             wanted[name] = None if word == "default" else word
-    for name, word in (("create_on_push", create_on_push), ("waivers_by_two", waivers_by_two)):
+    for name, word in yes_or_no.items():
         if word is None:
             continue
         if word not in _YES_OR_NO:

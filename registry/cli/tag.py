@@ -57,7 +57,7 @@ def history(
 ) -> None:
     """List the moves of a tag, newest first; also of one that was deleted."""
     found = list(connect(server, token_file).items(f"{_path(tag)}/history"))
-    print_list(found, ("at", "action", "old_digest", "new_digest", "actor"), as_json=as_json)
+    print_list(found, ("at", "action", "old_digest", "new_digest", "actor", "reason"), as_json=as_json)
 
 
 @app.command()

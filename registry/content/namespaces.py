@@ -60,6 +60,7 @@ class Namespace:
     create_on_push: bool | None
     gate: Gate | None
     waivers_by_two: bool | None
+    promotions_by_two: bool | None
     created_at: datetime
 
 
@@ -73,6 +74,7 @@ class NamespaceDetails:
     create_on_push: bool | None
     gate: Gate | None
     waivers_by_two: bool | None
+    promotions_by_two: bool | None
     created_at: datetime
     repositories: int
     namespaces: int
@@ -96,6 +98,8 @@ class NamespaceChange:
     clear_gate: bool = False
     waivers_by_two: bool | None = None
     clear_waivers_by_two: bool = False
+    promotions_by_two: bool | None = None
+    clear_promotions_by_two: bool = False
 
     def values(self) -> dict[str, Any]:
         """The columns that change."""
@@ -104,12 +108,14 @@ class NamespaceChange:
             "create_on_push": self.create_on_push,
             "gate": self.gate,
             "waivers_by_two": self.waivers_by_two,
+            "promotions_by_two": self.promotions_by_two,
         }
         cleared = {
             "visibility": self.clear_visibility,
             "create_on_push": self.clear_create_on_push,
             "gate": self.clear_gate,
             "waivers_by_two": self.clear_waivers_by_two,
+            "promotions_by_two": self.clear_promotions_by_two,
         }
         return {
             column: None if cleared[column] else value
@@ -241,8 +247,8 @@ async def _change(
 
 
 def _tag(namespace: Any) -> str:
-    given = [getattr(namespace, name) for name in ("gate", "waivers_by_two")]
-    # As a version knows it that does not have these two, where nothing is said of them.
+    given = [getattr(namespace, name) for name in ("gate", "waivers_by_two", "promotions_by_two")]
+    # As a version knows it that does not have these, where nothing is said of them.
     more = given if any(each is not None for each in given) else []
     return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more)
 
@@ -404,7 +410,7 @@ def _unknown(name: str) -> NotFoundError:
     return NotFoundError(f"there is no namespace {name[:300]}")
 
 
-_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two")
+_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two", "promotions_by_two")
 _COLUMNS: Select[Any] = select(
     namespaces.c.name, *(namespaces.c[name] for name in _CHANGEABLE), namespaces.c.created_at
 )

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from registry.oci.conditions import Conditions
     from registry.oci.digest import Digest
 
-TagAction = Literal["push", "delete", "rollback"]
+TagAction = Literal["push", "delete", "rollback", "promotion"]
 
 
 @dataclass(frozen=True, slots=True)
 class TagMove:
-    """One line of a tag's history, ``None`` standing for no manifest; ``id`` rises with each."""
+    """One line of a tag's history, ``None`` standing for no manifest; ``id`` rises with each. ``reason``
+    names the promotion that did it, if one did."""
 
     id: int
     action: str
@@ -43,6 +44,7 @@ class TagMove:
     new_digest: str | None
     actor: str
     workload: Workload | None
+    reason: str | None
     at: datetime
 
 
@@ -77,6 +79,7 @@ async def history(
         columns.new_digest,
         columns.actor,
         columns.workload,
+        columns.reason,
         columns.at,
     ).where(columns.repository_id == repository.id, columns.name == tag)
     if before is not None:
@@ -95,10 +98,12 @@ async def move(
     *,
     actor: Actor,
     action: TagAction = "push",
-) -> None:
-    """Point the tag at the manifest, with its history and event, in the caller's transaction.
+    reason: str | None = None,
+) -> int | None:
+    """Point the tag at the manifest, with its history and event, in the caller's transaction; returns the id
+    of the line in its history.
 
-    The caller holds the repository's lock. A tag that already stands there is left alone.
+    The caller holds the repository's lock. A tag that already stands there is left alone: ``None``.
 
     Raises:
         DeniedError: it is the registry's own word about an image, which goes when there is another.
@@ -113,7 +118,7 @@ async def move(
     this = select(manifests.c.attestation_id, standing).where(manifests.c.id == manifest_id)
     attestation_id, old_digest = (await connection.execute(this)).one()
     if old_digest == str(digest):
-        return
+        return None
     if attestation_id is not None:
         raise DeniedError(f"{digest} is what the registry attests of an image, and no tag can name it")
     values = {"manifest_id": manifest_id, "updated_at": db_time(), "updated_by": actor.shown}
@@ -122,9 +127,12 @@ async def move(
         .values(repository_id=repository.id, name=tag, **values)
         .on_conflict_do_update(index_elements=["repository_id", "name"], set_=values)
     )
-    await _remember(connection, repository, tag, action, actor=actor, old=old_digest, new=str(digest))
+    line = await _remember(
+        connection, repository, tag, action, actor=actor, old=old_digest, new=str(digest), reason=reason
+    )
     data = {"tag": tag, "old_digest": old_digest, "new_digest": str(digest)}
     await record(connection, "tag.moved", repository.name, actor, data)
+    return line
 
 
 async def delete(
@@ -154,7 +162,7 @@ async def delete(
         if digest is None:
             raise _unknown(tag)
         conditions.require(digest, f"tag {tag}")
-        await _drop(connection, repository, tag, digest, actor=actor)
+        await drop(connection, repository, tag, digest, actor=actor)
         await move_epoch(connection, "content")
 
 
@@ -166,20 +174,27 @@ async def delete_all_of(
         select(tags.c.name).where(tags.c.repository_id == repository.id, tags.c.manifest_id == manifest_id)
     )
     for row in rows.all():
-        await _drop(connection, repository, row.name, str(digest), actor=actor)
+        await drop(connection, repository, row.name, str(digest), actor=actor)
 
 
 def _unknown(tag: str) -> ManifestUnknownError:
     return ManifestUnknownError(f"tag {tag} is not in this repository", detail={"reference": tag})
 
 
-async def _drop(
-    connection: AsyncConnection, repository: Repository, tag: str, digest: str, *, actor: Actor
+async def drop(
+    connection: AsyncConnection,
+    repository: Repository,
+    tag: str,
+    digest: str,
+    *,
+    actor: Actor,
+    reason: str | None = None,
 ) -> None:
+    """Remove a tag that stands at ``digest``, in the caller's transaction."""
     await connection.execute(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )
-    await _remember(connection, repository, tag, "delete", actor=actor, old=digest, new=None)
+    await _remember(connection, repository, tag, "delete", actor=actor, old=digest, new=None, reason=reason)
     await record(connection, "tag.deleted", repository.name, actor, {"tag": tag, "old_digest": digest})
 
 
@@ -192,9 +207,11 @@ async def _remember(
     actor: Actor,
     old: str | None,
     new: str | None,
-) -> None:
-    await connection.execute(
-        sql_insert(tag_history).values(
+    reason: str | None = None,
+) -> int:
+    made = await connection.execute(
+        sql_insert(tag_history)
+        .values(
             repository_id=repository.id,
             name=tag,
             action=action,
@@ -203,6 +220,9 @@ async def _remember(
             actor=actor.shown,
             address=actor.address,
             workload=actor.workload_text,
+            reason=reason,
             at=db_time(),
         )
+        .returning(tag_history.c.id)
     )
+    return int(made.scalar_one())

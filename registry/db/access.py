@@ -32,6 +32,8 @@ namespaces = Table(
     Column("gate", Text),
     # Whether somebody else than who asked for a waiver has to grant it; null: what one above says, else not.
     Column("waivers_by_two", Boolean),
+    # Whether somebody else has to grant what is promoted into its repositories, likewise.
+    Column("promotions_by_two", Boolean),
     Column("created_at", UtcTime, nullable=False),
     sqlite_autoincrement=True,
 )

@@ -237,7 +237,7 @@ tag_history = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint("action IN ('push', 'delete', 'rollback')", name="action"),
+    CheckConstraint("action IN ('push', 'delete', 'rollback', 'promotion')", name="action"),
     Column("old_digest", Bytewise),
     Column("new_digest", Bytewise),
     Column("actor", Text, nullable=False),

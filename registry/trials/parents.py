@@ -6,7 +6,7 @@ caller holds the repository's lock, so no index can come in between the child an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, case, or_, select
@@ -76,6 +76,32 @@ async def settle_parents(
         left = await _left(connection, policy.repository_id, child, decided)
         states = [(digest, *_LEFT) for digest in left]
         await set_states(connection, policy.repository_id, policy.repository, states)
+
+
+async def settle_listing(
+    connection: AsyncConnection,
+    settings: Settings,
+    policy: TrialPolicy,
+    *,
+    children: Collection[str],
+    created_by: Actor,
+) -> None:
+    """As :func:`settle_parents` for all that came in at once, as far as indexes list it that did not."""
+    listed: set[str] = set()
+    for batch in batches(children):
+        query = (
+            select(edges.c.digest, manifests.c.digest.label("parent"))
+            .join(manifests, manifests.c.id == edges.c.manifest_id)
+            .where(
+                manifests.c.repository_id == policy.repository_id,
+                edges.c.digest.in_(batch),
+                edges.c.kind == "child",
+            )
+        )
+        rows = await connection.execute(query.distinct())
+        listed |= {row.digest for row in rows if row.parent not in children}
+    for child in sorted(listed):
+        await settle_parents(connection, settings, policy, child=child, created_by=created_by)
 
 
 async def _above(connection: AsyncConnection, repository_id: int, child: str) -> Sequence[_Parent]:

@@ -95,7 +95,7 @@ async def note_signature(connection: AsyncConnection, pushed: ManifestPushed, tr
     # Whoever makes a rule meets this push here: the one or the other sees both.
     await move_epoch(connection, "content")
     this = (await connection.execute(_SIGNATURES.where(signatures.c.manifest_id == pushed.manifest_id))).one()
-    for rule in await _rules_of(connection, pushed.repository_id, pushed.repository):
+    for rule in await rules_of(connection, pushed.repository_id, pushed.repository):
         if test_of(rule)(this):
             await keep_met(connection, rule.id, [pushed.manifest_id])
     of_it = (
@@ -161,7 +161,7 @@ async def match_moved(connection: AsyncConnection, within: ColumnElement[bool]) 
     signed = exists().where(signatures.c.repository_id == repositories.c.id)
     moved = await connection.execute(select(repositories.c.id, repositories.c.name).where(within, signed))
     for repository in moved.all():
-        for rule in await _rules_of(connection, repository.id, repository.name):
+        for rule in await rules_of(connection, repository.id, repository.name):
             here = repositories.c.id == repository.id
             met = await find_met(connection, test_of(rule), here, looked=set())
             await keep_met(connection, rule.id, met)
@@ -170,7 +170,21 @@ async def match_moved(connection: AsyncConnection, within: ColumnElement[bool]) 
 async def required_in(database: Database, repository: Repository) -> Required | None:
     """What signatures a repository asks for; ``None``: none."""
     async with database.read_once() as connection:
-        rules = await _rules_of(connection, repository.id, repository.name)
+        return await _required(connection, repository)
+
+
+async def lacks_signatures(connection: AsyncConnection, repository: Repository, digest: str) -> str:
+    """What an image lacks that a tag of the repository is to name, in words; empty where it is nothing."""
+    required = await _required(connection, repository)
+    if required is None:
+        return ""
+    here = (manifests.c.repository_id == repository.id, manifests.c.digest == digest)
+    query = select(manifests.c.id).where(*here, _has_all(required))
+    return "" if (await connection.execute(query)).first() is not None else required.sentence
+
+
+async def _required(connection: AsyncConnection, repository: Repository) -> Required | None:
+    rules = await rules_of(connection, repository.id, repository.name)
     if not rules:
         return None
     places: dict[str, list[Row[Any]]] = {}
@@ -253,7 +267,8 @@ def _has_one_of(rule_ids: frozenset[int]) -> ColumnElement[bool]:
     )
 
 
-async def _rules_of(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[Row[Any]]:
+async def rules_of(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[Row[Any]]:
+    """The rules that count in a repository of that name."""
     above = namespaces_above(name)
     query = (
         select(signature_rules, (namespaces.c.name + "/").label("place"))

@@ -110,6 +110,11 @@ ACCESS_USE_CASES = (
     "registry.content.namespaces:rename",
 )
 """Who may do what: each is one transaction."""
+PROMOTION = "registry.trials.promotions:promote"
+PROMOTION_POINTS = (
+    Point("registry.trials.promotions.promote", "tag", "after", done=False),
+    *_transaction("registry.trials.promotions.promote"),
+)
 
 
 def points_of(use_case: str) -> tuple[Point, Point]:
@@ -277,7 +282,7 @@ def main(arguments: list[str]) -> None:
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
-    for target in ACCESS_USE_CASES:
+    for target in (*ACCESS_USE_CASES, PROMOTION):
         _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)
     serve_again_and_again(arguments)

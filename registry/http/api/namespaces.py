@@ -24,6 +24,10 @@ class NamespaceChange(Body):
         default=None,
         description="Whether somebody else than who asked has to grant a waiver, in all repositories below.",
     )
+    promotions_by_two: bool | None = Field(
+        default=None,
+        description="Whether somebody else than who asked has to grant what is promoted into them.",
+    )
 
 
 class NewNamespace(NamespaceChange):
@@ -133,6 +137,8 @@ def _wanted(body: NamespaceChange) -> use.NamespaceChange:
         clear_gate="gate" in given and body.gate is None,
         waivers_by_two=body.waivers_by_two,
         clear_waivers_by_two="waivers_by_two" in given and body.waivers_by_two is None,
+        promotions_by_two=body.promotions_by_two,
+        clear_promotions_by_two="promotions_by_two" in given and body.promotions_by_two is None,
     )
 
 

@@ -27,13 +27,14 @@ class Rollback(Body):
 
 
 class Move(Answer):
-    """One move of a tag; null stands for no image."""
+    """One move of a tag; null stands for no image. `reason` names the promotion that did it, if one did."""
 
     action: str
     old_digest: str | None
     new_digest: str | None
     actor: str
     workload: Workload | None
+    reason: str | None
     at: datetime
 
 

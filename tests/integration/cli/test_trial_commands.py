@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from registry.main import run
-from tests.kit.access import api
+from tests.kit.access import api, make_token
 from tests.kit.distribution import push_image
 from tests.kit.images import Image, make_index
 from tests.kit.server import Registry, RegistryProcess
@@ -229,6 +229,48 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     assert shell.json("repo", "set", REPOSITORY, "--turned-bad", "default")["turned_bad"] is None
     cleared = shell.json("repo", "set", REPOSITORY, "--turned-bad-days", "default")
     assert cleared["turned_bad_days"] is None
+
+
+def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path) -> None:
+    digest = push(registry, "promoted", tiny_image())
+    source, to = f"{REPOSITORY}:promoted", "prod/app:1"
+    said = shell("promote", source, to, "--dry-run", code=1)
+    assert f"refused: linux/amd64 ({digest}): it is being tried" in said
+    assert "is not promoted to prod/app:1" in shell("promote", source, to, code=2)
+    work_off(registry, worker_secret)
+    assert shell.json("promote", source, to, "--dry-run")["would"] == "promote"
+    assert "it would be promoted" in shell("promote", source, to, "--dry-run")
+    made = shell.json("promote", source, to, "--reason", "release")
+    assert (made["standing"], made["digest"]) == ("promoted", digest)
+    assert f"promotion {made['id']}" in shell("tag", "history", to)
+    assert [one["id"] for one in shell.json("promotion", "list", "prod/app")] == [made["id"]]
+    assert "release" in shell("promotion", "show", str(made["id"]))
+    assert shell.json("promote", "--undo", str(made["id"]))["standing"] == "undone"
+    assert "so there is nothing to undo" in shell("promote", "--undo", str(made["id"]), code=2)
+    shell("promote", source, code=64)
+    shell("promote", source, to, "--undo", "1", code=64)
+
+    assert shell.json("namespace", "set", "prod", "--promotions-by-two", "yes")["promotions_by_two"] is True
+    assert "somebody else has to grant it" in shell("promote", source, to, "--dry-run", code=3)
+    asked = shell.json("promote", source, to, code=3)
+    number = str(asked["id"])
+    assert "somebody else has to grant it" in shell("promotion", "grant", number, code=2)
+
+    async def second() -> Path:
+        async with registry.client() as admin:
+            made = await api(admin, "POST", "/users", status=201, json={"name": "second", "admin": True})
+        async with registry.client(made["password"], user="second") as client:
+            token = await make_token(client, "repository:*:pull,push")
+        path = tmp_path / "second"
+        path.write_text(token["token"])
+        return path
+
+    other = ("--server", registry.url, "--token-file", str(asyncio.run(second())))
+    assert run(["promotion", "grant", number, *other]) == 0
+    assert shell.json("promotion", "show", number)["promoted_by"] == "second"
+    last = shell.json("promote", source, "prod/app:2", code=3)
+    assert shell.json("promotion", "end", str(last["id"]))["standing"] == "ended"
+    shell("namespace", "set", "prod", "--promotions-by-two", "default")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,10 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             "INSERT INTO waivers VALUES"
             """ (1, 1, NULL, '["fail"]', 'r', 'a', 1, 1, 9, 'b', 2, NULL, NULL)"""
         )
+        connection.execute(
+            f"INSERT INTO promotions VALUES (1, 1, 't', '{LOST}', NULL, 's', 1, NULL, 'r', 'a', 1, 1, 9, 'b',"
+            " 2, 3, NULL, NULL, NULL, NULL)"
+        )
         connection.execute("INSERT INTO pauses VALUES (1, 9, 'r', 'a', 1)")
         connection.execute(f"INSERT INTO pull_days VALUES (1, '{LOST}', 20000, 'a', 'b', 3, 1, NULL, 't')")
         connection.execute("INSERT INTO sessions VALUES ('s', 1, NULL, 'h', 1, 1, 2, '::1', 'browser')")

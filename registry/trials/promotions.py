@@ -1,0 +1,455 @@
+"""Promotions as people ask for them, agree to them, look at them and take them back.
+
+Where the destination's namespace wants two people, what one asks for is looked at by another, who grants it:
+of the same digest, on a tag that has not moved since. Nobody grants his own, and a request ends by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import func, insert, select, update
+
+from registry.auth.access import require_auditor
+from registry.auth.owners import require_or_tell
+from registry.auth.policy import decide, namespaces_above
+from registry.content import repositories as repos
+from registry.content import tags as tag_use
+from registry.content.administration import find
+from registry.db.access import namespaces
+from registry.db.content import manifests, repositories, tag_history
+from registry.db.engine import move_epoch
+from registry.db.outbox import record
+from registry.db.promotions import promotions
+from registry.db.types import db_time
+from registry.errors import ConflictError, DeniedError, NotFoundError
+from registry.oci.digest import parse_digest
+from registry.trials.promoting import (
+    Attempt,
+    Offer,
+    Place,
+    Preview,
+    attempt,
+    find_offer,
+    refused,
+    require_destination,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.content.effects import Effects
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+Standing = Literal["requested", "promoted", "ended", "expired", "undone"]
+REQUEST_LIFE = timedelta(days=7)
+OPEN_MAX = 100
+"""How many requests wait for one repository at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """A promotion, or the request for one. ``source`` is null for those who may not pull from there, and
+    ``old_digest`` where the tag was not there."""
+
+    id: int
+    repository: str
+    tag: str
+    digest: str
+    old_digest: str | None
+    source: str | None
+    standing: Standing
+    reason: str
+    requested_by: str
+    requested_at: datetime
+    expires_at: datetime
+    promoted_by: str | None
+    promoted_at: datetime | None
+    ended_by: str | None
+    ended_at: datetime | None
+    undone_by: str | None
+    undone_at: datetime | None
+
+
+async def preview(database: Database, settings: Settings, effects: Effects, *, offer: Offer) -> Preview:
+    """What a promotion would do now, and why it would be refused; nothing of it stays.
+
+    Raises:
+        DeniedError, NameUnknownError, ManifestUnknownError, ConflictError: as
+            :func:`~registry.trials.promoting.attempt`.
+    """
+    async with database.write() as connection:
+        tried = await connection.begin_nested()
+        made = await attempt(connection, settings, effects, offer)
+        await tried.rollback()
+        if made.preview.would == "promote" and await _wants_two(connection, offer.to.name):
+            return replace(made.preview, would="request")
+        return made.preview
+
+
+async def promote(database: Database, settings: Settings, effects: Effects, *, offer: Offer) -> Promotion:
+    """Set the tag, or where that takes two ask for it.
+
+    Raises:
+        DeniedError: the destination does not take it, and why.
+        NameUnknownError, ManifestUnknownError, ConflictError: as
+            :func:`~registry.trials.promoting.attempt`; or as many requests wait as can be, or there is no
+            repository yet into which somebody could grant it.
+    """
+    async with database.write() as connection:
+        tried = await connection.begin_nested()
+        made = await attempt(connection, settings, effects, offer)
+        if made.preview.would == "refuse":
+            raise refused(made.preview)
+        if await _wants_two(connection, offer.to.name):
+            await tried.rollback()
+            return await _request(connection, offer, made.preview.old_digest)
+        number = await _insert(connection, offer, made.into.id, made.preview.old_digest)
+        await _set_tag(connection, offer, made, number)
+        await tried.commit()
+        return await _show(connection, offer.actor, number)
+
+
+async def grant(
+    database: Database,
+    settings: Settings,
+    effects: Effects,
+    *,
+    actor: Actor,
+    number: int,
+    base_url: str,
+) -> Promotion:
+    """Agree to a promotion that another asked for, and carry it out: judged again, with this actor's rights.
+
+    Raises:
+        NotFoundError: there is none, or it is not for the actor to know.
+        UnauthorizedError, DeniedError: he asked for it himself, may not push there, or may not pull from
+            where it comes from; or the destination does not take it any more.
+        ConflictError: it is no request that waits, or the tag has moved since.
+        NameUnknownError, ManifestUnknownError: the source, or the image, is gone.
+    """
+    row = await _find(database, actor, number)
+    await require_destination(database, settings, actor=actor, name=row.repository)
+    _require_open(row)
+    if actor.account_id == row.requested_account_id:
+        raise DeniedError(f"{actor.shown} asked for promotion {number}; somebody else has to grant it")
+    if not _sees_source(actor, row):
+        raise DeniedError(
+            f"whoever grants promotion {number} must be able to pull from where it comes from, and "
+            f"{actor.shown} is not"
+        )
+    # By its digest, wherever the tag is now.
+    offer = await find_offer(
+        database,
+        settings,
+        actor=actor,
+        name=row.source_name or row.source,
+        tag=None,
+        digest=parse_digest(row.digest),
+        to=Place(row.repository, row.tag),
+        reason=row.reason,
+        base_url=base_url,
+    )
+    offer = replace(offer, tag=row.source_tag)
+    async with database.write() as connection:
+        # First, since it locks both repositories in their order.
+        made = await attempt(connection, settings, effects, offer)
+        _require_open(await _locked(connection, number))
+        if made.preview.old_digest != row.old_digest:
+            raise ConflictError(
+                f"{row.repository}:{row.tag} has moved since promotion {number} was asked for; ask again"
+            )
+        if made.preview.would == "refuse":
+            raise refused(made.preview)
+        await _set_tag(connection, offer, made, number)
+        return await _show(connection, actor, number)
+
+
+async def end(database: Database, *, actor: Actor, number: int) -> Promotion:
+    """Refuse a promotion that somebody asked for, or take back what one asked for oneself.
+
+    Raises:
+        NotFoundError: there is none, or it is not for the actor to know.
+        UnauthorizedError, DeniedError: the actor may not push there.
+        ConflictError: it is no request that waits.
+    """
+    row = await _find(database, actor, number)
+    await require_or_tell(database, actor, "push", row.repository, row.visibility)
+    async with database.write() as connection:
+        _require_open(await _locked(connection, number))
+        changed = {"ended_by": actor.shown, "ended_at": db_time()}
+        await connection.execute(update(promotions).where(promotions.c.id == number).values(changed))
+        ended = await _show(connection, actor, number)
+        await record(connection, "promotion.ended", ended.repository, actor, _told(ended))
+        return ended
+
+
+async def undo(database: Database, settings: Settings, *, actor: Actor, number: int) -> Promotion:
+    """Take the tag back to where it stood before it was promoted, if nobody has moved it since. What came
+    along stays, by digest.
+
+    Raises:
+        NotFoundError: there is none, or it is not for the actor to know.
+        UnauthorizedError, DeniedError: the actor may not push there, or the registry is read-only.
+        ConflictError: it was not carried out, moved nothing, the tag has moved since, or what it stood at is
+            gone.
+    """
+    row = await _find(database, actor, number)
+    await require_destination(database, settings, actor=actor, name=row.repository)
+    async with database.write() as connection:
+        held = await _locked(connection, number)
+        standing = _standing(held)
+        if standing != "promoted":
+            raise ConflictError(f"promotion {number} is {standing}, so there is nothing to undo")
+        into = await repos.find_in(connection, held.repository)
+        assert into is not None, "its row is locked"
+        where = f"{into.name}:{held.tag}"
+        if held.move_id is None:
+            raise ConflictError(f"promotion {number} moved nothing: {where} stood at {held.digest} already")
+        await _require_unmoved(connection, into.id, held)
+        said = f"promotion {number} undone"
+        if held.old_digest is None:
+            await tag_use.drop(connection, into, held.tag, held.digest, actor=actor, reason=said)
+        else:
+            old = await _manifest(connection, into.id, held.old_digest)
+            if old is None:
+                raise ConflictError(f"{held.old_digest}, at which {where} stood before, was deleted")
+            await tag_use.move(
+                connection,
+                into,
+                held.tag,
+                old,
+                parse_digest(held.old_digest),
+                actor=actor,
+                action="rollback",
+                reason=said,
+            )
+        changed = {"undone_by": actor.shown, "undone_at": db_time()}
+        await connection.execute(update(promotions).where(promotions.c.id == number).values(changed))
+        undone = await _show(connection, actor, number)
+        await record(connection, "promotion.undone", into.name, actor, _told(undone))
+        await move_epoch(connection, "content")
+        return undone
+
+
+async def show(database: Database, *, actor: Actor, number: int) -> Promotion:
+    """One promotion, for those who may pull from where it goes.
+
+    Raises:
+        NotFoundError: there is none, or it is not for the actor to know.
+    """
+    return _promotion(await _find(database, actor, number), actor)
+
+
+async def list_promotions(
+    database: Database, *, actor: Actor, name: str | None, limit: int, before: int | None
+) -> list[Promotion]:
+    """At most ``limit`` promotions, the newest first, with an id below ``before``: into a repository, for
+    those who may pull from it; or all.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there; of all, is no administrator or auditor.
+        NameUnknownError: there is no such repository.
+    """
+    query = _PROMOTIONS
+    if name is not None:
+        await find(database, actor=actor, action="pull", name=name)
+        query = query.where(repositories.c.name == name)
+    else:
+        require_auditor(actor, "see the promotions into all repositories")
+    if before is not None:
+        query = query.where(promotions.c.id < before)
+    async with database.read_once() as connection:
+        rows = await connection.execute(query.order_by(promotions.c.id.desc()).limit(limit))
+        return [_promotion(row, actor) for row in rows]
+
+
+async def _request(connection: AsyncConnection, offer: Offer, old_digest: str | None) -> Promotion:
+    into = await repos.find_in(connection, offer.to.name)
+    if into is None:
+        raise ConflictError(
+            f"somebody else has to grant this, and there is no {offer.to.name} yet; make it first (seatrial "
+            f"repo create {offer.to.name})"
+        )
+    waiting = select(func.count()).where(
+        promotions.c.repository_id == into.id,
+        promotions.c.promoted_at.is_(None),
+        promotions.c.ended_at.is_(None),
+        promotions.c.expires_at > db_time(),
+    )
+    if (await connection.execute(waiting)).scalar_one() >= OPEN_MAX:
+        raise ConflictError(f"{OPEN_MAX} promotions into {into.name} wait to be granted; end some first")
+    number = await _insert(connection, offer, into.id, old_digest)
+    asked = await _show(connection, offer.actor, number)
+    told = {**_told(asked), "expires_at": asked.expires_at.isoformat()}
+    await record(connection, "promotion.requested", into.name, offer.actor, told)
+    return asked
+
+
+async def _insert(connection: AsyncConnection, offer: Offer, into_id: int, old_digest: str | None) -> int:
+    made = await connection.execute(
+        insert(promotions)
+        .values(
+            repository_id=into_id,
+            tag=offer.to.tag,
+            digest=str(offer.digest),
+            old_digest=old_digest,
+            source=offer.source.name,
+            source_id=offer.source.id,
+            source_tag=offer.tag,
+            reason=offer.reason,
+            requested_by=offer.actor.shown,
+            requested_account_id=offer.actor.account_id,
+            requested_at=db_time(),
+            expires_at=db_time(REQUEST_LIFE),
+        )
+        .returning(promotions.c.id)
+    )
+    return int(made.scalar_one())
+
+
+async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, number: int) -> None:
+    """The end of a promotion that the destination takes."""
+    source, into = offer.source, made.into
+    line = await tag_use.move(
+        connection,
+        into,
+        offer.to.tag,
+        made.manifest_id,
+        offer.digest,
+        actor=offer.actor,
+        action="promotion",
+        reason=f"promotion {number}",
+    )
+    values = {"promoted_by": offer.actor.shown, "promoted_at": db_time(), "move_id": line}
+    await connection.execute(update(promotions).where(promotions.c.id == number).values(values))
+    told: dict[str, object] = {
+        "promotion": number,
+        "tag": offer.to.tag,
+        "digest": str(offer.digest),
+        "old_digest": made.preview.old_digest,
+    }
+    # Whoever reads the events of the destination may not know of the source.
+    if source.visibility == "public" or (source.visibility == "internal" and into.visibility != "public"):
+        told["source"] = offer.shown
+    await record(connection, "image.promoted", into.name, offer.actor, told)
+
+
+async def _wants_two(connection: AsyncConnection, name: str) -> bool:
+    """What the nearest namespace above says that says something."""
+    above = namespaces_above(name)
+    query = (
+        select(namespaces.c.promotions_by_two)
+        .where(namespaces.c.name.in_(above), namespaces.c.promotions_by_two.is_not(None))
+        .order_by(func.length(namespaces.c.name).desc())
+        .limit(1)
+    )
+    return bool((await connection.execute(query)).scalar_one_or_none())
+
+
+async def _find(database: Database, actor: Actor, number: int) -> Row[Any]:
+    async with database.read_once() as connection:
+        found = await connection.execute(_PROMOTIONS.where(promotions.c.id == number))
+        row: Row[Any] | None = found.first()
+    if row is None or not decide(actor, "pull", row.repository, row.visibility).allowed:
+        raise NotFoundError(f"there is no promotion {number}, or it is not yours to see")
+    return row
+
+
+async def _locked(connection: AsyncConnection, number: int) -> Row[Any]:
+    """The row, with the lock of the repository that it goes into."""
+    into = select(promotions.c.repository_id).where(promotions.c.id == number)
+    repository_id = (await connection.execute(into)).scalar_one_or_none()
+    if repository_id is not None:
+        await repos.lock(connection, repository_id)
+        this = _PROMOTIONS.where(promotions.c.id == number).with_for_update(of=promotions)
+        row: Row[Any] | None = (await connection.execute(this)).first()
+        if row is not None:
+            return row
+    raise NotFoundError(f"there is no promotion {number}, or it is not yours to see")
+
+
+def _require_open(row: Row[Any]) -> None:
+    standing = _standing(row)
+    if standing != "requested":
+        raise ConflictError(f"promotion {row.id} is {standing}, and waits for nobody")
+
+
+async def _require_unmoved(connection: AsyncConnection, repository_id: int, held: Row[Any]) -> None:
+    last = (
+        select(tag_history.c.id, tag_history.c.actor, tag_history.c.at)
+        .where(tag_history.c.repository_id == repository_id, tag_history.c.name == held.tag)
+        .order_by(tag_history.c.id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(last)).one()
+    if row.id != held.move_id:
+        raise ConflictError(
+            f"{held.repository}:{held.tag} was moved since promotion {held.id}, by {row.actor} on "
+            f"{row.at:%Y-%m-%d %H:%M} UTC; seatrial tag rollback takes it to where it ever stood"
+        )
+
+
+async def _manifest(connection: AsyncConnection, repository_id: int, digest: str) -> int | None:
+    here = (manifests.c.repository_id == repository_id, manifests.c.digest == digest)
+    return (await connection.execute(select(manifests.c.id).where(*here))).scalar_one_or_none()
+
+
+async def _show(connection: AsyncConnection, actor: Actor, number: int) -> Promotion:
+    row = (await connection.execute(_PROMOTIONS.where(promotions.c.id == number))).one()
+    return _promotion(row, actor)
+
+
+def _standing(row: Row[Any]) -> Standing:
+    if row.undone_at is not None:
+        return "undone"
+    if row.promoted_at is not None:
+        return "promoted"
+    if row.ended_at is not None:
+        return "ended"
+    return "expired" if row.expires_at <= row.now else "requested"
+
+
+def _sees_source(actor: Actor, row: Row[Any]) -> bool:
+    """Whether the actor may pull from where it comes from; what is gone is as what was never there."""
+    return decide(actor, "pull", row.source_name or row.source, row.source_visibility).allowed
+
+
+def _promotion(row: Row[Any], actor: Actor) -> Promotion:
+    source = None
+    if _sees_source(actor, row):
+        name = row.source_name or row.source
+        source = f"{name}:{row.source_tag}" if row.source_tag else f"{name}@{row.digest}"
+    values = {name: getattr(row, name) for name in Promotion.__dataclass_fields__ if name in row._fields}
+    return Promotion(**{**values, "source": source, "standing": _standing(row)})
+
+
+def _told(promotion: Promotion) -> dict[str, object]:
+    return {
+        "promotion": promotion.id,
+        "tag": promotion.tag,
+        "digest": promotion.digest,
+        "old_digest": promotion.old_digest,
+        "requested_by": promotion.requested_by,
+        "reason": promotion.reason,
+    }
+
+
+_SOURCES = repositories.alias("sources")
+_PROMOTIONS: Select[Any] = (
+    select(
+        promotions,
+        repositories.c.name.label("repository"),
+        repositories.c.visibility,
+        _SOURCES.c.name.label("source_name"),
+        _SOURCES.c.visibility.label("source_visibility"),
+        db_time().label("now"),
+    )
+    .join(repositories, repositories.c.id == promotions.c.repository_id)
+    .outerjoin(_SOURCES, _SOURCES.c.id == promotions.c.source_id)
+)
