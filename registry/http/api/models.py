@@ -18,7 +18,7 @@ MAX_LIMIT = 1000
 class Body(BaseModel):
     """A request's body: JSON, strict, and no key that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 class Nothing(Body):
@@ -28,13 +28,13 @@ class Nothing(Body):
 class Query(BaseModel):
     """A request's query: each parameter once, and none that is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Answer(BaseModel):
     """An answer that is not a use case's own value: named otherwise, or with less in it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True, defer_build=True)
 
     @classmethod
     def of(cls, value: object) -> Self:

@@ -113,7 +113,6 @@ def add_routes(app: web.Application, table: Sequence[Route]) -> None:
 
 def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     shape = shape_of(route.handler)
-    writer = None if shape.answer is None or shape.is_raw else _writer_of(shape.answer)
 
     async def serve(request: web.Request) -> web.StreamResponse:
         database = request.app[SERVICES].database
@@ -137,8 +136,8 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
                 answer = await route.handler(call, **arguments)
                 if isinstance(answer, web.StreamResponse):
                     return answer
-                if writer is not None:
-                    _fill(response, route, writer, answer)
+                if shape.answer is not None:
+                    _fill(response, route, _writer_of(shape.answer), answer)
                 return response
 
             if route.method == "POST" and once.HEADER in request.headers:
@@ -154,7 +153,7 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
 
 @cache
 def _writer_of(answer: Any) -> TypeAdapter[object]:
-    # To make one takes longer than many answers: it is one for all routes that give the same.
+    # To make one takes longer than many answers: the first makes it, for all routes that give the same.
     return TypeAdapter(answer)
 
 
