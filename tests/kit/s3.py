@@ -44,6 +44,7 @@ class S3Server:
     credentials: Path
     ca_file: Path | None = None
     _buckets: list[str] = field(default_factory=list)
+    _own: list[S3Client] = field(default_factory=list)
 
     def client(self, secret: str = SECRET) -> S3Client:
         """A client of the tests' own, which tries once and waits 5 s."""
@@ -67,8 +68,7 @@ class S3Server:
     def bucket(self) -> str:
         """The one bucket of this server; tests differ by prefix, for a bucket takes SeaweedFS a second."""
         if not self._buckets:
-            with closing(self.client()) as client:
-                client.create_bucket(Bucket="seatrial-tests")
+            self._client().create_bucket(Bucket="seatrial-tests")
             self._buckets.append("seatrial-tests")
         return self._buckets[0]
 
@@ -79,21 +79,30 @@ class S3Server:
 
     def keys(self, prefix: str) -> list[str]:
         """Keys of all objects below the prefix, without it."""
-        with closing(self.client()) as client:
-            pages = client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket(), Prefix=f"{prefix}/"
-            )
-            return [
-                entry["Key"].removeprefix(f"{prefix}/")
-                for page in pages
-                for entry in page.get("Contents", ())
-            ]
+        pages = (
+            self._client()
+            .get_paginator("list_objects_v2")
+            .paginate(Bucket=self.bucket(), Prefix=f"{prefix}/")
+        )
+        return [
+            entry["Key"].removeprefix(f"{prefix}/") for page in pages for entry in page.get("Contents", ())
+        ]
 
     def multipart_uploads(self, prefix: str) -> list[tuple[str, str]]:
         """Key and id of each multipart upload that is open below the prefix."""
-        with closing(self.client()) as client:
-            answer = client.list_multipart_uploads(Bucket=self.bucket(), Prefix=f"{prefix}/")
+        answer = self._client().list_multipart_uploads(Bucket=self.bucket(), Prefix=f"{prefix}/")
         return [(entry["Key"], entry["UploadId"]) for entry in answer.get("Uploads", ())]
+
+    def close(self) -> None:
+        """Nothing is looked at any more."""
+        while self._own:
+            self._own.pop().close()
+
+    def _client(self) -> S3Client:
+        """The one that looks: to make it takes a hundred times as long as what it asks."""
+        if not self._own:
+            self._own.append(self.client())
+        return self._own[0]
 
 
 def find_weed() -> Path | None:
@@ -124,8 +133,9 @@ def running_seaweedfs(weed: Path) -> Iterator[S3Server]:
             *("-volume.max=100", "-master.volumeSizeLimitMB=64", "-volume.preStopSeconds=0"),
         ]  # fmt: skip
         try:
-            with _running(command, folder, {}) as process:
-                yield _wait(S3Server(f"http://127.0.0.1:{port}", _credentials(folder)), process, folder)
+            server = S3Server(f"http://127.0.0.1:{port}", _credentials(folder))
+            with _running(command, folder, {}) as process, closing(server):
+                yield _wait(server, process, folder)
         finally:
             # It makes a socket beside each of its ports, in the one place, and leaves them when it is killed.
             for left in (port, *others):
@@ -153,7 +163,7 @@ def running_versitygw(program: Path, authority: Authority | None = None) -> Iter
         keys = {"ROOT_ACCESS_KEY": KEY_ID, "ROOT_SECRET_KEY": SECRET}
         scheme, ca_file = ("https", folder / "ca.pem") if authority else ("http", None)
         server = S3Server(f"{scheme}://127.0.0.1:{port}", _credentials(folder), ca_file)
-        with _running(command, folder, keys) as process:
+        with _running(command, folder, keys) as process, closing(server):
             yield _wait(server, process, folder)
 
 
