@@ -82,14 +82,15 @@ def command(
         )
         raise typer.Exit(asyncio.run(crew.run()))
     # Only now: these need the server's libraries, and take most of the time to start.
-    import uvloop  # noqa: PLC0415
-
-    from registry.cli.process import OwnWorker, serve  # noqa: PLC0415
     from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
     from registry.http.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings)
     upgrade_and_tell(settings)
+    # And what takes longest only for a database that can be used.
+    import uvloop  # noqa: PLC0415
+
+    from registry.cli.process import OwnWorker, serve  # noqa: PLC0415
 
     def ready(started: Started) -> None:
         if not again:
