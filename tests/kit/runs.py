@@ -21,7 +21,7 @@ from sandbox.network.resolve import pin
 from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 from sandbox.runtimes.execute import Execution, OnOutput, execute
-from sandbox.runtimes.spawn import Supervisors, opened_supervisors
+from sandbox.runtimes.spawn import Supervisors
 from sandbox.runtimes.sweep import forget
 from tests.kit.images import APPLETS, BUSYBOX
 
@@ -170,15 +170,14 @@ class Harbour:
 
 
 @contextmanager
-def harbour(folder: Path, runtime: Runtime) -> Iterator[Harbour]:
+def harbour(folder: Path, runtime: Runtime, supervisors: Supervisors) -> Iterator[Harbour]:
     """A harbour in ``folder``, with a range of ids and a canary tree of its own."""
     folder.chmod(0o711)
     canary = folder / "canary"
     canary.mkdir()
     (canary / "bird").write_text("sings")
     # Away from the ranges that workers lease: whatever has these ids is of this test process.
-    with opened_supervisors() as supervisors:
-        yield Harbour(folder, runtime, supervisors, IdRange(0x60000000 + os.getpid() % 4096 * 65536))
+    yield Harbour(folder, runtime, supervisors, IdRange(0x60000000 + os.getpid() % 4096 * 65536))
     forget(runtime)
 
 

@@ -25,6 +25,7 @@ from sandbox.runtimes.cgroups import find_cgroups, members
 from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.ownkernel import spare_pids
 from sandbox.runtimes.readings import read_limits
+from sandbox.runtimes.spawn import opened_supervisors
 from sandbox.runtimes.sweep import sweep
 from tests.kit.processes import kill_with_its_supervisors
 from tests.kit.runs import MIB, QUICK, Harbour, harbour, image_config, seen
@@ -53,9 +54,13 @@ asyncio.run(harbour.run(image_config("/bin/sleep", "1000"), limits=limits))
 def docked(name: str, *, path: str) -> Iterator[Harbour]:
     """A harbour with the runtime ``name`` from ``path``; nothing of its runs may be left afterwards."""
     # Not below pytest's folders: their parents are closed to the mapped users.
-    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory(prefix=f"seatrial-{name}-") as folder:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        TemporaryDirectory(prefix=f"seatrial-{name}-") as folder,
+        opened_supervisors() as supervisors,
+    ):
         patch.setenv("PATH", path)
-        with harbour(Path(folder), find_runtime(Path(folder) / "state", name=name)) as place:
+        with harbour(Path(folder), find_runtime(Path(folder) / "state", name=name), supervisors) as place:
             before = place.host()
             try:
                 yield place

@@ -20,6 +20,7 @@ import pytest
 from registry.contract.capabilities import GRANTABLE
 from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls
 from sandbox.runtimes.choose import find_runtime
+from sandbox.runtimes.spawn import Supervisors
 from sandbox.runtimes.sweep import sweep
 from tests.kit.attempts import LAYERS, NO_PROC, ONLY_TOGETHER, Measurement, measure
 from tests.kit.attempttable import PAGE, combinations, make_section, opened, replace_section
@@ -32,13 +33,13 @@ MOST = 220
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[Harbour]:
+def port(supervisors: Supervisors) -> Iterator[Harbour]:
     """A harbour of this module; the host must be afterwards what it was before."""
     if os.geteuid() != 0 or shutil.which("runc", path="/usr/sbin:/usr/bin:/usr/local/bin") is None:
         pytest.skip("needs root and runc")
     folder = Path(tempfile.mkdtemp(prefix="seatrial-attempts-"))
     try:
-        with harbour(folder, find_runtime(folder / "state", name="runc")) as place:
+        with harbour(folder, find_runtime(folder / "state", name="runc"), supervisors) as place:
             before, state = place.host(), host_state()
             try:
                 yield place

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sandbox.runtimes.spawn import Supervisors, opened_supervisors
 from tests.kit.internet import Internet, Network, build_reach, internet, network
 from tests.kit.runs import Harbour
 
@@ -33,9 +34,10 @@ def world() -> Iterator[Internet]:
 
 
 @pytest.fixture
-def port(world: Internet, port: Harbour) -> Harbour:
-    """Made behind the internet: what its runs are started from stays in the network it began in."""
-    return port
+def supervisors(world: Internet) -> Iterator[Supervisors]:
+    """Made behind the internet: what runs are started from stays in the network it began in."""
+    with opened_supervisors() as made:
+        yield made
 
 
 @pytest.fixture
