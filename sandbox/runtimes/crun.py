@@ -46,5 +46,6 @@ CRUN = Dialect(
     run_of=run_of,
     strength=lambda _: 2,
     flags=("--cgroup-manager=cgroupfs",),
+    adds_profile=True,
     before=without_unified,
 )

@@ -14,6 +14,7 @@ from sandbox.errors import SandboxError
 from sandbox.lsm.apparmor import (
     RUN_PROFILE,
     apparmor_active,
+    begin_unconfined,
     loaded_profiles,
     profile_text,
     profiles_of,
@@ -158,6 +159,15 @@ def test_a_run_under_the_profile_alone_or_beside_others(
 def test_a_run_under_other_profiles_alone_is_refused(names: str) -> None:
     with pytest.raises(SandboxError, match="not under the AppArmor profile seatrial-run"):
         profile_line(RUN_PROFILE, names.split(), "enforce")
+
+
+def test_a_runtime_begins_under_no_profile(tmp_path: Path) -> None:
+    begin_unconfined(proc=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    for place in ("thread-self/attr", "thread-self/attr/apparmor"):
+        (tmp_path / place).mkdir(parents=True)
+        begin_unconfined(proc=tmp_path)
+        assert (tmp_path / place / "exec").read_text() == "exec unconfined"
 
 
 def test_labels_are_ours_with_our_own_user_and_role(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def test_both_are_mended_at_once(user: str, record_property: Record) -> None:
     keep("apparmor", said)
     record_property("AppArmor", lines(said)["AppArmor"]["detail"])
     assert lines(said)["AppArmor"]["proven"] is True
+    assert said["exit_code"] == 0, json.dumps([one for one in said["mechanisms"] if one["proven"] is False])
 
 
 def test_the_plain_user_may_now(user: str) -> None:
