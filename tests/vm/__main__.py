@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +20,7 @@ from scripts import hosts
 from tests.kit.attempts import build_probe
 from tests.vm.console import tail
 from tests.vm.image import Image, get_image, make_cargo
-from tests.vm.machine import Ended, accelerator, boot, processor_seconds
+from tests.vm.machine import Ended, accelerator, boot, processor_seconds, why_emulated
 from tests.vm.recipe import make_recipe
 
 MODES = {
@@ -26,6 +28,7 @@ MODES = {
     "selinux": "apparmor=0 security=selinux selinux=1 enforcing=0",
 }
 LIMIT_SECONDS = 1200
+PROGRAMS = ("qemu-system-x86_64", "mmdebstrap", "mke2fs", "gcc", "setpriv")
 
 
 def main(names: list[str]) -> int:
@@ -34,12 +37,23 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"there is no mode {unknown[0]!r}; there are {', '.join(MODES)}", file=sys.stderr)
         return 64
+    search = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+    lacking = [name for name in PROGRAMS if shutil.which(name, path=search) is None]
+    if lacking:
+        print(f"needs {', '.join(lacking)}: scripts/packages.sh vm says what to install", file=sys.stderr)
+        return 1
     if os.geteuid() != 0:
         print("needs root to make the machine's disk", file=sys.stderr)
         return 1
     started = time.monotonic()
-    image = get_image(make_recipe())
+    try:
+        image = get_image(make_recipe())
+    except subprocess.CalledProcessError as error:
+        print(f"the machine's disk cannot be made: {error.cmd[0]} failed, see above", file=sys.stderr)
+        return 1
     print(f"disk ready after {time.monotonic() - started:.0f} s", flush=True)
+    if why := why_emulated():
+        print(f"no KVM ({why}): emulated, which takes some minutes", flush=True)
     with tempfile.TemporaryDirectory(prefix="seatrial-vm-") as name:
         folder = Path(name)
         cargo = make_cargo(image, folder, (build_probe(folder),))
