@@ -75,6 +75,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "events": ("registry.cli.events",),
         "webhook": ("registry.cli.webhook",),
         "hook": ("registry.cli.hook",),
+        "secret": ("registry.cli.secret",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -45,6 +45,7 @@ from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import PreparedImage, prepare
 from sandbox.images.source import ImageSource
 from sandbox.images.writes import Upper, collect_writes
+from sandbox.masking import MaskedStream, Masker
 from sandbox.network.permits import NetworkPolicy, PinnedNetwork
 from sandbox.network.resolve import pin
 from sandbox.probes.written import judge_writes
@@ -57,6 +58,8 @@ Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
 MESSAGE_MAX = 2000
 TESTED_MAX = 300
+_IMAGE_SAID = ("command", "log", "observations", "stubs")
+"""What of a run is text that an image may have had a say in."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 
 
@@ -94,7 +97,9 @@ class Task:
     prepare: PrepareLimits
     lease: str = field(default="", repr=False)
     on_output: OnOutput | None = field(default=None, repr=False)
-    """Gets the output of the run as it comes."""
+    """Gets the output of the run as it comes, with all secrets masked."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Those that the spec names, with their values."""
 
 
 @dataclass(slots=True)
@@ -128,6 +133,7 @@ async def try_image(
     digest = task.reference if ":" in task.reference else ""
     record = _Record(digest=digest, platform=str(task.platform))
     problem: ReportError | None = None
+    masker = Masker(task.secrets.values())
     try:
         with workplace.cache.used() as use:
             await _carry_out(
@@ -138,6 +144,7 @@ async def try_image(
                 record=record,
                 progress=progress,
                 look_at_writes=look_at_writes,
+                masker=masker,
             )
     except SandboxError as error:
         problem = _problem(error.reason, error.message, retryable=error.retryable)
@@ -151,7 +158,8 @@ async def try_image(
     except Exception:  # the job loop: the next job must be tried
         log.exception("attempt failed", digest=record.digest)
         problem = _problem("worker-error", "the worker failed unexpectedly; its log has the reason")
-    return _report(task, workplace, record, problem)
+    report = _report(task, workplace, record, problem)
+    return await asyncio.to_thread(_masked, report, masker) if masker else report
 
 
 async def _carry_out(
@@ -163,6 +171,7 @@ async def _carry_out(
     record: _Record,
     progress: Progress,
     look_at_writes: LookAtWrites | None,
+    masker: Masker,
 ) -> None:
     deadline = time.monotonic() + task.prepare.seconds
     with _step(record.steps, "pull", progress):
@@ -183,6 +192,7 @@ async def _carry_out(
         limits=workplace.room.budget.defaults(task.limits),
         ceiling=_reportable(task.ceiling),
         image_spec_allowed=task.image_spec_allowed,
+        secrets=task.secrets,
     )
     record.tested = "; ".join(_titled(plan, plan.tested) for plan in plans)[:TESTED_MAX]
     networks = []
@@ -194,7 +204,7 @@ async def _carry_out(
     with _step(record.steps, "unpack", progress):
         reserve_bytes = workplace.cache_limits.reserve_bytes
         prepared = await prepare(image, left, use, reserve_bytes=reserve_bytes)
-    place = _Place(image.config, prepared, workplace, progress, task.on_output, look_at_writes)
+    place = _Place(image.config, prepared, workplace, progress, task.on_output, look_at_writes, masker)
     for plan, network in zip(plans, networks, strict=True):
         runs: list[Run] = []
         while not is_settled(plan.asked, runs):
@@ -222,6 +232,7 @@ class _Place:
     progress: Progress
     on_output: OnOutput | None
     look_at_writes: LookAtWrites | None
+    masker: Masker
 
 
 async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: list[Step]) -> Execution:
@@ -238,6 +249,11 @@ async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: 
             mounting = mounted_rootfs(place.prepared, folder, ids, written_bytes=plan.limits.written_bytes)
             mounted = await stack.enter_async_context(mounting)
         progress(f"run: {_titled(plan, plan.tested)}")
+        on_output = place.on_output
+        if on_output is not None and place.masker:
+            stream = MaskedStream(place.masker, on_output)
+            stack.callback(stream.end)
+            on_output = stream.take
         bundle = folder / "bundle"
         execution = await execute(
             plan,
@@ -251,7 +267,7 @@ async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: 
             allowed_downgrades=workplace.allowed_downgrades,
             network=network,
             cpu_set=workplace.cpu_set,
-            on_output=place.on_output,
+            on_output=on_output,
         )
         if place.look_at_writes is not None or plan.only_writes:
             # The runtime writes this file when all that is ours is in place, and before the command runs.
@@ -313,6 +329,20 @@ def _report(task: Task, workplace: Workplace, record: _Record, problem: ReportEr
         runs=fitting_logs([one.run for one in executions]),
         error=problem or (executions[-1].error if executions else None),
     )
+
+
+def _masked(report: Report, masker: Masker) -> Report:
+    """The report without secrets in whatever the image had a say in; takes a while for a long log."""
+    error = report.error
+    if error is not None:
+        error = error.model_copy(update={"message": masker.text(error.message)})
+    runs = []
+    for run in report.runs:
+        said = run.model_dump()
+        said |= {name: masker.value(said[name]) for name in _IMAGE_SAID if name in said}
+        runs.append(Run.model_validate(said, strict=False))
+    tested = masker.text(report.tested)
+    return report.model_copy(update={"tested": tested, "error": error, "runs": tuple(runs)})
 
 
 def _of_all(each: Sequence[Sequence[Mechanism]]) -> tuple[Mechanism, ...]:

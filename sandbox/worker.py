@@ -180,6 +180,7 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job) -> Re
         ceiling=job.ceiling,
         prepare=job.prepare,
         lease=job.lease,
+        secrets=job.secrets or {},
     )
     async with registry_source(client.url, job.repository, token=job.pull_token, tls=client.tls) as source:
         return await try_image(source, task, workplace=workplace)

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from registry.contract.base import Wire, is_none
 from registry.contract.capabilities import parse_capability
 from registry.contract.limits import Limits
+from registry.contract.secrets import SecretReference
 
 RANDOM_USER = "random"
 """The user of a spec that stands for a high number which the image has no name for, in group 0."""
@@ -20,10 +21,12 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62})(?:\.[a-z0-9](?:[a-z0-9-]{0,62})
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})?")
 
 
-def _environment(value: dict[str, str]) -> dict[str, str]:
+def _environment(value: dict[str, str | SecretReference]) -> dict[str, str | SecretReference]:
     for name, text in value.items():
         if not _ENV_NAME.fullmatch(name):
             raise ValueError(f"{name[:80]!r} is not the name of an environment variable")
+        if isinstance(text, SecretReference):
+            continue
         if "\0" in text or len(text) > 32 * 1024:
             raise ValueError(f"the value of {name} has a NUL or more than 32 KiB")
     return value
@@ -60,7 +63,7 @@ def _capabilities(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 Capabilities = Annotated[tuple[str, ...], Field(min_length=1, max_length=16), AfterValidator(_capabilities)]
-Environment = Annotated[dict[str, str], Field(max_length=256), AfterValidator(_environment)]
+Environment = Annotated[dict[str, str | SecretReference], Field(max_length=256), AfterValidator(_environment)]
 HostName = Annotated[str, AfterValidator(_host_name)]
 User = Annotated[str, AfterValidator(_user)]
 PlainPath = Annotated[str, Field(max_length=4096), AfterValidator(plain_path)]

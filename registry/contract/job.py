@@ -69,6 +69,12 @@ class Job(Wire):
     ceiling: Limits = Field(description="what no spec and no image may exceed")
     prepare: PrepareLimits
     pull_token: str = Field(repr=False)
+    secrets: dict[str, str] | None = Field(
+        default=None,
+        repr=False,
+        exclude_if=is_none,
+        description="those that the spec names, with their values",
+    )
 
 
 class ClaimResponse(Wire):

@@ -7,8 +7,9 @@ ports, one of them accepts within ``alive_seconds``; else the command exits 0 or
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Literal
 
 from registry.contract.asked import Asked, asked_by
@@ -29,6 +30,7 @@ from registry.contract.fields import RANDOM_USER, NetworkSpec, Profile
 from registry.contract.limits import Limits, lowered
 from registry.contract.report import MAX_RUNS
 from registry.contract.runspec import IMAGE_LABEL, ImageSpec, RunSpec
+from registry.contract.secrets import SecretReference
 from registry.contract.specfile import parse_image_spec
 from registry.contract.stubs import Stub, why_not_together
 from registry.errors import RequestInvalidError
@@ -37,6 +39,7 @@ from registry.oci.imageconfig import Healthcheck, ImageConfig
 MAX_EXPECTATIONS = 190
 """Of all runs together, the image's own included: a report has room for a few more."""
 TESTED_MAX = 300
+NO_SECRETS: Mapping[str, str] = MappingProxyType({})
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -49,7 +52,8 @@ class Plan:
     """One container execution and everything it is held against."""
 
     command: tuple[str, ...]
-    env: tuple[str, ...]
+    env: tuple[str, ...] = field(repr=False)
+    """With the values of secrets."""
     user: str
     working_dir: str
     profile: Profile
@@ -107,8 +111,10 @@ def make_plans(
     limits: Limits,
     ceiling: Limits,
     image_spec_allowed: bool,
+    secrets: Mapping[str, str] = NO_SECRETS,
 ) -> Sequence[Plan]:
-    """Decide what is run: one plan for each case, in the order in which they are carried out.
+    """Decide what is run: one plan for each case, in the order in which they are carried out. ``secrets`` are
+    the values of those that the spec names.
 
     Raises:
         NoCommandError: there is no command.
@@ -125,6 +131,7 @@ def make_plans(
                 limits=limits,
                 ceiling=ceiling,
                 image_spec_allowed=image_spec_allowed,
+                secrets=secrets,
             ),
             asked=one,
         )
@@ -141,11 +148,12 @@ def make_plan(
     limits: Limits,
     ceiling: Limits,
     image_spec_allowed: bool,
+    secrets: Mapping[str, str] = NO_SECRETS,
 ) -> Plan:
     """Decide what is run by a spec without cases; as :func:`make_plans`."""
     plan = Plan(
         command=_command(config, spec),
-        env=_environment(config, spec),
+        env=_environment(config, spec, secrets),
         user=(spec.user if spec else None) or config.user,
         working_dir=config.working_dir or "/",
         profile=spec.profile if spec else "standard",
@@ -238,8 +246,16 @@ def _expectations(plan: Plan) -> int:
     return len(answers) + len(plan.below) + len(plan.only_writes)
 
 
-def _environment(config: ImageConfig, spec: RunSpec | None) -> tuple[str, ...]:
-    added = spec.env if spec else {}
+def _environment(config: ImageConfig, spec: RunSpec | None, secrets: Mapping[str, str]) -> tuple[str, ...]:
+    given = spec.env if spec else {}
+    missing = sorted(
+        one.secret for one in given.values() if isinstance(one, SecretReference) and one.secret not in secrets
+    )
+    if missing:
+        raise RequestInvalidError(f"the run spec names the secret {missing[0]!r}, and there is none here")
+    added = {
+        name: secrets[one.secret] if isinstance(one, SecretReference) else one for name, one in given.items()
+    }
     kept = [entry for entry in config.env if entry.partition("=")[0] not in added]
     entries = [*kept, *(f"{name}={value}" for name, value in added.items())]
     if not any(entry.startswith("PATH=") for entry in entries):

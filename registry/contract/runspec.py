@@ -27,6 +27,7 @@ from registry.contract.fields import (
     User,
 )
 from registry.contract.isolation import DEMANDABLE
+from registry.contract.secrets import MAX_SECRETS, SecretReference
 from registry.contract.stubs import Stubs, why_not_together
 from registry.oci.digest import Digest, digest_of
 
@@ -43,7 +44,9 @@ class RunSpec(Wire):
         exclude_if=is_none,
         description="replaces what follows the entrypoint or, where there is none, the command's first word",
     )
-    env: Environment = Field(default_factory=dict, description="added to the image's own")
+    env: Environment = Field(
+        default_factory=dict, description="added to the image's own; {secret: NAME} is the value of a secret"
+    )
     user: User | None = Field(
         default=None,
         description="user[:group], by name or number, instead of the image's; random: a high number that the "
@@ -153,6 +156,8 @@ class RunSpec(Wire):
             raise ValueError(f"there are two cases with the name {twice[0]!r}")
         if len(names) > MAX_CASES:
             raise ValueError(f"there are {len(names)} cases; {MAX_CASES} are the limit")
+        if len(self.secrets()) > MAX_SECRETS:
+            raise ValueError(f"it names {len(self.secrets())} secrets; {MAX_SECRETS} are the limit")
         for name, spec in self.by_case().items():
             case = f"case {name}: " if name else ""
             if spec.profile == "restricted" and spec.read_only is False:
@@ -177,6 +182,11 @@ class RunSpec(Wire):
         """Each run by the name of its case, as a spec of its own; without cases the spec itself, nameless."""
         cases = (*(CHECKS[name] for name in self.checks), *self.cases)
         return {case.name: self._with(case) for case in cases} or {"": self}
+
+    def secrets(self) -> frozenset[str]:
+        """The names of all secrets that its environments refer to."""
+        values = [one for spec in self.by_case().values() for one in spec.env.values()]
+        return frozenset(one.secret for one in values if isinstance(one, SecretReference))
 
     def _with(self, case: Case) -> RunSpec:
         said = case.said()

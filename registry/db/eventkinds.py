@@ -93,6 +93,9 @@ EventKind = Literal[
     "hook.created",
     "hook.deleted",
     "hook.rotated",
+    "secret.created",
+    "secret.rotated",
+    "secret.deleted",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -181,6 +184,9 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "hook.created": "an address was made to which others send messages that ask for trials",
         "hook.deleted": "a hook is gone, and the webhook that called back for it",
         "hook.rotated": "a hook has another secret",
+        "secret.created": "a secret that run specs may name is there; its value is nowhere shown",
+        "secret.rotated": "a secret that run specs may name has another value",
+        "secret.deleted": "a secret that run specs may name is gone",
     }
 )
 """One sentence for each; the docs' table is made of them."""

@@ -20,6 +20,7 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.secrets import require_may_name
 from registry.trials.settling import set_states
 from registry.trials.specs import spec_digest
 
@@ -41,6 +42,8 @@ async def start(
 
     Raises:
         ConflictError: nothing in the image can be run, or what it lists is missing.
+        DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
+            not there.
     """
     async with database.write() as connection:
         trial_id = await start_in(
@@ -64,6 +67,8 @@ async def start_in(
 
     Raises:
         ConflictError: nothing in the image can be run, or what it lists is missing.
+        DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
+            not there.
     """
     await repos.lock(connection, repository_id)
     inventory = await images_of_stored(connection, repository_id, digest)
@@ -134,6 +139,8 @@ async def _open(
     spec: RunSpec | None = None,
 ) -> str:
     policy = await trial_policy(connection, repository_id)
+    if spec is not None:
+        await require_may_name(connection, created_by, repository_name=policy.repository, spec=spec)
     opening = Opening(
         digest=digest,
         images=images,

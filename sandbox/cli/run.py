@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +17,7 @@ from registry.contract.asked import asked_by
 from registry.contract.capabilities import parse_allowed
 from registry.contract.judge import Judgement, judge
 from registry.contract.limits import Limits, PrepareLimits
+from registry.contract.secrets import require_value
 from registry.contract.specfile import parse_run_spec
 from registry.contract.use import how_it_ended, observation_lines, use_lines
 from registry.errors import RequestInvalidError
@@ -43,10 +44,12 @@ from sandbox.cli.workshop import (
 )
 from sandbox.cli.writes import WritesKeeper
 from sandbox.errors import SandboxError
+from sandbox.masking import Masker
 from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
 if TYPE_CHECKING:
     from registry.contract.report import Report
+    from registry.contract.runspec import RunSpec
     from sandbox.attempt import Progress, Task, Workplace
 
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
@@ -59,6 +62,14 @@ def command(
     image: ImageArgument,
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="Run spec (YAML or JSON).")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--secret",
+            metavar="NAME=FILE",
+            help="The value of a secret that the run spec names: all of the file but a last newline.",
+        ),
     ] = None,
     runtime: RuntimeOption = "auto",
     allow_downgrade: DowngradeOption = None,
@@ -115,6 +126,9 @@ def command(
         raise RequestInvalidError(
             "--list-writes and --keep-writes are for one run, and the run spec has several"
         )
+    secrets = _secrets(secret or (), run_spec)
+    if secrets and keep_writes is not None:
+        raise RequestInvalidError("--keep-writes keeps files as they are, and the run spec names secrets")
     credentials = read_credentials(username, password_file)
     let_others_pass()
     configure_logs("text", quiet=True)
@@ -140,6 +154,7 @@ def command(
         ),
         prepare=PrepareLimits(),
         on_output=follower.take if follower else None,
+        secrets=secrets,
     )
     opened = _opened(
         state,
@@ -152,7 +167,7 @@ def command(
     with ExitStack() as stack:
         workplace = stack.enter_context(opened)
         if list_writes or keep_writes is not None:
-            keeper = WritesKeeper(keep_writes)
+            keeper = WritesKeeper(keep_writes, Masker(secrets.values()))
             keeper.open()
             stack.callback(keeper.close)
         trying = _try(image, task, workplace, keeper, credentials=credentials, plain_http=plain_http)
@@ -171,6 +186,25 @@ def command(
     if keeper is not None:
         keeper.complain()
     raise typer.Exit(EXIT_CODES[judgement.verdict])
+
+
+def _secrets(given: Sequence[str], spec: RunSpec | None) -> Mapping[str, str]:
+    """The secrets that ``spec`` names, read from their files."""
+    files = dict(one.split("=", 1) for one in given if "=" in one)
+    named = frozenset() if spec is None else spec.secrets()
+    if len(files) < len(given):
+        raise RequestInvalidError("--secret is NAME=FILE, each name once")
+    if more := sorted(files.keys() - named):
+        raise RequestInvalidError(f"--secret {more[0]}: the run spec names no such secret")
+    if missing := sorted(named - files.keys()):
+        raise RequestInvalidError(
+            f"the run spec names the secret {missing[0]}: give it with --secret {missing[0]}=FILE"
+        )
+    values = {}
+    for name, file in files.items():
+        values[name] = read_small_file(Path(file), f"the secret {name}").removesuffix("\n").removesuffix("\r")
+        require_value(name, values[name])
+    return values
 
 
 async def _try(

@@ -143,7 +143,14 @@ def explain(
     if image is not None:
         config = _config(image, platform, username, password_file, plain_http=plain_http)
     # A registry's ceiling may be lower; what a run has beyond it is taken away there.
-    plans = make_plans(config, spec, limits=Limits(), ceiling=_no_ceiling(), image_spec_allowed=True)
+    plans = make_plans(
+        config,
+        spec,
+        limits=Limits(),
+        ceiling=_no_ceiling(),
+        image_spec_allowed=True,
+        secrets=dict.fromkeys(spec.secrets(), ""),
+    )
     cases = [_explained(plan, spec, has_image=image is not None) for plan in plans]
     if as_json:
         typer.echo(json.dumps({"digest": str(spec.digest), "image": image, "cases": cases}, indent=2))
@@ -152,7 +159,17 @@ def explain(
         typer.echo(printable(f"{case['case'] or 'the one run'}: {case['tested']}"))
         if case["meaning"]:
             typer.echo(f"  check: {case['meaning']}")
-        for name in ("command", "user", "profile", "read_only", "writable", "stub", "attempts", "pass"):
+        for name in (
+            "command",
+            "user",
+            "profile",
+            "secrets",
+            "read_only",
+            "writable",
+            "stub",
+            "attempts",
+            "pass",
+        ):
             value = case[name]
             shown = value if isinstance(value, str) else json.dumps(value)
             if value not in (None, [], "", False):
@@ -171,6 +188,7 @@ def _explained(plan: Plan, spec: RunSpec, *, has_image: bool) -> dict[str, objec
         "command": list(plan.command),
         "user": "random" if plan.random_user else plan.user or None,
         "profile": plan.profile,
+        "secrets": sorted(one.secrets()),
         "read_only": plan.read_only,
         "writable": list(plan.writable),
         "init": plan.init,

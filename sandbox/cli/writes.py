@@ -17,6 +17,7 @@ from sandbox.errors import SandboxError
 
 if TYPE_CHECKING:
     from sandbox.images.writes import Upper, Write, Writes
+    from sandbox.masking import Masker
 
 _LETTERS = {"added": "A", "changed": "C", "replaced": "R", "deleted": "D"}
 _SHOWN_MAX = 200
@@ -27,6 +28,7 @@ class WritesKeeper:
     """Looks at what a run wrote when it is over, and puts it into ``file`` where there is one."""
 
     file: Path | None
+    masker: Masker
     writes: Writes | None = None
     problem: str | None = None
     _archive: IO[bytes] | None = None
@@ -73,7 +75,7 @@ class WritesKeeper:
         if self.writes is None:
             return None
         return {
-            "entries": [_document(one) for one in self.writes.entries],
+            "entries": self.masker.value([_document(one) for one in self.writes.entries]),
             "count": self.writes.count,
             "size_bytes": self.writes.size_bytes,
             "left_out": self.writes.left_out,
@@ -90,7 +92,7 @@ class WritesKeeper:
         for write in self.writes.entries[:_SHOWN_MAX]:
             size = f"  {shown_size(write.size_bytes)}" if write.kind == "file" else ""
             why = f"  (left out: {write.left_out})" if write.left_out else ""
-            typer.echo(f"  {_LETTERS[write.change]} {_shown(write.path)}{size}{why}")
+            typer.echo(f"  {_LETTERS[write.change]} {self.masker.text(_shown(write.path))}{size}{why}")
         if self.writes.count > _SHOWN_MAX:
             typer.echo(f"  … and {self.writes.count - _SHOWN_MAX} more")
         if self.file is not None:

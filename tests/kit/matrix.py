@@ -257,6 +257,10 @@ API = {
     "GET /hooks/{name}": "mine",
     "DELETE /hooks/{name}": "mine",
     "POST /hooks/{name}/rotate": "mine",
+    "POST /secrets": "configure",
+    "GET /secrets": "configure",
+    "POST /secrets/{secret_id}/rotate": "mine",
+    "DELETE /secrets/{secret_id}": "mine",
 }
 
 OTHERS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from registry.contract.runspec import RunSpec
 from registry.oci.platform import Platform
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.images.source import open_source
+from sandbox.runtimes.execute import OnOutput
 from sandbox.workplace import opened_workplace
 from tests.kit.runs import runtime_name
 
@@ -44,6 +45,8 @@ async def try_layout(
     limits: Limits,
     ceiling: Limits | None = None,
     prepare: PrepareLimits | None = None,
+    secrets: Mapping[str, str] | None = None,
+    on_output: OnOutput | None = None,
 ) -> Report:
     """Try the image of ``FOLDER[:TAG]``; the limits are the ceiling as well, unless it is given."""
     async with open_source(f"oci:{where}", credentials=None, insecure=False) as (source, reference):
@@ -55,5 +58,7 @@ async def try_layout(
             limits=limits,
             ceiling=ceiling or limits,
             prepare=prepare or PrepareLimits(),
+            secrets=secrets or {},
+            on_output=on_output,
         )
         return await try_image(source, task, workplace=workplace)

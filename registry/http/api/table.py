@@ -27,6 +27,7 @@ from registry.http.api import (
     repositories,
     robots,
     routes,
+    secrets,
     sessions,
     signatures,
     tags,
@@ -83,6 +84,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *events.ROUTES,
     *webhooks.ROUTES,
     *hooks.ROUTES,
+    *secrets.ROUTES,
 )
 
 

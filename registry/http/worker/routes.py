@@ -25,6 +25,7 @@ from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
 from registry.trials import queue, verdicts
 from registry.trials.backlog import read_backlog
+from registry.trials.secrets import values_for
 from registry.trials.verdicts import Reporter
 
 if TYPE_CHECKING:
@@ -118,14 +119,17 @@ async def report(request: web.Request) -> web.Response:
 
 
 async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job | None:
-    """The job; ``None`` where its spec was stored by a version that took what this one does not: then that is
-    the verdict, and whoever claimed it may ask again."""
+    """The job; ``None`` where its spec was stored by a version that took what this one does not, or names a
+    secret that is gone: then that is the verdict, and whoever claimed it may ask again."""
     services = request.app[SERVICES]
     settings = services.settings
-    spec = None
+    spec, secrets = None, None
     if claimed.run_spec is not None:
         try:
             spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
+            secrets = await values_for(
+                services.database, services.secret_key, repository_name=claimed.repository, spec=spec
+            )
         except RequestInvalidError as problem:
             await _end_unread(request, actor, claimed, problem.message)
             return None
@@ -148,6 +152,7 @@ async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Jo
         ceiling=settings.ceiling,
         prepare=settings.prepare,
         pull_token=await services.tokens.mint_for_lease(actor, lease, seconds=seconds),
+        secrets=dict(secrets) if secrets else None,
     )
 
 
@@ -162,7 +167,7 @@ async def _end_unread(request: web.Request, actor: Actor, claimed: queue.Claimed
         runtime="",
         error=ReportError(reason="spec-invalid", message=why[:2000]),
     )
-    log.warning("stored run spec is not valid", part=claimed.part, reason=why)
+    log.warning("stored run spec cannot be carried out", part=claimed.part, reason=why)
     # A lease that is over by now is taken up again, and ends here as well.
     with suppress(ConflictError):
         judgement = await verdicts.record(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -220,3 +221,52 @@ async def test_checks_by_name(place: tuple[Path, Workplace]) -> None:
         judgement.reason
         == "case healthcheck: expected: the image's HEALTHCHECK succeeds; seen: the image has none"
     )
+
+
+async def test_secrets_reach_the_image_and_nobody_else(place: tuple[Path, Workplace]) -> None:
+    value = 'p4ss/w0rd+ "of" the=db'
+    # What it is in a URL stands in an environment that tells nobody.
+    said = """
+        test "$DB" = "$AGAIN" || exit 9
+        echo plain $DB
+        echo base64 $(echo -n "x$DB" | base64 -w 0)
+        echo hex $(echo -n "$DB" | od -An -tx1 | tr -d " \n")
+        echo url $URL
+        echo -n "${DB%%w?rd*}"; sleep 0.3; echo "${DB#*/}"
+        cat "/none/$DB"
+        exec sleep 60
+    """
+    spec = parse_run_spec(
+        json.dumps(
+            {
+                "version": 1,
+                "args": [said],
+                "env": {"DB": {"secret": "DB"}, "AGAIN": {"secret": "DB"}, "URL": {"secret": "URL"}},
+                "limits": {"wall_seconds": 20},
+                "expect": {
+                    "log": [
+                        {"match": "^plain p.ss/w.rd"},
+                        {"match": "^p.ss/w.rd"},
+                        {"match": "No such file"},
+                    ],
+                    "exec": [{"command": ["/bin/sh", "-c", "echo $DB; exit 3"], "within_seconds": 1}],
+                },
+            }
+        )
+    )
+    streamed: list[bytes] = []
+    secrets = {"DB": value, "URL": quote(value, safe="").replace("%2F", "%2f")}
+    report = await try_layout(
+        str(place[0]), place[1], spec=spec, limits=LIMITS, secrets=secrets, on_output=streamed.append
+    )
+    assert report.error is None
+    (run,) = report.runs
+    assert [one.met for one in run.observations] == [True, True, True, False], run.log
+    stream = b"".join(streamed).decode()
+    for told in (report.model_dump_json(), run.log, stream):
+        for part in ("p4ss", "w0rd", "the=db", "cDRzcy93", value.encode().hex()[:16], "%2fw0rd", "%3Ddb"):
+            assert part not in told, told
+    lines = run.log.splitlines()
+    assert (lines[0], lines[2], lines[3], lines[4]) == ("plain ***", "hex ***", "url ***", "***")
+    assert "***" in run.observations[3].seen
+    assert stream == run.log

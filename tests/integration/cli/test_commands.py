@@ -197,6 +197,46 @@ async def test_tags(registry: Registry, here: Path) -> None:
     assert done("tag", "rollback", tag, registry=registry, here=here).startswith("name")
 
 
+def test_secrets_of_run_specs(registry: Registry, here: Path) -> None:
+    done("repo", "create", "kept/app", registry=registry, here=here)
+    (here / "value").write_text("not for anybody\n")
+    at = ("--repository", "kept/app")
+    made = shown("secret", "create", "DB", *at, "--value-file", "value", registry=registry, here=here)
+    assert (made["name"], made["place"], made["rotated_at"]) == ("DB", "kept/app", None)
+    said = done("secret", "create", "DB", "--namespace", "kept", "--value-file", "-", stdin="another one\n",
+                registry=registry, here=here)  # fmt: skip
+    assert "kept/" in said
+    listed = shown("secret", "list", *at, registry=registry, here=here)
+    assert [(one["id"], one["name"]) for one in listed] == [(made["id"], "DB")]
+    done("secret", "rotate", "DB", *at, "--value-file", "value", registry=registry, here=here)
+    table = done("secret", "list", *at, registry=registry, here=here)
+    assert table.splitlines()[0].split() == [
+        "NAME",
+        "PLACE",
+        "CREATED",
+        "BY",
+        "CREATED",
+        "AT",
+        "ROTATED",
+        "AT",
+    ]
+    assert "not for anybody" not in table + json.dumps([made, listed])
+    (here / "short").write_text("1234567")
+    for words, code, why in (
+        (("create", "DB", *at, "--value-file", "value"), 2, "already"),
+        (("create", "X", *at, "--value-file", "short"), 64, "has 7 bytes"),
+        (("create", "X", *at, "--value-file", "none"), 64, "cannot be read"),
+        (("create", "X", *at), 64, "--value-file"),
+        (("create", "X", "--value-file", "value"), 64, "give --repository or --namespace"),
+        (("rotate", "X", *at, "--value-file", "value"), 2, "no secret 'X' of kept/app"),
+        (("delete", "X", *at, "--yes"), 2, "no secret 'X' of kept/app"),
+    ):
+        assert why in refused("secret", *words, registry=registry, here=here, code=code)
+    gone = shown("secret", "delete", "DB", *at, "--yes", registry=registry, here=here)
+    assert gone == {"name": "DB", "place": "kept/app", "deleted": True}
+    assert shown("secret", "list", *at, registry=registry, here=here) == []
+
+
 def test_users_and_their_offline_reset(registry: Registry, here: Path, process: RegistryProcess) -> None:
     password = done("user", "create", "bob", registry=registry, here=here).strip()
     (here / "password").write_text("a password of hers\n")

@@ -184,6 +184,37 @@ def test_what_cannot_be_tried_is_an_error_with_a_reason(runner: Runner, image: I
     assert runner.remains == []
 
 
+def test_secrets_are_given_by_file_and_never_shown(runner: Runner) -> None:
+    spec, file, short = (runner.folder / name for name in ("spec.yaml", "secret", "short"))
+    spec.write_text("version: 1\nenv: {A: {secret: DB}}\nexpect: {exit: 0}\n")
+    file.write_text("not for anybody\n")
+    short.write_text("short-x\n")
+    script = 'test "$A" = "not for anybody" && echo "it is $A" && mkdir "/left-$A"'
+    layout = runner.layout(busybox_image(("/bin/sh", "-c", script)))
+    given = (layout, "--spec", str(spec))
+    told = runner.json(*given, "--secret", f"DB={file}", "--list-writes", code=0)
+    assert told["runs"][0]["log"] == "it is ***\n"
+    # The image's own command has it as well, as it happens.
+    assert "not for" not in json.dumps(told)
+    assert [one["path"] for one in told["writes"]["entries"]] == ["/left-***"]
+    shown = runner(*given, "--secret", f"DB={file}", "--list-writes", "--follow", code=0)
+    assert "not for" not in shown
+    for options, why in (
+        ((), "give it with --secret DB=FILE"),
+        (("--secret", "DB"), "NAME=FILE"),
+        (("--secret", f"DB={file}", "--secret", f"DB={file}"), "each name once"),
+        (("--secret", f"DB={file}", "--secret", f"OTHER={file}"), "OTHER: the run spec names no such secret"),
+        (("--secret", f"DB={runner.folder / 'none'}"), "cannot be read"),
+        (("--secret", f"DB={short}"), "has 7 bytes"),
+        (("--secret", f"DB={file}", "--keep-writes", str(runner.folder / "kept.tar")), "keeps files as they"),
+    ):
+        said = runner(*given, *options, code=64)
+        assert why in said
+        assert "short-x" not in said
+    assert not (runner.folder / "kept.tar").exists()
+    assert runner.remains == []
+
+
 def test_wrong_usage(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
     spec.write_text("version: 1\nservices: {}\n")

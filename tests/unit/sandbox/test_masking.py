@@ -1,0 +1,97 @@
+"""Secrets are taken out of all that leaves a worker: in each form, in pieces, and in streams."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from sandbox.masking import MASK, PART_BYTES, MaskedStream, Masker
+
+SECRET = "pä$$ w/rd+?\n'\"\\=Zz0123"
+SHORT = "8 bytes!"
+
+
+def streamed(masker: Masker, chunks: list[bytes]) -> bytes:
+    said: list[bytes] = []
+    stream = MaskedStream(masker, said.append)
+    for chunk in chunks:
+        stream.take(chunk)
+    stream.end()
+    return b"".join(said)
+
+
+@pytest.mark.parametrize("secret", [SECRET, SHORT, "x" * 40, "ünï" * 4])
+@pytest.mark.parametrize("before", ["", "a", "ab"])
+def test_every_form_is_masked_wherever_it_stands(secret: str, before: str) -> None:
+    raw = secret.encode()
+    forms = [
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        raw.hex(),
+        raw.hex().upper(),
+        quote(raw),
+        quote(raw, safe=""),
+        quote_plus(raw),
+    ]
+    masker = Masker([secret, "another secret"])
+    for form in forms:
+        assert masker.text(f"{before}<{form}>") == f"{before}<{MASK}>", form
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        whole = encode(before.encode() + raw + b"tail").decode()
+        masked = masker.text(whole)
+        assert MASK in masked
+        # But for letters that it shares with its neighbours.
+        assert len(masked) - len(MASK) <= len(whole) - len(raw) * 8 // 6 + 2
+        decoded = base64.b64encode(raw).decode().rstrip("=")
+        assert decoded[1:-2] not in masked
+
+
+def test_a_part_that_is_long_enough_goes_and_a_shorter_one_stays() -> None:
+    masker = Masker(["abcdefghijklmnopqrstuvwxyz", SHORT])
+    assert masker.text("abcdefghijkl") == MASK
+    assert masker.text("-nopqrstuvwxyz-") == f"-{MASK}-"
+    assert masker.text("abcdefghijk") == "abcdefghijk"
+    assert masker.text(f"two: abcdefghijklm{SHORT}, {SHORT}") == f"two: {MASK}, {MASK}"
+    assert masker.text("8 bytes") == "8 bytes"
+    assert masker.value({SHORT: [SHORT, 1, None, True]}) == {SHORT: [MASK, 1, None, True]}
+
+
+def test_without_secrets_nothing_changes() -> None:
+    masker = Masker([])
+    assert not masker
+    assert masker.text("\ud800 whatever") == "\ud800 whatever"
+
+
+def test_however_a_stream_is_split_it_says_the_same() -> None:
+    masker = Masker([SECRET, SHORT, "x" * 40])
+    raw = SECRET.encode()
+    whole = b"\xff".join(
+        [
+            b"start ",
+            raw,
+            raw[:9],
+            raw + raw,
+            base64.b64encode(raw),
+            b"x" * 200,
+            SHORT.encode() * 2,
+            b"8 byte",
+            raw,
+        ]
+    )
+    expected = streamed(masker, [whole])
+    assert raw[: PART_BYTES - 1] + b"\xff" not in expected.replace(raw[:9] + b"\xff", b"")
+    assert expected == whole.replace(raw + raw, b"***").replace(raw, b"***").replace(
+        base64.b64encode(raw), b"***"
+    ).replace(b"x" * 200, b"***").replace(SHORT.encode() * 2, b"***")
+    assert streamed(masker, [bytes([one]) for one in whole]) == expected
+    chance = random.Random(7)
+    for _ in range(50):
+        cuts = sorted(chance.choices(range(len(whole)), k=8))
+        chunks = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+        assert streamed(masker, chunks) == expected
