@@ -48,7 +48,7 @@ from sandbox.masking import Masker
 from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
 if TYPE_CHECKING:
-    from registry.contract.report import Report
+    from registry.contract.report import Report, Run
     from registry.contract.runspec import RunSpec
     from sandbox.attempt import Progress, Task, Workplace
 
@@ -122,10 +122,9 @@ def command(
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
     asked = asked_by(None if run_spec is None else run_spec.canonical())
-    if (list_writes or keep_writes is not None) and (len(asked) > 1 or asked[0].attempts > 1):
-        raise RequestInvalidError(
-            "--list-writes and --keep-writes are for one run, and the run spec has several"
-        )
+    several = len(asked) > 1 or asked[0].attempts > 1
+    if keep_writes is not None and several:
+        raise RequestInvalidError("--keep-writes is for one run, and the run spec has several")
     secrets = _secrets(secret or (), run_spec)
     if secrets and keep_writes is not None:
         raise RequestInvalidError("--keep-writes keeps files as they are, and the run spec names secrets")
@@ -176,13 +175,13 @@ def command(
         follower.end()
     judgement = judge(report, asked=asked)
     if as_json:
-        document = _document(image, report, judgement)
-        writes = {} if keeper is None else {"writes": keeper.document()}
-        typer.echo(json.dumps(document | writes, indent=2))
+        typer.echo(json.dumps(_document(image, report, judgement, keeper, several=several), indent=2))
     else:
         _print(report, judgement, log=follower is None)
         if keeper is not None:
-            keeper.say()
+            names = [f"{_named(run)} " for run in report.runs] if several else [""]
+            for number, name in enumerate(names):
+                keeper.say(number, name)
     if keeper is not None:
         keeper.complain()
     raise typer.Exit(EXIT_CODES[judgement.verdict])
@@ -266,7 +265,12 @@ def _own_folder() -> Path:
     return folder
 
 
-def _document(image: str, report: Report, judgement: Judgement) -> dict[str, object]:
+def _document(
+    image: str, report: Report, judgement: Judgement, keeper: WritesKeeper | None, *, several: bool
+) -> dict[str, object]:
+    runs = [run.model_dump(mode="json") for run in report.runs]
+    if keeper is not None and several:
+        runs = [run | {"writes": keeper.document(number)} for number, run in enumerate(runs)]
     known = report.model_dump(mode="json", exclude={"protocol", "lease", "runs"})
     return {
         "image": image,
@@ -277,8 +281,13 @@ def _document(image: str, report: Report, judgement: Judgement) -> dict[str, obj
         "flaky": judgement.flaky > 0,
         "flaky_attempts": judgement.flaky,
         **known,
-        "runs": [run.model_dump(mode="json") for run in report.runs],
+        "runs": runs,
+        **({"writes": keeper.document(0)} if keeper is not None and not several else {}),
     }
+
+
+def _named(run: Run) -> str:
+    return run.name if run.attempt is None else f"{run.name}, attempt {run.attempt}"
 
 
 def _print(report: Report, judgement: Judgement, *, log: bool) -> None:
@@ -286,8 +295,7 @@ def _print(report: Report, judgement: Judgement, *, log: bool) -> None:
     for run in report.runs:
         document = run.model_dump()
         ended = how_it_ended(document)
-        attempt = "" if run.attempt is None else f", attempt {run.attempt}"
-        typer.echo(f"{run.name}{attempt}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
+        typer.echo(f"{_named(run)}: {ended} after {run.seconds:.1f} s, with {report.runtime}")
         for line in use_lines(document):
             typer.echo(f"  {line}")
         # Of one run the reason says it all.

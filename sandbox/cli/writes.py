@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -25,11 +25,12 @@ _SHOWN_MAX = 200
 
 @dataclass(slots=True)
 class WritesKeeper:
-    """Looks at what a run wrote when it is over, and puts it into ``file`` where there is one."""
+    """Looks at what each run wrote when it is over, and puts it into ``file`` where there is one."""
 
     file: Path | None
     masker: Masker
-    writes: Writes | None = None
+    looks: list[Writes | None] = field(default_factory=list)
+    """One for each run, in their order; ``None``: it could not be looked at."""
     problem: str | None = None
     _archive: IO[bytes] | None = None
 
@@ -54,12 +55,15 @@ class WritesKeeper:
         from sandbox.images.writes import collect_writes  # noqa: PLC0415
 
         try:
-            self.writes = collect_writes(upper, archive=self._archive)
+            writes = collect_writes(upper, archive=self._archive)
             if self._archive is not None:
                 self._archive.flush()
         except OSError as error:
             # The verdict stands all the same.
-            self.writes, self.problem = None, f"what the run wrote was not kept: {error.strerror}"
+            self.looks.append(None)
+            self.problem = f"what the run wrote was not kept: {error.strerror}"
+        else:
+            self.looks.append(writes)
 
     def close(self) -> None:
         """Leave no file where nothing was kept."""
@@ -67,36 +71,38 @@ class WritesKeeper:
             with suppress(OSError):
                 # Of a disk that is full, which is known by now.
                 self._archive.close()
-            if self.writes is None:
+            if self._of(0) is None:
                 self.file.unlink(missing_ok=True)
 
-    def document(self) -> dict[str, object] | None:
-        """For ``--json``: null where nothing ran."""
-        if self.writes is None:
+    def document(self, number: int) -> dict[str, object] | None:
+        """For ``--json``, of the run with this number, from 0 on: null where nothing ran."""
+        writes = self._of(number)
+        if writes is None:
             return None
         return {
-            "entries": self.masker.value([_document(one) for one in self.writes.entries]),
-            "count": self.writes.count,
-            "size_bytes": self.writes.size_bytes,
-            "left_out": self.writes.left_out,
+            "entries": self.masker.value([_document(one) for one in writes.entries]),
+            "count": writes.count,
+            "size_bytes": writes.size_bytes,
+            "left_out": writes.left_out,
             "file": None if self.file is None else str(self.file),
         }
 
-    def say(self) -> None:
-        """For people."""
-        if self.writes is None:
+    def say(self, number: int, run: str) -> None:
+        """For people; ``run`` is what goes before, where there are several."""
+        writes = self._of(number)
+        if writes is None:
             if self.problem is None:
-                typer.echo("wrote: not looked at, since nothing ran")
+                typer.echo(f"{run}wrote: not looked at, since nothing ran")
             return
-        typer.echo(f"wrote: {self.writes.count} entries, {shown_size(self.writes.size_bytes)} of files")
-        for write in self.writes.entries[:_SHOWN_MAX]:
+        typer.echo(f"{run}wrote: {writes.count} entries, {shown_size(writes.size_bytes)} of files")
+        for write in writes.entries[:_SHOWN_MAX]:
             size = f"  {shown_size(write.size_bytes)}" if write.kind == "file" else ""
             why = f"  (left out: {write.left_out})" if write.left_out else ""
             typer.echo(f"  {_LETTERS[write.change]} {self.masker.text(_shown(write.path))}{size}{why}")
-        if self.writes.count > _SHOWN_MAX:
-            typer.echo(f"  … and {self.writes.count - _SHOWN_MAX} more")
+        if writes.count > _SHOWN_MAX:
+            typer.echo(f"  … and {writes.count - _SHOWN_MAX} more")
         if self.file is not None:
-            left_out = f", {self.writes.left_out} left out" if self.writes.left_out else ""
+            left_out = f", {writes.left_out} left out" if writes.left_out else ""
             typer.echo(f"kept in {self.file}{left_out}")
 
     def complain(self) -> None:
@@ -107,6 +113,9 @@ class WritesKeeper:
         """
         if self.problem is not None:
             raise SandboxError("worker-disk", self.problem)
+
+    def _of(self, number: int) -> Writes | None:
+        return self.looks[number] if number < len(self.looks) else None
 
 
 def _shown(path: bytes) -> str:

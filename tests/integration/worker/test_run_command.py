@@ -133,8 +133,25 @@ def test_cases_and_attempts_are_shown_one_by_one(runner: Runner) -> None:
         ("well", 2),
     ]
     assert (told["flaky"], told["flaky_attempts"]) == (False, 0)
-    refused = runner(layout, "--spec", str(spec), "--list-writes", code=64)
-    assert "are for one run" in refused
+    assert not any("writes" in run for run in told["runs"])
+    refused = runner(layout, "--spec", str(spec), "--keep-writes", str(runner.folder / "kept"), code=64)
+    assert "is for one run" in refused
+
+
+def test_what_each_of_several_runs_wrote(runner: Runner) -> None:
+    spec = runner.folder / "spec.yaml"
+    spec.write_text(
+        "version: 1\nexpect: {exit: 3}\n"
+        "cases: [{name: one, env: {TO: /first}}, {name: two, env: {TO: /second}, attempts: 2, pass: all}]\n"
+    )
+    layout = runner.layout(busybox_image(("/bin/sh", "-c", "echo x > $TO; exit 3")))
+    told = runner.json(layout, "--spec", str(spec), "--list-writes", code=0)
+    assert "writes" not in told
+    written = [[one["path"] for one in run["writes"]["entries"]] for run in told["runs"]]
+    assert written == [["/first"], ["/second"], ["/second"]]
+    said = runner(layout, "--spec", str(spec), "--list-writes", code=0)
+    assert "\none wrote: 1 entries, 2 B of files\n  A /first" in said
+    assert "\ntwo, attempt 2 wrote: 1 entries, 2 B of files\n  A /second" in said
 
 
 def test_a_spec_asks_for_a_capability_and_the_operator_allows_it(runner: Runner) -> None:
