@@ -336,15 +336,14 @@ async def test_a_public_client_sends_no_secret(
     assert (await sign_in(browser)).status == 303
 
 
-@pytest.mark.parametrize(
-    "to", ["//evil.example", "https://evil.example/", "/\\evil.example", "\\\\evil", "evil", "/a\r\nb", "/ä"]
-)
 async def test_nobody_is_sent_elsewhere(
-    browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer, to: str
+    browser: aiohttp.ClientSession, client: aiohttp.ClientSession, issuer: Issuer
 ) -> None:
     await trust(client, issuer, **PERSON)
-    answer = await ask(browser, "GET", "/oauth/login", params={"issuer": "ci", "next": to})
-    assert answer.status == 400
+    evil = ("//evil.example", "https://evil.example/", "/\\evil.example", "\\\\evil", "evil", "/a\r\nb", "/ä")
+    for to in evil:
+        answer = await ask(browser, "GET", "/oauth/login", params={"issuer": "ci", "next": to})
+        assert answer.status == 400, to
     assert issuer.asked == []
 
 
