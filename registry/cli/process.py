@@ -29,6 +29,7 @@ from registry.http.selfsigned import SelfSigned, ensure_self_signed
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.net.guarded import GuardedClient
+from registry.net.names import OwnThreads
 from registry.settings import Settings, SettingsError
 from registry.storage.filesystem import FilesystemStore
 from registry.storage.store import BlobStore
@@ -136,9 +137,11 @@ async def opened_services(settings: Settings, *, pace: Pace | None = None) -> As
         try:
             outgoing = GuardedClient(settings.outgoing_networks)
             pace = pace or Pace()
-            # Connections of their own: a receiver that hangs must keep nobody from signing in.
+            # Connections and lookups of their own: a receiver or its name server that hangs must keep nobody
+            # from signing in. A lookup may hang for longer than it is waited for.
             bringing = GuardedClient(
                 settings.outgoing_networks,
+                resolver=OwnThreads(most=2 * pace.webhooks),
                 connections=pace.webhooks * pace.at_once,
                 per_host=2 * pace.at_once,
             )
