@@ -35,6 +35,7 @@ from registry.storage.filesystem import FilesystemStore
 from registry.storage.store import BlobStore
 from registry.trials.effects import TrialEffects
 from registry.trials.identities import load_trust
+from registry.trials.waiting import Waiters
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 """From ``malloc.h``."""
@@ -163,6 +164,7 @@ async def opened_services(settings: Settings, *, pace: Pace | None = None) -> As
                     oidc=oidc,
                     secret_key=secret_key,
                     courier=Courier(database, bringing, secret_key, source=settings.source, pace=pace),
+                    waiters=Waiters(),
                 )
             finally:
                 await outgoing.close()

@@ -30,6 +30,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.events import events
 from registry.db.outbox import record
 from registry.errors import ConflictError, NameUnknownError
+from registry.events.webhooks import hold_all_of
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
 from registry.settings import Gate, Settings
@@ -242,6 +243,7 @@ async def remove(
         conditions.require(tag_of_row(held), f"repository {repository.name}")
         # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
         uploads = await _end_uploads(connection, repository.id)
+        await hold_all_of(connection, Place(repository.name, is_namespace=False))
         await connection.execute(sql_delete(repositories).where(*this))
         await record(connection, "repository.deleted", repository.name, actor, {})
         await move_epoch(connection, "content", "access", "gate")

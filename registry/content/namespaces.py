@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from registry.auth.access import require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
+from registry.auth.places import Place
 from registry.auth.policy import Visibility, decide, may_administer, pull_patterns
 from registry.auth.tombstones import bury
 from registry.content import administration, blocks
@@ -32,6 +33,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.events import events
 from registry.db.outbox import record
 from registry.errors import ConflictError, NotFoundError
+from registry.events.webhooks import hold_all_of
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.oci.names import parse_repository_name
 from registry.settings import Gate, Settings
@@ -350,6 +352,7 @@ async def _delete_empty(database: Database, *, actor: Actor, name: str) -> None:
                     f"{name} is not empty: the {kind} {held} is in it; delete what it holds first, or all of "
                     "it at once (seatrial namespace delete --with-content)"
                 )
+        await hold_all_of(connection, Place(name, is_namespace=True))
         await connection.execute(sql_delete(namespaces).where(namespaces.c.name == name))
         await record(connection, "namespace.deleted", f"{name}/", actor, {})
         await move_epoch(connection, "access")

@@ -156,28 +156,34 @@ async def _asked_by_hooks(connection: AsyncConnection, told: Sequence[Told]) -> 
 
 
 async def _webhooks_of(connection: AsyncConnection, places: Iterable[str | None]) -> Sequence[Row[Any]]:
-    """The webhooks of these places and those above, locked: what is due changes for them. Nobody else locks
-    several and waits."""
+    """The webhooks of these places and those above, locked: what is due changes for them."""
     names = {name for place in places if place is not None for name in itself_and_above(place)}
-    query = (
-        with_place(
-            webhooks,
-            webhooks.c.id, webhooks.c.kinds, webhooks.c.format, webhooks.c.ordered, webhooks.c.created_at,
-            webhooks.c.lease, webhooks.c.hold_until, webhooks.c.hook_id,
-        )
-        .where(webhooks.c.disabled_at.is_(None))
-        .with_for_update(of=webhooks)
-    )  # fmt: skip
     everywhere = and_(webhooks.c.repository_id.is_(None), webhooks.c.namespace_id.is_(None))
-    found: dict[str, Any] = {row.id: row for row in await connection.execute(query.where(everywhere))}
+    at = [everywhere]
     for batch in batches(sorted(names)):
         above = [name.removesuffix("/") for name in batch if name.endswith("/")]
-        for named in (
+        at += [
             webhooks.c.repository_id.in_(select(repositories.c.id).where(repositories.c.name.in_(batch))),
             webhooks.c.namespace_id.in_(select(namespaces.c.id).where(namespaces.c.name.in_(above))),
-        ):
-            found |= {row.id: row for row in await connection.execute(query.where(named))}
-    return [found[webhook_id] for webhook_id in sorted(found)]
+        ]
+    ids: set[str] = set()
+    for where in at:
+        query = select(webhooks.c.id).where(where, webhooks.c.disabled_at.is_(None))
+        ids |= set((await connection.execute(query)).scalars())
+    found: list[Row[Any]] = []
+    for batch in batches(sorted(ids)):
+        held = (
+            with_place(
+                webhooks,
+                webhooks.c.id, webhooks.c.kinds, webhooks.c.format, webhooks.c.ordered,
+                webhooks.c.created_at, webhooks.c.lease, webhooks.c.hold_until, webhooks.c.hook_id,
+            )
+            .where(webhooks.c.id.in_(batch), webhooks.c.disabled_at.is_(None))
+            .order_by(webhooks.c.id)  # whoever locks several does it in this order
+            .with_for_update(of=webhooks)
+        )  # fmt: skip
+        found += (await connection.execute(held)).all()
+    return found
 
 
 async def _is_busy(connection: AsyncConnection, webhook_id: str, repository: str) -> bool:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import Row, case, delete, insert, update
+from sqlalchemy import Row, case, delete, insert, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require, require_admin
@@ -278,6 +278,17 @@ async def find_allowed(
     if found is None or not may_manage(actor, found.place):
         raise NotFoundError(f"there is no webhook {webhook_id[:80]!r} that you manage")
     return found
+
+
+async def hold_all_of(connection: AsyncConnection, place: Place) -> None:
+    """Lock the webhooks that are about to go with a place, in the order in which they are locked elsewhere: a
+    cascade has another, and would wait for those who wait for it.
+
+    Raises:
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    here = webhooks.c[place.column] == await find_place(connection, place)
+    await connection.execute(select(webhooks.c.id).where(here).order_by(webhooks.c.id).with_for_update())
 
 
 def matches(kinds: Sequence[str], kind: str) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from registry.net.guarded import GuardedClient
     from registry.settings import Settings
     from registry.storage.store import BlobStore
+    from registry.trials.waiting import Waiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Services:
     oidc: Oidc
     secret_key: SecretKey
     courier: Courier
+    waiters: Waiters
 
 
 SERVICES = web.AppKey("services", Services)

@@ -1,14 +1,24 @@
-"""Long polls that do not hammer the database."""
+"""Long polls that do not hammer the database, and how many of them nobody in particular may hold."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Protocol
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Protocol
 
+from registry.auth.buckets import place_of
 from registry.db.engine import Bell
+from registry.errors import TooManyRequestsError
 
+if TYPE_CHECKING:
+    from registry.auth.actor import Actor
+
+OF_A_PLACE = 10
+"""So many requests that come from one place, and did not sign in, wait in a process at once."""
+OF_ALL = 200
+"""So many of all places."""
 POLL_SECONDS = 1.0
 """How late a change made by another replica is noticed at most; one of this process is noticed at once."""
 
@@ -33,3 +43,39 @@ async def looks(ringing: Ringing, *, seconds: float) -> AsyncIterator[None]:
             return
         with suppress(TimeoutError):
             await asyncio.wait_for(heard.wait(), min(left, POLL_SECONDS))
+
+
+class Waiters:
+    """Who waits in one process: with each change all of them look."""
+
+    def __init__(self) -> None:
+        self._waiting: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """How many that did not sign in."""
+        return self._waiting.total()
+
+    @contextmanager
+    def room(self, actor: Actor, *, seconds: float) -> Iterator[None]:
+        """Let the actor wait so long while the block runs.
+
+        Raises:
+            TooManyRequestsError: it did not sign in, and enough of those wait already.
+        """
+        if not seconds or actor.kind != "anonymous":
+            yield
+            return
+        place = place_of(actor.address)
+        if self._waiting[place] >= OF_A_PLACE or self.count >= OF_ALL:
+            raise TooManyRequestsError(
+                "too many requests wait already that did not sign in; sign in, ask without wait, or later",
+                headers={"Retry-After": "5"},
+            )
+        self._waiting[place] += 1
+        try:
+            yield
+        finally:
+            self._waiting[place] -= 1
+            if not self._waiting[place]:
+                del self._waiting[place]

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from registry.errors import NameUnknownError
+from registry.errors import NameUnknownError, TooManyRequestsError
 from registry.events import feed as use
 from registry.events.envelopes import Told
 from registry.http.api.fields import RepositoryName
@@ -74,15 +74,16 @@ async def read_events(call: Call, query: EventsQuery) -> Feed:
 
     An answer without events has a cursor too, which may be further: go on with it.
     """
-    page = await use.follow(
-        call.services.database,
-        looks(call.services.courier, seconds=query.wait),
-        actor=call.actor,
-        repository=None if query.repository is None else parse_repository_name(query.repository),
-        kinds=query.kind.split(",") if query.kind else (),
-        cursor=query.cursor,
-        limit=query.limit,
-    )
+    with call.services.waiters.room(call.actor, seconds=query.wait):
+        page = await use.follow(
+            call.services.database,
+            looks(call.services.courier, seconds=query.wait),
+            actor=call.actor,
+            repository=None if query.repository is None else parse_repository_name(query.repository),
+            kinds=query.kind.split(",") if query.kind else (),
+            cursor=query.cursor,
+            limit=query.limit,
+        )
     return Feed(
         items=[_shown(told) for told in page.items], cursor=page.cursor, missed=page.missed, more=page.more
     )
@@ -92,4 +93,4 @@ def _shown(told: Told) -> Event:
     return Event(**{name: getattr(told, name) for name in Event.model_fields})
 
 
-ROUTES = (Route("GET", "/events", "anyone", read_events, errors=(NameUnknownError,)),)
+ROUTES = (Route("GET", "/events", "anyone", read_events, errors=(NameUnknownError, TooManyRequestsError)),)

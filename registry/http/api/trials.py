@@ -19,6 +19,7 @@ from registry.errors import (
     NameUnknownError,
     NotFoundError,
     RequestInvalidError,
+    TooManyRequestsError,
     UnauthorizedError,
 )
 from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName
@@ -82,12 +83,13 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         if query.cursor is not None:
             raise RequestInvalidError("the trials of one image are on one page")
         repository, manifest, _ = await find_image(call, image, "pull")
-        found = await reading.wait_for_trials(
-            call.services.database,
-            repository_id=repository.id,
-            digest=str(manifest.digest),
-            seconds=query.wait,
-        )
+        with call.services.waiters.room(call.actor, seconds=query.wait):
+            found = await reading.wait_for_trials(
+                call.services.database,
+                repository_id=repository.id,
+                digest=str(manifest.digest),
+                seconds=query.wait,
+            )
         return [_shown(call, trial) for trial in found[: query.limit]]
     if query.wait:
         raise RequestInvalidError("wait needs a tag or a digest")
@@ -169,7 +171,7 @@ def _shown(call: Call, trial: TrialView) -> Trial:
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
 ROUTES = (
-    Route("GET", "/trials", "anyone", list_trials, errors=_GONE),
+    Route("GET", "/trials", "anyone", list_trials, errors=(*_GONE, TooManyRequestsError)),
     Route("POST", "/trials", "anyone", start_trial, status=201, errors=(*_GONE, ConflictError)),
     Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
     Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),

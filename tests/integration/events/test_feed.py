@@ -12,10 +12,12 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text, update
 
 from registry.auth.actor import REGISTRY, Actor
+from registry.auth.places import namespace, repository
 from registry.auth.secretkey import SecretKey
+from registry.content import administration, namespaces
 from registry.db.engine import Database
 from registry.db.events import audit_keeping, events
 from registry.db.outbox import record, record_all
@@ -24,7 +26,12 @@ from registry.db.webhooks import deliveries, webhooks
 from registry.events.feed import read
 from registry.events.sequence import sequence
 from registry.events.signatures import make_secret
-from registry.events.webhooks import wrap_name
+from registry.events.webhooks import Wanted, wrap_name
+from registry.events.webhooks import create as create_webhook
+from registry.net.guarded import GuardedClient
+from registry.settings import Settings
+from registry.storage.filesystem import FilesystemStore
+from registry.trials.waiting import OF_A_PLACE
 from tests.kit.access import api, give_role, make_user
 from tests.kit.distribution import push_small
 from tests.kit.receiver import running_receiver
@@ -63,6 +70,78 @@ async def read_all(database: Database, after: str | None = None, **asked: Any) -
         after = page.cursor
         if not page.more:
             return found, after
+
+
+async def _waiting(database: Database, count: int, *, in_a_row: bool = False) -> None:
+    """Until so many of this database's connections wait for a lock, or each of them but one for another of
+    them."""
+    waiting = (
+        "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    condition = f"WHERE pg_blocking_pids(pid) && ARRAY({waiting})" if in_a_row else ""
+    query = text(f"SELECT count(*) FROM ({waiting}) AS waiting {condition}")
+    async with asyncio.timeout(20):
+        while True:
+            async with database.read() as connection:
+                if (await connection.execute(query)).scalar_one() == (count - 1 if in_a_row else count):
+                    return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("of_namespace", [False, True])
+async def test_giving_positions_and_deleting_what_has_webhooks_wait_for_each_other_in_one_order(
+    make_postgres_url: Callable[[], str], tmp_path: Path, *, of_namespace: bool
+) -> None:
+    """Rows lie in another order than they were made in as soon as one was changed, and a cascade goes by that."""
+    database, settings = Database(make_postgres_url()), Settings(data=tmp_path)
+    store = FilesystemStore(tmp_path)
+    place = namespace("team") if of_namespace else repository(NAME)
+    other, names = (namespace("a") if of_namespace else repository("a/z")), ("a/z", NAME)
+    for name in names:
+        if of_namespace:
+            above = name.partition("/")[0]
+            await namespaces.create(
+                database, actor=ROOT_USER, name=above, wanted=namespaces.NamespaceChange()
+            )
+        else:
+            await administration.create(
+                database, settings, actor=ROOT_USER, name=name, wanted=administration.RepositoryChange()
+            )
+    wanted = Wanted(url="https://example.org/hook", kinds=("tag.*",))
+    first, changed, passed, last = [
+        (await create_webhook(database, KEY, GuardedClient(), actor=ROOT_USER, place=at, wanted=wanted))[0].id
+        for at in (other, place, place, place)
+    ]
+    while await sequence(database, source="http://r"):
+        pass
+    for name in names:
+        await tell(database, 1, repository=name)
+    assert passed < last
+
+    async def delete() -> None:
+        if of_namespace:
+            await namespaces.delete(
+                database, store, settings, actor=ROOT_USER, name="team", with_content=False
+            )
+        else:
+            await administration.delete(database, store, settings, actor=ROOT_USER, name=NAME)
+
+    async with database.write() as holding_first, database.write() as holding_last:
+        await holding_first.execute(select(webhooks).where(webhooks.c.id == first).with_for_update())
+        giving = asyncio.create_task(sequence(database, source="http://r"))
+        await _waiting(database, 1)
+        async with database.write() as connection:
+            moved = update(webhooks).where(webhooks.c.id == changed).values(next_at=db_time())
+            await connection.execute(moved)
+        await holding_last.execute(select(webhooks).where(webhooks.c.id == last).with_for_update())
+        deleting = asyncio.create_task(delete())
+        await _waiting(database, 2)
+        await holding_first.rollback()
+        await _waiting(database, 2, in_a_row=True)
+        await holding_last.rollback()
+        assert await giving == len(names)
+        await deleting
+    await database.close()
 
 
 async def test_a_commit_that_comes_late_is_not_passed_over(
@@ -163,6 +242,28 @@ async def test_who_reads_the_feed(
     assert {one["kind"] for one in everything["items"]} == {"grant.given", "tag.moved"}
     for wrong in ({"cursor": "x"}, {"kind": "tag.*;"}, {"wait": "61"}, {"limit": "0"}):
         await api(client, "GET", "/events", status=400, params=wrong)
+
+
+async def test_of_those_who_did_not_sign_in_only_some_wait(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    await push_small(client, NAME, "1")
+    await api(client, "PATCH", "/repositories/team%2Fapp", json={"visibility": "public"})
+    asked = {"repository": NAME, "cursor": "now", "wait": "4"}
+    waiting = [asyncio.create_task(api(nobody, "GET", "/events", params=asked)) for _ in range(OF_A_PLACE)]
+    assert registry.services is not None
+    room = registry.services.waiters
+    async with asyncio.timeout(10):
+        while room.count < OF_A_PLACE:
+            await asyncio.sleep(0.02)
+    for path, more in (("/events", asked), ("/trials", {"image": NAME, "tag": "1", "wait": "30"})):
+        refused = await api(nobody, "GET", path, status=429, params=more)
+        assert "sign in" in refused["detail"]
+    await api(nobody, "GET", "/events", params={**asked, "wait": "0"})
+    await api(client, "GET", "/events", params={**asked, "wait": "0.1"})
+    await asyncio.gather(*waiting)
+    assert room.count == 0
+    await api(nobody, "GET", "/events", params={**asked, "wait": "0.1"})
 
 
 async def test_a_reader_learns_nothing_of_before_it_had_this_name_and_could_be_read(
