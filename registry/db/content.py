@@ -195,6 +195,15 @@ attestations = Table(
     Index(None, "kid"),
 )
 
+attestation_marks = Table(
+    "attestation_marks",
+    metadata,
+    # How far the sweep has looked for verdicts that are not attested, by when they were made.
+    Column("kind", Text, primary_key=True),
+    CheckConstraint("kind IN ('part', 'trial')", name="kind"),
+    Column("looked_until", UtcTime, nullable=False),
+)
+
 kept_documents = Table(
     "kept_documents",
     metadata,

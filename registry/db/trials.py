@@ -46,6 +46,7 @@ trials = Table(
     Index(None, "repository_id", "digest"),
     Index(None, "repository_id", "created_at"),
     Index(None, "created_at"),
+    Index(None, "finished_at", "id"),
 )
 
 parts = Table(
@@ -87,6 +88,7 @@ parts = Table(
     UniqueConstraint("repository_id", "digest", "platform", "spec_digest", "policy_version"),
     Index(None, "state", "run_after", "id"),
     Index(None, "lease_expires_at"),
+    Index(None, "finished_at", "id"),
 )
 
 trial_parts = Table(

@@ -14,7 +14,7 @@ from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
 from registry.trials import receiving
-from registry.trials.attested import attest_missing
+from registry.trials.unattested import attest_missing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

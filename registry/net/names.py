@@ -6,11 +6,11 @@ import asyncio
 import socket
 import threading
 from contextlib import suppress
+from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 _NUMERIC = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-_AddrInfo = tuple[int, int, int, str, tuple[str | int, ...]]
 
 
 class OwnThreads(AbstractResolver):
@@ -31,9 +31,9 @@ class OwnThreads(AbstractResolver):
         """
         await self._room.acquire()
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[list[_AddrInfo]] = loop.create_future()
+        answer: asyncio.Future[list[Any]] = loop.create_future()
 
-        def tell(found: list[_AddrInfo] | OSError) -> None:
+        def tell(found: list[Any] | OSError) -> None:
             # Not when nobody waits any more: the system cannot be told to stop looking.
             self._room.release()
             if answer.done():
@@ -44,7 +44,7 @@ class OwnThreads(AbstractResolver):
                 answer.set_result(found)
 
         def look_up() -> None:
-            found: list[_AddrInfo] | OSError
+            found: list[Any] | OSError
             try:
                 found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
             except UnicodeError as error:

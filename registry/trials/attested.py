@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, exists, literal, or_, select, union
 
-from registry.content import repositories as repos
 from registry.content.administration import find
 from registry.db.content import (
     attestations,
@@ -21,13 +20,12 @@ from registry.db.content import (
     manifests,
     repositories,
 )
-from registry.db.engine import move_epoch
-from registry.db.trials import parts, trial_parts, trials
+from registry.db.trials import parts, trials
 from registry.errors import DeniedError, NotFoundError, RequestInvalidError
 from registry.trials.asking import is_writer
-from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.specs import spec_digest
 from registry.trials.statements import JUDGED, PREDICATES
+from registry.trials.unattested import unattested_parts, unattested_trials
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -35,12 +33,12 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.db.engine import Database
 
-_AT_ONCE = 200
 _GONE = "it was signed, and its referrer is gone or not whole"
 _DIFFERENCES = (
     (PREDICATES["result"], "the verdict is not attested"),
     (PREDICATES["result"], _GONE),
     (PREDICATES["summary"], _GONE),
+    (PREDICATES["summary"], "the summary is not what the gate makes of the image"),
 )
 
 
@@ -136,8 +134,9 @@ async def show_document(database: Database, *, actor: Actor, repository: str, di
 async def list_differences(
     database: Database, *, actor: Actor, repository: str, limit: int, after: str | None
 ) -> Sequence[Difference]:
-    """At most ``limit`` verdicts of a repository that are not attested, and attestations that are not whole,
-    those after the cursor. What waits to be signed is no difference.
+    """At most ``limit`` verdicts of a repository that are not attested, attestations that are not whole, and
+    summaries that do not say what the gate makes of an image; those after the cursor. What waits to be signed
+    is no difference.
 
     Raises:
         UnauthorizedError, DeniedError, NameUnknownError: as :func:`list_attested`.
@@ -148,13 +147,14 @@ async def list_differences(
         attestations.c.repository_id == held.id, attestations.c.signed_at.is_not(None), ~_stands_whole()
     )
     found = union(
-        _unattested_parts()
+        unattested_parts()
         .where(parts.c.repository_id == held.id)
         .with_only_columns(parts.c.digest.label("digest"), literal(0).label("number")),
-        _unattested_trials()
+        unattested_trials()
         .where(trials.c.repository_id == held.id)
         .with_only_columns(trials.c.digest, literal(0)),
         lost,
+        _is_not_summarised(held.id),
     ).subquery()
     query = select(found).order_by(found.c.digest, found.c.number).limit(limit)
     if after is not None:
@@ -168,36 +168,9 @@ async def list_differences(
 
 def _after(cursor: str) -> tuple[str, int]:
     digest, _, number = cursor.rpartition(".")
-    if not digest or number not in ("0", "1", "2"):
+    if not digest or number not in map(str, range(len(_DIFFERENCES))):
         raise RequestInvalidError(f"{cursor[:80]!r} is no cursor of this list")
     return digest, int(number)
-
-
-async def attest_missing(database: Database) -> int:
-    """Have attested what is not: verdicts of a version before this one, or of one that runs beside it;
-    returns how many. What is more than a transaction should hold is left for the next time."""
-    of_parts = _unattested_parts().with_only_columns(parts.c.repository_id)
-    of_trials = _unattested_trials().with_only_columns(trials.c.repository_id)
-    async with database.read_once() as connection:
-        repository_ids = sorted(
-            set((await connection.execute(union(of_parts, of_trials).limit(_AT_ONCE))).scalars())
-        )
-    done = 0
-    for repository_id in repository_ids:
-        async with database.write() as connection:
-            await repos.lock(connection, repository_id)
-            here = _unattested_parts().where(parts.c.repository_id == repository_id)
-            found = [row._asdict() for row in await connection.execute(here.limit(_AT_ONCE))]
-            for part in found:
-                await attest_part(connection, part)
-            indexes = _unattested_trials().where(trials.c.repository_id == repository_id)
-            left = [row._asdict() for row in await connection.execute(indexes.limit(_AT_ONCE))]
-            await attest_trials(connection, [trial["id"] for trial in left])
-            digests = {row["digest"] for row in (*found, *left)}
-            await attest_states(connection, repository_id, sorted(digests))
-            await move_epoch(connection, "content")
-        done += len(found) + len(left)
-    return done
 
 
 def _attested(row: Any) -> Attested:
@@ -215,56 +188,30 @@ def _attested(row: Any) -> Attested:
     )
 
 
-def _is_held(table: Any) -> ColumnElement[bool]:
-    return exists().where(
-        manifests.c.repository_id == table.c.repository_id, manifests.c.digest == table.c.digest
+def _is_not_summarised(repository_id: int) -> Select[Any]:
+    """Images of which the summary is not what the gate makes of them, is missing, or stands though nothing is
+    known. While an image is tried again the last one stands."""
+    summary = attestations.alias("summary")
+    expected = case(
+        (manifests.c.blocked_reason.is_not(None), "blocked"),
+        (manifests.c.state.in_(JUDGED), manifests.c.state),
+        else_=None,
     )
-
-
-def _is_attested(table: Any) -> ColumnElement[bool]:
-    """Whether the result about the same image under the same spec is this one, or a later one."""
-    return exists().where(
-        attestations.c.repository_id == table.c.repository_id,
-        attestations.c.digest == table.c.digest,
-        attestations.c.kind == "result",
-        attestations.c.spec_digest == table.c.spec_digest,
-        attestations.c.made_at >= table.c.finished_at,
+    # The last member, as they are sorted: no reason looks like it.
+    says_so = summary.c.found.endswith(literal('"state":"') + expected + '"}')
+    differs = case(
+        (expected.is_not(None), or_(summary.c.id.is_(None), ~says_so)),
+        else_=and_(manifests.c.state != "pending", summary.c.id.is_not(None)),
     )
-
-
-def _unattested_parts() -> Select[Any]:
-    later = parts.alias("later")
-    return select(parts).where(
-        parts.c.state == "done",
-        parts.c.verdict.in_(JUDGED),
-        _is_held(parts),
-        ~_is_attested(parts),
-        ~exists().where(
-            later.c.repository_id == parts.c.repository_id,
-            later.c.digest == parts.c.digest,
-            later.c.spec_digest == parts.c.spec_digest,
-            later.c.verdict.in_(JUDGED),
-            later.c.finished_at > parts.c.finished_at,
-        ),
+    same = and_(
+        summary.c.repository_id == manifests.c.repository_id,
+        summary.c.digest == manifests.c.digest,
+        summary.c.kind == "summary",
     )
-
-
-def _unattested_trials() -> Select[Any]:
-    """Of indexes, of which something was run."""
-    later = trials.alias("later")
-    its_parts = (trial_parts.c.trial_id == trials.c.id, parts.c.id == trial_parts.c.part_id)
-    return select(trials).where(
-        trials.c.state == "done",
-        exists().where(*its_parts, parts.c.verdict.in_(JUDGED)),
-        ~exists().where(*its_parts, parts.c.digest == trials.c.digest),
-        _is_held(trials),
-        ~_is_attested(trials),
-        ~exists().where(
-            later.c.repository_id == trials.c.repository_id,
-            later.c.digest == trials.c.digest,
-            later.c.spec_digest == trials.c.spec_digest,
-            later.c.finished_at > trials.c.finished_at,
-        ),
+    return (
+        select(manifests.c.digest, literal(3))
+        .outerjoin(summary, same)
+        .where(manifests.c.repository_id == repository_id, differs)
     )
 
 

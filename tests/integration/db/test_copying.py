@@ -65,6 +65,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO signature_rules VALUES (1, 1, NULL, 'n', 'p', NULL, NULL, 'a', 1)")
         connection.execute(f"INSERT INTO signatures VALUES (1, 1, '{LOST}', x'00', x'01', NULL, NULL)")
         connection.execute(f"INSERT INTO signature_matches VALUES (1, 1, 1, '{LOST}')")
+        connection.execute("INSERT INTO attestation_marks VALUES ('part', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
         connection.execute(f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1)")
         connection.execute(

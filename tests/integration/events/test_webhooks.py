@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shutil
-import socket
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -474,55 +471,6 @@ async def test_a_name_that_turns_out_to_be_inside_is_told_as_that(
         assert "127.0.0.1" not in told["last_attempts"][0]["error"]
         refused = await api(client, "POST", "/webhooks", status=400, json={"url": "http://localhost/"})
         assert "SEATRIAL_OUTGOING_NETWORKS" in refused["detail"]
-
-
-async def test_names_that_nobody_answers_for_keep_nobody_else_waiting(
-    tmp_path: Path, sqlite_template: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2))
-    usual, released, hanging = socket.getaddrinfo, threading.Event(), set[str]()
-
-    def look_up(host: Any, *given: Any, **more: Any) -> Any:
-        if not str(host).endswith(".example"):
-            return usual(host, *given, **more)
-        hanging.add(host)
-        released.wait(30)
-        raise socket.gaierror("nobody answers")
-
-    monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    path = tmp_path / "seatrial.db"
-    shutil.copyfile(sqlite_template, path)
-    async with running_registry(
-        tmp_path / "data", f"sqlite:///{path}", pace=FAST, outgoing_networks=("127.0.0.0/8",)
-    ) as registry:
-        assert registry.services is not None
-        try:
-            async with registry.client() as client:
-                hooks = [
-                    await api(
-                        client, "POST", "/webhooks", status=201, json={"url": f"https://n{number}.example/"}
-                    )
-                    for number in range(3)
-                ]
-                await tell(registry.services.database, 1)
-                async with asyncio.timeout(10):
-                    while len(hanging) < len(hooks):
-                        await asyncio.sleep(0.02)
-                # Neither other webhooks by a name that resolves, nor what else the process asks and reads.
-                receiver_by_name = receiver.url.replace("127.0.0.1", "localhost")
-                made = await api(client, "POST", "/webhooks", status=201, json={"url": receiver_by_name})
-                receiver.secrets = [made["secret"]]
-                await tell(registry.services.database, 1, first=1)
-                await receiver.until(1, seconds=5)
-                asked = await registry.services.outgoing.request(
-                    "GET", receiver_by_name, max_bytes=1000, seconds=5
-                )
-                assert asked.status == 405
-                assert not released.is_set()
-                told = await delivery_of(client, hooks[0])
-                assert told["state"] == "pending"
-        finally:
-            released.set()
 
 
 async def test_tokens_that_will_expire_are_told_of_once(

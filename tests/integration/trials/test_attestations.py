@@ -6,25 +6,29 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, insert, select, update
 
 from registry.auth.keyring import SETTLE
 from registry.db.accounts import keys as key_rows
-from registry.db.content import attestations, manifests, upload_sessions
+from registry.db.content import attestation_marks, attestations, manifests, upload_sessions
 from registry.db.engine import move_epoch
 from registry.db.events import events
+from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.http.sweeps import sweep
 from registry.oci.digest import parse_digest
 from registry.trials.signing import Attester
 from registry.trials.sigstore import BUNDLE
+from registry.trials.unattested import attest_missing
 from registry.trials.verifying import Word, parse_keys, read_bundle, word_of
 from tests.kit.access import api, ask, make_repository
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import to_json
+from tests.kit.plans import recorded, require_ranges
 from tests.kit.trials import REPOSITORY, Port, make_report, open_port, tiny_image, tiny_index
 
 PLACE = "/repositories/team%2Fapp"
@@ -337,8 +341,9 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
         await connection.execute(delete(attestations))
     found = await by_pages(port, "/differences")
     assert {(one["digest"], one["what"]) for one in found} == {
-        (digest, "the verdict is not attested"),
-        (images[0].digest, "the verdict is not attested"),
+        (about, what)
+        for about in (digest, images[0].digest)
+        for what in ("the verdict is not attested", "the summary is not what the gate makes of the image")
     }
     services = port.registry.services
     assert services is not None
@@ -346,13 +351,76 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
     assert (await word(port, digest)).summary is not None
     assert (await word(port, images[0].digest)).summary is not None
     assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
-    for wrong in ("x", f"{digest}.3", "1"):
+    for wrong in ("x", f"{digest}.4", "1"):
         asked = {"cursor": wrong}
         await api(port.reader, "GET", f"{PLACE}/attestations/differences", status=400, params=asked)
     async with port.database.write() as connection:
         await connection.execute(delete(manifests).where(manifests.c.attestation_id.is_not(None)))
     found = await by_pages(port, "/differences")
     assert {one["what"] for one in found} == {"it was signed, and its referrer is gone or not whole"}
+
+
+async def test_the_sweep_looks_only_at_what_was_finished_lately(port: Port) -> None:
+    digest = await tried(port, await port.worker("one"))
+    await attested(port)
+    async with port.database.write() as connection:
+        part = (await connection.execute(select(parts))).one()._asdict()
+        finished_at = part["finished_at"] - timedelta(days=2)
+        old = {"lease": None, "finished_at": finished_at}
+        rows = [part | old | {"id": f"old-{n}", "digest": f"sha256:{n:064x}"} for n in range(3000)]
+        await connection.execute(insert(parts), rows)
+    if not port.database.is_sqlite:
+        async with port.database.write() as connection:
+            await connection.exec_driver_sql("ANALYZE parts")
+    assert await attest_missing(port.database) == 0
+    before = await port.database.epochs()
+    with recorded("parts") as statements:
+        assert await attest_missing(port.database) == 0
+    assert len(statements) == 2  # the last hour, and nothing after it
+    await require_ranges(port.database, statements)
+    # Judged again within the same second to the same end, it is said already: nothing is done.
+    async with port.database.write() as connection:
+        this = update(parts).where(parts.c.digest == digest)
+        await connection.execute(this.values(finished_at=part["finished_at"] + timedelta(milliseconds=900)))
+    assert await attest_missing(port.database) == 0
+    assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
+    assert await port.database.epochs() == before
+    # Later, or where the marks are lost, it is found.
+    async with port.database.write() as connection:
+        await connection.execute(this.values(finished_at=part["finished_at"] + timedelta(seconds=2)))
+        await connection.execute(delete(attestation_marks))
+    assert await attest_missing(port.database) == 1
+    assert (await word(port, digest)).summary is not None
+
+
+async def test_a_summary_that_is_not_what_the_gate_makes_of_the_image_is_a_difference(port: Port) -> None:
+    digest = await tried(port, await port.worker("one"))
+    await attested(port)
+    summary = (attestations.c.digest == digest, attestations.c.kind == "summary")
+    said = {
+        "digest": digest,
+        "predicate": "https://slsa.dev/verification_summary/v1",
+        "what": "the summary is not what the gate makes of the image",
+    }
+
+    async def differences() -> list[Any]:
+        return (await api(port.reader, "GET", f"{PLACE}/attestations/differences"))["items"]
+
+    assert await differences() == []
+    image = update(manifests).where(manifests.c.digest == digest)
+    for changed in ({"state": "fail"}, {"state": "untried"}, {"blocked_reason": '","state":"pass"}'}):
+        async with port.database.write() as connection:
+            await connection.execute(image.values(changed))
+        assert await differences() == [said], changed
+        async with port.database.write() as connection:
+            await connection.execute(image.values(state="pass", blocked_reason=None))
+    async with port.database.write() as connection:
+        await connection.execute(image.values(state="pending"))
+    assert await differences() == []
+    async with port.database.write() as connection:
+        await connection.execute(image.values(state="pass"))
+        await connection.execute(delete(attestations).where(*summary))
+    assert await differences() == [said]
 
 
 async def test_an_image_that_is_blocked_when_it_comes_back_is_attested_so(port: Port) -> None:
