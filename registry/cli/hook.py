@@ -17,7 +17,17 @@ from registry.errors import RequestInvalidError
 app = typer.Typer(
     help="Hooks, by which others ask for trials: create, list, show, delete, rotate.", no_args_is_help=True
 )
-_SHOWN = ("name", "path", "place", "scheme", "mapping", "webhook_id", "created_by", "created_at")
+_SHOWN = (
+    "name",
+    "path",
+    "place",
+    "scheme",
+    "mapping",
+    "webhook_id",
+    "created_by",
+    "created_at",
+    "old_secret_until",
+)
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The last part of its address.")]
 
 
@@ -109,11 +119,18 @@ def delete(
 
 @app.command()
 def rotate(
-    name: Name, *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+    name: Name,
+    *,
+    at_once: Annotated[
+        bool, typer.Option("--at-once", help="The old one is taken no more: it was stolen.")
+    ] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Replace the secret and print the new one; the old one is worth nothing from now on."""
-    made = connect(server, token_file).send("POST", f"/hooks/{part(name)}/rotate")
-    _print(made, as_json=as_json, fields=("secret",))
+    """Replace the secret and print the new one. For a day messages with the old one are taken as well."""
+    made = connect(server, token_file).send("POST", f"/hooks/{part(name)}/rotate", {"at_once": at_once})
+    _print(made, as_json=as_json, fields=("secret", "old_secret_until"))
 
 
 def _print(hook: dict[str, Any], *, as_json: bool, fields: tuple[str, ...] = _SHOWN) -> None:

@@ -21,8 +21,10 @@ hooks = Table(
     CheckConstraint("scheme IN ('standard', 'github', 'gitlab', 'bearer')", name="scheme"),
     # JSON: a name of those that are built in, or an object of JSON pointers.
     Column("mapping", Text, nullable=False),
-    # Wrapped by the secret key.
+    # Wrapped by the secret key. The old one is taken as well until then.
     Column("secret", LargeBinary, nullable=False),
+    Column("old_secret", LargeBinary),
+    Column("old_secret_until", UtcTime),
     Column("created_by", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
 )

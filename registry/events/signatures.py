@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from registry.errors import UnauthorizedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 PREFIX = "whsec_"
 _SECRET_BYTES = 32
@@ -57,7 +57,9 @@ _MESSAGE_ID_MAX = 200
 _SIGNATURES_MAX = 10
 
 
-def verify(scheme: Scheme, secret: str, headers: Mapping[str, str], body: bytes, *, now: float) -> str:
+def verify(
+    scheme: Scheme, secrets: Sequence[str], headers: Mapping[str, str], body: bytes, *, now: float
+) -> str:
     """Check who sent a message; what it is told apart from others by: its id where the signature covers one,
     else the digest of its body. ``now`` is in seconds since 1970; ``headers`` may be asked in any case.
 
@@ -65,31 +67,32 @@ def verify(scheme: Scheme, secret: str, headers: Mapping[str, str], body: bytes,
     ``bearer``: ``Authorization: Bearer``.
 
     Raises:
-        UnauthorizedError: it was not signed with the secret, or too long ago.
+        UnauthorizedError: it was not signed with one of the secrets, or too long ago.
     """
+    made: Sequence[str] = secrets
     if scheme == "standard":
-        return _verify_standard(secret, headers, body, now)
+        return _verify_standard(secrets, headers, body, now)
     if scheme == "github":
         given = headers.get("X-Hub-Signature-256", "")
-        made = "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex()
+        made = ["sha256=" + hmac.digest(each.encode(), body, "sha256").hex() for each in secrets]
     elif scheme == "gitlab":
-        given, made = headers.get("X-Gitlab-Token", ""), secret
+        given = headers.get("X-Gitlab-Token", "")
     else:
-        given, made = headers.get("Authorization", "").removeprefix("Bearer "), secret
-    if not _is_same(given, made):
+        given = headers.get("Authorization", "").removeprefix("Bearer ")
+    if not any(_is_same(given, each) for each in made):
         raise UnauthorizedError(NOT_SIGNED)
     return "sha256:" + hashlib.sha256(body).hexdigest()
 
 
-def _verify_standard(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> str:
+def _verify_standard(secrets: Sequence[str], headers: Mapping[str, str], body: bytes, now: float) -> str:
     message_id, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
     given = headers.get("webhook-signature", "").split(" ")[:_SIGNATURES_MAX]
     # Any byte of a header may have come, also what is no text.
     is_id = message_id.isascii() and message_id.isprintable() and 1 <= len(message_id) <= _MESSAGE_ID_MAX
     if not is_id or not (at.isascii() and at.isdigit() and len(at) < 12):
         raise UnauthorizedError(NOT_SIGNED)
-    made = sign(secret, message_id, int(at), body)
-    if not any(_is_same(each, made) for each in given):
+    made = [sign(secret, message_id, int(at), body) for secret in secrets]
+    if not any(_is_same(one, other) for one in given for other in made):
         raise UnauthorizedError(NOT_SIGNED)
     if abs(now - int(at)) > TOLERANCE_SECONDS:
         raise UnauthorizedError(

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, case, delete, select, update
 from uuid_utils import uuid7
 
 from registry.auth.places import Place, find_place, hold_columns, require_fewer
@@ -50,6 +50,7 @@ class Hook:
     webhook_id: str | None
     created_by: str
     created_at: datetime
+    old_secret_until: datetime | None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -162,8 +163,11 @@ async def remove(database: Database, *, actor: Actor, name: str) -> None:
         await record(connection, "hook.deleted", hook.place, actor, {}, target=name)
 
 
-async def rotate(database: Database, secret_key: SecretKey, *, actor: Actor, name: str) -> str:
-    """Give it another secret, which is not shown again; the old one is worth nothing from now on.
+async def rotate(
+    database: Database, secret_key: SecretKey, *, actor: Actor, name: str, at_once: bool
+) -> tuple[Hook, str]:
+    """Give it another secret, which is not shown again; messages with the old one are taken as well for
+    :data:`~registry.events.webhooks.OVERLAP_SECONDS`, or no more where it must end ``at_once``.
 
     Raises:
         NotFoundError: as :func:`show`.
@@ -172,14 +176,25 @@ async def rotate(database: Database, secret_key: SecretKey, *, actor: Actor, nam
     async with database.write() as connection:
         hook = await _find_allowed(connection, actor, name)
         wrapped = secret_key.wrap(secret.encode(), name=wrap_name(hook.id))
-        await connection.execute(update(hooks).where(hooks.c.id == hook.id).values(secret=wrapped))
-        await record(connection, "hook.rotated", hook.place, actor, {}, target=name)
-    return secret
+        until = None if at_once else db_time(timedelta(seconds=outbound.OVERLAP_SECONDS))
+        await connection.execute(
+            update(hooks)
+            .where(hooks.c.id == hook.id)
+            .values(old_secret=None if at_once else hooks.c.secret, old_secret_until=until, secret=wrapped)
+        )
+        await record(connection, "hook.rotated", hook.place, actor, {"at_once": at_once}, target=name)
+        return await _find_allowed(connection, actor, name), secret
 
 
 def wrap_name(hook_id: str) -> str:
     """What a secret is wrapped for."""
     return f"hook/{hook_id}"
+
+
+def secrets_of(row: Any, secret_key: SecretKey) -> list[str]:
+    """The secrets that are taken now, from a row of :data:`BY_NAME`."""
+    wrapped = [each for each in (row.secret, row.valid_old_secret) if each is not None]
+    return [secret_key.unwrap(each, name=wrap_name(row.id)).decode() for each in wrapped]
 
 
 def hook_of(row: Any) -> Hook:
@@ -203,7 +218,8 @@ async def _find(connection: AsyncConnection, name: str) -> Hook | None:
 _SHOWN: Select[Any] = with_place(
     hooks,
     hooks.c.id, hooks.c.name, hooks.c.scheme, hooks.c.mapping, hooks.c.created_by, hooks.c.created_at,
-    hooks.c.secret,
+    hooks.c.old_secret_until, hooks.c.secret,
+    case((hooks.c.old_secret_until > db_time(), hooks.c.old_secret)).label("valid_old_secret"),
     select(webhooks.c.id).where(webhooks.c.hook_id == hooks.c.id).limit(1).correlate(hooks)
     .scalar_subquery().label("webhook_id"),
 )  # fmt: skip

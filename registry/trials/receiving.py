@@ -35,7 +35,7 @@ from registry.events.signatures import NOT_SIGNED, Scheme, make_secret, verify
 from registry.oci.names import split_repository_reference
 from registry.oci.strictjson import JsonInvalidError, parse_json
 from registry.trials.hookmapping import Wished, wishes
-from registry.trials.hooks import BY_NAME, hook_of, wrap_name
+from registry.trials.hooks import BY_NAME, hook_of, secrets_of
 from registry.trials.requests import start_in
 
 if TYPE_CHECKING:
@@ -81,34 +81,46 @@ class _Wanted:
     spec: RunSpec | None
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Addressee:
+    """The hook that a message was sent to, if there is one, and what the sender must know."""
+
+    hook: Hook | None
+    secrets: Sequence[str]
+
+
+async def addressee(database: Database, secret_key: SecretKey, *, name: str) -> Addressee:
+    """Look up a hook; it takes as long where there is none."""
+    async with database.read_once() as connection:
+        row = (await connection.execute(BY_NAME, {"hook": name.replace("\0", "")})).one_or_none()
+    if row is None:
+        return Addressee(None, [make_secret()])
+    return Addressee(hook_of(row), secrets_of(row, secret_key))
+
+
 async def receive(
     database: Database,
     settings: Settings,
-    secret_key: SecretKey,
     *,
-    name: str,
+    to: Addressee,
     message: Message,
     parse_spec: ParseSpec,
 ) -> Taken:
     """Start the trials that a message asks for.
 
     Raises:
-        UnauthorizedError: no such hook, or not signed with its secret, or too long ago.
+        UnauthorizedError: no such hook, or not signed with a secret of it, or too long ago.
         RequestInvalidError: the body is no JSON, or the mapping does not lead to an image or a run spec.
         DeniedError: an image that is not the hook's to have tried.
         NameUnknownError, ManifestUnknownError: no such image; it may be sent again once it is there.
         ConflictError: nothing in the image can be run.
         TooManyRequestsError: too many in a minute.
     """
-    async with database.read_once() as connection:
-        row = (await connection.execute(BY_NAME, {"hook": name.replace("\0", "")})).one_or_none()
-    # As long without one as with one, and the same words.
-    secret = make_secret() if row is None else secret_key.unwrap(row.secret, name=wrap_name(row.id)).decode()
-    scheme: Scheme = "standard" if row is None else row.scheme
-    key = verify(scheme, secret, message.headers, message.body, now=time.time())
-    if row is None:
+    hook = to.hook
+    scheme: Scheme = "standard" if hook is None else hook.scheme
+    key = verify(scheme, to.secrets, message.headers, message.body, now=time.time())
+    if hook is None:
         raise UnauthorizedError(NOT_SIGNED)
-    hook = hook_of(row)
     async with database.read() as connection:
         before = await _taken(connection, hook, key)
         if before is not None:

@@ -60,6 +60,7 @@ class Hook(Answer):
     webhook_id: str | None
     created_by: str
     created_at: datetime
+    old_secret_until: datetime | None
 
 
 class HookSecret(Hook):
@@ -70,10 +71,17 @@ class HookSecret(Hook):
 
 
 class NewSecret(Answer):
-    """The new secret, which is shown this once."""
+    """The new secret, which is shown this once; until then the old one is taken as well."""
 
     name: str
     secret: str
+    old_secret_until: datetime | None
+
+
+class HookRotation(Body):
+    """How to replace the secret."""
+
+    at_once: bool = Field(default=False, description="The old one is taken no more: it was stolen.")
 
 
 async def create_hook(call: Call, body: NewHook) -> HookSecret:
@@ -115,10 +123,12 @@ async def delete_hook(call: Call, name: HookName) -> None:
     await use.remove(call.services.database, actor=call.actor, name=name)
 
 
-async def rotate_hook(call: Call, name: HookName) -> NewSecret:
-    """Replace the secret; the old one is worth nothing from now on."""
-    secret = await use.rotate(call.services.database, call.services.secret_key, actor=call.actor, name=name)
-    return NewSecret(name=name, secret=secret)
+async def rotate_hook(call: Call, name: HookName, body: HookRotation) -> NewSecret:
+    """Replace the secret. For a day messages with the old one are taken as well."""
+    hook, secret = await use.rotate(
+        call.services.database, call.services.secret_key, actor=call.actor, name=name, at_once=body.at_once
+    )
+    return NewSecret(name=name, secret=secret, old_secret_until=hook.old_secret_until)
 
 
 def _shown(hook: use.Hook) -> Hook:

@@ -15,9 +15,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import update
 from standardwebhooks.webhooks import Webhook
 from yarl import URL
 
+from registry.db.hooks import hooks
+from registry.db.types import db_time
 from registry.trials import receiving
 from tests.kit.access import Answer, api, ask, give_role, make_user
 from tests.kit.receiver import running_receiver
@@ -143,9 +146,63 @@ async def test_what_is_not_signed_as_it_must_be_is_refused(port: Port) -> None:
         assert (first.status, first.json["repeated"], again.json["repeated"]) == (202, False, True), scheme
         assert first.json["trials"] == again.json["trials"]
     assert len(await port.trials(digest)) == 5
-    fresh = await api(port.admin, "POST", "/hooks/gitlab/rotate")
-    for secret, status in ((secrets["gitlab"], 401), (fresh["secret"], 202)):
-        assert (await send(port, "gitlab", BODY, {"X-Gitlab-Token": secret})).status == status
+
+
+async def test_for_a_day_two_secrets_are_taken_unless_one_was_stolen(port: Port) -> None:
+    await port.push(tiny_image())
+    old = {
+        scheme: (await make_hook(port.admin, scheme, scheme=scheme))["secret"]
+        for scheme in ("standard", "github", "gitlab", "bearer")
+    }
+
+    async def status(scheme: str, secret: str) -> int:
+        headers = {
+            "standard": standard(secret, BODY, message_id=secret),
+            "github": {"X-Hub-Signature-256": github(secret, BODY)},
+            "gitlab": {"X-Gitlab-Token": secret},
+            "bearer": {"Authorization": f"Bearer {secret}"},
+        }
+        return (await send(port, scheme, BODY, headers[scheme])).status
+
+    async def rotate(scheme: str, *, at_once: bool) -> Any:
+        return await api(port.admin, "POST", f"/hooks/{scheme}/rotate", json={"at_once": at_once})
+
+    for scheme, first in old.items():
+        second = await rotate(scheme, at_once=False)
+        shown = await api(port.admin, "GET", f"/hooks/{scheme}")
+        assert shown["old_secret_until"] == second["old_secret_until"] is not None
+        assert [await status(scheme, each) for each in (first, second["secret"])] == [202, 202], scheme
+        # Of three only the last two.
+        third = await rotate(scheme, at_once=False)
+        taken = [await status(scheme, each) for each in (first, second["secret"], third["secret"])]
+        assert taken == [401, 202, 202], scheme
+    async with port.database.write() as connection:
+        await connection.execute(update(hooks).values(old_secret_until=db_time()))
+    assert await status("standard", second["secret"]) == 401
+    fourth = await rotate("bearer", at_once=True)
+    assert fourth["old_secret_until"] is None
+    assert [await status("bearer", each) for each in (third["secret"], fourth["secret"])] == [401, 202]
+
+
+async def test_what_is_refused_is_in_the_trail_in_sums_and_no_name_that_nobody_has(port: Port) -> None:
+    await port.push(tiny_image())
+    hook = await make_hook(port.admin, scheme="gitlab")
+    headers = {"X-Gitlab-Token": hook["secret"], "User-Agent": "sender/1"}
+    for _ in range(3):
+        assert (await send(port, "ci", BODY, {"X-Gitlab-Token": "word"})).status == 401
+    assert (await send(port, "pass-word", BODY, headers)).status == 401
+    assert (await send(port, "ci", b'{"image": "team/app:2"}', headers)).status == 404
+    assert (await send(port, "ci", BODY, headers)).status == 202
+    assert port.registry.services is not None
+    await port.registry.services.refusals.flush(port.database, everything=True)
+    found = await api(port.admin, "GET", "/audit", params={"action": "hook.refused"})
+    rows = {(each["target"], each["repository"], each["data"]["count"]): each for each in found["items"]}
+    assert set(rows) == {("ci", REPOSITORY, 3), (None, None, 1), ("ci", REPOSITORY, 1)}
+    one = rows["ci", REPOSITORY, 1]
+    assert (one["decision"], one["client"]) == ("refused", "sender/1")
+    assert "no image 2" in one["rule"]
+    assert "not signed" in rows["ci", REPOSITORY, 3]["rule"]
+    assert "word" not in json.dumps(found)
 
 
 async def send_raw(port: Port, name: str, headers: Mapping[str, str]) -> int:
