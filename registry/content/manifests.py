@@ -159,7 +159,7 @@ async def put(
         missing = await require_references(
             connection, repository.id, digest, manifest, sparse_images=settings.sparse_images
         )
-        manifest_id, created = await _store(
+        manifest_id, created = await store_rows(
             connection, repository.id, digest, raw=raw, manifest=manifest, origin=origin, actor=actor
         )
         if created:
@@ -281,7 +281,7 @@ async def _require(
         conditions.require(standing.get(name), f"tag {name}")
 
 
-async def _store(
+async def store_rows(
     connection: AsyncConnection,
     repository_id: int,
     digest: Digest,
@@ -291,6 +291,8 @@ async def _store(
     origin: Origin,
     actor: Actor,
 ) -> tuple[int, bool]:
+    """The rows of a manifest, of which what it refers to is there; its number, and whether it is new. The
+    repository is locked."""
     platform = origin.platform
     content = {"digest": str(digest), "raw": raw}
     await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))

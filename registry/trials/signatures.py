@@ -114,7 +114,7 @@ def test_of(rule: Any) -> Callable[[Row[Any]], bool]:
         return lambda one: one.issuer == rule.issuer and is_subject(one.subject, rule.subject)
     keys = parse_keys(rule.public_pem)
     return lambda one: any(
-        is_signed_by(Bundle(bytes(one.payload), bytes(one.signature), "", None), key) for key in keys
+        is_signed_by(Bundle(bytes(one.payload), bytes(one.signature), None), key) for key in keys
     )
 
 

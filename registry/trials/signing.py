@@ -21,13 +21,14 @@ from sqlalchemy import delete, exists, insert, or_, select, update
 from registry.auth.actor import REGISTRY
 from registry.auth.keyring import open_attestation_ring
 from registry.content import repositories as repos
+from registry.content.manifests import store_rows
+from registry.content.references import Origin
 from registry.db.accounts import keys
 from registry.db.content import (
     attestations,
     blob_links,
     blobs,
     edges,
-    manifest_contents,
     manifests,
     repositories,
     upload_sessions,
@@ -37,6 +38,7 @@ from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.oci.digest import Digest, digest_of, parse_digest
+from registry.oci.manifest import parse_manifest
 from registry.oci.mediatypes import OCI_MANIFEST
 from registry.trials.sigstore import BUNDLE, make_bundle, make_statement
 from registry.trials.statements import PREDICATES, Signer, result_predicate, summary_predicate
@@ -192,7 +194,18 @@ class Attester:
                 return False, [one.locator for one in uploads if one.locator is not None]
             unused = [await _link(connection, row.repository_id, one) for one in uploads]
             raw = _manifest(row, subject, config=config, layer=layer)
-            await _insert_manifest(connection, row, raw, config=config, layer=layer)
+            manifest_id, _ = await store_rows(
+                connection,
+                row.repository_id,
+                digest_of(raw),
+                raw=raw,
+                manifest=parse_manifest(raw),
+                origin=Origin(None),
+                actor=REGISTRY,
+            )
+            await connection.execute(
+                update(manifests).where(manifests.c.id == manifest_id).values(attestation_id=row.id)
+            )
             await connection.execute(
                 update(attestations).where(attestations.c.id == row.id).values(signed_at=db_time(), kid=kid)
             )
@@ -312,46 +325,3 @@ def _manifest(row: Row[Any], subject: dict[str, object], *, config: _Upload, lay
         "annotations": _annotations(row),
     }
     return json.dumps(document, separators=(",", ":")).encode()
-
-
-async def _insert_manifest(
-    connection: AsyncConnection, row: Row[Any], raw: bytes, *, config: _Upload, layer: _Upload
-) -> None:
-    digest = str(digest_of(raw))
-    content = {"digest": digest, "raw": raw}
-    await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))
-    made = await connection.execute(
-        insert(manifests)
-        .values(
-            repository_id=row.repository_id,
-            digest=digest,
-            media_type=OCI_MANIFEST,
-            size=len(raw),
-            artifact_type=BUNDLE,
-            annotations=json.dumps(_annotations(row), separators=(",", ":")),
-            subject_digest=row.digest,
-            runnable=False,
-            state="not-applicable",
-            state_at=db_time(),
-            pushed_by=REGISTRY.shown,
-            pushed_at=db_time(),
-            attestation_id=row.id,
-        )
-        .returning(manifests.c.id)
-    )
-    manifest_id = made.scalar_one()
-    parts_of_it = (("config", EMPTY_TYPE, config), ("layer", BUNDLE, layer))
-    await connection.execute(
-        insert(edges),
-        [
-            {
-                "manifest_id": manifest_id,
-                "position": position,
-                "kind": kind,
-                "digest": str(upload.digest),
-                "media_type": media_type,
-                "size": upload.size,
-            }
-            for position, (kind, media_type, upload) in enumerate(parts_of_it)
-        ],
-    )

@@ -42,11 +42,10 @@ class BundleInvalidError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was read, and not yet verified. ``certificate`` is DER; ``hint`` names a key."""
+    """A bundle that was read, and not yet verified. ``certificate`` is DER."""
 
     payload: bytes
     signature: bytes
-    hint: str
     certificate: bytes | None
 
 
@@ -107,17 +106,13 @@ def parse_bundle(raw: bytes) -> Bundle:
         raise BundleInvalidError("it has not exactly one signature")
     material = _object(document, "verificationMaterial")
     certificate = None
-    hint: object = ""
     if "certificate" in material:
         certificate = _bytes(_object(material, "certificate"), "rawBytes")
-    elif "publicKey" in material:
-        hint = _object(material, "publicKey").get("hint", "")
-    else:
+    elif not isinstance(material.get("publicKey"), dict):
         raise BundleInvalidError("it names neither a key nor a certificate")
     return Bundle(
         payload=_bytes(envelope, "payload"),
         signature=_bytes(signatures[0], "sig"),
-        hint=hint if isinstance(hint, str) else "",
         certificate=certificate,
     )
 

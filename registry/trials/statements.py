@@ -61,7 +61,7 @@ def part_found(
     error = record.get("error")
     seen: dict[str, object] = {
         "platform": part["platform"],
-        "attempts": part["attempts"],
+        "leases": part["attempts"],
         "worker": part["worker"],
         "runtime": record.get("runtime"),
         "mechanisms": [one["name"] for one in record.get("mechanisms", ()) if one["applied"]],
