@@ -70,6 +70,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gate": ("registry.cli.gate",),
         "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
+        "export": ("registry.cli.export",),
         "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),
         "events": ("registry.cli.events",),

@@ -31,11 +31,12 @@ _ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
 def command(
     *,
     image: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="NAME@DIGEST|NAME:TAG", help="An image of the registry; with --all a repository."
+            metavar="NAME@DIGEST|NAME:TAG",
+            help="An image of the registry; with --all a repository; with --bundle what the file is about.",
         ),
-    ],
+    ] = None,
     key: Annotated[
         Path | None,
         typer.Option(
@@ -48,6 +49,14 @@ def command(
         bool,
         typer.Option("--all", help="Verify each image of a repository that has a verdict, and compare both."),
     ] = False,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE",
+            help="Verify a file of seatrial export --with-evidence, with --key and without the registry.",
+        ),
+    ] = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -57,12 +66,18 @@ def command(
     Exit code 0 where it says pass or warn, 1 for fail or blocked, 2 for error, or where nothing is signed or
     something is wrong. With --all, 0 where all that is attested is what the database says, else 2.
     """
+    if bundle is not None:
+        if whole:
+            raise RequestInvalidError("--bundle is about one image, and --all about a repository")
+        raise typer.Exit(_verify_bundle(bundle, image, key, as_json=as_json))
+    if image is None:
+        raise RequestInvalidError("name an image, or give a file with --bundle")
     client = connect(server, token_file)
     keys = _keys(client, key)
     if whole:
         raise typer.Exit(_verify_all(client, image, keys, as_json=as_json))
     name, tag, given = split_repository_reference(image)
-    digest = given or _digest_of_tag(client, name, tag or "latest")
+    digest = given or digest_of_tag(client, name, tag or "latest")
     read = _read(client, name, digest, keys)
     from registry.trials.verifying import word_of  # noqa: PLC0415
 
@@ -75,7 +90,7 @@ def command(
     raise typer.Exit(EXIT_CODES.get(state, EXIT_ERROR))
 
 
-def _keys(client: Client, file: Path | None) -> list[PublicKey]:
+def _keys(client: Client | None, file: Path | None) -> list[PublicKey]:
     # Needs what only the server's half installs.
     from registry.cli.options import require_server_libraries  # noqa: PLC0415
 
@@ -83,6 +98,7 @@ def _keys(client: Client, file: Path | None) -> list[PublicKey]:
     from registry.trials.verifying import parse_keys  # noqa: PLC0415
 
     if file is None:
+        assert client is not None
         found = [key["public_pem"] for key in verdict_keys(client)]
         return parse_keys("".join(found)) if found else []
     try:
@@ -91,8 +107,12 @@ def _keys(client: Client, file: Path | None) -> list[PublicKey]:
         raise RequestInvalidError(f"the key file {file} cannot be used: {error}") from None
 
 
-def _digest_of_tag(client: Client, name: str, tag: str) -> Digest:
-    """What the tag points to; of what the gate refuses, by the gate's own word."""
+def digest_of_tag(client: Client, name: str, tag: str) -> Digest:
+    """What the tag points to; of what the gate refuses, by the gate's own word.
+
+    Raises:
+        CallError: refused, failed or not reached.
+    """
     try:
         raw = client.content(f"/v2/{name}/manifests/{tag}", accept=_ANY_MANIFEST, limit_bytes=MAX_BYTES)
     except CallError as error:
@@ -117,14 +137,20 @@ def _read_one(client: Client, name: str, digest: Digest, referrer: Digest, keys:
     from registry.trials.sigstore import BUNDLE_MAX_BYTES  # noqa: PLC0415
     from registry.trials.verifying import Read, read_bundle  # noqa: PLC0415
 
-    manifest = parse_manifest(_checked(client, name, "manifests", referrer, MAX_BYTES))
+    manifest = parse_manifest(checked(client, name, "manifests", referrer, MAX_BYTES))
     if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
         return Read(str(referrer), None, "it is no statement about this image")
-    bundle = _checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
+    bundle = checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
     return read_bundle(str(referrer), bundle, digest, keys)
 
 
-def _checked(client: Client, name: str, kind: str, digest: Digest, limit_bytes: int) -> bytes:
+def checked(client: Client, name: str, kind: str, digest: Digest, limit_bytes: int) -> bytes:
+    """A manifest or blob, of the digest that it was asked for by.
+
+    Raises:
+        CallError: refused, failed, not reached, or more than ``limit_bytes``.
+        ConflictError: it has another digest.
+    """
     accept = _ANY_MANIFEST if kind == "manifests" else "*/*"
     raw = client.content(f"/v2/{name}/{kind}/{digest}", accept=accept, limit_bytes=limit_bytes)
     if digest_of(raw, digest.algorithm) != digest:
@@ -173,6 +199,42 @@ def _print(name: str, digest: Digest, word: Word, read: Sequence[Read], state: s
     for one in read:
         if one.statement is None:
             typer.echo(f"  {one.source}: {cell(one.refused)}")
+
+
+def _verify_bundle(file: Path, image: str | None, key: Path | None, *, as_json: bool) -> int:
+    from registry.cli.options import require_server_libraries  # noqa: PLC0415
+
+    require_server_libraries()
+    from registry.trials.evidence import FILE_MAX_BYTES, EvidenceInvalidError, unpack  # noqa: PLC0415
+    from registry.trials.verifying import word_of  # noqa: PLC0415
+
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(FILE_MAX_BYTES + 1)
+        evidence = unpack(raw)
+    except OSError as error:
+        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from None
+    except EvidenceInvalidError as error:
+        raise ConflictError(f"{file} cannot be used: {error}") from None
+    if key is None:
+        raise RequestInvalidError(
+            "give the registry's public keys with --key: those in the file, which whoever made it chose, are "
+            f"{', '.join(evidence.keys) or 'none'}"
+        )
+    if image is not None and image not in (evidence.name, f"{evidence.name}@{evidence.digest}"):
+        raise ConflictError(f"{file} is about {evidence.name}@{evidence.digest}")
+    read = evidence.read(evidence.digest, _keys(None, key))
+    word = word_of(read)
+    state = _state(word)
+    if as_json:
+        about = {"server": evidence.server, "exported_at": evidence.exported_at, "trials": evidence.trials}
+        print_json({**_shown(evidence.name, evidence.digest, word, read, state), **about})
+    else:
+        _print(evidence.name, evidence.digest, word, read, state)
+        typer.echo(
+            f"exported on {cell(evidence.exported_at)} from {cell(evidence.server)}; nobody signed that"
+        )
+    return EXIT_CODES.get(state, EXIT_ERROR)
 
 
 def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json: bool) -> int:

@@ -331,11 +331,49 @@ def test_what_is_signed_is_verified_by_its_exit_code(
         (key,) = shell("keys", "export", "--to", str(keys)).split()
         known = shell.json("verify", f"{REPOSITORY}@{digest}", "--key", key, code=code)
         assert (known["state"], known["digest"], known["refused"]) == (state, digest, [])
+        file = tmp_path / f"{tag}.tar"
+        told = shell.json("export", f"{REPOSITORY}:{tag}", "--with-evidence", str(file))
+        assert (told["digest"], told["statements"], told["trials"]) == (digest, 2, 1)
+        assert told["left_out"] == []
+        # Nobody is asked.
+        offline = ("--server", "http://127.0.0.1:1")
+        said = shell("verify", "--bundle", str(file), "--key", key, *offline, code=code)
+        assert said.splitlines()[0] == f"{REPOSITORY}@{digest}"
+        assert said.splitlines()[1].startswith(f"{state}, as of 20")
+        known = shell.json("verify", REPOSITORY, "--bundle", str(file), "--key", key, *offline, code=code)
+        assert (known["state"], known["digest"], known["refused"]) == (state, digest, [])
+        assert known["trials"][0]["verdict"] == state
+    # The gate gives nobody what is blocked, and all that is said about it.
+    shell("gate", "block", f"{REPOSITORY}:signed-good", "--reason", "it leaks")
+    digest = shell.json("gate", "explain", f"{REPOSITORY}:signed-good")["digest"]
+    for _ in range(100):
+        listed = attested(registry, digest)
+        if all(one["signed_at"] for one in listed) and listed[-1]["verdict"] == "blocked":
+            break
+        time.sleep(0.05)
+    blocked = tmp_path / "blocked.tar"
+    told = shell.json("export", f"{REPOSITORY}@{digest}", "--with-evidence", str(blocked))
+    assert (told["statements"], len(told["left_out"])) == (2, 1)
+    assert "it leaks" in told["left_out"][0]
+    said = shell("verify", "--bundle", str(blocked), "--key", key, code=1)
+    assert said.splitlines()[1].startswith("blocked")
+    shell("gate", "unblock", f"{REPOSITORY}:signed-good")
+    assert "cannot be written" in shell(
+        "export", f"{REPOSITORY}:{tag}", "--with-evidence", str(file), code=64
+    )
+    assert Path(key).stem in shell("verify", "--bundle", str(file), code=64)
+    assert "is about" in shell("verify", "other/app", "--bundle", str(file), "--key", key, code=2)
+    assert "one image" in shell("verify", "--all", "--bundle", str(file), "--key", key, code=64)
+    assert "no tar" in shell("verify", "--bundle", key, "--key", key, code=2)
+    assert "name an image" in shell("verify", code=64)
     others = tmp_path / "other.pem"
     others.write_bytes(
         ec.generate_private_key(ec.SECP256R1())
         .public_key()
         .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
+    assert "nothing about it is signed" in shell(
+        "verify", "--bundle", str(file), "--key", str(others), code=2
     )
     distrusted = shell.json("verify", f"{REPOSITORY}@{digest}", "--key", str(others), code=2)
     assert {one["reason"] for one in distrusted["refused"]} == {"no key that is trusted here signed it"}

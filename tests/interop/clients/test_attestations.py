@@ -79,6 +79,7 @@ def test_the_page_s_lines_verify_a_pass_and_stop_at_a_fail(tools: Path, registry
         assert sum(said in line for line in done.lines) == 3
         statements = [json.loads(line) for line in done.lines if line.startswith('{"payload')]
         assert len(statements) == 3
+        assert "Verified OK" in done.lines
         stopped = typed(clients, registry, bad)
         # Signed it is, and the policy says no.
         assert stopped.code != 0
