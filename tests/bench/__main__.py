@@ -27,6 +27,7 @@ from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
 from tests.bench.tokens import tokens
 from tests.bench.tokenservice import token_service
+from tests.bench.webhooks import webhooks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
@@ -42,6 +43,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "secrecy": secrecy,
     "tokens": tokens,
     "token service": token_service,
+    "webhooks": webhooks,
     "transfers": transfers,
     "huge": huge_blob,
     "unpacking": unpacking,
