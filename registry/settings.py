@@ -119,6 +119,16 @@ class Settings(BaseModel):
     trial_attempts: int = Field(
         default=3, ge=1, le=10, description="how often a part is tried when workers are lost"
     )
+    trial_keep_days: int = Field(
+        default=365, ge=1, le=36500, description="days that trials are kept, with their runs and logs"
+    )
+    trial_keep_newest: int = Field(
+        default=20,
+        ge=1,
+        le=10_000,
+        description="how many trials of each image are kept however old they are; what a standing verdict "
+        "rests on is kept in any case",
+    )
     signature_trust_file: Path | None = Field(
         default=None,
         description="authorities whose certificates prove who signed (PEM, or Sigstore's trusted_root.json); "

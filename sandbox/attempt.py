@@ -50,12 +50,14 @@ from sandbox.network.permits import NetworkPolicy, PinnedNetwork
 from sandbox.network.resolve import pin
 from sandbox.probes.written import judge_writes
 from sandbox.runtimes.base import Runtime
+from sandbox.runtimes.conclude import RUN_NAME
 from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.outcome import fitting_logs
 from sandbox.runtimes.spawn import Supervisors
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
+OnRun = Callable[[str, int | None], None]
 MESSAGE_MAX = 2000
 TESTED_MAX = 300
 _IMAGE_SAID = ("command", "log", "observations", "stubs")
@@ -100,6 +102,8 @@ class Task:
     """Gets the output of the run as it comes, with all secrets masked."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Those that the spec names, with their values."""
+    on_run: OnRun = field(default=lambda _name, _attempt: None, repr=False)
+    """Called before each run with its name, and the number of its attempt where there may be several."""
 
 
 @dataclass(slots=True)
@@ -209,6 +213,8 @@ async def _carry_out(
         runs: list[Run] = []
         while not is_settled(plan.asked, runs):
             started, first = time.monotonic(), not record.executions
+            attempt = len(runs) + 1 if plan.asked.attempts > 1 else None
+            task.on_run(plan.asked.case or RUN_NAME, attempt)
             try:
                 execution = await _run(place, plan, network, record.steps if first else [])
             except SandboxError as error:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.base import LEASE, Wire, as_before
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
+from registry.contract.livelog import LogChunk, LogTaken
 from registry.contract.report import Report, dump_report
 from sandbox.pinning import Pin
 
@@ -143,6 +144,14 @@ class RegistryClient:
         """
         raw = await self._post("renew", RenewRequest(protocol=PROTOCOL_VERSION, lease=lease))
         return _parse(raw, RenewResponse).lease_seconds
+
+    async def tell_log(self, chunk: LogChunk) -> LogTaken:
+        """Tell some output of a run that goes on; where the next begins.
+
+        Raises:
+            LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
+        """
+        return _parse(await self._post("log", chunk), LogTaken)
 
     async def report(self, report: Report, *, news: bool = True) -> None:
         """End a lease with what was seen; without ``news`` as a registry of the version before knows it.

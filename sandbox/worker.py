@@ -22,6 +22,7 @@ from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
 from sandbox.client import JobUnknown, LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
 from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
+from sandbox.livelog import LiveLog
 from sandbox.metrics import WorkerMetrics
 
 CLAIM_SECONDS = 20.0
@@ -143,11 +144,14 @@ async def _do(post: Post, job: Job) -> None:
     started = asyncio.get_running_loop().time()
     told = {"repository": job.repository, "digest": job.digest, "trial": job.trial, "attempt": job.attempt}
     log.info("trying", **told)
-    attempt = asyncio.create_task(_attempt(client, post.workplace, job))
+    live = LiveLog()
+    attempt = asyncio.create_task(_attempt(client, post.workplace, job, live))
     keeping = asyncio.create_task(_keep(client, job))
+    telling = asyncio.create_task(live.tell(client, job.lease))
     leaving = asyncio.create_task(drain.now.wait())
     try:
         await asyncio.wait((attempt, keeping, leaving), return_when=asyncio.FIRST_COMPLETED)
+        await _end(telling)
         if not attempt.done():
             await _end(attempt)
         if keeping.done() and not leaving.done():
@@ -162,11 +166,11 @@ async def _do(post: Post, job: Job) -> None:
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("reported", **told, error=error, seconds=seconds)
     finally:
-        for task in (attempt, keeping, leaving):
+        for task in (attempt, keeping, telling, leaving):
             await _end(task)
 
 
-async def _attempt(client: RegistryClient, workplace: Workplace, job: Job) -> Report:
+async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live: LiveLog) -> Report:
     try:
         platform = parse_platform(job.platform)
     except ValueError as error:
@@ -181,6 +185,8 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job) -> Re
         prepare=job.prepare,
         lease=job.lease,
         secrets=job.secrets or {},
+        on_output=live.take,
+        on_run=live.begin,
     )
     async with registry_source(client.url, job.repository, token=job.pull_token, tls=client.tls) as source:
         return await try_image(source, task, workplace=workplace)

@@ -149,6 +149,34 @@ class Client:
             for raw in response:
                 yield json.loads(raw)
 
+    def events(self, path: str, *, after: str) -> Iterator[tuple[str, str, Any]]:
+        """Server-sent events at ``/api/v1`` + ``path`` as they come, those after the id ``after``: the id of
+        the last one that had one, the kind, and the JSON. They may end at any time.
+
+        Raises:
+            CallError: refused, failed, not reached, or broken off.
+        """
+        headers = {"Last-Event-ID": after} if after else {}
+        last, kind = after, ""
+        with self._answer("GET", path, headers=headers) as response:
+            for raw in response:
+                name, _, value = raw.decode().rstrip("\n").partition(": ")
+                if name == "id":
+                    last = value
+                elif name == "event":
+                    kind = value
+                elif name == "data":
+                    yield last, kind, json.loads(value)
+
+    def text(self, path: str) -> str:
+        """The text at ``/api/v1`` + ``path``.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        with self._answer("GET", path, headers={"Accept": "text/plain"}) as response:
+            return response.read().decode("utf-8", "replace")
+
     def content(self, path: str, *, accept: str, limit_bytes: int) -> bytes:
         """The bytes at ``path`` of the distribution API, which begins with ``/v2/``.
 
@@ -191,19 +219,20 @@ class Client:
         *,
         query: Mapping[str, object] | None = None,
         body: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
         seconds: float = TIMEOUT_SECONDS,
     ) -> Iterator[http.client.HTTPResponse]:
-        """The answer, to be read as JSON in the block."""
+        """The answer, to be read as JSON in the block, unless ``headers`` say otherwise."""
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         path = f"/api/v1{path}" + (f"?{urlencode(asked, doseq=True)}" if asked else "")
-        headers = {"Accept": "application/json"}
+        sent = {"Accept": "application/json", **(headers or {})}
         if self.authorization:
-            headers["Authorization"] = self.authorization
+            sent["Authorization"] = self.authorization
         data = None
         if body is not None:
             data = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
-        with self._open(path, headers, data=data, method=method, seconds=seconds) as response:
+            sent["Content-Type"] = "application/json"
+        with self._open(path, sent, data=data, method=method, seconds=seconds) as response:
             yield response
 
     @contextmanager

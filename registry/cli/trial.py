@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
+from registry.cli import livelog
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import (
     Client,
@@ -19,29 +20,57 @@ from registry.cli.client import (
     part,
     read_run_spec,
 )
+from registry.cli.durations import parse_past
 from registry.cli.output import cell, print_fields, print_json, print_list
+from registry.cli.pasttrials import COLUMNS, past_row, past_trials
 from registry.contract.use import how_it_ended, observation_lines, use_lines
+from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
+from registry.oci.printable import PrintableLines
 
 app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and start them.")
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
 EXIT_NOT_YET = 3
 POLL_SECONDS = 50.0
 LOG_LINES = 20
+_LIST_MAX = 50
+Format = Literal["text", "json", "junit", "markdown", "sarif"]
 
 
 @app.command("list")
 def list_trials(
     *,
-    image: Annotated[
-        str | None, typer.Option("--image", metavar="NAME[:TAG]", help="Only those of this image.")
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME[:TAG|@DIGEST]]", help="The history of this repository or image."),
     ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="NAME[:TAG]", help="Only those of this image, with their runs."),
+    ] = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", metavar="V", help="Only pass, warn, fail or error.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="7d|TIME", help="Begun since then: so long ago, or a day of UTC."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many at most.")] = 50,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
-    """List trials, newest first."""
-    found = connect(server, token_file).get("/trials", {"image": image})
+    """List trials, newest first: of all that you may pull from, or the history of a repository or an image,
+    with what changed from one to the next."""
+    if name is not None and image is not None:
+        raise RequestInvalidError("give a NAME for its history, or --image, not both")
+    client = connect(server, token_file)
+    asked = {"verdict": verdict, "since": None if since is None else parse_past(since)}
+    if name is not None:
+        past = past_trials(client, name, asked, limit=limit)
+        print_list(past if as_json else [past_row(one) for one in past], COLUMNS, as_json=as_json)
+        return
+    found = client.get("/trials", {**asked, "image": image, "limit": min(limit, _LIST_MAX)})
     print_list(found, ("id", "image", "digest", "state", "verdict", "flaky", "reason"), as_json=as_json)
 
 
@@ -49,16 +78,57 @@ def list_trials(
 def show_trial(
     *,
     trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial.")],
+    form: Annotated[
+        Format, typer.Option("--format", help="For people, or for the programs that read such files.")
+    ] = "text",
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
     """Show one trial: its parts, its runs and the end of their logs."""
-    trial = connect(server, token_file).get(f"/trials/{part(trial_id)}")
-    if as_json:
+    if as_json and form not in ("text", "json"):
+        raise RequestInvalidError("give --json or --format, not both")
+    client = connect(server, token_file)
+    if form not in ("text", "json"):
+        typer.echo(client.text(f"/trials/{part(trial_id)}/export?format={form}"), nl=False)
+        return
+    trial = client.get(f"/trials/{part(trial_id)}")
+    if as_json or form == "json":
         print_json(trial)
     else:
         _print_trial(trial)
+
+
+@app.command("log")
+def show_log(
+    *,
+    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="As it is written, until the verdict; exits as wait does.")
+    ] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Print what the image wrote; what cannot be printed as question marks."""
+    client = connect(server, token_file)
+    if follow:
+        _follow(client, trial_id)
+    log = client.text(f"/trials/{part(trial_id)}/log")
+    lines = PrintableLines()
+    for line in (*lines.take(log), *lines.end()):
+        typer.echo(line)
+
+
+def _follow(client: Client, trial_id: str) -> NoReturn:
+    """Raises:
+    typer.Exit: always, with the code of the verdict.
+    """
+    end = livelog.follow(client, trial_id)
+    if end is None:
+        typer.echo("the trial is not there any more, or its log no longer yours to see", err=True)
+        raise typer.Exit(EXIT_NOT_YET)
+    typer.echo(_standing(end["verdict"], end["reason"]), err=True)
+    raise typer.Exit(EXIT_CODES.get(end["verdict"], EXIT_NOT_YET))
 
 
 @app.command("wait")
@@ -102,15 +172,24 @@ def start_trial(
     spec: Annotated[
         Path | None, typer.Option("--spec", metavar="FILE", help="Run spec (YAML or JSON).")
     ] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Print the log as it is written, and exit as wait does.")
+    ] = False,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
     """Try an image again, or under a run spec of its own."""
+    if follow and as_json:
+        raise RequestInvalidError("give --follow or --json, not both")
     body: dict[str, object] = {"image": image}
     if spec is not None:
         body["spec"] = read_run_spec(spec)
-    trial = connect(server, token_file).send("POST", "/trials", body)
+    client = connect(server, token_file)
+    trial = client.send("POST", "/trials", body)
+    if follow:
+        typer.echo(f"trial {trial['id']}", err=True)
+        _follow(client, trial["id"])
     if as_json:
         print_json(trial)
     else:
@@ -129,7 +208,11 @@ def _wait(client: Client, image: str, timeout: float) -> list[Any]:
 
 
 def _print_standing(state: str, reason: str) -> None:
-    typer.echo(f"{state}: {cell(reason)}" if reason else state)
+    typer.echo(_standing(state, reason))
+
+
+def _standing(state: str, reason: str) -> str:
+    return f"{state}: {cell(reason)}" if reason else state
 
 
 def _print_trial(trial: dict[str, Any]) -> None:

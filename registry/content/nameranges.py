@@ -46,7 +46,7 @@ class NameRange:
         if self.end is not None:
             found.append(name < self.end)
         if self.patterns:
-            found.append(or_(*(_like(name, pattern) for pattern in self.patterns)))
+            found.append(or_(*(like(name, pattern) for pattern in self.patterns)))
         return found
 
 
@@ -109,6 +109,7 @@ async def _read(
     return found[:limit]
 
 
-def _like(name: Column[str], pattern: str) -> ColumnElement[bool]:
+def like(name: Column[str], pattern: str) -> ColumnElement[bool]:
+    """That ``name`` matches a pattern with ``*``, or is this name."""
     # Names have neither "%" nor "!", and no letters in which LIKE's two meanings would differ.
     return name.like(pattern.replace("_", "!_").replace("*", "%"), escape="!")

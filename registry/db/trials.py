@@ -43,9 +43,13 @@ trials = Table(
     Column("workload", Text),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
-    Index(None, "repository_id", "digest"),
-    Index(None, "repository_id", "created_at"),
-    Index(None, "created_at"),
+    # JSON of what was seen, in short, of one that is done: its parts may be asked again.
+    Column("seen", Text),
+    # Pages of histories: of an image, of a repository, of those with a verdict, of all.
+    Index(None, "repository_id", "digest", "created_at", "id"),
+    Index(None, "repository_id", "created_at", "id"),
+    Index(None, "repository_id", "verdict", "created_at", "id"),
+    Index(None, "created_at", "id", "repository_id"),
     Index(None, "finished_at", "id"),
 )
 
@@ -120,4 +124,18 @@ runs = Table(
     Column("log_truncated", Boolean, nullable=False),
     Column("observations", Text, nullable=False),
     Column("finished_at", UtcTime, nullable=False),
+)
+
+# Output of runs that go on, for whoever watches: of one lease, and gone with it.
+live_logs = Table(
+    "live_logs",
+    metadata,
+    Column("lease", Bytewise, primary_key=True),
+    # Which of the runs of its report it will be, and how many characters of its log come before.
+    Column("run", Integer, primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("part_id", Bytewise, ForeignKey("parts.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("attempt", Integer),
+    Column("text", Text, nullable=False),
 )

@@ -13,7 +13,8 @@ from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
-from registry.trials import receiving
+from registry.trials import keeping, livelog, receiving
+from registry.trials.keeping import Keeping
 from registry.trials.unattested import attest_missing
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ async def sweep(services: Services) -> None:
     await tried("tokens that will expire", expiring.tell_expiring(database))
     await tried("deliveries", deliverykeeping.keep(database))
     await tried("messages of hooks", receiving.sweep_messages(database))
+    await tried("live logs", livelog.sweep(database))
+    keep = Keeping(services.settings.trial_keep_days, services.settings.trial_keep_newest)
+    if swept := await tried("trials", keeping.sweep(database, keep)):
+        log.info("swept old trials", count=swept)
     await tried("idempotency keys", idempotency.sweep_expired(database))
     await tried("wrong passwords", attempts.trim(database))
     if not services.settings.read_only:

@@ -8,16 +8,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Row, case, func, literal, select, tuple_
+from sqlalchemy import Row, case, func, select
 
 from registry.auth.actor import stored_workload
 from registry.auth.policy import decide
 from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
-from registry.db.types import UtcTime
 from registry.errors import NotFoundError
 from registry.trials.demands import why_waiting
+from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
 from registry.trials.waiting import looks
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 LIST_MAX = 50
-LOOKED_AT_MAX = 5000
 LOG_TAIL_CHARACTERS = 16 * 1024
 
 
@@ -92,6 +91,7 @@ class TrialView:
     workload: Workload | None
     created_at: datetime
     finished_at: datetime | None
+    spec_digest: str
     parts: Sequence[PartView] = ()
     runs: Sequence[RunView] = ()
 
@@ -135,42 +135,23 @@ async def list_trials(
     *,
     actor: Actor,
     repository: str | None = None,
+    wanted: Wanted = ALL,
     limit: int = LIST_MAX,
     before: str | None = None,
 ) -> Sequence[TrialView]:
     """The newest trials in the repositories that the actor may pull from, or in one of them; at most
-    ``limit``, those older than the trial ``before``.
-
-    Of all repositories, only the newest trials are looked at: others may have any number of them.
-    """
-    newest = (trials.c.created_at.desc(), trials.c.id.desc())
-    age = tuple_(trials.c.created_at, trials.c.id)
-    query = (
-        select(trials.c.id, trials.c.created_at, repositories.c.name, repositories.c.visibility)
-        .join(repositories, repositories.c.id == trials.c.repository_id)
-        .order_by(*newest)
-    )
-    if repository is not None:
-        this = select(repositories.c.id).where(repositories.c.name == repository).scalar_subquery()
-        query = query.where(trials.c.repository_id == this)
-    seen: list[str] = []
+    ``limit``, those older than the trial ``before``."""
     async with database.read() as connection:
-        if before is not None:
-            since = await connection.scalar(select(trials.c.created_at).where(trials.c.id == before))
-            if since is None:
-                return ()
-            query = query.where(age < tuple_(literal(since, UtcTime()), literal(before)))
-        step, looked_at, page = LIST_MAX, 0, query
-        while len(seen) < limit and looked_at < LOOKED_AT_MAX:
-            rows = (await connection.execute(page.limit(step))).all()
-            seen += [row.id for row in rows if decide(actor, "pull", row.name, row.visibility).allowed]
-            if len(rows) < step:
-                break
-            last = rows[-1]
-            looked_at += step
-            step = LOOKED_AT_MAX - looked_at
-            page = query.where(age < tuple_(literal(last.created_at, UtcTime()), literal(last.id)))
-        found = await connection.execute(_trials().where(trials.c.id.in_(seen[:limit])))
+        ids = await newest(
+            database,
+            connection,
+            actor=actor,
+            repository=repository,
+            wanted=wanted,
+            limit=limit,
+            before=before,
+        )
+        found = await connection.execute(_trials().where(trials.c.id.in_(ids)))
         return await _filled(connection, [_view(row) for row in found], tail=True)
 
 
@@ -208,6 +189,7 @@ def _trials() -> Select[Any]:
             trials.c.workload,
             trials.c.created_at,
             trials.c.finished_at,
+            trials.c.spec_digest,
         )
         .join(repositories, repositories.c.id == trials.c.repository_id)
         .order_by(trials.c.created_at.desc(), trials.c.id.desc())

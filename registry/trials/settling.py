@@ -22,6 +22,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
+from registry.trials.seen import keep_seen
 from registry.trials.specs import spec_digest
 from registry.trials.states import PASSED, REASON_MAX, bad_policy
 
@@ -86,6 +87,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
             finished_at=db_time(),
         )
         await connection.execute(ended, done_rows)
+    await keep_seen(connection, [row["this"] for row in done_rows])
     await attest_trials(connection, [row["this"] for row in done_rows])
     await outbox.record_all(connection, "trial.finished", policy.repository, REGISTRY, told)
     await set_states(connection, repository_id, policy.repository, states)

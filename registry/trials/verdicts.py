@@ -22,6 +22,7 @@ from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
+from registry.trials import livelog
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import required_by
 from registry.trials.states import REASON_MAX
@@ -99,6 +100,7 @@ async def put_back(connection: AsyncConnection, part_id: str, attempts: int, *, 
             reason=reason[:REASON_MAX],
         )
     )
+    await livelog.forget(connection, part_id)
     await settle_trials(connection, await _open_trials(connection, part_id))
 
 
@@ -121,6 +123,7 @@ async def finish_part(
             finished_at=db_time(),
         )
     )
+    await livelog.forget(connection, part_id)
     await settle_image(connection, part_id)
     await settle_trials(connection, await _open_trials(connection, part_id))
 

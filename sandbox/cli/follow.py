@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import typer
 
-from registry.oci.printable import printable
-
-_LINE_CHARACTERS = 4096
+from registry.oci.printable import PrintableLines
 
 
 @dataclass(slots=True)
@@ -20,21 +19,16 @@ class Follower:
     _decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("replace"), init=False
     )
-    _rest: str = field(default="", init=False)
+    _lines: PrintableLines = field(default_factory=PrintableLines, init=False)
 
     def take(self, chunk: bytes) -> None:
         """Some more bytes of the output."""
-        *lines, self._rest = (self._rest + self._decoder.decode(chunk)).split("\n")
-        for line in lines:
-            self._print(line)
-        if len(self._rest) > _LINE_CHARACTERS:
-            self.end()
+        self._print(self._lines.take(self._decoder.decode(chunk)))
 
     def end(self) -> None:
         """Print what has no end of line."""
-        if self._rest:
-            self._print(self._rest)
-            self._rest = ""
+        self._print(self._lines.end())
 
-    def _print(self, line: str) -> None:
-        typer.echo(f"  | {printable(line.rstrip(chr(13)).expandtabs())}", err=True)
+    def _print(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            typer.echo(f"  | {line}", err=True)

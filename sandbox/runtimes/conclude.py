@@ -28,6 +28,8 @@ from sandbox.runtimes.readings import Usage, read_usage
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.watch import Stopped, Watched, in_words, stop
 
+RUN_NAME = "smoke"
+"""Of a run that is of no case."""
 _GRACE_SECONDS = 3.0
 
 
@@ -62,7 +64,7 @@ def conclude(
         log_cut=log.full,
     )
     run = Run(
-        name="smoke",
+        name=RUN_NAME,
         command=shown_command(trial.job.plan.command),
         exit_code=ending.exit_code if ending else None,
         signal=fatal_signal(ending, init=trial.job.plan.init),

@@ -215,7 +215,10 @@ API = {
     "GET /trials": "any",
     "POST /trials": "trial",
     "GET /trials/{trial_id}": "trialled",
+    "GET /trials/{trial_id}/export": "trialled",
     "GET /trials/{trial_id}/log": "log",
+    "GET /repositories/{name}/trials": "pull",
+    "GET /trials/{trial_id}/log/live": "log",
     "GET /gate": "pull",
     "GET /gate/preview": "pulls",
     "POST /gate/block": "configure",
@@ -274,6 +277,7 @@ OTHERS = {
     "GET /oauth/callback/{issuer}": "open",
     "POST /worker/v1/claim": "worker",
     "POST /worker/v1/renew": "worker",
+    "POST /worker/v1/log": "worker",
     "POST /worker/v1/report": "worker",
     "POST /hooks/{name}": "signed",
 }

@@ -24,10 +24,11 @@ class Statement:
 
 def is_background(text: str) -> bool:
     """Whether a statement is of what a registry does by itself meanwhile: events get their positions, what is
-    due is looked for, and verdicts are signed. It begins transactions of its own."""
+    due is looked for, what is old goes, and verdicts are signed. It begins transactions of its own."""
     own = ("event_feed", "webhooks", "deliveries", "events.position IS NULL", "events SET position")
     own += ("tokens.expiry_told_at",)
     own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
+    own += ("FROM live_logs", "parts.finished_at <")
     return text.startswith("BEGIN") or any(name in text for name in own)
 
 
@@ -56,7 +57,8 @@ async def require_ranges(database: Database, statements: list[Statement]) -> Non
         async with database.read() as connection:
             rows = (await connection.exec_driver_sql(explain + statement.text, statement.parameters)).all()
         if database.is_sqlite:
-            steps = [str(row[-1]) for row in rows]
+            # What a subquery does stands in the steps below its name.
+            steps = [str(row[-1]) for row in rows if not str(row[-1]).startswith("CORRELATED SCALAR")]
             bad = [step for step in steps if not step.startswith("SEARCH") or " USING " not in step]
             assert not bad, (statement.text, steps)
             continue

@@ -9,6 +9,7 @@ repository ``long/lists`` with tags ``t00000000`` and on and referrers of :data:
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -49,6 +50,25 @@ def fill(database_url: str, rows: Rows) -> None:
     with engine.begin() as connection:
         for statement in _statements(url.get_backend_name(), rows):
             connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("ANALYZE")
+    engine.dispose()
+
+
+def fill_trials(database_url: str, repository: str, count: int) -> None:
+    """Add trials of a hundred images to a repository that there is, a second apart, the last of them now; one
+    of :data:`FEW` failed."""
+    url = make_url(database_url)
+    kind = url.get_backend_name()
+    engine = create_engine(url.set(drivername=_DRIVERS[kind]))
+    image = _DIGEST[kind].replace("i)", "i - i / 100 * 100)")
+    at = f"{time.time_ns() // 1000} - ({count} - i) * CAST(1000000 AS bigint)"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"""{_NUMBERS[kind].format(last=count - 1)}
+            INSERT INTO trials (id, repository_id, digest, spec_digest, policy_version, cause, state, verdict,
+                reason, created_by, created_at, finished_at)
+            SELECT r.name || {_PADDED[kind]}, r.id, {image}, 'image', 1, 'push', 'done',
+                CASE WHEN i - i / {FEW} * {FEW} = 0 THEN 'fail' ELSE 'pass' END, '', '', {at}, {at}
+            FROM numbers, repositories r WHERE r.name = '{repository}'""")
         connection.exec_driver_sql("ANALYZE")
     engine.dispose()
 

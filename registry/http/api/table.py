@@ -16,10 +16,12 @@ from registry.http.api import (
     events,
     gate,
     groups,
+    history,
     hooks,
     htpasswd,
     issuers,
     keys,
+    livelog,
     members,
     namespaces,
     promotions,
@@ -76,6 +78,8 @@ ROUTES: tuple[routes.Route, ...] = (
     *tags.ROUTES,
     *promotions.ROUTES,
     *trials.ROUTES,
+    *history.ROUTES,
+    *livelog.ROUTES,
     *gate.ROUTES,
     *attestations.ROUTES,
     *waivers.ROUTES,
@@ -96,4 +100,5 @@ def description() -> dict[str, Any]:
 
 def add_routes(app: web.Application) -> None:
     """Serve them."""
+    app[livelog.STREAMS] = livelog.Streams()
     routes.add_routes(app, ROUTES)

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from aiohttp import web
 from pydantic import Field
 
 from registry.auth.actor import Workload
 from registry.content.administration import find
+from registry.contract.judge import Verdict
 from registry.errors import (
     ConflictError,
-    DeniedError,
     ManifestUnknownError,
     NameUnknownError,
     NotFoundError,
     RequestInvalidError,
     TooManyRequestsError,
-    UnauthorizedError,
 )
-from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName
+from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName, Time
 from registry.http.api.images import find_image, named
+from registry.http.api.logrights import may_read_log, require_log
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
+from registry.http.parsers import PARSERS
 from registry.trials import reading, requests
-from registry.trials.asking import is_writer
+from registry.trials.formats.junit import junit
+from registry.trials.formats.markdown import markdown
+from registry.trials.formats.sarif import sarif
+from registry.trials.history import Wanted
 from registry.trials.reading import PartView, RunView, TrialView
 
 WAIT_MAX_SECONDS = 60.0
+Format = Literal["junit", "markdown", "sarif"]
+_FORMATS: Mapping[Format, tuple[str, Callable[[TrialView], bytes]]] = MappingProxyType(
+    {
+        "junit": ("application/xml; charset=utf-8", junit),
+        "markdown": ("text/markdown; charset=utf-8", markdown),
+        "sarif": ("application/sarif+json", sarif),
+    }
+)
 
 
 class Request(Body):
@@ -47,8 +60,16 @@ class TrialQuery(Query):
     tag: TagName | None = None
     digest: ContentDigest | None = None
     wait: float = Field(default=0, ge=0, le=WAIT_MAX_SECONDS, description="Seconds to wait for a verdict.")
+    verdict: Verdict | None = Field(default=None, description="Only those with this verdict.")
+    since: Time | None = Field(default=None, description="Only those that began then, or later.")
     limit: int = Field(default=reading.LIST_MAX, ge=1, le=reading.LIST_MAX, description="How many at most.")
     cursor: Id | None = Field(default=None, max_length=100, description="The last one of the page before.")
+
+
+class ExportQuery(Query):
+    """In which format."""
+
+    format: Format | None = Field(default=None, description="Left out: as `Accept` says, or `junit`.")
 
 
 class Trial(Answer):
@@ -65,6 +86,7 @@ class Trial(Answer):
     workload: Workload | None
     created_at: datetime
     finished_at: datetime | None
+    spec_digest: str = Field(description="Of the run spec; `image`, where the image suggests.")
     parts: Sequence[PartView]
     runs: Sequence[RunView]
     flaky: bool = Field(description="Whether it passed only after attempts that failed.")
@@ -76,12 +98,15 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
 
     Where there may be older ones, the header ``Link`` has the address of the next page.
     """
-    if query.image is None and query.model_fields_set - {"limit", "cursor"}:
+    if query.image is None and query.model_fields_set - {"limit", "cursor", "verdict", "since"}:
         raise RequestInvalidError("tag, digest and wait need an image")
     image = None if query.image is None else named(query.image, query.tag, query.digest)
     if image is not None and ("@" in image or ":" in image):
-        if query.cursor is not None:
-            raise RequestInvalidError("the trials of one image are on one page")
+        if query.model_fields_set & {"cursor", "verdict", "since"}:
+            raise RequestInvalidError(
+                "the trials of one image are on one page, whatever their verdict; "
+                "/api/v1/repositories/NAME/trials has its history"
+            )
         repository, manifest, _ = await find_image(call, image, "pull")
         with call.services.waiters.room(call.actor, seconds=query.wait):
             found = await reading.wait_for_trials(
@@ -99,6 +124,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         call.services.database,
         actor=call.actor,
         repository=image,
+        wanted=Wanted(verdict=query.verdict, since=query.since),
         limit=query.limit,
         before=query.cursor,
     )
@@ -128,17 +154,41 @@ async def show_trial(call: Call, trial_id: Id) -> Trial:
     return _shown(call, await _trial(call, trial_id))
 
 
+async def export_trial(call: Call, trial_id: Id, query: ExportQuery) -> web.Response:
+    """One trial in a format that other programs read: by `format`, or by `Accept`.
+
+    JUnit's XML has a suite for each run and a case for each expectation; Markdown is for a comment on a
+    change; SARIF 2.1.0 has a result for each expectation that was not met. Logs are in it for those who may
+    read them.
+    """
+    trial = _readable(call, await _trial(call, trial_id))
+    form = query.format or _accepted(call.request)
+    media_type, render = _FORMATS[form]
+    return web.Response(
+        body=await call.request.app[PARSERS].run(render, trial),
+        headers={
+            "Content-Type": media_type,
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "sandbox",
+            "Vary": "Accept",
+        },
+    )
+
+
+def _accepted(request: web.Request) -> Format:
+    asked = {one.partition(";")[0].strip().lower() for one in request.headers.get("Accept", "").split(",")}
+    for form, (media_type, _) in _FORMATS.items():
+        if media_type.partition(";")[0] in asked:
+            return form
+    if asked & {"", "*/*"}:
+        return "junit"
+    raise RequestInvalidError(f"say which format: {', '.join(_FORMATS)}")
+
+
 async def show_log(call: Call, trial_id: Id) -> web.Response:
     """What the image wrote, as text; for those who may push, and auditors."""
     trial = await _trial(call, trial_id)
-    if not _may_read_log(call, trial):
-        if call.actor.kind == "anonymous":
-            raise UnauthorizedError(
-                f"sign in to read the log: it is for those who may push to {trial.repository}"
-            )
-        raise DeniedError(
-            f"the log is for those who may push to {trial.repository}; verdict and reason are for all readers"
-        )
+    require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
     several = len(trial.runs) > 1
     texts = [f"== {_titled(run)} ==\n{run.log}" if several else run.log for run in trial.runs]
     return web.Response(
@@ -158,15 +208,15 @@ async def _trial(call: Call, trial_id: str) -> TrialView:
     return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id)
 
 
-def _may_read_log(call: Call, trial: TrialView) -> bool:
-    reads_all = call.actor.is_auditor
-    return reads_all or is_writer(call.actor, name=trial.repository, visibility=trial.visibility)
-
-
 def _shown(call: Call, trial: TrialView) -> Trial:
-    if _may_read_log(call, trial):
-        return Trial.of(trial)
-    return Trial.of(replace(trial, runs=[replace(run, log=None) for run in trial.runs]))
+    return Trial.of(_readable(call, trial))
+
+
+def _readable(call: Call, trial: TrialView) -> TrialView:
+    """What of it the caller may read."""
+    if may_read_log(call.actor, repository=trial.repository, visibility=trial.visibility):
+        return trial
+    return replace(trial, runs=[replace(run, log=None) for run in trial.runs])
 
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
@@ -174,5 +224,8 @@ ROUTES = (
     Route("GET", "/trials", "anyone", list_trials, errors=(*_GONE, TooManyRequestsError)),
     Route("POST", "/trials", "anyone", start_trial, status=201, errors=(*_GONE, ConflictError)),
     Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
+    Route(
+        "GET", "/trials/{trial_id}/export", "anyone", export_trial, errors=_GONE, media_type="application/xml"
+    ),
     Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),
 )

@@ -1,4 +1,4 @@
-"""The worker protocol over HTTP, version 1: ``/worker/v1/claim``, ``renew`` and ``report``.
+"""The worker protocol over HTTP, version 1: ``/worker/v1/claim``, ``renew``, ``log`` and ``report``.
 
-A worker's API token opens these three and nothing else.
+A worker's API token opens these four and nothing else.
 """

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.auth.actor import Lease
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
+from registry.contract.livelog import CHUNK_MAX, LogChunk
 from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
 from registry.contract.specfile import parse_run_spec
 from registry.errors import ConflictError, RequestInvalidError
@@ -23,7 +24,7 @@ from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
 from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
-from registry.trials import queue, verdicts
+from registry.trials import livelog, queue, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.secrets import values_for
 from registry.trials.verdicts import Reporter
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.trials")
 MESSAGE_MAX_BYTES = 64 * 1024
+LOG_MAX_BYTES = 6 * CHUNK_MAX + MESSAGE_MAX_BYTES
+"""JSON may write each character as six."""
 REAP_SECONDS = 5.0
 PULL_TOKEN_MARGIN_SECONDS = 60
 
@@ -48,7 +51,7 @@ def add_routes(app: web.Application) -> None:
     app.add_routes(
         [
             web.post(f"/worker/v1/{name}", handler, expect_handler=leave_expectation)
-            for name, handler in (("claim", claim), ("renew", renew), ("report", report))
+            for name, handler in (("claim", claim), ("renew", renew), ("log", take_log), ("report", report))
         ]
     )
     app.cleanup_ctx.append(_reaping)
@@ -97,6 +100,16 @@ async def renew(request: web.Request) -> web.Response:
         services.database, services.settings, worker=_reporter(actor), lease=asked.lease
     )
     return _json(RenewResponse(protocol=PROTOCOL_VERSION, lease_seconds=seconds).model_dump_json())
+
+
+async def take_log(request: web.Request) -> web.Response:
+    """``POST /worker/v1/log``: some output of a run that goes on."""
+    services = request.app[SERVICES]
+    await authenticate_worker(request)
+    chunk = await read_message(request, LogChunk, limit_bytes=LOG_MAX_BYTES)
+    actor = await authenticate_worker(request)  # it may have been revoked while it sent that
+    taken = await livelog.append(services.database, worker=_reporter(actor), chunk=chunk)
+    return _json(taken.model_dump_json())
 
 
 async def report(request: web.Request) -> web.Response:

@@ -394,3 +394,39 @@ def attested(registry: Registry, digest: str) -> Any:
             return (await api(admin, "GET", path, params={"digest": digest}))["items"]
 
     return asyncio.run(work())
+
+
+def test_a_history_says_what_changed(registry: Registry, shell: Shell, worker_secret: str) -> None:
+    name = "team/past"
+    push_to(registry, name)
+    work_off(registry, worker_secret)
+    shell("trial", "start", f"{name}:1")
+    work_off(registry, worker_secret, met=False, runtime="other\x1b[2J 2")
+    newest, oldest = shell.json("trial", "list", name)
+    assert (newest["verdict"], oldest["verdict"]) == ("fail", "pass")
+    assert newest["changes"]["what"] == ["verdict", "runtime", "failed"]
+    assert shell.json("trial", "list", f"{name}:1", "--verdict", "pass") == [oldest]
+    assert shell.json("trial", "list", f"{name}@{newest['digest']}", "--limit", "1") == [newest]
+    assert shell.json("trial", "list", name, "--since", "1s", "--verdict", "error") == []
+    for form, begins in (("junit", "<?xml"), ("markdown", "### "), ("sarif", "{\n"), ("json", "{\n")):
+        text = shell("trial", "show", newest["id"], "--format", form)
+        assert text.startswith(begins)
+        assert "exit code is 0" in text
+        assert "\x1b" not in text
+    assert "not both" in shell("trial", "show", newest["id"], "--format", "junit", "--json", code=64)
+    assert shell("trial", "log", newest["id"]) == "hello\n"
+    table = shell("trial", "list", name)
+    said = "was pass; runtime was scripted 1.0; fails now: linux/amd64 smoke: exit code is 0\n"
+    assert table.splitlines(keepends=True)[1].endswith(said)
+    assert newest["id"] in [one["id"] for one in shell.json("trial", "list", "--verdict", "fail")]
+    assert "not both" in shell("trial", "list", name, "--image", name, code=64)
+    assert "no time" in shell("trial", "list", name, "--since", "soon", code=64)
+    assert "verdict" in shell("trial", "list", name, "--verdict", "good", code=64)
+
+
+def push_to(registry: Registry, repository: str) -> None:
+    async def work() -> None:
+        async with registry.client() as admin:
+            await push_image(admin, repository, "1", tiny_image())
+
+    asyncio.run(work())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +72,34 @@ def test_a_bad_image_fails_with_its_exit_code_and_last_lines(yard: Yard, worker:
         {"address": "192.0.2.1", "port": 80, "protocol": "tcp", "attempts": 1, "permitted": False}
     ]
     assert use["samples"]
+
+
+def test_output_is_seen_while_the_image_runs(yard: Yard, worker: WorkerProcess, tmp_path: Path) -> None:
+    yard.push(busybox_image(("/bin/true",)), "slow")
+    token, spec = tmp_path / "token", tmp_path / "spec.json"
+    token.write_text(yard.registry.token)
+    command = "printf 'na\\303'; sleep 1.2; printf '\\257ve\\n\\033[2Jdone\\n'; sleep 5"
+    asked = {"version": 1, "command": ["/bin/sh", "-c", command], "expect": {"exit": 0}}
+    spec.write_text(json.dumps(asked))
+    trial = (sys.executable, "-m", "registry.main", "trial")
+    where = ("--server", yard.registry.url, "--token-file", str(token))
+    start = (*trial, "start", f"{REPOSITORY}:slow", "--spec", str(spec), "--follow", *where)
+    with subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline() == "na\u00efve\n"
+        newest = yard.newest("slow")
+        assert newest["state"] == "running", "seen before its end"
+        assert watching.stdout.read() == "?[2Jdone\n"
+        said = watching.stderr.read().splitlines()
+    assert watching.returncode == 0
+    assert said[0] == f"trial {newest['id']}"
+    assert "linux/amd64: running by worker one" in said
+    assert "== linux/amd64 smoke ==" in said
+    assert said[-1].startswith("pass: ")
+    for more in ((), ("--follow",)):
+        log = subprocess.run([*trial, "log", newest["id"], *more, *where], capture_output=True, check=True)
+        assert log.stdout.decode() == "na\u00efve\n?[2Jdone\n"
 
 
 def test_a_service_that_stays_up_passes(yard: Yard, worker: WorkerProcess) -> None:

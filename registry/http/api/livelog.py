@@ -1,0 +1,207 @@
+"""``/api/v1/trials/{trial_id}/log/live``: what the image writes, while it writes it, as server-sent events
+(WHATWG HTML, 9.2).
+
+A stream holds no connection of the database and one piece of output: the next is read when the one before has
+gone out. What it has told stands in each event's id, so that any replica goes on where another was cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+from aiohttp import web
+from pydantic import Field
+
+from registry.auth.actor import Actor
+from registry.auth.policy import decide
+from registry.db.engine import Database
+from registry.errors import NotFoundError, RequestInvalidError, SeatrialError, TooManyRequestsError
+from registry.http.api.fields import Id
+from registry.http.api.logrights import may_read_log, require_log
+from registry.http.api.models import Query
+from registry.http.api.routes import Call, Route
+from registry.http.cookies import authenticate_caller
+from registry.trials.livelog import Look, PartStanding, Place, look
+
+WAIT_MAX_SECONDS = 3600.0
+LOOK_SECONDS = 0.5
+HEARTBEAT_SECONDS = 15.0
+STALLED_SECONDS = 60.0
+STREAMS_MAX = 200
+"""At once, of one process: each looks into the database twice a second."""
+EVENT_STREAM = "text/event-stream"
+_HEADERS = {
+    "Content-Type": EVENT_STREAM,
+    "Cache-Control": "no-store, no-transform",
+    # nginx holds answers back until it has some kilobytes of them, unless told.
+    "X-Accel-Buffering": "no",
+}
+_PLACE = re.compile(r"([0-9]{1,6})\.([0-9]{1,4})\.([0-9]{1,9})")
+_PARTS_MAX = 500
+
+
+@dataclass(slots=True)
+class Streams:
+    """How many streams this process has now."""
+
+    count: int = 0
+
+
+STREAMS = web.AppKey("live_log_streams", Streams)
+
+
+class LiveQuery(Query):
+    """How long to watch."""
+
+    wait: float = Field(
+        default=WAIT_MAX_SECONDS,
+        ge=0,
+        le=WAIT_MAX_SECONDS,
+        description="Seconds after which it ends at most.",
+    )
+
+
+async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamResponse:
+    """What the image writes, while it writes it, as server-sent events; for those who may read the log.
+
+    Events are `part` (how it stands with a platform), `log` (some output of a run), `end` (state, verdict and
+    reason of the trial) and `gone` (no longer to be seen), each with an object in JSON; after the last two
+    nothing comes. Where a stream ends without one, go on with the `id` of its last event as `Last-Event-ID`.
+    Where nothing else does, a comment comes every 15 seconds.
+    """
+    places = parse_places(call.request.headers.get("Last-Event-ID", ""))
+    database = call.services.database
+    watching = _Watching(call.request, call.actor, (await database.epochs()).access, places)
+    first = await look(database, trial_id, places)
+    if first is None or not decide(call.actor, "pull", first.repository, first.visibility).allowed:
+        raise NotFoundError("there is no such trial, or it is not yours to see")
+    require_log(call.actor, repository=first.repository, visibility=first.visibility)
+    streams = call.request.app[STREAMS]
+    if streams.count >= STREAMS_MAX:
+        raise TooManyRequestsError(
+            f"this registry shows {STREAMS_MAX} logs already; try again later", headers={"Retry-After": "5"}
+        )
+    streams.count += 1
+    try:
+        return await _stream(call.request, database, trial_id, watching, seconds=query.wait)
+    finally:
+        streams.count -= 1
+
+
+async def _stream(
+    request: web.Request, database: Database, trial_id: str, watching: _Watching, *, seconds: float
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=_HEADERS)
+    response.content_type = EVENT_STREAM
+    await response.prepare(request)
+    await _send(response, "retry: 2000\n\n")
+    loop = asyncio.get_running_loop()
+    end, spoken = loop.time() + seconds, loop.time()
+    async for text in watching.events(database, trial_id):
+        if text or loop.time() - spoken >= HEARTBEAT_SECONDS:
+            await _send(response, text or ": \n\n")
+            spoken = loop.time()
+        if loop.time() >= end:
+            break
+    await response.write_eof()
+    return response
+
+
+async def _send(response: web.StreamResponse, text: str) -> None:
+    """Write, and wait until the client takes it; one that takes nothing for a minute is let go."""
+    async with asyncio.timeout(STALLED_SECONDS):
+        await response.write(text.encode())
+
+
+@dataclass(slots=True)
+class _Watching:
+    """Somebody who watches: who it is, as of an access epoch, and what it was told."""
+
+    request: web.Request
+    actor: Actor
+    epoch: int
+    places: Sequence[Place]
+    standing: list[PartStanding] = field(default_factory=list)
+
+    async def events(self, database: Database, trial_id: str) -> AsyncIterator[str]:
+        """Events as they come up, and an empty text after each look that found none; they end with the trial,
+        with the right to see it, or with this process."""
+        while not database.bell.muted:
+            seen = await self._look(database, trial_id)
+            if seen is None:
+                yield _event("gone", {"reason": "it is not there any more, or not yours to see"})
+                return
+            self.places = seen.places
+            texts = [
+                _event("part", {"part": number, **asdict(part)})
+                for number, part in enumerate(seen.parts)
+                if number >= len(self.standing) or self.standing[number] != part
+            ]
+            self.standing = list(seen.parts)
+            if seen.output is not None:
+                texts.append(_event("log", asdict(seen.output), shown_places(seen.places)))
+            elif seen.state == "done":
+                told = {"trial": trial_id, "state": "done", "verdict": seen.verdict, "reason": seen.reason}
+                yield "".join([*texts, _event("end", told, shown_places(seen.places))])
+                return
+            yield "".join(texts)
+            if seen.output is None:
+                await asyncio.sleep(LOOK_SECONDS)
+
+    async def _look(self, database: Database, trial_id: str) -> Look | None:
+        """``None``: there is nothing for this actor to see any more."""
+        epoch = (await database.epochs()).access
+        if epoch != self.epoch or time.monotonic() >= self.actor.until:
+            try:
+                self.actor = await authenticate_caller(self.request)
+            except SeatrialError:
+                return None
+            self.epoch = epoch
+        seen = await look(database, trial_id, self.places)
+        if seen is None:
+            return None
+        readable = decide(self.actor, "pull", seen.repository, seen.visibility).allowed
+        writes = may_read_log(self.actor, repository=seen.repository, visibility=seen.visibility)
+        return seen if readable and writes else None
+
+
+def _event(kind: str, data: Mapping[str, object], event_id: str | None = None) -> str:
+    # JSON has neither ends of lines nor control characters, whatever the image wrote.
+    named = "" if event_id is None else f"id: {event_id}\n"
+    return f"{named}event: {kind}\ndata: {json.dumps(data, ensure_ascii=True)}\n\n"
+
+
+def shown_places(places: Sequence[Place]) -> str:
+    """The places as an event's id."""
+    return ",".join(f"{place.attempt}.{place.run}.{place.position}" for place in places)
+
+
+def parse_places(text: str) -> Sequence[Place]:
+    """The places that an event's id stands for; without one, those before everything.
+
+    Raises:
+        RequestInvalidError: it is no such id.
+    """
+    if not text:
+        return ()
+    found = [_PLACE.fullmatch(one) for one in text.split(",", _PARTS_MAX)]
+    if None in found:
+        raise RequestInvalidError("Last-Event-ID is none of this stream")
+    return [Place(*map(int, one.groups())) for one in found if one is not None]
+
+
+ROUTES = (
+    Route(
+        "GET",
+        "/trials/{trial_id}/log/live",
+        "anyone",
+        follow_log,
+        errors=(NotFoundError, TooManyRequestsError),
+        media_type=EVENT_STREAM,
+    ),
+)

@@ -1,0 +1,28 @@
+"""Who reads what an image wrote: those who may push or start trials where it is, and auditors."""
+
+from __future__ import annotations
+
+from registry.auth.actor import Actor
+from registry.auth.policy import Visibility
+from registry.errors import DeniedError, UnauthorizedError
+from registry.trials.asking import is_writer
+
+
+def may_read_log(actor: Actor, *, repository: str, visibility: Visibility) -> bool:
+    """Whether the actor may; it may pull from the repository."""
+    return actor.is_auditor or is_writer(actor, name=repository, visibility=visibility)
+
+
+def require_log(actor: Actor, *, repository: str, visibility: Visibility) -> None:
+    """As :func:`may_read_log`.
+
+    Raises:
+        UnauthorizedError, DeniedError: it may not.
+    """
+    if may_read_log(actor, repository=repository, visibility=visibility):
+        return
+    if actor.kind == "anonymous":
+        raise UnauthorizedError(f"sign in to read the log: it is for those who may push to {repository}")
+    raise DeniedError(
+        f"the log is for those who may push to {repository}; verdict and reason are for all readers"
+    )

@@ -1,0 +1,275 @@
+"""The output of runs while they go on: kept for whoever watches, as rows, so that every replica sees it.
+
+What is kept is the beginning of the log that the report will hold. So a place in it, run and characters, is
+the same before and after: who was cut off goes on in the rows of the live log, or in the log of the run. The
+rows are those of a lease, and nothing to anybody once that is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, insert, select, update
+
+from registry.auth.policy import Visibility
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.livelog import LogChunk, LogTaken
+from registry.db.content import repositories
+from registry.db.trials import live_logs, parts, runs, trial_parts, trials
+from registry.db.types import db_time
+from registry.errors import ConflictError, RequestInvalidError
+from registry.oci.printable import printable
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.db.engine import Database
+    from registry.trials.verdicts import Reporter
+
+LIVE_MAX_CHARACTERS = 1024 * 1024
+"""Of one lease; the report has the rest."""
+PIECE_CHARACTERS = 64 * 1024
+"""What one look gives at most, and from which size on a row is not made longer."""
+
+
+async def append(database: Database, *, worker: Reporter, chunk: LogChunk) -> LogTaken:
+    """Keep some more output of a leased part. What is there already is passed over, so that a message may be
+    sent again.
+
+    Raises:
+        ConflictError: the lease is not a live one of this worker.
+        RequestInvalidError: the message does not follow what was told before.
+    """
+    # PostgreSQL's text has no NUL; the log of the run says the same.
+    text = chunk.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    async with database.write() as connection:
+        mine = (
+            parts.c.lease == chunk.lease,
+            parts.c.lease_account_id == worker.account_id,
+            parts.c.state == "leased",
+            parts.c.lease_expires_at > db_time(),
+        )
+        part_id = (await connection.execute(select(parts.c.id).where(*mine).with_for_update())).scalar()
+        if part_id is None:
+            raise ConflictError("this lease is not a live one of this worker; end its run")
+        of_lease = live_logs.c.lease == chunk.lease
+        length = func.length(live_logs.c.text)
+        last = (
+            await connection.execute(
+                select(live_logs.c.run, live_logs.c.position, length.label("length"))
+                .where(of_lease)
+                .order_by(live_logs.c.run.desc(), live_logs.c.position.desc())
+                .limit(1)
+            )
+        ).first()
+        end = last.position + last.length if last is not None and last.run == chunk.run else 0
+        if (last is not None and chunk.run < last.run) or chunk.position > end:
+            raise RequestInvalidError("this output does not follow what was told before")
+        text = text[end - chunk.position :]
+        kept = (await connection.execute(select(func.sum(length)).where(of_lease))).scalar_one() or 0
+        text = text[: max(0, LIVE_MAX_CHARACTERS - kept)]
+        if (
+            text
+            and last is not None
+            and last.run == chunk.run
+            and last.length + len(text) <= PIECE_CHARACTERS
+        ):
+            this = (of_lease, live_logs.c.run == last.run, live_logs.c.position == last.position)
+            await connection.execute(
+                update(live_logs).where(*this).values(text=live_logs.c.text.concat(text))
+            )
+        elif text:
+            await connection.execute(
+                insert(live_logs).values(
+                    lease=chunk.lease,
+                    run=chunk.run,
+                    position=end,
+                    part_id=part_id,
+                    name=printable(chunk.name),
+                    attempt=chunk.attempt,
+                    text=text,
+                )
+            )
+    full = kept + len(text) >= LIVE_MAX_CHARACTERS
+    return LogTaken(protocol=PROTOCOL_VERSION, position=end + len(text), full=full)
+
+
+async def forget(connection: AsyncConnection, part_id: str) -> None:
+    """Let go what was kept of a part whose lease is over, in the transaction that ends it."""
+    await connection.execute(delete(live_logs).where(live_logs.c.part_id == part_id))
+
+
+async def sweep(database: Database) -> int:
+    """Let go what was kept of leases that a registry of an older version ended; how many rows."""
+    live = select(parts.c.lease).where(parts.c.lease.is_not(None))
+    over = live_logs.c.lease.not_in(live)
+    async with database.read_once() as connection:
+        if (await connection.execute(select(live_logs.c.run).where(over).limit(1))).first() is None:
+            return 0
+    async with database.write() as connection:
+        return (await connection.execute(delete(live_logs).where(over))).rowcount
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far somebody has read in a part: all of the runs before ``run``, and so many characters of it, in
+    the part's ``attempt``."""
+
+    attempt: int = 0
+    run: int = 0
+    position: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Some output of one run."""
+
+    platform: str
+    run: str
+    attempt: int | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartStanding:
+    """How it stands with one part."""
+
+    platform: str
+    state: str
+    attempts: int
+    worker: str | None
+    verdict: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What there is after some places. ``output`` is ``None`` where there is nothing more for now; ``places``
+    are those after it, one for each part."""
+
+    repository: str
+    visibility: Visibility
+    state: str
+    verdict: str | None
+    reason: str
+    parts: Sequence[PartStanding]
+    output: Output | None
+    places: Sequence[Place]
+
+
+async def look(database: Database, trial_id: str, places: Sequence[Place]) -> Look | None:
+    """The next piece of output of a trial after ``places``, one for each of its parts in their order (those
+    that are left out have not been read); ``None``: there is no such trial any more."""
+    trial_query = (
+        select(
+            repositories.c.name,
+            repositories.c.visibility,
+            trials.c.state,
+            trials.c.verdict,
+            trials.c.reason,
+            trials.c.finished_at,
+        )
+        .join(repositories, repositories.c.id == trials.c.repository_id)
+        .where(trials.c.id == trial_id)
+    )
+    parts_query = (
+        select(
+            parts.c.id,
+            parts.c.platform,
+            parts.c.state,
+            parts.c.attempts,
+            parts.c.worker,
+            parts.c.verdict,
+            parts.c.reason,
+            parts.c.lease,
+        )
+        .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .where(trial_parts.c.trial_id == trial_id)
+        .order_by(parts.c.platform, parts.c.digest)
+    )
+    async with database.read() as connection:
+        trial = (await connection.execute(trial_query)).first()
+        if trial is None:
+            return None
+        rows = (await connection.execute(parts_query)).all()
+        output, after = None, []
+        for number, part in enumerate(rows):
+            place = places[number] if number < len(places) else Place()
+            if place.attempt != part.attempts:
+                # It is tried again, by another worker: that begins anew.
+                place = Place(attempt=part.attempts)
+            if output is None:
+                output, place = await _next(connection, part, place, before=trial.finished_at)
+            after.append(place)
+    return Look(
+        repository=trial.name,
+        visibility=trial.visibility,
+        state=trial.state,
+        verdict=trial.verdict,
+        reason=trial.reason,
+        parts=[PartStanding(*row[1:7]) for row in rows],
+        output=output,
+        places=after,
+    )
+
+
+async def _next(
+    connection: AsyncConnection, part: Any, place: Place, *, before: datetime | None
+) -> tuple[Output | None, Place]:
+    found: _Found | Place | None = None
+    if part.state == "leased":
+        found = await _live(connection, part.lease, place)
+    elif part.state == "done":
+        found = await _told(connection, part.id, place, before)
+    if found is None or isinstance(found, Place):
+        return None, found or place
+    reached = Place(place.attempt, found.run, found.begins + len(found.text))
+    return Output(part.platform, found.name, found.attempt, found.text), reached
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    run: int
+    name: str
+    attempt: int | None
+    begins: int
+    text: str
+
+
+async def _live(connection: AsyncConnection, lease: str, place: Place) -> _Found | None:
+    end = live_logs.c.position + func.length(live_logs.c.text)
+    this = (live_logs.c.run == place.run) & (end > place.position)
+    query = (
+        select(live_logs)
+        .where(live_logs.c.lease == lease, (live_logs.c.run > place.run) | this)
+        .order_by(live_logs.c.run, live_logs.c.position)
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    if row is None:
+        return None
+    begins = max(row.position, place.position if row.run == place.run else 0)
+    return _Found(row.run, row.name, row.attempt, begins, row.text[begins - row.position :])
+
+
+async def _told(
+    connection: AsyncConnection, part_id: str, place: Place, before: datetime | None
+) -> _Found | Place:
+    """From the logs of runs that were reported, not of those that a newer trial had since; where there is no
+    more, the place after all of them, so that no log is read again."""
+    query = select(runs.c.id, runs.c.name, runs.c.case_attempt).where(runs.c.part_id == part_id)
+    if before is not None:
+        query = query.where(runs.c.finished_at <= before)
+    found = (await connection.execute(query.order_by(runs.c.id))).all()
+    for number in range(place.run, len(found)):
+        run = found[number]
+        begins = place.position if number == place.run else 0
+        piece = func.substr(runs.c.log, begins + 1, PIECE_CHARACTERS)
+        text = (await connection.execute(select(piece).where(runs.c.id == run.id))).scalar_one()
+        if text:
+            return _Found(number, run.name, run.case_attempt, begins, text)
+    return Place(place.attempt, max(place.run, len(found)))
