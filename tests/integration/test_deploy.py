@@ -268,6 +268,7 @@ def test_the_locks_hold_what_the_project_asks_for() -> None:
     server = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["server"]
     for lock, wanted in (
         ("deploy/requirements.lock", server),
+        ("deploy/build.lock", project["build-system"]["requires"]),
         ("requirements.lock", server + project["dependency-groups"]["dev"]),
     ):
         pinned = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", (ROOT / lock).read_text(), re.MULTILINE))

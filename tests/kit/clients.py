@@ -52,6 +52,8 @@ class Clients:
 
     folder: Path
     tools: Path | None = None
+    seconds: float = SECONDS
+    """What each may take."""
 
     def podman(self, *arguments: str | Path, stdin: str = "") -> str:
         """Run podman; returns what it printed."""
@@ -122,7 +124,7 @@ class Clients:
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
-            timeout=SECONDS,
+            timeout=self.seconds,
             check=False,
         )
 
