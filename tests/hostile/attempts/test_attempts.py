@@ -135,15 +135,26 @@ def test_calls_that_can_be_reached(walked: Measurement) -> None:
         assert (walked.lines["x32"], walked.lines["int80"]) == ("", "")
 
 
+def test_each_row_with_one_answer_says_why_it_has_no_second() -> None:
+    page = PAGE.read_text()
+    section, _, measured = page.partition("## Rows with one answer\n")[2].partition("## Measured\n")
+    rows = re.findall(r"^\| (.*) \| (.*) \|$", measured, re.MULTILINE)[2:]
+    alone = {name for name, stops in rows if "→" not in stops}
+    assert 10 < len(alone) < len(rows) / 5
+    explained = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE)))
+    assert sorted(explained) == sorted(alone)
+
+
 def test_the_page_has_what_was_measured(
     results: dict[frozenset[str], Mapping[str, str]], walked: Measurement
 ) -> None:
     counts = {name: len(numbers.split()) for name, numbers in walked.lines.items()}
     page = PAGE.read_text()
-    wanted = replace_section(page, make_section(results, counts))
+    section = make_section(results, counts)
+    wanted = replace_section(page, section)
     if os.environ.get("SEATRIAL_TEST_WRITE_HOSTILE"):
         PAGE.write_text(wanted)
     elif os.environ.get("CI") or os.environ.get("SEATRIAL_TEST_COMPARE_HOSTILE"):
         # Elsewhere kernel and modules are others, and so are some answers.
         assert page == wanted, "make hostile, with SEATRIAL_TEST_WRITE_HOSTILE=1"
-    assert wanted.count("\n| ") == len(results[frozenset()]) + 2
+    assert section.count("\n| ") == len(results[frozenset()]) + 2
