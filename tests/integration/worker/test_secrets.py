@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from registry.auth.apitokens import new_token
-from tests.integration.worker.conftest import Yard
+from tests.integration.worker.conftest import REPOSITORY, Yard
 from tests.kit.images import busybox_image, file, make_layer
 from tests.kit.sources import ROOT
 
@@ -64,3 +64,25 @@ def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hun
     assert worker.token not in found
     # Nor does the record of the run, which people read, hold one.
     assert worker.token not in str(trial)
+
+
+def test_a_secret_of_the_registry_reaches_the_run_and_no_reader(make_yard: Callable[..., Yard]) -> None:
+    yard = make_yard()
+    worker = yard.worker("one")
+    worker.start()
+    value = "kept for trials only"
+    yard.push(busybox_image(("/bin/sh", "-c", 'echo "${#DB} $DB"; echo -n "$DB" | base64')), "kept")
+    yard.call("POST", "/api/v1/secrets", json={"name": "DB", "value": value, "repository": REPOSITORY})
+    spec = {
+        "version": 1,
+        "env": {"DB": {"secret": "DB"}},
+        "expect": {"exit": 0, "log": [{"match": f"^{len(value)} k"}]},
+    }
+    body = {"image": f"{REPOSITORY}:kept", "spec": spec}
+    yard.call("POST", "/api/v1/trials", json=body)
+    trial = yard.verdict("kept")
+    assert trial["verdict"] == "pass", trial
+    assert trial["runs"][0]["log"] == f"{len(value)} ***\n***\n"
+    assert value not in str(trial)
+    assert value not in worker.log
+    assert value not in yard.process.log.read_text()
