@@ -29,17 +29,21 @@ def is_background(text: str) -> bool:
     own += ("tokens.expiry_told_at",)
     own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
     own += ("FROM live_logs", "parts.finished_at <")
+    own += ("attestation_marks", "WHERE (parts.finished_at", "WHERE (trials.finished_at")
     return text.startswith("BEGIN") or any(name in text for name in own)
 
 
 @contextmanager
-def recorded(*tables: str) -> Iterator[list[Statement]]:
-    """The statements that read any of these tables in an order while the block runs."""
+def recorded(*tables: str, background: bool = False) -> Iterator[list[Statement]]:
+    """The statements that read any of these tables in an order while the block runs; those of what a registry
+    does by itself only with ``background``."""
     seen: list[Statement] = []
 
     def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
         reads = any(f"FROM {table}" in text for table in tables)
-        if reads and text.startswith("SELECT") and "ORDER BY" in text and not is_background(text):
+        if not reads or not text.startswith("SELECT") or "ORDER BY" not in text:
+            return
+        if background or not is_background(text):
             seen.append(Statement(text, parameters))
 
     event.listen(Engine, "before_cursor_execute", remember)
