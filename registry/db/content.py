@@ -137,6 +137,8 @@ manifests = Table(
     Column("blocked_reason", Text),
     # When an image that had passed was judged otherwise; null: it has not, or passes again.
     Column("turned_bad_at", UtcTime),
+    # From when on it will be refused as that, as an event said; null: none did.
+    Column("block_told_at", UtcTime),
     Column("pushed_by", Text, nullable=False, default=""),
     # JSON of the job that did it (registry.auth.actor.Workload), where one did.
     Column("workload", Text),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,22 @@ from sqlalchemy import exists, func, literal, or_, select, tuple_
 
 from registry.auth.owners import require_or_tell
 from registry.auth.policy import may_audit
+from registry.content import repositories as repos
 from registry.content.blocks import below
 from registry.content.explaining import account_named
 from registry.db.access import tombstones
 from registry.db.content import STATE_COLUMNS, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.events import pull_days
-from registry.db.types import Bytewise, Id, db_time
+from registry.db.types import Bytewise, Id
 from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
 from registry.events.keeping import day_of
 from registry.oci.names import parse_repository_name
 from registry.settings import Gate
-from registry.trials.asking import is_writer, max_verdict_age
-from registry.trials.gate import ADMITTED, EffectiveState, Question, Word, decide
+from registry.trials.asking import is_writer, max_verdict_age, relieved
+from registry.trials.gate import ADMITTED, EffectiveState, Question, Word, as_decided, decide
+from registry.trials.relief import Relief, relief_of
+from registry.trials.signatures import Required, is_unsigned, required_in
 from registry.trials.states import STRICTNESS, WITHOUT_VERDICT, bad_policy, effective_state
 
 if TYPE_CHECKING:
@@ -56,7 +59,8 @@ class Puller:
 class Stopped:
     """An image that was pulled, and what a reader would be told now.
 
-    ``admitted_until`` is until when it would stay admitted: from before the gate, or as it passed once.
+    ``admitted_until`` is until when it would stay admitted: from before the gate, as it passed once, or by a
+    waiver or a pause.
     """
 
     repository: str
@@ -100,7 +104,6 @@ async def preview(
     within = below(repositories.c.name, name) if name.endswith("/") else repositories.c.name == name
     day = day_of(since)
     async with database.read() as connection:
-        now = (await connection.execute(select(db_time()))).scalar_one()
         query = _pulled(day, after).limit(limit)
         rows = (await connection.execute(query.where(within))).all()
         held = select(repositories.c.id).where(within).limit(1)
@@ -108,20 +111,51 @@ async def preview(
             raise NameUnknownError(f"there is no repository {name}; a namespace has a slash at its end")
         pullers = await _pullers(connection, day, rows)
         writers = await _writers(connection, pullers)
+    told = await _told(database, rows)
     found = []
     for row in rows:
         theirs = pullers.get((row.repository, row.digest), [])
         shown = [_puller(one, writers, row.repository, row.visibility) for one in theirs[:PULLERS_SHOWN]]
         found.append(
-            _stopped(settings, row, gate, now=now, pullers=shown, pulls=int(sum(one.count for one in theirs)))
+            _stopped(
+                settings,
+                row,
+                gate,
+                told=told[row.repository_id],
+                pullers=shown,
+                pulls=int(sum(one.count for one in theirs)),
+            )
+        )
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What people tell the gate of a repository: what signatures are required, waivers, a pause."""
+
+    required: Required | None
+    relief: Relief
+
+
+async def _told(database: Database, rows: Sequence[Any]) -> Mapping[int, _Told]:
+    found = {}
+    for repository_id in dict.fromkeys(row.repository_id for row in rows):
+        async with database.read_once() as connection:
+            query = repos.COLUMNS.where(repositories.c.id == repository_id)
+            row = (await connection.execute(query)).first()
+        if row is None:
+            raise NameUnknownError("a repository was deleted meanwhile; ask again")
+        repository = repos.from_row(row)
+        found[repository_id] = _Told(
+            await required_in(database, repository), await relief_of(database, repository)
         )
     return found
 
 
 def _stopped(
-    settings: Settings, row: Any, gate: Gate, *, now: datetime, pullers: Sequence[Puller], pulls: int
+    settings: Settings, row: Any, gate: Gate, *, told: _Told, pullers: Sequence[Puller], pulls: int
 ) -> Stopped:
-    max_age = max_verdict_age(settings)
+    max_age, now = max_verdict_age(settings), told.relief.now
     effective = effective_state(row, now=now, max_age=max_age)
     state, until = effective.state, row.grandfathered_until if effective.state == "grandfathered" else None
     turned_on = STRICTNESS[gate] > STRICTNESS[row.gate]
@@ -129,15 +163,29 @@ def _stopped(
         until = now + timedelta(days=settings.grandfather_days)
         state = "grandfathered"
     policy = bad_policy(row.turned_bad, row.turned_bad_days)
-    subject, kept = f"{row.repository}@{row.digest}", policy.kept(row, now=now)
-    decision = decide(Question(gate, state, subject, effective.reason, can_retry=True, kept=kept))
-    if kept:
+    question = Question(
+        gate,
+        state,
+        subject=f"{row.repository}@{row.digest}",
+        reason=effective.reason,
+        can_retry=True,
+        kept=policy.kept(row, now=now),
+        unsigned=told.required.sentence if row.is_unsigned and told.required is not None else "",
+    )
+    if question.kept:
         until = policy.until(row)
+    waiver, pause = told.relief.waiver_for(row.digest, state), told.relief.pause
+    asked = relieved(question, told.relief, row.digest)
+    decision = decide(asked)
+    if asked.waiver and waiver is not None and decision != decide(replace(asked, waiver="")):
+        until = waiver.expires_at
+    elif pause is not None and decision != decide(replace(asked, paused="")):
+        until = pause.until
     return Stopped(
         repository=row.repository,
         gate=gate,
         digest=row.digest,
-        state=effective.state,
+        state=as_decided(question).state if question.unsigned else effective.state,
         decision=decision.word,
         explain=decision.explain,
         admitted_until=until,
@@ -156,6 +204,7 @@ def _pulled(day: int, after: str | None) -> Select[Any]:
         pull_days.c.last_at >= func.coalesce(tombstones.c.deleted_at, literal(0)),
         pull_days.c.actor.not_like("worker %"),
     )
+    unsigned = is_unsigned()
     query = (
         select(
             repositories.c.name.label("repository"),
@@ -166,6 +215,7 @@ def _pulled(day: int, after: str | None) -> Select[Any]:
             *STATE_COLUMNS,
             repositories.c.turned_bad,
             repositories.c.turned_bad_days,
+            unsigned.label("is_unsigned"),
         )
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .outerjoin(tombstones, tombstones.c.name == repositories.c.name)
@@ -173,6 +223,7 @@ def _pulled(day: int, after: str | None) -> Select[Any]:
             or_(
                 manifests.c.state.not_in(ADMITTED - {"grandfathered"}),
                 manifests.c.blocked_reason.is_not(None),
+                unsigned,
             ),
             theirs,
         )

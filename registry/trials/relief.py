@@ -97,27 +97,32 @@ class Relief:
 async def relief_of(database: Database, repository: Repository) -> Relief:
     """What lets pass in a repository now what the gate would refuse."""
     async with database.read() as connection:
-        now = (await connection.execute(select(db_time()))).scalar_one()
-        live = select(
-            waivers.c.id,
-            waivers.c.digest,
-            waivers.c.states,
-            waivers.c.reason,
-            waivers.c.granted_by,
-            waivers.c.expires_at,
-        ).where(
-            waivers.c.repository_id == repository.id,
-            waivers.c.expires_at > now,
-            waivers.c.granted_at.is_not(None),
-            waivers.c.ended_at.is_(None),
-        )
-        rows = await connection.execute(live.order_by(waivers.c.expires_at.desc()).limit(WAIVERS_MAX))
-        found = tuple(
-            LiveWaiver(**{**row._asdict(), "states": frozenset(json.loads(row.states))}) for row in rows
-        )
-        named = {one.digest for one in found if one.digest is not None}
-        listed_by = await _listed_by(connection, repository.id, named)
-        return Relief(now, found, listed_by, await _pause(connection, repository.name, now))
+        return await relief_in(connection, repository.id, repository.name)
+
+
+async def relief_in(connection: AsyncConnection, repository_id: int, name: str) -> Relief:
+    """As :func:`relief_of`, inside a transaction."""
+    now = (await connection.execute(select(db_time()))).scalar_one()
+    live = select(
+        waivers.c.id,
+        waivers.c.digest,
+        waivers.c.states,
+        waivers.c.reason,
+        waivers.c.granted_by,
+        waivers.c.expires_at,
+    ).where(
+        waivers.c.repository_id == repository_id,
+        waivers.c.expires_at > now,
+        waivers.c.granted_at.is_not(None),
+        waivers.c.ended_at.is_(None),
+    )
+    rows = await connection.execute(live.order_by(waivers.c.expires_at.desc()).limit(WAIVERS_MAX))
+    found = tuple(
+        LiveWaiver(**{**row._asdict(), "states": frozenset(json.loads(row.states))}) for row in rows
+    )
+    named = {one.digest for one in found if one.digest is not None}
+    listed_by = await _listed_by(connection, repository_id, named)
+    return Relief(now, found, listed_by, await _pause(connection, name, now))
 
 
 async def _listed_by(

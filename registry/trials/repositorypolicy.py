@@ -25,6 +25,7 @@ from registry.settings import Settings
 from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
 from registry.trials.states import STRICTNESS, WITHOUT_VERDICT
+from registry.trials.turning import tell_deadlines
 
 
 async def change(
@@ -143,6 +144,8 @@ async def _change(
         await try_pending_anew(connection, settings, row.id)
     if "gate" in changes and STRICTNESS[changes["gate"]] > STRICTNESS[row.gate]:
         await grandfather(connection, row.id, settings.grandfather_days)
+    if "turned_bad" in changes or "turned_bad_days" in changes:
+        await tell_deadlines(connection, row.id, row.name)
     told = {column: [getattr(row, column), value] for column, value in changes.items()}
     if "run_spec" in told:
         # It may be long; verdicts name it so too.

@@ -5,9 +5,8 @@ The caller holds the repository's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import cast
 
 from sqlalchemy import bindparam, select, update
@@ -24,7 +23,8 @@ from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
 from registry.trials.seen import keep_seen
 from registry.trials.specs import spec_digest
-from registry.trials.states import PASSED, REASON_MAX, bad_policy
+from registry.trials.states import PASSED, REASON_MAX
+from registry.trials.turning import turn
 
 
 async def settle_image(connection: AsyncConnection, part_id: str) -> None:
@@ -163,7 +163,7 @@ async def set_states(
         now |= {row.digest: row.state for row in rows}
     changed: dict[str, tuple[str, str]] = {}
     told = []
-    bad: dict[str, str] = {}
+    bad: set[str] = set()
     good: set[str] = set()
     for digest, state, reason in wanted:
         if digest not in now or (state == "pending" and now[digest] in (*ADMITTED, "pending")):
@@ -173,7 +173,7 @@ async def set_states(
             if state in PASSED:
                 good.add(digest)
             elif now[digest] in ("pass", "warn") and state in ("fail", "error"):
-                bad[digest] = reason
+                bad.add(digest)
         now[digest] = state
         changed[digest] = (state, reason)
     if changed:
@@ -188,34 +188,4 @@ async def set_states(
         )
         await attest_states(connection, repository_id, list(changed))
     await outbox.record_all(connection, "verdict.changed", repository, REGISTRY, told)
-    await _turn(connection, repository_id, repository, bad=bad, good=good)
-
-
-async def _turn(
-    connection: AsyncConnection,
-    repository_id: int,
-    repository: str,
-    *,
-    bad: Mapping[str, str],
-    good: Collection[str],
-) -> None:
-    """Remember which images had passed and turned bad, and since when; tell of those that will be blocked."""
-    here = manifests.c.repository_id == repository_id
-    for batch in batches(sorted(good)):
-        await connection.execute(
-            update(manifests)
-            .where(here, manifests.c.digest.in_(batch), manifests.c.turned_bad_at.is_not(None))
-            .values(turned_bad_at=None)
-        )
-    if not bad:
-        return
-    query = select(repositories.c.turned_bad, repositories.c.turned_bad_days, db_time())
-    action, days, at = (await connection.execute(query.where(repositories.c.id == repository_id))).one()
-    for batch in batches(sorted(bad)):
-        this = (here, manifests.c.digest.in_(batch))
-        await connection.execute(update(manifests).where(*this).values(turned_bad_at=at))
-    policy = bad_policy(action, days)
-    if policy.action == "block" and policy.days:
-        until = (at + timedelta(days=policy.days)).isoformat()
-        notices = [{"digest": digest, "reason": reason, "at": until} for digest, reason in bad.items()]
-        await outbox.record_all(connection, "image.will_block", repository, REGISTRY, notices)
+    await turn(connection, repository_id, repository, bad=bad, good=good)

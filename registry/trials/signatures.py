@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import re2  # type: ignore[import-untyped]
-from sqlalchemy import and_, delete, exists, insert, literal, or_, select
+from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select
 
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
@@ -201,13 +201,60 @@ async def _required(connection: AsyncConnection, repository: Repository) -> Requ
 def is_signed(required: Required) -> ColumnElement[bool]:
     """Whether a row of ``manifests`` has all the signatures that are required. Referrers need none, as long
     as no tag names them: a subject is easily said, also of a chart that people pull."""
-    referrer = and_(
+    return or_(_is_referrer(), _has_all(required))
+
+
+def is_unsigned() -> ColumnElement[bool]:
+    """Whether a row of ``manifests``, joined with its repository, lacks a signature that is required where
+    it lies: the opposite of :func:`is_signed` for many repositories at once."""
+    rule, other = signature_rules.alias("rule"), signature_rules.alias("other")
+    place = namespaces.alias("place")
+    start = func.substr(repositories.c.name, 1, func.length(place.c.name) + 1)
+    listed, index = edges.alias("listed"), manifests.alias("index")
+    listing = (
+        select(index.c.digest)
+        .join(listed, listed.c.manifest_id == index.c.id)
+        .where(
+            index.c.repository_id == manifests.c.repository_id,
+            listed.c.digest == manifests.c.digest,
+            listed.c.kind == "child",
+        )
+        .correlate(manifests)
+    )
+    counts = or_(rule.c.repository_id == manifests.c.repository_id, start == place.c.name + "/")
+    met = (
+        select(signature_matches.c.rule_id)
+        .join(other, other.c.id == signature_matches.c.rule_id)
+        .where(
+            signature_matches.c.repository_id == manifests.c.repository_id,
+            other.c.repository_id.is_not_distinct_from(rule.c.repository_id),
+            other.c.namespace_id.is_not_distinct_from(rule.c.namespace_id),
+            or_(
+                signature_matches.c.subject_digest == manifests.c.digest,
+                signature_matches.c.subject_digest.in_(listing),
+            ),
+        )
+        .correlate(manifests, rule)
+        .exists()
+    )
+    lacking = (
+        select(rule.c.id)
+        .outerjoin(place, place.c.id == rule.c.namespace_id)
+        .where(counts, ~met)
+        .correlate(manifests, repositories)
+        .exists()
+    )
+    return and_(~_is_referrer(), lacking)
+
+
+def _is_referrer() -> ColumnElement[bool]:
+    named = select(tags.c.name).where(tags.c.manifest_id == manifests.c.id).correlate(manifests)
+    return and_(
         manifests.c.subject_digest.is_not(None),
         manifests.c.runnable.is_(False),
         manifests.c.media_type.in_(sorted(MANIFESTS)),
-        ~exists().where(tags.c.manifest_id == manifests.c.id),
+        ~named.exists(),
     )
-    return or_(referrer, _has_all(required))
 
 
 async def has_signatures(database: Database, manifest_id: int, required: Required) -> bool:

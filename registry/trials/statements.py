@@ -12,9 +12,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from registry.trials.specs import IMAGE_SUGGESTED
+
+if TYPE_CHECKING:
+    from registry.trials.relief import LiveWaiver
 
 Kind = Literal["result", "summary"]
 PREDICATES: Mapping[Kind, str] = MappingProxyType(
@@ -100,9 +103,11 @@ def trial_found(
     }
 
 
-def state_found(image: Mapping[str, Any], *, policy: str) -> dict[str, object] | None:
+def state_found(
+    image: Mapping[str, Any], *, policy: str, waiver: LiveWaiver | None
+) -> dict[str, object] | None:
     """What the gate makes of an image for readers, or ``None`` where there is no verdict; ``image`` is its
-    row."""
+    row, ``waiver`` what lets it pass for a while."""
     blocked = image["blocked_reason"]
     if blocked is None and image["state"] not in JUDGED:
         return None
@@ -111,6 +116,18 @@ def state_found(image: Mapping[str, Any], *, policy: str) -> dict[str, object] |
         "reason": image["state_reason"] if blocked is None else blocked,
         "policy": policy,
         "judged_at": _time(image["state_at"]),
+        # By a name that comes before the state: queries look for that at the end.
+        **({} if waiver is None or blocked is not None else {"admitted_by": [_waiver(waiver)]}),
+    }
+
+
+def _waiver(waiver: LiveWaiver) -> dict[str, object]:
+    return {
+        "id": waiver.id,
+        "states": sorted(waiver.states),
+        "grantedBy": waiver.granted_by,
+        "expiresOn": _time(waiver.expires_at),
+        "reason": waiver.reason,
     }
 
 
@@ -161,9 +178,16 @@ def summary_predicate(
         "seatrial": {
             "state": state,
             "judgedOn": found["judged_at"],
+            **_waivers(found, findings=findings),
             **({"reason": found["reason"]} if findings else {}),
         },
     }
+
+
+def _waivers(found: Mapping[str, Any], *, findings: bool) -> dict[str, object]:
+    named = found.get("admitted_by", ())
+    shown = [{key: one[key] for key in one if findings or key != "reason"} for one in named]
+    return {"waivers": shown} if shown else {}
 
 
 def _tests(observed: Sequence[tuple[str, Any]]) -> dict[str, list[str]]:

@@ -12,7 +12,8 @@ from registry.trials.gate import EffectiveState
 
 REASON_MAX = 500
 PASSED = ("pass", "warn", "not-applicable")
-_BAD = ("fail", "error", "pending")
+BAD = ("fail", "error", "pending")
+"""In what states an image that had passed has turned bad."""
 WITHOUT_VERDICT = ("untried", "grandfathered", "unsupported", "pending")
 STRICTNESS: Mapping[str, int] = MappingProxyType({"off": 0, "warn": 1, "enforce": 2, "hold": 2})
 """Of each gate: what is refused under ``hold`` was refused under ``enforce`` already."""
@@ -71,13 +72,13 @@ class BadPolicy:
 
     def until(self, image: ImageState) -> datetime | None:
         """Until when the image is let pass; ``None`` where it did not turn bad, or for ever."""
-        if image.turned_bad_at is None or self.action != "block" or image.state not in _BAD:
+        if image.turned_bad_at is None or self.action != "block" or image.state not in BAD:
             return None
         return image.turned_bad_at + timedelta(days=self.days)
 
     def kept(self, image: ImageState, *, now: datetime) -> Literal["", "keep", "warn"]:
         """How the image is let pass that turned bad; empty where it is not."""
-        if image.turned_bad_at is None or image.state not in _BAD:
+        if image.turned_bad_at is None or image.state not in BAD:
             return ""
         if self.action != "block":
             return self.action

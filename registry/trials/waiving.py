@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
@@ -19,7 +19,7 @@ from registry.auth.policy import decide, namespaces_above
 from registry.content import repositories as repos
 from registry.content.administration import find
 from registry.db.access import namespaces
-from registry.db.content import manifests, repositories
+from registry.db.content import edges, manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.gate import waivers
 from registry.db.outbox import record
@@ -32,7 +32,9 @@ from registry.errors import (
     NotFoundError,
     RequestInvalidError,
 )
+from registry.trials.attesting import attest_states
 from registry.trials.relief import WAIVERS_MAX
+from registry.trials.statements import JUDGED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -217,8 +219,15 @@ async def _require(database: Database, actor: Actor, waiver_id: int, *, or_who_a
 
 
 async def _locked(connection: AsyncConnection, waiver_id: int) -> Row[Any]:
+    """The row, with the lock of its repository, whose images it is about."""
+    lies_in = select(waivers.c.repository_id).where(waivers.c.id == waiver_id)
+    repository_id = (await connection.execute(lies_in)).scalar_one_or_none()
     held = select(waivers.c.id).where(waivers.c.id == waiver_id).with_for_update()
-    if (await connection.execute(held)).first() is None:
+    if (
+        repository_id is None
+        or not await repos.lock(connection, repository_id)
+        or (await connection.execute(held)).first() is None
+    ):
         raise _unknown(waiver_id)
     row: Row[Any] = (await connection.execute(_WAIVERS.where(waivers.c.id == waiver_id))).one()
     return row
@@ -234,8 +243,30 @@ async def _change(
     await connection.execute(update(waivers).where(waivers.c.id == waiver.id).values(changed))
     after = await _show(connection, waiver.id)
     await record(connection, kind, waiver.repository, actor, _told(after), target=waiver.digest)
+    await _attest(connection, after)
     await move_epoch(connection, "gate")
     return after
+
+
+async def _attest(connection: AsyncConnection, waiver: Waiver) -> None:
+    """Have the statements about the images that it lets pass name it, or name it no more."""
+    judged = sorted(JUDGED & set(waiver.states))
+    query = (
+        select(manifests.c.digest, manifests.c.repository_id)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(repositories.c.name == waiver.repository, manifests.c.state.in_(judged))
+    )
+    if waiver.digest is not None:
+        index = manifests.alias("index")
+        listed = (
+            select(edges.c.digest)
+            .join(index, index.c.id == edges.c.manifest_id)
+            .where(index.c.digest == waiver.digest, edges.c.kind == "child")
+        )
+        query = query.where(or_(manifests.c.digest == waiver.digest, manifests.c.digest.in_(listed)))
+    rows = (await connection.execute(query)).all()
+    if rows:
+        await attest_states(connection, rows[0].repository_id, [row.digest for row in rows])
 
 
 async def _wants_two(connection: AsyncConnection, name: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -438,6 +438,25 @@ async def test_an_image_that_is_blocked_when_it_comes_back_is_attested_so(port: 
     assert found.summary["verificationResult"] == "FAILED"
     assert found.summary["verifiedLevels"] == ["FAILED"]
     assert found.summary["seatrial"]["state"] == "blocked"  # type: ignore[index]
+
+
+async def test_a_summary_names_the_waiver_that_lets_an_image_pass(port: Port) -> None:
+    digest = await tried(port, await port.worker("one"), met=False, exit_code=3)
+    until = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
+    body = {"image": REPOSITORY, "states": ["error", "fail"], "reason": "r", "expires_at": until.isoformat()}
+    made = await api(port.admin, "POST", "/waivers", status=201, json=body)
+    named = []
+    for path in ("", "/grant", "/revoke"):
+        if path:
+            await api(port.admin, "POST", f"/waivers/{made['id']}{path}")
+        found = await word(port, digest)
+        assert found.summary is not None
+        assert found.summary["verificationResult"] == "FAILED"
+        named.append(found.summary["seatrial"].get("waivers"))  # type: ignore[attr-defined]
+        looked_at = f"/repositories/{REPOSITORY.replace('/', '%2F')}/attestations/differences"
+        assert (await api(port.admin, "GET", looked_at))["items"] == []
+    waiver = {"id": made["id"], "states": ["error", "fail"], "grantedBy": "admin"}
+    assert named == [None, [{**waiver, "expiresOn": f"{until:%Y-%m-%dT%H:%M:%SZ}"}], None]
 
 
 async def test_findings_are_said_where_the_operator_wants_it_whatever_the_quota(

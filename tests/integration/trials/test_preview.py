@@ -13,7 +13,9 @@ from registry.db.events import pull_days
 from registry.db.types import db_time
 from registry.events.keeping import day_of
 from tests.kit.access import api, make_token, make_user
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.images import make_index
+from tests.kit.signing import attach, new_key, public_pem, signature_of
+from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image
 
 TODAY = day_of(datetime.now(UTC))
 
@@ -105,3 +107,62 @@ async def test_a_preview(tmp_path: Path, database_url: str) -> None:
         reader = (await make_token(port.admin, "repository:*:pull"))["token"]
         async with port.registry.client(reader) as client:
             await api(client, "GET", "/gate/preview", status=403, params={"name": "team/app"})
+
+
+async def test_a_preview_knows_what_people_told_the_gate(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, gate="off", trial_on_push=False) as port:
+        images = {}
+        for name in ("signed", "listed", "unsigned", "waived", "failed"):
+            image = tiny_image()
+            images[name] = await port.push(image, tag=name)
+            if name == "listed":
+                index = await port.push(make_index(image), tag="index")
+            state = "fail" if name in ("waived", "failed") else "pass"
+            async with port.database.write() as connection:
+                this = update(manifests).where(manifests.c.digest == image.digest)
+                await connection.execute(this.values(state=state))
+            await pulled(port, image.digest, "rita")
+        key, again = new_key(), new_key()
+        for digest in (images["signed"], index, images["waived"], images["failed"]):
+            for one in (key, again):
+                await attach(port.admin, REPOSITORY, digest, signature_of(digest, one))
+        named = {digest: name for name, digest in images.items()}
+
+        async def decided() -> dict[str, str]:
+            """What the preview says of each, which is what a reader meets when the gate is turned on."""
+            shown = await previewed(port, REPOSITORY)
+            found = {named[one["digest"]]: one["decision"] for one in shown if one["digest"] in named}
+            path = f"/repositories/{REPOSITORY.replace('/', '%2F')}"
+            await api(port.admin, "PATCH", path, json={"gate": "enforce"})
+            for name, digest in images.items():
+                status = 403 if found.get(name) == "refuse" else 200
+                answer = await port.pull(digest)
+                assert (answer.status, "Warning" in answer.headers) == (
+                    status,
+                    found.get(name) == "admit-with-warning",
+                ), name
+            await api(port.admin, "PATCH", path, json={"gate": "off"})
+            return found
+
+        assert await decided() == {"waived": "refuse", "failed": "refuse"}
+        for on, one in (("team/", key), (REPOSITORY, again), (REPOSITORY, new_key())):
+            rule = {"on": on, "name": "release", "public_pem": public_pem(one)}
+            await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
+        until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+        waiver = {"states": ["fail"], "reason": "a hotfix", "expires_at": until}
+        body = {**waiver, "image": f"{REPOSITORY}@{images['waived']}"}
+        made = await api(port.admin, "POST", "/waivers", status=201, json=body)
+        await api(port.admin, "POST", f"/waivers/{made['id']}/grant")
+        expected = {"unsigned": "refuse", "waived": "admit", "failed": "refuse"}
+        assert await decided() == expected
+        shown = {one["digest"]: one for one in await previewed(port, REPOSITORY)}
+        assert shown[images["unsigned"]]["state"] == "unsigned"
+        assert shown[images["waived"]]["admitted_until"] == made["expires_at"]
+        assert shown[images["failed"]]["admitted_until"] is None
+        pause = {"namespace": "team", "until": until, "reason": "r"}
+        await api(port.admin, "POST", "/gate/pauses", status=201, json=pause)
+        assert await decided() == {
+            "unsigned": "admit-with-warning",
+            "waived": "admit",
+            "failed": "admit-with-warning",
+        }

@@ -263,13 +263,31 @@ async def test_what_a_passed_image_does_that_turns_bad(tmp_path: Path, database_
         assert (await reads(port, digest))[0] == 200
         await judge(port, worker, met=True)
         assert await reads(port, digest) == (200, "")
-        assert "image.will_block" not in await kinds(port)
+
+        async def told() -> list[int]:
+            """After how many days it will be refused, as each notice said."""
+            async with port.database.read() as connection:
+                data = select(events.c.data).where(events.c.kind == "image.will_block").order_by(events.c.id)
+                found = [json.loads(one) for one in (await connection.execute(data)).scalars()]
+            assert {one["digest"] for one in found} <= {digest}
+            left = [datetime.fromisoformat(one["at"]) - datetime.now(UTC) for one in found]
+            return [round(one.total_seconds() / 86400) for one in left]
+
+        # Of what had turned bad before there were days it was told when there were.
+        assert await told() == [3]
         await again(met=False)
-        async with port.database.read() as connection:
-            data = select(events.c.data).where(events.c.kind == "image.will_block")
-            told = [json.loads(one) for one in (await connection.execute(data)).scalars()]
-        assert [one["digest"] for one in told] == [digest]
-        assert datetime.fromisoformat(told[0]["at"]) - datetime.now(UTC) > timedelta(days=2.9)
+        assert await told() == [3, 3]
+        # Once for each time from which on it is refused, however the policy comes and goes.
+        await again(met=False)
+        for policy, wanted in (
+            ({"turned_bad_days": 5}, [3, 3, 5]),
+            ({"turned_bad": "keep"}, [3, 3, 5]),
+            ({"turned_bad": "block"}, [3, 3, 5]),
+            ({"turned_bad_days": None}, [3, 3, 5]),
+            ({"turned_bad_days": 3}, [3, 3, 5, 3]),
+        ):
+            await api(port.admin, "PATCH", path, json=policy)
+            assert await told() == wanted
         layer = json.loads((await port.pull(digest)).body)["layers"][0]["digest"]
         assert (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{layer}")).status == 200
         async with port.database.write() as connection:

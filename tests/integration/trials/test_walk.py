@@ -120,6 +120,20 @@ def mount(source: Callable[[Spot], Mapping[str, str]]) -> Way:
     return walk
 
 
+async def promote(walker: Walker, spot: Spot) -> Outcome:
+    """Into a repository of one's own, whose gate is off; and to read there what came."""
+    into = f"mine/promoted-{spot.gate}-{spot.state}"
+    wanted = {"source": f"{spot.repository}@{spot.image.digest}", "to": f"{into}:1"}
+    for path in ("/preview", ""):
+        answer = await ask(walker.client, "POST", f"/api/v1/promotions{path}", json=wanted)
+        if path and answer.status == 200:
+            assert answer.json["would"] == "refuse"
+    for kind, digest in (("manifests", spot.image.digest), ("blobs", spot.layer), ("blobs", spot.config)):
+        there = await ask(walker.client, "GET", f"/v2/{into}/{kind}/{digest}")
+        assert there.status == 404, (spot.gate, spot.state, kind)
+    return Outcome(answer.status)
+
+
 def _cell(walker: Walker, spot: Spot) -> type:
     answer: type = TABLE[spot.state][GATES.index(spot.gate)]
     if walker.is_writer and (answer in (WAIT, EARLIER) or (answer is NO and spot.state != "blocked")):
@@ -167,6 +181,11 @@ def mounted(walker: Walker, spot: Spot) -> Outcome:
     return Outcome(201 if by_digest(walker, spot).status == 200 else 202)
 
 
+def never_promoted(walker: Walker, spot: Spot) -> Outcome:
+    """No worker judged any of these images: whatever stands on its row, that is no pass elsewhere."""
+    return Outcome(403)
+
+
 def always(digest: Callable[[Spot], str]) -> Expected:
     return lambda walker, spot: Outcome(200, digest(spot))
 
@@ -185,10 +204,13 @@ WAYS: Mapping[str, tuple[Way, Expected]] = {
     "config": (blob("GET", lambda spot: spot.config), as_blob(lambda spot: spot.config)),
     "mount": (mount(lambda spot: {"from": spot.repository}), mounted),
     "mount from anywhere": (mount(lambda _: {}), mounted),
+    "promotion": (promote, never_promoted),
     # The reason must be readable, and so is what was signed.
     "referrer": (manifest("GET", lambda spot: spot.signature), always(lambda spot: spot.signature)),
 }
-FOR_WRITERS = ("tag", "HEAD of the digest", "index by tag", "layer", "ranges", "mount", "referrer")
+FOR_WRITERS = (
+    *("tag", "HEAD of the digest", "index by tag", "layer", "ranges", "mount", "promotion", "referrer"),
+)
 
 
 async def test_every_way_to_the_bytes_of_an_image(tmp_path: Path, database_url: str) -> None:
