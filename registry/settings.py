@@ -139,7 +139,7 @@ class Settings(BaseModel):
         description="whether signed verdicts say what was seen as well; who may pull an image reads them, "
         "also one that is made public later",
     )
-    lease_seconds: float = Field(default=30.0, ge=1, le=3600, description="how long a worker may be silent")
+    lease_seconds: float = Field(default=20.0, ge=1, le=3600, description="how long a worker may be silent")
     verdict_max_age_days: int = Field(
         default=0, ge=0, description="days until a verdict is expired; 0 is never"
     )

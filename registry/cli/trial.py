@@ -32,9 +32,13 @@ app = typer.Typer(no_args_is_help=True, help="Trials: list, show, wait for and s
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
 EXIT_NOT_YET = 3
 POLL_SECONDS = 50.0
+PAUSE_SECONDS = 0.5
 LOG_LINES = 20
 _LIST_MAX = 50
 Format = Literal["text", "json", "junit", "markdown", "sarif"]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most.")
+]
 
 
 @app.command("list")
@@ -135,9 +139,7 @@ def _follow(client: Client, trial_id: str) -> NoReturn:
 def wait_for_trial(
     *,
     image: ImageArgument,
-    timeout: Annotated[
-        float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most.")
-    ] = 300.0,
+    timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -157,12 +159,7 @@ def wait_for_trial(
         else:
             _print_standing(standing["state"], standing["reason"])
         raise typer.Exit(0 if standing["state"] == "not-applicable" else EXIT_NOT_YET)
-    newest = trials[0]
-    if as_json:
-        print_json(newest)
-    else:
-        _print_standing(newest["verdict"] or newest["state"], newest["reason"])
-    raise typer.Exit(EXIT_CODES.get(newest["verdict"], EXIT_NOT_YET))
+    _end_with(trials[0], as_json=as_json)
 
 
 @app.command("start")
@@ -175,6 +172,10 @@ def start_trial(
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Print the log as it is written, and exit as wait does.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for the verdict of this very trial, as trial wait does.")
+    ] = False,
+    timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -190,10 +191,33 @@ def start_trial(
     if follow:
         typer.echo(f"trial {trial['id']}", err=True)
         _follow(client, trial["id"])
+    if wait:
+        _end_with(_wait_for(client, trial, timeout), as_json=as_json)
     if as_json:
         print_json(trial)
     else:
         typer.echo(f"trial {trial['id']} is {trial['state']}; wait for it: seatrial trial wait {image}")
+
+
+def _end_with(trial: dict[str, Any], *, as_json: bool) -> NoReturn:
+    """Show where a trial stands, and end with the exit code for that."""
+    if as_json:
+        print_json(trial)
+    else:
+        _print_standing(trial["verdict"] or trial["state"], trial["reason"])
+    raise typer.Exit(EXIT_CODES.get(trial["verdict"], EXIT_NOT_YET))
+
+
+def _wait_for(client: Client, trial: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """The trial once it has a verdict, or as it stands when time is up. A newer one of the same image may
+    have come: this one is looked at by itself when the newest is done."""
+    end = time.monotonic() + timeout
+    while trial["verdict"] is None and (left := end - time.monotonic()) > 0:
+        _wait(client, f"{trial['image']}@{trial['digest']}", min(left, POLL_SECONDS))
+        trial = client.get(f"/trials/{part(trial['id'])}")
+        if trial["verdict"] is None:
+            time.sleep(min(left, PAUSE_SECONDS))
+    return trial
 
 
 def _wait(client: Client, image: str, timeout: float) -> list[Any]:

@@ -20,7 +20,8 @@ class ManifestPushed:
 
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
     an image that can be run, as its config says, else ``None``. ``missing`` is what it refers to and the
-    repository does not have. ``bundle`` is the content of a referrer that holds a signature.
+    repository does not have. ``bundle`` is the content of a referrer that holds a signature. ``by_tag``:
+    a tag is to name it.
     """
 
     repository_id: int
@@ -33,6 +34,7 @@ class ManifestPushed:
     created: bool
     actor: Actor
     bundle: bytes | None = None
+    by_tag: bool = False
 
 
 class Effects(Protocol):
@@ -40,6 +42,13 @@ class Effects(Protocol):
 
     async def manifest_pushed(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         """Decide the state of the image and make its trial where one is due."""
+        ...
+
+    async def tag_moved(
+        self, connection: AsyncConnection, repository_id: int, manifest_id: int, actor: Actor
+    ) -> None:
+        """Try what a tag names again, by no push, where it was not tried since none named it. The caller
+        holds the repository's lock."""
         ...
 
     async def images_blocked(

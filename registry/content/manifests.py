@@ -177,6 +177,7 @@ async def put(
                 created=created,
                 actor=actor,
                 bundle=bundle,
+                by_tag=bool(tag_names),
             ),
         )
         data = {

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.auth.actor import Actor
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
+from registry.content.effects import Effects
 from registry.content.repositories import Repository
 from registry.db.content import manifests, tag_history, tags
 from registry.db.engine import Database, move_epoch
@@ -60,7 +61,7 @@ async def show(database: Database, repository: Repository, tag: str) -> TagDetai
 
 
 async def roll_back(
-    database: Database, repository: Repository, tag: str, *, to: Digest | None, actor: Actor
+    database: Database, repository: Repository, tag: str, *, to: Digest | None, actor: Actor, effects: Effects
 ) -> None:
     """Point the tag at where it stood before its last move, or at ``to``, one of where it ever stood. A tag
     that was deleted comes back.
@@ -83,6 +84,7 @@ async def roll_back(
         if manifest_id is None:
             raise ConflictError(f"{digest} was deleted from {repository.name}; push it again first")
         await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor, action="rollback")
+        await effects.tag_moved(connection, repository.id, manifest_id, actor)
         await move_epoch(connection, "content")
 
 

@@ -150,6 +150,14 @@ manifests = Table(
     # The row of the registry's own word that this is, with which it goes; null for all that was pushed.
     Column("attestation_id", Id, index=True),
     UniqueConstraint("repository_id", "digest"),
+    # What no worker is given. Few are.
+    Index(
+        "ix_manifests_blocked",
+        "repository_id",
+        "digest",
+        postgresql_where=text("blocked_reason IS NOT NULL"),
+        sqlite_where=text("blocked_reason IS NOT NULL"),
+    ),
     # Pages of referrers, all or of one artifact type. Few manifests have a subject.
     *(
         Index(

@@ -14,10 +14,18 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from registry.db.tables import metadata
 from registry.db.types import Bytewise, Id, UtcTime
+
+
+def _while(condition: str, name: str, *columns: str) -> Index:
+    """An index of some rows, for statements that write the same condition out."""
+    where = text(condition)
+    return Index(f"ix_parts_{name}", *columns, postgresql_where=where, sqlite_where=where)
+
 
 trials = Table(
     "trials",
@@ -39,6 +47,8 @@ trials = Table(
     CheckConstraint("verdict IN ('pass', 'warn', 'fail', 'error')", name="verdict"),
     Column("reason", Text, nullable=False, default=""),
     Column("created_by", Text, nullable=False),
+    # Whether it was pushed under a tag: it is dropped when none names it any more.
+    Column("by_tag", Boolean),
     # JSON of the job that asked for it or pushed the image, where one did.
     Column("workload", Text),
     Column("created_at", UtcTime, nullable=False),
@@ -72,8 +82,13 @@ parts = Table(
     CheckConstraint("state IN ('queued', 'leased', 'done')", name="state"),
     Column("attempts", Integer, nullable=False, default=0),
     Column("run_after", UtcTime, nullable=False),
+    # When it is claimed among those that are due: by urgency, then by turn (registry.trials.scheduling).
+    Column("urgency", Integer, nullable=False, server_default="0"),
+    Column("turn", BigInteger, nullable=False, server_default="0"),
+    # Of the image's layers as they are stored; null: a version before queued it.
+    Column("size_bytes", BigInteger),
     Column("lease", Bytewise, unique=True),
-    Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL"), index=True),
+    Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL")),
     Column("lease_expires_at", UtcTime),
     Column(
         "verdict",
@@ -90,9 +105,15 @@ parts = Table(
     Column("finished_at", UtcTime),
     # What a verdict binds to (ARCHITECTURE.md 3.5): the same question is asked once.
     UniqueConstraint("repository_id", "digest", "platform", "spec_digest", "policy_version"),
-    Index(None, "state", "run_after", "id"),
-    Index(None, "lease_expires_at"),
     Index(None, "finished_at", "id"),
+    # Few parts have a lease.
+    _while("lease_account_id IS NOT NULL", "lease_account_id", "lease_account_id"),
+    _while("lease_expires_at IS NOT NULL", "lease_expires_at", "lease_expires_at"),
+    _while("state = 'queued'", "queue", "urgency", "turn", "id"),
+    _while("state = 'queued'", "queue_of", "repository_id", "urgency", "turn"),
+    _while("state = 'queued'", "queue_platform", "platform"),
+    _while("state = 'queued'", "queue_required", "required"),
+    _while("state <> 'queued'", "begun", "urgency", "turn"),
 )
 
 trial_parts = Table(

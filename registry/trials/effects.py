@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.auth.actor import Actor
 from registry.content.effects import ManifestPushed
 from registry.db.content import manifests
+from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.attesting import attest_states
 from registry.trials.identities import NOBODY, Trust
-from registry.trials.images import images_of_push
+from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.parents import NOT_TRIED, settle_parents
 from registry.trials.signatures import match_moved, note_signature
+from registry.trials.wanted import was_dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class TrialEffects:
         await match_moved(connection, within)
 
     async def _try_image(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
-        if not pushed.created and not await self._was_incomplete(connection, pushed):
+        if (
+            not pushed.created
+            and not await self._was_incomplete(connection, pushed)
+            and not (pushed.by_tag and await was_dropped(connection, pushed.manifest_id))
+        ):
             return
         inventory = await images_of_push(connection, pushed)
         if inventory.excess:
@@ -62,11 +69,36 @@ class TrialEffects:
                 cause="push",
                 created_by=pushed.actor,
                 again=False,
+                by_tag=pushed.by_tag,
             )
             await open_trial(connection, self.settings, policy, opening)
         await settle_parents(
             connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor
         )
+
+    async def tag_moved(
+        self, connection: AsyncConnection, repository_id: int, manifest_id: int, actor: Actor
+    ) -> None:
+        """Open the trial again of an image whose trial was dropped."""
+        policy = await trial_policy(connection, repository_id)
+        if not policy.trial_on_push or not await was_dropped(connection, manifest_id):
+            return
+        named = select(manifests.c.digest).where(manifests.c.id == manifest_id)
+        digest = (await connection.execute(named)).scalar_one()
+        inventory = await images_of_stored(connection, repository_id, digest)
+        if inventory.untriable is not None:
+            return
+        opening = Opening(
+            digest=digest,
+            images=inventory.images,
+            run_spec=policy.run_spec,
+            cause="push",
+            created_by=actor,
+            again=False,
+            by_tag=True,
+        )
+        await open_trial(connection, self.settings, policy, opening)
+        await move_epoch(connection, "gate")
 
     async def images_blocked(
         self, connection: AsyncConnection, repository_id: int, digests: Sequence[str]

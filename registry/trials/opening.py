@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import uuid_utils
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
@@ -19,6 +19,7 @@ from registry.settings import Settings
 from registry.trials.demands import stored_demand
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
+from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import required_by, spec_digest
 
@@ -40,7 +41,8 @@ class TrialPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """One trial to open. ``run_spec`` is canonical JSON; ``again`` asks even where a verdict stands."""
+    """One trial to open. ``run_spec`` is canonical JSON; ``again`` asks even where a verdict stands;
+    ``urgency`` is one of :mod:`registry.trials.scheduling`; ``by_tag``: dropped when no tag names it."""
 
     digest: str
     images: Sequence[RunnableImage]
@@ -48,6 +50,8 @@ class Opening:
     cause: Literal["push", "request"]
     created_by: Actor
     again: bool
+    urgency: int = PUSHED
+    by_tag: bool = False
 
 
 async def trial_policy(connection: AsyncConnection, repository_id: int) -> TrialPolicy:
@@ -83,6 +87,7 @@ async def open_trial(
             cause=opening.cause,
             state="queued",
             created_by=opening.created_by.shown,
+            by_tag=opening.by_tag or None,
             workload=opening.created_by.workload_text,
             created_at=db_time(),
         )
@@ -97,12 +102,12 @@ async def open_trial(
     return trial_id
 
 
-async def requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
-    """Ask finished parts again; those that are queued or run stay as they are. Their rows are locked."""
+async def _requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
+    """Ask finished parts again, whose rows are locked."""
     await connection.execute(delete(runs).where(runs.c.part_id.in_(part_ids)))
     await connection.execute(
         update(parts)
-        .where(parts.c.id.in_(part_ids), parts.c.state == "done")
+        .where(parts.c.id.in_(part_ids))
         .values(
             state="queued",
             attempts=0,
@@ -140,6 +145,7 @@ async def _find_or_make_parts(
             parts.c.digest,
             parts.c.platform,
             parts.c.state,
+            parts.c.urgency,
             parts.c.verdict,
             manifests.c.state.label("image_state"),
         )
@@ -156,7 +162,8 @@ async def _find_or_make_parts(
     )
     held = {RunnableImage(row.digest, row.platform): row for row in await connection.execute(query)}
     found: list[_Part] = []
-    again: list[str] = []
+    again: list[Any] = []
+    sooner: list[Any] = []
     new: list[dict[str, Any]] = []
     for image in sorted(opening.images):
         supported = is_run(image.platform, settings.trial_platforms)
@@ -167,14 +174,45 @@ async def _find_or_make_parts(
             continue
         asked = part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN)
         if asked:
-            again.append(part.id)
+            again.append(part)
+        elif part.state == "queued" and opening.urgency < part.urgency:
+            sooner.append(part)
         said = part.verdict if part.state == "done" else "pending"
         found.append(_Part(part.id, image.digest, differs=asked or part.image_state != said))
+    queued = [row for row in new if row["state"] == "queued"]
+    asked_before = [(part.id, part.digest) for part in (*again, *sooner)]
+    places = await _places(
+        connection, policy, opening, [*((row["id"], row["digest"]) for row in queued), *asked_before]
+    )
+    for row in new:
+        place = places.get(row["id"], {})
+        row |= {name: place.get(name, 0) for name in ("urgency", "turn", "size_bytes")}
     if new:
         await _make_parts(connection, new)
+    if asked_before:
+        moved = [{"this": part_id, **places[part_id]} for part_id, _ in asked_before]
+        at_its_turn = update(parts).where(parts.c.id == bindparam("this"))
+        await connection.execute(
+            at_its_turn.values({name: bindparam(name) for name in ("urgency", "turn", "size_bytes")}), moved
+        )
     if again:
-        await requeue(connection, again)
+        await _requeue(connection, [part.id for part in again])
     return found
+
+
+async def _places(
+    connection: AsyncConnection, policy: TrialPolicy, opening: Opening, queued: Sequence[tuple[str, str]]
+) -> Mapping[str, Mapping[str, int]]:
+    """Where in the queue parts come that are queued now: of each its id, and the digest of its image."""
+    if not queued:
+        return {}
+    sizes = await sizes_of(connection, policy.repository_id, {digest for _, digest in queued})
+    of_each = [sizes.get(digest, 0) for _, digest in queued]
+    taken = await turns(connection, policy.repository_id, opening.urgency, of_each)
+    return {
+        part_id: {"urgency": opening.urgency, "turn": turn, "size_bytes": size}
+        for (part_id, _), turn, size in zip(queued, taken, of_each, strict=True)
+    }
 
 
 async def _make_parts(connection: AsyncConnection, new: Sequence[Mapping[str, Any]]) -> None:

@@ -7,29 +7,31 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, ScalarSelect, and_, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Row, Select, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement
 from registry.db.accounts import workers
-from registry.db.content import manifests, repositories
+from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
-from registry.trials.demands import met
-from registry.trials.platforms import is_run
-from registry.trials.room import has_room
+from registry.trials.scheduling import is_large, large_at_once, next_part, waiting_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
+from registry.trials.wanted import drop, wanted
 
 REAP_BATCH = 50
+DROPS_MAX = 50
+"""How many parts that nobody wants any more one look drops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,10 @@ async def claim(
     is_gone: Callable[[], bool],
     require_still_let_in: Callable[[], Awaitable[object]],
 ) -> Claimed | Nothing:
-    """Lease the part that has waited longest, that the worker can run and that it is bound to; waits for one
-    to come up. ``mechanisms`` are the isolation that its runs can have, ``disk_bytes`` how much disk it has
-    for the image and ``disk_most_bytes`` how much it can ever have, ``slots`` as many leases as it says that
-    it has room for: its binding may allow fewer.
+    """Lease the part whose turn it is (:mod:`registry.trials.scheduling`), that the worker can run and that
+    it is bound to; waits for one to come up. ``mechanisms`` are the isolation that its runs can have,
+    ``disk_bytes`` how much disk it has for the image and ``disk_most_bytes`` how much it can ever have,
+    ``slots`` as many leases as it says that it has room for: its binding may allow fewer.
 
     A worker that hung up while it waited gets none: the lease would only have to run out. What its row and
     its token say is looked at again each time: ``require_still_let_in`` raises where the token, or the
@@ -182,15 +184,11 @@ async def _try_claim(
 ) -> Claimed | None:
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
-        kinds = select(parts.c.platform, parts.c.required).join(repositories)
-        query = kinds.where(*_DUE, _open_to(binding), has_room(can.disk_bytes)).distinct()
-        waiting = (await connection.execute(query)).all()
-    mine = [
-        (platform, demand)
-        for platform, demand in waiting
-        if is_run(platform, can.platforms) and met(demand, can.mechanisms or ())
-    ]
-    if not mine:
+        runnable = await waiting_kinds(connection, can.platforms, can.mechanisms or ())
+    if runnable is None:
+        return None
+    may_have = partial(next_part, runnable, disk_bytes=can.disk_bytes)
+    if not await _is_there_any(database, may_have(binding, also_large=True)):
         return None
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
@@ -199,16 +197,18 @@ async def _try_claim(
         if bound is None or bound.drain_at is not None:
             return None
         binding = Binding.of(bound)
-        held = select(func.count()).where(
+        held = select(func.count(), func.count().filter(is_large())).where(
             parts.c.lease_account_id == worker.account_id, parts.c.state == "leased"
         )
+        leases, large = (await connection.execute(held)).one()
         room = min(slots, binding.slots or slots)
-        if (await connection.execute(held)).scalar_one() >= room:
+        if leases >= room:
             return None
+        mine = may_have(binding, also_large=large < large_at_once(room))
         row = (
             await connection.execute(
                 update(parts)
-                .where(parts.c.id == _oldest(binding, mine, can.disk_bytes))
+                .where(parts.c.id == mine.with_for_update(skip_locked=True, of=parts).scalar_subquery())
                 .values(
                     state="leased",
                     attempts=parts.c.attempts + 1,
@@ -236,6 +236,20 @@ async def _try_claim(
         run_spec=row.run_spec,
         image_spec_allowed=row.image_spec_allowed,
     )
+
+
+async def _is_there_any(database: Database, query: Select[Any]) -> bool:
+    """Whether there is a part to claim; those on the way to it that nobody wants any more are dropped. One
+    that comes between this look and the claim is run all the same."""
+    look = query.add_columns(parts.c.repository_id, wanted().label("wanted"))
+    for _ in range(DROPS_MAX):
+        async with database.read_once() as connection:
+            found = (await connection.execute(look)).first()
+        if found is None or found.wanted:
+            return found is not None
+        await drop(database, found.id, found.repository_id)
+    # Whoever waits is woken by what was dropped, and looks again.
+    return False
 
 
 async def _start_trials(connection: AsyncConnection, part_id: str) -> str:
@@ -292,7 +306,6 @@ def _moved(disk_bytes: int | None) -> ColumnElement[bool]:
     return or_(before.is_(None), func.abs(before - float(disk_bytes)) * 16 > float(disk_bytes))
 
 
-_DUE = (parts.c.state == "queued", parts.c.run_after <= db_time())
 _BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots)
 
 
@@ -302,50 +315,3 @@ async def _bound(
     """What the worker's row says now, if it is still there; ``to_claim`` holds it."""
     query = _BINDING.where(workers.c.account_id == worker.account_id)
     return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
-
-
-def _oldest(
-    binding: Binding, mine: Sequence[tuple[str, str | None]], disk_bytes: int | None
-) -> ScalarSelect[Any]:
-    """The part that has waited longest of those that the worker may have: ``mine`` are the platforms that it
-    can run, each with a demand that it meets there."""
-    runnable = or_(
-        *(
-            and_(parts.c.platform == platform, parts.c.required.is_not_distinct_from(demand))
-            for platform, demand in mine
-        )
-    )
-    blocked = (
-        select(manifests.c.id)
-        .where(
-            manifests.c.repository_id == parts.c.repository_id,
-            manifests.c.digest == parts.c.digest,
-            manifests.c.blocked_reason.is_not(None),
-        )
-        .exists()
-    )
-    return (
-        select(parts.c.id)
-        .join(repositories)
-        .where(*_DUE, runnable, ~blocked, _open_to(binding), has_room(disk_bytes))
-        .order_by(parts.c.run_after, parts.c.id)
-        .limit(1)
-        .with_for_update(skip_locked=True, of=parts)
-        .scalar_subquery()
-    )
-
-
-def _open_to(binding: Binding) -> ColumnElement[bool]:
-    """Whether a worker may try what is in the repository: it has the label that is demanded, and is bound to
-    the namespace, or to one above it."""
-    label = repositories.c.worker_label
-    labelled = or_(label.is_(None), label.in_(binding.labels))
-    if binding.namespaces is None or "*" in binding.namespaces:
-        return labelled
-    within = (repositories.c.name.like(_like(pattern), escape="\\") for pattern in binding.namespaces)
-    return and_(labelled, or_(*within))
-
-
-def _like(namespace: str) -> str:
-    """The LIKE pattern of all names in a namespace and in those below it."""
-    return namespace.replace("_", "\\_").replace("*", "%") + "/%"

@@ -20,6 +20,7 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.scheduling import PUSHED, SCHEDULED
 from registry.trials.secrets import require_may_name
 from registry.trials.settling import set_states
 from registry.trials.specs import spec_digest
@@ -95,7 +96,7 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
         await repos.lock(connection, repository_id)
         if await _tried_lately(connection, repository_id, digest):
             return
-        await _ask_anew(connection, settings, repository_id, digest)
+        await _ask_anew(connection, settings, repository_id, digest, urgency=SCHEDULED)
         await move_epoch(connection, "gate")
 
 
@@ -116,7 +117,14 @@ async def try_pending_anew(connection: AsyncConnection, settings: Settings, repo
         await _ask_anew(connection, settings, repository_id, digest)
 
 
-async def _ask_anew(connection: AsyncConnection, settings: Settings, repository_id: int, digest: str) -> None:
+async def _ask_anew(
+    connection: AsyncConnection,
+    settings: Settings,
+    repository_id: int,
+    digest: str,
+    *,
+    urgency: int = PUSHED,
+) -> None:
     """Try an image again, or say why that cannot be done: what an index lists may have been deleted."""
     inventory = await images_of_stored(connection, repository_id, digest)
     if inventory.untriable is not None:
@@ -124,7 +132,13 @@ async def _ask_anew(connection: AsyncConnection, settings: Settings, repository_
         await set_states(connection, repository_id, policy.repository, [(digest, *inventory.untriable)])
         return
     await _open(
-        connection, settings, repository_id, digest=digest, images=inventory.images, created_by=REGISTRY
+        connection,
+        settings,
+        repository_id,
+        digest=digest,
+        images=inventory.images,
+        created_by=REGISTRY,
+        urgency=urgency,
     )
 
 
@@ -137,6 +151,7 @@ async def _open(
     images: Sequence[RunnableImage],
     created_by: Actor,
     spec: RunSpec | None = None,
+    urgency: int = PUSHED,
 ) -> str:
     policy = await trial_policy(connection, repository_id)
     if spec is not None:
@@ -148,6 +163,7 @@ async def _open(
         cause="request",
         created_by=created_by,
         again=True,
+        urgency=urgency,
     )
     trial_id = await open_trial(connection, settings, policy, opening)
     await record(

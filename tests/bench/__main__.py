@@ -22,6 +22,7 @@ from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
 from tests.bench.sandboxes import running, unpacking
 from tests.bench.scaling import connections, processes
+from tests.bench.scheduling import scheduling
 from tests.bench.secrecy import secrecy
 from tests.bench.signins import signins
 from tests.bench.thread import start, verdict
@@ -49,6 +50,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "unpacking": unpacking,
     "running": running,
     "verdict": verdict,
+    "scheduling": scheduling,
 }
 
 

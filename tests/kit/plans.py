@@ -79,3 +79,26 @@ def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for below in plan.get("Plans", ()):
         yield from walk(below)
+
+
+@contextmanager
+def sent() -> Iterator[list[Statement]]:
+    """Every statement that is sent while the block runs."""
+    seen: list[Statement] = []
+
+    def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
+        seen.append(Statement(text, parameters))
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", remember)
+
+
+async def plan_of(database: Database, statement: Statement) -> str:
+    """How the database does a statement, in its own words, a step on each line."""
+    explain = "EXPLAIN QUERY PLAN " if database.is_sqlite else "EXPLAIN "
+    async with database.read() as connection:
+        rows = (await connection.exec_driver_sql(explain + statement.text, statement.parameters)).all()
+    return "".join(f"{row[-1]}\n" for row in rows)

@@ -65,8 +65,11 @@ async def roll_back(call: Call, name: RepositoryName, tag: TagName, body: Rollba
     """Point a tag at where it stood before."""
     repository = await _repository(call, name, "push")
     to = None if body.to is None else parse_content_digest(body.to)
-    await use.roll_back(call.services.database, repository, parse_tag(tag), to=to, actor=call.actor)
-    return await use.show(call.services.database, repository, tag)
+    services = call.services
+    await use.roll_back(
+        services.database, repository, parse_tag(tag), to=to, actor=call.actor, effects=services.effects
+    )
+    return await use.show(services.database, repository, tag)
 
 
 async def delete_tag(call: Call, name: RepositoryName, tag: TagName, conditions: Conditions) -> None:

@@ -168,6 +168,22 @@ def test_start_with_a_spec(registry: Registry, shell: Shell, worker_secret: str,
     work_off(registry, worker_secret)
 
 
+def test_start_and_wait_ends_with_that_trials_verdict(
+    registry: Registry, shell: Shell, worker_secret: str
+) -> None:
+    push(registry, "waited", tiny_image())
+    work_off(registry, worker_secret)
+    start = ["trial", "start", f"{REPOSITORY}:waited", "--wait", *shell.where]
+    assert run([*start, "--timeout", "0.2"]) == 3
+    later = threading.Timer(1, lambda: work_off(registry, worker_secret, met=False, exit_code=3))
+    later.start()
+    assert run([*start, "--json"]) == 1
+    later.join()
+    said = shell.capsys.readouterr().out.splitlines()
+    assert said[0] == "queued"
+    assert json.loads("".join(said[1:]))["verdict"] == "fail"
+
+
 def test_block_explain_and_unblock(
     registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path
 ) -> None:

@@ -1,0 +1,166 @@
+"""In which order parts are claimed.
+
+Pushes, and what people ask for, go before what the registry asks itself. Among those of one urgency each
+repository has an equal share, whatever it has queued: a part gets its turn when it is queued, one share after
+the last one of its repository, or after the one that was begun last (self-clocked fair queueing). A large
+image costs as many shares as many small ones do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Float,
+    Select,
+    and_,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from registry.auth.bindings import Binding
+from registry.db.content import edges, manifests, repositories
+from registry.db.dialect import batches
+from registry.db.trials import parts
+from registry.db.types import db_time
+from registry.trials.demands import met
+from registry.trials.platforms import is_run
+from registry.trials.room import has_room
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+PUSHED = 0
+"""The urgency of what somebody waits for."""
+SCHEDULED = 1
+"""The urgency of what the registry asks by itself: it is claimed where nothing else waits."""
+LARGE_BYTES = 1 << 30
+"""An image whose layers, as they are stored, are larger is large."""
+LARGE_SHARES = 20
+_SIZE_MAX = 1 << 62
+
+# Written out, so that SQLite sees that the partial indexes hold all of them.
+QUEUED = parts.c.state == literal_column("'queued'")
+_BEGUN = parts.c.state != literal_column("'queued'")
+
+
+def shares(size_bytes: int) -> int:
+    """How many shares of the workers' time an image with layers of so many bytes costs."""
+    return LARGE_SHARES if size_bytes > LARGE_BYTES else 1
+
+
+def large_at_once(room: int) -> int:
+    """How many of the leases that a worker may have can be of large images: half, so that small ones pass."""
+    return max(1, room // 2)
+
+
+async def sizes_of(
+    connection: AsyncConnection, repository_id: int, digests: Collection[str]
+) -> dict[str, int]:
+    """The bytes of the layers of images, as their manifests state them. What is stated may add up to more
+    than a database counts to."""
+    layers = (
+        select(manifests.c.digest, func.sum(cast(edges.c.size, Float)))
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(manifests.c.repository_id == repository_id, edges.c.kind == "layer")
+        .group_by(manifests.c.digest)
+    )
+    sizes: dict[str, int] = {}
+    for batch in batches(digests):
+        for digest, size in await connection.execute(layers.where(manifests.c.digest.in_(batch))):
+            sizes[digest] = int(min(size, _SIZE_MAX))
+    return sizes
+
+
+async def turns(
+    connection: AsyncConnection, repository_id: int, urgency: int, sizes: Sequence[int]
+) -> Sequence[int]:
+    """The turns of parts of these sizes that a repository queues now, in their order. The caller holds the
+    repository's lock."""
+    alike = parts.c.urgency == urgency
+    last = select(func.max(parts.c.turn)).where(QUEUED, alike, parts.c.repository_id == repository_id)
+    first = select(func.min(parts.c.turn)).where(QUEUED, alike)
+    begun = select(func.max(parts.c.turn)).where(_BEGUN, alike)
+    looked = await connection.execute(select(*(one.scalar_subquery() for one in (last, first, begun))))
+    of_last, of_first, of_begun = (turn or 0 for turn in looked.one())
+    # What was begun last may be gone with its repository: a newcomer must not pass all that wait for that.
+    base = max(of_last, of_begun, of_first - LARGE_SHARES)
+    return list(accumulate((shares(size) for size in sizes), initial=base))[1:]
+
+
+async def waiting_kinds(
+    connection: AsyncConnection, platforms: Sequence[str], mechanisms: Collection[str]
+) -> ColumnElement[bool] | None:
+    """What of the queue a worker with these platforms and mechanisms can run; ``None``: nothing.
+
+    Asked of the few platforms and demands that there are, not of each part that waits.
+    """
+    there = (await connection.execute(_distinct())).all()
+    mine = [row.value for row in there if row.kind == "platform" and is_run(row.value, platforms)]
+    if not mine:
+        return None
+    demands = [row.value for row in there if row.kind == "required" and met(row.value, mechanisms)]
+    return and_(parts.c.platform.in_(mine), or_(parts.c.required.is_(None), parts.c.required.in_(demands)))
+
+
+def next_part(
+    runnable: ColumnElement[bool],
+    binding: Binding,
+    *,
+    disk_bytes: int | None,
+    also_large: bool,
+) -> Select[Any]:
+    """The part whose turn it is of those that a worker with so much disk for one more image may have."""
+    here = and_(manifests.c.repository_id == parts.c.repository_id, manifests.c.digest == parts.c.digest)
+    blocked = select(manifests.c.id).where(here, manifests.c.blocked_reason.is_not(None)).exists()
+    query = (
+        select(parts.c.id)
+        .where(QUEUED, parts.c.run_after <= db_time(), runnable, ~blocked, _open_to(binding))
+        .where(has_room(disk_bytes))
+        .order_by(parts.c.urgency, parts.c.turn, parts.c.id)
+        .limit(1)
+    )
+    return query if also_large else query.where(~is_large())
+
+
+def is_large() -> ColumnElement[bool]:
+    """Whether a part is of a large image. A version before does not say how large one is."""
+    return func.coalesce(parts.c.size_bytes, 0) > LARGE_BYTES
+
+
+def _distinct() -> CompoundSelect[Any]:
+    """The platforms and demands of what is queued: a few looks into an index, however long the queue is."""
+    found = []
+    for column in (parts.c.platform, parts.c.required):
+        name = column.name
+        least = select(func.min(column)).where(QUEUED, column.is_not(None))
+        steps = select(least.scalar_subquery().label("value")).cte(f"{name}s", recursive=True)
+        after = least.where(column > steps.c.value).scalar_subquery()
+        steps = steps.union_all(select(after).where(steps.c.value.is_not(None)))
+        labelled = select(literal_column(f"'{name}'").label("kind"), steps.c.value)
+        found.append(labelled.where(steps.c.value.is_not(None)))
+    return found[0].union_all(found[1])
+
+
+def _open_to(binding: Binding) -> ColumnElement[bool]:
+    """Whether a worker may try what is in the repository: it has the label that is demanded, and is bound to
+    the namespace, or to one above it."""
+    label = repositories.c.worker_label
+    open_here = or_(label.is_(None), label.in_(binding.labels))
+    if binding.namespaces is not None and "*" not in binding.namespaces:
+        within = (repositories.c.name.like(_like(pattern), escape="\\") for pattern in binding.namespaces)
+        open_here = and_(open_here, or_(*within))
+    here = select(repositories.c.id).where(repositories.c.id == parts.c.repository_id, open_here)
+    return here.exists()
+
+
+def _like(namespace: str) -> str:
+    """The LIKE pattern of all names in a namespace and in those below it."""
+    return namespace.replace("_", "\\_").replace("*", "%") + "/%"

@@ -1,0 +1,89 @@
+"""Whether anybody still waits for a part that is queued: what no tag names any more is not run."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql import FromClause
+
+from registry.content import repositories as repos
+from registry.contract.judge import Judgement
+from registry.db.content import edges, manifests, repositories, tags
+from registry.db.engine import Database, move_epoch
+from registry.db.trials import parts, trial_parts, trials
+from registry.trials.scheduling import QUEUED
+from registry.trials.verdicts import finish_part
+
+DROPPED = "dropped: when its turn came, no tag named it any more"
+"""The reason of a verdict ``error``: nothing is known, since nobody waited for it."""
+
+
+def wanted() -> ColumnElement[bool]:
+    """Whether a trial waits for the part that somebody still wants.
+
+    That is each that was asked for, and of what was pushed: what was pushed by digest alone, and what a tag
+    names, or an index that is one of these. Where the gate holds tags, where a tag stood counts as well: its
+    readers get the last image that is admitted. An image that was deleted is none.
+    """
+    image = manifests.alias("tried")
+    index = manifests.alias("listing")
+    listed = edges.alias("listed")
+    lists_it = and_(
+        listed.c.digest == image.c.digest,
+        listed.c.kind == "child",
+        index.c.repository_id == image.c.repository_id,
+    )
+    above = select(index.c.id).join(listed, listed.c.manifest_id == index.c.id).where(lists_it)
+    its_trials = trials.alias("its_trials")
+    tagged_once = (
+        select(its_trials.c.id)
+        .where(
+            its_trials.c.repository_id == index.c.repository_id,
+            its_trials.c.digest == index.c.digest,
+            its_trials.c.by_tag.is_(True),
+        )
+        .exists()
+    )
+    named = or_(
+        _named(image),
+        and_(trials.c.by_tag.is_not(True), ~above.exists()),
+        above.where(or_(_named(index), ~tagged_once)).exists(),
+    )
+    there = (
+        select(image.c.id)
+        .join(repositories, repositories.c.id == image.c.repository_id)
+        .where(image.c.repository_id == trials.c.repository_id, image.c.digest == trials.c.digest)
+        .where(or_(trials.c.cause != "push", repositories.c.gate == "hold", named))
+        .exists()
+    )
+    return (
+        select(trials.c.id)
+        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
+        .where(trial_parts.c.part_id == parts.c.id, trials.c.state != "done", there)
+        .exists()
+    )
+
+
+async def drop(database: Database, part_id: str, repository_id: int) -> None:
+    """End a queued part, and the trials that wait for it, unless somebody wants it after all."""
+    async with database.write() as connection:
+        await repos.lock(connection, repository_id)
+        query = select(parts.c.id).where(parts.c.id == part_id, QUEUED, ~wanted())
+        if (await connection.execute(query.with_for_update(of=parts))).first() is None:
+            return
+        await finish_part(connection, part_id, Judgement("error", DROPPED), record=None)
+        await move_epoch(connection, "gate")
+
+
+async def was_dropped(connection: AsyncConnection, manifest_id: int) -> bool:
+    """Whether an image has no verdict because its trial was dropped."""
+    query = select(manifests.c.id).where(
+        manifests.c.id == manifest_id,
+        manifests.c.state == "error",
+        manifests.c.state_reason.contains(DROPPED, autoescape=True),
+    )
+    return (await connection.execute(query)).first() is not None
+
+
+def _named(manifest: FromClause) -> ColumnElement[bool]:
+    return select(tags.c.name).where(tags.c.manifest_id == manifest.c.id).exists()

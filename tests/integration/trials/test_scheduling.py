@@ -1,0 +1,116 @@
+"""Whose part is next: pushes first, equal shares, small ones beside large ones; and what that asks of the
+database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select, text
+
+from registry.db.engine import Database
+from registry.db.trials import parts, trials
+from registry.settings import Settings
+from registry.trials.scheduling import LARGE_BYTES, LARGE_SHARES, SCHEDULED
+from tests.kit.plans import plan_of, sent
+from tests.kit.queueing import PLATFORM, Shift, hire, queue_images, unfairness
+
+
+@pytest.fixture
+async def shift(tmp_path: Path, database_url: str) -> AsyncIterator[Shift]:
+    """A database without a server, and nobody at work yet."""
+    database = Database(database_url)
+    settings = Settings(data=tmp_path, trial_platforms=(PLATFORM,))
+    yield Shift(database, settings)
+    await database.close()
+
+
+async def test_each_part_is_run_once_and_no_repository_waits_long(shift: Shift) -> None:
+    queued = {"big/one": 60, **{f"small/{number}": 6 for number in range(5)}}
+    for name, count in queued.items():
+        await queue_images(shift.database, shift.settings, name, count)
+    await shift.run(await hire(shift.database, [f"w{number}" for number in range(10)]))
+    assert Counter(shift.order) == queued
+    assert set(shift.claims.values()) == {1}
+    async with shift.database.read() as connection:
+        done = await connection.execute(select(trials.c.state, trials.c.verdict).distinct())
+        assert done.all() == [("done", "pass")]
+    assert unfairness(shift.order, queued, at_once=10) <= 2
+
+
+async def test_a_newcomer_waits_for_one_turn_of_the_others(shift: Shift) -> None:
+    await queue_images(shift.database, shift.settings, "big/one", 20)
+    (worker,) = await hire(shift.database, ["one"])
+    for _ in range(5):
+        await shift.report(worker, await shift.claim(worker) or pytest.fail("nothing was queued"))
+    await queue_images(shift.database, shift.settings, "late/one", 3)
+    shift.order.clear()
+    for _ in range(7):
+        await shift.report(worker, await shift.claim(worker) or pytest.fail("nothing was queued"))
+    assert shift.order[:6].count("late/one") == 3
+
+
+async def test_what_is_pushed_goes_before_what_is_scheduled(shift: Shift) -> None:
+    await queue_images(shift.database, shift.settings, "nightly/one", 3, urgency=SCHEDULED)
+    await queue_images(shift.database, shift.settings, "pushed/one", 2)
+    (worker,) = await hire(shift.database, ["one"])
+    await shift.work(worker)
+    assert shift.order == ["pushed/one"] * 2 + ["nightly/one"] * 3
+
+
+async def test_a_large_image_lets_as_many_small_ones_pass_as_it_costs(shift: Shift) -> None:
+    await queue_images(shift.database, shift.settings, "large/one", 1, size_bytes=LARGE_BYTES + 1)
+    await queue_images(shift.database, shift.settings, "small/one", LARGE_SHARES + 5)
+    (worker,) = await hire(shift.database, ["one"])
+    await shift.work(worker)
+    assert LARGE_SHARES - 1 <= shift.order.index("large/one") <= LARGE_SHARES
+
+
+async def test_large_images_have_half_of_a_workers_slots(shift: Shift) -> None:
+    await queue_images(shift.database, shift.settings, "large/one", 4, size_bytes=LARGE_BYTES + 1)
+    (worker,) = await hire(shift.database, ["one"])
+    jobs = [await shift.claim(worker, slots=4) for _ in range(4)]
+    assert [job is not None for job in jobs] == [True, True, False, False]
+    await queue_images(shift.database, shift.settings, "small/one", 1)
+    assert await shift.claim(worker, slots=4) is not None
+    assert jobs[0] is not None
+    await shift.report(worker, jobs[0])
+    assert await shift.claim(worker, slots=4) is not None
+    assert shift.order == ["large/one", "large/one", "small/one", "large/one"]
+
+
+async def test_a_claim_reads_ranges_of_indexes(shift: Shift) -> None:
+    """Whatever the queue is long and whatever was done before: no scan of all parts, and no sort."""
+    await queue_images(shift.database, shift.settings, "big/one", 1)
+    columns = "repository_id, platform, spec_digest, policy_version, image_spec_allowed, reason"
+    columns += ", run_after, created_at, attempts"
+    numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)"
+    async with shift.database.write() as connection:
+        for state in ("queued", "done"):
+            await connection.execute(
+                text(
+                    f"INSERT INTO parts (id, digest, state, turn, {columns}) {numbers}"
+                    f" SELECT '{state}' || n.i, '{state}' || n.i, '{state}', n.i, {columns}"
+                    " FROM n, parts p WHERE p.digest LIKE 'sha256:_%'"
+                )
+            )
+        await connection.execute(text("ANALYZE"))
+    (worker,) = await hire(shift.database, ["one"])
+    with sent() as statements:
+        assert await shift.claim(worker) is not None
+        await queue_images(shift.database, shift.settings, "other/one", 1)
+    # The look before the claim, the claim, and where in the queue a new part comes.
+    looked = [one for one in statements if "parts.turn" in one.text and "'queued'" in one.text]
+    assert len(looked) == 3
+    for statement in looked:
+        plan = await plan_of(shift.database, statement)
+        assert "ix_parts_queue" in plan or "ix_parts_begun" in plan, (statement.text, plan)
+        assert "SCAN parts\n" not in plan, (statement.text, plan)
+        assert "Seq Scan on parts" not in plan, (statement.text, plan)
+        assert "Sort" not in plan, (statement.text, plan)
+        assert "TEMP B-TREE" not in plan, (statement.text, plan)
+    async with shift.database.read() as connection:
+        left = select(func.count()).where(parts.c.state == "queued")
+        assert (await connection.execute(left)).scalar_one() == 3001
