@@ -19,7 +19,7 @@ _PROCESSOR = MappingProxyType(
         "kvm": ("-accel", "kvm", "-cpu", "host"),
         # Wide registers cost an emulated processor a quarter of its time. Its clock goes by what it has done:
         # a second is as much work on a busy host as on one that has nothing else to do.
-        "tcg": ("-accel", "tcg", "-cpu", "max,-avx,-avx2", "-icount", "shift=3"),
+        "tcg": ("-accel", "tcg", "-cpu", "max,-avx,-avx2", "-icount", "shift=2"),
     }
 )
 
