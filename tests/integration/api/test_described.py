@@ -38,6 +38,7 @@ BEYOND_SCHEMAS = {
     "GET /api/v1/gate/blocks": "a place is a repository, a namespace with a slash at its end, or *",
     "GET /api/v1/gate/preview": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/gate/pauses": "a pause ends within 7 days",
+    "POST /api/v1/promotions": "a reason has printable characters only",
     "POST /api/v1/waivers": "a waiver ends within some days",
     "POST /api/v1/signature-rules": "a rule names a key, or an issuer and a subject",
     "GET /api/v1/signature-rules": "a place is a repository, or a namespace with a slash at its end",
