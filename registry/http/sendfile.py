@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -21,28 +22,34 @@ _AT_ONCE_BYTES = 1 << 20
 """Between two such pieces the other requests of this process have their turn."""
 
 
-def can_send_file(request: web.BaseRequest) -> bool:
-    """Whether the kernel can send to this client by itself: not through TLS."""
+def own_descriptor(request: web.BaseRequest) -> int | None:
+    """A descriptor of the client's connection for ``send_file``, which closes it; none where the kernel cannot
+    send to this client by itself, for it is gone or behind TLS, or where no more files can be opened."""
     transport = request.transport
-    return transport is not None and transport.get_extra_info("sslcontext") is None
+    if transport is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+        return None
+    try:
+        # Of our own: no loop lets anyone watch the descriptor of a transport.
+        return os.dup(transport.get_extra_info("socket").fileno())
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
 
 
-async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length: int) -> None:
+async def send_file(request: web.BaseRequest, fd: int, file: BinaryIO, first: int, length: int) -> None:
     """Send ``length`` bytes of ``file`` from offset ``first``, after all that was written before.
 
     Raises:
         ConnectionError: the client went away.
         UnavailableError: the file ends before that.
     """
-    await let_all_leave(request)  # or the file would overtake its own headers
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client went away")
-    # Of our own: no loop lets anyone watch the descriptor of a transport.
-    fd = os.dup(transport.get_extra_info("socket").fileno())
     try:
+        await let_all_leave(request)  # or the file would overtake its own headers
         end = first + length
         while first < end:
+            if request.transport is None or request.transport.is_closing():
+                raise ConnectionResetError("the client went away")
             try:
                 sent = os.sendfile(fd, file.fileno(), first, min(_AT_ONCE_BYTES, end - first))
             except BlockingIOError:
@@ -53,8 +60,6 @@ async def send_file(request: web.BaseRequest, file: BinaryIO, first: int, length
                 first += sent
                 if first < end:
                     await asyncio.sleep(0)
-            if transport.is_closing():
-                raise ConnectionResetError("the client went away")
     finally:
         os.close(fd)
 

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from registry.errors import SeatrialError
 from registry.http.metrics import METRICS
-from registry.http.sendfile import can_send_file, let_all_leave, send_file
+from registry.http.sendfile import let_all_leave, own_descriptor, send_file
 from registry.oci.ranges import ByteRange
 
 if TYPE_CHECKING:
@@ -83,8 +83,8 @@ async def send_blob(
 
 
 async def _send(request: web.Request, response: web.StreamResponse, blob: OpenBlob, part: ByteRange) -> None:
-    if blob.file is not None and can_send_file(request):
-        await send_file(request, blob.file, part.first, part.length)
+    if blob.file is not None and (fd := own_descriptor(request)) is not None:
+        await send_file(request, fd, blob.file, part.first, part.length)
         return
     async for chunk in blob.chunks(part.first, part.length):
         await response.write(chunk)
