@@ -113,7 +113,7 @@ async def find_shortages(
         select(accounts.c.name, workers)
         .join(accounts, accounts.c.id == workers.c.account_id)
         .where(*ASKING)
-        .order_by(accounts.c.name)
+        .order_by(workers.c.account_id)
     )
     asking = (await connection.execute(query)).all()
     said = [row.disk_bytes for row in asking if row.disk_bytes is not None]
@@ -146,7 +146,7 @@ async def find_shortages(
             ]
             if able and all(row.disk_bytes is not None and row.disk_bytes < part.needed for row in able):
                 disks = [Disk(row.name, row.disk_bytes, row.disk_most_bytes) for row in able]
-                disks.sort(key=lambda disk: -disk.room_bytes)
+                disks.sort(key=lambda disk: (-disk.room_bytes, disk.worker))
                 found.append(Shortage(part.id, min(int(part.needed), 2**63 - 1), disks))
     return found
 

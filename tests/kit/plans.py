@@ -26,7 +26,7 @@ def is_background(text: str) -> bool:
     """Whether a statement is of what a registry does by itself meanwhile: events get their positions, what is
     due is looked for, what is old goes, and verdicts are signed. It begins transactions of its own."""
     own = ("event_feed", "webhooks", "deliveries", "events.position IS NULL", "events SET position")
-    own += ("tokens.expiry_told_at",)
+    own += ("tokens.expiry_told_at", "workers.disk_most_bytes")
     own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
     own += ("FROM live_logs", "parts.finished_at <")
     own += ("attestation_marks", "WHERE (parts.finished_at", "WHERE (trials.finished_at")
