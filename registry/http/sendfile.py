@@ -23,8 +23,8 @@ _AT_ONCE_BYTES = 1 << 20
 
 
 def own_descriptor(request: web.BaseRequest) -> int | None:
-    """A descriptor of the client's connection for ``send_file``, which closes it; none where the kernel cannot
-    send to this client by itself, for it is gone or behind TLS, or where no more files can be opened."""
+    """A descriptor of the client's connection for ``send_file``, which closes it; none where the kernel
+    cannot send to this client itself, who is gone or behind TLS, and where no more files can be opened."""
     transport = request.transport
     if transport is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
         return None
