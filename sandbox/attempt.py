@@ -45,7 +45,7 @@ from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import PreparedImage, prepare
 from sandbox.images.source import ImageSource
 from sandbox.images.writes import Upper, collect_writes
-from sandbox.masking import MaskedStream, Masker
+from sandbox.masking import MaskedStream, Masker, mask_report
 from sandbox.network.permits import NetworkPolicy, PinnedNetwork
 from sandbox.network.resolve import pin
 from sandbox.probes.written import judge_writes
@@ -60,8 +60,6 @@ LookAtWrites = Callable[[Upper], None]
 OnRun = Callable[[str, int | None], None]
 MESSAGE_MAX = 2000
 TESTED_MAX = 300
-_IMAGE_SAID = ("command", "log", "observations", "stubs")
-"""What of a run is text that an image may have had a say in."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 
 
@@ -163,7 +161,14 @@ async def try_image(
         log.exception("attempt failed", digest=record.digest)
         problem = _problem("worker-error", "the worker failed unexpectedly; its log has the reason")
     report = _report(task, workplace, record, problem)
-    return await asyncio.to_thread(_masked, report, masker) if masker else report
+    if not masker:
+        return report
+    try:
+        return await asyncio.to_thread(mask_report, report, masker)
+    except Exception as error:  # the job loop, once more; what the error says may hold what was to be masked
+        log.error("report not masked", digest=record.digest, reason=type(error).__name__)
+        problem = _problem("worker-error", "the worker could not take the secrets out of what it saw")
+        return report.model_copy(update={"tested": "", "runs": (), "error": problem})
 
 
 async def _carry_out(
@@ -335,20 +340,6 @@ def _report(task: Task, workplace: Workplace, record: _Record, problem: ReportEr
         runs=fitting_logs([one.run for one in executions]),
         error=problem or (executions[-1].error if executions else None),
     )
-
-
-def _masked(report: Report, masker: Masker) -> Report:
-    """The report without secrets in whatever the image had a say in; takes a while for a long log."""
-    error = report.error
-    if error is not None:
-        error = error.model_copy(update={"message": masker.text(error.message)})
-    runs = []
-    for run in report.runs:
-        said = run.model_dump()
-        said |= {name: masker.value(said[name]) for name in _IMAGE_SAID if name in said}
-        runs.append(Run.model_validate(said, strict=False))
-    tested = masker.text(report.tested)
-    return report.model_copy(update={"tested": tested, "error": error, "runs": tuple(runs)})
 
 
 def _of_all(each: Sequence[Sequence[Mechanism]]) -> tuple[Mechanism, ...]:

@@ -14,9 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from registry.contract.report import Report, Run
+
 MASK = "***"
 PART_BYTES = 12
 """So much of a secret in one piece is masked; of a shorter one all of it."""
+_IMAGE_SAID = ("command", "observations", "stubs")
+"""What of a run is, beside its log, text that an image may have had a say in."""
 
 
 class Masker:
@@ -61,9 +65,10 @@ class Masker:
         return text if 1 not in flags else _masked(data, flags, inside=False).decode("utf-8", "replace")
 
     def value(self, value: Any) -> Any:
-        """Every text in what JSON can hold, masked; names of members stay."""
+        """Every text in what JSON can hold, masked and no longer than it was; names of members stay."""
         if isinstance(value, str):
-            return self.text(value)
+            # Two emoji are a secret, and shorter than the mask: what fitted into a field must fit still.
+            return self.text(value)[: len(value)]
         if isinstance(value, Mapping):
             return {name: self.value(one) for name, one in value.items()}
         return [self.value(one) for one in value] if isinstance(value, list | tuple) else value
@@ -100,6 +105,21 @@ class MaskedStream:
                 self.give(said)
         self._held = data[ready:]
         self._passed = data[max(0, ready - self.masker.longest + 1) : ready]
+
+
+def mask_report(report: Report, masker: Masker) -> Report:
+    """The report without secrets in whatever the image had a say in; takes a while for a long log."""
+    error = report.error
+    if error is not None:
+        error = error.model_copy(update={"message": masker.value(error.message)})
+    runs = []
+    for run in report.runs:
+        said = run.model_dump()
+        said |= {name: masker.value(said[name]) for name in _IMAGE_SAID if name in said}
+        said["log"] = masker.text(run.log)
+        runs.append(Run.model_validate(said, strict=False))
+    tested = masker.value(report.tested)
+    return report.model_copy(update={"tested": tested, "error": error, "runs": tuple(runs)})
 
 
 def forms(secret: str) -> Iterator[bytes]:

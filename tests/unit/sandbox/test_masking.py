@@ -9,7 +9,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from sandbox.masking import MASK, PART_BYTES, MaskedStream, Masker
+from registry.contract import PROTOCOL_VERSION
+from registry.contract.report import Observation, Report, ReportError, Run, StubRequest, StubUse
+from sandbox.masking import MASK, PART_BYTES, MaskedStream, Masker, mask_report
 
 SECRET = "pä$$ w/rd+?\n'\"\\=Zz0123"
 SHORT = "8 bytes!"
@@ -60,6 +62,42 @@ def test_a_part_that_is_long_enough_goes_and_a_shorter_one_stays() -> None:
     assert masker.text(f"two: abcdefghijklm{SHORT}, {SHORT}") == f"two: {MASK}, {MASK}"
     assert masker.text("8 bytes") == "8 bytes"
     assert masker.value({SHORT: [SHORT, 1, None, True]}) == {SHORT: [MASK, 1, None, True]}
+
+
+def test_a_report_that_was_full_holds_what_is_longer_than_its_secret() -> None:
+    secret = "\N{SHIP}\N{ROCKET}"
+    assert (len(secret), len(secret.encode())) == (2, 8)
+    run = Run(
+        name="smoke",
+        command=(secret, "x"),
+        exit_code=0,
+        reason="exited",
+        seconds=0.1,
+        log=secret * 100 + " the end",
+        observations=(Observation(expectation=(secret + "-") * 100, seen=(secret + "-") * 666, met=True),),
+        stubs=(
+            StubUse(
+                name="db",
+                port=80,
+                connections=1,
+                requests=(StubRequest(method="GET", path=("/" + secret) * 100, times=1),),
+            ),
+        ),
+    )
+    report = Report(
+        protocol=PROTOCOL_VERSION,
+        lease="x",
+        digest="",
+        platform="linux/amd64",
+        tested=(secret + "-") * 100,
+        runtime="",
+        runs=(run,),
+        error=ReportError(reason="start-failed", message=(secret + "-") * 666),
+    )
+    masked = mask_report(report, Masker([secret]))
+    assert Report.model_validate_json(masked.model_dump_json()) == masked
+    assert not set(secret) & set(masked.model_dump_json())
+    assert masked.runs[0].log == f"{MASK} the end"
 
 
 def test_without_secrets_nothing_changes() -> None:
