@@ -15,12 +15,14 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 from registry.contract.report import Report, Run
+from sandbox.probes.base import plain
 
 MASK = "***"
 PART_BYTES = 12
 """So much of a secret in one piece is masked; of a shorter one all of it."""
 _IMAGE_SAID = ("command", "observations", "stubs")
 """What of a run is, beside its log, text that an image may have had a say in."""
+_ESCAPED_BY_GO = str.maketrans({one: f"\\u{ord(one):04x}" for one in "&<>\u2028\u2029"})
 
 
 class Masker:
@@ -123,11 +125,13 @@ def mask_report(report: Report, masker: Masker) -> Report:
 
 
 def forms(secret: str) -> Iterator[bytes]:
-    """The secret as it is, as JSON and Python write it, in base64 wherever it begins there, in hexadecimal,
-    and as part of a URL."""
+    """The secret as it is, as probes write what they saw, as JSON (also that of Go and PHP) and Python write
+    it, in base64 wherever it begins there, in hexadecimal, and as part of a URL."""
     raw = secret.encode()
-    found = {raw, repr(secret)[1:-1].encode()}
-    found |= {json.dumps(secret, ensure_ascii=ascii_only)[1:-1].encode() for ascii_only in (True, False)}
+    found = {raw, plain(secret).encode(), repr(secret)[1:-1].encode()}
+    ascii_json, as_json = (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False))
+    go, php = as_json.translate(_ESCAPED_BY_GO), ascii_json.replace("/", "\\/")
+    found |= {one.encode() for one in (ascii_json, as_json, go, php)}
     for before in range(3):
         whole, start = base64.b64encode(bytes(before) + raw), -(-before * 8 // 6)
         # A letter that it shares with what goes before or follows is not known.

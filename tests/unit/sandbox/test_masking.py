@@ -12,6 +12,7 @@ import pytest
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.report import Observation, Report, ReportError, Run, StubRequest, StubUse
 from sandbox.masking import MASK, PART_BYTES, MaskedStream, Masker, mask_report
+from sandbox.probes.base import plain
 
 SECRET = "pä$$ w/rd+?\n'\"\\=Zz0123"
 SHORT = "8 bytes!"
@@ -26,7 +27,14 @@ def streamed(masker: Masker, chunks: list[bytes]) -> bytes:
     return b"".join(said)
 
 
-@pytest.mark.parametrize("secret", [SECRET, SHORT, "x" * 40, "ünï" * 4])
+def as_go_writes_json(secret: str) -> str:
+    text = json.dumps(secret, ensure_ascii=False)[1:-1]
+    for one, written in (("&", "0026"), ("<", "003c"), (">", "003e"), ("\u2028", "2028")):
+        text = text.replace(one, rf"\u{written}")
+    return text
+
+
+@pytest.mark.parametrize("secret", [SECRET, SHORT, "x" * 40, "ünï" * 4, "p&ss<w>rd", "\x01a/b\x7fc/d\u2028e"])
 @pytest.mark.parametrize("before", ["", "a", "ab"])
 def test_every_form_is_masked_wherever_it_stands(secret: str, before: str) -> None:
     raw = secret.encode()
@@ -35,6 +43,9 @@ def test_every_form_is_masked_wherever_it_stands(secret: str, before: str) -> No
         json.dumps(secret)[1:-1],
         json.dumps(secret, ensure_ascii=False)[1:-1],
         repr(secret)[1:-1],
+        as_go_writes_json(secret),
+        json.dumps(secret)[1:-1].replace("/", r"\/"),
+        plain(secret),
         raw.hex(),
         raw.hex().upper(),
         quote(raw),
