@@ -13,5 +13,7 @@ SILENT = workers.c.last_seen_at.is_(None) | (
     workers.c.last_seen_at < db_time(timedelta(seconds=-SILENT_SECONDS))
 )
 """Workers that have not been here for longer than that."""
-ASKING = (accounts.c.disabled_at.is_(None), workers.c.drain_at.is_(None), ~SILENT)
+GETTING_JOBS = (accounts.c.disabled_at.is_(None), workers.c.drain_at.is_(None))
+"""Workers that get jobs when they ask; of ``workers`` joined with ``accounts``."""
+ASKING = (*GETTING_JOBS, ~SILENT)
 """Workers that get jobs and were here lately; of ``workers`` joined with ``accounts``."""

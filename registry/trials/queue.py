@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, Select, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Row, Select, and_, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
@@ -24,6 +24,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
+from registry.trials.room import find_too_large
 from registry.trials.scheduling import is_large, large_at_once, next_part, waiting_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
@@ -189,7 +190,13 @@ async def _try_claim(
         return None
     may_have = partial(next_part, runnable, disk_bytes=can.disk_bytes)
     if not await _is_there_any(database, may_have(binding, also_large=True)):
-        return None
+        # What no worker can hold goes to one that has nothing else to do.
+        waiting = next_part(runnable, binding, disk_bytes=None, also_large=True)
+        async with database.read_once() as connection:
+            too_large = await find_too_large(connection, waiting)
+        may_have = partial(next_part, and_(runnable, parts.c.id == too_large), disk_bytes=None)
+        if too_large is None or not await _is_there_any(database, may_have(binding, also_large=True)):
+            return None
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
         # One claim of a worker at a time: it counts its leases, and its binding is the one that holds now.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Float, and_, cast, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Float, Select, cast, func, select, true
 
 from registry.auth.bindings import Binding
 from registry.contract.limits import UNPACKED_FACTOR
@@ -20,7 +20,7 @@ from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.trials.demands import met, parse_demand
 from registry.trials.platforms import is_run
-from registry.trials.present import ASKING
+from registry.trials.present import ASKING, GETTING_JOBS
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,6 +49,14 @@ NEEDED = (
     * UNPACKED_FACTOR
 )
 """How many bytes of a worker's disk the image of a part takes, about."""
+_NEEDING = select(
+    parts.c.id,
+    parts.c.platform,
+    parts.c.required,
+    repositories.c.name,
+    repositories.c.worker_label,
+    NEEDED.label("needed"),
+).join(repositories)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,22 +94,23 @@ class Shortage:
 
 
 def has_room(disk_bytes: int | None) -> ColumnElement[bool]:
-    """Parts of images for which so much disk will do, and those that no worker that is known can ever hold:
-    whoever gets one of them says what it lacks, and that is the verdict."""
-    if disk_bytes is None:
-        return true()
-    holds = exists(
-        select(workers.c.account_id)
-        .join(accounts, accounts.c.id == workers.c.account_id)
-        .where(
-            accounts.c.disabled_at.is_(None),
-            workers.c.last_seen_at >= db_time(timedelta(seconds=-KNOWN_SECONDS)),
-            or_(workers.c.disk_most_bytes.is_(None), cast(workers.c.disk_most_bytes, Float) >= NEEDED),
-        )
-        .correlate(parts)
-    )
+    """Parts of images for which so much disk will do."""
+    return true() if disk_bytes is None else float(disk_bytes) >= NEEDED
+
+
+async def find_too_large(connection: AsyncConnection, waiting: Select[Any]) -> str | None:
+    """The first of the parts that ``waiting`` finds that has waited for a while, and that none of the workers
+    that could try it can ever hold. Whoever gets it says what it lacks, and that is the verdict."""
+    known = select(workers).join(accounts, accounts.c.id == workers.c.account_id)
+    seen = workers.c.last_seen_at >= db_time(timedelta(seconds=-KNOWN_SECONDS))
+    there = (await connection.execute(known.where(*GETTING_JOBS, seen))).all()
+    found = waiting.limit(COUNTED_MAX).subquery()
     waited = parts.c.run_after <= db_time(timedelta(seconds=-LARGER_WAIT_SECONDS))
-    return or_(float(disk_bytes) >= NEEDED, and_(waited, ~holds))
+    large = _NEEDING.join(found, found.c.id == parts.c.id).where(waited)
+    for part in await connection.execute(large.order_by(parts.c.urgency, parts.c.turn, parts.c.id)):
+        if not any(_could_try(row, part) and _holds(row.disk_most_bytes, part.needed) for row in there):
+            return str(part.id)
+    return None
 
 
 async def find_shortages(
@@ -120,16 +129,7 @@ async def find_shortages(
     if not said:
         return ()
     large = (
-        select(
-            parts.c.id,
-            parts.c.platform,
-            parts.c.required,
-            repositories.c.name,
-            repositories.c.worker_label,
-            NEEDED.label("needed"),
-        )
-        .join(repositories)
-        .where(parts.c.state == "queued", float(min(said)) < NEEDED)
+        _NEEDING.where(parts.c.state == "queued", float(min(said)) < NEEDED)
         .order_by(parts.c.id)
         .limit(COUNTED_MAX)
     )
@@ -137,14 +137,8 @@ async def find_shortages(
     found = []
     for one in asked:
         for part in await connection.execute(one):
-            able = [
-                row
-                for row in asking
-                if is_run(part.platform, parse_demand(row.platforms))
-                and met(part.required, parse_demand(row.mechanisms))
-                and Binding.of(row).opens(part.name, part.worker_label)
-            ]
-            if able and all(row.disk_bytes is not None and row.disk_bytes < part.needed for row in able):
+            able = [row for row in asking if _could_try(row, part)]
+            if able and not any(_holds(row.disk_bytes, part.needed) for row in able):
                 disks = [Disk(row.name, row.disk_bytes, row.disk_most_bytes) for row in able]
                 disks.sort(key=lambda disk: (-disk.room_bytes, disk.worker))
                 found.append(Shortage(part.id, min(int(part.needed), 2**63 - 1), disks))
@@ -154,6 +148,20 @@ async def find_shortages(
 async def why_no_room(connection: AsyncConnection, part_ids: Collection[str]) -> Mapping[str, str]:
     """For each of these parts that waits for room on a disk: that it does, in words."""
     return {one.part: str(one) for one in await find_shortages(connection, part_ids)}
+
+
+def _could_try(worker: Any, part: Any) -> bool:
+    """Whether the worker of a row can run the part of another and is bound to it, whatever its disk."""
+    return (
+        is_run(part.platform, parse_demand(worker.platforms))
+        and met(part.required, parse_demand(worker.mechanisms))
+        and Binding.of(worker).opens(part.name, part.worker_label)
+    )
+
+
+def _holds(disk_bytes: int | None, needed: float) -> bool:
+    """``None``: the worker does not say, and is taken to have enough."""
+    return disk_bytes is None or disk_bytes >= needed
 
 
 def _most(disk: Disk) -> float:

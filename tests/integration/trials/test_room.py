@@ -17,7 +17,7 @@ from registry.trials.backlog import read_backlog
 from registry.trials.room import LARGER_WAIT_SECONDS, find_shortages
 from tests.kit.access import ask
 from tests.kit.images import file, make_image, make_layer
-from tests.kit.trials import Port, make_error, tiny_image
+from tests.kit.trials import REPOSITORY, Port, make_error, tiny_image
 
 LAYER = make_layer(file("weights", random.Random(1).randbytes(30_000)))
 NEEDED = UNPACKED_FACTOR * len(LAYER.blob)
@@ -102,6 +102,28 @@ async def test_what_no_worker_can_ever_hold_ends_and_says_so(port: Port) -> None
     assert (await one.report(job, **make_error("worker-disk"))).status == 204
     (trial,) = (await ask(port.admin, "GET", f"/api/v1/trials?image=team/other&digest={other}")).json
     assert (trial["verdict"], trial["reason"]) == ("error", "worker-disk: it was worker-disk")
+
+
+async def test_a_large_worker_that_could_not_try_it_is_not_waited_for(port: Port) -> None:
+    names = ("able", "arm", "bound", "unlabelled", "drained")
+    able, arm, bound, unlabelled, drained = [await port.worker(name) for name in names]
+    for name, binding in (("able", {"labels": ["gpu"]}), ("bound", {"namespaces": ["other"]})):
+        assert (await ask(port.admin, "PATCH", f"/api/v1/workers/{name}", json=binding)).status == 200
+    large = {"disk_bytes": 2**40, "disk_most_bytes": 2**40}
+    assert await arm.claim(platforms=("linux/arm64",), **large) is None
+    for worker in (bound, unlabelled, drained):
+        assert await worker.claim(**large) is None
+    assert (await ask(port.admin, "PUT", "/api/v1/workers/drained/drain")).status == 204
+    digest = await push_large(port, "1")
+    path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
+    assert (await ask(port.admin, "PATCH", path, json={"worker_label": "gpu"})).status == 200
+    can = {"disk_bytes": NEEDED - 1, "disk_most_bytes": NEEDED - 1}
+    assert await able.claim(**can) is None, "a larger worker may come"
+    await pass_time(port)
+    # What it has room for goes before.
+    small = await port.push(tiny_image(), tag="small")
+    assert (await able.claim(**can))["digest"] == small
+    assert (await able.claim(**can))["digest"] == digest
 
 
 async def test_only_workers_that_could_try_it_are_named(port: Port) -> None:
