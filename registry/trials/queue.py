@@ -43,6 +43,7 @@ class Claimed:
     part: str
     trial: str
     attempt: int
+    repository_id: int
     repository: str
     digest: str
     platform: str
@@ -237,6 +238,7 @@ async def _try_claim(
         part=row.id,
         trial=trial_id,
         attempt=row.attempts,
+        repository_id=row.repository_id,
         repository=repository,
         digest=row.digest,
         platform=row.platform,

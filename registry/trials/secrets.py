@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, or_, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require
@@ -134,17 +134,22 @@ async def remove(database: Database, *, actor: Actor, secret_id: str) -> None:
 
 
 async def values_for(
-    database: Database, secret_key: SecretKey, *, repository_name: str, spec: RunSpec
+    database: Database, secret_key: SecretKey, *, repository_id: int, spec: RunSpec
 ) -> Mapping[str, str]:
     """The values of the secrets that a spec of the repository names: the repository's own, else those of the
     nearest namespace.
 
     Raises:
-        RequestInvalidError: it names one that there is not.
+        RequestInvalidError: it names one that there is not, or the repository is gone.
+        SettingsError: one that was kept with another secret key.
     """
     if not spec.secrets():
         return {}
+    name = select(repositories.c.name).where(repositories.c.id == repository_id)
     async with database.read() as connection:
+        repository_name = (await connection.execute(name)).scalar_one_or_none()
+        if repository_name is None:
+            raise RequestInvalidError("the repository is gone, and its secrets with it")
         rows = (await connection.execute(_reachable(repository_name, spec, secrets.c.value))).all()
     nearest = {row.name: row for row in sorted(rows, key=lambda row: _nearness(row.place))}
     _require_all(nearest, spec, repository_name)

@@ -24,6 +24,7 @@ from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
 from registry.http.worker.messages import read_message
 from registry.oci.platform import parse_platform
+from registry.settings import SettingsError
 from registry.trials import livelog, queue, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.secrets import values_for
@@ -133,19 +134,30 @@ async def report(request: web.Request) -> web.Response:
 
 async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job | None:
     """The job; ``None`` where its spec was stored by a version that took what this one does not, or names a
-    secret that is gone: then that is the verdict, and whoever claimed it may ask again."""
+    secret that is gone: then that is the verdict. What cannot be read now is put back at once, since no
+    worker knows of the lease. Whoever claimed it may ask again."""
+    try:
+        return await _make_job(request, actor, claimed)
+    except (SettingsError, SQLAlchemyError, OSError) as problem:
+        log.error("job cannot be handed out", part=claimed.part, reason=repr(problem))
+        message = "the registry could not read what the job needs; its log has the reason"
+        error = ReportError(reason="worker-error", message=message, retryable=True)
+    except RequestInvalidError as problem:
+        log.warning("stored run spec cannot be carried out", part=claimed.part, reason=problem.message)
+        error = ReportError(reason="spec-invalid", message=problem.message[:2000])
+    await _end_unread(request, actor, claimed, error)
+    return None
+
+
+async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job:
     services = request.app[SERVICES]
     settings = services.settings
     spec, secrets = None, None
     if claimed.run_spec is not None:
-        try:
-            spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
-            secrets = await values_for(
-                services.database, services.secret_key, repository_name=claimed.repository, spec=spec
-            )
-        except RequestInvalidError as problem:
-            await _end_unread(request, actor, claimed, problem.message)
-            return None
+        spec = await request.app[PARSERS].run(parse_run_spec, claimed.run_spec)
+        secrets = await values_for(
+            services.database, services.secret_key, repository_id=claimed.repository_id, spec=spec
+        )
     lease = Lease(id=claimed.lease, repository=claimed.repository, digest=claimed.digest)
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
@@ -169,7 +181,7 @@ async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Jo
     )
 
 
-async def _end_unread(request: web.Request, actor: Actor, claimed: queue.Claimed, why: str) -> None:
+async def _end_unread(request: web.Request, actor: Actor, claimed: queue.Claimed, error: ReportError) -> None:
     services = request.app[SERVICES]
     report = Report(
         protocol=PROTOCOL_VERSION,
@@ -178,9 +190,8 @@ async def _end_unread(request: web.Request, actor: Actor, claimed: queue.Claimed
         platform=claimed.platform,
         tested="",
         runtime="",
-        error=ReportError(reason="spec-invalid", message=why[:2000]),
+        error=error,
     )
-    log.warning("stored run spec cannot be carried out", part=claimed.part, reason=why)
     # A lease that is over by now is taken up again, and ends here as well.
     with suppress(ConflictError):
         judgement = await verdicts.record(

@@ -7,9 +7,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from registry.db.secrets import secrets
+from registry.db.trials import parts
+from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, bearer, give_role, make_user
 from tests.kit.trials import REPOSITORY, Port, tiny_image
 
@@ -74,6 +76,32 @@ async def test_one_that_is_gone_is_the_verdict(port: Port) -> None:
     (trial,) = await port.trials(digest)
     assert trial["verdict"] == "error"
     assert trial["reason"].startswith("spec-invalid: the run spec names the secret 'DB', which neither")
+
+
+async def test_one_that_cannot_be_read_now_leaves_no_lease(port: Port) -> None:
+    made = await keep_in_repository(port)
+    async with port.database.read() as connection:
+        kept = (await connection.execute(select(secrets.c.value))).scalar_one()
+
+    async def become(value: bytes) -> None:
+        async with port.database.write() as connection:
+            await connection.execute(update(secrets).where(secrets.c.id == made["id"]).values(value=value))
+            await connection.execute(update(parts).values(run_after=db_time()))
+
+    await api(port.admin, "PATCH", f"/repositories/{REPOSITORY.replace('/', '%2F')}", json={"run_spec": SPEC})
+    worker = await port.worker("one")
+    digest = await port.push(tiny_image())
+    await become(bytes(len(kept)))
+    assert await worker.claim() is None
+    (trial,) = await port.trials(digest)
+    said = "the registry could not read what the job needs; its log has the reason"
+    assert (trial["state"], trial["parts"][0]["reason"]) == ("queued", said)
+    # As soon as it can, the job is handed out, by whatever name its repository has by then.
+    moved = {"name": "other/place"}
+    await api(port.admin, "POST", f"/repositories/{REPOSITORY.replace('/', '%2F')}/rename", json=moved)
+    await become(kept)
+    job = await worker.claim()
+    assert (job["digest"], job["attempt"], job["secrets"]) == (digest, 2, {"DB": VALUE})
 
 
 async def keep_in_repository(port: Port) -> Any:
