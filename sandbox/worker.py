@@ -15,6 +15,7 @@ import structlog
 
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.asked import asked_by
+from registry.contract.isolation import SPEC_NEWS
 from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
 from registry.oci.platform import parse_platform
@@ -49,8 +50,8 @@ class Post:
     workplace: Workplace
     metrics: WorkerMetrics
     drain: Drain
-    mechanisms: tuple[str, ...] | None = None
-    """The isolation that its runs can have; ``None``: it does not say."""
+    mechanisms: tuple[str, ...]
+    """The isolation that its runs can have."""
 
 
 async def run_worker(post: Post, *, platforms: tuple[str, ...], slots: int) -> None:
@@ -88,7 +89,7 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
                 wait_seconds=CLAIM_SECONDS,
                 disk_bytes=None if disk is None else disk.room_bytes,
                 disk_most_bytes=None if disk is None else disk.most_bytes,
-                mechanisms=post.mechanisms,
+                mechanisms=(*post.mechanisms, *SPEC_NEWS),
             )
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:

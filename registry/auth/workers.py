@@ -23,10 +23,11 @@ from registry.errors import NotFoundError
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker as its rows say; ``mechanisms`` are the isolation that its runs can have (``None``: it does
-    not say); ``disk_bytes`` is what one more image may take on its disk, ``disk_most_bytes`` with nothing
-    else there (``None``: it does not say); ``drain_at`` is since when it gets no more jobs. For
-    ``namespaces`` to ``slots`` see :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
+    """A worker as its rows say; ``mechanisms`` are the isolation that its runs can have, and what it knows of
+    run specs that not every worker does (``None``: it does not say); ``disk_bytes`` is what one more image
+    may take on its disk, ``disk_most_bytes`` with nothing else there (``None``: it does not say);
+    ``drain_at`` is since when it gets no more jobs. For ``namespaces`` to ``slots`` see
+    :mod:`registry.auth.bindings`; ``leases`` are those that it holds."""
 
     name: str
     platforms: tuple[str, ...]

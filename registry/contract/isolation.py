@@ -34,6 +34,12 @@ DEMANDABLE = (
     "uts namespace",
 )
 
+SECRETS = "run-spec secrets"
+STUBS = "run-spec stubs"
+SPEC_NEWS = (SECRETS, STUBS)
+"""What of run specs a worker of the version before does not know. A claim says so beside the mechanisms; a
+job with any of it is not for a worker that does not."""
+
 
 def why_not_isolated(mechanisms: Sequence[Mechanism], required: Collection[str]) -> str | None:
     """Which of the mechanisms that were demanded a run did not have, in words; ``None``: it had all."""

@@ -44,7 +44,8 @@ class ClaimRequest(Wire):
         default=None,
         max_length=64,
         exclude_if=is_none,
-        description="isolation that its runs can have, which run specs may demand; null: it does not say",
+        description="isolation that its runs can have, which run specs may demand, and what of run specs it "
+        "knows that not every worker does (run-spec secrets, run-spec stubs); null: it does not say",
     )
 
 

@@ -119,7 +119,8 @@ workers = Table(
     Column("last_seen_at", UtcTime),
     Column("address", Text),
     Column("platforms", Text, nullable=False, default="[]"),
-    # JSON list of the mechanisms of isolation that its runs can have; null: it does not say.
+    # JSON list of the mechanisms of isolation that its runs can have, and of what it knows of run specs that
+    # not every worker does; null: it does not say.
     Column("mechanisms", Text),
     # What it said of its disk: what one more image may take now, and with nothing else there; null: nothing.
     Column("disk_bytes", BigInteger),

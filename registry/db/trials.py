@@ -75,7 +75,8 @@ parts = Table(
     Column("policy_version", Integer, nullable=False),
     # Canonical JSON of the run spec; null: the image suggests.
     Column("run_spec", Text),
-    # JSON list of the mechanisms that the spec demands, sorted; null: none.
+    # JSON list of what a worker must say of itself, sorted: the mechanisms that the spec demands, and what of
+    # it not every worker knows; null: nothing.
     Column("required", Text),
     Column("image_spec_allowed", Boolean, nullable=False),
     Column("state", Text, nullable=False),

@@ -21,7 +21,7 @@ from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
 from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.settling import settle_image, settle_trials
-from registry.trials.specs import required_by, spec_digest
+from registry.trials.specs import spec_digest, worker_needs
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -231,7 +231,7 @@ def _new_part(
         "digest": image.digest,
         "platform": image.platform,
         "run_spec": opening.run_spec,
-        "required": stored_demand(required_by(opening.run_spec)),
+        "required": stored_demand(worker_needs(opening.run_spec)),
         "image_spec_allowed": policy.image_spec_allowed,
         "state": "queued" if supported else "done",
         "verdict": None if supported else "unsupported",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from registry.contract.isolation import SECRETS, STUBS
 from registry.oci.digest import digest_of
 
 IMAGE_SUGGESTED = "image"
@@ -21,3 +22,16 @@ def spec_digest(run_spec: str | None) -> str:
 def required_by(run_spec: str | None) -> Sequence[str]:
     """The mechanisms that the canonical JSON of a run spec demands."""
     return () if run_spec is None else json.loads(run_spec).get("require", ())
+
+
+def worker_needs(run_spec: str | None) -> Sequence[str]:
+    """What a worker must say of itself to be given a job with the canonical JSON of a run spec: that its runs
+    can have the mechanisms that are demanded, and that it knows the secrets or stubs in it."""
+    document = {} if run_spec is None else json.loads(run_spec)
+    each = [document, *document.get("cases", ())]
+    needs = set(required_by(run_spec))
+    if any(isinstance(value, dict) for one in each for value in one.get("env", {}).values()):
+        needs.add(SECRETS)
+    if any(one.get("stub") for one in each):
+        needs.add(STUBS)
+    return sorted(needs)

@@ -49,10 +49,11 @@ class ScriptedWorker:
         wait_seconds: float = 0,
         platforms: tuple[str, ...] = ("linux/amd64",),
         slots: int = 64,
-        **disk: int,
+        **able: Any,
     ) -> Any:
-        """The job claimed, or ``None``. It always says that it has slots, and of its disk what is given."""
-        message = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots, **disk}
+        """The job claimed, or ``None``. It always says that it has slots, and of its disk and its mechanisms
+        what is given."""
+        message = {"platforms": platforms, "wait_seconds": wait_seconds, "slots": slots, **able}
         answer = await self.post("claim", {"protocol": PROTOCOL_VERSION, **message})
         assert answer.status == 200, answer.body
         return answer.json["job"]

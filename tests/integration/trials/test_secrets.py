@@ -9,11 +9,12 @@ import aiohttp
 import pytest
 from sqlalchemy import select, update
 
+from registry.contract.isolation import SPEC_NEWS
 from registry.db.secrets import secrets
 from registry.db.trials import parts
 from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, bearer, give_role, make_user
-from tests.kit.trials import REPOSITORY, Port, tiny_image
+from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, tiny_image
 
 SPEC = {"version": 1, "env": {"A": {"secret": "DB"}}}
 VALUE, OTHER = "the value of it", "another value"
@@ -22,6 +23,10 @@ VALUE, OTHER = "the value of it", "another value"
 async def keep(port: Port, name: str, value: str, **place: str) -> Any:
     body = {"name": name, "value": value, **place}
     return await api(port.admin, "POST", "/secrets", status=201, json=body)
+
+
+async def claim(worker: ScriptedWorker) -> Any:
+    return await worker.claim(mechanisms=SPEC_NEWS)
 
 
 async def test_only_a_lease_is_told_a_value(port: Port) -> None:
@@ -35,7 +40,7 @@ async def test_only_a_lease_is_told_a_value(port: Port) -> None:
 
     async def told() -> Any:
         await api(port.admin, "POST", "/trials", status=201, json=asked)
-        job = await worker.claim()
+        job = await claim(worker)
         assert job["spec"]["env"] == SPEC["env"]
         assert (await worker.report(job)).status == 204
         return job.get("secrets")
@@ -71,11 +76,23 @@ async def test_one_that_is_gone_is_the_verdict(port: Port) -> None:
     await api(port.admin, "DELETE", f"/secrets/{made['id']}", status=204)
     digest = await port.push(tiny_image())
     worker = await port.worker("one")
-    while await worker.claim() is not None:
+    while await claim(worker) is not None:
         pass
     (trial,) = await port.trials(digest)
     assert trial["verdict"] == "error"
     assert trial["reason"].startswith("spec-invalid: the run spec names the secret 'DB', which neither")
+
+
+async def test_a_worker_that_knows_no_secrets_is_told_of_none(port: Port) -> None:
+    await keep_in_repository(port)
+    await api(port.admin, "PATCH", f"/repositories/{REPOSITORY.replace('/', '%2F')}", json={"run_spec": SPEC})
+    digest = await port.push(tiny_image())
+    old, new = await port.worker("old"), await port.worker("new")
+    assert await old.claim() is None
+    assert await old.claim(mechanisms=["seccomp"]) is None
+    (trial,) = await port.trials(digest)
+    assert trial["reason"] == "waits for a worker that has run-spec secrets: none of 2 has"
+    assert (await claim(new))["secrets"] == {"DB": VALUE}
 
 
 async def test_one_that_cannot_be_read_now_leaves_no_lease(port: Port) -> None:
@@ -92,7 +109,7 @@ async def test_one_that_cannot_be_read_now_leaves_no_lease(port: Port) -> None:
     worker = await port.worker("one")
     digest = await port.push(tiny_image())
     await become(bytes(len(kept)))
-    assert await worker.claim() is None
+    assert await claim(worker) is None
     (trial,) = await port.trials(digest)
     said = "the registry could not read what the job needs; its log has the reason"
     assert (trial["state"], trial["parts"][0]["reason"]) == ("queued", said)
@@ -100,7 +117,7 @@ async def test_one_that_cannot_be_read_now_leaves_no_lease(port: Port) -> None:
     moved = {"name": "other/place"}
     await api(port.admin, "POST", f"/repositories/{REPOSITORY.replace('/', '%2F')}/rename", json=moved)
     await become(kept)
-    job = await worker.claim()
+    job = await claim(worker)
     assert (job["digest"], job["attempt"], job["secrets"]) == (digest, 2, {"DB": VALUE})
 
 
