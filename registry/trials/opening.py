@@ -180,17 +180,16 @@ async def _find_or_make_parts(
         said = part.verdict if part.state == "done" else "pending"
         found.append(_Part(part.id, image.digest, differs=asked or part.image_state != said))
     queued = [row for row in new if row["state"] == "queued"]
-    asked_before = [(part.id, part.digest) for part in (*again, *sooner)]
-    places = await _places(
-        connection, policy, opening, [*((row["id"], row["digest"]) for row in queued), *asked_before]
-    )
+    asked_before = [(part.id, part.digest, part.platform) for part in (*again, *sooner)]
+    made = [(row["id"], row["digest"], row["platform"]) for row in queued]
+    places = await _places(connection, policy, opening, [*made, *asked_before])
     for row in new:
         place = places.get(row["id"], {})
         row |= {name: place.get(name, 0) for name in ("urgency", "turn", "size_bytes")}
     if new:
         await _make_parts(connection, new)
     if asked_before:
-        moved = [{"this": part_id, **places[part_id]} for part_id, _ in asked_before]
+        moved = [{"this": part_id, **places[part_id]} for part_id, *_ in asked_before]
         at_its_turn = update(parts).where(parts.c.id == bindparam("this"))
         await connection.execute(
             at_its_turn.values({name: bindparam(name) for name in ("urgency", "turn", "size_bytes")}), moved
@@ -201,17 +200,21 @@ async def _find_or_make_parts(
 
 
 async def _places(
-    connection: AsyncConnection, policy: TrialPolicy, opening: Opening, queued: Sequence[tuple[str, str]]
+    connection: AsyncConnection,
+    policy: TrialPolicy,
+    opening: Opening,
+    queued: Sequence[tuple[str, str, str]],
 ) -> Mapping[str, Mapping[str, int]]:
-    """Where in the queue parts come that are queued now: of each its id, and the digest of its image."""
+    """Where in the queue parts come that are queued now: of each its id, and digest and platform of its
+    image."""
     if not queued:
         return {}
-    sizes = await sizes_of(connection, policy.repository_id, {digest for _, digest in queued})
-    of_each = [sizes.get(digest, 0) for _, digest in queued]
+    sizes = await sizes_of(connection, policy.repository_id, {digest for _, digest, _ in queued})
+    of_each = [(platform, sizes.get(digest, 0)) for _, digest, platform in queued]
     taken = await turns(connection, policy.repository_id, opening.urgency, of_each)
     return {
         part_id: {"urgency": opening.urgency, "turn": turn, "size_bytes": size}
-        for (part_id, _), turn, size in zip(queued, taken, of_each, strict=True)
+        for (part_id, *_), turn, (_, size) in zip(queued, taken, of_each, strict=True)
     }
 
 

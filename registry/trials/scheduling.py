@@ -1,15 +1,14 @@
 """In which order parts are claimed.
 
-Pushes, and what people ask for, go before what the registry asks itself. Among those of one urgency each
-repository has an equal share, whatever it has queued: a part gets its turn when it is queued, one share after
-the last one of its repository, or after the one that was begun last (self-clocked fair queueing). A large
-image costs as many shares as many small ones do.
+Pushes, and what people ask for, go before what the registry asks itself. Among those of one urgency and
+platform each repository has an equal share, whatever it has queued: a part gets its turn when it is queued,
+one share after the last one of its repository, or with the first that waits (self-clocked fair queueing). A
+large image costs as many shares as many small ones do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -26,6 +25,7 @@ from sqlalchemy import (
 )
 
 from registry.auth.bindings import Binding
+from registry.db.accounts import workers
 from registry.db.content import edges, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts
@@ -80,19 +80,48 @@ async def sizes_of(
 
 
 async def turns(
-    connection: AsyncConnection, repository_id: int, urgency: int, sizes: Sequence[int]
+    connection: AsyncConnection, repository_id: int, urgency: int, queued: Sequence[tuple[str, int]]
 ) -> Sequence[int]:
-    """The turns of parts of these sizes that a repository queues now, in their order. The caller holds the
-    repository's lock."""
+    """The turns of parts of these platforms and sizes that a repository queues now, in their order. The
+    caller holds the repository's lock."""
+    bases: dict[str, int] = {}
+    found = []
+    for platform, size in queued:
+        if platform not in bases:
+            bases[platform] = await _base(connection, repository_id, urgency, platform)
+        bases[platform] += shares(size)
+        found.append(bases[platform])
+    return found
+
+
+async def _base(connection: AsyncConnection, repository_id: int, urgency: int, platform: str) -> int:
+    """The turn after which the next part of a repository comes."""
     alike = parts.c.urgency == urgency
-    last = select(func.max(parts.c.turn)).where(QUEUED, alike, parts.c.repository_id == repository_id)
-    first = select(func.min(parts.c.turn)).where(QUEUED, alike)
+    # An expression, so that the queue is walked in its order, and not all of the platform sorted.
+    of_platform = parts.c.platform.concat("") == platform
+    turn = select(parts.c.turn).limit(1)
+    waiting = turn.where(QUEUED, alike, of_platform)
+    last = waiting.where(parts.c.repository_id == repository_id).order_by(parts.c.turn.desc())
+    first = func.coalesce(
+        waiting.order_by(parts.c.turn).scalar_subquery(),
+        select(func.min(parts.c.turn)).where(QUEUED, alike).scalar_subquery(),
+    )
     begun = select(func.max(parts.c.turn)).where(_BEGUN, alike)
-    looked = await connection.execute(select(*(one.scalar_subquery() for one in (last, first, begun))))
-    of_last, of_first, of_begun = (turn or 0 for turn in looked.one())
-    # What was begun last may be gone with its repository: a newcomer must not pass all that wait for that.
-    base = max(of_last, of_begun, of_first - LARGE_SHARES)
-    return list(accumulate((shares(size) for size in sizes), initial=base))[1:]
+    open_to_all = select(workers.c.account_id).where(
+        workers.c.account_id == parts.c.lease_account_id, workers.c.namespaces.is_(None)
+    )
+    running = select(func.max(parts.c.turn)).where(
+        parts.c.lease_account_id.is_not(None), alike, of_platform, open_to_all.exists()
+    )
+    asked = select(last.scalar_subquery(), begun.scalar_subquery(), running.scalar_subquery(), first)
+    of_last, of_begun, of_running, of_first = (await connection.execute(asked)).one()
+    if of_first is None:
+        return of_begun or 0
+    # What was begun may be far ahead of what waits, where workers of one platform or namespace are quick, and
+    # far behind, where it is gone with its repository. The first that waits may be one that no worker takes:
+    # then what runs says how far the others are.
+    base: int = max(of_last or 0, of_running or 0, min(of_begun or 0, of_first - 1), of_first - LARGE_SHARES)
+    return base
 
 
 async def waiting_kinds(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -44,6 +45,7 @@ async def queue_images(
     *,
     urgency: int = PUSHED,
     size_bytes: int = 1000,
+    platform: str = PLATFORM,
 ) -> None:
     """Have a repository, which is made where there is none, queue so many images, each a trial of its own."""
     async with database.write() as connection:
@@ -64,7 +66,7 @@ async def queue_images(
             "media_type": "application/vnd.oci.image.manifest.v1+json",
             "size": 1,
             "runnable": True,
-            "platform": PLATFORM,
+            "platform": platform,
             "state": "pending",
         }
         stored = insert(manifests).values(state_at=db_time(), pushed_at=db_time())
@@ -79,7 +81,7 @@ async def queue_images(
         for image in images:
             opening = Opening(
                 digest=image,
-                images=[RunnableImage(image, PLATFORM)],
+                images=[RunnableImage(image, platform)],
                 run_spec=None,
                 cause="push",
                 created_by=REGISTRY,
@@ -89,14 +91,15 @@ async def queue_images(
             await open_trial(connection, settings, policy, opening)
 
 
-async def hire(database: Database, names: Collection[str]) -> list[Reporter]:
-    """Make workers of these names."""
+async def hire(database: Database, names: Collection[str], *, namespace: str | None = None) -> list[Reporter]:
+    """Make workers of these names, bound to a namespace or to none."""
     hired = []
     async with database.write() as connection:
         for name in names:
             row = insert(accounts).values(name=f"worker:{name}", kind="worker", created_at=db_time())
             account_id = (await connection.execute(row.returning(accounts.c.id))).scalar_one()
-            await connection.execute(insert(workers).values(account_id=account_id))
+            bound = None if namespace is None else json.dumps([namespace])
+            await connection.execute(insert(workers).values(account_id=account_id, namespaces=bound))
             hired.append(Reporter(account_id, name))
     return hired
 
@@ -113,7 +116,9 @@ class Shift:
     seconds: list[float] = field(default_factory=list)
     """Of each claim that gave a job."""
 
-    async def claim(self, worker: Reporter, *, slots: int = 1) -> queue.Claimed | None:
+    async def claim(
+        self, worker: Reporter, *, slots: int = 1, platform: str = PLATFORM
+    ) -> queue.Claimed | None:
         """One claim, which waits for nothing.
 
         Raises:
@@ -124,7 +129,7 @@ class Shift:
             self.database,
             self.settings,
             worker=worker,
-            platforms=(PLATFORM,),
+            platforms=(platform,),
             mechanisms=(),
             disk_bytes=None,
             disk_most_bytes=None,

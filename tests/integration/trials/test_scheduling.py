@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
+from registry.db.content import repositories
 from registry.db.engine import Database
 from registry.db.trials import parts, trials
 from registry.settings import Settings
@@ -17,12 +18,14 @@ from registry.trials.scheduling import LARGE_BYTES, LARGE_SHARES, SCHEDULED
 from tests.kit.plans import plan_of, sent
 from tests.kit.queueing import PLATFORM, Shift, hire, queue_images, unfairness
 
+OTHER = "linux/arm64"
+
 
 @pytest.fixture
 async def shift(tmp_path: Path, database_url: str) -> AsyncIterator[Shift]:
     """A database without a server, and nobody at work yet."""
     database = Database(database_url)
-    settings = Settings(data=tmp_path, trial_platforms=(PLATFORM,))
+    settings = Settings(data=tmp_path, trial_platforms=(PLATFORM, OTHER))
     yield Shift(database, settings)
     await database.close()
 
@@ -50,6 +53,44 @@ async def test_a_newcomer_waits_for_one_turn_of_the_others(shift: Shift) -> None
     for _ in range(7):
         await shift.report(worker, await shift.claim(worker) or pytest.fail("nothing was queued"))
     assert shift.order[:6].count("late/one") == 3
+
+
+async def test_quick_workers_of_some_move_nobody_back(shift: Shift) -> None:
+    """Neither those of one platform, nor those of one namespace: a newcomer has the turn of the first that
+    waits."""
+    settings = shift.settings
+    await queue_images(shift.database, settings, "big/one", 20)
+    await queue_images(shift.database, settings, "big/one", 20, platform=OTHER)
+    await queue_images(shift.database, settings, "other/one", 20)
+    (worker,) = await hire(shift.database, ["one"])
+    (bound,) = await hire(shift.database, ["bound"], namespace="big")
+    for _ in range(20):
+        await shift.report(bound, await shift.claim(bound, platform=OTHER) or pytest.fail("none was queued"))
+    for _ in range(15):
+        await shift.report(bound, await shift.claim(bound) or pytest.fail("nothing was queued"))
+    await queue_images(shift.database, settings, "late/one", 2, platform=OTHER)
+    await queue_images(shift.database, settings, "late/one", 2)
+    shift.order.clear()
+    for _ in range(4):
+        await shift.report(worker, await shift.claim(worker) or pytest.fail("nothing was queued"))
+    assert shift.order.count("late/one") == 2
+
+
+async def test_what_no_worker_takes_lets_nobody_pass_the_others(shift: Shift) -> None:
+    """One that pushes all the time has turns after what runs, and not the one of what is never claimed."""
+    await queue_images(shift.database, shift.settings, "stuck/one", 1)
+    async with shift.database.write() as connection:
+        await connection.execute(update(repositories).values(worker_label="nobody-has-it"))
+    await queue_images(shift.database, shift.settings, "big/one", 20)
+    workers = await hire(shift.database, ["one", "two"])
+    jobs = [await shift.claim(worker) for worker in workers]
+    for _ in range(10):
+        await queue_images(shift.database, shift.settings, "steady/one", 1)
+        for number, worker in enumerate(workers):
+            await shift.report(worker, jobs[number] or pytest.fail("nothing was queued"))
+            jobs[number] = await shift.claim(worker)
+    assert shift.order.count("big/one") >= 10
+    assert shift.order.count("steady/one") >= 8
 
 
 async def test_what_is_pushed_goes_before_what_is_scheduled(shift: Shift) -> None:
