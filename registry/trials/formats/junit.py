@@ -22,8 +22,8 @@ def junit(trial: TrialView) -> bytes:
             suite = _suite(root, trial, part, title=one.title, outcomes=one.outcomes, run=one.run)
             if one.run.log:
                 SubElement(suite, "system-out").text = _text(one.run.log)
-        if part.problem is not None:
-            _suite(root, trial, part, title="trial", outcomes=[part.problem], run=None)
+        if part.problems:
+            _suite(root, trial, part, title="trial", outcomes=part.problems, run=None)
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", f"{sum(run.seconds for run in trial.runs):.3f}")

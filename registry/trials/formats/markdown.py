@@ -47,8 +47,8 @@ def _rows(parts: Sequence[PartOutcome]) -> Iterator[tuple[str, str]]:
         for run in part.runs:
             for one in run.outcomes:
                 yield one.result, _row(part.part.platform, run.title, one)
-        if part.problem is not None:
-            yield part.problem.result, _row(part.part.platform, "trial", part.problem)
+        for problem in part.problems:
+            yield problem.result, _row(part.part.platform, "trial", problem)
 
 
 def _row(platform: str, title: str, outcome: Outcome) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from registry.trials.reading import PartView, RunView, TrialView
@@ -36,23 +36,46 @@ class RunOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:
-    """One part. ``problem`` says what its verdict is where no expectation does: unknown is never a pass."""
+    """One part. ``problems`` say what its verdict is, and in the last part that of the trial, where no
+    expectation does: unknown is never a pass."""
 
     part: PartView
     runs: Sequence[RunOutcome]
-    problem: Outcome | None
+    problems: Sequence[Outcome]
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether anything in it was missed or is unknown."""
+        told = (*(one for run in self.runs for one in run.outcomes), *self.problems)
+        return any(one.result in ("missed", "unknown") for one in told)
 
 
 def outcomes_of(trial: TrialView) -> Sequence[PartOutcome]:
     """The outcomes of a trial, part by part."""
-    return [_of_part(part, [run for run in trial.runs if run.part == part.id]) for part in trial.parts]
+    found = [_of_part(trial, part) for part in trial.parts]
+    if found and trial.state == "done" and not _passed(trial) and not any(part.is_bad for part in found):
+        # No platform is run, or the parts were asked again since and have other runs now.
+        last = found[-1]
+        found[-1] = replace(last, problems=[*last.problems, _unjudged(trial.verdict, trial.reason)])
+    return found
 
 
-def _of_part(part: PartView, runs: Sequence[RunView]) -> PartOutcome:
-    passed = part.verdict in ("pass", "warn")
-    told = [RunOutcome(run, [_outcome(one, passed=passed) for one in run.observations]) for run in runs]
-    bad = any(one.result in ("missed", "unknown") for run in told for one in run.outcomes)
-    return PartOutcome(part, told, None if passed or bad else _problem(part))
+def _of_part(trial: TrialView, part: PartView) -> PartOutcome:
+    passed = _passed(part) or _passed(trial)
+    told = [
+        RunOutcome(run, [_outcome(one, passed=passed) for one in run.observations])
+        for run in trial.runs
+        if run.part == part.id
+    ]
+    asked_again = trial.state == "done" and part.state != "done"
+    found = PartOutcome(part, told, ())
+    if part.verdict == "unsupported" or not (passed or asked_again or found.is_bad):
+        return replace(found, problems=[_problem(part)])
+    return found
+
+
+def _passed(judged: PartView | TrialView) -> bool:
+    return judged.verdict in ("pass", "warn")
 
 
 def _outcome(observation: Mapping[str, Any], *, passed: bool) -> Outcome:
@@ -66,4 +89,8 @@ def _problem(part: PartView) -> Outcome:
         return Outcome("there is a verdict", f"it is {part.state}", "unknown")
     if part.verdict == "unsupported":
         return Outcome("it is run on this platform", part.reason, "excused")
-    return Outcome("the image can be judged", part.reason, "missed" if part.verdict == "fail" else "unknown")
+    return _unjudged(part.verdict, part.reason)
+
+
+def _unjudged(verdict: str | None, reason: str) -> Outcome:
+    return Outcome("the image can be judged", reason, "missed" if verdict == "fail" else "unknown")

@@ -29,8 +29,7 @@ def sarif(trial: TrialView) -> bytes:
                 for one in run.outcomes
                 if one.result != "met"
             ]
-        if part.problem is not None:
-            told.append((part.part.platform, "trial", _JUDGED, part.problem))
+        told += [(part.part.platform, "trial", _JUDGED, problem) for problem in part.problems]
     rules = list(dict.fromkeys(rule for _, _, rule, _ in told))
     # A colon in its first part would make the rest of it a scheme's.
     uri = quote(f"{trial.repository}@{trial.digest}", safe="/@")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -81,7 +82,7 @@ def trial_view(verdict: str | None, *runs: RunView, said: str = "", **members: A
         visibility="private",
         digest="sha256:" + "1" * 64,
         state="done" if verdict else "queued",
-        verdict=None if verdict == "unsupported" else verdict,
+        verdict="error" if verdict == "unsupported" else verdict,
         reason=f"because{said}",
         cause="push",
         created_by="admin",
@@ -101,7 +102,12 @@ TRIALS = {
     "error": (trial_view("error"), (1, 0, 1, 0)),
     "not isolated": (trial_view("error", run_view(True)), (2, 0, 1, 0)),
     "queued": (trial_view(None, state="queued"), (1, 0, 1, 0)),
-    "unsupported": (trial_view("unsupported"), (1, 0, 0, 1)),
+    "unsupported": (trial_view("unsupported"), (2, 0, 1, 1)),
+    # Its part has other runs now, or none yet.
+    "asked again": (trial_view("fail", state="queued"), (1, 1, 0, 0)),
+    "passed since": (replace(trial_view("pass"), verdict="fail"), (1, 1, 0, 0)),
+    "failed since": (replace(trial_view("fail"), verdict="pass"), (0, 0, 0, 0)),
+    "passed, asked again": (trial_view("pass", state="queued"), (0, 0, 0, 0)),
     "hostile": (trial_view("fail", run_view(False, log=HOSTILE, said=HOSTILE), said=HOSTILE), (1, 1, 0, 0)),
 }
 
