@@ -21,7 +21,7 @@ from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.parents import NOT_TRIED, settle_parents
 from registry.trials.signatures import match_moved, note_signature
-from registry.trials.wanted import was_dropped
+from registry.trials.wanted import want_by_digest, was_dropped
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,14 @@ class TrialEffects:
         await match_moved(connection, within)
 
     async def _try_image(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
-        if (
-            not pushed.created
-            and not await self._was_incomplete(connection, pushed)
-            and not (pushed.by_tag and await was_dropped(connection, pushed.manifest_id))
-        ):
-            return
+        if not pushed.created:
+            if not pushed.by_tag:
+                await want_by_digest(connection, pushed.repository_id, str(pushed.digest))
+            if not (
+                await self._was_incomplete(connection, pushed)
+                or await was_dropped(connection, pushed.manifest_id)
+            ):
+                return
         inventory = await images_of_push(connection, pushed)
         if inventory.excess:
             raise ManifestInvalidError(inventory.excess)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import FromClause
 
@@ -75,12 +75,43 @@ async def drop(database: Database, part_id: str, repository_id: int) -> None:
         await move_epoch(connection, "gate")
 
 
+async def want_by_digest(connection: AsyncConnection, repository_id: int, digest: str) -> None:
+    """Run what waits of an image, which was pushed by digest now, whatever tag names it. The caller holds the
+    repository's lock."""
+    await connection.execute(
+        update(trials)
+        .where(
+            trials.c.repository_id == repository_id,
+            trials.c.digest == digest,
+            trials.c.state != "done",
+            trials.c.by_tag.is_(True),
+        )
+        .values(by_tag=None)
+    )
+
+
 async def was_dropped(connection: AsyncConnection, manifest_id: int) -> bool:
-    """Whether an image has no verdict because its trial was dropped."""
-    query = select(manifests.c.id).where(
-        manifests.c.id == manifest_id,
-        manifests.c.state == "error",
-        manifests.c.state_reason.contains(DROPPED, autoescape=True),
+    """Whether an image has no verdict because its trial was dropped, or of an index that of one platform."""
+    query = (
+        select(manifests.c.id)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .join(
+            trials,
+            and_(
+                trials.c.repository_id == manifests.c.repository_id,
+                trials.c.digest == manifests.c.digest,
+                trials.c.policy_version == repositories.c.policy_version,
+            ),
+        )
+        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
+        .join(parts, parts.c.id == trial_parts.c.part_id)
+        .where(
+            manifests.c.id == manifest_id,
+            manifests.c.state == "error",
+            parts.c.verdict == "error",
+            parts.c.reason == DROPPED,
+        )
+        .limit(1)
     )
     return (await connection.execute(query)).first() is not None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.kit.access import ask
 from tests.kit.distribution import push_image
-from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, make_error, tiny_image, tiny_index
 
 
 async def test_a_tag_that_moved_on_leaves_nothing_to_try(port: Port) -> None:
@@ -43,6 +43,37 @@ async def test_what_was_pushed_by_digest_or_asked_for_is_tried(port: Port) -> No
     assert (await ask(port.admin, "POST", "/api/v1/trials", json=body)).status == 201
     newer = await port.push(tiny_image())
     assert await _claimed(await port.worker("one")) == [by_digest, asked, newer]
+
+
+async def test_what_was_pushed_by_digest_as_well_is_tried(port: Port) -> None:
+    images = [tiny_image() for _ in range(2)]
+    waits = await port.push(images[0])
+    assert await push_image(port.admin, REPOSITORY, waits, images[0]) == waits
+    dropped = await port.push(images[1])
+    newer = await port.push(tiny_image())
+    worker = await port.worker("one")
+    assert await _claimed(worker) == [waits, newer]
+    assert await port.state(dropped) == "error"
+    # Afterwards it is no other than before.
+    await push_image(port.admin, REPOSITORY, dropped, images[1])
+    assert await port.state(dropped) == "pending"
+    assert await _claimed(worker) == [dropped]
+
+
+async def test_an_index_of_which_one_image_was_dropped(port: Port) -> None:
+    """The reason of the whole is that of the first one without a verdict."""
+    index, children = tiny_index("linux/amd64", "linux/amd64")
+    await port.push(index)
+    worker = await port.worker("one")
+    job = await worker.claim()
+    assert (await worker.report(job, **make_error("spec-invalid"))).status == 204
+    newer = await port.push(tiny_image())
+    assert await _claimed(worker) == [newer]
+    (trial,) = await port.trials(index.digest)
+    assert [part["reason"].startswith("dropped: ") for part in trial["parts"]] == [False, True]
+    assert "dropped" not in trial["reason"]
+    await _roll_back(port, "1", index.digest)
+    assert sorted(await _claimed(worker)) == sorted(child.digest for child in children)
 
 
 async def test_images_of_an_index_are_named_by_it(port: Port) -> None:
