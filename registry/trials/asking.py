@@ -83,6 +83,11 @@ def is_writer(actor: Actor, *, name: str, visibility: Visibility) -> bool:
     return any(decide_access(own, action, name, visibility).allowed for action in _WRITING)
 
 
+def may_read_log(actor: Actor, *, repository: str, visibility: Visibility) -> bool:
+    """Whether the actor, which may pull from the repository, may read what images of it wrote."""
+    return actor.is_auditor or is_writer(actor, name=repository, visibility=visibility)
+
+
 async def ask(reading: Reading, manifest: StoredManifest, state: ImageState, *, tag: str | None) -> Answer:
     """Ask the gate about an image in this state, which ``tag`` names if the reader gave one."""
     max_age = max_verdict_age(reading.settings)

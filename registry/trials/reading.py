@@ -6,9 +6,9 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import Row, case, func, select
+from sqlalchemy import Row, case, func, null, select
 
 from registry.auth.actor import stored_workload
 from registry.auth.policy import decide
@@ -16,6 +16,7 @@ from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.errors import NotFoundError
+from registry.trials.asking import may_read_log
 from registry.trials.demands import why_waiting
 from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
@@ -106,8 +107,12 @@ class TrialView:
         return self.flaky_attempts > 0
 
 
+Logs = Literal["whole", "tail", "none"]
+"""How much of each log to read, for those who may read it at all."""
+
+
 async def wait_for_trials(
-    database: Database, *, repository_id: int, digest: str, seconds: float
+    database: Database, *, actor: Actor, repository_id: int, digest: str, seconds: float
 ) -> Sequence[TrialView]:
     """The trials of an image, newest first, as soon as the newest has a verdict or time is up.
 
@@ -127,7 +132,7 @@ async def wait_for_trials(
     async with database.read() as connection:
         query = _trials().where(trials.c.repository_id == repository_id, trials.c.digest == digest)
         found = [_view(row) for row in await connection.execute(query.limit(LIST_MAX))]
-        return await _filled(connection, found, tail=True)
+        return await _filled(connection, found, actor=actor, logs="tail")
 
 
 async def list_trials(
@@ -152,11 +157,11 @@ async def list_trials(
             before=before,
         )
         found = await connection.execute(_trials().where(trials.c.id.in_(ids)))
-        return await _filled(connection, [_view(row) for row in found], tail=True)
+        return await _filled(connection, [_view(row) for row in found], actor=actor, logs="tail")
 
 
-async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> TrialView:
-    """One trial, logs whole.
+async def show_trial(database: Database, *, actor: Actor, trial_id: str, logs: Logs = "whole") -> TrialView:
+    """One trial.
 
     Raises:
         NotFoundError: there is none, or it is in a repository that the actor may not pull from.
@@ -166,7 +171,7 @@ async def show_trial(database: Database, *, actor: Actor, trial_id: str) -> Tria
         trial = None if row is None else _view(row)
         if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
             raise NotFoundError("there is no such trial, or it is not yours to see")
-        (filled,) = await _filled(connection, [trial], tail=False)
+        (filled,) = await _filled(connection, [trial], actor=actor, logs=logs)
         return filled
 
 
@@ -197,9 +202,10 @@ def _trials() -> Select[Any]:
 
 
 async def _filled(
-    connection: AsyncConnection, found: Sequence[TrialView], *, tail: bool
+    connection: AsyncConnection, found: Sequence[TrialView], *, actor: Actor, logs: Logs
 ) -> Sequence[TrialView]:
-    """The trials with their parts and runs: so many queries for all of them as for one."""
+    """The trials with their parts and runs: so many queries for all of them as for one. What the actor may
+    not read is not read here either."""
     views: dict[str, list[PartView]] = {trial.id: [] for trial in found}
     linked = (
         select(
@@ -232,7 +238,13 @@ async def _filled(
         elif row.id in roomless:
             values["reason"] = roomless[row.id]
         views[values.pop("trial_id")].append(PartView(**values))
-    runs_of = await _runs(connection, {view.id for one in views.values() for view in one}, tail=tail)
+    of_logs: dict[Logs, set[str]] = {}
+    for trial in found:
+        readable = may_read_log(actor, repository=trial.repository, visibility=trial.visibility)
+        of_logs.setdefault(logs if readable else "none", set()).update(one.id for one in views[trial.id])
+    runs_of: dict[str, Sequence[tuple[datetime, RunView]]] = {}
+    for much, part_ids in of_logs.items():
+        runs_of |= await _runs(connection, part_ids, logs=much)
     return [
         replace(
             trial,
@@ -259,12 +271,13 @@ def _why_queued(trial: TrialView, views: Sequence[PartView], waiting: Collection
 
 
 async def _runs(
-    connection: AsyncConnection, part_ids: Collection[str], *, tail: bool
+    connection: AsyncConnection, part_ids: Collection[str], *, logs: Logs
 ) -> Mapping[str, Sequence[tuple[datetime, RunView]]]:
     """The runs of each part in their order, with the time when each ended."""
     length = func.length(runs.c.log)
     cut = length > LOG_TAIL_CHARACTERS
     last = case((cut, func.substr(runs.c.log, length - LOG_TAIL_CHARACTERS + 1)), else_=runs.c.log)
+    log = {"whole": runs.c.log, "tail": last, "none": null()}[logs]
     query = (
         select(
             runs.c.finished_at,
@@ -279,8 +292,8 @@ async def _runs(
             runs.c.seconds,
             runs.c.cpu_seconds,
             runs.c.memory_peak_bytes,
-            last if tail else runs.c.log,
-            (runs.c.log_truncated | cut) if tail else runs.c.log_truncated,
+            log,
+            (runs.c.log_truncated | cut) if logs == "tail" else runs.c.log_truncated,
             runs.c.observations,
             runs.c.case_name,
             runs.c.case_attempt,

@@ -5,16 +5,11 @@ from __future__ import annotations
 from registry.auth.actor import Actor
 from registry.auth.policy import Visibility
 from registry.errors import DeniedError, UnauthorizedError
-from registry.trials.asking import is_writer
-
-
-def may_read_log(actor: Actor, *, repository: str, visibility: Visibility) -> bool:
-    """Whether the actor may; it may pull from the repository."""
-    return actor.is_auditor or is_writer(actor, name=repository, visibility=visibility)
+from registry.trials.asking import may_read_log
 
 
 def require_log(actor: Actor, *, repository: str, visibility: Visibility) -> None:
-    """As :func:`may_read_log`.
+    """As :func:`~registry.trials.asking.may_read_log`.
 
     Raises:
         UnauthorizedError, DeniedError: it may not.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal
@@ -24,7 +23,7 @@ from registry.errors import (
 )
 from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName, Time
 from registry.http.api.images import find_image, named
-from registry.http.api.logrights import may_read_log, require_log
+from registry.http.api.logrights import require_log
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.http.parsers import PARSERS
@@ -33,7 +32,7 @@ from registry.trials.formats.junit import junit
 from registry.trials.formats.markdown import markdown
 from registry.trials.formats.sarif import sarif
 from registry.trials.history import Wanted
-from registry.trials.reading import PartView, RunView, TrialView
+from registry.trials.reading import Logs, PartView, RunView, TrialView
 
 WAIT_MAX_SECONDS = 60.0
 Format = Literal["junit", "markdown", "sarif"]
@@ -111,11 +110,12 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         with call.services.waiters.room(call.actor, seconds=query.wait):
             found = await reading.wait_for_trials(
                 call.services.database,
+                actor=call.actor,
                 repository_id=repository.id,
                 digest=str(manifest.digest),
                 seconds=query.wait,
             )
-        return [_shown(call, trial) for trial in found[: query.limit]]
+        return [Trial.of(trial) for trial in found[: query.limit]]
     if query.wait:
         raise RequestInvalidError("wait needs a tag or a digest")
     if image is not None:
@@ -131,7 +131,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
     if len(found) == query.limit:
         following = call.request.rel_url.update_query(cursor=found[-1].id)
         call.response.headers["Link"] = f'<{following}>; rel="next"'
-    return [_shown(call, trial) for trial in found]
+    return [Trial.of(trial) for trial in found]
 
 
 async def start_trial(call: Call, body: Request) -> Trial:
@@ -146,24 +146,24 @@ async def start_trial(call: Call, body: Request) -> Trial:
         spec=await given_run_spec(call.request.app, body.spec),
         created_by=call.actor,
     )
-    return _shown(call, await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
+    return Trial.of(await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
 
 
 async def show_trial(call: Call, trial_id: Id) -> Trial:
     """One trial with its parts and runs."""
-    return _shown(call, await _trial(call, trial_id))
+    return Trial.of(await _trial(call, trial_id))
 
 
 async def export_trial(call: Call, trial_id: Id, query: ExportQuery) -> web.Response:
     """One trial in a format that other programs read: by `format`, or by `Accept`.
 
     JUnit's XML has a suite for each run and a case for each expectation; Markdown is for a comment on a
-    change; SARIF 2.1.0 has a result for each expectation that was not met. Logs are in it for those who may
-    read them.
+    change; SARIF 2.1.0 has a result for each expectation that was not met. The ends of logs are in it for
+    those who may read them.
     """
-    trial = _readable(call, await _trial(call, trial_id))
     form = query.format or _accepted(call.request)
     media_type, render = _FORMATS[form]
+    trial = await _trial(call, trial_id, logs="none" if form == "sarif" else "tail")
     return web.Response(
         body=await call.request.app[PARSERS].run(render, trial),
         headers={
@@ -204,19 +204,8 @@ def _titled(run: RunView) -> str:
     return f"{run.platform} {run.name}{attempt}"
 
 
-async def _trial(call: Call, trial_id: str) -> TrialView:
-    return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id)
-
-
-def _shown(call: Call, trial: TrialView) -> Trial:
-    return Trial.of(_readable(call, trial))
-
-
-def _readable(call: Call, trial: TrialView) -> TrialView:
-    """What of it the caller may read."""
-    if may_read_log(call.actor, repository=trial.repository, visibility=trial.visibility):
-        return trial
-    return replace(trial, runs=[replace(run, log=None) for run in trial.runs])
+async def _trial(call: Call, trial_id: str, *, logs: Logs = "whole") -> TrialView:
+    return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id, logs=logs)
 
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sqlalchemy.engine import Engine
 from registry.contract.job import Job
 from registry.db.trials import parts
 from tests.kit.access import ask
-from tests.kit.plans import is_background
+from tests.kit.plans import is_background, sent
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
 
 POLICY = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
@@ -57,8 +58,15 @@ async def test_the_shape_that_scripts_rely_on(port: Port) -> None:
 
 async def test_readers_read_verdict_and_reason_but_no_log(port: Port) -> None:
     await port.push(tiny_image())
-    await finish(port, met=False, log="a secret")
-    (trial,) = await show(port, port.reader, image=REPOSITORY, tag="1")
+    await finish(port, met=False, log="x" * 20_000 + "a secret")
+    with sent() as statements:
+        (trial,) = await show(port, port.reader, image=REPOSITORY, tag="1")
+        assert (await show(port, port.reader))[0]["id"] == trial["id"]
+        for path in ("", "/export", "/log"):
+            await ask(port.reader, "GET", f"/api/v1/trials/{trial['id']}{path}")
+    read = [one.text for one in statements if "FROM runs" in one.text]
+    assert len(read) == 5
+    assert not any(re.search(r"runs\.log\b", text) for text in read), "no log is read for who may not"
     assert trial["verdict"] == "fail"
     assert trial["runs"][0]["exit_code"] == 3
     assert trial["runs"][0]["log"] is None
@@ -69,6 +77,7 @@ async def test_readers_read_verdict_and_reason_but_no_log(port: Port) -> None:
     for client, logs in ((port.reader, 0), (port.admin, 1)):
         text = (await ask(client, "GET", export, headers={"Accept": "application/xml"})).body
         assert (text.count(b"<system-out>"), text.count(b"a secret")) == (logs, logs)
+        assert len(text) < 20_000
     answer = await ask(
         port.reader, "GET", export, params={"format": "sarif"}, headers={"Accept": "text/markdown"}
     )
