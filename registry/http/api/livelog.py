@@ -11,7 +11,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 from aiohttp import web
@@ -35,6 +37,8 @@ HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 60.0
 STREAMS_MAX = 200
 """At once, of one process: each looks into the database twice a second."""
+STREAMS_EACH_MAX = 20
+"""Of them, those of one account."""
 EVENT_STREAM = "text/event-stream"
 _HEADERS = {
     "Content-Type": EVENT_STREAM,
@@ -48,9 +52,30 @@ _PARTS_MAX = 500
 
 @dataclass(slots=True)
 class Streams:
-    """How many streams this process has now."""
+    """How many streams this process has now, by account."""
 
-    count: int = 0
+    of_each: Counter[str] = field(default_factory=Counter)
+
+    @contextmanager
+    def room(self, actor: Actor) -> Iterator[None]:
+        """Count a stream of the actor while the block runs.
+
+        Raises:
+            TooManyRequestsError: it has as many as it may have, or all together do.
+        """
+        if self.of_each.total() >= STREAMS_MAX:
+            whose = f"this registry shows {STREAMS_MAX} logs"
+        elif self.of_each[actor.shown] >= STREAMS_EACH_MAX:
+            whose = f"you watch {STREAMS_EACH_MAX} logs"
+        else:
+            self.of_each[actor.shown] += 1
+            try:
+                yield
+            finally:
+                self.of_each[actor.shown] -= 1
+                self.of_each += Counter()  # forgets who has none
+            return
+        raise TooManyRequestsError(f"{whose} already; try again later", headers={"Retry-After": "5"})
 
 
 STREAMS = web.AppKey("live_log_streams", Streams)
@@ -77,21 +102,13 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     """
     places = parse_places(call.request.headers.get("Last-Event-ID", ""))
     database = call.services.database
-    watching = _Watching(call.request, call.actor, (await database.epochs()).access, places)
+    watching = _Watching(call.request, call.actor, places)
     first = await look(database, trial_id, places)
     if first is None or not decide(call.actor, "pull", first.repository, first.visibility).allowed:
         raise NotFoundError("there is no such trial, or it is not yours to see")
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
-    streams = call.request.app[STREAMS]
-    if streams.count >= STREAMS_MAX:
-        raise TooManyRequestsError(
-            f"this registry shows {STREAMS_MAX} logs already; try again later", headers={"Retry-After": "5"}
-        )
-    streams.count += 1
-    try:
+    with call.request.app[STREAMS].room(call.actor):
         return await _stream(call.request, database, trial_id, watching, seconds=query.wait)
-    finally:
-        streams.count -= 1
 
 
 async def _stream(
@@ -121,12 +138,13 @@ async def _send(response: web.StreamResponse, text: str) -> None:
 
 @dataclass(slots=True)
 class _Watching:
-    """Somebody who watches: who it is, as of an access epoch, and what it was told."""
+    """Somebody who watches: who it is, as of an access epoch (``None``: that is asked at the first look), and
+    what it was told."""
 
     request: web.Request
     actor: Actor
-    epoch: int
     places: Sequence[Place]
+    epoch: int | None = None
     standing: list[PartStanding] = field(default_factory=list)
 
     async def events(self, database: Database, trial_id: str) -> AsyncIterator[str]:

@@ -182,6 +182,10 @@ async def test_who_may_watch_and_for_how_long(port: Port, monkeypatch: pytest.Mo
         async with nobody.get(path, headers=headers) as response:
             seen = await response.content.readuntil(b": \n\n")
             assert seen.startswith(b"retry: 2000\n\nevent: part\n")
+            monkeypatch.setattr(streams, "STREAMS_EACH_MAX", 1)
+            refused = await ask(nobody, "GET", path, headers=headers)
+            assert (refused.status, "you watch 1 logs already" in refused.json["detail"]) == (429, True)
+            assert (await ask(port.admin, "GET", path, params={"wait": "0"})).status == 200
             monkeypatch.setattr(streams, "STREAMS_MAX", 1)
             refused = await ask(port.admin, "GET", path)
             assert (refused.status, refused.headers["Retry-After"]) == (429, "5")
