@@ -163,6 +163,9 @@ async def newest(
     else:
         readable = pullable_ids(actor, is_sqlite=database.is_sqlite)
         if readable is not None:
+            if (await connection.execute(readable.limit(1))).first() is None:
+                # Else all trials would be walked to find none.
+                return ()
             # The sum keeps the database from sorting all of them: a page is found by their time.
             query = query.where((trials.c.repository_id + 0).in_(readable))
     page = query

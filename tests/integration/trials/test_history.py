@@ -178,6 +178,11 @@ async def test_hidden_trials_hide_no_others(port: Port, database_url: str) -> No
     async with port.registry.client(anonymous=True) as nobody:
         answer = await ask(nobody, "GET", "/api/v1/trials")
         assert [trial["digest"] for trial in answer.json] == [digest]
+        await api(port.admin, "PATCH", PATH.removesuffix("/trials"), json={"visibility": "private"})
+        with recorded("trials") as statements:
+            assert (await ask(nobody, "GET", "/api/v1/trials")).json == []
+        assert not any("trials.created_at DESC" in one.text and "+" in one.text for one in statements)
+        await api(port.admin, "PATCH", PATH.removesuffix("/trials"), json={"visibility": "public"})
         headers = basic("dora", await make_user(port.admin, "dora"))
         assert len((await ask(nobody, "GET", "/api/v1/trials", headers=headers)).json) == 1
         await give_role(port.admin, "secret/", "user:dora", "reader")
