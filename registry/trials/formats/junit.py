@@ -9,8 +9,12 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from registry.trials.formats.outcomes import Outcome, PartOutcome, outcomes_of
 from registry.trials.reading import RunView, TrialView
 
-_NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 (2.2) has no way to write."""
+_NOT_TEXT = re.compile(
+    "[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+    "|[\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
+"""What XML 1.0 (2.2) has no way to write; and what moves a cursor or turns the direction of writing, as the
+document may be shown on a terminal."""
 _TAGS = {"missed": "failure", "unknown": "error", "excused": "skipped"}
 
 
@@ -81,4 +85,4 @@ def _suite(
 
 
 def _text(text: str) -> str:
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _NOT_TEXT.sub("\N{REPLACEMENT CHARACTER}", text)

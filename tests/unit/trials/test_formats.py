@@ -31,7 +31,8 @@ COUNTS = ("tests", "failures", "errors", "skipped")
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 HOSTILE = (
     "</failure>]]>&amp;\0\x1b[2J`|`` \\| \\` <img src=x onerror=alert(1)> @team #1 ~~~ ``` "
-    "![](http://evil/x) [a](javascript:x) https://evil.example\r\n| a |\n\n# head\n\ud7ff\ufffe\u202e"
+    "![](http://evil/x) [a](javascript:x) https://evil.example\r\n| a |\n\n# head\n\ud7ff"
+    "\ufffe\u202e\x9b2J\x7f"
 )
 
 
@@ -132,7 +133,7 @@ def test_junit_is_read(name: str) -> None:
 def test_junit_holds_what_was_said() -> None:
     root = ET.fromstring(junit(TRIALS["hostile"][0]))
     (failure,) = root.iter("failure")
-    expected = re.sub("[\0\x1b\ufffe]", "\ufffd", f"exit code 1{HOSTILE}")
+    expected = re.sub("[\0\x1b\x7f\x9b\ufffe\u202e]", "\ufffd", f"exit code 1{HOSTILE}")
     assert failure.get("message") == expected
     (log,) = root.iter("system-out")
     assert (log.text or "").startswith("</failure>]]>&amp;\ufffd\ufffd[2J`|``")
@@ -171,7 +172,7 @@ def require_nothing_broke_out(trial: TrialView) -> None:
     cells = sum(token.type in ("td_open", "th_open") for token in found)
     assert cells == rows * 5
     assert [token.tag for token in found if token.type == "heading_open"] == ["h3"]
-    assert not re.search("[\0\x1b\u202e]", text)
+    assert not re.search("[\0\x1b\x7f-\x9f\u202e]", text)
     assert len(text) < 65_536
 
 
