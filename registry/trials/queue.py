@@ -25,7 +25,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.room import find_too_large
-from registry.trials.scheduling import is_large, large_at_once, next_part, waiting_kinds
+from registry.trials.scheduling import due_parts, is_large, large_at_once, next_part, waiting_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 from registry.trials.wanted import drop, wanted
@@ -197,6 +197,7 @@ async def _try_claim(
             too_large = await find_too_large(connection, waiting)
         may_have = partial(next_part, and_(runnable, parts.c.id == too_large), disk_bytes=None)
         if too_large is None or not await _is_there_any(database, may_have(binding, also_large=True)):
+            await _drop_others(database, due_parts(runnable, binding))
             return None
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
@@ -259,6 +260,18 @@ async def _is_there_any(database: Database, query: Select[Any]) -> bool:
         await drop(database, found.id, found.repository_id)
     # Whoever waits is woken by what was dropped, and looks again.
     return False
+
+
+async def _drop_others(database: Database, due: Select[Any]) -> None:
+    """Drop what nobody wants of the first that no worker is given: it would wait for ever."""
+    first = due.limit(DROPS_MAX).subquery()
+    unwanted = (
+        select(parts.c.id, parts.c.repository_id).join(first, first.c.id == parts.c.id).where(~wanted())
+    )
+    async with database.read_once() as connection:
+        found = (await connection.execute(unwanted)).all()
+    for part in found:
+        await drop(database, part.id, part.repository_id)
 
 
 async def _start_trials(connection: AsyncConnection, part_id: str) -> str:

@@ -139,6 +139,15 @@ async def waiting_kinds(
     return and_(parts.c.platform.in_(mine), or_(parts.c.required.is_(None), parts.c.required.in_(demands)))
 
 
+def due_parts(runnable: ColumnElement[bool], binding: Binding) -> Select[Any]:
+    """The parts that a worker could try, in their turn, be there room for them or not, blocked ones too."""
+    return (
+        select(parts.c.id)
+        .where(QUEUED, parts.c.run_after <= db_time(), runnable, _open_to(binding))
+        .order_by(parts.c.urgency, parts.c.turn, parts.c.id)
+    )
+
+
 def next_part(
     runnable: ColumnElement[bool],
     binding: Binding,
@@ -149,13 +158,7 @@ def next_part(
     """The part whose turn it is of those that a worker with so much disk for one more image may have."""
     here = and_(manifests.c.repository_id == parts.c.repository_id, manifests.c.digest == parts.c.digest)
     blocked = select(manifests.c.id).where(here, manifests.c.blocked_reason.is_not(None)).exists()
-    query = (
-        select(parts.c.id)
-        .where(QUEUED, parts.c.run_after <= db_time(), runnable, ~blocked, _open_to(binding))
-        .where(has_room(disk_bytes))
-        .order_by(parts.c.urgency, parts.c.turn, parts.c.id)
-        .limit(1)
-    )
+    query = due_parts(runnable, binding).where(~blocked, has_room(disk_bytes)).limit(1)
     return query if also_large else query.where(~is_large())
 
 

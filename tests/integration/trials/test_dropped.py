@@ -76,6 +76,19 @@ async def test_an_index_of_which_one_image_was_dropped(port: Port) -> None:
     assert sorted(await _claimed(worker)) == sorted(child.digest for child in children)
 
 
+async def test_what_no_worker_is_given_is_dropped_as_well(port: Port) -> None:
+    large, blocked = [await port.push(tiny_image(), tag=tag) for tag in ("large", "blocked")]
+    refuse = {"image": f"{REPOSITORY}@{blocked}", "reason": "it leaks"}
+    assert (await ask(port.admin, "POST", "/api/v1/gate/block", json=refuse)).status == 204
+    for tag in ("large", "blocked"):
+        await port.push(tiny_image(), tag=tag)
+    worker = await port.worker("one")
+    assert await worker.claim(disk_bytes=0, disk_most_bytes=1 << 40) is None
+    for digest in (large, blocked):
+        (trial,) = await port.trials(digest)
+        assert trial["reason"].startswith("dropped: ")
+
+
 async def test_images_of_an_index_are_named_by_it(port: Port) -> None:
     worker = await port.worker("one")
     pushed = [tiny_index("linux/amd64", "linux/arm64") for _ in range(3)]
