@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.kit.access import ask
 from tests.kit.distribution import push_image
+from tests.kit.images import make_index
 from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, make_error, tiny_image, tiny_index
 
 
@@ -62,7 +63,9 @@ async def test_what_was_pushed_by_digest_as_well_is_tried(port: Port) -> None:
 
 async def test_an_index_of_which_one_image_was_dropped(port: Port) -> None:
     """The reason of the whole is that of the first one without a verdict."""
-    index, children = tiny_index("linux/amd64", "linux/amd64")
+    # They are pushed in this order, and told in it.
+    children = sorted((tiny_image() for _ in range(2)), key=lambda image: image.digest)
+    index = make_index(*children)
     await port.push(index)
     worker = await port.worker("one")
     job = await worker.claim()
