@@ -61,7 +61,8 @@ def command(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Verify what the registry has signed about an image: digest, signature, and that it is about this image.
+    """Verify what the registry has signed about an image: digest, signature, and that it is about this image
+    in this repository.
 
     Exit code 0 where it says pass or warn, 1 for fail or blocked, 2 for error, or where nothing is signed or
     something is wrong. With --all, 0 where all that is attested is what the database says, else 2.
@@ -141,7 +142,7 @@ def _read_one(client: Client, name: str, digest: Digest, referrer: Digest, keys:
     if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
         return Read(str(referrer), None, "it is no statement about this image")
     bundle = checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
-    return read_bundle(str(referrer), bundle, digest, keys)
+    return read_bundle(str(referrer), bundle, digest, keys, repository=name)
 
 
 def checked(client: Client, name: str, kind: str, digest: Digest, limit_bytes: int) -> bytes:
@@ -248,7 +249,7 @@ def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json
             read = _read(client, name, parse_content_digest(one["digest"]), keys)
             good[one["digest"]] = {each.source for each in read if each.statement is not None}
         if one["referrer"] not in good[one["digest"]]:
-            what = "its signature does not verify, or it is about another image"
+            what = "its signature does not verify, or it is about another image or repository"
             wrong.append({"digest": one["digest"], "predicate": one["predicate"], "what": what})
     if as_json:
         print_json({"attested": listed, "differences": wrong})

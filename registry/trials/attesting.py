@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.db.content import attestations, kept_documents, manifests, repositories
@@ -99,6 +99,15 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
         if wanted:
             await _keep(connection, done[0]["repository_id"], kept)
             await _put(connection, done[0]["repository_id"], wanted)
+
+
+async def sign_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Take away what is signed of these attestations, to sign it anew; the caller moves an epoch."""
+    ids = select(attestations.c.id).where(which)
+    await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(ids)))
+    await connection.execute(
+        update(attestations).where(which).values(signed_at=None, kid=None, run_after=db_time())
+    )
 
 
 async def attest_states(connection: AsyncConnection, repository_id: int, digests: Sequence[str]) -> None:

@@ -10,12 +10,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
 from registry.content.effects import ManifestPushed
-from registry.db.content import manifests
+from registry.db.content import attestations, manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
-from registry.trials.attesting import attest_states
+from registry.trials.attesting import attest_states, sign_again
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
@@ -42,8 +42,11 @@ class TrialEffects:
         await note_signature(connection, pushed, self.trust)
 
     async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
-        """Find the signatures that are required where they lie now."""
+        """Find the signatures that are required where they lie now, and have what is attested signed under
+        the new names."""
         await match_moved(connection, within)
+        moved = select(repositories.c.id).where(within)
+        await sign_again(connection, attestations.c.repository_id.in_(moved))
 
     async def _try_image(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
         if not pushed.created:

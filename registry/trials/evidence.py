@@ -52,7 +52,8 @@ class Evidence:
     trials: Sequence[Any] = ()
 
     def read(self, digest: Digest, keys: Sequence[PublicKey]) -> list[Read]:
-        """Each statement about an image in it, checked with these keys."""
+        """Each statement about an image in it, checked with these keys, and against the repository's name:
+        nobody signed that of the file."""
         found = []
         for source, raw in self.manifests.items():
             manifest = parse_manifest(raw)
@@ -63,7 +64,7 @@ class Evidence:
                 if bundle is None:
                     found.append(Read(str(source), None, "its bundle is not in the file"))
                 else:
-                    found.append(read_bundle(str(source), bundle, digest, keys))
+                    found.append(read_bundle(str(source), bundle, digest, keys, repository=self.name))
         return found
 
 

@@ -40,6 +40,7 @@ from registry.db.types import db_time
 from registry.oci.digest import Digest, digest_of, parse_digest
 from registry.oci.manifest import parse_manifest
 from registry.oci.mediatypes import OCI_MANIFEST
+from registry.trials.attesting import sign_again
 from registry.trials.sigstore import BUNDLE, make_bundle, make_statement
 from registry.trials.statements import PREDICATES, Signer, result_predicate, summary_predicate
 
@@ -90,17 +91,12 @@ class Attester:
     async def _unsign(self) -> None:
         """Take away what a key signed that is worth nothing any more, to sign it anew."""
         retired = select(keys.c.kid).where(keys.c.ring == "attestation", keys.c.retired_at <= db_time())
-        by_it = select(attestations.c.id).where(attestations.c.kid.in_(retired))
+        by_it = attestations.c.kid.in_(retired)
         async with self.database.read_once() as connection:
-            if (await connection.execute(by_it.limit(1))).first() is None:
+            if (await connection.execute(select(attestations.c.id).where(by_it).limit(1))).first() is None:
                 return
         async with self.database.write() as connection:
-            await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(by_it)))
-            await connection.execute(
-                update(attestations)
-                .where(attestations.c.kid.in_(retired))
-                .values(signed_at=None, kid=None, run_after=db_time())
-            )
+            await sign_again(connection, by_it)
             await move_epoch(connection, "content")
 
     async def _is_due(self) -> bool:
@@ -187,6 +183,9 @@ class Attester:
                 attestations.c.id == row.id, attestations.c.signed_at.is_(None)
             )
             stands = (await connection.execute(this.with_for_update())).first() is not None
+            # A rename has nothing to sign again of what was not signed yet.
+            named = select(repositories.c.name).where(repositories.c.id == row.repository_id)
+            stands = stands and (await connection.execute(named)).scalar() == repository
             subject = await _subject(connection, row)
             sessions = [one.session for one in uploads if one.session is not None]
             await connection.execute(delete(upload_sessions).where(upload_sessions.c.id.in_(sessions)))

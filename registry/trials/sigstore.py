@@ -51,11 +51,12 @@ class Bundle:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """An in-toto statement: what is said about content of these digests."""
+    """An in-toto statement: what is said about content of these digests, each under the name that it has
+    there."""
 
     predicate_type: str
     predicate: Mapping[str, object]
-    subjects: frozenset[Digest]
+    subjects: Mapping[Digest, str]
 
 
 def make_statement(name: str, digest: Digest, predicate_type: str, predicate: Mapping[str, object]) -> bytes:
@@ -136,13 +137,13 @@ def parse_statement(payload: bytes) -> Statement:
     return Statement(
         predicate_type=predicate_type,
         predicate=predicate if isinstance(predicate, dict) else {},
-        subjects=frozenset(
-            Digest(algorithm, encoded)
+        subjects={
+            Digest(algorithm, encoded): str(subject.get("name", ""))
             for subject in subjects
             if isinstance(subject, dict) and isinstance(subject.get("digest"), dict)
             for algorithm, encoded in subject["digest"].items()
             if isinstance(encoded, str)
-        ),
+        },
     )
 
 

@@ -30,6 +30,8 @@ _RESULTS: Mapping[str, str] = MappingProxyType({"pass": "PASSED", "warn": "WARNE
 """All else failed: what is not known is no pass."""
 _TESTS_MAX = 100
 JUDGED = frozenset({"pass", "warn", "fail", "error"})
+WITHOUT_ADDRESS = "urn:seatrial"
+"""The verifier where no address is set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Signer:
     @property
     def id(self) -> str:
         """The verifier of summaries, as a URI."""
-        return self.address or "urn:seatrial"
+        return self.address or WITHOUT_ADDRESS
 
 
 def document(content: Mapping[str, object]) -> tuple[str, str]:
@@ -165,11 +167,10 @@ def summary_predicate(
     """The predicate of a summary; ``results`` are the digests of the bundles that it rests on."""
     state = found["state"]
     passed = state in _RESULTS
-    name = repository.rpartition("/")[2]
     return {
         "verifier": {"id": signer.id, "version": {"seatrial": signer.version}},
         "timeVerified": made_at,
-        "resourceUri": f"pkg:oci/{name}@{digest}?repository_url={signer.place_of(repository)}",
+        "resourceUri": resource_uri(signer.place_of(repository), digest),
         "policy": {"name": "policy", "digest": _digest(found["policy"])},
         "inputAttestations": [{"digest": _digest(one)} for one in results],
         "verificationResult": "PASSED" if passed else "FAILED",
@@ -182,6 +183,11 @@ def summary_predicate(
             **({"reason": found["reason"]} if findings else {}),
         },
     }
+
+
+def resource_uri(place: str, digest: str) -> str:
+    """The image in a repository, which clients write as ``place``, as a package URL."""
+    return f"pkg:oci/{place.rpartition('/')[2]}@{digest}?repository_url={place}"
 
 
 def _waivers(found: Mapping[str, Any], *, findings: bool) -> dict[str, object]:

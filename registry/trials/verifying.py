@@ -9,7 +9,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from registry.errors import SeatrialError
 from registry.oci.digest import Digest
+from registry.oci.names import parse_image_name
 from registry.trials.sigstore import (
     BundleInvalidError,
     PublicKey,
@@ -18,7 +20,7 @@ from registry.trials.sigstore import (
     parse_bundle,
     parse_statement,
 )
-from registry.trials.statements import PREDICATES
+from registry.trials.statements import PREDICATES, WITHOUT_ADDRESS, Signer, resource_uri
 
 _END = "-----END PUBLIC KEY-----"
 
@@ -62,8 +64,11 @@ def parse_keys(pem: str) -> list[PublicKey]:
     return found
 
 
-def read_bundle(source: str, raw: bytes, digest: Digest, keys: Sequence[PublicKey]) -> Read:
-    """What a bundle says about the image ``digest``, if one of ``keys`` signed it."""
+def read_bundle(
+    source: str, raw: bytes, digest: Digest, keys: Sequence[PublicKey], *, repository: str
+) -> Read:
+    """What a bundle says about the image ``digest`` in this repository, if one of ``keys`` signed it: what is
+    good enough for one repository is not for another."""
     try:
         bundle = parse_bundle(raw)
         if not any(is_signed_by(bundle, key) for key in keys):
@@ -73,6 +78,8 @@ def read_bundle(source: str, raw: bytes, digest: Digest, keys: Sequence[PublicKe
         return Read(source, None, str(error))
     if digest not in statement.subjects:
         return Read(source, None, "it is about another image")
+    if not _names(statement, digest, repository):
+        return Read(source, None, f"it is about the image in {statement.subjects[digest] or 'no repository'}")
     return Read(source, statement)
 
 
@@ -98,6 +105,27 @@ def own(predicate: Mapping[str, object]) -> Mapping[str, object]:
     """What a predicate has of our own."""
     members = predicate.get("seatrial")
     return members if isinstance(members, dict) else {}
+
+
+def _names(statement: Statement, digest: Digest, repository: str) -> bool:
+    """Whether what was signed names the image in this repository, of whichever address."""
+    place, predicate = statement.subjects[digest], statement.predicate
+    if statement.predicate_type != PREDICATES["summary"]:
+        return repository in (place, _without_host(place))
+    # Only this decides, and it says as well of which address: no name is taken for one that ends with it.
+    verifier = predicate.get("verifier")
+    address = verifier.get("id") if isinstance(verifier, dict) else None
+    signer = Signer("", None if address == WITHOUT_ADDRESS else str(address))
+    return place == signer.place_of(repository) and predicate.get("resourceUri") == resource_uri(
+        place, str(digest)
+    )
+
+
+def _without_host(place: str) -> str:
+    try:
+        return parse_image_name(place).repository
+    except SeatrialError:
+        return place
 
 
 def _finished(predicate: Mapping[str, object]) -> str:

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from registry.main import run
+from registry.trials.evidence import pack, unpack
 from tests.kit.access import api, make_token
 from tests.kit.distribution import push_image
 from tests.kit.images import Image, make_index
@@ -379,6 +381,11 @@ def test_what_is_signed_is_verified_by_its_exit_code(
     )
     assert Path(key).stem in shell("verify", "--bundle", str(file), code=64)
     assert "is about" in shell("verify", "other/app", "--bundle", str(file), "--key", key, code=2)
+    # Whoever hands the file over can have written of which repository it is, and did not sign that.
+    renamed = tmp_path / "renamed.tar"
+    renamed.write_bytes(pack(replace(unpack(file.read_bytes()), name="prod/app")))
+    said = shell("verify", "prod/app", "--bundle", str(renamed), "--key", key, code=2)
+    assert f"it is about the image in {REPOSITORY}" in said
     assert "one image" in shell("verify", "--all", "--bundle", str(file), "--key", key, code=64)
     assert "no tar" in shell("verify", "--bundle", key, "--key", key, code=2)
     assert "name an image" in shell("verify", code=64)

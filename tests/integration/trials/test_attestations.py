@@ -35,11 +35,12 @@ PLACE = "/repositories/team%2Fapp"
 NONE = {"items": [], "next": None}
 
 
-async def attested(port: Port, digest: str | None = None) -> list[Any]:
+async def attested(port: Port, digest: str | None = None, *, repository: str = REPOSITORY) -> list[Any]:
     """All that the registry attests, once nothing of it waits to be signed."""
+    path = f"/repositories/{repository.replace('/', '%2F')}/attestations"
     parameters = {} if digest is None else {"digest": digest}
     for _ in range(200):
-        page = await api(port.admin, "GET", f"{PLACE}/attestations", params=parameters)
+        page = await api(port.admin, "GET", path, params=parameters)
         listed: list[Any] = page["items"]
         if all(one["signed_at"] for one in listed):
             return listed
@@ -60,24 +61,24 @@ async def by_pages(port: Port, rest: str) -> list[Any]:
         cursor = {"cursor": page["next"]}
 
 
-async def bundle_of(port: Port, referrer: str) -> bytes:
-    raw = (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/manifests/{referrer}")).json
+async def bundle_of(port: Port, referrer: str, *, repository: str = REPOSITORY) -> bytes:
+    raw = (await ask(port.reader, "GET", f"/v2/{repository}/manifests/{referrer}")).json
     assert raw["artifactType"] == BUNDLE
     (layer,) = raw["layers"]
-    return (await ask(port.reader, "GET", f"/v2/{REPOSITORY}/blobs/{layer['digest']}")).body
+    return (await ask(port.reader, "GET", f"/v2/{repository}/blobs/{layer['digest']}")).body
 
 
-async def word(port: Port, digest: str) -> Word:
+async def word(port: Port, digest: str, *, repository: str = REPOSITORY) -> Word:
     """What a reader finds and verifies, with the keys that anybody gets."""
-    own = {one["referrer"] for one in await attested(port, digest)}
+    own = {one["referrer"] for one in await attested(port, digest, repository=repository)}
     async with port.registry.client(anonymous=True) as nobody:
         listed = (await api(nobody, "GET", "/keys"))["items"]
     assert {key["ring"] for key in listed} == {"attestation"}
     trusted = parse_keys("".join(key["public_pem"] for key in listed if key["retired_at"] is None))
-    found = await ask(port.reader, "GET", f"/v2/{REPOSITORY}/referrers/{digest}")
+    found = await ask(port.reader, "GET", f"/v2/{repository}/referrers/{digest}")
     assert own <= {one["digest"] for one in found.json["manifests"]}
-    bundles = [await bundle_of(port, referrer) for referrer in sorted(own)]
-    read = [read_bundle("it", raw, parse_digest(digest), trusted) for raw in bundles]
+    bundles = [await bundle_of(port, referrer, repository=repository) for referrer in sorted(own)]
+    read = [read_bundle("it", raw, parse_digest(digest), trusted, repository=repository) for raw in bundles]
     assert [one.refused for one in read if one.refused] == []
     return word_of(read)
 
@@ -218,6 +219,31 @@ async def test_an_image_that_is_moved_to_where_it_is_blocked_keeps_no_good_word(
         )
         told = [(row.repository, json.loads(row.data)) for row in await connection.execute(query)]
     assert told == [("other/moved", {"block": made["id"], "digest": digest, "reason": "it leaks"})]
+
+
+async def test_what_is_renamed_is_signed_by_its_new_name(port: Port) -> None:
+    digest = await tried(port, await port.worker("one"))
+    assert len((await word(port, digest)).results) == 1
+    async with port.database.read() as connection:
+        (row,) = await connection.execute(select(attestations).where(attestations.c.kind == "summary"))
+    renamed = [
+        (f"{PLACE}/rename", "team/moved", "team/moved"),
+        ("/namespaces/team/rename", "crew", "crew/moved"),
+    ]
+    for path, to, repository in renamed:
+        await api(port.admin, "POST", path, json={"name": to})
+        found = await word(port, digest, repository=repository)
+        assert found.summary is not None
+        assert found.summary["resourceUri"] == f"pkg:oci/moved@{digest}?repository_url={repository}"
+        assert len(found.results) == 1
+    # One was about to be stored when its repository got another name.
+    async with port.database.write() as connection:
+        await connection.execute(delete(manifests).where(manifests.c.attestation_id == row.id))
+        later = update(attestations).where(attestations.c.id == row.id)
+        await connection.execute(later.values(signed_at=None, run_after=db_time(SETTLE)))
+    uploads = [await attester(port)._upload(row.repository_id, one) for one in (b"config", b"layer")]
+    stored, unused = await attester(port)._store(row, "team/moved", uploads, kid="k")
+    assert (stored, unused) == (False, [one.locator for one in uploads])
 
 
 async def test_an_index_is_attested_and_each_image_in_it(port: Port) -> None:

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from registry.oci.digest import Digest, digest_of
 from registry.trials.evidence import Evidence, EvidenceInvalidError, pack, unpack
 from registry.trials.sigstore import BUNDLE, make_bundle, make_statement
-from registry.trials.statements import PREDICATES
+from registry.trials.statements import PREDICATES, Signer, resource_uri
 from registry.trials.verifying import word_of
 
 IMAGE = digest_of(b"image")
@@ -39,16 +39,27 @@ def manifest_of(bundle: bytes, subject: Digest = IMAGE) -> bytes:
     return json.dumps(document).encode()
 
 
-def evidence(state: str = "pass", *, about: Digest = IMAGE) -> Evidence:
+def evidence(
+    state: str = "pass",
+    *,
+    about: Digest = IMAGE,
+    repository: str = "team/app",
+    address: str | None = "https://registry.example",
+    day: int = 29,
+) -> Evidence:
+    signer = Signer("1", address)
+    place = signer.place_of(repository)
     predicate = {
-        "timeVerified": "2026-11-29T10:00:00Z",
+        "verifier": {"id": signer.id},
+        "resourceUri": resource_uri(place, str(about)),
+        "timeVerified": f"2026-11-{day}T10:00:00Z",
         "verificationResult": "PASSED" if state == "pass" else "FAILED",
         "seatrial": {"state": state},
     }
-    bundle = make_bundle(make_statement("r/team/app", about, PREDICATES["summary"], predicate), KEY, kid="k")
+    bundle = make_bundle(make_statement(place, about, PREDICATES["summary"], predicate), KEY, kid="k")
     manifest = manifest_of(bundle)
     return Evidence(
-        name="team/app",
+        name=repository,
         digest=IMAGE,
         server="https://registry.example",
         exported_at="2026-11-29T10:00:05Z",
@@ -80,6 +91,24 @@ def test_what_was_written_is_read_and_verified_with_the_right_key() -> None:
     assert refused.refused == "it is about another image"
     (refused,) = replace(found, blobs={}).read(IMAGE, [KEY.public_key()])
     assert refused.refused == "its bundle is not in the file"
+
+
+@pytest.mark.parametrize("address", ["https://registry.example", "http://[::1]:8470", None])
+def test_what_is_signed_for_one_repository_says_nothing_of_another(address: str | None) -> None:
+    trusted = [KEY.public_key()]
+    bad = evidence("fail", repository="prod/app", day=28, address=address)
+    # The last would be another's with a host before it.
+    for other in ("dev/app", "prod/app2", "dev/prod/app"):
+        good = evidence(repository=other, day=29, address=address)
+        assert word_of(good.read(IMAGE, trusted)).summary is not None
+        (refused,) = unpack(pack(replace(good, name="prod/app"))).read(IMAGE, trusted)
+        assert refused.statement is None
+        assert refused.refused == f"it is about the image in {Signer('1', address).place_of(other)}"
+        # Beside its own, a newer word on another's hides nothing.
+        mixed = replace(bad, manifests={**bad.manifests, **good.manifests}, blobs={**bad.blobs, **good.blobs})
+        summary = word_of(unpack(pack(mixed)).read(IMAGE, trusted)).summary
+        assert summary is not None
+        assert summary["verificationResult"] == "FAILED"
 
 
 def members_of(raw: bytes) -> dict[str, bytes]:

@@ -20,15 +20,19 @@ from registry.trials.sigstore import (
     parse_bundle,
     parse_statement,
 )
+from registry.trials.statements import PREDICATES, WITHOUT_ADDRESS, Kind, resource_uri
 from registry.trials.verifying import parse_keys, read_bundle, word_of
 
 IMAGE, OTHER = digest_of(b"image"), digest_of(b"other")
 KEY = ec.generate_private_key(ec.SECP256R1())
-SUMMARY = "https://slsa.dev/verification_summary/v1"
+NAME = "team/app"
+OURS = {"verifier": {"id": WITHOUT_ADDRESS}, "resourceUri": resource_uri(NAME, str(IMAGE))}
 
 
-def signed(key: ec.EllipticCurvePrivateKey = KEY, **predicate: object) -> bytes:
-    return make_bundle(make_statement("team/app", IMAGE, SUMMARY, predicate), key, kid="k")
+def signed(
+    key: ec.EllipticCurvePrivateKey = KEY, *, place: str = NAME, kind: Kind = "summary", **predicate: object
+) -> bytes:
+    return make_bundle(make_statement(place, IMAGE, PREDICATES[kind], OURS | predicate), key, kid="k")
 
 
 def pem(key: Any) -> str:
@@ -53,8 +57,8 @@ def test_what_is_signed_is_read_and_verified() -> None:
     assert not is_signed_by(bundle, ec.generate_private_key(ec.SECP256R1()).public_key())
     assert not is_signed_by(bundle, ed25519.Ed25519PrivateKey.generate().public_key())
     statement = parse_statement(bundle.payload)
-    assert statement.subjects == {IMAGE}
-    assert statement.predicate == {"timeVerified": "2026"}
+    assert statement.subjects == {IMAGE: NAME}
+    assert statement.predicate == {**OURS, "timeVerified": "2026"}
 
 
 def test_each_changed_byte_of_a_payload_is_noticed() -> None:
@@ -89,17 +93,45 @@ def test_what_is_no_bundle_is_refused(raw: bytes, why: str) -> None:
 
 def test_only_statements_about_this_image_by_a_trusted_key_count() -> None:
     keys = [KEY.public_key()]
-    assert read_bundle("s", signed(), IMAGE, keys).statement is not None
-    assert read_bundle("s", signed(), OTHER, keys).refused == "it is about another image"
+    assert read_bundle("s", signed(), IMAGE, keys, repository=NAME).statement is not None
+    assert read_bundle("s", signed(), OTHER, keys, repository=NAME).refused == "it is about another image"
     forged = signed(ec.generate_private_key(ec.SECP256R1()))
-    assert "no key" in read_bundle("s", forged, IMAGE, keys).refused
+    assert "no key" in read_bundle("s", forged, IMAGE, keys, repository=NAME).refused
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "members", "good"),
+    [
+        (NAME, "summary", {}, True),
+        (NAME, "summary", {"verifier": {"id": "https://r.example"}}, False),
+        (NAME, "summary", {"verifier": "it"}, False),
+        (NAME, "summary", {"resourceUri": resource_uri("team/other", str(IMAGE))}, False),
+        ("team/other", "summary", {}, False),
+        ("", "summary", {}, False),
+        (NAME, "result", {}, True),
+        ("r.example/team/app", "result", {}, True),
+        ("localhost:8470/team/app", "result", {}, True),
+        ("r.example/other/team/app", "result", {}, False),
+        ("other/team/app", "result", {}, False),
+        ("r.example/team/app2", "result", {}, False),
+        ("", "result", {}, False),
+    ],
+)
+def test_only_statements_about_this_repository_count(
+    place: str, kind: Kind, members: dict[str, object], *, good: bool
+) -> None:
+    raw = signed(place=place, kind=kind, **members)
+    read = read_bundle("s", raw, IMAGE, [KEY.public_key()], repository=NAME)
+    assert (read.statement is not None) == good
+    assert read.refused == ("" if good else f"it is about the image in {place or 'no repository'}")
 
 
 def test_the_newest_summary_counts_whatever_the_order() -> None:
     read = [
-        read_bundle("s", signed(timeVerified=time), IMAGE, [KEY.public_key()]) for time in ("2", "3", "1")
+        read_bundle("s", signed(timeVerified=time), IMAGE, [KEY.public_key()], repository=NAME)
+        for time in ("2", "3", "1")
     ]
-    assert word_of(read).summary == {"timeVerified": "3"}
+    assert word_of(read).summary == {**OURS, "timeVerified": "3"}
     assert word_of([]).summary is None
 
 
