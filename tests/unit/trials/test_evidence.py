@@ -134,6 +134,12 @@ def special(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
     return member
 
 
+def headed(name: str, headers: dict[str, str]) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.pax_headers = headers
+    return member
+
+
 def test_what_is_no_such_file_is_refused_and_why() -> None:
     good = members_of(pack(evidence()))
     blob = next(name for name in good if name.startswith("blobs/"))
@@ -152,6 +158,11 @@ def test_what_is_no_such_file_is_refused_and_why() -> None:
         (tar_of({**good, "blobs/sha256/" + "0" * 63: b""}), "hex digits"),
         (tar_of(good, special("keys/a.pem", tarfile.SYMTYPE, "/etc/passwd")), "does not belong"),
         (tar_of(good, special("keys/k.pem", tarfile.REGTYPE)), "does not belong"),
+        # Holes have no bytes in the file, and all of them in memory.
+        (tar_of(good, special("keys/a.pem", tarfile.GNUTYPE_SPARSE)), "does not belong"),
+        (tar_of(good, headed("keys/a.pem", {"GNU.sparse.size": "x"})), "does not belong"),
+        (tar_of(good)[: tarfile.BLOCKSIZE + 20], "ends within"),
+        (pack(evidence())[: -tarfile.RECORDSIZE], "no tar"),
         (tar_of(good, large), "more in it"),
         (tar_of({**good, blob: good[blob] + b" "}), "another digest"),
         (tar_of({**good, "evidence.json": b"[]"}), "evidence.json"),
