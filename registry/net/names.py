@@ -27,7 +27,7 @@ class OwnThreads(AbstractResolver):
         """All addresses of a name.
 
         Raises:
-            OSError: it has none, or no name server answers.
+            OSError: it has none, no name server answers, or there is no room for another thread.
         """
         await self._room.acquire()
         loop = asyncio.get_running_loop()
@@ -55,7 +55,11 @@ class OwnThreads(AbstractResolver):
                 loop.call_soon_threadsafe(tell, found)
 
         # Not of an executor: the interpreter waits for those when it ends.
-        threading.Thread(target=look_up, name="names", daemon=True).start()
+        try:
+            threading.Thread(target=look_up, name="names", daemon=True).start()
+        except RuntimeError as error:
+            self._room.release()
+            raise OSError(f"{host} cannot be looked up: {error}") from None
         return [
             ResolveResult(
                 hostname=host,

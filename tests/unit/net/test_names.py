@@ -42,3 +42,17 @@ async def test_what_hangs_has_its_room_until_the_system_answers(monkeypatch: pyt
     monkeypatch.undo()
     with pytest.raises(OSError, match="label"):
         await resolver.resolve("a" * 70 + ".example", 443)
+
+
+async def test_a_thread_that_cannot_start_keeps_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    resolver = OwnThreads(most=1)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            with pytest.raises(OSError, match="localhost cannot be looked up: can't start new thread"):
+                await resolver.resolve("localhost", 443)
+    monkeypatch.undo()
+    assert await resolver.resolve("localhost", 443)
