@@ -7,7 +7,8 @@ images counts, and for a worker which image its lease is for.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from math import inf
 
@@ -34,7 +35,7 @@ from registry.trials.leased import is_leased, is_of_lease, not_of_lease
 from registry.trials.refusing import refused, warning
 from registry.trials.requests import try_again
 from registry.trials.states import ImageState
-from registry.trials.waiting import looks
+from registry.trials.waiting import Waiters, looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ async def admit_manifest(
     manifest: StoredManifest,
     tag: str | None,
     base_url: str,
+    waiters: Waiters | None = None,
 ) -> tuple[StoredManifest, Admission]:
     """Let the manifest be read, or where ``tag`` names it and is held, the last admitted one of that tag;
-    waits up to ``gate_wait_seconds`` for a pending verdict.
+    waits up to ``gate_wait_seconds`` for a pending verdict, if there is room among the ``waiters`` for who
+    did not sign in. Without waiters the actor did.
 
     ``base_url`` is the registry's address for this client; a refusal names the trial below it.
 
@@ -70,12 +73,13 @@ async def admit_manifest(
     answer: Answer | None = None
     if actor.kind == "worker" and not is_leased(actor, repository, manifest):
         raise not_of_lease(actor)
-    async for _ in looks(database, seconds=settings.gate_wait_seconds):
-        if answer is not None:
-            state = await state_of(database, manifest.id) or state
-        answer = await ask(reading, manifest, state, tag=tag)
-        if not isinstance(answer.decision, Wait):
-            break
+    async with aclosing(_looks(reading, waiters)) as turns:
+        async for _ in turns:
+            if answer is not None:
+                state = await state_of(database, manifest.id) or state
+            answer = await ask(reading, manifest, state, tag=tag)
+            if not isinstance(answer.decision, Wait):
+                break
     assert answer is not None, "at least one look was taken"
     match answer.decision:
         case Admit():
@@ -92,6 +96,7 @@ async def admit_manifest(
                 manifest=earlier,
                 tag=None,
                 base_url=base_url,
+                waiters=waiters,
             )
             return earlier, Admission(warning(text), min(answer.until, of_it.until))
         case Wait(then=refusal) | (Refuse() as refusal):
@@ -99,7 +104,13 @@ async def admit_manifest(
 
 
 async def admit_blob(
-    database: Database, settings: Settings, *, actor: Actor, repository: Repository, digest: Digest
+    database: Database,
+    settings: Settings,
+    *,
+    actor: Actor,
+    repository: Repository,
+    digest: Digest,
+    waiters: Waiters,
 ) -> Admission:
     """Let the blob be read if an admitted manifest of the repository names it; waits as
     :func:`admit_manifest` does.
@@ -112,10 +123,11 @@ async def admit_blob(
         raise not_of_lease(actor)
     decision: Decision | None = None
     until = inf
-    async for _ in looks(database, seconds=settings.gate_wait_seconds):
-        decision, until = await decide_blob(reading, digest)
-        if not isinstance(decision, Wait):
-            break
+    async with aclosing(_looks(reading, waiters)) as turns:
+        async for _ in turns:
+            decision, until = await decide_blob(reading, digest)
+            if not isinstance(decision, Wait):
+                break
     if isinstance(decision, Wait):
         decision = decision.then
     if isinstance(decision, Refuse):
@@ -146,6 +158,13 @@ async def explain_manifest(
     """What the gate would say to this actor now, and what it looked at; nothing is recorded."""
     answer = await ask(Reading(database, settings, actor, repository), manifest, manifest, tag=tag)
     return as_decided(answer.question), answer.decision
+
+
+def _looks(reading: Reading, waiters: Waiters | None) -> AsyncGenerator[None, None]:
+    seconds = reading.settings.gate_wait_seconds
+    if waiters is None:
+        return looks(reading.database, seconds=seconds)
+    return waiters.looks(reading.database, reading.actor, seconds=seconds)
 
 
 async def _tried_again(reading: Reading, manifest: StoredManifest, answer: Answer) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
@@ -31,7 +31,7 @@ class Ringing(Protocol):
         """The bell."""
 
 
-async def looks(ringing: Ringing, *, seconds: float) -> AsyncIterator[None]:
+async def looks(ringing: Ringing, *, seconds: float) -> AsyncGenerator[None, None]:
     """Yield when it is worth looking: at once, after each change, and a last time when time is up."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
@@ -55,6 +55,15 @@ class Waiters:
     def count(self) -> int:
         """How many that did not sign in."""
         return self._waiting.total()
+
+    async def looks(self, ringing: Ringing, actor: Actor, *, seconds: float) -> AsyncGenerator[None, None]:
+        """As :func:`looks`; only at once, where the actor has no room to wait. Close it when done."""
+        looking = looks(ringing, seconds=seconds)
+        await anext(looking)
+        yield
+        with suppress(TooManyRequestsError), self.room(actor, seconds=seconds):
+            async for _ in looking:
+                yield
 
     @contextmanager
     def room(self, actor: Actor, *, seconds: float) -> Iterator[None]:

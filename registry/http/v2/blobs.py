@@ -34,7 +34,12 @@ async def read(call: Call) -> web.StreamResponse:
     blob = await blobs.find(services.database, call.repository, digest)
     assert call.repository is not None
     admitted = await admit_blob(
-        services.database, services.settings, actor=call.actor, repository=call.repository, digest=digest
+        services.database,
+        services.settings,
+        actor=call.actor,
+        repository=call.repository,
+        digest=digest,
+        waiters=services.waiters,
     )
     whole = web.Response(headers=_headers(blob))
     remember(request, whole, actor=call.actor, epochs=call.epochs, until=admitted.until, content=blob)

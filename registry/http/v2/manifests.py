@@ -42,6 +42,7 @@ async def read(call: Call) -> web.Response:
         manifest=pushed,
         tag=tag,
         base_url=base_url(call.request),
+        waiters=services.waiters,
     )
     digest = str(stored.digest)
     tally = Tally(Pulled(call.actor.shown, call.name, digest), tag)

@@ -18,7 +18,8 @@ from registry.db.events import events
 from registry.db.types import db_time
 from registry.trials.gate import ADMITTED
 from registry.trials.repositorypolicy import grandfather
-from tests.kit.access import ask
+from registry.trials.waiting import OF_A_PLACE
+from tests.kit.access import api, ask
 from tests.kit.distribution import push_blob
 from tests.kit.images import OCI_MANIFEST, Image, make_image
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
@@ -155,6 +156,39 @@ async def test_a_pull_waits_for_the_verdict(tmp_path: Path, database_url: str) -
         assert not any(task.done() for task in waiting)
         await worker.report(await worker.claim())
         assert [(await task).status for task in waiting] == [200, 200]
+
+
+async def test_of_those_who_did_not_sign_in_only_some_wait_for_a_verdict(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with (
+        open_port(tmp_path / "data", database_url, gate_wait_seconds=30) as port,
+        port.registry.client(anonymous=True) as nobody,
+    ):
+        image = tiny_image()
+        digest = await port.push(image)
+        await api(port.admin, "PATCH", "/repositories/team%2Fapp", json={"visibility": "public"})
+        worker = await port.worker("one")
+        waiting = [asyncio.create_task(port.pull(digest, client=nobody)) for _ in range(OF_A_PLACE)]
+        assert port.registry.services is not None
+        room = port.registry.services.waiters
+        for _ in range(200):
+            if room.count == OF_A_PLACE:
+                break
+            await asyncio.sleep(0.01)
+        assert room.count == OF_A_PLACE
+        started = time.monotonic()
+        answer = await port.pull(digest, client=nobody)
+        assert (answer.status, answer.headers["Retry-After"]) == (403, "15")
+        blob = await ask(nobody, "GET", f"/v2/{REPOSITORY}/blobs/{blobs_of(image)[0]}")
+        assert blob.status == 403
+        assert time.monotonic() - started < 15
+        waiting.append(asyncio.create_task(port.pull(digest)))
+        await asyncio.sleep(0.3)
+        assert not any(task.done() for task in waiting)
+        await worker.report(await worker.claim())
+        assert {(await task).status for task in waiting} == {200}
+        assert room.count == 0
 
 
 async def test_a_wait_ends_with_a_refusal(tmp_path: Path, database_url: str) -> None:
