@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from bisect import bisect_left
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -208,7 +209,11 @@ class _Counters(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """One family for each number."""
-        files = [str(path) for path in Path(_SHARED or "").glob("*.db") if path.stat().st_size]
+        files = []
+        for path in Path(_SHARED or "").glob("*.db"):
+            with suppress(FileNotFoundError):  # its process has ended since
+                if path.stat().st_size:
+                    files.append(str(path))
         return MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call,no-any-return]
 
 
