@@ -305,7 +305,9 @@ async def rename(
             await _locked(connection, name)
             await _require_free(connection, to)
             inside = _below(select(repositories.c.name), repositories, name)
-            names = list((await connection.execute(inside.with_for_update())).scalars())
+            # In the order of their numbers, as all who lock several.
+            held = inside.order_by(repositories.c.id).with_for_update()
+            names = list((await connection.execute(held)).scalars())
             for longest in sorted(names, key=len)[-1:]:
                 parse_repository_name(f"{to}{longest.removeprefix(name)}")
             for column in (repositories.c.name, namespaces.c.name, events.c.repository):

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.access import require_writable
-from registry.auth.policy import decide
+from registry.auth.policy import decide, namespace_of
 from registry.content import blocks, gathering, quotas
 from registry.content import manifests as manifest_use
 from registry.content import repositories as repos
@@ -172,6 +172,11 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
         ConflictError: too much belongs to the image.
     """
     digest = str(offer.digest)
+    if await repos.find_in(connection, offer.to.name) is None:
+        # The namespace first, as who renames it does. Then the source: whoever makes a repository holds the
+        # epochs from then on, which those who change the source want while they hold that.
+        await repos.require_namespace(connection, namespace_of(offer.to.name), actor=offer.actor)
+        await repos.lock(connection, offer.source.id)
     into = await repos.find_or_create(connection, offer.to.name, settings=settings, actor=offer.actor)
     # In the order of their numbers: two promotions may go opposite ways.
     held = {number: await repos.lock(connection, number) for number in sorted({offer.source.id, into.id})}

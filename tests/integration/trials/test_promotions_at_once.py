@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import aiohttp
 import pytest
 from sqlalchemy import event, insert, select
 
+from registry.content import repositories
 from registry.db.content import blob_links, blobs, edges, manifests
+from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from tests.kit.access import api, ask, make_repository
 from tests.kit.clients import client_home
@@ -21,8 +23,9 @@ from tests.kit.crashing import PROMOTION_POINTS, CrashingServer
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
 from tests.kit.plans import is_background
+from tests.kit.postgres import until_somebody_waits
 from tests.kit.promoting import SOURCE, TO, contents, history, judge, previewed, promoted
-from tests.kit.trials import Port, tiny_image, tiny_index
+from tests.kit.trials import Port, open_port, tiny_image, tiny_index
 
 
 async def test_promotions_at_once(port: Port) -> None:
@@ -63,6 +66,44 @@ async def test_promotions_at_once(port: Port) -> None:
             assert digest_of(blob.body) == made_of["digest"]
         shown = await api(port.admin, "GET", f"/promotions/{answer.json['id']}")
         assert shown["source"] == f"{wanted[2][0]}:1"
+
+
+async def test_those_who_hold_several_repositories(
+    tmp_path: Path, make_postgres_url: Callable[[], str]
+) -> None:
+    """They take them in one order, and what all change last of all."""
+    async with open_port(tmp_path / "data", make_postgres_url()) as port:
+        await port.push(tiny_image())
+        await judge(await port.worker("w"))
+        # One that makes its destination while its source changes.
+        async with port.database.write() as holder:
+            await repositories.lock(holder, await _id_of(port, SOURCE))
+            going = asyncio.ensure_future(promoted(port))
+            await until_somebody_waits(port.database, holder)
+            await move_epoch(holder, "content")
+        assert (await going)["standing"] == "promoted"
+
+        # A namespace gets another name while somebody holds one of its repositories and takes another. The
+        # last by name is the first by number, and its row the last in the table.
+        for name in ("many/b", "many/a"):
+            await make_repository(port.admin, name)
+        await api(port.admin, "PATCH", "/repositories/many%2Fb", json={"quota_bytes": 1 << 30})
+        numbers = [await _id_of(port, name) for name in ("many/b", "many/a")]
+        assert numbers == sorted(numbers)
+        async with port.database.write() as holder:
+            await repositories.lock(holder, numbers[0])
+            renamed = ask(port.admin, "POST", "/api/v1/namespaces/many/rename", json={"name": "few"})
+            renaming = asyncio.ensure_future(renamed)
+            await until_somebody_waits(port.database, holder)
+            assert await repositories.lock(holder, numbers[1])
+        answer = await renaming
+        assert answer.status in (200, 204), answer.body
+
+
+async def _id_of(port: Port, name: str) -> int:
+    found = await repositories.find(port.database, name)
+    assert found is not None
+    return found.id
 
 
 async def test_the_statements_of_a_large_image_are_few(port: Port) -> None:
