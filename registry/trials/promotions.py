@@ -189,18 +189,23 @@ async def end(database: Database, *, actor: Actor, number: int) -> Promotion:
         return ended
 
 
-async def undo(database: Database, settings: Settings, *, actor: Actor, number: int) -> Promotion:
+async def undo(
+    database: Database, settings: Settings, effects: Effects, *, actor: Actor, number: int
+) -> Promotion:
     """Take the tag back to where it stood before it was promoted, if nobody has moved it since. What came
     along stays, by digest.
 
     Raises:
         NotFoundError: there is none, or it is not for the actor to know.
-        UnauthorizedError, DeniedError: the actor may not push there, or the registry is read-only.
+        UnauthorizedError, DeniedError: the actor may not push there, or where the tag was new delete there,
+            or the registry is read-only.
         ConflictError: it was not carried out, moved nothing, the tag has moved since, or what it stood at is
             gone.
     """
     row = await _find(database, actor, number)
     await require_destination(database, settings, actor=actor, name=row.repository)
+    if row.old_digest is None:
+        await require_or_tell(database, actor, "delete", row.repository, row.visibility)
     async with database.write() as connection:
         held = await _locked(connection, number)
         standing = _standing(held)
@@ -229,6 +234,7 @@ async def undo(database: Database, settings: Settings, *, actor: Actor, number: 
                 action="rollback",
                 reason=said,
             )
+            await effects.tag_moved(connection, into.id, old, actor)
         changed = {"undone_by": actor.shown, "undone_at": db_time()}
         await connection.execute(update(promotions).where(promotions.c.id == number).values(changed))
         undone = await _show(connection, actor, number)

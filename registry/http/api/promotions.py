@@ -97,10 +97,15 @@ async def end_promotion(call: Call, promotion_id: Id) -> use.Promotion:
 
 
 async def undo_promotion(call: Call, promotion_id: Id) -> use.Promotion:
-    """Take the tag back to where it stood before, if nobody has moved it since."""
+    """Take the tag back to where it stood before, if nobody has moved it since.
+
+    Where it was new it is deleted, which takes the right to that.
+    """
     services = call.services
     number = numbered(promotion_id, "promotion")
-    return await use.undo(services.database, services.settings, actor=call.actor, number=number)
+    return await use.undo(
+        services.database, services.settings, services.effects, actor=call.actor, number=number
+    )
 
 
 async def _offer(call: Call, body: WantedPromotion) -> Offer:

@@ -377,6 +377,27 @@ async def test_back_only_where_nobody_has_moved_the_tag(port: Port) -> None:
     assert (await history(port, "stable"))[0][2] == f"promotion {within['id']}"
 
 
+async def test_back_is_no_more_than_by_hand(port: Port) -> None:
+    """What was dropped meanwhile is tried then, and a new tag goes only for who may delete it."""
+    ann = await person(port, "ann", prod="writer")
+    worker = await port.worker("w")
+    await port.push(tiny_image())
+    await judge(worker)
+    waiting = await port.push(tiny_image(), repository=TO)
+    made = await promoted(port)
+    assert await worker.claim() is None
+    assert await port.state(waiting, repository=TO) == "error"
+    await api(ann, "POST", f"/promotions/{made['id']}/undo")
+    assert await port.state("1", repository=TO) == "pending"
+    assert (await worker.claim())["digest"] == waiting
+
+    made = await promoted(port, to=f"{TO}:new")
+    assert (await ask(ann, "POST", f"/api/v1/promotions/{made['id']}/undo")).status == 403
+    assert (await port.pull("new", repository=TO)).status == 200
+    await api(port.admin, "POST", f"/promotions/{made['id']}/undo")
+    assert (await port.pull("new", repository=TO)).status == 404
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
