@@ -1,5 +1,6 @@
 """What the registry does by itself every ten minutes: what is over goes (uploads, sessions, API
-tokens, deliveries, idempotency keys, wrong passwords), and what is not attested is to be."""
+tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), and what is not attested is
+to be."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
-from registry.trials import keeping, livelog, receiving
+from registry.trials import keeping, livelog, promotions, receiving
 from registry.trials.keeping import Keeping
 from registry.trials.unattested import attest_missing
 
@@ -48,6 +49,7 @@ async def sweep(services: Services) -> None:
     await tried("deliveries", deliverykeeping.keep(database))
     await tried("messages of hooks", receiving.sweep_messages(database))
     await tried("live logs", livelog.sweep(database))
+    await tried("requests for promotions", promotions.sweep_requests(database))
     keep = Keeping(services.settings.trial_keep_days, services.settings.trial_keep_newest)
     if swept := await tried("trials", keeping.sweep(database, keep)):
         log.info("swept old trials", count=swept)

@@ -23,8 +23,9 @@ from registry.db.content import manifests, repositories, tag_history
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.promotions import promotions
+from registry.db.sweeping import sweep
 from registry.db.types import db_time
-from registry.errors import ConflictError, DeniedError, NotFoundError
+from registry.errors import ConflictError, DeniedError, NameUnknownError, NotFoundError
 from registry.oci.digest import parse_digest
 from registry.trials.promoting import (
     Attempt,
@@ -50,6 +51,8 @@ Standing = Literal["requested", "promoted", "ended", "expired", "undone"]
 REQUEST_LIFE = timedelta(days=7)
 OPEN_MAX = 100
 """How many requests wait for one repository at once."""
+_KEPT = timedelta(days=30)
+"""After its life a request that was not granted is kept so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ async def preview(database: Database, settings: Settings, effects: Effects, *, o
 
 
 async def promote(database: Database, settings: Settings, effects: Effects, *, offer: Offer) -> Promotion:
-    """Set the tag, or where that takes two ask for it.
+    """Set the tag, or where that takes two ask for it. What brings nothing that is not there already is the
+    promotion that brought it.
 
     Raises:
         DeniedError: the destination does not take it, and why.
@@ -109,8 +113,10 @@ async def promote(database: Database, settings: Settings, effects: Effects, *, o
         if await _wants_two(connection, offer.to.name):
             await tried.rollback()
             return await _request(connection, offer, made.preview.old_digest)
-        number = await _insert(connection, offer, made.into.id, made.preview.old_digest)
-        await _set_tag(connection, offer, made, number)
+        number = await _done_before(connection, offer, made)
+        if number is None:
+            number = await _insert(connection, offer, made.into.id, made.preview.old_digest)
+            await _set_tag(connection, offer, made, number)
         await tried.commit()
         return await _show(connection, offer.actor, number)
 
@@ -275,9 +281,20 @@ async def list_promotions(
         return [_promotion(row, actor) for row in rows]
 
 
+async def sweep_requests(database: Database) -> int:
+    """Delete requests that were not granted and are long over; the audit trail has them. Returns how many."""
+    over = promotions.c.promoted_at.is_(None) & (promotions.c.expires_at <= db_time(-_KEPT))
+    return await sweep(database, promotions.c.id, over)
+
+
 async def _request(connection: AsyncConnection, offer: Offer, old_digest: str | None) -> Promotion:
     into = await repos.find_in(connection, offer.to.name)
-    if into is None:
+    # What was tried gave its locks back with all else.
+    numbers = {offer.source.id} if into is None else {offer.source.id, into.id}
+    held = {number: await repos.lock(connection, number) for number in sorted(numbers)}
+    if not held[offer.source.id]:
+        raise NameUnknownError(f"there is no repository {offer.source.name}")
+    if into is None or not held[into.id]:
         raise ConflictError(
             f"somebody else has to grant this, and there is no {offer.to.name} yet; make it first (seatrial "
             f"repo create {offer.to.name})"
@@ -295,6 +312,25 @@ async def _request(connection: AsyncConnection, offer: Offer, old_digest: str | 
     told = {**_told(asked), "expires_at": asked.expires_at.isoformat()}
     await record(connection, "promotion.requested", into.name, offer.actor, told)
     return asked
+
+
+async def _done_before(connection: AsyncConnection, offer: Offer, made: Attempt) -> int | None:
+    """The promotion from the same place that set the tag last, where it stands there and nothing is new."""
+    shown = made.preview
+    if shown.old_digest != shown.digest or shown.manifests or shown.blobs:
+        return None
+    here = (promotions.c.repository_id == made.into.id, promotions.c.tag == offer.to.tag)
+    last = (
+        select(promotions)
+        .where(*here, promotions.c.promoted_at.is_not(None))
+        .order_by(promotions.c.promoted_at.desc(), promotions.c.id.desc())
+        .limit(1)
+    )
+    row = (await connection.execute(last)).first()
+    if row is None or row.undone_at is not None:
+        return None
+    same = (row.digest, row.source_id, row.source_tag) == (shown.digest, offer.source.id, offer.tag)
+    return int(row.id) if same else None
 
 
 async def _insert(connection: AsyncConnection, offer: Offer, into_id: int, old_digest: str | None) -> int:

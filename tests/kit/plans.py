@@ -28,7 +28,7 @@ def is_background(text: str) -> bool:
     own = ("event_feed", "webhooks", "deliveries", "events.position IS NULL", "events SET position")
     own += ("tokens.expiry_told_at", "workers.disk_most_bytes")
     own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
-    own += ("FROM live_logs", "parts.finished_at <")
+    own += ("FROM live_logs", "parts.finished_at <", "promotions.expires_at <=")
     own += ("attestation_marks", "WHERE (parts.finished_at", "WHERE (trials.finished_at")
     return text.startswith("BEGIN") or any(name in text for name in own)
 

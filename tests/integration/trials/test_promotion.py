@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from registry.db.events import events
 from registry.db.promotions import promotions
 from registry.db.trials import parts
 from registry.db.types import db_time
+from registry.trials.promotions import sweep_requests
 from tests.kit.access import api, ask, give_role, have_namespaces, make_repository, make_user
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
@@ -124,9 +126,9 @@ async def test_all_that_belongs_to_an_image_goes_along(port: Port) -> None:
     assert (where, actor, address) == (TO, "admin", "127.0.0.1")
     assert data == {"promotion": made["id"], "tag": "1", "digest": digest, "old_digest": None}
 
-    # Again it moves nothing, so there is nothing to take back.
-    again = await promoted(port)
-    assert (await ask(port.admin, "POST", f"/api/v1/promotions/{again['id']}/undo")).status == 409
+    # Again it brings nothing, and is told once.
+    assert await promoted(port) == made
+    assert len(await told(port, "image.promoted")) == 1
     undone = await api(port.admin, "POST", f"/promotions/{made['id']}/undo")
     assert (undone["standing"], undone["undone_by"]) == ("undone", "admin")
     assert (await port.pull("1", repository=TO)).status == 404
@@ -134,7 +136,7 @@ async def test_all_that_belongs_to_an_image_goes_along(port: Port) -> None:
     assert (await history(port))[0] == ("delete", None, f"promotion {made['id']} undone")
     assert (await ask(port.admin, "POST", f"/api/v1/promotions/{made['id']}/undo")).status == 409
     listed = await api(port.admin, "GET", "/promotions", params={"repository": TO})
-    assert [one["id"] for one in listed["items"]] == [again["id"], made["id"]]
+    assert [one["id"] for one in listed["items"]] == [made["id"]]
 
 
 async def test_what_the_destination_does_not_find_good_is_refused(port: Port) -> None:
@@ -369,12 +371,33 @@ async def test_back_only_where_nobody_has_moved_the_tag(port: Port) -> None:
     late = await ask(port.admin, "POST", f"/api/v1/promotions/{made['id']}/undo")
     assert late.status == 409
     assert "was moved since" in late.json["detail"]
-    made = await promoted(port, to=f"{TO}:2")
-    made = await promoted(port, to=f"{TO}:1")
-    assert made["old_digest"] == digest
+    # Where the tag stands there already, by another promotion or a push, there is nothing to take back.
+    await port.push(tiny_image(), tag="2", repository=TO)
+    await put_manifest(port.admin, TO, "2", (await port.pull(digest, repository=TO)).body)
+    still = await promoted(port, to=f"{TO}:2")
+    assert still["old_digest"] == digest
+    assert (await ask(port.admin, "POST", f"/api/v1/promotions/{still['id']}/undo")).status == 409
     # A tag in the same repository is promoted as well: nothing is copied.
     within = await promoted(port, f"{TO}:1", f"{TO}:stable")
     assert (await history(port, "stable"))[0][2] == f"promotion {within['id']}"
+
+
+async def test_requests_are_counted_and_go(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.trials.promotions.OPEN_MAX", 2)
+    await port.push(tiny_image())
+    await judge(await port.worker("w"))
+    await make_repository(port.admin, TO)
+    await api(port.admin, "PATCH", "/namespaces/prod", json={"promotions_by_two": True})
+    wanted = [{"source": f"{SOURCE}:1", "to": f"{TO}:{number}"} for number in range(6)]
+    asked = await asyncio.gather(*(ask(port.admin, "POST", "/api/v1/promotions", json=one) for one in wanted))
+    assert sorted(one.status for one in asked) == [201, 201, 409, 409, 409, 409]
+    first, second = (one.json["id"] for one in asked if one.status == 201)
+    async with port.database.write() as connection:
+        this = update(promotions).where(promotions.c.id == first)
+        await connection.execute(this.values(expires_at=db_time(timedelta(days=-31))))
+    assert (await sweep_requests(port.database), await sweep_requests(port.database)) == (1, 0)
+    listed = await api(port.admin, "GET", "/promotions", params={"repository": TO})
+    assert [one["id"] for one in listed["items"]] == [second]
 
 
 async def test_back_is_no_more_than_by_hand(port: Port) -> None:

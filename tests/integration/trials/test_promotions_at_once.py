@@ -182,7 +182,7 @@ async def test_killed_around_the_commit(tmp_path: Path, database_url: str) -> No
                     == point.done
                 )
                 again = await api(client, "POST", "/promotions", status=201, json=wanted)
-                assert again["old_digest"] == (again["digest"] if point.done else None)
+                assert again["old_digest"] is None
                 assert len((await api(client, "GET", f"{path}/tags/1/history"))["items"]) == 1
     finally:
         server.stop()
