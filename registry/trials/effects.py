@@ -78,7 +78,7 @@ class TrialEffects:
             )
             await open_trial(connection, self.settings, policy, opening)
         await settle_parents(
-            connection, self.settings, policy, child=str(pushed.digest), created_by=pushed.actor
+            connection, self.settings, policy, children=[str(pushed.digest)], created_by=pushed.actor
         )
 
     async def tag_moved(

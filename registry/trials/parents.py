@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, case, or_, select
+from sqlalchemy import case, exists, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
@@ -22,7 +22,7 @@ from registry.trials.opening import Opening, TrialPolicy, open_trial
 from registry.trials.settling import set_states
 
 PARENTS_MAX = 100
-"""How many indexes one push decides about, those without a verdict first."""
+"""How many indexes one push or promotion decides about, those without a verdict first."""
 LISTED_MAX = 20_000
 """How many entries of theirs it looks at, about: everybody else's push waits for that on SQLite."""
 _LEFT = ("untried", "too much lists what was pushed into it to look at all of it then; push this one again")
@@ -38,10 +38,16 @@ class _Parent:
 
 
 async def settle_parents(
-    connection: AsyncConnection, settings: Settings, policy: TrialPolicy, *, child: str, created_by: Actor
+    connection: AsyncConnection,
+    settings: Settings,
+    policy: TrialPolicy,
+    *,
+    children: Collection[str],
+    created_by: Actor,
 ) -> None:
-    """Open the trials of the indexes above a child that is new here, as far as they are complete now."""
-    above = await _above(connection, policy.repository_id, child)
+    """Open the trials of the indexes above children that are new here, as far as they are complete now; each
+    is looked at once, however many of the children it lists."""
+    above = await _above(connection, policy.repository_id, children)
     decided: list[str] = []
     listed = 0
     for parent in above:
@@ -73,8 +79,8 @@ async def settle_parents(
         )
         await open_trial(connection, settings, policy, opening)
     if len(decided) < len(above) or len(above) == PARENTS_MAX:
-        left = await _left(connection, policy.repository_id, child, decided)
-        states = [(digest, *_LEFT) for digest in left]
+        left = await _left(connection, policy.repository_id, children)
+        states = [(digest, *_LEFT) for digest in sorted(left - set(decided))]
         await set_states(connection, policy.repository_id, policy.repository, states)
 
 
@@ -100,14 +106,16 @@ async def settle_listing(
         )
         rows = await connection.execute(query.distinct())
         listed |= {row.digest for row in rows if row.parent not in children}
-    for child in sorted(listed):
-        await settle_parents(connection, settings, policy, child=child, created_by=created_by)
+    if listed:
+        await settle_parents(connection, settings, policy, children=sorted(listed), created_by=created_by)
 
 
-async def _above(connection: AsyncConnection, repository_id: int, child: str) -> Sequence[_Parent]:
-    """The indexes that list the child, and those that list these."""
+async def _above(
+    connection: AsyncConnection, repository_id: int, children: Collection[str]
+) -> Sequence[_Parent]:
+    """The indexes that list any of the children, and those that list these."""
     found: dict[str, _Parent] = {}
-    level = [child]
+    level = list(children)
     for _ in range(MAX_DEPTH):
         parents = [
             parent
@@ -122,38 +130,38 @@ async def _above(connection: AsyncConnection, repository_id: int, child: str) ->
     return sorted(found.values(), key=lambda parent: parent.state not in _OPEN_STATES)[:PARENTS_MAX]
 
 
-async def _left(
-    connection: AsyncConnection, repository_id: int, child: str, decided: Sequence[str]
-) -> Sequence[str]:
-    """Indexes above the child, but for those ``decided`` about, that wait, or are admitted without a verdict
-    on it: no part of their trials was it, on the platform that it has now."""
+async def _left(connection: AsyncConnection, repository_id: int, children: Collection[str]) -> set[str]:
+    """Indexes above the children that wait, or are admitted without a verdict on one of them: no part of
+    their trials was it, on the platform that it has now."""
     here = manifests.c.repository_id == repository_id
-    this = here & (manifests.c.digest == child)
-    platform = (await connection.execute(select(manifests.c.platform).where(this))).scalar_one()
-    above = select(manifests.c.digest).where(this).cte("above", recursive=True)
-    above = above.union(
-        select(manifests.c.digest)
-        .join(edges, edges.c.manifest_id == manifests.c.id)
-        .join(above, edges.c.digest == above.c.digest)
-        .where(here, edges.c.kind == "child")
-    )
-    judged = (
-        select(trials.c.digest)
-        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
-        .join(parts, parts.c.id == trial_parts.c.part_id)
-        .where(
-            trials.c.repository_id == repository_id,
-            parts.c.digest == child,
-            parts.c.platform == platform,
+    found: set[str] = set()
+    for batch in batches(children):
+        these = select(
+            manifests.c.digest, manifests.c.digest.label("child"), manifests.c.platform.label("platform")
         )
-    )
-    unjudged: list[ColumnElement[bool]] = [manifests.c.state.in_(("untried", "not-applicable"))]
-    if platform is not None:
-        unjudged.append(manifests.c.state.in_(("pass", "warn")) & manifests.c.digest.not_in(judged))
-    query = select(manifests.c.digest).where(
-        here, or_(*unjudged), manifests.c.digest != child, manifests.c.digest.in_(select(above.c.digest))
-    )
-    return sorted(set((await connection.execute(query)).scalars()) - set(decided))
+        below = these.where(here, manifests.c.digest.in_(batch)).cte("above", recursive=True)
+        above = below.union(
+            select(manifests.c.digest, below.c.child, below.c.platform)
+            .join(edges, edges.c.manifest_id == manifests.c.id)
+            .join(below, edges.c.digest == below.c.digest)
+            .where(here, edges.c.kind == "child")
+        )
+        is_judged = exists().where(
+            trials.c.repository_id == repository_id,
+            trials.c.digest == manifests.c.digest,
+            trial_parts.c.trial_id == trials.c.id,
+            parts.c.id == trial_parts.c.part_id,
+            parts.c.digest == above.c.child,
+            parts.c.platform == above.c.platform,
+        )
+        unjudged = or_(
+            manifests.c.state.in_(("untried", "not-applicable")),
+            manifests.c.state.in_(("pass", "warn")) & above.c.platform.is_not(None) & ~is_judged,
+        )
+        query = select(manifests.c.digest).join(above, above.c.digest == manifests.c.digest)
+        rows = await connection.execute(query.where(here, manifests.c.digest != above.c.child, unjudged))
+        found |= set(rows.scalars())
+    return found
 
 
 async def _parents(

@@ -21,7 +21,7 @@ from tests.kit.access import api, ask, make_repository
 from tests.kit.clients import client_home
 from tests.kit.crashing import PROMOTION_POINTS, CrashingServer
 from tests.kit.distribution import push_blob, put_manifest
-from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
+from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, to_json
 from tests.kit.plans import is_background
 from tests.kit.postgres import until_somebody_waits
 from tests.kit.promoting import SOURCE, TO, contents, history, judge, previewed, promoted
@@ -121,6 +121,26 @@ async def test_the_statements_of_a_large_image_are_few(port: Port) -> None:
         counts.append(len(statements))
     # The others are what the registry does meanwhile.
     assert counts[1] <= counts[0] + 10
+
+
+async def test_an_index_that_lists_much_of_what_comes_is_looked_at_once(port: Port) -> None:
+    """It was there before, and without all that it lists."""
+    worker = await port.worker("w")
+    index, images = tiny_index("linux/amd64", "linux/arm64", "linux/s390x", "linux/ppc64le")
+    digest = await port.push(index)
+    await judge(worker)
+    for number, listed in enumerate((images, images[:2])):
+        kept = [descriptor(one.manifest, OCI_MANIFEST) for one in listed]
+        raw = to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": kept})
+        pushed = await put_manifest(port.admin, TO, f"sparse{number}", raw, OCI_INDEX)
+        assert pushed.status == 201, pushed.body
+        assert await port.state(f"sparse{number}", repository=TO) == "untried"
+    with _statements(port) as statements:
+        await promoted(port)
+    # One look for each of two levels, and each index is tried with what came.
+    assert len([one for one in statements if "CASE WHEN (manifests.state IN" in one]) <= 2
+    states = [await port.state(one, repository=TO) for one in (digest, "sparse0", "sparse1")]
+    assert states == ["pass", "pass", "pass"]
 
 
 async def test_a_copy_by_skopeo_ends_in_the_same_state(port: Port) -> None:
