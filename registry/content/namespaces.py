@@ -196,7 +196,8 @@ async def change(
     """Change what it says of new repositories. Those that are there stay as they are.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor is no maintainer.
+        UnauthorizedError, DeniedError: the actor is no maintainer, or no owner where it would take one person
+            to promote and took two.
         NotFoundError: there is none.
         PreconditionFailedError: ``conditions`` do not hold.
     """
@@ -204,6 +205,7 @@ async def change(
     async with database.write() as connection:
         row = await _locked(connection, name)
         conditions.require(_tag(row), f"namespace {name}")
+        await _require_may_loosen(database, actor, row, wanted.values())
         await _change(connection, row, wanted.values(), actor=actor)
 
 
@@ -227,10 +229,22 @@ async def put(
         conditions.require(None if row is None else _tag(row), f"namespace {name}")
         values = {**dict.fromkeys(_CHANGEABLE), **wanted.values()}
         if row is not None:
+            await _require_may_loosen(database, actor, row, values)
             await _change(connection, row, values, actor=actor)
         elif not await insert_namespace(connection, name, values, actor=actor):
             raise ConflictError(f"there is a namespace {name} already; look at it and try again")
         return row is None
+
+
+async def _require_may_loosen(
+    database: Database, actor: Actor, row: Row[Any], wanted: dict[str, Any]
+) -> None:
+    """Whoever could say that one person is enough, and take it back, would need no second one. Where nothing
+    is said here, one above may have said that it takes two."""
+    before = row.promotions_by_two
+    after = wanted.get("promotions_by_two", before)
+    if after != before and before is not False and after is not True:
+        await require_or_tell(database, actor, "administer", f"{row.name}/", None)
 
 
 async def _change(

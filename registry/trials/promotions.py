@@ -1,7 +1,8 @@
 """Promotions as people ask for them, agree to them, look at them and take them back.
 
 Where the destination's namespace wants two people, what one asks for is looked at by another, who grants it:
-of the same digest, on a tag that has not moved since. Nobody grants his own, and a request ends by itself.
+of the same digest, on a tag that has not moved since. Nobody grants his own, no robot grants any, and a
+request ends by itself.
 """
 
 from __future__ import annotations
@@ -134,14 +135,16 @@ async def grant(
 
     Raises:
         NotFoundError: there is none, or it is not for the actor to know.
-        UnauthorizedError, DeniedError: he asked for it himself, may not push there, or may not pull from
-            where it comes from; or the destination does not take it any more.
+        UnauthorizedError, DeniedError: he asked for it himself or is no user, may not push there, or may not
+            pull from where it comes from; or the destination does not take it any more.
         ConflictError: it is no request that waits, or the tag has moved since.
         NameUnknownError, ManifestUnknownError: the source, or the image, is gone.
     """
     row = await _find(database, actor, number)
     await require_destination(database, settings, actor=actor, name=row.repository)
     _require_open(row)
+    if actor.kind != "user":
+        raise DeniedError(f"promotion {number} is for a person to grant, and {actor.shown} is none")
     if actor.account_id == row.requested_account_id:
         raise DeniedError(f"{actor.shown} asked for promotion {number}; somebody else has to grant it")
     if not _sees_source(actor, row):

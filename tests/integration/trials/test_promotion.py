@@ -20,7 +20,7 @@ from registry.db.promotions import promotions
 from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.trials.promotions import sweep_requests
-from tests.kit.access import api, ask, give_role, have_namespaces, make_repository, make_user
+from tests.kit.access import api, ask, give_role, have_namespaces, make_repository, make_token, make_user
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
 from tests.kit.promoting import SOURCE, TO, contents, history, judge, previewed, promoted, refused
@@ -319,6 +319,38 @@ async def test_two_people(port: Port) -> None:
     )
     assert (await ask(ben, "POST", f"/api/v1/promotions/{bad['id']}/grant")).status == 403
     assert (await port.pull("bad", repository=TO, client=port.admin)).status == 404
+
+
+async def test_one_person_is_not_two(port: Port) -> None:
+    """Neither with a robot of his, nor by saying for a moment that one is enough."""
+    one = await person(port, "one", team="reader", prod="maintainer")
+    await port.push(tiny_image())
+    await judge(await port.worker("w"))
+    await make_repository(port.admin, TO)
+    by_two, by_one, unsaid = ({"promotions_by_two": value} for value in (True, False, None))
+    for method, wanted, status in (
+        ("PATCH", by_two, 200),
+        ("PATCH", by_one, 403),
+        ("PATCH", unsaid, 403),
+        ("PUT", {}, 403),
+        ("PUT", by_two, 200),
+    ):
+        answer = await ask(one, method, "/api/v1/namespaces/prod", json=wanted)
+        assert answer.status == status, answer.body
+    asked = await api(one, "POST", "/promotions", status=201, json={"source": f"{SOURCE}:1", "to": TO})
+    assert asked["standing"] == "requested"
+
+    await api(port.admin, "PUT", "/robots/prod+ci", status=201, json={})
+    await give_role(port.admin, "prod/", "robot:prod+ci", "writer")
+    token = await make_token(port.admin, "repository:*:pull,push", account="prod+ci")
+    robot = await port.stack.enter_async_context(port.registry.client(token["token"], user="prod+ci"))
+    refused_to = await ask(robot, "POST", f"/api/v1/promotions/{asked['id']}/grant")
+    assert refused_to.status == 403
+    assert "is for a person to grant" in refused_to.json["detail"]
+    # An owner, here an administrator, may say that it takes one.
+    await api(port.admin, "PATCH", "/namespaces/prod", json=by_one)
+    # And nobody is kept from being stricter.
+    await api(one, "PATCH", "/namespaces/prod", json=unsaid)
 
 
 async def test_a_private_source_is_no_business_of_others(port: Port) -> None:
