@@ -79,6 +79,7 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
                 parts.c.digest,
                 parts.c.platform,
                 parts.c.verdict,
+                parts.c.finished_at,
                 parts.c.image_spec_allowed,
             )
             .join(trial_parts, trial_parts.c.part_id == parts.c.id)

@@ -88,13 +88,15 @@ def part_found(
 def trial_found(
     trial: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], *, policy: str
 ) -> dict[str, object]:
-    """What was found of an index: that of its parts. ``trial`` and ``parts`` are rows."""
+    """What was found of an index: that of its parts. ``trial`` and ``parts`` are rows. It is as old as the
+    latest part that was run: a trial may rest on what others found before."""
+    run = [one["finished_at"] for one in parts if one["verdict"] in JUDGED and one["finished_at"] is not None]
     return {
         "verdict": trial["verdict"],
         "reason": trial["reason"],
         "spec": trial["spec_digest"],
         "policy": policy,
-        "finished_at": _time(trial["finished_at"]),
+        "finished_at": _time(max(run, default=trial["finished_at"])),
         "seen": {
             "trial": trial["id"],
             "parts": [

@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
-from registry.db.content import blob_links, blobs, manifests
+from registry.db.content import attestations, blob_links, blobs, manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.events import events
 from registry.db.promotions import promotions
@@ -251,6 +251,23 @@ async def test_blocks_signatures_quotas_age_and_workers(tmp_path: Path, database
             await connection.execute(delete(blob_links).where(blob_links.c.blob_id.in_(held)))
             await move_epoch(connection, "content")
         assert f"blob {layer}, of which it is made, is missing" in await refused(port, to="prod/old:1")
+
+
+async def test_what_is_attested_of_an_index_is_as_old_as_its_parts(port: Port) -> None:
+    index, _ = tiny_index("linux/amd64", "linux/arm64")
+    digest = await port.push(index)
+    await judge(await port.worker("w"))
+    async with port.database.write() as connection:
+        await connection.execute(update(parts).values(finished_at=db_time(timedelta(days=-29))))
+    await promoted(port)
+    of_index = (attestations.c.digest == digest, attestations.c.kind == "result")
+    there = repositories.c.id == attestations.c.repository_id
+    said = select(attestations.c.found).join(repositories, there).where(repositories.c.name == TO, *of_index)
+    async with port.database.read() as connection:
+        found = json.loads((await connection.execute(said)).scalar_one())
+        run = select(func.max(parts.c.finished_at)).where(parts.c.verdict == "pass")
+        last = (await connection.execute(run)).scalar_one()
+    assert found["finished_at"] == f"{last:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def person(port: Port, name: str, **roles: str) -> aiohttp.ClientSession:
