@@ -4,7 +4,7 @@ comes from counts as far as it answers what is asked here, and nothing is run.""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import uuid_utils
@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, delete, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
+from registry.contract.isolation import SECRETS
 from registry.db.accounts import accounts, workers
 from registry.db.content import manifests, repositories
 from registry.db.dialect import batches
@@ -22,7 +23,7 @@ from registry.trials.images import RunnableImage
 from registry.trials.opening import UNKNOWN, TrialPolicy
 from registry.trials.platforms import is_run
 from registry.trials.signatures import find_met, keep_met, rules_of, test_of
-from registry.trials.specs import spec_digest
+from registry.trials.specs import spec_digest, worker_needs
 
 if TYPE_CHECKING:
     from registry.settings import Settings
@@ -52,14 +53,17 @@ async def carry_verdicts(
     images: Sequence[RunnableImage],
 ) -> Sequence[CarriedVerdict]:
     """Let verdicts of another repository stand here, where nothing is known here: of the same image and
-    platform under the same run spec, from workers that may try the images of this one. Returns what is known
-    then of what workers of this registry run. The caller holds the locks of both.
+    platform under the same run spec, from workers that may try the images of this one. Where the spec names
+    secrets none does: they are others there. Returns what is known then of what workers of this registry run.
+    The caller holds the locks of both.
 
     Logs stay where they are: who may read them there is not who may read them here.
     """
     images = [image for image in images if is_run(image.platform, settings.trial_platforms)]
     held = await _parts(connection, policy, policy.repository_id, images, at=policy.policy_version)
-    found = await _parts(connection, policy, source_id, images) if source_id != policy.repository_id else {}
+    is_elsewhere, own_secrets = source_id != policy.repository_id, SECRETS in worker_needs(policy.run_spec)
+    counts = is_elsewhere and not own_secrets
+    found = await _parts(connection, policy, source_id, images) if counts else {}
     trusted = await _trusted(connection, policy, {str(row.worker) for row in found.values()})
     known: list[CarriedVerdict] = []
     taken: list[tuple[Any, Any]] = []
@@ -72,6 +76,9 @@ async def carry_verdicts(
         if told.verdict is not None and told.worker not in trusted:
             said = f"{told.worker}, who tried it, may not try what is in {policy.repository}, or was revoked"
             told = CarriedVerdict(image.platform, image.digest, None, said, told.worker, carried=False)
+        if is_elsewhere and own_secrets and mine is None:
+            said = f"the run spec of {policy.repository} names secrets, so it is tried there: push it there"
+            told = replace(told, reason=said)
         known.append(told)
         if told.verdict is not None:
             taken.append((theirs, mine))

@@ -17,9 +17,10 @@ from tests.kit.trials import Port, ScriptedWorker
 SOURCE, TO = "team/app", "prod/app"
 
 
-async def judge(worker: ScriptedWorker, *, met: bool = True) -> None:
+async def judge(worker: ScriptedWorker, *, met: bool = True, **able: Any) -> None:
     """Let a worker take one job, and find it good or not."""
-    assert (await worker.report(await worker.claim(), met=met, exit_code=0 if met else 3)).status == 204
+    job = await worker.claim(**able)
+    assert (await worker.report(job, met=met, exit_code=0 if met else 3)).status == 204
 
 
 async def promoted(port: Port, source: str = f"{SOURCE}:1", to: str = f"{TO}:1", **more: Any) -> Any:

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 from sqlalchemy import delete, func, select, update
 
+from registry.contract.isolation import SPEC_NEWS
 from registry.db.content import attestations, blob_links, blobs, manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.events import events
@@ -429,6 +430,28 @@ async def test_back_only_where_nobody_has_moved_the_tag(port: Port) -> None:
     # A tag in the same repository is promoted as well: nothing is copied.
     within = await promoted(port, f"{TO}:1", f"{TO}:stable")
     assert (await history(port, "stable"))[0][2] == f"promotion {within['id']}"
+
+
+async def test_a_verdict_with_the_secrets_of_elsewhere_does_not_count(port: Port) -> None:
+    image, worker = tiny_image(), await port.worker("w")
+    digest = await port.push(image)
+    await judge(worker)
+    spec = {**SPEC, "env": {"KEY": {"secret": "DB"}}}
+    await make_repository(port.admin, TO)
+    for name in (SOURCE, TO):
+        kept = {"name": "DB", "value": f"that of {name}", "repository": name}
+        await api(port.admin, "POST", "/secrets", status=201, json=kept)
+    await api(port.admin, "PATCH", "/repositories/prod%2Fapp", json={"run_spec": spec})
+    trial = {"image": f"{SOURCE}@{digest}", "spec": spec}
+    await api(port.admin, "POST", "/trials", status=201, json=trial)
+    await judge(worker, mechanisms=SPEC_NEWS)
+    assert await refused(port) == [
+        f"linux/amd64 ({digest}): the run spec of {TO} names secrets, so it is tried there: push it there"
+    ]
+    await port.push(image, repository=TO, tag=digest)
+    await judge(worker, mechanisms=SPEC_NEWS)
+    made = await promoted(port)
+    assert (made["standing"], await port.state("1", repository=TO)) == ("promoted", "pass")
 
 
 async def test_requests_are_counted_and_go(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
