@@ -301,20 +301,17 @@ def test_a_server_that_runs_is_seen_and_can_be_copied_ahead(
         found = json.loads(capsys.readouterr().out)
         assert (found["served"], found["begun"], found["rows"]["events"] > EVENTS) == (True, False, True)
         assert rows(target, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'") == [(0,)]
-        # What happened at the start gets its place in the feed in the background, which changes its rows.
-        unplaced = "SELECT count(*) FROM events WHERE position IS NULL"
-        deadline = time.monotonic() + 30
-        while rows(source, unplaced) != [(0,)]:
-            assert time.monotonic() < deadline, "events stay without their place"
-            time.sleep(0.05)
         assert copy(source, target, "--ahead") == 0
         assert "run this again without --ahead" in capsys.readouterr().out
     finally:
         server.stop()
     execute(source, "INSERT INTO events (kind, actor, data, at) VALUES ('late', 'a', '{}', 1)")
+    # The server may have told more since, and given what it told before its place in the feed.
+    copied = set(rows(target, "SELECT * FROM events"))
+    since = [row for row in rows(source, "SELECT * FROM events") if row not in copied]
     assert copy(source, target, "--json") == 0
     tables = {table["name"]: table for table in json.loads(capsys.readouterr().out)["tables"]}
-    assert tables["events"]["written"] == 1
+    assert tables["events"]["written"] == len(since) < EVENTS
     assert rows(target, "SELECT count(*) FROM events WHERE kind = 'late'") == [(1,)]
 
 
