@@ -358,7 +358,8 @@ async def test_a_verdict_costs_as_many_statements_for_many_indexes_as_for_one(po
             event.remove(Engine, "before_cursor_execute", remember)
         counts.append(len(sent))
         sent.clear()
-    assert counts[0] == counts[1]
+    # What the registry does by itself meanwhile may be among them, but never one for each index.
+    assert counts[1] - counts[0] < MANY // 2, counts
     tried = select(manifests.c.state, func.count()).where(manifests.c.attestation_id.is_(None))
     kinds = select(events.c.kind, func.count()).group_by(events.c.kind)
     async with port.database.read() as connection:
