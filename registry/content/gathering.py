@@ -7,25 +7,24 @@ them, and blobs are linked. What the registry itself attests belongs to a reposi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Text, case, exists, func, literal, select
 from sqlalchemy import insert as sql_insert
 
 from registry.db.content import blob_links, blobs, edges, manifests
-from registry.db.dialect import batches, insert
+from registry.db.dialect import batches, insert, portions
 from registry.db.types import Id, db_time
 from registry.errors import ConflictError
 from registry.oci.mediatypes import INDEXES, MANIFESTS, is_foreign_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
 
-T = TypeVar("T")
 MEMBERS_MAX = 20_000
 """How many manifests belong to one image at most."""
 DEPTH_MAX = 8
@@ -234,17 +233,10 @@ async def _bytes_of(connection: AsyncConnection, table: Any, ids: Sequence[int])
     return int((await connection.execute(query)).scalar_one())
 
 
-def portions(ids: Sequence[T]) -> Iterator[list[T]]:
-    """So many at a time as one statement takes."""
-    for start in range(0, len(ids), _AT_ONCE):
-        yield list(ids[start : start + _AT_ONCE])
-
-
 def _too_deep(digest: str) -> ConflictError:
     return ConflictError(f"what belongs to {digest} lists or refers to one another too deeply")
 
 
-_AT_ONCE = 500
 _SAME = (
     *("digest", "media_type", "size", "artifact_type", "annotations", "subject_digest"),
     *("runnable", "platform", "source", "revision"),

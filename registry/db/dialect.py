@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+T = TypeVar("T")
 _VALUES_PER_STATEMENT = 500
 _BLOCKING_DRIVERS = MappingProxyType({"sqlite": "sqlite", "postgresql": "postgresql+psycopg"})
 
@@ -23,11 +24,15 @@ def blocking_url(url: URL) -> URL:
     return url.set(drivername=_BLOCKING_DRIVERS[url.get_backend_name()])
 
 
-def batches(values: Iterable[object]) -> Iterator[list[str]]:
-    """The values as text, each once, so many at a time as the ``IN`` of one statement takes anywhere."""
-    wanted = list(dict.fromkeys(map(str, values)))
-    for start in range(0, len(wanted), _VALUES_PER_STATEMENT):
-        yield wanted[start : start + _VALUES_PER_STATEMENT]
+def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The values, so many at a time as the ``IN`` of one statement takes anywhere."""
+    for start in range(0, len(values), _VALUES_PER_STATEMENT):
+        yield values[start : start + _VALUES_PER_STATEMENT]
+
+
+def batches(values: Iterable[object]) -> Iterator[Sequence[str]]:
+    """As :func:`portions` the values as text, each once."""
+    yield from portions(list(dict.fromkeys(map(str, values))))
 
 
 def insert(connection: AsyncConnection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.db.content import attestations, kept_documents, manifests, repositories
-from registry.db.dialect import batches, insert_ignoring_conflict
+from registry.db.dialect import batches, insert_ignoring_conflict, portions
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
@@ -206,8 +206,7 @@ async def _put(connection: AsyncConnection, repository_id: int, wanted: Sequence
         for key, one in latest.items()
         if one.found is not None and held.get(key, (0, None))[1] != one.found
     ]
-    for batch in batches(old):
-        gone = [int(number) for number in batch]
+    for gone in portions(old):
         await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(gone)))
         await connection.execute(delete(attestations).where(attestations.c.id.in_(gone)))
     if new:

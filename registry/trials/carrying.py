@@ -15,7 +15,7 @@ from registry.auth.bindings import Binding
 from registry.contract.isolation import SECRETS
 from registry.db.accounts import accounts, workers
 from registry.db.content import manifests, repositories
-from registry.db.dialect import batches
+from registry.db.dialect import batches, portions
 from registry.db.signatures import signatures
 from registry.db.trials import parts, runs
 from registry.trials.attesting import attest_states
@@ -114,12 +114,12 @@ async def carry_signatures(
     old, new = manifests.alias("old"), manifests.alias("new")
     same = [signatures.c[each] for each in ("subject_digest", "payload", "signature", "issuer", "subject")]
     signed: list[int] = []
-    for batch in batches(created.values()):
+    for ids in portions(list(created.values())):
         taken = (
             select(new.c.id, literal(into_id).label("repository_id"), *same)
             .join(old, old.c.id == signatures.c.manifest_id)
             .join(new, new.c.digest == old.c.digest)
-            .where(old.c.repository_id == source_id, new.c.id.in_([int(number) for number in batch]))
+            .where(old.c.repository_id == source_id, new.c.id.in_(ids))
         )
         names = ["manifest_id", "repository_id", *(column.name for column in same)]
         made = insert(signatures).from_select(names, taken).returning(signatures.c.manifest_id)
@@ -127,8 +127,8 @@ async def carry_signatures(
     if not signed:
         return
     for rule in await rules_of(connection, into_id, name):
-        for batch in batches(signed):
-            here = signatures.c.manifest_id.in_([int(number) for number in batch])
+        for ids in portions(signed):
+            here = signatures.c.manifest_id.in_(ids)
             met = await find_met(connection, test_of(rule), here, looked=set())
             await keep_met(connection, rule.id, met)
 

@@ -25,6 +25,7 @@ from registry.content.gathering import Copied, Member
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import manifests, tags
+from registry.db.dialect import batches, portions
 from registry.db.engine import Database, move_epoch
 from registry.db.types import db_time
 from registry.errors import (
@@ -322,10 +323,10 @@ async def _blocked(
     effects: Effects,
 ) -> list[str]:
     """Why blocks that count in the destination refuse what came in."""
-    for ids in gathering.portions(list(copied.created.values())):
+    for ids in portions(list(copied.created.values())):
         await blocks.catch_all(connection, manifests.c.id.in_(ids), effects)
     rows: list[str] = []
-    for portion in gathering.portions([one.digest for one in members]):
+    for portion in batches(one.digest for one in members):
         query = select(manifests.c.digest, manifests.c.blocked_reason).where(
             manifests.c.repository_id == into.id,
             manifests.c.digest.in_(portion),
