@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, select, update
 
 from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import decide, namespaces_above
+from registry.auth.policy import decide
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.administration import find
@@ -28,6 +28,7 @@ from registry.db.sweeping import sweep
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, NameUnknownError, NotFoundError
 from registry.oci.digest import parse_digest
+from registry.trials.bytwo import takes_two
 from registry.trials.promoting import (
     Attempt,
     Offer,
@@ -52,6 +53,7 @@ Standing = Literal["requested", "promoted", "ended", "expired", "undone"]
 REQUEST_LIFE = timedelta(days=7)
 OPEN_MAX = 100
 """How many requests wait for one repository at once."""
+_BY_TWO = namespaces.c.promotions_by_two
 _KEPT = timedelta(days=30)
 """After its life a request that was not granted is kept so long."""
 
@@ -91,7 +93,7 @@ async def preview(database: Database, settings: Settings, effects: Effects, *, o
         tried = await connection.begin_nested()
         made = await attempt(connection, settings, effects, offer)
         await tried.rollback()
-        if made.preview.would == "promote" and await _wants_two(connection, offer.to.name):
+        if made.preview.would == "promote" and await takes_two(connection, offer.to.name, _BY_TWO):
             return replace(made.preview, would="request")
         return made.preview
 
@@ -111,7 +113,7 @@ async def promote(database: Database, settings: Settings, effects: Effects, *, o
         made = await attempt(connection, settings, effects, offer)
         if made.preview.would == "refuse":
             raise refused(made.preview)
-        if await _wants_two(connection, offer.to.name):
+        if await takes_two(connection, offer.to.name, _BY_TWO):
             await tried.rollback()
             return await _request(connection, offer, made.preview.old_digest)
         number = await _done_before(connection, offer, made)
@@ -383,18 +385,6 @@ async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, num
     if source.visibility == "public" or (source.visibility == "internal" and into.visibility != "public"):
         told["source"] = offer.shown
     await record(connection, "image.promoted", into.name, offer.actor, told)
-
-
-async def _wants_two(connection: AsyncConnection, name: str) -> bool:
-    """What the nearest namespace above says that says something."""
-    above = namespaces_above(name)
-    query = (
-        select(namespaces.c.promotions_by_two)
-        .where(namespaces.c.name.in_(above), namespaces.c.promotions_by_two.is_not(None))
-        .order_by(func.length(namespaces.c.name).desc())
-        .limit(1)
-    )
-    return bool((await connection.execute(query)).scalar_one_or_none())
 
 
 async def _find(database: Database, actor: Actor, number: int) -> Row[Any]:

@@ -15,7 +15,7 @@ from sqlalchemy import func, insert, or_, select, update
 
 from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import decide, namespaces_above
+from registry.auth.policy import decide
 from registry.content import repositories as repos
 from registry.content.administration import find
 from registry.db.access import namespaces
@@ -33,6 +33,7 @@ from registry.errors import (
     RequestInvalidError,
 )
 from registry.trials.attesting import attest_states
+from registry.trials.bytwo import takes_two
 from registry.trials.relief import WAIVERS_MAX
 from registry.trials.statements import JUDGED
 
@@ -142,7 +143,8 @@ async def grant(database: Database, *, actor: Actor, waiver_id: int) -> Waiver:
         waiver = _waiver(row)
         if waiver.standing != "requested":
             raise ConflictError(f"waiver {waiver_id} is {waiver.standing}, and was not just asked for")
-        if actor.account_id == row.requested_account_id and await _wants_two(connection, name):
+        is_own = actor.account_id == row.requested_account_id
+        if is_own and await takes_two(connection, name, namespaces.c.waivers_by_two):
             raise DeniedError(
                 f"{actor.shown} asked for waiver {waiver_id}, and above {name} somebody else has to grant it"
             )
@@ -267,18 +269,6 @@ async def _attest(connection: AsyncConnection, waiver: Waiver) -> None:
     rows = (await connection.execute(query)).all()
     if rows:
         await attest_states(connection, rows[0].repository_id, [row.digest for row in rows])
-
-
-async def _wants_two(connection: AsyncConnection, name: str) -> bool:
-    """What the nearest namespace above says that says something."""
-    above = namespaces_above(name)
-    query = (
-        select(namespaces.c.waivers_by_two)
-        .where(namespaces.c.name.in_(above), namespaces.c.waivers_by_two.is_not(None))
-        .order_by(func.length(namespaces.c.name).desc())
-        .limit(1)
-    )
-    return bool((await connection.execute(query)).scalar_one_or_none())
 
 
 async def _show(connection: AsyncConnection, waiver_id: int) -> Waiver:
