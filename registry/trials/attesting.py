@@ -137,9 +137,11 @@ async def attest_states(connection: AsyncConnection, repository_id: int, digests
         }
     )
     wanted = []
-    relief = await relief_in(connection, repository_id, repository.name)
+    # Only a verdict can be waived here: what was just pushed has none.
+    is_judged = any(row["state"] in JUDGED for row in rows)
+    relief = await relief_in(connection, repository_id, repository.name) if is_judged else None
     for row in rows:
-        waiver = relief.waiver_for(row["digest"], row["state"])
+        waiver = None if relief is None else relief.waiver_for(row["digest"], row["state"])
         found = state_found(row, policy=digest, waiver=waiver)
         if found is None and row["state"] == "pending":
             continue
