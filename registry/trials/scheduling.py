@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from registry.auth.bindings import Binding
+from registry.content.nameranges import like
 from registry.db.accounts import workers
 from registry.db.content import edges, manifests, repositories
 from registry.db.dialect import batches
@@ -187,12 +188,7 @@ def _open_to(binding: Binding) -> ColumnElement[bool]:
     label = repositories.c.worker_label
     open_here = or_(label.is_(None), label.in_(binding.labels))
     if binding.namespaces is not None and "*" not in binding.namespaces:
-        within = (repositories.c.name.like(_like(pattern), escape="\\") for pattern in binding.namespaces)
+        within = (like(repositories.c.name, f"{pattern}/*") for pattern in binding.namespaces)
         open_here = and_(open_here, or_(*within))
     here = select(repositories.c.id).where(repositories.c.id == parts.c.repository_id, open_here)
     return here.exists()
-
-
-def _like(namespace: str) -> str:
-    """The LIKE pattern of all names in a namespace and in those below it."""
-    return namespace.replace("_", "\\_").replace("*", "%") + "/%"
