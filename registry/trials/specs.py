@@ -29,7 +29,7 @@ def worker_needs(run_spec: str | None) -> Sequence[str]:
     can have the mechanisms that are demanded, and that it knows the secrets or stubs in it."""
     document = {} if run_spec is None else json.loads(run_spec)
     each = [document, *document.get("cases", ())]
-    needs = set(required_by(run_spec))
+    needs = set(document.get("require", ()))
     if any(isinstance(value, dict) for one in each for value in one.get("env", {}).values()):
         needs.add(SECRETS)
     if any(one.get("stub") for one in each):

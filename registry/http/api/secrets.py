@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from registry.auth.places import Place
+from registry.contract.secrets import MAX_BYTES, MIN_BYTES, NAME
 from registry.errors import ConflictError, NameUnknownError, NotFoundError, RequestInvalidError
 from registry.http.api.fields import Id, NamespaceName, RepositoryName
 from registry.http.api.models import Answer, Body, Page, PageQuery
@@ -20,7 +21,7 @@ Value = Annotated[
     Field(
         description="What it stands for, 8 bytes to 4 KiB of text; no answer shows it.",
         examples=["only for trials"],
-        json_schema_extra={"minLength": 8, "maxLength": 4096},
+        json_schema_extra={"minLength": MIN_BYTES, "maxLength": MAX_BYTES},
         repr=False,
     ),
 ]
@@ -41,7 +42,7 @@ class SecretToKeep(Body):
         Field(
             description="What run specs name it by.",
             examples=["DATABASE_PASSWORD"],
-            json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"},
+            json_schema_extra={"pattern": NAME},
         ),
     ]
     repository: RepositoryName | None = None
