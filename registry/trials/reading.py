@@ -57,6 +57,11 @@ class RunView:
     attempt: int | None
     """Which attempt at the case; null where there is but one."""
 
+    @property
+    def title(self) -> str:
+        """Its name, with the attempt where there may be several."""
+        return self.name if self.attempt is None else f"{self.name}, attempt {self.attempt}"
+
 
 @dataclass(frozen=True, slots=True)
 class PartView:

@@ -190,18 +190,13 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
     trial = await _trial(call, trial_id)
     require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
     several = len(trial.runs) > 1
-    texts = [f"== {_titled(run)} ==\n{run.log}" if several else run.log for run in trial.runs]
+    texts = [f"== {run.platform} {run.title} ==\n{run.log}" if several else run.log for run in trial.runs]
     return web.Response(
         text="\n".join(text or "" for text in texts),
         content_type="text/plain",
         charset="utf-8",
         headers={"Cache-Control": "no-store", "Content-Security-Policy": "sandbox"},
     )
-
-
-def _titled(run: RunView) -> str:
-    attempt = "" if run.attempt is None else f", attempt {run.attempt}"
-    return f"{run.platform} {run.name}{attempt}"
 
 
 async def _trial(call: Call, trial_id: str, *, logs: Logs = "whole") -> TrialView:

@@ -23,7 +23,7 @@ def junit(trial: TrialView) -> bytes:
     root = Element("testsuites", name=_text(f"{trial.repository}@{trial.digest}"))
     for part in outcomes_of(trial):
         for one in part.runs:
-            suite = _suite(root, trial, part, title=one.title, outcomes=one.outcomes, run=one.run)
+            suite = _suite(root, trial, part, title=one.run.title, outcomes=one.outcomes, run=one.run)
             if one.run.log:
                 SubElement(suite, "system-out").text = _text(one.run.log)
         if part.problems:

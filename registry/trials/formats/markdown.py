@@ -46,7 +46,7 @@ def _rows(parts: Sequence[PartOutcome]) -> Iterator[tuple[str, str]]:
     for part in parts:
         for run in part.runs:
             for one in run.outcomes:
-                yield one.result, _row(part.part.platform, run.title, one)
+                yield one.result, _row(part.part.platform, run.run.title, one)
         for problem in part.problems:
             yield problem.result, _row(part.part.platform, "trial", problem)
 
@@ -67,7 +67,7 @@ def _logs(parts: Sequence[PartOutcome]) -> list[str]:
     lines: list[str] = []
     for run in bad[:_LOGS_MAX]:
         last = (run.run.log or "").splitlines()[-_LOG_LINES:]
-        lines += [f"The end of the log of {_code(run.title)}:", ""]
+        lines += [f"The end of the log of {_code(run.run.title)}:", ""]
         # An indented block ends by nothing that stands in it.
         lines += [f"    {printable(line.expandtabs())[:_CELL_MAX]}" for line in last]
         lines.append("")

@@ -28,11 +28,6 @@ class RunOutcome:
     run: RunView
     outcomes: Sequence[Outcome]
 
-    @property
-    def title(self) -> str:
-        """Its name, with the attempt where there may be several."""
-        return self.run.name if self.run.attempt is None else f"{self.run.name}, attempt {self.run.attempt}"
-
 
 @dataclass(frozen=True, slots=True)
 class PartOutcome:

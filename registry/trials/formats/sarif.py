@@ -25,7 +25,7 @@ def sarif(trial: TrialView) -> bytes:
     for part in found:
         for run in part.runs:
             told += [
-                (part.part.platform, run.title, kind_of(one.expectation), one)
+                (part.part.platform, run.run.title, kind_of(one.expectation), one)
                 for one in run.outcomes
                 if one.result != "met"
             ]
