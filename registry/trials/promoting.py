@@ -85,7 +85,7 @@ class Preview:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Destination:
     """A repository that exists, or may be made, and a tag of it."""
 
     name: str
@@ -99,7 +99,7 @@ class Offer:
     source: Repository
     tag: str | None
     digest: Digest
-    to: Place
+    to: Destination
     actor: Actor
     reason: str
 
@@ -126,7 +126,7 @@ async def find_offer(
     name: str,
     tag: str | None,
     digest: Digest | None,
-    to: Place,
+    to: Destination,
     reason: str,
     base_url: str,
 ) -> Offer:

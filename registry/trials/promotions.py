@@ -31,8 +31,8 @@ from registry.oci.digest import parse_digest
 from registry.trials.bytwo import takes_two
 from registry.trials.promoting import (
     Attempt,
+    Destination,
     Offer,
-    Place,
     Preview,
     attempt,
     find_offer,
@@ -162,7 +162,7 @@ async def grant(
         name=row.source_name or row.source,
         tag=None,
         digest=parse_digest(row.digest),
-        to=Place(row.repository, row.tag),
+        to=Destination(row.repository, row.tag),
         reason=row.reason,
         base_url=base_url,
     )

@@ -19,7 +19,7 @@ from registry.http.authentication import base_url
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import split_repository_reference
 from registry.trials import promotions as use
-from registry.trials.promoting import Offer, Place, Preview, find_offer
+from registry.trials.promoting import Destination, Offer, Preview, find_offer
 
 
 class WantedPromotion(Body):
@@ -127,7 +127,7 @@ async def _offer(call: Call, body: WantedPromotion) -> Offer:
         name=name,
         tag=tag,
         digest=None if digest is None else parse_content_digest(str(digest)),
-        to=Place(to_name, to_tag or tag or ""),
+        to=Destination(to_name, to_tag or tag or ""),
         reason=reason,
         base_url=base_url(call.request),
     )
