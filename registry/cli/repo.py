@@ -38,6 +38,14 @@ Gate = Annotated[
 TrialOnPush = Annotated[
     bool | None, typer.Option("--trial-on-push/--no-trial-on-push", help="Whether each push is tried.")
 ]
+TrialTags = Annotated[
+    str | None,
+    typer.Option(
+        "--trial-tags",
+        metavar="PATTERN,…",
+        help="Try only what is pushed under such a tag, as in 'v*,release-*'; '*' is all.",
+    ),
+]
 ImageSpec = Annotated[
     bool | None,
     typer.Option(
@@ -79,6 +87,7 @@ _FIELDS = (
     "visibility",
     "gate",
     "trial_on_push",
+    "trial_tags",
     "image_spec_allowed",
     "run_spec",
     "worker_label",
@@ -99,6 +108,7 @@ def create(
     visibility: Visibility = None,
     gate: Gate = None,
     trial_on_push: TrialOnPush = None,
+    trial_tags: TrialTags = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
@@ -114,6 +124,7 @@ def create(
         visibility,
         gate,
         trial_on_push=trial_on_push,
+        trial_tags=trial_tags,
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
@@ -132,6 +143,7 @@ def change(
     visibility: Visibility = None,
     gate: Gate = None,
     trial_on_push: TrialOnPush = None,
+    trial_tags: TrialTags = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
@@ -151,6 +163,7 @@ def change(
         visibility,
         gate,
         trial_on_push=trial_on_push,
+        trial_tags=trial_tags,
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
@@ -236,6 +249,7 @@ def _wanted(
     gate: str | None,
     *,
     trial_on_push: bool | None,
+    trial_tags: str | None,
     image_spec: bool | None,
     run_spec: str | None,
     worker_label: str | None,
@@ -250,6 +264,8 @@ def _wanted(
         "image_spec_allowed": image_spec,
     }
     wanted = {field: value for field, value in wanted.items() if value is not None}
+    if trial_tags is not None:
+        wanted["trial_tags"] = None if trial_tags == "*" else trial_tags.split(",")
     if run_spec is not None:
         wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
     if worker_label is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -23,6 +24,7 @@ from registry.content import blocks, catalog, quotas
 from registry.content import repositories as repos
 from registry.content.effects import Effects
 from registry.content.repositories import Repository, TurnedBad
+from registry.content.tagpatterns import parse_tag_patterns, patterns_of, stored_patterns
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
 from registry.db.dialect import batches
@@ -45,6 +47,7 @@ class RepositoryDetails:
     visibility: Visibility
     gate: Gate
     trial_on_push: bool
+    trial_tags: tuple[str, ...] | None
     image_spec_allowed: bool
     run_spec: dict[str, object] | None
     policy_version: int
@@ -60,17 +63,19 @@ class RepositoryDetails:
     @property
     def etag(self) -> str:
         """The entity tag of what :class:`RepositoryChange` changes."""
-        return settings_tag(self, self.run_spec)
+        return settings_tag(self, self.run_spec, self.trial_tags)
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``, and what
-    an image does that turns bad."""
+    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``, what an
+    image does that turns bad, and patterns of tags."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
     trial_on_push: bool | None = None
+    trial_tags: Sequence[str] | None = None
+    clear_trial_tags: bool = False
     image_spec_allowed: bool | None = None
     run_spec: RunSpec | None = None
     clear_run_spec: bool = False
@@ -84,11 +89,17 @@ class RepositoryChange:
     clear_quota: bool = False
 
     def values(self) -> dict[str, Any]:
-        """The columns that change."""
+        """The columns that change.
+
+        Raises:
+            RequestInvalidError: a label or a pattern that is none.
+        """
+        tags_tried = None if self.trial_tags is None else parse_tag_patterns(self.trial_tags)
         values: dict[str, Any] = {
             "visibility": self.visibility,
             "gate": self.gate,
             "trial_on_push": self.trial_on_push,
+            "trial_tags": None if tags_tried is None else stored_patterns(tags_tried),
             "image_spec_allowed": self.image_spec_allowed,
             "run_spec": self.run_spec.canonical() if self.run_spec else None,
             "worker_label": None if self.worker_label is None else parse_label(self.worker_label),
@@ -98,6 +109,7 @@ class RepositoryChange:
         }
         values = {column: value for column, value in values.items() if value is not None}
         cleared = {
+            "trial_tags": self.clear_trial_tags,
             "run_spec": self.clear_run_spec,
             "worker_label": self.clear_worker_label,
             "turned_bad": self.clear_turned_bad,
@@ -296,9 +308,10 @@ async def move(
         raise ConflictError(f"there is a repository {to} already") from None
 
 
-def settings_tag(settings: Any, run_spec: object) -> str:
+def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | None) -> str:
     """The entity tag of a repository's settings, from its details or its row."""
     given = [settings.turned_bad, settings.turned_bad_days]
+    tags_tried = () if trial_tags is None else ({"trial_tags": trial_tags},)
     return entity_tag(
         settings.created_at,
         settings.visibility,
@@ -308,14 +321,16 @@ def settings_tag(settings: Any, run_spec: object) -> str:
         settings.worker_label,
         settings.quota_bytes,
         run_spec,
-        # As a version knows it that does not have these two, where nothing is said of them.
+        # As a version knows it that does not have these, where nothing is said of them.
         *(given if any(each is not None for each in given) else ()),
+        *tags_tried,
     )
 
 
 def tag_of_row(row: Row[Any]) -> str:
     """As :func:`settings_tag`, of a row."""
-    return settings_tag(row, None if row.run_spec is None else json.loads(row.run_spec))
+    run_spec = None if row.run_spec is None else json.loads(row.run_spec)
+    return settings_tag(row, run_spec, patterns_of(row.trial_tags))
 
 
 def _unknown(name: str) -> NameUnknownError:
@@ -336,6 +351,7 @@ _DETAILS = select(
     repositories.c.visibility,
     repositories.c.gate,
     repositories.c.trial_on_push,
+    repositories.c.trial_tags,
     repositories.c.image_spec_allowed,
     repositories.c.run_spec,
     repositories.c.policy_version,
@@ -360,4 +376,4 @@ _DETAILS = select(
 
 def _details(row: dict[str, Any]) -> RepositoryDetails:
     run_spec = None if row["run_spec"] is None else json.loads(row["run_spec"])
-    return RepositoryDetails(**{**row, "run_spec": run_spec})
+    return RepositoryDetails(**{**row, "run_spec": run_spec, "trial_tags": patterns_of(row["trial_tags"])})

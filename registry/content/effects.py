@@ -20,8 +20,8 @@ class ManifestPushed:
 
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
     an image that can be run, as its config says, else ``None``. ``missing`` is what it refers to and the
-    repository does not have. ``bundle`` is the content of a referrer that holds a signature. ``by_tag``:
-    a tag is to name it.
+    repository does not have. ``bundle`` is the content of a referrer that holds a signature. ``tags`` are
+    to name it.
     """
 
     repository_id: int
@@ -34,7 +34,7 @@ class ManifestPushed:
     created: bool
     actor: Actor
     bundle: bytes | None = None
-    by_tag: bool = False
+    tags: Sequence[str] = ()
 
 
 class Effects(Protocol):

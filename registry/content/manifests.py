@@ -177,7 +177,7 @@ async def put(
                 created=created,
                 actor=actor,
                 bundle=bundle,
-                by_tag=bool(tag_names),
+                tags=tag_names,
             ),
         )
         data = {

@@ -49,6 +49,8 @@ repositories = Table(
     Column("gate", Text, nullable=False),
     CheckConstraint("gate IN ('off', 'warn', 'enforce', 'hold')", name="gate"),
     Column("trial_on_push", Boolean, nullable=False),
+    # JSON list of patterns of tags: what is pushed under no such tag is not tried; null: all are.
+    Column("trial_tags", Text),
     Column("image_spec_allowed", Boolean, nullable=False, default=False),
     # Canonical JSON of the repository's run spec; null leaves the smoke test to what the image suggests.
     Column("run_spec", Text),

@@ -12,14 +12,15 @@ from registry.auth.actor import Actor
 from registry.content.effects import ManifestPushed
 from registry.db.content import attestations, manifests, repositories
 from registry.db.engine import move_epoch
+from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.attesting import attest_states, sign_again
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
-from registry.trials.opening import Opening, open_trial, trial_policy
-from registry.trials.parents import NOT_TRIED, settle_parents
+from registry.trials.opening import Opening, TrialPolicy, open_trial, tags_of, trial_policy
+from registry.trials.parents import settle_parents
 from registry.trials.signatures import match_moved, note_signature
 from registry.trials.wanted import want_by_digest, was_dropped
 
@@ -49,24 +50,24 @@ class TrialEffects:
         await sign_again(connection, attestations.c.repository_id.in_(moved))
 
     async def _try_image(self, connection: AsyncConnection, pushed: ManifestPushed) -> None:
+        policy = await trial_policy(connection, pushed.repository_id)
+        why = policy.why_not_tried(pushed.tags)
         if not pushed.created:
-            if not pushed.by_tag:
+            if not pushed.tags:
                 await want_by_digest(connection, pushed.repository_id, str(pushed.digest))
-            if not (
-                await self._was_incomplete(connection, pushed)
-                or await was_dropped(connection, pushed.manifest_id)
-            ):
+            is_due = not why and await _is_due(connection, policy, pushed.manifest_id)
+            if not (is_due or await self._was_incomplete(connection, pushed)):
                 return
         inventory = await images_of_push(connection, pushed)
         if inventory.excess:
             raise ManifestInvalidError(inventory.excess)
-        policy = await trial_policy(connection, pushed.repository_id)
         if inventory.untriable is not None:
             await _set_state(connection, pushed.manifest_id, *inventory.untriable)
-        elif not policy.trial_on_push:
-            await _set_state(connection, pushed.manifest_id, *NOT_TRIED)
+        elif why:
+            await _set_state(connection, pushed.manifest_id, "untried", why)
         else:
-            await _set_state(connection, pushed.manifest_id, "pending", "")
+            if pushed.created:
+                await _set_state(connection, pushed.manifest_id, "pending", "")
             opening = Opening(
                 digest=str(pushed.digest),
                 images=inventory.images,
@@ -74,7 +75,7 @@ class TrialEffects:
                 cause="push",
                 created_by=pushed.actor,
                 again=False,
-                by_tag=pushed.by_tag,
+                by_tag=bool(pushed.tags),
             )
             await open_trial(connection, self.settings, policy, opening)
         await settle_parents(
@@ -84,9 +85,11 @@ class TrialEffects:
     async def tag_moved(
         self, connection: AsyncConnection, repository_id: int, manifest_id: int, actor: Actor
     ) -> None:
-        """Open the trial again of an image whose trial was dropped."""
+        """Open the trial of an image that had no tag that is tried, or again of one that was dropped."""
         policy = await trial_policy(connection, repository_id)
-        if not policy.trial_on_push or not await was_dropped(connection, manifest_id):
+        if policy.why_not_tried(await tags_of(connection, policy, manifest_id)):
+            return
+        if not await _is_due(connection, policy, manifest_id):
             return
         named = select(manifests.c.digest).where(manifests.c.id == manifest_id)
         digest = (await connection.execute(named)).scalar_one()
@@ -123,6 +126,18 @@ class TrialEffects:
             again |= {"error", "unsupported"}
         state = select(manifests.c.state).where(manifests.c.id == pushed.manifest_id)
         return (await connection.execute(state)).scalar_one() in again
+
+
+async def _is_due(connection: AsyncConnection, policy: TrialPolicy, manifest_id: int) -> bool:
+    """Whether an image that was there has no verdict, and none is on its way: it was never tried, as no tag
+    named it that is, or its trial was dropped."""
+    query = select(manifests.c.state, manifests.c.digest).where(manifests.c.id == manifest_id)
+    state, digest = (await connection.execute(query)).one()
+    if state == "grandfathered" and policy.trial_tags is not None:
+        here = (trials.c.repository_id == policy.repository_id, trials.c.digest == digest)
+        tried = await connection.execute(select(trials.c.id).where(*here).limit(1))
+        return tried.first() is None
+    return state == "untried" or await was_dropped(connection, manifest_id)
 
 
 async def _set_state(connection: AsyncConnection, manifest_id: int, state: str, reason: str) -> None:

@@ -11,7 +11,8 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
-from registry.db.content import manifests, repositories
+from registry.content.tagpatterns import means_any, patterns_of
+from registry.db.content import manifests, repositories, tags
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.oci.platform import UNKNOWN_PLATFORM
@@ -22,6 +23,7 @@ from registry.trials.platforms import is_run
 from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import spec_digest, worker_needs
+from registry.trials.states import REASON_MAX
 
 UNKNOWN = frozenset({"error", "unsupported"})
 """Verdicts of a part that say nothing about the image, so that the same question is worth asking again."""
@@ -34,9 +36,19 @@ class TrialPolicy:
     repository_id: int
     repository: str
     trial_on_push: bool
+    trial_tags: Sequence[str] | None
     image_spec_allowed: bool
     run_spec: str | None
     policy_version: int
+
+    def why_not_tried(self, tags: Sequence[str]) -> str:
+        """Why a push under these tags makes no trial; empty where it does. What is pushed by digest alone
+        stands for itself."""
+        if not self.trial_on_push:
+            return "the repository does not try what is pushed"
+        if not tags or means_any(self.trial_tags, tags):
+            return ""
+        return f"it was pushed under no tag that is tried: {', '.join(self.trial_tags or ())}"[:REASON_MAX]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +69,26 @@ class Opening:
 async def trial_policy(connection: AsyncConnection, repository_id: int) -> TrialPolicy:
     """Read what the repository says."""
     query = select(
-        repositories.c.id,
-        repositories.c.name,
+        repositories.c.id.label("repository_id"),
+        repositories.c.name.label("repository"),
         repositories.c.trial_on_push,
+        repositories.c.trial_tags,
         repositories.c.image_spec_allowed,
         repositories.c.run_spec,
         repositories.c.policy_version,
     ).where(repositories.c.id == repository_id)
-    return TrialPolicy(*(await connection.execute(query)).one())
+    row = (await connection.execute(query)).one()._asdict()
+    return TrialPolicy(**{**row, "trial_tags": patterns_of(row["trial_tags"])})
+
+
+async def tags_of(connection: AsyncConnection, policy: TrialPolicy, manifest_id: int) -> Sequence[str]:
+    """The tags that name a manifest, for :meth:`TrialPolicy.why_not_tried`; none where it tries all."""
+    if policy.trial_tags is None:
+        return ()
+    query = select(tags.c.name).where(
+        tags.c.repository_id == policy.repository_id, tags.c.manifest_id == manifest_id
+    )
+    return (await connection.execute(query)).scalars().all()
 
 
 async def open_trial(

@@ -18,7 +18,7 @@ from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
 from registry.settings import Settings
 from registry.trials.images import MAX_DEPTH, Inventory, RunnableImage, images_of_stored
-from registry.trials.opening import Opening, TrialPolicy, open_trial
+from registry.trials.opening import Opening, TrialPolicy, open_trial, tags_of
 from registry.trials.settling import set_states
 
 PARENTS_MAX = 100
@@ -26,7 +26,6 @@ PARENTS_MAX = 100
 LISTED_MAX = 20_000
 """How many entries of theirs it looks at, about: everybody else's push waits for that on SQLite."""
 _LEFT = ("untried", "too much lists what was pushed into it to look at all of it then; push this one again")
-NOT_TRIED = ("untried", "the repository does not try what is pushed")
 _OPEN_STATES = ("untried", "error", "unsupported", "not-applicable")
 
 
@@ -56,7 +55,8 @@ async def settle_parents(
         inventory = await images_of_stored(connection, policy.repository_id, parent.digest)
         listed += inventory.listed
         decided.append(parent.digest)
-        state = inventory.untriable or (None if policy.trial_on_push else NOT_TRIED)
+        why = policy.why_not_tried(await tags_of(connection, policy, parent.id))
+        state = inventory.untriable or (("untried", why) if why else None)
         if parent.state not in _OPEN_STATES and (
             inventory.untriable is not None or await _is_tried(connection, policy, parent, inventory)
         ):

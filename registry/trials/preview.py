@@ -57,7 +57,7 @@ class Puller:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """An image that was pulled, and what a reader would be told now.
+    """An image that was pulled, and what a reader would be told now; ``reason`` is why its state.
 
     ``admitted_until`` is until when it would stay admitted: from before the gate, as it passed once, or by a
     waiver or a pause.
@@ -67,6 +67,7 @@ class Stopped:
     gate: Gate
     digest: str
     state: EffectiveState
+    reason: str
     decision: Word
     explain: str
     admitted_until: datetime | None
@@ -186,6 +187,7 @@ def _stopped(
         gate=gate,
         digest=row.digest,
         state=as_decided(question).state if question.unsigned else effective.state,
+        reason=as_decided(question).reason if question.unsigned else effective.reason,
         decision=decision.word,
         explain=decision.explain,
         admitted_until=until,

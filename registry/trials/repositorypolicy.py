@@ -14,6 +14,7 @@ from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.content import repositories as repos
 from registry.content.administration import RepositoryChange, find, require_quota_right, tag_of_row
+from registry.content.tagpatterns import patterns_of
 from registry.db.content import manifests, repositories
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
@@ -91,6 +92,7 @@ async def put(
             return True
         of_a_new_one = {
             "trial_on_push": settings.trial_on_push,
+            "trial_tags": None,
             "image_spec_allowed": False,
             "run_spec": None,
             "worker_label": None,
@@ -150,5 +152,7 @@ async def _change(
     if "run_spec" in told:
         # It may be long; verdicts name it so too.
         told["run_spec"] = [None if spec is None else spec_digest(spec) for spec in told["run_spec"]]
+    if "trial_tags" in told:
+        told["trial_tags"] = [patterns_of(stored) for stored in told["trial_tags"]]
     await record(connection, "repository.changed", row.name, actor, told)
     await move_epoch(connection, "access", "gate")

@@ -24,6 +24,10 @@ class RepositoryChange(Body):
     visibility: Visibility | None = None
     gate: Gate | None = None
     trial_on_push: bool | None = None
+    trial_tags: list[str] | None = Field(
+        default=None,
+        description="Tags, or patterns with `*`; a push under none of them is not tried. Null: all are.",
+    )
     image_spec_allowed: bool | None = None
     run_spec: dict[str, Any] | str | None = None
     worker_label: str | None = Field(
@@ -157,6 +161,8 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
         visibility=body.visibility,
         gate=body.gate,
         trial_on_push=body.trial_on_push,
+        trial_tags=body.trial_tags,
+        clear_trial_tags="trial_tags" in body.model_fields_set and body.trial_tags is None,
         image_spec_allowed=body.image_spec_allowed,
         run_spec=await given_run_spec(call.request.app, body.run_spec),
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,

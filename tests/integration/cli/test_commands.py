@@ -160,6 +160,10 @@ def test_repositories(registry: Registry, here: Path) -> None:
         shown("repo", "set", "cli/app", "--run-spec", "none", registry=registry, here=here)["run_spec"]
         is None
     )
+    for given, patterns in (("v*,stable", ["v*", "stable"]), ("*", None)):
+        options = ("--trial-tags", given)
+        set_so = shown("repo", "set", "cli/app", *options, registry=registry, here=here)
+        assert set_so["trial_tags"] == patterns
     assert "gate" in done("repo", "show", "cli/app", registry=registry, here=here)
     assert "cli/app" in done("repo", "list", registry=registry, here=here)
     assert shown("repo", "set", "cli/app", "--gate", "hold", registry=registry, here=here)["gate"] == "hold"
