@@ -119,6 +119,24 @@ class Settings(BaseModel):
     trial_attempts: int = Field(
         default=3, ge=1, le=10, description="how often a part is tried when workers are lost"
     )
+    trial_queue_max: int = Field(
+        default=0,
+        ge=0,
+        description="how many images of a namespace that is in no other may wait to be tried before more are "
+        "refused that somebody asks for, where the namespace does not say; 0 is any",
+    )
+    trial_seconds_per_hour: int = Field(
+        default=0,
+        ge=0,
+        description="seconds of runs that such a namespace may have within an hour before its next ones "
+        "wait, where it does not say; 0 is any",
+    )
+    trial_queue_max_of_actor: int = Field(
+        default=0, ge=0, description="how many images that one actor asked for may wait likewise; 0 is any"
+    )
+    trial_seconds_per_hour_of_actor: int = Field(
+        default=0, ge=0, description="seconds of runs within an hour likewise of each actor; 0 is any"
+    )
     trial_keep_days: int = Field(
         default=365, ge=1, le=36500, description="days that trials are kept, with their runs and logs"
     )

@@ -54,8 +54,25 @@ PromotionsByTwo = Annotated[
         help="Whether somebody else than who asked has to grant a promotion into it.",
     ),
 ]
+TrialQueueMax = Annotated[
+    str | None,
+    typer.Option(
+        "--trial-queue-max",
+        metavar="N|default",
+        help="How many images may wait to be tried before more are refused that are asked for.",
+    ),
+]
+TrialSecondsPerHour = Annotated[
+    str | None,
+    typer.Option(
+        "--trial-seconds-per-hour",
+        metavar="N|default",
+        help="Seconds of runs within an hour, before the next ones wait.",
+    ),
+]
 _YES_OR_NO: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
-_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two", "promotions_by_two")
+_CAPS = ("trial_queue_max", "trial_seconds_per_hour")
+_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two", "promotions_by_two", *_CAPS)
 _FIELDS = ("name", *_SETTINGS, "repositories", "namespaces", "created_at")
 
 
@@ -68,13 +85,16 @@ def create(
     gate: Gate = None,
     waivers_by_two: WaiversByTwo = None,
     promotions_by_two: PromotionsByTwo = None,
+    trial_queue_max: TrialQueueMax = None,
+    trial_seconds_per_hour: TrialSecondsPerHour = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a namespace, to give roles on it. The first repository in it makes one too."""
     yes_or_no = _yes_or_no(create_on_push, waivers_by_two, promotions_by_two)
-    wanted = {"name": name, **_wanted(visibility, gate, yes_or_no)}
+    caps = _caps(trial_queue_max, trial_seconds_per_hour)
+    wanted = {"name": name, **_wanted(visibility, gate, yes_or_no), **caps}
     _print(connect(server, token_file).send("POST", "/namespaces", wanted), as_json=as_json)
 
 
@@ -107,12 +127,17 @@ def change(
     gate: Gate = None,
     waivers_by_two: WaiversByTwo = None,
     promotions_by_two: PromotionsByTwo = None,
+    trial_queue_max: TrialQueueMax = None,
+    trial_seconds_per_hour: TrialSecondsPerHour = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what new repositories are like. Those that are there stay as they are."""
-    wanted = _wanted(visibility, gate, _yes_or_no(create_on_push, waivers_by_two, promotions_by_two))
+    """Change what new repositories are like, where those that are there stay as they are, and the caps on
+    trials, for all of them; caps are for administrators."""
+    yes_or_no = _yes_or_no(create_on_push, waivers_by_two, promotions_by_two)
+    caps = _caps(trial_queue_max, trial_seconds_per_hour)
+    wanted = {**_wanted(visibility, gate, yes_or_no), **caps}
     if not wanted:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in _SETTINGS)
         raise RequestInvalidError(f"nothing to change: give one of {options}")
@@ -184,6 +209,18 @@ def _yes_or_no(
         "waivers_by_two": waivers_by_two,
         "promotions_by_two": promotions_by_two,
     }
+
+
+def _caps(*given: str | None) -> dict[str, int | None]:
+    wanted: dict[str, int | None] = {}
+    for name, text in zip(_CAPS, given, strict=True):
+        if text is None:
+            continue
+        if text != "default" and not (text.isascii() and text.isdigit() and len(text) < 12):
+            option = name.replace("_", "-")
+            raise RequestInvalidError(f"--{option}: {text[:80]!r} is neither a number nor 'default'")
+        wanted[name] = None if text == "default" else int(text)
+    return wanted
 
 
 def _wanted(visibility: str | None, gate: str | None, yes_or_no: dict[str, str | None]) -> dict[str, Any]:

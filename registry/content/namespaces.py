@@ -15,7 +15,7 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, literal, select, update
 from sqlalchemy.exc import IntegrityError
 
-from registry.auth.access import require_writable
+from registry.auth.access import require_admin, require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.auth.places import Place
@@ -54,8 +54,8 @@ _DELETED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class Namespace:
-    """What a namespace says of new repositories, and of who grants waivers in all of them; ``None``: what one
-    above says, else the settings."""
+    """What a namespace says of new repositories, of who grants waivers in all of them, and how much is tried
+    there; ``None``: what one above says, else the settings."""
 
     name: str
     visibility: Visibility | None
@@ -63,6 +63,8 @@ class Namespace:
     gate: Gate | None
     waivers_by_two: bool | None
     promotions_by_two: bool | None
+    trial_queue_max: int | None
+    trial_seconds_per_hour: int | None
     created_at: datetime
 
 
@@ -77,6 +79,8 @@ class NamespaceDetails:
     gate: Gate | None
     waivers_by_two: bool | None
     promotions_by_two: bool | None
+    trial_queue_max: int | None
+    trial_seconds_per_hour: int | None
     created_at: datetime
     repositories: int
     namespaces: int
@@ -102,6 +106,10 @@ class NamespaceChange:
     clear_waivers_by_two: bool = False
     promotions_by_two: bool | None = None
     clear_promotions_by_two: bool = False
+    trial_queue_max: int | None = None
+    clear_trial_queue_max: bool = False
+    trial_seconds_per_hour: int | None = None
+    clear_trial_seconds_per_hour: bool = False
 
     def values(self) -> dict[str, Any]:
         """The columns that change."""
@@ -111,6 +119,8 @@ class NamespaceChange:
             "gate": self.gate,
             "waivers_by_two": self.waivers_by_two,
             "promotions_by_two": self.promotions_by_two,
+            "trial_queue_max": self.trial_queue_max,
+            "trial_seconds_per_hour": self.trial_seconds_per_hour,
         }
         cleared = {
             "visibility": self.clear_visibility,
@@ -118,6 +128,8 @@ class NamespaceChange:
             "gate": self.clear_gate,
             "waivers_by_two": self.clear_waivers_by_two,
             "promotions_by_two": self.clear_promotions_by_two,
+            "trial_queue_max": self.clear_trial_queue_max,
+            "trial_seconds_per_hour": self.clear_trial_seconds_per_hour,
         }
         return {
             column: None if cleared[column] else value
@@ -136,6 +148,7 @@ async def create(database: Database, *, actor: Actor, name: str, wanted: Namespa
     """
     parse_repository_name(name)
     await require_or_tell(database, actor, "administer", f"{name}/", None)
+    _require_caps_right(actor, wanted)
     async with database.write() as connection:
         if not await insert_namespace(connection, name, wanted.values(), actor=actor):
             raise ConflictError(f"there is a namespace {name} already")
@@ -202,6 +215,7 @@ async def change(
         PreconditionFailedError: ``conditions`` do not hold.
     """
     await require_or_tell(database, actor, "configure", f"{name}/", None)
+    _require_caps_right(actor, wanted)
     async with database.write() as connection:
         row = await _locked(connection, name)
         conditions.require(_tag(row), f"namespace {name}")
@@ -212,7 +226,8 @@ async def change(
 async def put(
     database: Database, *, actor: Actor, name: str, wanted: NamespaceChange, conditions: Conditions
 ) -> bool:
-    """Have a namespace as ``wanted``; what is left out is said above it. True: it is new.
+    """Have a namespace as ``wanted``; what is left out is said above it, but for caps, which are left where
+    nothing is said of them. True: it is new.
 
     Raises:
         UnauthorizedError, DeniedError: as :func:`change` where there is one, else as :func:`create`.
@@ -222,12 +237,14 @@ async def put(
     """
     parse_repository_name(name)
     await require_or_tell(database, actor, "configure", f"{name}/", None)
+    _require_caps_right(actor, wanted)
     async with database.write() as connection:
         row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name).with_for_update())).first()
         if row is None:
             await require_or_tell(database, actor, "administer", f"{name}/", None)
         conditions.require(None if row is None else _tag(row), f"namespace {name}")
-        values = {**dict.fromkeys(_CHANGEABLE), **wanted.values()}
+        left_out = dict.fromkeys(name for name in _CHANGEABLE if name not in _CAPS)
+        values = {**left_out, **wanted.values()}
         if row is not None:
             await _require_may_loosen(database, actor, row, values)
             await _change(connection, row, values, actor=actor)
@@ -262,11 +279,19 @@ async def _change(
     await record(connection, "namespace.changed", f"{row.name}/", actor, changes)
 
 
+def _require_caps_right(actor: Actor, wanted: NamespaceChange) -> None:
+    """A cap limits those who manage a namespace, as a quota does: it is not for them to set."""
+    if not wanted.values().keys().isdisjoint(_CAPS):
+        require_admin(actor)
+
+
 def _tag(namespace: Any) -> str:
     given = [getattr(namespace, name) for name in ("gate", "waivers_by_two", "promotions_by_two")]
+    caps = {name: getattr(namespace, name) for name in _CAPS if getattr(namespace, name) is not None}
     # As a version knows it that does not have these, where nothing is said of them.
     more = given if any(each is not None for each in given) else []
-    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more)
+    capped = [caps] if caps else []
+    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more, *capped)
 
 
 async def delete(
@@ -429,7 +454,8 @@ def _unknown(name: str) -> NotFoundError:
     return NotFoundError(f"there is no namespace {name[:300]}")
 
 
-_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two", "promotions_by_two")
+_CAPS = ("trial_queue_max", "trial_seconds_per_hour")
+_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two", "promotions_by_two", *_CAPS)
 _COLUMNS: Select[Any] = select(
     namespaces.c.name, *(namespaces.c[name] for name in _CHANGEABLE), namespaces.c.created_at
 )

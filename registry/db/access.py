@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     ForeignKey,
     Index,
+    Integer,
     Table,
     Text,
     UniqueConstraint,
@@ -34,6 +35,10 @@ namespaces = Table(
     Column("waivers_by_two", Boolean),
     # Whether somebody else has to grant what is promoted into its repositories, likewise.
     Column("promotions_by_two", Boolean),
+    # How many images may wait to be tried in it, and how many seconds of runs it may have within an hour.
+    # Null: as the settings say of one that is in no other, else any.
+    Column("trial_queue_max", Integer),
+    Column("trial_seconds_per_hour", Integer),
     Column("created_at", UtcTime, nullable=False),
     sqlite_autoincrement=True,
 )

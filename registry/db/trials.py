@@ -86,6 +86,8 @@ parts = Table(
     # When it is claimed among those that are due: by urgency, then by turn (registry.trials.scheduling).
     Column("urgency", Integer, nullable=False, server_default="0"),
     Column("turn", BigInteger, nullable=False, server_default="0"),
+    # Who asked for it last; null: the registry, or a version before queued it.
+    Column("asked_by", Text),
     # Of the image's layers as they are stored; null: a version before queued it.
     Column("size_bytes", BigInteger),
     Column("lease", Bytewise, unique=True),
@@ -146,6 +148,16 @@ runs = Table(
     Column("log_truncated", Boolean, nullable=False),
     Column("observations", Text, nullable=False),
     Column("finished_at", UtcTime, nullable=False),
+)
+
+# Seconds of runs, added up for five minutes, of namespaces (with a slash at the end) and actors with a cap.
+trial_seconds = Table(
+    "trial_seconds",
+    metadata,
+    Column("place", Bytewise, primary_key=True),
+    # An hour after those five minutes.
+    Column("counts_until", UtcTime, primary_key=True),
+    Column("seconds", Float, nullable=False),
 )
 
 # Output of runs that go on, for whoever watches: of one lease, and gone with it.

@@ -17,6 +17,7 @@ from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.oci.platform import UNKNOWN_PLATFORM
 from registry.settings import Settings
+from registry.trials.caps import charged
 from registry.trials.demands import stored_demand
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
@@ -126,7 +127,7 @@ async def open_trial(
     return trial_id
 
 
-async def _requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None:
+async def _requeue(connection: AsyncConnection, part_ids: Sequence[str], *, asked_by: str | None) -> None:
     """Ask finished parts again, whose rows are locked."""
     await connection.execute(delete(runs).where(runs.c.part_id.in_(part_ids)))
     await connection.execute(
@@ -138,6 +139,7 @@ async def _requeue(connection: AsyncConnection, part_ids: Sequence[str]) -> None
             run_after=db_time(),
             verdict=None,
             reason="",
+            asked_by=asked_by,
             worker=None,
             record=None,
             flaky=None,
@@ -170,6 +172,7 @@ async def _find_or_make_parts(
             parts.c.platform,
             parts.c.state,
             parts.c.urgency,
+            parts.c.asked_by,
             parts.c.verdict,
             manifests.c.state.label("image_state"),
         )
@@ -188,6 +191,8 @@ async def _find_or_make_parts(
     found: list[_Part] = []
     again: list[Any] = []
     sooner: list[Any] = []
+    by_others: list[str] = []
+    asked_by = charged(opening.created_by)
     new: list[dict[str, Any]] = []
     for image in sorted(opening.images):
         supported = is_run(image.platform, settings.trial_platforms)
@@ -201,6 +206,8 @@ async def _find_or_make_parts(
             again.append(part)
         elif part.state == "queued" and opening.urgency < part.urgency:
             sooner.append(part)
+        if part.state == "queued" and asked_by not in (None, part.asked_by):
+            by_others.append(part.id)
         said = part.verdict if part.state == "done" else "pending"
         found.append(_Part(part.id, image.digest, differs=asked or part.image_state != said))
     queued = [row for row in new if row["state"] == "queued"]
@@ -219,7 +226,11 @@ async def _find_or_make_parts(
             at_its_turn.values({name: bindparam(name) for name in ("urgency", "turn", "size_bytes")}), moved
         )
     if again:
-        await _requeue(connection, [part.id for part in again])
+        await _requeue(connection, [part.id for part in again], asked_by=asked_by)
+    if by_others:
+        # Whoever asks for it last would else wait for a cap of somebody else.
+        asked_anew = update(parts).where(parts.c.id.in_(by_others))
+        await connection.execute(asked_anew.values(asked_by=asked_by))
     return found
 
 
@@ -259,6 +270,7 @@ def _new_part(
         "platform": image.platform,
         "run_spec": opening.run_spec,
         "required": stored_demand(worker_needs(opening.run_spec)),
+        "asked_by": charged(opening.created_by),
         "image_spec_allowed": policy.image_spec_allowed,
         "state": "queued" if supported else "done",
         "verdict": None if supported else "unsupported",

@@ -24,6 +24,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
+from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
 from registry.trials.scheduling import due_parts, is_large, large_at_once, next_part, waiting_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
@@ -187,8 +188,9 @@ async def _try_claim(
     # Looked at without the writer's lock first: most looks find nothing.
     async with database.read_once() as connection:
         runnable = await waiting_kinds(connection, can.platforms, can.mechanisms or ())
-    if runnable is None:
-        return None
+        if runnable is None:
+            return None
+        runnable = await within_caps(connection, settings, runnable)
     may_have = partial(next_part, runnable, disk_bytes=can.disk_bytes)
     if not await _is_there_any(database, may_have(binding, also_large=True)):
         # What no worker can hold goes to one that has nothing else to do.

@@ -17,6 +17,7 @@ from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.errors import NotFoundError
 from registry.trials.asking import may_read_log
+from registry.trials.caps import find_reached, why_held
 from registry.trials.demands import why_waiting
 from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor, Workload
     from registry.auth.policy import Visibility
     from registry.db.engine import Database
+    from registry.settings import Settings
 
 LIST_MAX = 50
 LOG_TAIL_CHARACTERS = 16 * 1024
@@ -117,7 +119,7 @@ Logs = Literal["whole", "tail", "none"]
 
 
 async def wait_for_trials(
-    database: Database, *, actor: Actor, repository_id: int, digest: str, seconds: float
+    database: Database, settings: Settings, *, actor: Actor, repository_id: int, digest: str, seconds: float
 ) -> Sequence[TrialView]:
     """The trials of an image, newest first, as soon as the newest has a verdict or time is up.
 
@@ -137,11 +139,12 @@ async def wait_for_trials(
     async with database.read() as connection:
         query = _trials().where(trials.c.repository_id == repository_id, trials.c.digest == digest)
         found = [_view(row) for row in await connection.execute(query.limit(LIST_MAX))]
-        return await _filled(connection, found, actor=actor, logs="tail")
+        return await _filled(connection, settings, found, actor=actor, logs="tail")
 
 
 async def list_trials(
     database: Database,
+    settings: Settings,
     *,
     actor: Actor,
     repository: str | None = None,
@@ -162,10 +165,12 @@ async def list_trials(
             before=before,
         )
         found = await connection.execute(_trials().where(trials.c.id.in_(ids)))
-        return await _filled(connection, [_view(row) for row in found], actor=actor, logs="tail")
+        return await _filled(connection, settings, [_view(row) for row in found], actor=actor, logs="tail")
 
 
-async def show_trial(database: Database, *, actor: Actor, trial_id: str, logs: Logs = "whole") -> TrialView:
+async def show_trial(
+    database: Database, settings: Settings, *, actor: Actor, trial_id: str, logs: Logs = "whole"
+) -> TrialView:
     """One trial.
 
     Raises:
@@ -176,7 +181,7 @@ async def show_trial(database: Database, *, actor: Actor, trial_id: str, logs: L
         trial = None if row is None else _view(row)
         if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
             raise NotFoundError("there is no such trial, or it is not yours to see")
-        (filled,) = await _filled(connection, [trial], actor=actor, logs=logs)
+        (filled,) = await _filled(connection, settings, [trial], actor=actor, logs=logs)
         return filled
 
 
@@ -207,7 +212,12 @@ def _trials() -> Select[Any]:
 
 
 async def _filled(
-    connection: AsyncConnection, found: Sequence[TrialView], *, actor: Actor, logs: Logs
+    connection: AsyncConnection,
+    settings: Settings,
+    found: Sequence[TrialView],
+    *,
+    actor: Actor,
+    logs: Logs,
 ) -> Sequence[TrialView]:
     """The trials with their parts and runs: so many queries for all of them as for one. What the actor may
     not read is not read here either."""
@@ -226,6 +236,7 @@ async def _filled(
             parts.c.record,
             func.coalesce(parts.c.flaky, 0).label("flaky_attempts"),
             parts.c.required,
+            parts.c.asked_by,
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .where(trial_parts.c.trial_id.in_(views))
@@ -235,10 +246,15 @@ async def _filled(
     queued = [row for row in rows if row.state == "queued"]
     waiting = await why_waiting(connection, {row.required for row in queued})
     roomless = await why_no_room(connection, {row.id for row in queued})
+    reached = await find_reached(connection, settings) if queued else {}
+    repository_of = {trial.id: trial.repository for trial in found}
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
-        demand = values.pop("required")
-        if row.state == "queued" and demand in waiting:
+        demand, asked_by = values.pop("required"), values.pop("asked_by")
+        held = why_held(reached, repository_of[row.trial_id], asked_by) if row.state == "queued" else ""
+        if held:
+            values["reason"] = held
+        elif row.state == "queued" and demand in waiting:
             values["reason"] = waiting[demand]
         elif row.id in roomless:
             values["reason"] = roomless[row.id]
@@ -254,7 +270,9 @@ async def _filled(
         replace(
             trial,
             reason=trial.reason
-            or _why_queued(trial, views[trial.id], {*waiting.values(), *roomless.values()}),
+            or _why_queued(
+                trial, views[trial.id], {*waiting.values(), *roomless.values(), *reached.values()}
+            ),
             parts=views[trial.id],
             runs=[
                 run
@@ -269,7 +287,7 @@ async def _filled(
 
 
 def _why_queued(trial: TrialView, views: Sequence[PartView], waiting: Collection[str]) -> str:
-    """Why nothing happens, where a part of it waits for a worker that there is not."""
+    """Why nothing happens, where a part of it waits for a worker that there is not, or below a cap."""
     if trial.state == "done":
         return ""
     return next((view.reason for view in views if view.reason in waiting), "")

@@ -114,7 +114,7 @@ async def receive(
         DeniedError: an image that is not the hook's to have tried.
         NameUnknownError, ManifestUnknownError: no such image; it may be sent again once it is there.
         ConflictError: nothing in the image can be run.
-        TooManyRequestsError: too many in a minute.
+        TooManyRequestsError: too many in a minute, or a cap on trials is reached.
     """
     hook = to.hook
     scheme: Scheme = "standard" if hook is None else hook.scheme

@@ -18,6 +18,7 @@ from registry.db.trials import trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
+from registry.trials.caps import require_room
 from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.scheduling import PUSHED, SCHEDULED
@@ -45,6 +46,7 @@ async def start(
         ConflictError: nothing in the image can be run, or what it lists is missing.
         DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
             not there.
+        TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
     """
     async with database.write() as connection:
         trial_id = await start_in(
@@ -70,8 +72,11 @@ async def start_in(
         ConflictError: nothing in the image can be run, or what it lists is missing.
         DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
             not there.
+        TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
     """
     await repos.lock(connection, repository_id)
+    policy = await trial_policy(connection, repository_id)
+    await require_room(connection, settings, repository=policy.repository, actor=created_by)
     inventory = await images_of_stored(connection, repository_id, digest)
     if inventory.untriable is not None:
         raise ConflictError(f"{digest} cannot be tried: {inventory.untriable[1]}")

@@ -23,6 +23,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials import livelog
+from registry.trials.caps import spend
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import required_by
 from registry.trials.states import REASON_MAX
@@ -68,12 +69,15 @@ async def record(
                 f"the lease is for {part.digest} on {part.platform}, the report for "
                 f"{report.digest[:100]} on {report.platform[:100]}"
             )
+        seconds = sum(run.seconds for run in report.runs)
         if report.error is not None and report.error.retryable and part.attempts < settings.trial_attempts:
             await put_back(connection, part.id, part.attempts, reason=plain_text(report.error.message))
+            await spend(connection, settings, part.id, seconds)
             return None
         judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
         await _store_runs(connection, part, report)
         await finish_part(connection, part.id, judgement, record=json.dumps(_kept(report)))
+        await spend(connection, settings, part.id, seconds)
         await move_epoch(connection, "gate")
     return judgement
 

@@ -13,6 +13,8 @@ from registry.http.api.routes import Call, Route
 from registry.oci.conditions import Conditions
 from registry.settings import Gate
 
+CAP_MAX = 10**9
+
 
 class NamespaceChange(Body):
     """What it says of new repositories. Null lets a namespace above say, or else the settings."""
@@ -27,6 +29,19 @@ class NamespaceChange(Body):
     promotions_by_two: bool | None = Field(
         default=None,
         description="Whether somebody else than who asked has to grant what is promoted into them.",
+    )
+    trial_queue_max: int | None = Field(
+        default=None,
+        ge=1,
+        le=CAP_MAX,
+        description="How many images below it may wait to be tried before more are refused that somebody "
+        "asks for; for administrators.",
+    )
+    trial_seconds_per_hour: int | None = Field(
+        default=None,
+        ge=1,
+        le=CAP_MAX,
+        description="Seconds of runs below it within an hour, before the next ones wait; for administrators.",
     )
 
 
@@ -79,7 +94,7 @@ async def put_namespace(
 ) -> Stored[use.NamespaceDetails]:
     """Have a namespace as it is described.
 
-    What is left out is what a namespace above says, or else the settings.
+    What is left out is what a namespace above says, or else the settings; caps on trials stay as they are.
     """
     database = call.services.database
     is_new = await use.put(database, actor=call.actor, name=name, wanted=_wanted(body), conditions=conditions)
@@ -139,6 +154,11 @@ def _wanted(body: NamespaceChange) -> use.NamespaceChange:
         clear_waivers_by_two="waivers_by_two" in given and body.waivers_by_two is None,
         promotions_by_two=body.promotions_by_two,
         clear_promotions_by_two="promotions_by_two" in given and body.promotions_by_two is None,
+        trial_queue_max=body.trial_queue_max,
+        clear_trial_queue_max="trial_queue_max" in given and body.trial_queue_max is None,
+        trial_seconds_per_hour=body.trial_seconds_per_hour,
+        clear_trial_seconds_per_hour="trial_seconds_per_hour" in given
+        and body.trial_seconds_per_hour is None,
     )
 
 

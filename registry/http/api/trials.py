@@ -110,6 +110,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         with call.services.waiters.room(call.actor, seconds=query.wait):
             found = await reading.wait_for_trials(
                 call.services.database,
+                call.services.settings,
                 actor=call.actor,
                 repository_id=repository.id,
                 digest=str(manifest.digest),
@@ -122,6 +123,7 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
         await find(call.services.database, actor=call.actor, action="pull", name=image)
     found = await reading.list_trials(
         call.services.database,
+        call.services.settings,
         actor=call.actor,
         repository=image,
         wanted=Wanted(verdict=query.verdict, since=query.since),
@@ -146,7 +148,9 @@ async def start_trial(call: Call, body: Request) -> Trial:
         spec=await given_run_spec(call.request.app, body.spec),
         created_by=call.actor,
     )
-    return Trial.of(await reading.show_trial(services.database, actor=call.actor, trial_id=trial_id))
+    return Trial.of(
+        await reading.show_trial(services.database, services.settings, actor=call.actor, trial_id=trial_id)
+    )
 
 
 async def show_trial(call: Call, trial_id: Id) -> Trial:
@@ -200,13 +204,22 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
 
 
 async def _trial(call: Call, trial_id: str, *, logs: Logs = "whole") -> TrialView:
-    return await reading.show_trial(call.services.database, actor=call.actor, trial_id=trial_id, logs=logs)
+    return await reading.show_trial(
+        call.services.database, call.services.settings, actor=call.actor, trial_id=trial_id, logs=logs
+    )
 
 
 _GONE = (NotFoundError, NameUnknownError, ManifestUnknownError)
 ROUTES = (
     Route("GET", "/trials", "anyone", list_trials, errors=(*_GONE, TooManyRequestsError)),
-    Route("POST", "/trials", "anyone", start_trial, status=201, errors=(*_GONE, ConflictError)),
+    Route(
+        "POST",
+        "/trials",
+        "anyone",
+        start_trial,
+        status=201,
+        errors=(*_GONE, ConflictError, TooManyRequestsError),
+    ),
     Route("GET", "/trials/{trial_id}", "anyone", show_trial, errors=_GONE),
     Route(
         "GET", "/trials/{trial_id}/export", "anyone", export_trial, errors=_GONE, media_type="application/xml"

@@ -242,6 +242,11 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     changed = shell.json("namespace", "set", "team", "--gate", "hold", "--waivers-by-two", "yes")
     assert (changed["gate"], changed["waivers_by_two"]) == ("hold", True)
     shell("namespace", "set", "team", "--gate", "default", "--waivers-by-two", "default")
+    caps = ("--trial-queue-max", "100", "--trial-seconds-per-hour", "3600")
+    capped = shell.json("namespace", "set", "team", *caps)
+    assert (capped["trial_queue_max"], capped["trial_seconds_per_hour"]) == (100, 3600)
+    caps = ("--trial-queue-max", "default", "--trial-seconds-per-hour", "default")
+    assert shell.json("namespace", "set", "team", *caps)["trial_queue_max"] is None
     kept = shell.json("repo", "set", REPOSITORY, "--turned-bad", "block", "--turned-bad-days", "7")
     assert (kept["turned_bad"], kept["turned_bad_days"]) == ("block", 7)
     assert shell.json("repo", "set", REPOSITORY, "--turned-bad", "default")["turned_bad"] is None
@@ -308,6 +313,7 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
         (("waiver", "request", REPOSITORY, "--state", "pass", "--for", "7d", "--reason", "r"), 64),
         (("waiver", "request", REPOSITORY, "--state", "fail", "--for", "99d", "--reason", "r"), 64),
         (("namespace", "set", "team", "--waivers-by-two", "maybe"), 64),
+        (("namespace", "set", "team", "--trial-queue-max", "many"), 64),
         (("trial", "wait", "UPPER:1"), 64),
         (("trial", "wait", f"{REPOSITORY}:none"), 2),
         (("trial", "show", "nonsense"), 2),

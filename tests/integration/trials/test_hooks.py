@@ -341,3 +341,17 @@ async def test_the_sender_of_the_page(port: Port) -> None:
     assert [each["repeated"] for each in told] == [False, True]
     assert told[0]["trials"] == told[1]["trials"]
     assert len(await port.trials(digest)) == 2
+
+
+async def test_a_message_beyond_a_cap_is_taken_when_there_is_room(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    hook = await make_hook(port.admin)
+    await api(port.admin, "PATCH", "/namespaces/team", json={"trial_queue_max": 1})
+    headers = standard(hook["secret"], BODY)
+    refused = await send(port, "ci", BODY, headers)
+    assert (refused.status, refused.headers["Retry-After"]) == (429, "60")
+    assert "the namespace team has as many images waiting to be tried" in refused.body.decode()
+    worker = await port.worker("one")
+    assert (await worker.report(await worker.claim())).status == 204
+    taken = await send(port, "ci", BODY, headers)
+    assert (taken.status, taken.json["repeated"], len(await port.trials(digest))) == (202, False, 2)
