@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from sandbox.runtimes.choose import find_runtime
 from sandbox.runtimes.spawn import Supervisors, opened_supervisors
 from sandbox.runtimes.sweep import sweep
 from tests.kit.runs import Harbour, harbour, runtime_name
+from tests.kit.runtime_contract import as_before
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +38,7 @@ def port(supervisors: Supervisors) -> Iterator[Harbour]:
             assert before.groups == before.states == before.processes == ()
             try:
                 yield place
-                # The kernel takes a process that was killed off its list in its own time.
-                deadline = time.monotonic() + 5
-                while place.host() != before and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                assert place.host() == before
+                as_before(place, before)
             finally:
                 sweep(place.runtime)
     finally:

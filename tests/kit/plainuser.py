@@ -11,6 +11,7 @@ import pwd
 import secrets
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,18 @@ def plain_user(*, ids: bool = True) -> Iterator[str]:
     try:
         yield name
     finally:
-        subprocess.run(["userdel", name], check=True, capture_output=True)
+        _remove(name)
+
+
+def _remove(name: str) -> None:
+    """Remove the user: not before what was killed, or ends by itself, has ended."""
+    deadline = time.monotonic() + 60
+    while True:
+        done = subprocess.run(["userdel", name], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.2)
 
 
 def as_user(name: str, *command: str) -> list[str]:

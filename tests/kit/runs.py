@@ -26,7 +26,9 @@ from sandbox.runtimes.sweep import forget
 from tests.kit.images import APPLETS, BUSYBOX
 
 MIB = 1024 * 1024
-QUICK = Limits(alive_seconds=0.3, wall_seconds=20, memory_bytes=64 * MIB, pids=64)
+QUICK = Limits(alive_seconds=0.3, wall_seconds=60, memory_bytes=64 * MIB, pids=64)
+"""For what ends by itself, or needs nothing but to stay up: who has something to do within ``alive_seconds``
+gets more of them, since a machine may be busy."""
 
 
 def runtime_name() -> str:

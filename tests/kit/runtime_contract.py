@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,7 +29,7 @@ from sandbox.runtimes.readings import read_limits
 from sandbox.runtimes.spawn import opened_supervisors
 from sandbox.runtimes.sweep import sweep
 from tests.kit.processes import kill_with_its_supervisors
-from tests.kit.runs import MIB, QUICK, Harbour, harbour, image_config, seen
+from tests.kit.runs import MIB, QUICK, Harbour, Host, harbour, image_config, seen
 from tests.kit.sources import ROOT
 
 EVERYWHERE = {
@@ -64,7 +65,7 @@ def docked(name: str, *, path: str) -> Iterator[Harbour]:
             before = place.host()
             try:
                 yield place
-                assert place.host() == before
+                as_before(place, before)
                 assert left_behind(place) == []
             finally:
                 sweep(place.runtime)
@@ -94,10 +95,10 @@ class RuntimeContract:
         assert done.run.pids_peak is not None
 
     async def test_exec_stop_and_what_limits_the_kernel_holds(self, dock: Harbour) -> None:
-        check = Healthcheck(command=("/bin/sh", "-c", "sleep 1; test $(cat /inside) = in"), shell=False)
+        check = Healthcheck(command=("/bin/sh", "-c", "sleep 2; test $(cat /inside) = in"), shell=False)
         script = "echo in > /inside; trap 'echo bye; exit 0' TERM; while :; do sleep 0.1; done"
         config = image_config("/bin/sh", "-c", script, healthcheck=check)
-        limits = QUICK.model_copy(update={"cpus": 0.5, "wall_seconds": 60.0})
+        limits = QUICK.model_copy(update={"cpus": 0.5, "wall_seconds": 100.0})
         task = asyncio.create_task(dock.run(config, limits=limits, root=dock.rootfs()))
         group = f"{dock.runtime.cgroup_parent}/run{dock.count + 1}"
         await until(lambda: task.done() or (has_begun(group) and _limited(group)))
@@ -114,14 +115,17 @@ class RuntimeContract:
         expect = {
             "log": [{"match": "ready"}],
             "exec": [
-                {"command": ["cat", "/r"], "match": "^r[0-9]+$"},
-                {"command": ["/bin/sh", "-c", "exit 4"], "exit": 4},
+                {"command": ["cat", "/r"], "match": "^r[0-9]+$", "within_seconds": 60},
+                {"command": ["/bin/sh", "-c", "exit 4"], "exit": 4, "within_seconds": 60},
                 {"command": ["/bin/none"]},
             ],
-            "file": [{"path": "/r", "mode": "640", "match": "^r42$"}, {"path": "/none", "absent": True}],
-            "stop": {"within_seconds": 10, "exit": 7},
+            "file": [
+                {"path": "/r", "mode": "640", "match": "^r42$", "within_seconds": 60},
+                {"path": "/none", "absent": True},
+            ],
+            "stop": {"within_seconds": 30, "exit": 7},
         }
-        limits = QUICK.model_copy(update={"alive_seconds": 6.0, "wall_seconds": 60.0})
+        limits = QUICK.model_copy(update={"alive_seconds": 6.0, "wall_seconds": 100.0})
         # There the domain of runs may execute no program of the host.
         init = not selinux_active()
         done = await dock.sh(script, limits=limits, spec={"init": init, "expect": expect})
@@ -137,11 +141,11 @@ class RuntimeContract:
 
     async def test_capabilities_that_were_given(self, dock: Harbour) -> None:
         """Root has them beside the seven, another user has them alone, also in a look inside."""
-        look = {"command": ["busybox", "chroot", "/", "/bin/true"]}
+        look = {"command": ["busybox", "chroot", "/", "/bin/true"], "within_seconds": 50}
         spec = {"capabilities": ["SYS_CHROOT", "KILL"], "expect": {"alive": True, "exec": [look]}}
         limits = QUICK.model_copy(update={"alive_seconds": 3.0})
         for user, rights in (("", 0x400FB), ("1000:1000", 0x40020)):
-            done = await dock.sh("grep ^Cap /proc/self/status; sleep 9", spec=spec, user=user, limits=limits)
+            done = await dock.sh("grep ^Cap /proc/self/status; sleep 99", spec=spec, user=user, limits=limits)
             assert seen(done) == [True, True], (done.run, done.error)
             assert set(re.findall(r"Cap(?:Prm|Eff|Bnd):\t(.*)", done.run.log)) == {f"{rights:016x}"}
             (said,) = (one.detail for one in done.mechanisms if one.name == "capabilities")
@@ -149,7 +153,10 @@ class RuntimeContract:
 
     async def test_ports_are_reached(self, dock: Harbour) -> None:
         script = "mkdir /www; echo in > /www/x; exec httpd -f -p 80 -h /www"
-        expect = {"http": [{"port": 80, "path": "/x", "body": "^in"}], "tcp": [{"port": 80}, {"port": 81}]}
+        expect = {
+            "http": [{"port": 80, "path": "/x", "body": "^in", "within_seconds": 50}],
+            "tcp": [{"port": 80, "within_seconds": 50}, {"port": 81}],
+        }
         limits = QUICK.model_copy(update={"alive_seconds": 5.0})
         done = await dock.sh(script, limits=limits, spec={"expect": expect})
         assert seen(done) == [True, True, False], done.run.observations
@@ -208,8 +215,9 @@ class RuntimeContract:
         assert list(dock.runtime.list_runs()) == ["run1"]
         assert members(find_cgroups(), group)
         assert await asyncio.to_thread(sweep, dock.runtime) == ("run1",)
+        await until(lambda: not dock.host().processes)
         after = dock.host()
-        assert (after.groups, after.states, after.processes, left_behind(dock)) == ((), (), (), [])
+        assert (after.groups, after.states, left_behind(dock)) == ((), (), [])
         assert await asyncio.to_thread(sweep, dock.runtime) == ()
         shutil.rmtree(folder)
 
@@ -220,9 +228,17 @@ class RuntimeContract:
 
 async def until(found: Callable[[], bool]) -> None:
     """Wait until ``found`` is true, with patience for a busy machine."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not found():  # noqa: ASYNC110  (the kernel sets no event)
             await asyncio.sleep(0.02)
+
+
+def as_before(place: Harbour, before: Host) -> None:
+    """Hold the host against what it was: the kernel takes a killed process off its list in its own time."""
+    deadline = time.monotonic() + 30
+    while place.host() != before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert place.host() == before
 
 
 def left_behind(dock: Harbour) -> list[str]:

@@ -87,8 +87,9 @@ def canary(tmp_path: Path) -> Iterator[Path]:
     yield folder
     assert tree(folder) == before
     # The kernel lets go of a loop device some moments after its last user.
-    deadline_at = time.monotonic() + 5
-    while mounts_and_loops(str(tmp_path)) and time.monotonic() < deadline_at:
+    deadline_at = time.monotonic() + 30
+    needle = str(tmp_path)
+    while (mounts_and_loops(needle) or processes(needle)) and time.monotonic() < deadline_at:
         time.sleep(0.01)
     assert mounts_and_loops(str(tmp_path)) == []
     assert processes(str(tmp_path)) == []

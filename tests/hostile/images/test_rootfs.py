@@ -369,7 +369,7 @@ async def test_cancelled_while_a_layer_is_unpacked(
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  (another process makes it true)
             await asyncio.sleep(0.01)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.hostile.network.test_egress import PATIENT
 from tests.kit.images import busybox_image, file, make_layer, write_layout
 from tests.kit.internet import ELSEWHERE, GREETING, METADATA, SITE, WORLD, Internet
 from tests.kit.runs import Harbour
@@ -22,13 +23,15 @@ async def run(port: Harbour, reach: Path, *options: str, host: str = SITE, code:
     """What the command prints as JSON."""
     image = busybox_image(
         ("/bin/sh", "-c", ATTEMPTS),
+        env=PATIENT,
         layers=[make_layer(file("reach", reach.read_bytes(), mode=0o755))],
     )
     layout, spec = port.folder / "image", port.folder / "spec.yaml"
     if not layout.exists():
         layout.mkdir()
         write_layout(layout, image, tag="latest")
-    spec.write_text(f"{{version: 1, network: {{egress: [{{host: {host}, port: {GREETING}}}]}}}}")
+    egress = f"egress: [{{host: {host}, port: {GREETING}}}]"
+    spec.write_text(f"{{version: 1, expect: {{exit: 0}}, network: {{{egress}}}}}")
     hosts = port.folder / "hosts"
     hosts.write_text(f"{SITE} {NAME}\n{ELSEWHERE} {NAME}\n{METADATA} inside.example\n")
     prefix = ["unshare", "--mount", "sh", "-c", KNOWING, str(hosts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -37,7 +38,8 @@ from tests.kit.internet import (
 from tests.kit.processes import kill_with_its_supervisors
 from tests.kit.runs import QUICK, Harbour, image_config, seen
 
-LIMITS = QUICK.model_copy(update={"wall_seconds": 60})
+LIMITS = QUICK.model_copy(update={"wall_seconds": 200})
+PATIENT = ("PATIENCE=10",)
 EVERYWHERE = (SITE, NEIGHBOUR, ELSEWHERE, PRIVATE, METADATA, HOST)
 
 
@@ -52,7 +54,8 @@ async def reaching(
     spec: dict[str, Any] = {"expect": {"exit": 0}}
     if network:
         spec["network"] = network
-    done = await port.run(image_config("/bin/reach", *words), spec=spec, limits=LIMITS, root=root)
+    config = image_config("/bin/reach", *words, env=PATIENT)
+    done = await port.run(config, spec=spec, limits=LIMITS, root=root)
     assert seen(done) == [True], done
     return done, dict(line.split(": ", 1) for line in done.run.log.splitlines())
 
@@ -129,17 +132,18 @@ async def test_the_gateway_holds_without_the_fence(port: Harbour, world: Interne
     permit(port, f"{SITE}:{GREETING}")
     spec = {"expect": {"alive": True}, "network": {"egress": [{"host": SITE, "port": GREETING}]}}
     config = image_config("/bin/sleep", "1000")
-    limits = LIMITS.model_copy(update={"alive_seconds": 20})
+    limits = LIMITS.model_copy(update={"alive_seconds": 250, "wall_seconds": 250})
     running = asyncio.create_task(port.run(config, spec=spec, limits=limits, root=root))
     pid = await sleeping(port)
     attempts = words(
-        *(("tcp", address, GREETING) for address in EVERYWHERE),
+        *(("tcp", address, GREETING) for address in EVERYWHERE if address != SITE),
         *(("tcp", SITE, number) for number in (OTHER, SOURCE)),
         ("udp", SITE, DATAGRAMS),
         ("tcp", "192.0.0.3", GREETING),
         ("tcp", str(uplink(port.ids.base)[0]), GREETING),
     )
-    script = 'ip route add default via 192.0.0.3 && exec "$0" "$@"'
+    allowed = f"PATIENCE=60 $0 tcp {SITE} {GREETING}"
+    script = f'ip route add default via 192.0.0.3 && {allowed} && exec "$0" "$@"'
     inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", script, str(root / "bin/reach"), *attempts]
     process = await asyncio.create_subprocess_exec(*inside, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
@@ -157,7 +161,7 @@ async def test_two_runs_side_by_side_do_not_meet(
 ) -> None:
     permit(port, f"{SITE}:{GREETING}")
     spec = {"expect": {"alive": True}, "network": {"egress": [{"host": SITE, "port": GREETING}]}}
-    limits = LIMITS.model_copy(update={"alive_seconds": 20})
+    limits = LIMITS.model_copy(update={"alive_seconds": 250, "wall_seconds": 250})
     other = port.rootfs()
     listening = image_config("/bin/sh", "-c", "nc -lk -p 443 -e echo hello & sleep 1000")
     running = asyncio.create_task(port.run(listening, spec=spec, limits=limits, root=other))
@@ -242,7 +246,7 @@ async def test_bandwidth_both_ways(port: Harbour, world: Internet, root: Path, b
     size = str(bits // 4)  # two seconds
     for way, number in (("down", SOURCE), ("up", SINK)):
         # No more than that, ever; and all of it, where the host has a moment's peace.
-        for _ in range(3):
+        for _ in range(8):
             done, said = await reaching(
                 port,
                 root,
@@ -250,9 +254,9 @@ async def test_bandwidth_both_ways(port: Harbour, world: Internet, root: Path, b
                 egress=[{"host": SITE, "port": SOURCE}, {"host": SITE, "port": SINK}],
                 bits_per_second=bits,
             )
-            rate = int(said[f"{way} {SITE} {number}"].split()[0])
-            print(f"{way}: asked {bits}, got {rate}")
-            assert rate <= 1.15 * bits
+            rate, in_all = map(int, re.findall(r"\d+", said[f"{way} {SITE} {number}"]))
+            print(f"{way}: asked {bits}, got {rate}, in all {in_all}")
+            assert in_all <= 1.15 * bits
             if rate >= 0.85 * bits:
                 break
         assert rate >= 0.85 * bits

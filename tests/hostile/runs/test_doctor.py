@@ -37,7 +37,7 @@ PROVEN = {
 
 def doctor(*prefix: str) -> tuple[int, dict[str, Any]]:
     command = [*prefix, SEATRIAL, "doctor", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.stdout.startswith("{"), done.stderr
     report = json.loads(done.stdout)
     assert report["exit_code"] == done.returncode
@@ -120,7 +120,7 @@ def test_a_setting_is_mended_where_user_namespaces_are_forbidden() -> None:
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", forbid, "sh"]
     done = subprocess.run(
-        [*command, SEATRIAL, "doctor", "--fix"], capture_output=True, text=True, timeout=60, check=False
+        [*command, SEATRIAL, "doctor", "--fix"], capture_output=True, text=True, timeout=200, check=False
     )
     # Without a terminal it asks nobody and does nothing.
     assert "say --yes" in done.stderr
@@ -137,7 +137,7 @@ def test_only_root_mends() -> None:
         pytest.skip("needs root to make a user")
     with plain_user(ids=False) as name:
         command = as_user(name, SEATRIAL, "doctor", "--fix", "--for", name, "--yes")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert (done.returncode, "needs root" in done.stderr) == (64, True)
 
 
@@ -153,14 +153,14 @@ def test_root_as_in_an_ordinary_container_can_run_nothing_and_is_told_why() -> N
 
 def fix(*options: str) -> dict[str, Any]:
     command = [SEATRIAL, "doctor", "--fix", "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=True)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
 
 def test_in_words_and_quick() -> None:
     command = [SEATRIAL, "doctor", "--quick"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert re.search(r"^ +ok  runtime +(crun|runc|runsc) [0-9]", done.stdout, re.MULTILINE)
     assert "self-test" not in done.stdout
     assert done.stderr == ""
@@ -168,6 +168,6 @@ def test_in_words_and_quick() -> None:
 
 def test_a_runtime_without_a_driver() -> None:
     command = [SEATRIAL, "doctor", "--json", "--runtime", "kata"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2
     assert "no driver" in done.stdout

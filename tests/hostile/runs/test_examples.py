@@ -37,7 +37,7 @@ IMAGES: Mapping[str, str] = MappingProxyType(
     }
 )
 """For each example what an image of its shape does, as a script whose arguments are the image's."""
-LIMITS = Limits(alive_seconds=1.5)
+LIMITS = Limits(alive_seconds=4)
 """Of a registry, but for a shorter look at what stays up."""
 CEILING = Limits(wall_seconds=900, alive_seconds=300, memory_bytes=2**30)
 

@@ -61,8 +61,8 @@ async def test_reads_and_direct_writes_keep_to_the_rate(port: Harbour) -> None:
 
 
 async def test_use_is_kept(port: Harbour) -> None:
-    limits = LIMITS.model_copy(update={"cpus": 0.05, "wall_seconds": 4})
-    script = "sleep 9 & sleep 9 & while :; do :; done & while :; do :; done"
+    limits = LIMITS.model_copy(update={"cpus": 0.05, "wall_seconds": 8})
+    script = "sleep 99 & sleep 99 & while :; do :; done & while :; do :; done"
     done = await port.sh(script, limits=limits, spec={"expect": {"exit": 0}})
     assert done.run.throttled_seconds
     assert done.run.pids_peak is not None
@@ -84,8 +84,8 @@ async def test_all_runs_together_keep_to_the_ceiling(port: Harbour, groups: Cgro
         # Where its neighbour holds every process of the ceiling, a run cannot even be made.
         if isinstance(bomb, Execution):
             assert bomb.run.pids_peak is not None
-            # The kernel counts a process before it finds that the group above has no room for it.
-            assert bomb.run.pids_peak <= 42
+            # Each processor may count a process before it finds that the group above has no room for it.
+            assert bomb.run.pids_peak <= 40 + (os.cpu_count() or 1)
     raised = make_parent(groups, port.runtime.cgroup_parent, Ceiling(memory_bytes=256 * MIB, pids=400))
     assert (raised.memory_bytes, raised.pids) == (256 * MIB, 400)
     assert (await port.sh("exec tail /dev/zero")).run.reason == "oom"

@@ -10,7 +10,9 @@ from registry.contract.specfile import parse_run_spec
 from tests.kit.runs import MIB, QUICK, Harbour, seen
 from tests.kit.sources import ROOT
 
-SLOW = QUICK.model_copy(update={"alive_seconds": 3.0})
+SLOW = QUICK.model_copy(update={"alive_seconds": 8.0})
+"""For what must not come true: it has been looked at by then, also where the machine is busy."""
+MUST = {"within_seconds": 50}
 
 
 def sh(script: str, **members: Any) -> dict[str, Any]:
@@ -20,18 +22,21 @@ def sh(script: str, **members: Any) -> dict[str, Any]:
 async def test_commands_inside(port: Harbour) -> None:
     expect = {
         "exec": [
-            sh("test -e /tmp/ready"),
-            {"command": ["cat", "/tmp/ready"], "match": "^7 and [0-9]+$"},
-            sh("exit 9", exit=9),
+            sh("test -e /tmp/ready", **MUST),
+            {"command": ["cat", "/tmp/ready"], "match": "^7 and [0-9]+$", **MUST},
+            sh("exit 9", exit=9, **MUST),
             sh("echo no; exit 3"),
             {"command": ["cat", "/tmp/ready"], "match": "eight"},
             {"command": ["/bin/none"]},
-            sh("grep -q 'CapBnd:.*0000$' /proc/self/status && grep -q 'Seccomp:.*2' /proc/self/status"),
-            sh("test $PWD = / && test $(id -u) = 12 && test $$ != 1 && echo $OWN", match="^mine$"),
+            sh(
+                "grep -q 'CapBnd:.*0000$' /proc/self/status && grep -q 'Seccomp:.*2' /proc/self/status",
+                **MUST,
+            ),
+            sh("test $PWD = / && test $(id -u) = 12 && test $$ != 1 && echo $OWN", match="^mine$", **MUST),
         ]
     }
     done = await port.sh(
-        "sleep 0.5; echo 7 and 8 > /tmp/ready; sleep 60",
+        "sleep 0.5; echo 7 and 8 > /tmp/ready; sleep 600",
         spec={"env": {"OWN": "mine"}, "expect": expect},
         limits=SLOW,
         user="12:12",
@@ -41,35 +46,34 @@ async def test_commands_inside(port: Harbour) -> None:
     assert texts[3] == "exit code 3: no"
     assert texts[4] == "exit code 0: 7 and 8, but its output does not match"
     assert texts[5] == "it cannot be run: there is no such file in the image"
-    assert done.run.observations[2].expectation == "\"/bin/sh -c 'exit 9'\" exits 9 within 3 s"
+    assert done.run.observations[2].expectation == "\"/bin/sh -c 'exit 9'\" exits 9 within 50 s"
 
 
 async def test_commands_that_are_as_hostile_as_their_image(port: Harbour) -> None:
     """One that never ends, one that floods, one that leaves a daemon, and an image that replaces its own."""
-    # Five megabytes through a pipe are slow in gVisor.
-    limits = QUICK.model_copy(update={"alive_seconds": 6.0 if port.own_kernel else 1.5})
+    limits = QUICK.model_copy(update={"alive_seconds": 2.0})
     expect = {
         "exec": [
             sh("trap '' TERM INT HUP; while :; do sleep 1; done"),
-            sh("head -c 5000000 /dev/zero | tr '\\0' x; exit 4", exit=4, match="^x+$"),
+            sh("head -c 5000000 /dev/zero | tr '\\0' x; exit 4", exit=4, match="^x+$", **MUST),
             sh("yes"),
-            sh("(setsid sleep 1000 &); echo started", match="started"),
+            sh("(setsid sleep 1000 &); echo started", match="started", **MUST),
             {"command": ["/bin/check"]},
         ]
     }
     started = time.monotonic()
-    script = "ln -sf /proc/1/fd/0 /bin/check; sleep 60"
+    script = "ln -sf /proc/1/fd/0 /bin/check; sleep 600"
     done = await port.sh(script, spec={"expect": expect}, limits=limits)
     assert seen(done)[:4] == [False, True, False, True], done.run.observations
     assert seen(done)[4] is not True
     assert done.run.observations[0].seen == "no answer in time"
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 100
 
 
 async def test_no_room_for_a_command_is_unknown(port: Harbour) -> None:
     # What holds a look up inside gVisor is not seen: it needs the time to say so itself.
-    limits = QUICK.model_copy(update={"pids": 12, "alive_seconds": 8.0 if port.own_kernel else 2.0})
-    fill = "(while :; do sleep 1000 & done); : > /full; exec sleep 60"
+    limits = QUICK.model_copy(update={"pids": 12, "alive_seconds": 8.0 if port.own_kernel else 4.0})
+    fill = "(while :; do sleep 1000 & done); : > /full; exec sleep 600"
     done = await port.sh(fill, spec={"expect": {"exec": [sh("test -e /full && ls / | cat")]}}, limits=limits)
     assert seen(done) == [None], done.run.observations
 
@@ -132,8 +136,9 @@ async def test_files(port: Harbour) -> None:
         root=root,
     )
     assert seen(done) == [True, None, None], done.run.observations
-    done = await port.sh("sleep 0.1; echo done > /result", spec={"expect": {"file": [{"path": "/result"}]}})
-    assert (seen(done), done.run.exit_code) == ([True], 0)
+    result = {"exit": 0, "file": [{"path": "/result"}]}
+    done = await port.sh("sleep 0.1; echo done > /result", spec={"expect": result}, limits=SLOW)
+    assert seen(done) == [True, True]
 
 
 async def test_a_run_that_exchanges_its_files_all_the_time(port: Harbour) -> None:
@@ -148,7 +153,8 @@ async def test_a_run_that_exchanges_its_files_all_the_time(port: Harbour) -> Non
     done
     """
     files = [{"path": path, "match": "secret"} for path in ("/d/f", "/g", "/b/a/f")] * 8
-    done = await port.sh(script, spec={"expect": {"file": files}}, limits=SLOW)
+    limits = QUICK.model_copy(update={"alive_seconds": 3.0})
+    done = await port.sh(script, spec={"expect": {"file": files}}, limits=limits)
     assert True not in seen(done), done.run.observations
 
 
@@ -157,10 +163,11 @@ async def test_stops(port: Harbour) -> None:
         return {"expect": {"log": [{"match": "ready"}], "stop": stop}}
 
     handler = "trap 'sleep {0}; exit 7' {1}; echo ready; while :; do sleep 0.05; done"
-    done = await port.sh(handler.format(0, "TERM"), spec=expecting(within_seconds=5, exit=7))
+    done = await port.sh(handler.format(0, "TERM"), spec=expecting(within_seconds=50, exit=7))
     assert (seen(done), done.run.exit_code, done.run.reason) == ([True, True], None, "stopped")
-    assert "ends with exit code 7 within 5 s of its stop signal" in done.run.observations[1].expectation
-    done = await port.sh(handler.format(0, "QUIT"), spec=expecting(exit=0), stop_signal="SIGQUIT")
+    assert "ends with exit code 7 within 50 s of its stop signal" in done.run.observations[1].expectation
+    spec = expecting(within_seconds=50, exit=0)
+    done = await port.sh(handler.format(0, "QUIT"), spec=spec, stop_signal="SIGQUIT")
     assert (seen(done), done.run.observations[1].seen[:11]) == ([True, False], "exit code 7")
     done = await port.sh(handler.format(3, "TERM"), spec=expecting(within_seconds=0.5))
     assert (seen(done), done.run.observations[1].seen) == ([True, False], "still running after 0.5 s")
@@ -174,12 +181,14 @@ async def test_stops(port: Harbour) -> None:
     told = done.run.observations[1].seen
     assert told == "exit code 7, before it was asked to" or "has no handler" in told
     # The wall clock is above it: what there was no time to see is not known.
-    limits = QUICK.model_copy(update={"wall_seconds": 2})
-    done = await port.sh(handler.format(9, "TERM"), spec=expecting(within_seconds=8), limits=limits)
+    limits = QUICK.model_copy(update={"wall_seconds": 5})
+    done = await port.sh(handler.format(90, "TERM"), spec=expecting(within_seconds=50), limits=limits)
     assert seen(done) == [True, None]
     # Alone it waits until the command has stayed up.
-    done = await port.sh(handler.format(0, "TERM"), spec={"expect": {"stop": {"exit": 7}}})
-    assert (seen(done), done.run.seconds >= QUICK.alive_seconds) == ([True, True], True)
+    limits = QUICK.model_copy(update={"alive_seconds": 4.0})
+    stop = {"within_seconds": 50, "exit": 7}
+    done = await port.sh(handler.format(0, "TERM"), spec={"expect": {"stop": stop}}, limits=limits)
+    assert (seen(done), done.run.seconds >= limits.alive_seconds) == ([True, True], True)
 
 
 async def test_the_example_of_the_docs(port: Harbour) -> None:

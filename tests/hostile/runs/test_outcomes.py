@@ -53,7 +53,7 @@ async def test_one_that_ignores_term_is_killed(port: Harbour) -> None:
     done = await port.sh(script, spec={"expect": {"log": [{"match": "ready"}]}})
     assert done.run.reason == "stopped"
     assert "no" in done.run.log
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 90
 
 
 async def test_timeout(port: Harbour) -> None:
@@ -69,8 +69,8 @@ async def test_memory_bomb(port: Harbour) -> None:
     assert done.run.reason == "oom"
     assert done.run.oom_killed
     assert done.run.memory_peak_bytes is not None
-    # A kernel of its own is charged a last page that no process is.
-    assert done.run.memory_peak_bytes <= QUICK.memory_bytes + (64 * 1024 if port.own_kernel else 0)
+    # The kernel lets a group go over by what one processor has charged and not counted yet.
+    assert done.run.memory_peak_bytes <= QUICK.memory_bytes + MIB
 
 
 async def test_a_killed_child_is_reported_beside_exit_0(port: Harbour) -> None:
@@ -85,7 +85,7 @@ async def test_fork_bomb(port: Harbour) -> None:
     limits = QUICK.model_copy(update={"wall_seconds": 3})
     done = await port.sh("b() { b | b & b; }; b", limits=limits, spec={"expect": {"exit": 0}})
     assert seen(done) == [False]
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 120
 
 
 async def test_log_flood(port: Harbour) -> None:
