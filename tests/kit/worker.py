@@ -11,13 +11,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.runtimes.cgroups import find_cgroups, group_names
 
-STOP_SECONDS = 60
+STOP_SECONDS = 120
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -111,7 +111,14 @@ class WorkerProcess:
             process.wait()
 
     def left_behind(self) -> list[str]:
-        """Everything of its runs that is still on the host: mounts, groups, containers, folders, files."""
+        """Everything of its runs that stays on the host: mounts, groups, containers, folders, files."""
+        # The kernel lets go of a loop device, and of a mount that was detached, in its own time.
+        deadline = time.monotonic() + 30
+        while (found := self._left()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return found
+
+    def _left(self) -> list[str]:
         mounts = Path("/proc/self/mountinfo").read_text().splitlines()
         found = [line for line in mounts if str(self.folder) in line]
         found += [f"group {name}" for name in group_names(find_cgroups(), self.cgroup_parent)]
@@ -149,8 +156,24 @@ def processes_with(marker: str) -> list[int]:
     return found
 
 
+def sleepers(marker: str) -> list[int]:
+    """Those of them that sleep, and not who started them."""
+    return [
+        pid for pid in processes_with(marker) if _text(Path(f"/proc/{pid}/cmdline")).startswith("sleep\0")
+    ]
+
+
+def end_sleeps(marker: str) -> bool:
+    """End who sleeps for ``marker``, without a word of their shells; whether there was anybody."""
+    found = sleepers(marker)
+    for pid in found:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGPIPE)
+    return bool(found)
+
+
 def eventually(
-    check: Callable[[], bool], *, seconds: float = 30.0, what: str, worker: WorkerProcess | None = None
+    check: Callable[[], bool], *, seconds: float = 90.0, what: str, worker: WorkerProcess | None = None
 ) -> None:
     """Wait until ``check`` holds; else the end of the worker's log is shown.
 

@@ -12,12 +12,12 @@ from tests.integration.worker.conftest import REPOSITORY, Yard
 from tests.kit.images import busybox_image
 from tests.kit.worker import WorkerProcess, eventually, processes_with, worker_process
 
-LEASE_SECONDS = 2
+LEASE_SECONDS = 6
 
 
 @pytest.fixture(scope="module")
 def yard(make_yard: Callable[..., Yard]) -> Yard:
-    """A registry that counts on workers to be back within two seconds, and runs last as long as they like."""
+    """A registry that counts on workers to be back within seconds, and runs last as long as they like."""
     return make_yard(lease_seconds=str(LEASE_SECONDS), limits__alive_seconds="4")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,15 @@ import pytest
 from registry.main import run
 from tests.integration.worker.conftest import Yard
 from tests.kit.images import Image, busybox_image, write_docker_archive, write_layout
-from tests.kit.worker import PATH, WorkerProcess, eventually, processes_with, why_no_runs
+from tests.kit.worker import (
+    PATH,
+    WorkerProcess,
+    end_sleeps,
+    eventually,
+    processes_with,
+    sleepers,
+    why_no_runs,
+)
 
 BAD = busybox_image(("/bin/sh", "-c", "echo first; echo last words >&2; exit 3"))
 SPEC = "version: 1\nlimits: {alive_seconds: 0.5}\n"
@@ -267,7 +276,7 @@ def test_a_strict_umask_does_no_harm(runner: Runner) -> None:
 
 
 def test_interrupted_it_takes_down_what_runs(runner: Runner) -> None:
-    marker = "613.726354"
+    marker = f"613.{secrets.randbelow(10**9):09d}"
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "registry.main", "run", runner.layout(busybox_image(("sleep", marker)))),
@@ -282,7 +291,7 @@ def test_interrupted_it_takes_down_what_runs(runner: Runner) -> None:
             lambda: [pid for pid in processes_with(marker) if pid != process.pid] != [], what="it runs"
         )
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == 130, output
         assert b"Traceback" not in output
     finally:
@@ -294,26 +303,29 @@ def test_interrupted_it_takes_down_what_runs(runner: Runner) -> None:
 
 def test_two_at_once_get_folders_of_their_own(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
-    spec.write_text(SPEC)
-    layout = runner.layout(busybox_image(("sleep", "600")))
+    spec.write_text("{version: 1, limits: {wall_seconds: 100}, expect: {exit: 0}}")
+    marker = f"600.{secrets.randbelow(10**9):09d}"
+    layout = runner.layout(busybox_image(("/bin/sh", "-c", f"sleep {marker}; exit 0")))
     base = runner.folder / "runs"
     command = [
         *(sys.executable, "-m", "registry.main", "run", layout, "--spec", str(spec)),
         *("--state", str(base)),
     ]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for _ in range(2)]
+    eventually(lambda: len(sleepers(marker)) == 2, what="both run")
+    end_sleeps(marker)
     for process in runs:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
     assert sorted(entry.name for entry in base.iterdir()) == ["0", "1", "cache"]
 
 
 def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
-    """As it comes: the first line is there long before the run ends. And it says what the run used."""
+    """As it comes: the rest waits until the first line was seen. And it says what the run used."""
     spec = runner.folder / "spec.yaml"
-    spec.write_text("{version: 1, limits: {wall_seconds: 40}, expect: {exit: 0}}")
-    wait = "i=0; while [ $i -lt 20 ]; do sleep 0.1; i=$((i+1)); done"
-    script = f"printf 'first\\033[2J\\n'; {wait}; echo last"
+    spec.write_text("{version: 1, limits: {wall_seconds: 60}, expect: {exit: 0}}")
+    marker = f"600.{secrets.randbelow(10**9):09d}"
+    script = f"printf 'first\\033[2J\\n'; sleep 1.5; sleep {marker}; echo last"
     layout = runner.layout(busybox_image(("/bin/sh", "-c", script)))
     command = [
         *(sys.executable, "-m", "registry.main", "run", layout, "--spec", str(spec)),
@@ -325,7 +337,7 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
         assert process.stderr is not None
         assert process.stdout is not None
         assert process.stderr.readline() == b"  | first?[2J\n"
-        assert processes_with("while [ $i -lt 20 ]") != []
+        eventually(lambda: end_sleeps(marker), what="the command is let go")
         assert process.stderr.read() == b"  | last\n"
         told = json.loads(process.stdout.read())
     assert process.returncode == 0
@@ -336,6 +348,7 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
     ours, terminal = os.openpty()
     with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal) as process:
         os.close(terminal)
+        eventually(lambda: end_sleeps(marker), what="the command is let go")
         lines = read_terminal(ours).splitlines()
     assert process.returncode == 0
     assert lines.count("  | first?[2J") == lines.count("  | last") == 1

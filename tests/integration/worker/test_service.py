@@ -19,22 +19,29 @@ from sandbox.budget import Room
 from sandbox.errors import SandboxError
 from sandbox.metrics import WorkerMetrics, serving
 from tests.integration.worker.conftest import REPOSITORY, Yard
-from tests.kit.images import busybox_image
-from tests.kit.worker import WorkerProcess, eventually, processes_with
+from tests.kit.images import Image, busybox_image
+from tests.kit.worker import WorkerProcess, end_sleeps, eventually, sleepers
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def yard(make_yard: Callable[..., Yard]) -> Yard:
-    """A registry whose runs take 64 MiB each, and live for three seconds."""
-    return make_yard(limits__memory_bytes=str(64 * MIB), limits__alive_seconds="3")
+    """A registry whose runs take 64 MiB each, and that tries what it is asked to."""
+    return make_yard(limits__memory_bytes=str(64 * MIB), trial_on_push="false")
+
+
+def tried(yard: Yard, image: Image, tag: str, expect: dict[str, Any]) -> None:
+    """Push an image, and have it tried."""
+    yard.push(image, tag)
+    spec = {"version": 1, "expect": expect}
+    yard.call("POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:{tag}", "spec": spec})
 
 
 def told(worker: WorkerProcess) -> dict[str, float]:
     """The worker's numbers, by name and labels."""
     (where,) = re.findall(r'"at": "(http://[^"]+)"', worker.log)
-    with urllib.request.urlopen(where, timeout=5) as response:
+    with urllib.request.urlopen(where, timeout=30) as response:
         lines = response.read().decode().splitlines()
     pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in pairs}
@@ -50,13 +57,17 @@ def test_runs_at_once_within_the_budget_and_what_is_told_of_them(yard: Yard) -> 
     eventually(lambda: "tells Prometheus" in worker.log, what="the endpoint is up", worker=worker)
     marker = f"600.{secrets.randbelow(10**9):09d}"
     for number in range(3):
-        yard.push(busybox_image(("sleep", marker), env=[f"N={number}"]), f"b{number}")
+        command = ("/bin/sh", "-c", f"sleep {marker}; exit 0")
+        tried(yard, busybox_image(command, env=[f"N={number}"]), f"b{number}", {"exit": 0})
+    # Two run as long as they are let, and so the third waits.
+    eventually(lambda: len(sleepers(marker)) == 2, what="two run", worker=worker)
     eventually(
         lambda: told(worker)["seatrial_worker_runs_waiting"] == 1, what="the third waits", worker=worker
     )
-    now = told(worker)
-    assert now["seatrial_worker_runs_in_progress"] == 2
-    assert len(processes_with(marker)) <= 2
+    assert told(worker)["seatrial_worker_runs_in_progress"] == 2
+    assert len(sleepers(marker)) == 2
+    end_sleeps(marker)
+    eventually(lambda: end_sleeps(marker), what="the third runs", worker=worker)
     trials = [yard.verdict(f"b{number}") for number in range(3)]
     assert [trial["verdict"] for trial in trials] == ["pass"] * 3
     assert sum("wait for room" in steps(trial) for trial in trials) == 1
@@ -67,16 +78,16 @@ def test_runs_at_once_within_the_budget_and_what_is_told_of_them(yard: Yard) -> 
     eventually(lambda: told(worker).get(refused, 0) >= 1, what="it is refused", worker=worker)
     assert "129.0 MiB of memory" in yard.newest("b0")["parts"][0]["reason"]
     end = told(worker)
-    assert end['seatrial_worker_runs_total{reason="stopped",verdict="pass"}'] == 3
+    assert end['seatrial_worker_runs_total{reason="exited",verdict="pass"}'] == 3
     assert end['seatrial_worker_step_seconds_count{step="wait for room"}'] == 1
     assert end["seatrial_worker_slots"] == 4
     assert end["seatrial_worker_cache_bytes"] > MIB
     assert end["seatrial_worker_disk_free_bytes"] > MIB
     assert abs(end["seatrial_worker_registry_contact_timestamp_seconds"] - time.time()) < 60
     # The other end of it.
-    with urllib.request.urlopen(f"{yard.registry.url}/metrics", timeout=5) as response:
+    with urllib.request.urlopen(f"{yard.registry.url}/metrics", timeout=30) as response:
         metrics = response.read().decode()
-    assert 'seatrial_trial_verdicts_total{reason="stopped",verdict="pass"} 3.0' in metrics
+    assert 'seatrial_trial_verdicts_total{reason="exited",verdict="pass"} 3.0' in metrics
     assert re.search(r'seatrial_workers\{state="alive"\} [1-9]', metrics)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait() == 0
@@ -88,10 +99,9 @@ def test_a_greedy_run_gets_no_more_of_a_processor_than_the_next(yard: Yard) -> N
     worker.start("--cpu-set", "0", "--metrics", "127.0.0.1:0")
     eventually(lambda: "tells Prometheus" in worker.log, what="the endpoint is up", worker=worker)
     burn = "while :; do :; done"
-    yard.push(busybox_image(("/bin/sh", "-c", burn)), "one")
-    yard.push(
-        busybox_image(("/bin/sh", "-c", "for i in 1 2 3 4 5 6 7 8; do (" + burn + ") & done; wait")), "eight"
-    )
+    tried(yard, busybox_image(("/bin/sh", "-c", burn)), "one", {"alive": 8})
+    eight = "for i in 1 2 3 4 5 6 7 8; do (" + burn + ") & done; wait"
+    tried(yard, busybox_image(("/bin/sh", "-c", eight)), "eight", {"alive": 8})
     eventually(lambda: told(worker)["seatrial_worker_runs_in_progress"] == 2, what="both run", worker=worker)
     answered = []
     while told(worker)["seatrial_worker_runs_in_progress"] == 2:
@@ -99,7 +109,7 @@ def test_a_greedy_run_gets_no_more_of_a_processor_than_the_next(yard: Yard) -> N
         told(worker)
         answered.append(time.monotonic() - started)
         time.sleep(0.1)
-    assert sorted(answered)[len(answered) // 2] < 1, "the worker itself still answers"
+    assert sorted(answered)[len(answered) // 2] < 5, "the worker itself still answers"
     used = {}
     for tag in ("one", "eight"):
         trial = yard.verdict(tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import pytest
 
 from tests.integration.worker.conftest import REPOSITORY, Yard
 from tests.kit.images import busybox_image, make_index
-from tests.kit.worker import WorkerProcess
+from tests.kit.worker import WorkerProcess, end_sleeps, eventually
 
 SERVER = (
     "/bin/sh",
@@ -24,7 +25,7 @@ SERVER = (
 
 @pytest.fixture(scope="module")
 def yard(make_yard: Callable[..., Yard]) -> Yard:
-    return make_yard(limits__alive_seconds="3")
+    return make_yard(limits__alive_seconds="8")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(("/bin/sh", "-c", "echo hello; echo there >&2")), "good")
     trial = yard.verdict("good")
     assert trial["verdict"] == "pass"
-    assert trial["reason"].startswith("the command exits 0 or is alive after 3 s; seen: exit code 0 after ")
+    assert trial["reason"].startswith("the command exits 0 or is alive after 8 s; seen: exit code 0 after ")
     run = only_run(trial)
     assert (run["exit_code"], run["reason"], run["log"]) == (0, "exited", "hello\nthere\n")
     part = trial["parts"][0]
@@ -78,7 +79,8 @@ def test_output_is_seen_while_the_image_runs(yard: Yard, worker: WorkerProcess, 
     yard.push(busybox_image(("/bin/true",)), "slow")
     token, spec = tmp_path / "token", tmp_path / "spec.json"
     token.write_text(yard.registry.token)
-    command = "printf 'na\\303'; sleep 1.2; printf '\\257ve\\n\\033[2Jdone\\n'; sleep 5"
+    marker = f"600.{secrets.randbelow(10**9):09d}"
+    command = f"printf 'na\\303'; sleep 1.2; printf '\\257ve\\n\\033[2Jdone\\n'; sleep {marker}; exit 0"
     asked = {"version": 1, "command": ["/bin/sh", "-c", command], "expect": {"exit": 0}}
     spec.write_text(json.dumps(asked))
     trial = (sys.executable, "-m", "registry.main", "trial")
@@ -90,6 +92,7 @@ def test_output_is_seen_while_the_image_runs(yard: Yard, worker: WorkerProcess, 
         assert watching.stdout.readline() == "na\u00efve\n"
         newest = yard.newest("slow")
         assert newest["state"] == "running", "seen before its end"
+        eventually(lambda: end_sleeps(marker), what="the command is let go", worker=worker)
         assert watching.stdout.read() == "?[2Jdone\n"
         said = watching.stderr.read().splitlines()
     assert watching.returncode == 0
@@ -124,7 +127,7 @@ def test_an_exposed_port_must_accept(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(("sleep", "600"), ports=["8080/tcp"]), "deaf")
     good, bad = yard.verdict("listens"), yard.verdict("deaf")
     assert good["verdict"] == "pass"
-    assert good["reason"].startswith("TCP port 8080 accepts within 3 s; seen: ")
+    assert good["reason"].startswith("TCP port 8080 accepts within 8 s; seen: ")
     assert bad["verdict"] == "fail"
 
 
@@ -132,12 +135,18 @@ def test_a_run_spec_asks_for_more(yard: Yard, worker: WorkerProcess) -> None:
     yard.push(busybox_image(SERVER), "spec")
     yard.verdict("spec")
     asked: list[tuple[dict[str, Any], str]] = [
-        ({"http": [{"port": 8080, "status": 200, "body": "^fine"}], "log": [{"match": "^start"}]}, "pass"),
-        ({"http": [{"port": 8080, "path": "/gone"}]}, "fail"),
-        ({"log": [{"match": "never written"}], "alive": True}, "fail"),
+        (
+            {
+                "http": [{"port": 8080, "status": 200, "body": "^fine", "within_seconds": 50}],
+                "log": [{"match": "^start"}],
+            },
+            "pass",
+        ),
+        ({"http": [{"port": 8080, "path": "/gone", "within_seconds": 3}]}, "fail"),
+        ({"log": [{"match": "never written"}], "alive": 3}, "fail"),
     ]
     for expect, verdict in asked:
-        spec = {"version": 1, "limits": {"wall_seconds": 5}, "expect": expect}
+        spec = {"version": 1, "limits": {"wall_seconds": 60 if verdict == "pass" else 5}, "expect": expect}
         body = {"image": f"{REPOSITORY}:spec", "spec": spec}
         started = yard.call("POST", "/api/v1/trials", json=body)
         trial = yard.verdict("spec")
