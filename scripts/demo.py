@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -32,8 +33,8 @@ from typing import Any
 from scripts.clients import ClientError, Image, Login, Podman, Skopeo, tidy
 
 SEATRIAL = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "seatrial"
-START_SECONDS = 60
-VERDICT_SECONDS = 120
+START_SECONDS = 120
+VERDICT_SECONDS = 240
 GOOD = "echo 'All hands on deck.'; echo 'Ready to sail.'"
 BAD = "echo 'Starting the engine.'; echo 'engine: no such file: /etc/engine.conf' >&2; exit 3"
 
@@ -336,10 +337,11 @@ def busybox() -> Path:
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """A port that was free a moment ago, and is none of those that the kernel gives to who asks for any."""
+    while True:
+        with contextlib.suppress(OSError), socket.socket() as found:
+            found.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return int(found.getsockname()[1])
 
 
 def tail(log: Path) -> list[str]:

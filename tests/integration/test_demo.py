@@ -85,7 +85,7 @@ def test_it_stops_what_it_started_however_it_is_ended(ending: signal.Signals, fo
             if line.startswith("== Building"):
                 demo.send_signal(ending)
                 break
-        rest = demo.communicate(timeout=90)[0]
+        rest = demo.communicate(timeout=200)[0]
     finally:
         if demo.poll() is None:
             demo.terminate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import select
 import shlex
@@ -54,7 +55,7 @@ def started(
     finally:
         process.terminate()
         try:
-            process.communicate(timeout=30)
+            process.communicate(timeout=100)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -62,16 +63,19 @@ def started(
 
 def _said(process: subprocess.Popen[str], words: str) -> str:
     assert process.stdout is not None
-    deadline, lines = time.monotonic() + 60, []
+    deadline, said = time.monotonic() + 120, b""
     while time.monotonic() < deadline:
+        # Not by readline(): what it has read beyond a line, nobody would be told of.
         if select.select([process.stdout], [], [], 1)[0]:
-            line = process.stdout.readline()
-            lines.append(line)
-            if words in line:
-                return line
-            if not line:
+            piece = os.read(process.stdout.fileno(), 65536)
+            said += piece
+            lines = said.decode().splitlines(keepends=True)
+            found = next((line for line in lines if words in line and line.endswith("\n")), None)
+            if found is not None:
+                return found
+            if not piece:
                 break
-    raise AssertionError(f"it never said {words!r}: {''.join(lines)}")
+    raise AssertionError(f"it never said {words!r}: {said.decode()}")
 
 
 def environment_of(unit: Path, tmp_path: Path) -> dict[str, str]:
@@ -120,7 +124,7 @@ def test_what_the_unit_starts_listens(installed: Installed, tmp_path: Path, name
         assert "http://127.0.0.1:" in line
         assert (tmp_path / "seatrial" / "admin.token").stat().st_mode & 0o777 == 0o600
         process.terminate()
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=120) == 0
 
 
 def of_the_pod() -> list[str]:
@@ -164,7 +168,7 @@ def test_what_starts_the_worker_lets_it_report_for_work(
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             seen = None
             while seen is None and process.poll() is None and time.monotonic() < deadline:
                 listed = installed.run("seatrial", "worker", "list", "--json", *server)
@@ -172,7 +176,7 @@ def test_what_starts_the_worker_lets_it_report_for_work(
                 seen = worker["last_seen_at"]
         finally:
             process.terminate()
-            said = process.communicate(timeout=60)[1]
+            said = process.communicate(timeout=120)[1]
         assert seen is not None, said
         assert process.returncode == 0, said
 
@@ -214,7 +218,7 @@ def test_the_container_starts_what_it_says(installed: Installed, tmp_path: Path,
         port = line.rsplit(":", 1)[1].strip()
         check = json.loads(said["HEALTHCHECK"].removeprefix("CMD "))
         healthy = [part.replace("127.0.0.1:8470", f"127.0.0.1:{port}") for part in check]
-        subprocess.run(healthy, check=True, timeout=30)
+        subprocess.run(healthy, check=True, timeout=120)
 
 
 def test_the_services_of_compose_are_commands(installed: Installed) -> None:

@@ -18,7 +18,7 @@ from tests.kit.server import RegistryProcess
 
 NAME = "team/app"
 MIB = 1 << 20
-END_SECONDS = 60
+END_SECONDS = 120
 
 
 @pytest.fixture

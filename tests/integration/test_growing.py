@@ -74,7 +74,7 @@ def serving(folder: Path, *steps: str, token: str) -> Iterator[Registry]:
         yield Registry(told["address"].removeprefix("http://"), token)
     finally:
         process.terminate()
-        assert process.wait(60) == 0
+        assert process.wait(120) == 0
 
 
 async def test_a_registry_grows_by_the_page(steps: list[str], tmp_path: Path) -> None:

@@ -63,10 +63,10 @@ async def test_a_body_that_stops_is_given_up(
 async def test_a_body_that_trickles_is_given_up_and_what_came_stands(
     tmp_path: Path, database_url: str
 ) -> None:
-    given = {"stall_seconds": 1, "min_bytes_per_second": 1000}
+    given = {"stall_seconds": 3, "min_bytes_per_second": 1000}
     async with limited(tmp_path, database_url, **given) as (_, client):
         location = await start_upload(client, "a")
-        async with client.patch(location, data=_slowly(b"x" * 200, 0.01)) as answer:
+        async with client.patch(location, data=_slowly(b"x" * 2000, 0.01)) as answer:
             assert answer.status == 408
             assert error_code(await answer.read()) == "REQUEST_TIMEOUT"
         async with client.get(location) as answer:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 100
+SECONDS = 150
 
 
 class ClientError(Exception):

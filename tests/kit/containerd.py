@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.clients import ClientError, Screen
 from tests.kit.daemons import running_daemon
 
-SECONDS = 60
+SECONDS = 120
 _UNUSED = ("grpc.v1.cri", "snapshotter.v1.aufs", "snapshotter.v1.btrfs", "snapshotter.v1.devmapper",
            "snapshotter.v1.zfs", "internal.v1.opt")  # fmt: skip
 

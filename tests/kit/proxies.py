@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.kit.sources import ROOT
 
-START_SECONDS = 20
+START_SECONDS = 90
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAIN = """\
 {user}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 KEY_ID = "seatrial-tests"
 SECRET = "not-a-secret-of-anybody"
-_START_SECONDS = 60
+_START_SECONDS = 120
 _PARTS = (
     *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
     *("filer.port", "filer.port.grpc", "s3.port.grpc"),
@@ -47,7 +47,7 @@ class S3Server:
     _own: list[S3Client] = field(default_factory=list)
 
     def client(self, secret: str = SECRET) -> S3Client:
-        """A client of the tests' own, which tries once and waits 5 s."""
+        """A client of the tests' own, which tries once and waits 20 s."""
         client: S3Client = boto3.session.Session().client(
             "s3",
             endpoint_url=self.endpoint_url,
@@ -58,8 +58,8 @@ class S3Server:
             config=Config(
                 s3={"addressing_style": "path"},
                 retries={"total_max_attempts": 1},
-                read_timeout=5,
-                connect_timeout=5,
+                read_timeout=20,
+                connect_timeout=20,
                 request_checksum_calculation="when_required",
             ),
         )

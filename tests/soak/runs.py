@@ -38,7 +38,7 @@ WARM_RUNS = 3 * SLOTS
 ROOM_FOR_CACHES_BYTES = 24 * MIB
 FORK_SECONDS = 0.05
 _STUCK_SECONDS = 180.0
-_END_SECONDS = 10.0
+_END_SECONDS = 60.0
 _SUBREAPER = 36
 SETTINGS = {
     "trial_on_push": "true",
@@ -47,7 +47,7 @@ SETTINGS = {
     "limits__memory_bytes": str(64 * MIB),
     "limits__pids": "64",
     "limits__written_bytes": str(16 * MIB),
-    "limits__wall_seconds": "4",
+    "limits__wall_seconds": "60",
     "limits__alive_seconds": "0.5",
     "limits__cpus": "0.5",
     "limits__log_bytes": "65536",

@@ -83,7 +83,7 @@ static int try_one(long unused)
 static void try_all(const struct entry *list)
 {
 	for (current = list; current->name; current++) {
-		int result = in_child(try_one, 0, 5);
+		int result = in_child(try_one, 0, 30);
 		const char *name;
 		if (result == 0)
 			name = "open";

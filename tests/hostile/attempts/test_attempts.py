@@ -26,6 +26,7 @@ from tests.kit.attempts import LAYERS, NO_PROC, ONLY_TOGETHER, Measurement, meas
 from tests.kit.attempttable import PAGE, combinations, make_section, opened, replace_section
 from tests.kit.hoststate import host_state
 from tests.kit.runs import Harbour, harbour
+from tests.kit.runtime_contract import as_before
 
 # Whatever the filter: the kernel itself lets these two through (its own return from a probe in a program).
 PASSED_BY_THE_KERNEL = {335, 336}
@@ -43,7 +44,7 @@ def port(supervisors: Supervisors) -> Iterator[Harbour]:
             before, state = place.host(), host_state()
             try:
                 yield place
-                assert place.host() == before
+                as_before(place, before)
                 assert host_state() == state
             finally:
                 sweep(place.runtime)

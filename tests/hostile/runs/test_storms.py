@@ -6,6 +6,7 @@ How long a fork on the host took meanwhile is printed by each test and no condit
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -104,13 +105,14 @@ async def stormed(port: Harbour, root: Path, *command: str, user: str = "") -> N
     assert run.reason in ("exited", "oom", "signal", "log-full", "timeout", "disk-full"), run
     assert run.memory_peak_bytes is not None
     # The kernel gives itself a few pages beyond, where it cannot wait for any.
-    assert run.memory_peak_bytes <= QUICK.memory_bytes + MIB // 4
-    # A kernel of its own holds the run to its number; the host counts that kernel's threads as well.
+    assert run.memory_peak_bytes <= QUICK.memory_bytes + MIB
+    # A kernel of its own holds the run to its number; the host counts that kernel's threads as well. And each
+    # processor may be counting one that there is no room for, when that is looked at.
     own = spare_pids(QUICK.pids) if port.own_kernel else 0
-    assert run.pids_peak is None or run.pids_peak <= QUICK.pids + own
+    assert run.pids_peak is None or run.pids_peak <= QUICK.pids + own + (os.cpu_count() or 1)
     assert "not found" not in run.log, run.log
-    median = sorted(milliseconds)[len(milliseconds) // 2]
-    print(f"{run.reason}; fork and exec on the host: {median:.0f} ms, at most {max(milliseconds):.0f}")
+    took = sorted(milliseconds) or [0.0]
+    print(f"{run.reason}; fork and exec on the host: {took[len(took) // 2]:.0f} ms, at most {took[-1]:.0f}")
     assert host_state() == before
 
 

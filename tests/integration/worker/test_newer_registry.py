@@ -67,4 +67,5 @@ async def test_a_registry_that_answers_at_once_is_not_asked_without_end() -> Non
         with worker_process(str(server.make_url("")), "token") as worker:
             worker.start()
             assert await asyncio.to_thread(worker.wait) == 0, worker.log
-    assert asked[3] - asked[0] > 1.4
+    # Three pauses; the first question may have taken its time to arrive.
+    assert asked[3] - asked[0] > 0.7

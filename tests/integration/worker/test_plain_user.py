@@ -23,7 +23,7 @@ def user() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def yard(user: str, make_yard: Callable[..., Yard]) -> Yard:
     # In this order: the user goes when the workers are gone.
-    return make_yard()
+    return make_yard(limits__written_bytes=str(64 * 1024 * 1024))
 
 
 def given_to(user: str, worker: WorkerProcess) -> WorkerProcess:

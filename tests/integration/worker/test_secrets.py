@@ -27,7 +27,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hunt: bytes) -> None:
-    yard = make_yard()
+    yard = make_yard(limits__wall_seconds="150")
     worker = yard.worker("one")
     worker.start()
     # What it finds of the image's own shows that it can find.
@@ -46,7 +46,7 @@ def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hun
         healthcheck={
             "Test": ["CMD-SHELL", "test -f /tmp/looked"],
             "Interval": 100_000_000,
-            "StartPeriod": 40_000_000_000,
+            "StartPeriod": 150_000_000_000,
         },
     )
     yard.push(image, "hunt")

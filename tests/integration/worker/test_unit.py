@@ -40,7 +40,9 @@ def yard(make_yard: Callable[..., Yard]) -> Iterator[Yard]:
     if None in map(shutil.which, ("systemd-analyze", "nft", "ip")):
         pytest.skip("needs systemd-analyze, iproute2 and nftables; CI has them")
     with internet():
-        yield make_yard(trial_on_push="false", limits__pids="64", trial_attempts="1")
+        yield make_yard(
+            trial_on_push="false", limits__pids="64", limits__alive_seconds="4", trial_attempts="1"
+        )
 
 
 def mechanisms(trial: Any) -> set[tuple[str, bool]]:
