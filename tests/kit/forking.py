@@ -16,10 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.kit.ports import free_port
 from tests.kit.server import Registry, inherited, server_environment
 from tests.kit.sources import ROOT
 
-_STOP_SECONDS = 15
+_STOP_SECONDS = 60
 _PR_SET_PDEATHSIG = 1
 
 
@@ -31,7 +32,7 @@ class ForkedServer:
     ) -> None:
         self.data = data
         self.running: Registry | None = None
-        self._port = 0
+        self._port = free_port()
         self._child = 0
         with (data.parent / f"{data.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -65,7 +66,6 @@ class ForkedServer:
         told = self._told()
         self._child = told["pid"]
         host = str(told["address"]).removeprefix("http://")
-        self._port = int(host.rpartition(":")[2])
         self.running = Registry(host, (self.data / "admin.token").read_text(encoding="utf-8").strip())
         return self.running
 

@@ -31,9 +31,9 @@ from registry.events.attempts import Pace
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings
+from tests.kit.ports import free_port
 
-START_SECONDS = 30
-STOP_SECONDS = 15
+STOP_SECONDS = 60
 ADMIN = "admin"
 
 
@@ -143,10 +143,10 @@ class RegistryProcess:
         self._through = through
         self._host = host
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self._port = free_port()
 
     def start(self) -> Registry:
-        """Start it and wait until it listens; after a kill it takes the same port again."""
+        """Start it and wait until it listens; after a kill it takes the same port again, which nobody had."""
         read_end, write_end = os.pipe()
         with self.log.open("ab") as log, os.fdopen(read_end) as ready:
             self._process = subprocess.Popen(
@@ -168,7 +168,6 @@ class RegistryProcess:
             self.stop()
             raise AssertionError(f"seatrial serve did not start:\n{self.log.read_text()[-4000:]}")
         address = str(json.loads(told)["address"])
-        self._port = int(address.rpartition(":")[2])
         token = (self.data / "admin.token").read_text(encoding="utf-8").strip()
         scheme, _, host = address.partition("://")
         certificate = self.data / "tls" / "certificate.pem" if scheme == "https" else None
