@@ -120,7 +120,8 @@ async def find_shortages(
     ``part_ids``: only of these."""
     query = (
         select(accounts.c.name, workers)
-        .join(accounts, accounts.c.id == workers.c.account_id)
+        # Each worker has an account; with an inner join SQLite walks all accounts to find the few workers.
+        .outerjoin(accounts, accounts.c.id == workers.c.account_id)
         .where(*ASKING)
         .order_by(workers.c.account_id)
     )

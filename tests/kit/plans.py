@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import event
+from sqlalchemy import Executable, event
 from sqlalchemy.engine import Engine
 
 from registry.db.engine import Database
+from registry.db.oneread import OneRead
+from tests.kit.sources import ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +25,60 @@ class Statement:
     parameters: Any
 
 
-def is_background(text: str) -> bool:
-    """Whether a statement is of what a registry does by itself meanwhile: events get their positions, what is
-    due is looked for, what is old goes, and verdicts are signed. It begins transactions of its own."""
-    own = ("event_feed", "webhooks", "deliveries", "events.position IS NULL", "events SET position")
-    own += ("tokens.expiry_told_at", "workers.disk_most_bytes")
-    own += ("keys.ring", "attestations.kid", "attestations SET", "AS of_same", "AS later")
-    own += ("FROM live_logs", "parts.finished_at <", "promotions.expires_at <=")
-    own += ("attestation_marks", "WHERE (parts.finished_at", "WHERE (trials.finished_at")
-    return text.startswith("BEGIN") or any(name in text for name in own)
+_REGISTRY = str(ROOT / "registry") + "/"
+_read = OneRead.execute
+
+
+async def _read_marked(self: OneRead, statement: Executable, *rest: Any) -> Any:
+    if _is_own():
+        statement = statement.execution_options(own=True)
+    return await _read(self, statement, *rest)
+
+
+# It sends what it reads in a thread, which knows nothing of the task that asked.
+OneRead.execute = _read_marked  # type: ignore[method-assign]
+
+
+def _is_own() -> bool:
+    """Whether this task began in the registry's own code. One that answers a request began in aiohttp's, one
+    of a test in the test's."""
+    task = asyncio.current_task()
+    code = None if task is None else getattr(task.get_coro(), "cr_code", None)
+    return code is not None and code.co_filename.startswith(_REGISTRY)
 
 
 @contextmanager
-def recorded(*tables: str, background: bool = False) -> Iterator[list[Statement]]:
-    """The statements that read any of these tables in an order while the block runs; those of what a registry
-    does by itself only with ``background``."""
+def listening(remember: Callable[[str, Any], None]) -> Iterator[None]:
+    """Tell of each statement that is sent while the block runs, with its parameters, but for those of what a
+    registry does by itself, in tasks of its own, and for what begins a transaction."""
+
+    def hear(_connection: Any, _cursor: Any, text: str, parameters: Any, context: Any, _many: bool) -> None:
+        own = context is not None and "own" in context.execution_options
+        with suppress(RuntimeError):  # a thread without a loop
+            own = own or _is_own()
+        if not own and not text.startswith("BEGIN"):
+            remember(text, parameters)
+
+    event.listen(Engine, "before_cursor_execute", hear)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", hear)
+
+
+@contextmanager
+def recorded(*tables: str) -> Iterator[list[Statement]]:
+    """The statements that read any of these tables in an order while the block runs, as :func:`listening`
+    tells of them."""
     seen: list[Statement] = []
 
-    def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
+    def remember(text: str, parameters: Any) -> None:
         reads = any(f"FROM {table}" in text for table in tables)
-        if not reads or not text.startswith("SELECT") or "ORDER BY" not in text:
-            return
-        if background or not is_background(text):
+        if reads and text.startswith("SELECT") and "ORDER BY" in text:
             seen.append(Statement(text, parameters))
 
-    event.listen(Engine, "before_cursor_execute", remember)
-    try:
+    with listening(remember):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", remember)
 
 
 async def require_ranges(database: Database, statements: list[Statement]) -> None:
@@ -83,17 +111,10 @@ def walk(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def sent() -> Iterator[list[Statement]]:
-    """Every statement that is sent while the block runs."""
+    """The statements that are sent while the block runs, as :func:`listening` tells of them."""
     seen: list[Statement] = []
-
-    def remember(_connection: Any, _cursor: Any, text: str, parameters: Any, *_: Any) -> None:
-        seen.append(Statement(text, parameters))
-
-    event.listen(Engine, "before_cursor_execute", remember)
-    try:
+    with listening(lambda text, parameters: seen.append(Statement(text, parameters))):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", remember)
 
 
 async def plan_of(database: Database, statement: Statement) -> str:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
 
 from registry.content.repositories import BY_NAME, find
 from tests.kit.access import ask, basic, bearer, make_repository, make_token, make_user, registry_token
 from tests.kit.distribution import push_small
-from tests.kit.plans import is_background
+from tests.kit.plans import listening
 from tests.kit.server import Registry
 
 DIGEST = "sha256:" + "0" * 64
@@ -56,16 +53,8 @@ ROUTES = [
 def queries() -> Iterator[list[str]]:
     """What is asked of databases in this process meanwhile."""
     seen: list[str] = []
-
-    def remember(_connection: Any, _cursor: Any, text: str, *_: Any) -> None:
-        if not is_background(text):
-            seen.append(text)
-
-    event.listen(Engine, "before_cursor_execute", remember)
-    try:
+    with listening(lambda text, _: seen.append(text)):
         yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", remember)
 
 
 @pytest.fixture

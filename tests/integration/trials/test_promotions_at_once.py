@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import insert, select
 
 from registry.content import repositories
 from registry.db.content import blob_links, blobs, edges, manifests
@@ -22,7 +20,7 @@ from tests.kit.clients import client_home
 from tests.kit.crashing import PROMOTION_POINTS, CrashingServer
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of, to_json
-from tests.kit.plans import is_background
+from tests.kit.plans import sent
 from tests.kit.postgres import until_somebody_waits
 from tests.kit.promoting import SOURCE, TO, contents, history, judge, previewed, promoted
 from tests.kit.trials import Port, open_port, tiny_image, tiny_index
@@ -115,7 +113,7 @@ async def test_the_statements_of_a_large_image_are_few(port: Port) -> None:
         await judge(worker)
         await _have_layers(port, digest, number, layers)
         await contents(port)
-        with _statements(port) as statements:
+        with sent() as statements:
             shown = await previewed(port, f"{name}:1", f"large/to{number}:1")
         assert (shown["would"], shown["blobs"]) == ("promote", layers + 2)
         counts.append(len(statements))
@@ -135,10 +133,10 @@ async def test_an_index_that_lists_much_of_what_comes_is_looked_at_once(port: Po
         pushed = await put_manifest(port.admin, TO, f"sparse{number}", raw, OCI_INDEX)
         assert pushed.status == 201, pushed.body
         assert await port.state(f"sparse{number}", repository=TO) == "untried"
-    with _statements(port) as statements:
+    with sent() as statements:
         await promoted(port)
     # One look for each of two levels, and each index is tried with what came.
-    assert len([one for one in statements if "CASE WHEN (manifests.state IN" in one]) <= 2
+    assert len([one for one in statements if "CASE WHEN (manifests.state IN" in one.text]) <= 2
     states = [await port.state(one, repository=TO) for one in (digest, "sparse0", "sparse1")]
     assert states == ["pass", "pass", "pass"]
 
@@ -224,20 +222,3 @@ async def _have_layers(port: Port, digest: str, number: int, layers: int) -> Non
         layer = {"manifest_id": row.id, "kind": "layer", "media_type": "x/y", "size": 1}
         rows = [{**layer, "position": 10 + at, "digest": one["digest"]} for at, one in enumerate(made)]
         await connection.execute(insert(edges), rows)
-
-
-@contextmanager
-def _statements(port: Port) -> Iterator[list[str]]:
-    """What the registry asks its database for meanwhile."""
-    found: list[str] = []
-    engine = port.database._engine.sync_engine
-
-    def count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if not is_background(statement):
-            found.append(statement)
-
-    event.listen(engine, "before_cursor_execute", count)
-    try:
-        yield found
-    finally:
-        event.remove(engine, "before_cursor_execute", count)
