@@ -10,7 +10,15 @@ import aiohttp
 import pytest
 import uvloop
 
+from registry.http import auditing
 from tests.kit.server import Registry, running_registry
+
+
+@pytest.fixture(autouse=True)
+def written_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in this process writes refusals and pulls when a test has it do so, and at its end: what it
+    wrote by itself meanwhile would be rows of their own."""
+    monkeypatch.setattr(auditing, "WRITE_SECONDS", 3600.0)
 
 
 @pytest.fixture

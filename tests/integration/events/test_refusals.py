@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,8 +16,9 @@ from registry.auth.actor import ANONYMOUS, Actor
 from registry.db.engine import Database
 from registry.db.events import events
 from registry.events.refusals import OF_A_SOURCE, OF_ALL, ROW_SECONDS, Refusal, Refusals
+from registry.http import auditing
 from tests.kit.access import ask, basic, bearer, make_repository, make_token, make_user, registry_token
-from tests.kit.server import Registry
+from tests.kit.server import Registry, running_registry
 
 NAME = "team/app"
 PATH = f"/v2/{NAME}/manifests/1"
@@ -191,6 +193,22 @@ async def test_who_is_refused_is_told_of_with_reason_and_count(
     assert rows["admin", NAME].token_id == limited["id"]
     assert rows["ann", NAME].address == "127.0.0.1"
     assert "aiohttp" in rows["ann", NAME].client
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_what_was_refused_is_written_soon(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "WRITE_SECONDS", 0.05)
+    async with (
+        running_registry(tmp_path / "data", database_url) as registry,
+        registry.client(anonymous=True) as nobody,
+    ):
+        assert (await ask(nobody, "GET", "/v2/", headers=bearer("strl_nothing"))).status == 401
+        assert registry.services is not None
+        async with asyncio.timeout(60):
+            while not await refused(registry.services.database):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
 
 async def test_wrong_passwords_are_counted_and_no_typed_text_is_kept(
