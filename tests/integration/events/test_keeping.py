@@ -204,11 +204,9 @@ async def test_the_alarm_is_seen_by_whoever_watches(tmp_path: Path, database_url
         running_registry(tmp_path / "data", database_url, audit_max_rows=1000) as registry,
         registry.client() as client,
     ):
-        for _ in range(400):
-            ready = await ask(client, "GET", "/readyz")
-            if ready.json["audit"] != "ok":
-                break
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while (ready := await ask(client, "GET", "/readyz")).json["audit"] == "ok":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         assert (ready.status, ready.json["audit"], ready.json["status"]) == (200, "shortened", "ok")
         metrics = (await ask(client, "GET", "/metrics")).body.decode()
     assert 'seatrial_audit_rows{table="events"} 1000.0' in metrics

@@ -66,13 +66,13 @@ async def test_the_receiver_of_the_page_and_the_commands(
             assert (await command("webhook", "redeliver", made["id"], failed["id"]))["attempts"] == 0
             assert receiver.stdout is not None
             line = asyncio.to_thread(receiver.stdout.readline)
-            assert await asyncio.wait_for(line, 20) == "seatrial.webhook.test team/app\n"
+            assert await asyncio.wait_for(line, 60) == "seatrial.webhook.test team/app\n"
             told = await command("webhook", "test", made["id"])
             assert (told["state"], told["last_attempts"][0]["status"]) == ("delivered", 204)
             assert (await asyncio.to_thread(receiver.stdout.readline)).startswith("seatrial.webhook.test")
             await push_small(client, "team/app", "2", annotations={"a": "b"})
             line = asyncio.to_thread(receiver.stdout.readline)
-            assert await asyncio.wait_for(line, 20) == "seatrial.tag.moved team/app\n"
+            assert await asyncio.wait_for(line, 60) == "seatrial.tag.moved team/app\n"
             # With another secret it takes nothing.
             await command("webhook", "rotate", made["id"], "--at-once")
             refused = await command("webhook", "test", made["id"], code=1)
@@ -105,7 +105,7 @@ def wait_for(port: int) -> None:
     """Until somebody listens."""
     import socket
 
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
