@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select, update
 
+from registry.db.trials import parts
+from registry.db.types import db_time
 from tests.kit.access import ask
 from tests.kit.images import file, make_image, make_layer
 from tests.kit.trials import REPOSITORY, Port, make_error, open_port, tiny_image
@@ -68,10 +71,7 @@ async def test_a_claim_waits_for_a_push(port: Port) -> None:
     await asyncio.sleep(0.2)
     assert not waiting.done()
     digest = await port.push(tiny_image())
-    started = time.monotonic()
     assert (await waiting)["digest"] == digest
-    # Woken by the push and not by the slow look, which would take up to a second.
-    assert time.monotonic() - started < 30
 
 
 async def test_a_claim_ends_empty_when_its_wait_is_over(port: Port) -> None:
@@ -87,17 +87,21 @@ async def test_a_worker_gets_only_what_it_can_run(tmp_path: Path, database_url: 
         assert (await worker.claim(platforms=("linux/amd64", "linux/arm64")))["digest"] == digest
 
 
-async def test_a_lease_that_is_renewed_lives_on(short: Port) -> None:
-    await short.push(tiny_image())
-    worker, other = await short.worker("one"), await short.worker("two")
-    job = await worker.claim()
-    end = time.monotonic() + 2.6
-    while time.monotonic() < end:
+async def test_a_lease_that_is_renewed_lives_on(tmp_path: Path, database_url: str) -> None:
+    async with open_port(tmp_path / "data", database_url, lease_seconds=600) as port:
+        await port.push(tiny_image())
+        worker, other = await port.worker("one"), await port.worker("two")
+        job = await worker.claim()
+        async with port.database.write() as connection:
+            soon = update(parts).values(lease_expires_at=db_time(timedelta(seconds=60)))
+            await connection.execute(soon)
         answer = await worker.renew(job)
-        assert (answer.status, answer.json["lease_seconds"]) == (200, 2)
+        assert (answer.status, answer.json["lease_seconds"]) == (200, 600)
+        async with port.database.read() as connection:
+            lives_on = select(parts.c.lease_expires_at > db_time(timedelta(seconds=300)))
+            assert (await connection.execute(lives_on)).scalar_one()
         assert await other.claim() is None
-        await asyncio.sleep(0.2)
-    assert (await worker.report(job)).status == 204
+        assert (await worker.report(job)).status == 204
 
 
 async def test_a_silent_worker_loses_its_job_and_the_last_attempt_is_an_error(short: Port) -> None:
