@@ -37,8 +37,7 @@ async def test_storage_that_fails_keeps_no_session_from_being_swept(
             await connection.execute(update(table).values(expires_at=db_time()))
     with capture_logs() as logs:
         await sweep(registry.services)
-    (told,) = logs
-    assert told["what"] == "uploads"
+    assert {told.get("what") for told in logs} == {"uploads"}
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(sessions)) == 0
 
