@@ -55,13 +55,13 @@ class PostgresServer:
         name = f"seatrial_{next(self._numbers)}"
         with self._administering() as connection:
             how = " STRATEGY FILE_COPY" if connection.info.server_version >= _COPIES_FILES else ""
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{how}')
+            _execute(connection, f'CREATE DATABASE "{name}" TEMPLATE "{template}"{how}')
         return name
 
     def drop(self, name: str) -> None:
         """Remove the database, and whoever is still connected to it."""
         with self._administering() as connection:
-            connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+            _execute(connection, f'DROP DATABASE "{name}" WITH (FORCE)')
 
     def _administering(self) -> psycopg.Connection:
         return psycopg.connect(self.url("postgres"), autocommit=True)
@@ -131,6 +131,19 @@ def running_postgres(binaries: Path, place: Path = _DISK) -> Iterator[PostgresSe
                 server.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _execute(connection: psycopg.Connection, statement: str) -> None:
+    """It waits five seconds for those who leave the database, and some need longer."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            connection.execute(statement)
+        except psycopg.errors.ObjectInUse:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 def _wait(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:

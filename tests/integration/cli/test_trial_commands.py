@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def work_off(registry: Registry, secret: str, **members: Any) -> None:
         headers = {"Authorization": f"Bearer {secret}"}
         async with aiohttp.ClientSession(registry.url, headers=headers) as client:
             worker = ScriptedWorker(client, "one")
-            job = await worker.claim(wait_seconds=20)
+            job = await worker.claim(wait_seconds=30)
             assert (await worker.report(job, **members)).status == 204
 
     asyncio.run(work())
@@ -344,11 +344,9 @@ def test_what_is_signed_is_verified_by_its_exit_code(
         digest = push(registry, tag, tiny_image())
         assert "nothing about it is signed" in shell("verify", f"{REPOSITORY}:{tag}", code=2)
         work_off(registry, worker_secret, **members)
-        for _ in range(100):
-            listed = attested(registry, digest)
-            if len(listed) == 2 and all(one["signed_at"] for one in listed):
-                break
-            time.sleep(0.05)
+        until_listed(
+            registry, digest, lambda listed: len(listed) == 2 and all(one["signed_at"] for one in listed)
+        )
         said = shell("verify", f"{REPOSITORY}:{tag}", code=code)
         assert said.splitlines()[0] == f"{REPOSITORY}@{digest}"
         assert said.splitlines()[1].startswith(f"{state}, as of 20")
@@ -370,11 +368,11 @@ def test_what_is_signed_is_verified_by_its_exit_code(
     # The gate gives nobody what is blocked, and all that is said about it.
     shell("gate", "block", f"{REPOSITORY}:signed-good", "--reason", "it leaks")
     digest = shell.json("gate", "explain", f"{REPOSITORY}:signed-good")["digest"]
-    for _ in range(100):
-        listed = attested(registry, digest)
-        if all(one["signed_at"] for one in listed) and listed[-1]["verdict"] == "blocked":
-            break
-        time.sleep(0.05)
+    until_listed(
+        registry,
+        digest,
+        lambda listed: all(one["signed_at"] for one in listed) and listed[-1]["verdict"] == "blocked",
+    )
     blocked = tmp_path / "blocked.tar"
     told = shell.json("export", f"{REPOSITORY}@{digest}", "--with-evidence", str(blocked))
     assert (told["statements"], len(told["left_out"])) == (2, 1)
@@ -423,6 +421,14 @@ def attested(registry: Registry, digest: str) -> Any:
             return (await api(admin, "GET", path, params={"digest": digest}))["items"]
 
     return asyncio.run(work())
+
+
+def until_listed(registry: Registry, digest: str, wanted: Callable[[Any], bool]) -> None:
+    """Wait until what is attested of an image is as ``wanted``."""
+    ends_at = time.monotonic() + 60
+    while not wanted(listed := attested(registry, digest)):
+        assert time.monotonic() < ends_at, listed
+        time.sleep(0.05)
 
 
 def test_a_history_says_what_changed(registry: Registry, shell: Shell, worker_secret: str) -> None:

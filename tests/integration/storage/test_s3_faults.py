@@ -31,7 +31,7 @@ CALLS = (
     "List",
 )
 
-
+ONCE, IMPATIENT, OFTEN = (1, 60), (1, 4), (3, 60)
 LOST = ("lose", "delay")
 # The one is among the above, the other waits for as long as its like.
 SKIPPED = {("SlowDown", call) for call in CALLS} | {("delay", "GetObject")}
@@ -55,13 +55,13 @@ def proxy(running_proxy: FaultProxy) -> FaultProxy:
 
 
 @pytest.fixture(scope="module")
-def impatient(s3: S3Server, running_proxy: FaultProxy) -> dict[int, S3Client]:
-    """Clients that go through the proxy, by how often they try; what tries once does not wait for long."""
+def clients(s3: S3Server, running_proxy: FaultProxy) -> dict[tuple[int, int], S3Client]:
+    """Clients that go through the proxy, by how often they try and how many seconds they wait."""
     made = {}
-    for attempts, seconds in ((1, 3), (3, 60)):
+    for attempts, seconds in (ONCE, IMPATIENT, OFTEN):
         url = s3.url(endpoint_url=f"http://{running_proxy.host}", read_seconds=seconds, attempts=attempts)
         location, keys = parse_s3_url(url), read_credentials(s3.credentials)
-        made[attempts] = make_client(location, keys, endpoint_url=location.endpoint_url)
+        made[attempts, seconds] = make_client(location, keys, endpoint_url=location.endpoint_url)
     return made
 
 
@@ -127,14 +127,14 @@ async def nothing_is_left(s3: S3Server, prefix: str, store: S3Store) -> None:
 async def test_what_fails_can_be_asked_for_again(
     *,
     make_store: MakeS3,
-    impatient: dict[int, S3Client],
+    clients: dict[tuple[int, int], S3Client],
     proxy: FaultProxy,
     s3: S3Server,
     prefix: str,
     case: tuple[Fault, str],
 ) -> None:
     fault, call = case
-    life = await begin(make_store, impatient[1])
+    life = await begin(make_store, clients[IMPATIENT if fault == "delay" else ONCE])
     proxy.break_always(fault, call)
     said = await life.run(proxy)
     assert proxy.calls[call] > 0
@@ -150,13 +150,13 @@ async def test_what_fails_can_be_asked_for_again(
 async def test_one_fault_of_each_kind_is_not_even_seen(
     *,
     make_store: MakeS3,
-    impatient: dict[int, S3Client],
+    clients: dict[tuple[int, int], S3Client],
     proxy: FaultProxy,
     s3: S3Server,
     prefix: str,
     fault: Fault,
 ) -> None:
-    life = await begin(make_store, impatient[3])
+    life = await begin(make_store, clients[OFTEN])
     proxy.break_each_once(fault)
     assert await life.run(proxy) == []
     assert set(CALLS) <= set(proxy.calls)
