@@ -83,7 +83,7 @@ async def test_a_reader_who_takes_nothing_or_little_is_ended(
     tmp_path: Path, database_url: str, pause: float | None
 ) -> None:
     content = os.urandom(16 * MIB)
-    given = {"stall_seconds": 0.6, "min_bytes_per_second": 200_000}
+    given = {"stall_seconds": 1.5, "min_bytes_per_second": 200_000}
     async with limited(tmp_path, database_url, **given) as (registry, client):
         await push_blob(client, "a", content)
         async with connected(registry.host, limit=4096, receive_buffer=4096) as (reader, writer):

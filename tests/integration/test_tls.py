@@ -133,7 +133,7 @@ async def test_a_new_certificate_is_taken_and_a_broken_one_is_not(
 
 async def test_a_reader_who_takes_nothing_is_ended(tmp_path: Path, database_url: str) -> None:
     content = os.urandom(16 * MIB)
-    given = {"tls": "self-signed", "stall_seconds": 0.6}
+    given = {"tls": "self-signed", "stall_seconds": 1.5}
     async with (
         running_registry(tmp_path / "data", database_url, **given) as registry,
         registry.client() as client,

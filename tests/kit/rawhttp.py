@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-SECONDS = 20
+SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)

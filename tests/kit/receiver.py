@@ -81,7 +81,7 @@ class Receiver:
         finally:
             self.at_once -= 1
 
-    async def until(self, count: int, seconds: float = 20) -> list[Got]:
+    async def until(self, count: int, seconds: float = 60) -> list[Got]:
         """Wait until so many were taken."""
         end = asyncio.get_running_loop().time() + seconds
         while len(self.taken) < count:

@@ -199,7 +199,7 @@ async def test_a_waiting_claim_ends_when_its_worker_is_revoked(
     token = await make_worker_token(client, "w1")
     body = {"protocol": 1, "platforms": ["linux/amd64"], "wait_seconds": 60}
     waiting = asyncio.create_task(ask(nobody, "POST", "/worker/v1/claim", headers=bearer(token), json=body))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(50):
         while (await api(client, "GET", "/workers"))["items"][0]["last_seen_at"] is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         await api(client, "POST", "/workers/w1/revoke", status=204)

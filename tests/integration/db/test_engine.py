@@ -85,7 +85,7 @@ async def test_who_is_cancelled_at_any_moment_gives_the_connection_back(
         await asyncio.wait([task])
         del task
         gc.collect()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await use()
     await database.close()
     assert not [record for record in caplog.records if record.name.startswith("sqlalchemy")]
@@ -108,7 +108,7 @@ async def test_who_is_cancelled_while_a_statement_runs_holds_no_lock(database: D
     # What has ended is held on to, with its traceback and so with its statement.
     (cancelled,) = await asyncio.gather(task, return_exceptions=True)
     assert isinstance(cancelled, asyncio.CancelledError)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await add(database, "ann")
     async with database.read() as connection:
         assert await count(connection) == 1

@@ -117,7 +117,7 @@ async def at_rest(client: aiohttp.ClientSession) -> None:
     """Wait until the registry has told of both tags. It does so by itself, and what it writes while others
     fill the disk gives them the reserve as well."""
     moved = 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while moved < 2:
             told = await api(client, "GET", "/events?repository=a&kind=tag.moved")
             moved = len(told["items"])

@@ -37,7 +37,7 @@ GROUPS = (
     malformed_http.lines,
     malformed_http.methods,
 )
-SECONDS = 20
+SECONDS = 60
 TABLES = (repositories, blobs, blob_links, manifests, tags, upload_sessions)
 
 

@@ -18,7 +18,7 @@ async def test_what_hangs_has_its_room_until_the_system_answers(monkeypatch: pyt
     def look_up(host: str, port: int, *_: Any, **__: Any) -> list[Any]:
         looked_up.append(host)
         if host == "hangs":
-            released.wait(30)
+            released.wait(200)
         if host == "missing":
             raise socket.gaierror(socket.EAI_NONAME, "no such name")
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
@@ -32,6 +32,9 @@ async def test_what_hangs_has_its_room_until_the_system_answers(monkeypatch: pyt
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.1):
                 await resolver.resolve("good", 443)
+        async with asyncio.timeout(60):
+            while not looked_up:  # noqa: ASYNC110  (a thread)
+                await asyncio.sleep(0.01)
         assert looked_up == ["hangs"]
     finally:
         released.set()
@@ -51,7 +54,7 @@ async def test_a_thread_that_cannot_start_keeps_no_room(monkeypatch: pytest.Monk
     resolver = OwnThreads(most=1)
     monkeypatch.setattr(threading.Thread, "start", start)
     for _ in range(2):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(OSError, match="localhost cannot be looked up: can't start new thread"):
                 await resolver.resolve("localhost", 443)
     monkeypatch.undo()

@@ -87,7 +87,7 @@ def test_the_program_carries_out_its_steps(tmp_path: Path) -> None:
     with output.open("wb") as file:
         process = subprocess.Popen([program], stdout=file, start_new_session=True)
         try:
-            assert process.wait(timeout=20) == 7
+            assert process.wait(timeout=60) == 7
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # those that it started
     answers = read_answers(steps, output.read_text())

@@ -46,5 +46,5 @@ async def test_nobody_waits_for_a_process_that_ends(database: Database) -> None:
     waiting = asyncio.create_task(count(database, seconds=60))
     await asyncio.sleep(0)
     database.bell.mute()
-    assert await asyncio.wait_for(waiting, 10) == 2
+    assert await asyncio.wait_for(waiting, 50) == 2
     assert await count(database, seconds=60) == 1
