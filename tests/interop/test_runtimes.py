@@ -67,7 +67,7 @@ def test_doctor_proves_what_each_holds(tools: Path, runtime: str) -> None:
         pytest.skip("needs root")
     command = [SEATRIAL, "doctor", "--json", "--runtime", runtime]
     environment = os.environ | {"PATH": f"{tools}:{os.environ['PATH']}"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=environment)
     assert done.returncode == 0, done.stdout
     lines = {one["name"]: one for one in json.loads(done.stdout)["mechanisms"]}
     assert not [name for name, one in lines.items() if one["proven"] is False]
@@ -91,7 +91,7 @@ def test_runsc_is_refused_to_a_plain_user_and_passed_over(tools: Path) -> None:
         def run(*arguments: str) -> subprocess.CompletedProcess[str]:
             there = f"PATH={folder}:/usr/sbin:/usr/bin:/sbin:/bin"
             command = as_user(name, "/usr/bin/env", there, SEATRIAL, *arguments)
-            return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+            return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
 
         why = "runsc needs a worker with root: without, it makes control groups where it may not"
         refused = run("run", f"oci:{folder}/image", "--runtime", "runsc", "--state", f"{folder}/state")

@@ -101,7 +101,7 @@ class RuntimeContract:
         limits = QUICK.model_copy(update={"cpus": 0.5, "wall_seconds": 100.0})
         task = asyncio.create_task(dock.run(config, limits=limits, root=dock.rootfs()))
         group = f"{dock.runtime.cgroup_parent}/run{dock.count + 1}"
-        await until(lambda: task.done() or (has_begun(group) and _limited(group)))
+        await until(lambda: task.done() or (has_begun(group, own_kernel=dock.own_kernel) and _limited(group)))
         held = read_limits(find_cgroups(), group, None)
         done = await task
         assert seen(done) == [True], done.run.observations
@@ -209,7 +209,7 @@ class RuntimeContract:
             cwd=ROOT,
         )
         group = f"{dock.runtime.cgroup_parent}/run1"
-        await until(lambda: has_begun(group))
+        await until(lambda: has_begun(group, own_kernel=dock.own_kernel))
         kill_with_its_supervisors(worker.pid)
         await worker.wait()
         assert list(dock.runtime.list_runs()) == ["run1"]
@@ -258,10 +258,13 @@ def _limited(group: str) -> bool:
     return None not in (held.memory_bytes, held.pids, held.cpus)
 
 
-def has_begun(group: str) -> bool:
-    """Whether the command sleeps; of one with a kernel of its own the host sees processes without a name."""
+def has_begun(group: str, *, own_kernel: bool) -> bool:
+    """Whether the command runs; of one with a kernel of its own the host sees processes without a name."""
     lines = []
     for pid in members(find_cgroups(), group):
         with suppress(OSError):
             lines.append(Path(f"/proc/{pid}/cmdline").read_text())
-    return any(line.startswith(("/bin/sleep\0", "/bin/sh\0", "exe\0")) or line == "" for line in lines)
+    if own_kernel:
+        return any(line.startswith("exe\0") or line == "" for line in lines)
+    # Those of a runtime that are about to end have no name either.
+    return any(line.startswith(("/bin/sleep\0", "/bin/sh\0")) for line in lines)

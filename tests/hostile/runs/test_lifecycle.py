@@ -65,7 +65,8 @@ async def start_worker(port: Harbour) -> asyncio.subprocess.Process:
     worker = await asyncio.create_subprocess_exec(
         sys.executable, "-c", WORKER, str(port.folder), str(port.ids.base), cwd=Path(__file__).parents[3]
     )
-    await until(lambda: has_begun(f"{port.runtime.cgroup_parent}/run1"))
+    group = f"{port.runtime.cgroup_parent}/run1"
+    await until(lambda: has_begun(group, own_kernel=port.own_kernel))
     return worker
 
 
