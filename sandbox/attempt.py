@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,7 @@ from registry.contract.report import (
     Step,
 )
 from registry.contract.runspec import RunSpec
+from registry.contract.serviceplan import make_service_plans, require_bounded, side_by_side
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
@@ -38,7 +39,7 @@ from sandbox.budget import Room
 from sandbox.bundles.capabilities import require_allowed
 from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
-from sandbox.images.cache import Cache, Use, remove_path
+from sandbox.images.cache import Cache, Use
 from sandbox.images.collect import CacheLimits, make_room
 from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
@@ -54,6 +55,7 @@ from sandbox.runtimes.conclude import RUN_NAME
 from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.outcome import fitting_logs
 from sandbox.runtimes.spawn import Supervisors
+from sandbox.services import ServiceSource, ServiceToRun, mounted_service, pull_services, run_folder
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
@@ -100,6 +102,8 @@ class Task:
     """Gets the output of the run as it comes, with all secrets masked."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Those that the spec names, with their values."""
+    services: Sequence[ServiceSource] = ()
+    """Where the images of the spec's services come from."""
     on_run: OnRun = field(default=lambda _name, _attempt: None, repr=False)
     """Called before each run with its name, and the number of its attempt where there may be several."""
 
@@ -183,6 +187,7 @@ async def _carry_out(
     masker: Masker,
 ) -> None:
     deadline = time.monotonic() + task.prepare.seconds
+    on_size = partial(make_room, workplace.cache, workplace.cache_limits)
     with _step(record.steps, "pull", progress):
         image = await pull(
             source,
@@ -190,30 +195,50 @@ async def _carry_out(
             platform=task.platform,
             use=use,
             limits=task.prepare,
-            on_size=partial(make_room, workplace.cache, workplace.cache_limits),
+            on_size=on_size,
+        )
+        beside = await pull_services(
+            task.spec,
+            task.services,
+            platform=task.platform,
+            limits=task.prepare,
+            use=use,
+            on_size=on_size,
         )
     if not task.lease:
         # Where there is a lease, the report answers in the words of the job.
         record.digest, record.platform = str(image.digest), str(image.platform)
+    limits, ceiling = workplace.room.budget.defaults(task.limits), _reportable(task.ceiling)
     plans = make_plans(
         image.config,
         task.spec,
-        limits=workplace.room.budget.defaults(task.limits),
-        ceiling=_reportable(task.ceiling),
+        limits=limits,
+        ceiling=ceiling,
         image_spec_allowed=task.image_spec_allowed,
         secrets=task.secrets,
     )
+    configs = {one.source.name: one.image.config for one in beside}
+    service_plans = make_service_plans(
+        task.spec, configs, limits=limits, ceiling=ceiling, secrets=task.secrets
+    )
+    require_bounded(plans, service_plans, ceiling)
     record.tested = "; ".join(_titled(plan, plan.tested) for plan in plans)[:TESTED_MAX]
     networks = []
     for plan in plans:
-        workplace.room.budget.require_possible(plan.limits)
+        workplace.room.budget.require_possible(side_by_side(plan, service_plans))
         require_allowed(plan.capabilities, workplace.allowed_capabilities)
         networks.append(await pin(plan.network, workplace.network))
     left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record.steps, "unpack", progress):
         reserve_bytes = workplace.cache_limits.reserve_bytes
         prepared = await prepare(image, left, use, reserve_bytes=reserve_bytes)
-    place = _Place(image.config, prepared, workplace, progress, task.on_output, look_at_writes, masker)
+        services = [
+            ServiceToRun(plan, one, await prepare(one.image, left, use, reserve_bytes=reserve_bytes))
+            for plan, one in zip(service_plans, beside, strict=True)
+        ]
+    place = _Place(
+        image.config, prepared, services, workplace, progress, task.on_output, look_at_writes, masker
+    )
     for plan, network in zip(plans, networks, strict=True):
         runs: list[Run] = []
         while not is_settled(plan.asked, runs):
@@ -226,7 +251,8 @@ async def _carry_out(
                 raise SandboxError(
                     error.reason, _titled(plan, error.message), retryable=error.retryable
                 ) from None
-            runs.append(_named(execution.run, plan, len(runs) + 1))
+            named = execution.run if execution.of_service else _named(execution.run, plan, len(runs) + 1)
+            runs.append(named)
             record.executions.append(replace(execution, run=runs[-1]))
             record.further_seconds += 0.0 if first else time.monotonic() - started
             if execution.error is not None:
@@ -239,6 +265,7 @@ class _Place:
 
     config: ImageConfig
     prepared: PreparedImage
+    services: Sequence[ServiceToRun]
     workplace: Workplace
     progress: Progress
     on_output: OnOutput | None
@@ -251,14 +278,19 @@ async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: 
     workplace, progress = place.workplace, place.progress
     run_id = f"run-{secrets.token_hex(8)}"
     async with AsyncExitStack() as stack:
-        waiting = workplace.room.must_wait(plan.limits)
+        limits = side_by_side(plan, [one.plan for one in place.services])
+        waiting = workplace.room.must_wait(limits)
         with _step(steps, "wait for room", progress) if waiting else nullcontext():
-            await stack.enter_async_context(workplace.room.taken(plan.limits))
-        folder = await stack.enter_async_context(_run_folder(workplace.state, run_id))
+            await stack.enter_async_context(workplace.room.taken(limits))
+        folder = await stack.enter_async_context(run_folder(workplace.state, run_id))
         ids = stack.enter_context(leased_ids())
         with _step(steps, "mount", progress):
             mounting = mounted_rootfs(place.prepared, folder, ids, written_bytes=plan.limits.written_bytes)
             mounted = await stack.enter_async_context(mounting)
+            services = [
+                await stack.enter_async_context(mounted_service(one, workplace.state, f"{run_id}-{number}"))
+                for number, one in enumerate(place.services if plan.services else (), 1)
+            ]
         progress(f"run: {_titled(plan, plan.tested)}")
         on_output = place.on_output
         if on_output is not None and place.masker:
@@ -279,8 +311,9 @@ async def _run(place: _Place, plan: Plan, network: PinnedNetwork | None, steps: 
             network=network,
             cpu_set=workplace.cpu_set,
             on_output=on_output,
+            services=services,
         )
-        if place.look_at_writes is not None or plan.only_writes:
+        if not execution.of_service and (place.look_at_writes is not None or plan.only_writes):
             # The runtime writes this file when all that is ours is in place, and before the command runs.
             since_ns = (bundle / "container.pid").stat().st_ctime_ns
             upper = Upper(mounted.upper_fd, place.prepared.lower, ids.base, since_ns)
@@ -376,16 +409,3 @@ def _step(steps: list[Step], name: str, progress: Progress) -> Iterator[None]:
         yield
     finally:
         steps.append(Step(name=name, seconds=round(time.monotonic() - started, 6)))
-
-
-@asynccontextmanager
-async def _run_folder(state: Path, run_id: str) -> AsyncIterator[Path]:
-    """A folder of one run that mapped users can pass through, removed at the end."""
-    folder = state / "runs" / run_id
-    folder.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    folder.mkdir(mode=0o711)
-    (folder / "bundle").mkdir(mode=0o711)
-    try:
-        yield folder
-    finally:
-        await asyncio.shield(asyncio.to_thread(remove_path, folder))

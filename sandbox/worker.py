@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -25,6 +27,7 @@ from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
 from sandbox.livelog import LiveLog
 from sandbox.metrics import WorkerMetrics
+from sandbox.services import ServiceSource
 
 CLAIM_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
@@ -189,8 +192,19 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live:
         on_output=live.take,
         on_run=live.begin,
     )
-    async with registry_source(client.url, job.repository, token=job.pull_token, tls=client.tls) as source:
-        return await try_image(source, task, workplace=workplace)
+    source_of = partial(registry_source, client.url, token=job.pull_token, tls=client.tls)
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(source_of(job.repository))
+        services = [
+            ServiceSource(
+                one.name,
+                one.repository,
+                one.digest,
+                await stack.enter_async_context(source_of(one.repository)),
+            )
+            for one in job.services or ()
+        ]
+        return await try_image(source, replace(task, services=services), workplace=workplace)
 
 
 async def _keep(client: RegistryClient, job: Job) -> None:

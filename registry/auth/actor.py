@@ -18,11 +18,23 @@ Role = Literal["reader", "writer", "maintainer", "owner"]
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a worker's pull token opens: one part's image in one repository, while the lease lives."""
+    """What a worker's pull token opens: one part's image in one repository, while the lease lives, and those
+    of its ``services``, by repository and digest."""
 
     id: str
     repository: str
     digest: str
+    services: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def images(self) -> tuple[tuple[str, str], ...]:
+        """All of them, by repository and digest."""
+        return ((self.repository, self.digest), *self.services)
+
+    @property
+    def repositories(self) -> frozenset[str]:
+        """Where they are."""
+        return frozenset(repository for repository, _ in self.images)
 
 
 @dataclass(frozen=True, slots=True)

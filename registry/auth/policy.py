@@ -79,7 +79,7 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
     """
     if actor.kind == "worker":
         # A worker is a stranger: its account opens nothing, only the pull token of a live lease does.
-        leased = actor.lease is not None and actor.lease.repository == name
+        leased = actor.lease is not None and name in actor.lease.repositories
         said = "a worker reads the image of its lease and nothing else"
         return Decision(leased and action == "pull", leased, "lease", said)
     held = role_on(actor, name)

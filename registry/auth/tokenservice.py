@@ -75,6 +75,7 @@ class _Lease(BaseModel):
     id: str
     repository: str
     digest: str
+    services: list[list[str]] = []
 
 
 class _Claims(BaseModel):
@@ -150,18 +151,20 @@ class TokenService:
         return await self._sign(claims, tuple(granted), self._seconds)
 
     async def mint_for_lease(self, worker: Actor, lease: Lease, *, seconds: int) -> str:
-        """A worker's pull token: it opens the image of one lease, and only while the lease lives."""
-        scope = Scope("repository", lease.repository, frozenset({"pull"}))
+        """A worker's pull token: it opens the images of one lease, and only while the lease lives."""
+        names = sorted(lease.repositories)
+        scopes = tuple(Scope("repository", name, frozenset({"pull"})) for name in names)
+        named = {"id": lease.id, "repository": lease.repository, "digest": lease.digest}
         claims = {
             "sub": worker.name,
-            "access": [_access(scope)],
+            "access": [_access(scope) for scope in scopes],
             "epoch": (await self._database.epochs()).access,
             "account": worker.account_id,
             "after": _after(worker),
             "token": worker.token_id,
-            "lease": {"id": lease.id, "repository": lease.repository, "digest": lease.digest},
+            "lease": {**named, **({"services": lease.services} if lease.services else {})},
         }
-        return (await self._sign(claims, (scope,), seconds)).text
+        return (await self._sign(claims, scopes, seconds)).text
 
     async def verify(self, text: str, *, address: str | None) -> Actor:
         """The actor of a registry token.
@@ -323,7 +326,8 @@ class TokenService:
         async with self._database.read_once() as connection:
             if (await connection.execute(query)).first() is None:
                 raise UnauthorizedError(_INVALID)
-        return Lease(id=lease.id, repository=lease.repository, digest=lease.digest)
+        services = tuple((repository, digest) for repository, digest in lease.services)
+        return Lease(lease.id, lease.repository, lease.digest, services)
 
 
 async def open_token_service(settings: Settings, database: Database, oidc: Oidc) -> TokenService:

@@ -44,6 +44,9 @@ class Case(Wire):
     expect: Expectations | None = Field(default=None, exclude_if=is_none)
     network: NetworkSpec | None = Field(default=None, exclude_if=is_none)
     stub: Stubs | None = Field(default=None, exclude_if=is_none, description="[]: none of the spec's")
+    services: tuple[()] | None = Field(
+        default=None, exclude_if=is_none, description="[]: none of the spec's; it has no others"
+    )
     attempts: int | None = Field(default=None, ge=1, le=MAX_ATTEMPTS, exclude_if=is_none)
     passing: Passing | None = Field(default=None, alias="pass", exclude_if=is_none)
 

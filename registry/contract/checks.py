@@ -28,6 +28,7 @@ CHECKS: Mapping[str, Case] = MappingProxyType(
             Case(
                 name="fails-cleanly-without-db",
                 stub=(),
+                services=(),
                 expect=Expectations(exit="nonzero", log=(LogExpectation(match=CRASHED, absent=True),)),
             ),
         )

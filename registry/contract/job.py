@@ -45,14 +45,24 @@ class ClaimRequest(Wire):
         max_length=64,
         exclude_if=is_none,
         description="isolation that its runs can have, which run specs may demand, and what of run specs it "
-        "knows that not every worker does (run-spec secrets, run-spec stubs); null: it does not say",
+        "knows that not every worker does (run-spec secrets, run-spec stubs, run-spec services); null: it "
+        "does not say",
     )
+
+
+class JobService(Wire):
+    """The image of one of the spec's services, for the job's platform."""
+
+    name: str = Field(max_length=253, description="as the spec has it")
+    repository: str
+    digest: str = Field(description="digest of the image manifest, never of an index")
 
 
 class Job(Wire):
     """One part: try this image, for this platform, under this spec.
 
-    The pull token opens exactly the image's manifest, config and layers, and dies with the lease.
+    The pull token opens exactly the manifest, config and layers of the image and of its services, and dies
+    with the lease.
     """
 
     protocol: int
@@ -75,6 +85,9 @@ class Job(Wire):
         repr=False,
         exclude_if=is_none,
         description="those that the spec names, with their values",
+    )
+    services: tuple[JobService, ...] | None = Field(
+        default=None, exclude_if=is_none, description="one for each service of the spec"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field
 
 from registry.contract.base import Wire, is_none
@@ -46,6 +48,16 @@ def lowered(limits: Limits, ceiling: Limits) -> Limits:
     pairs = {name: (getattr(limits, name), getattr(ceiling, name)) for name in Limits.model_fields}
     known = {name: [one for one in pair if one is not None] for name, pair in pairs.items()}
     return Limits.model_validate({name: min(pair, default=None) for name, pair in known.items()})
+
+
+def together(each: Sequence[Limits]) -> Limits:
+    """What several that run side by side may use at most; all else is as the first has it."""
+    return each[0].model_copy(
+        update={
+            name: sum(getattr(one, name) for one in each)
+            for name in ("memory_bytes", "cpus", "pids", "written_bytes")
+        }
+    )
 
 
 def exceeds(limits: Limits, ceiling: Limits) -> str | None:

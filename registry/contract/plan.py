@@ -94,6 +94,8 @@ class Plan:
     """Asked for by the spec, never by the image."""
     stubs: tuple[Stub, ...] = ()
     """What listens on its loopback beside it; of the spec, never of the image."""
+    services: bool = False
+    """Whether the services of the spec are started before it."""
     require: tuple[str, ...] = ()
     """Mechanisms of isolation that the run must have."""
     capabilities: tuple[str, ...] = ()
@@ -164,6 +166,7 @@ def make_plan(
         writable=(spec.writable if spec else None) or (),
         network=spec.network if spec else None,
         stubs=(spec.stub if spec else None) or (),
+        services=bool(spec and spec.services),
         require=(spec.require if spec else None) or (),
         capabilities=(spec.capabilities if spec else None) or (),
     )

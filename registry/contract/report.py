@@ -40,6 +40,7 @@ ErrorReason = Literal[
     "egress-refused",
     "capability-refused",
     "needs-writable-root",
+    "service-failed",
 ]
 """Why a check could not be done. Whatever stands here gives the verdict ``error``, never ``pass``."""
 
@@ -218,7 +219,7 @@ RUN_NEWS = frozenset(
 
 
 _REASONS_BEFORE: Mapping[ErrorReason, ErrorReason] = MappingProxyType(
-    {"needs-writable-root": "needs-capability"}
+    {"needs-writable-root": "needs-capability", "service-failed": "start-failed"}
 )
 """The reasons that a registry of the version before does not know, by what stood there."""
 

@@ -28,6 +28,7 @@ from registry.contract.fields import (
 )
 from registry.contract.isolation import DEMANDABLE
 from registry.contract.secrets import MAX_SECRETS, SecretReference
+from registry.contract.services import Services, why_not_beside
 from registry.contract.stubs import Stubs, why_not_together
 from registry.oci.digest import Digest, digest_of
 
@@ -84,6 +85,12 @@ class RunSpec(Wire):
         min_length=1,
         exclude_if=is_none,
         description="listeners with a fixed answer on the run's loopback, for what it needs to start",
+    )
+    services: Services | None = Field(
+        default=None,
+        min_length=1,
+        exclude_if=is_none,
+        description="images of this registry that are started first, in this order, on the run's loopback",
     )
     require: tuple[str, ...] | None = Field(
         default=None,
@@ -171,6 +178,14 @@ class RunSpec(Wire):
             if why is not None:
                 raise ValueError(f"{case}{why}")
             names_of_stubs = {one.name for one in spec.stub or ()}
+            outside = {one.host for one in spec.network.egress if one.host} if spec.network else set()
+            why = why_not_beside(
+                spec.services or (),
+                ports=tested | {one.port for one in spec.stub or ()},
+                names=names_of_stubs | outside,
+            )
+            if why is not None:
+                raise ValueError(f"{case}{why}")
             for one in spec.network.egress if spec.network else ():
                 if one.host in names_of_stubs:
                     raise ValueError(
@@ -185,7 +200,9 @@ class RunSpec(Wire):
 
     def secrets(self) -> frozenset[str]:
         """The names of all secrets that its environments refer to."""
-        values = [one for spec in self.by_case().values() for one in spec.env.values()]
+        environments = [spec.env for spec in self.by_case().values()]
+        environments += [service.env for service in self.services or ()]
+        values = [one for env in environments for one in env.values()]
         return frozenset(one.secret for one in values if isinstance(one, SecretReference))
 
     def _with(self, case: Case) -> RunSpec:

@@ -18,7 +18,6 @@ from registry.contract.runspec import ImageSpec, RunSpec
 from registry.errors import RequestInvalidError
 
 MAX_BYTES = 64 * 1024
-RESERVED = ("services",)
 _PROBLEMS_MAX = 5
 _DEPTH_MAX = 32
 T = TypeVar("T", bound=Wire)
@@ -135,7 +134,7 @@ _NoAliases.add_implicit_resolver(
 
 
 def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:
-    """What the models never see: keys that are there twice, or are no text; reserved ones."""
+    """What the models never see: keys that are there twice, or are no text."""
     if isinstance(node, yaml.SequenceNode):
         for number, one in enumerate(node.value):
             yield from _of_the_text(one, f"{path}.{number}" if path else str(number))
@@ -149,9 +148,6 @@ def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:
             yield _problem(key, path or "spec", "a key is a plain text")
         elif name in seen:
             yield _problem(key, where, "this key is there twice")
-        elif not path and name in RESERVED:
-            said = f"{name!r} is reserved for a later version and cannot be used yet"
-            yield _problem(key, where, said)
         seen.add(name)
         yield from _of_the_text(value, where)
 

@@ -21,11 +21,11 @@ Text = Annotated[str, Field(max_length=16 * 1024)]
 
 def _name(value: str) -> str:
     if value in ("localhost", "trial"):
-        raise ValueError(f"{value!r} is the run itself; give what stands for the stub another name")
+        raise ValueError(f"{value!r} is the run itself; give what stands beside it another name")
     return value
 
 
-StubName = Annotated[HostName, AfterValidator(_name)]
+LoopbackName = Annotated[HostName, AfterValidator(_name)]
 """What stands in the run's /etc/hosts."""
 
 
@@ -59,7 +59,7 @@ class TcpStub(Wire):
 class Stub(Wire):
     """One listener, of the worker's, on the run's own loopback."""
 
-    name: StubName = Field(description="in the run's /etc/hosts it stands for 127.0.0.1")
+    name: LoopbackName = Field(description="in the run's /etc/hosts it stands for 127.0.0.1")
     port: int = Field(ge=1, le=65535, description="one that the image itself does not listen on")
     http: HttpStub | None = Field(default=None, exclude_if=is_none)
     tcp: TcpStub | None = Field(default=None, exclude_if=is_none)

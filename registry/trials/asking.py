@@ -48,6 +48,8 @@ class Reading:
     settings: Settings
     actor: Actor
     repository: Repository
+    as_reader: bool = False
+    """Whether it counts for nothing that the actor may push."""
 
     @property
     def policy(self) -> BadPolicy:
@@ -147,7 +149,8 @@ def _question(
         state=effective.state,
         subject=f"{repository.name}@{digest}",
         reason=effective.reason,
-        may_push=is_writer(reading.actor, name=repository.name, visibility=repository.visibility),
+        may_push=not reading.as_reader
+        and is_writer(reading.actor, name=repository.name, visibility=repository.visibility),
         holds_lease=reading.actor.kind == "worker",
         referrer=referrer,
         can_retry=platform is None or is_run(platform, settings.trial_platforms),

@@ -1,4 +1,4 @@
-"""What a worker may read: the image of its lease, and what that is made of."""
+"""What a worker may read: the image of its lease and those of its services, and what they are made of."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from registry.trials.asking import Reading
 
 
 def is_leased(actor: Actor, repository: Repository, manifest: StoredManifest) -> bool:
-    """Whether this is the image of the worker's lease."""
+    """Whether this is an image of the worker's lease."""
     lease = actor.lease
-    return lease is not None and lease.repository == repository.name and lease.digest == str(manifest.digest)
+    return lease is not None and (repository.name, str(manifest.digest)) in lease.images
 
 
 def not_of_lease(actor: Actor) -> DeniedError:
@@ -25,16 +25,18 @@ def not_of_lease(actor: Actor) -> DeniedError:
 
 
 async def is_of_lease(reading: Reading, blob: Digest) -> bool:
-    """Whether the image of the worker's lease is made of the blob, among others."""
+    """Whether an image of the worker's lease is made of the blob, among others."""
     lease = reading.actor.lease
-    if lease is None or lease.repository != reading.repository.name:
+    images = () if lease is None else lease.images
+    here = [digest for repository, digest in images if repository == reading.repository.name]
+    if not here:
         return False
     named = (
         select(edges.c.digest)
         .join(manifests, manifests.c.id == edges.c.manifest_id)
         .where(
             manifests.c.repository_id == reading.repository.id,
-            manifests.c.digest == lease.digest,
+            manifests.c.digest.in_(here),
             edges.c.digest == str(blob),
         )
         .limit(1)

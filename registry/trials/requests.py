@@ -16,13 +16,14 @@ from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.trials import trials
 from registry.db.types import db_time
-from registry.errors import ConflictError
+from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials.caps import require_room
 from registry.trials.images import RunnableImage, images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.scheduling import PUSHED, SCHEDULED
 from registry.trials.secrets import require_may_name
+from registry.trials.services import with_digests
 from registry.trials.settling import set_states
 from registry.trials.specs import spec_digest
 
@@ -44,12 +45,14 @@ async def start(
 
     Raises:
         ConflictError: nothing in the image can be run, or what it lists is missing.
-        DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
-            not there.
+        DeniedError, RequestInvalidError: the spec names secrets or services that ``created_by`` may not name,
+            or that are not there.
         TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
     """
+    if spec is not None:
+        spec = await with_digests(database, settings, actor=created_by, spec=spec)
     async with database.write() as connection:
-        trial_id = await start_in(
+        trial_id = await _start(
             connection, settings, repository_id=repository_id, digest=digest, spec=spec, created_by=created_by
         )
         await move_epoch(connection, "gate")
@@ -71,9 +74,28 @@ async def start_in(
     Raises:
         ConflictError: nothing in the image can be run, or what it lists is missing.
         DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
-            not there.
+            not there; or services, which only who may pull them can choose.
         TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
     """
+    if spec is not None and spec.services:
+        raise RequestInvalidError(
+            f"the run spec names the service {spec.services[0].name}, and {created_by.shown} pulls no "
+            "images: set the run spec for the repository, and leave it out here"
+        )
+    return await _start(
+        connection, settings, repository_id=repository_id, digest=digest, spec=spec, created_by=created_by
+    )
+
+
+async def _start(
+    connection: AsyncConnection,
+    settings: Settings,
+    *,
+    repository_id: int,
+    digest: str,
+    spec: RunSpec | None,
+    created_by: Actor,
+) -> str:
     await repos.lock(connection, repository_id)
     policy = await trial_policy(connection, repository_id)
     await require_room(connection, settings, repository=policy.repository, actor=created_by)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from registry.contract.isolation import SECRETS, STUBS
+from registry.contract.isolation import SECRETS, SERVICES, STUBS
 from registry.oci.digest import digest_of
 
 IMAGE_SUGGESTED = "image"
@@ -26,7 +26,7 @@ def required_by(run_spec: str | None) -> Sequence[str]:
 
 def worker_needs(run_spec: str | None) -> Sequence[str]:
     """What a worker must say of itself to be given a job with the canonical JSON of a run spec: that its runs
-    can have the mechanisms that are demanded, and that it knows the secrets or stubs in it."""
+    can have the mechanisms that are demanded, and that it knows the secrets, stubs or services in it."""
     document = {} if run_spec is None else json.loads(run_spec)
     each = [document, *document.get("cases", ())]
     needs = set(document.get("require", ()))
@@ -34,4 +34,6 @@ def worker_needs(run_spec: str | None) -> Sequence[str]:
         needs.add(SECRETS)
     if any(one.get("stub") for one in each):
         needs.add(STUBS)
+    if any("services" in one for one in each):
+        needs.add(SERVICES)
     return sorted(needs)

@@ -53,7 +53,9 @@ def assemble(
     )
     init = surroundings.init if plan.init else None
     given = frozenset(plan.capabilities)
-    bundle = Bundle(document, rootfs, config.volumes, downgrades, plan.command[0], init, given)
+    bundle = Bundle(
+        document, rootfs, config.volumes, downgrades, plan.command[0], init, given, surroundings.network
+    )
     check_image(bundle)
     prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts)
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.

@@ -39,6 +39,8 @@ class Bundle:
     """The program of the host that the run may see."""
     capabilities: frozenset[str] = frozenset()
     """What the run was given by name, without ``CAP_``."""
+    network: Path | None = None
+    """The network namespace of the run that this container joins."""
 
 
 Check = Callable[[Bundle], None]
@@ -106,11 +108,13 @@ def volumes_are_of_the_image(bundle: Bundle) -> None:
 
 
 def namespaces_are_all_new(bundle: Bundle) -> None:
-    """A type that is missing, or one with a path, would be the host's."""
+    """A type that is missing, or one with a path, would be the host's; but for the network of its run."""
     namespaces = bundle.document["linux"]["namespaces"]
     types = [one["type"] for one in namespaces]
     missing = set(NAMESPACES) - set(types)
-    if missing or len(types) != len(set(types)) or any("path" in one for one in namespaces):
+    joined = {} if bundle.network is None else {"network": str(bundle.network)}
+    paths = {one["type"]: one["path"] for one in namespaces if "path" in one}
+    if missing or len(types) != len(set(types)) or paths != joined:
         raise SandboxError("isolation-missing", f"not every namespace is new: {sorted(missing) or types}")
 
 

@@ -89,6 +89,8 @@ class Surroundings:
     """Processes and threads of the runtime itself, beside those of the run."""
     disk: tuple[int, int] | None = None
     """The device below the writable layer, where its rate can be limited."""
+    network: Path | None = None
+    """The network namespace of another container of the run, which this one joins."""
 
 
 def make_config(
@@ -116,16 +118,17 @@ def make_config(
     if plan.init and plan.limits.pids < 2:
         raise SandboxError("spec-invalid", "an init and its command are two processes, and limits.pids is 1")
     linux: dict[str, object] = {
-        "namespaces": [{"type": name} for name in _namespaces(surroundings)],
+        "namespaces": _namespaces(surroundings),
         "uidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
         "gidMappings": [{"containerID": 0, "hostID": ids.base, "size": ids.size}],
         "resources": _resources(plan, surroundings, downgrades),
         "devices": [],
         "maskedPaths": list(MASKED),
         "readonlyPaths": list(_READONLY),
-        # Instead of CAP_NET_BIND_SERVICE.
-        "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"},
     }
+    if surroundings.network is None:
+        # Instead of CAP_NET_BIND_SERVICE. Who joins a network may not change it, and finds it so.
+        linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
     if cgroups_path is not None:
         linux["cgroupsPath"] = cgroups_path
     if surroundings.time_namespace and surroundings.time_offsets:
@@ -141,7 +144,7 @@ def make_config(
         "root": {"path": str(root), "readonly": plan.read_only},
         "hostname": HOSTNAME,
         "process": _process(plan, user, surroundings, downgrades),
-        "mounts": [*_mounts(plan, config), *_init_mount(plan, surroundings)],
+        "mounts": [*_mounts(plan, config, surroundings), *_init_mount(plan, surroundings)],
         "annotations": make_annotations(config),
         "linux": linux,
     }
@@ -191,8 +194,10 @@ def temporary_folders(plan: Plan, config: ImageConfig) -> tuple[str, ...]:
     return tuple(sorted(dict.fromkeys((*usual, *plan.writable)), key=lambda path: path.count("/")))
 
 
-def _namespaces(surroundings: Surroundings) -> tuple[str, ...]:
-    return (*NAMESPACES, "time") if surroundings.time_namespace else NAMESPACES
+def _namespaces(surroundings: Surroundings) -> list[dict[str, str]]:
+    names = (*NAMESPACES, "time") if surroundings.time_namespace else NAMESPACES
+    joined = {} if surroundings.network is None else {"network": {"path": str(surroundings.network)}}
+    return [{"type": name, **joined.get(name, {})} for name in names]
 
 
 def _process(
@@ -278,7 +283,7 @@ def _resources(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str
     return resources
 
 
-def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:
+def _mounts(plan: Plan, config: ImageConfig, surroundings: Surroundings) -> list[dict[str, object]]:
     shared = min(64 * _MIB, plan.limits.memory_bytes // 2)
     plain = ["nosuid", "noexec", "nodev"]
     mounts = [
@@ -290,7 +295,10 @@ def _mounts(plan: Plan, config: ImageConfig) -> list[dict[str, object]]:
         ),
         _mount("/dev/shm", "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"),  # noqa: S108
         _mount("/dev/mqueue", "mqueue", *plain),
-        _mount("/sys", "sysfs", *plain, "ro"),
+        # The kernel shows it only to who owns the network namespace; to another it is an empty folder.
+        _mount("/sys", "sysfs", *plain, "ro")
+        if surroundings.network is None
+        else _mount("/sys", "tmpfs", *plain, "ro", "mode=555", "size=4k", "nr_inodes=1"),
     ]
     bounded = (*plain, "mode=1777", f"size={shared}", "nr_inodes=4096")
     return [*mounts, *(_mount(path, "tmpfs", *bounded) for path in temporary_folders(plan, config))]

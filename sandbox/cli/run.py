@@ -121,6 +121,11 @@ def command(
 
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
+    if run_spec is not None and run_spec.services:
+        raise RequestInvalidError(
+            f"the run spec has services ({run_spec.services[0].name}), which are images of a registry: only "
+            "a trial there can have them (seatrial trial start)"
+        )
     asked = asked_by(None if run_spec is None else run_spec.canonical())
     several = len(asked) > 1 or asked[0].attempts > 1
     if keep_writes is not None and several:

@@ -167,6 +167,7 @@ def explain(
             "read_only",
             "writable",
             "stub",
+            "services",
             "attempts",
             "pass",
         ):
@@ -193,6 +194,10 @@ def _explained(plan: Plan, spec: RunSpec, *, has_image: bool) -> dict[str, objec
         "writable": list(plan.writable),
         "init": plan.init,
         "stub": [json.loads(one.model_dump_json(exclude_none=True)) for one in plan.stubs],
+        "services": [
+            f"{service.name} from {service.image}, {service.ready.in_words()}"
+            for service in spec.services or ()
+        ],
         "network": None if plan.network is None else plan.network.model_dump(mode="json"),
         "limits": plan.limits.model_dump(mode="json"),
         "attempts": plan.asked.attempts,

@@ -112,6 +112,7 @@ def _stop(trial: Underway, watched: Watched, log: LogBuffer) -> tuple[Observatio
             kill_all=partial(kill_group, trial.cgroups, trial.cgroup),
             send=trial.runtime.sender(trial.job.run_id),
             companions=trial.companions,
+            keep=[service.trial.pid for service in trial.services],
         )
     if expected is None:
         return watched.observations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,20 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import Runtime
-from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_job, parse_result
+from sandbox.runtimes.job import (
+    MAX_LINE_BYTES,
+    RunJob,
+    RunResult,
+    ServiceJob,
+    dump_job,
+    parse_result,
+)
 from sandbox.runtimes.spawn import Supervisor, Supervisors
 from sandbox.runtimes.sweep import sweep_run
 
 # The supervisor ends by itself; this is for one that does not.
 _SUPERVISOR_SPARE_SECONDS = 120.0
+_SERVICE_SPARE_SECONDS = 30.0
 _GIVE_UP_SECONDS = 30.0
 
 
@@ -38,7 +46,13 @@ class Execution:
     """Isolation that was missing and that the operator allowed to be missing, by name."""
     steps: tuple[Step, ...]
     error: ReportError | None = None
-    """Set where the command ran but its end says nothing about the image (a withheld capability)."""
+    """Set where the command ran but its end says nothing about the image (a withheld capability), or where
+    ``run`` is that of a service."""
+
+    @property
+    def of_service(self) -> bool:
+        """Whether ``run`` is what a service came to, instead of the image."""
+        return self.error is not None and self.error.reason == "service-failed"
 
 
 async def execute(
@@ -55,6 +69,7 @@ async def execute(
     network: PinnedNetwork | None = None,
     cpu_set: str | None = None,
     on_output: OnOutput | None = None,
+    services: Sequence[ServiceJob] = (),
 ) -> Execution:
     """Run ``plan`` in the prepared root file system and observe it.
 
@@ -63,13 +78,14 @@ async def execute(
     ``run_id`` is a name of at most 64 characters ``[a-z0-9-]``, never used before. ``network`` is what the
     operator permitted of ``plan.network``, ``cpu_set`` the only processors of the worker's runs;
     ``on_output`` gets the output as it comes, as bytes of the image and within the limit of the log.
+    ``services`` are started first, each in a root file system and folder of its own of the same kind.
 
     Whatever happens, cancellation included, container, cgroups and processes of the run are gone when this
-    returns or raises; ``root`` and ``run_dir`` are left to the caller.
+    returns or raises, those of its services as well; ``root`` and ``run_dir`` are left to the caller.
 
     Raises:
         SandboxError: nothing was run, and why (``image-refused``, ``user-unknown``, ``isolation-missing``,
-            ``start-failed``, ``runtime-error``, ``worker-error``).
+            ``start-failed``, ``service-failed``, ``runtime-error``, ``worker-error``).
     """
     job = RunJob(
         plan=plan,
@@ -84,6 +100,8 @@ async def execute(
         allowed_downgrades=tuple(sorted(allowed_downgrades)),
         network=network,
         cpu_set=cpu_set,
+        services=tuple(services),
+        names=(*(one.name for one in plan.stubs), *(one.name for one in services)),
     )
     async with _followed(on_output) as live_fd:
         result = await _supervised(job, runtime, supervisors, live_fd)
@@ -124,8 +142,9 @@ async def _supervised(
     supervisor = await _started(supervisors, live_fd)
     reader, writer = await asyncio.open_connection(sock=supervisor.channel, limit=MAX_LINE_BYTES)
     clean = False
+    waited = sum(one.ready_seconds + _SERVICE_SPARE_SECONDS for one in job.services)
     try:
-        async with asyncio.timeout(job.plan.limits.wall_seconds + _SUPERVISOR_SPARE_SECONDS):
+        async with asyncio.timeout(job.plan.limits.wall_seconds + waited + _SUPERVISOR_SPARE_SECONDS):
             with suppress(ConnectionError):
                 writer.write(dump_job(job))
                 await writer.drain()
@@ -138,7 +157,7 @@ async def _supervised(
         return result
     finally:
         writer.close()
-        await _finish(supervisor, job.run_id, runtime, clean=clean)
+        await _finish(supervisor, job, runtime, clean=clean)
 
 
 async def _started(supervisors: Supervisors, live_fd: int | None) -> Supervisor:
@@ -150,9 +169,9 @@ async def _started(supervisors: Supervisors, live_fd: int | None) -> Supervisor:
         raise
 
 
-async def _finish(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clean: bool) -> None:
+async def _finish(supervisor: Supervisor, job: RunJob, runtime: Runtime, *, clean: bool) -> None:
     """Let the supervisor end, or end it; a cancelled caller still waits for this."""
-    task = asyncio.ensure_future(_end(supervisor, run_id, runtime, clean=clean))
+    task = asyncio.ensure_future(_end(supervisor, job, runtime, clean=clean))
     while not task.done():
         try:
             await asyncio.shield(task)
@@ -162,7 +181,7 @@ async def _finish(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clea
     task.result()
 
 
-async def _end(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clean: bool) -> None:
+async def _end(supervisor: Supervisor, job: RunJob, runtime: Runtime, *, clean: bool) -> None:
     try:
         try:
             async with asyncio.timeout(_GIVE_UP_SECONDS):
@@ -174,7 +193,8 @@ async def _end(supervisor: Supervisor, run_id: str, runtime: Runtime, *, clean: 
     finally:
         os.close(supervisor.pidfd)
     if not clean:
-        await asyncio.to_thread(sweep_run, runtime, run_id)
+        for run_id in (*(one.run_id for one in job.services), job.run_id):
+            await asyncio.to_thread(sweep_run, runtime, run_id)
 
 
 async def _ended(supervisor: Supervisor) -> None:

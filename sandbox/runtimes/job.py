@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -14,6 +14,22 @@ from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import RuntimeInfo
 
 MAX_LINE_BYTES = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceJob:
+    """A service of a run, in a container of its own; ``image`` is ``NAME@DIGEST`` for the record."""
+
+    name: str
+    image: str
+    plan: Plan
+    ready_seconds: float
+    config: ImageConfig
+    root: Path
+    run_dir: Path
+    run_id: str
+    id_base: int
+    id_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,25 @@ class RunJob:
     allowed_downgrades: tuple[str, ...]
     network: PinnedNetwork | None = None
     cpu_set: str | None = None
+    services: tuple[ServiceJob, ...] = ()
+    """Started before it, in this order."""
+    names: tuple[str, ...] = ()
+    """What stands for its loopback in /etc/hosts, its own name included where it is a service."""
+
+    def of_service(self, service: ServiceJob) -> RunJob:
+        """The job of one of its services: what it reaches is the run's loopback and no more."""
+        return replace(
+            self,
+            plan=service.plan,
+            config=service.config,
+            root=service.root,
+            run_dir=service.run_dir,
+            run_id=service.run_id,
+            id_base=service.id_base,
+            id_size=service.id_size,
+            network=None,
+            services=(),
+        )
 
 
 @dataclass(frozen=True, slots=True)

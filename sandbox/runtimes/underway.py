@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.contract.report import Mechanism, Step
+from registry.contract.report import Mechanism, Run, Step
 from sandbox.bundles.config import Surroundings
 from sandbox.network.attach import Attached
 from sandbox.network.stubs import StubsAtWork
@@ -16,7 +16,21 @@ from sandbox.runtimes.base import Runtime
 from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.hooks import CreateHook
 from sandbox.runtimes.job import RunJob
+from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.sampling import Samples, looking
+
+
+@dataclass(slots=True)
+class ServiceAtWork:
+    """A service of the run; without a ``log`` it has not been made."""
+
+    name: str
+    trial: Underway
+    log: LogBuffer | None = None
+    begun: float = 0.0
+    """By the monotonic clock."""
+    failed: Run | None = None
+    """What it came to, where that is why the run says nothing."""
 
 
 @dataclass(slots=True)
@@ -34,9 +48,12 @@ class Underway:
     pid: int = 0
     samples: Samples = field(init=False)
     companions: tuple[int, ...] = ()
-    """Other children, of the runtime or with the run's stubs, that last as long as the run does."""
+    """Other children, of the runtime, with the run's stubs or its services, that last as long as it does."""
     network: Attached = field(default_factory=Attached)
     stubs: StubsAtWork = field(default_factory=StubsAtWork)
+    services: list[ServiceAtWork] = field(default_factory=list)
+    joins: int = 0
+    """The process whose network is this one's as well; 0: it has one of its own."""
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 

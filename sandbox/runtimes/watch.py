@@ -130,12 +130,13 @@ def stop(
     kill_all: Callable[[], None],
     send: Callable[[int], None] | None = None,
     companions: Sequence[int] = (),
+    keep: Sequence[int] = (),
 ) -> Stopped:
     """Ask the child to end by signal ``number`` if it listens to it, then kill it; ``kill_all`` does so with
     what is left around it.
 
     ``send`` is for a command that is not the child itself: it hands the signal on. ``companions`` as in
-    :func:`watch`.
+    :func:`watch`; those to ``keep`` are left alone when all others are killed.
     """
     started = time.monotonic()
     ending: Ending | None = None
@@ -152,17 +153,18 @@ def stop(
             reap_strays(keep=(pid, *companions))
     stopped = Stopped(listened, ending, time.monotonic() - started)
     kill_all()
-    kill(pid)
+    kill(pid, keep=keep)
     return stopped
 
 
-def kill(pid: int) -> None:
-    """Kill the child, and with it everything in its process namespace."""
+def kill(pid: int, *, keep: Iterable[int] = ()) -> None:
+    """Kill the child, and with it everything in its process namespace and every other child but those to
+    ``keep``."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _KILL_SECONDS
     while find_ending(pid) is None and time.monotonic() < deadline:
-        reap_strays(keep=(pid,))
+        reap_strays(keep=(pid, *keep))
         time.sleep(0.005)
 
 

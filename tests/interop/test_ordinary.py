@@ -15,6 +15,7 @@ from registry.contract.judge import judge
 from registry.contract.limits import Limits
 from registry.contract.report import Report
 from registry.contract.runspec import RunSpec
+from registry.contract.specfile import parse_run_spec
 from sandbox.attempt import Workplace
 from sandbox.workplace import opened_workplace
 from tests.kit.images import write_layout
@@ -109,3 +110,50 @@ def _words(reports: dict[str, Report]) -> str:
         log = report.runs[0].log[-400:] if report.runs else ""
         lines.append(f"{name}: {judgement.verdict}: {judgement.reason}\n{log}")
     return "\n".join(lines)
+
+
+DATABASE = r"""
+version: 1
+command: [/bin/sh, -c, "psql -h db -U postgres -d app -c 'CREATE TABLE berths (ship text)' && echo migrated"]
+env: {PGPASSWORD: ahoy}
+services:
+  - name: db
+    image: base/postgres:15
+    env: {POSTGRES_PASSWORD: ahoy}
+    limits: {memory_bytes: 268435456}
+    ready: {tcp: 5432, within_seconds: 120}
+expect:
+  exit: 0
+  log: [{match: "^migrated$"}]
+"""
+
+
+@pytest.mark.parametrize("runtime", ["runc of Debian", "crun"])
+async def test_each_runtime_runs_a_database_beside_an_image(
+    runtime: str, layout: Path, folder: Path, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The example of docs/run-spec.md."""
+    if runtime != "runc of Debian":
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    name = runtime.partition(" ")[0]
+    place = opened_workplace(
+        folder / f"beside-{name}", runtime=name, allowed_downgrades=frozenset(), cache=folder / "cache"
+    )
+    with place as (workplace, _):
+        report = await try_layout(
+            f"{layout}:postgres",
+            workplace,
+            spec=parse_run_spec(DATABASE),
+            limits=PATIENT,
+            ceiling=PATIENT.model_copy(
+                update={
+                    "memory_bytes": 2**31,
+                    "wall_seconds": 900,
+                    "cpus": 4,
+                    "pids": 999,
+                    "written_bytes": 2**33,
+                }
+            ),
+            services={"db": "postgres"},
+        )
+    assert judge(report).verdict == "pass", report

@@ -30,7 +30,7 @@ from registry.contract.plan import make_plan
 from registry.contract.report import Mechanism
 from registry.contract.runspec import RunSpec
 from sandbox.network.attach import Attached
-from sandbox.runtimes import oci, supervisor, within
+from sandbox.runtimes import making, oci, supervisor, within
 from sandbox.runtimes.job import RunJob
 from sandbox.runtimes.outer import enter_domain
 from sandbox.syscalls import (
@@ -315,7 +315,7 @@ def _share() -> int:
 
 
 def _take_away(without: frozenset[str]) -> None:
-    assemble = supervisor.assemble
+    assemble = making.assemble
     ways = {**LAYERS, "marked": _mark, NO_PROC: _without_proc}
 
     def changed(*arguments: Any, **options: Any) -> Document:
@@ -325,23 +325,23 @@ def _take_away(without: frozenset[str]) -> None:
                 take_away(document)
         return document
 
-    supervisor.assemble = changed
+    making.assemble = changed
     if "outer seccomp" in without:
         oci.outer_program = lambda _: None
     if "Landlock" not in without:
         enter_domain()
     # Never where the run has the user namespace of all: its counts are the host's.
     if not without.isdisjoint({"namespace count", "user namespace"}):
-        supervisor.enclose = lambda *_: ()
+        making.enclose = lambda *_: ()
     if "worker's masks" in without:
         within.mask = lambda _: 1
     if "network fence" in without:
-        supervisor.attach = lambda *_, **__: Attached()
+        making.attach = lambda *_, **__: Attached()
     if without:
         # The worker would refuse the run.
         for name in ("verify_namespaces", "verify_privileges"):
-            setattr(supervisor, name, lambda *_, **__: ())
-        supervisor.verify_domain = lambda _: Mechanism(name="Landlock", applied=False)
+            setattr(making, name, lambda *_, **__: ())
+        making.verify_domain = lambda _: Mechanism(name="Landlock", applied=False)
 
 
 def _in_child(work: Callable[[], str]) -> str:

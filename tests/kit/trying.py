@@ -18,6 +18,7 @@ from registry.oci.platform import Platform
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.images.source import open_source
 from sandbox.runtimes.execute import OnOutput
+from sandbox.services import ServiceSource
 from sandbox.workplace import opened_workplace
 from tests.kit.runs import runtime_name
 
@@ -47,8 +48,10 @@ async def try_layout(
     prepare: PrepareLimits | None = None,
     secrets: Mapping[str, str] | None = None,
     on_output: OnOutput | None = None,
+    services: Mapping[str, str] | None = None,
 ) -> Report:
-    """Try the image of ``FOLDER[:TAG]``; the limits are the ceiling as well, unless it is given."""
+    """Try the image of ``FOLDER[:TAG]``; the limits are the ceiling as well, unless it is given. ``services``
+    are tags of images of the same layout, by name."""
     async with open_source(f"oci:{where}", credentials=None, insecure=False) as (source, reference):
         task = Task(
             reference=reference,
@@ -60,5 +63,6 @@ async def try_layout(
             prepare=prepare or PrepareLimits(),
             secrets=secrets or {},
             on_output=on_output,
+            services=[ServiceSource(name, tag, tag, source) for name, tag in (services or {}).items()],
         )
         return await try_image(source, task, workplace=workplace)

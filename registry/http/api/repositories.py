@@ -16,6 +16,7 @@ from registry.http.api.routes import Call, Route, given_run_spec
 from registry.oci.conditions import Conditions
 from registry.settings import Gate
 from registry.trials import repositorypolicy as policy
+from registry.trials.services import with_digests
 
 
 class RepositoryChange(Body):
@@ -157,6 +158,10 @@ async def _move(call: Call, name: str, to: str) -> use.RepositoryDetails:
 
 
 async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
+    run_spec = await given_run_spec(call.request.app, body.run_spec)
+    if run_spec is not None:
+        services = call.services
+        run_spec = await with_digests(services.database, services.settings, actor=call.actor, spec=run_spec)
     return use.RepositoryChange(
         visibility=body.visibility,
         gate=body.gate,
@@ -164,7 +169,7 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
         trial_tags=body.trial_tags,
         clear_trial_tags="trial_tags" in body.model_fields_set and body.trial_tags is None,
         image_spec_allowed=body.image_spec_allowed,
-        run_spec=await given_run_spec(call.request.app, body.run_spec),
+        run_spec=run_spec,
         clear_run_spec="run_spec" in body.model_fields_set and body.run_spec is None,
         worker_label=body.worker_label,
         clear_worker_label="worker_label" in body.model_fields_set and body.worker_label is None,

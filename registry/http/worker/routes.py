@@ -28,6 +28,7 @@ from registry.settings import SettingsError
 from registry.trials import livelog, queue, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.secrets import values_for
+from registry.trials.services import images_for
 from registry.trials.verdicts import Reporter
 
 if TYPE_CHECKING:
@@ -134,8 +135,8 @@ async def report(request: web.Request) -> web.Response:
 
 async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job | None:
     """The job; ``None`` where its spec was stored by a version that took what this one does not, or names a
-    secret that is gone: then that is the verdict. What cannot be read now is put back at once, since no
-    worker knows of the lease. Whoever claimed it may ask again."""
+    secret or a service's image that is gone: then that is the verdict. What cannot be read now is put back at
+    once, since no worker knows of the lease. Whoever claimed it may ask again."""
     try:
         return await _make_job(request, actor, claimed)
     except (SettingsError, SQLAlchemyError, OSError) as problem:
@@ -158,7 +159,13 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
         secrets = await values_for(
             services.database, services.secret_key, repository_id=claimed.repository_id, spec=spec
         )
-    lease = Lease(id=claimed.lease, repository=claimed.repository, digest=claimed.digest)
+    beside = await images_for(services.database, spec, platform=claimed.platform)
+    lease = Lease(
+        id=claimed.lease,
+        repository=claimed.repository,
+        digest=claimed.digest,
+        services=tuple((one.repository, one.digest) for one in beside),
+    )
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
     return Job(
@@ -178,6 +185,7 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
         prepare=settings.prepare,
         pull_token=await services.tokens.mint_for_lease(actor, lease, seconds=seconds),
         secrets=dict(secrets) if secrets else None,
+        services=tuple(beside) or None,
     )
 
 

@@ -189,7 +189,16 @@ WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
     ("/repositories", {"name": "a", "visibility": "secret"}, "visibility: "),
     ("/repositories", {"name": "a", "gate": "soft"}, "gate: "),
     ("/repositories", {"name": "a", "run_spec": {"version": 2}}, "the run spec is not valid"),
-    ("/repositories", {"name": "a", "run_spec": "version: 1\nservices: {}"}, "reserved"),
+    (
+        "/repositories",
+        {"name": "a", "run_spec": "version: 1\nservices: []"},
+        "services: Value should have at least 1",
+    ),
+    (
+        "/repositories",
+        {"name": "a", "run_spec": "version: 1\nservices: [{name: db, image: no/such, ready: {tcp: 1}}]"},
+        "the service db: there is no image no/such in this registry",
+    ),
 ]
 
 

@@ -111,3 +111,6 @@ def test_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text(WRONG)
     assert spec("explain", str(file)) == 1
     assert "did you mean 'http'" in capsys.readouterr().err
+    file.write_text("version: 1\nservices: [{name: db, image: base/db, ready: {tcp: 5432}}]\n")
+    assert spec("explain", str(file)) == 0
+    assert "db from base/db, ready when TCP port 5432 accepts, within 60 s" in capsys.readouterr().out

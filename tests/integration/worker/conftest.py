@@ -39,12 +39,12 @@ class Yard:
         token = asyncio.run(make())
         return self.stack.enter_context(worker_process(self.registry.url, token, slots=slots))
 
-    def push(self, image: Image, tag: str) -> str:
+    def push(self, image: Image, tag: str, *, repository: str = REPOSITORY) -> str:
         """Push an image; returns its digest."""
 
         async def push() -> str:
             async with self.registry.client() as admin:
-                return await push_image(admin, REPOSITORY, tag, image)
+                return await push_image(admin, repository, tag, image)
 
         return asyncio.run(push())
 

@@ -243,10 +243,10 @@ def test_secrets_are_given_by_file_and_never_shown(runner: Runner) -> None:
 
 def test_wrong_usage(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
-    spec.write_text("version: 1\nservices: {}\n")
+    spec.write_text("version: 1\nservices: [{name: db, image: base/db, ready: {tcp: 5432}}]\n")
     layout = runner.layout(busybox_image())
     for arguments, word in (
-        ((layout, "--spec", str(spec)), "reserved"),
+        ((layout, "--spec", str(spec)), "services (db), which are images of a registry"),
         ((layout, "--spec", str(runner.folder / "none")), "cannot be read"),
         ((layout, "--allow-downgrade", "everything"), "no downgrade"),
         ((layout, "--username", "admin"), "go together"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.contract.limits import Limits
-from registry.contract.specfile import RESERVED, parse_image_spec, parse_run_spec
+from registry.contract.specfile import parse_image_spec, parse_run_spec
 from registry.errors import RequestInvalidError
 
 FULL = """
@@ -108,12 +108,6 @@ def test_what_is_not_allowed_is_named(text: str, where: str) -> None:
     with pytest.raises(RequestInvalidError) as raised:
         parse_run_spec(text)
     assert where in raised.value.message
-
-
-@pytest.mark.parametrize("name", RESERVED)
-def test_reserved_keys_say_that_they_are(name: str) -> None:
-    with pytest.raises(RequestInvalidError, match=f"{name}.*reserved"):
-        parse_run_spec(f"version: 1\n{name}: []")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def problems(text: str) -> tuple[Problem, ...]:
         ("version: 1\npids: 3", 2, 1, "pids", "there is no such key; known are args, attempts, "),
         ("version: 1\nenv: {A: a, A: b}", 2, 13, "env.A", "this key is there twice"),
         ("version: 1\nenv:\n  A: &x y\n  B: *x", 4, 6, "spec", "not YAML: aliases are not allowed"),
-        ("version: 1\nservices: []", 2, 1, "services", "'services' is reserved for a later version"),
+        ("version: 1\nservices: []", 2, 11, "services", "Value should have at least 1 item"),
         ("version: 1\nstub: {}", 2, 7, "stub", "Input should be a valid array"),
         ("version: 1\nexpect: {exit: 256}", 2, 16, "expect.exit", "an exit code is a number from 0 to 255"),
         ("version: 1\nexpect: {exit: [1]}", 2, 16, "expect.exit", "Input should be a valid integer"),
