@@ -194,7 +194,7 @@ async def test_a_logged_fault_shows_no_local_variables(tmp_path: Path) -> None:
     process = RegistryProcess(tmp_path / "data", log_format="text")
     try:
         registry = process.start()
-        with closing(sqlite3.connect(tmp_path / "data" / "seatrial.db")) as database:
+        with closing(sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=60)) as database:
             database.execute("ALTER TABLE repositories RENAME TO gone")
         async with registry.client() as client, client.get("/v2/a/tags/list") as response:
             assert response.status == 500

@@ -39,7 +39,7 @@ def run(folder: Path, url: str, *arguments: str) -> Any:
 
 def age(folder: Path, seconds: int) -> None:
     """Let all that is in the trail have happened so long before."""
-    with sqlite3.connect(folder / "data" / "seatrial.db", timeout=20) as connection:
+    with sqlite3.connect(folder / "data" / "seatrial.db", timeout=60) as connection:
         connection.execute("UPDATE events SET at = at - ?", (seconds * 1_000_000,))
     connection.close()
 
@@ -105,7 +105,7 @@ def test_an_export_to_a_file_goes_on_after_its_last_whole_line(tmp_path: Path, u
 
 def test_nothing_from_elsewhere_moves_the_cursor(tmp_path: Path, url: str) -> None:
     run(tmp_path, url, "repo", "create", "team/app")
-    with sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=20) as connection:
+    with sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=60) as connection:
         connection.execute("UPDATE events SET rule = ?, actor = ?", ("\x1b[2J\u009b1A\u202e", "=cmd()|\r\n"))
     connection.close()
     age(tmp_path, 60)
@@ -132,7 +132,7 @@ def test_who_has_an_image_and_wrong_questions(tmp_path: Path, url: str) -> None:
 def test_an_export_that_breaks_off_fails(tmp_path: Path, server: RegistryProcess) -> None:
     url = server.start().url
     run(tmp_path, url, "repo", "create", "team/app")
-    with sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=20) as connection:
+    with sqlite3.connect(tmp_path / "data" / "seatrial.db", timeout=60) as connection:
         rows = (("x" * 20_000, number) for number in range(4000))
         connection.executemany(
             "INSERT INTO events (kind, actor, data, at) VALUES ('k', 'a', json_quote(?), ?)", rows

@@ -196,7 +196,7 @@ def rows(url: str, query: str) -> list[tuple[Any, ...]]:
 
 def execute(url: str, *statements: str) -> None:
     if url.startswith("sqlite"):
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        with sqlite3.connect(url.removeprefix("sqlite:///"), timeout=60) as connection:
             connection.execute("PRAGMA foreign_keys = ON")
             for statement in statements:
                 connection.execute(statement)

@@ -142,7 +142,7 @@ async def test_what_a_killed_replica_has_stored_is_continued_by_another(
     at = await store.upload_size(locator)
     with pytest.raises(BlobUploadInvalidError):
         await store.append(locator, source(b"too early"), offset=at)
-    expire(ledger_url)
+    await expire(ledger_url)
     await store.append(locator, source(b"end"), offset=at)
     content = b"x" * at + b"end"
     assert await store.finish(locator, digest_of(content)) == len(content)
@@ -164,7 +164,7 @@ async def test_who_was_given_up_adds_nothing_more(make_store: MakeS3, ledger_url
     task = asyncio.create_task(store.append(locator, slow(), offset=0))
     await running.wait()
     at = await grown(other, locator, 1)
-    expire(ledger_url)
+    await expire(ledger_url)
     await other.append(locator, source(*pieces(at, len(LARGE))), offset=at)
     go_on.set()
     with pytest.raises(BlobUploadInvalidError):
@@ -189,12 +189,12 @@ async def test_a_holder_that_lives_is_not_given_up(
 
     task = asyncio.create_task(store.append(locator, slow(), offset=0))
     await running.wait()
-    (before,) = change(ledger_url, "SELECT held_until FROM multipart_uploads")
+    (before,) = await change(ledger_url, "SELECT held_until FROM multipart_uploads")
     # The database fails for a while, which is shorter than the lease.
-    change(ledger_url, "ALTER TABLE multipart_uploads RENAME TO away")
+    await change(ledger_url, "ALTER TABLE multipart_uploads RENAME TO away")
     await asyncio.sleep(0.3)
-    change(ledger_url, "ALTER TABLE away RENAME TO multipart_uploads")
-    while change(ledger_url, "SELECT held_until FROM multipart_uploads") <= [before]:  # noqa: ASYNC110
+    await change(ledger_url, "ALTER TABLE away RENAME TO multipart_uploads")
+    while await change(ledger_url, "SELECT held_until FROM multipart_uploads") <= [before]:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     go_on.set()
     assert await task == 12
@@ -207,15 +207,21 @@ async def grown(store: S3Store, locator: str, least: int) -> int:
     return size
 
 
-def expire(ledger_url: str) -> None:
+async def expire(ledger_url: str) -> None:
     """As if nothing had been heard of any holder for long."""
-    change(ledger_url, "UPDATE multipart_uploads SET held_until = 1 WHERE held_until IS NOT NULL")
+    await change(ledger_url, "UPDATE multipart_uploads SET held_until = 1 WHERE held_until IS NOT NULL")
 
 
-def change(ledger_url: str, statement: str) -> list[Any]:
-    """Run one statement; the first column of what it gives."""
-    with closing(sqlite3.connect(ledger_url.removeprefix("sqlite:///"), isolation_level=None)) as connection:
-        return [row[0] for row in connection.execute(statement).fetchall()]
+async def change(ledger_url: str, statement: str) -> list[Any]:
+    """Run one statement; the first column of what it gives. In a thread: a store that is in the middle of a
+    transaction needs the event loop to end it."""
+    path = ledger_url.removeprefix("sqlite:///")
+
+    def run() -> list[Any]:
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as connection:
+            return [row[0] for row in connection.execute(statement).fetchall()]
+
+    return await asyncio.to_thread(run)
 
 
 async def test_the_sweep_finds_what_no_row_tells_of(make_store: MakeS3, s3: S3Server, prefix: str) -> None:

@@ -243,7 +243,7 @@ def writes_held(database_url: str) -> Iterator[None]:
     """Let no transaction write while the block runs; all may read."""
     url = make_url(database_url)
     if url.get_backend_name() == "sqlite":
-        with closing(sqlite3.connect(str(url.database), isolation_level=None)) as database:
+        with closing(sqlite3.connect(str(url.database), timeout=60, isolation_level=None)) as database:
             database.execute("BEGIN IMMEDIATE")
             yield
             database.execute("ROLLBACK")
