@@ -13,7 +13,7 @@ from tests.kit.postgres import PostgresServer
 from tests.kit.s3 import S3Server, running_versitygw
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 
-pytestmark = pytest.mark.timeout(300)  # a thousand requests, on two stacks
+pytestmark = pytest.mark.timeout(600)  # a thousand requests, on two stacks
 CASES = {"1.1": 860, "dev": 986, "sparse": 1032}
 """Checks of a full run; ``sparse`` is ``dev`` with manifests whose content is not all there."""
 
@@ -82,7 +82,7 @@ def run_all(tools: Path, registry: Registry, folder: Path, version: str) -> None
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         check=False,
     )
     # It exits with 0 also when it could not start, and when it skipped: only the counts tell.

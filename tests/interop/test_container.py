@@ -83,7 +83,7 @@ def built(tools: Path, wheels: Path) -> Iterator[Built]:
     if not bases:
         pytest.skip("there is no base image: make interop")
     with client_home() as home, in_memory(home.folder / "storage"):
-        clients = replace(home, seconds=390)
+        clients = replace(home, seconds=550)
         base = clients.folder / "base.tar"
         subprocess.run(["zstd", "-q", "-d", bases[0], "-o", base], check=True)
         clients.podman("--cgroup-manager", "cgroupfs", "import", "--quiet", base, BASE)
@@ -102,7 +102,7 @@ def built(tools: Path, wheels: Path) -> Iterator[Built]:
         yield Built(clients, Path(clients.podman("image", "mount", BUILT)))
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_image_is_what_its_file_says(built: Built) -> None:
     config = json.loads(built.clients.podman("image", "inspect", BUILT))[0]["Config"]
     assert (config["Entrypoint"], config["Cmd"]) == (["seatrial"], ["up"])

@@ -73,7 +73,7 @@ async def test_what_stands_around_its_kernel(port: Harbour) -> None:
     assert applied["Landlock"] is (landlock.version() >= landlock.SCOPES_ABI)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_runs_by_the_dozen_and_a_kill(
     tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
