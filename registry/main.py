@@ -68,6 +68,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "promotion": ("registry.cli.promotion",),
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
+        "schedule": ("registry.cli.schedule",),
         "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
         "export": ("registry.cli.export",),

@@ -1,6 +1,6 @@
 """What the registry does by itself every ten minutes: what is over goes (uploads, sessions, API
-tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), and what is not attested is
-to be."""
+tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), what a schedule says is tried
+again, and what is not attested is to be."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
-from registry.trials import keeping, livelog, promotions, receiving
+from registry.trials import keeping, livelog, promotions, receiving, schedules
 from registry.trials.keeping import Keeping
 from registry.trials.unattested import attest_missing
 
@@ -53,6 +53,8 @@ async def sweep(services: Services) -> None:
     keep = Keeping(services.settings.trial_keep_days, services.settings.trial_keep_newest)
     if swept := await tried("trials", keeping.sweep(database, keep)):
         log.info("swept old trials", count=swept)
+    if queued := await tried("schedules", schedules.run_due(database, services.settings), done="queued"):
+        log.info("queued images that a schedule says to try again", count=queued)
     await tried("idempotency keys", idempotency.sweep_expired(database))
     await tried("wrong passwords", attempts.trim(database))
     if not services.settings.read_only:

@@ -123,7 +123,7 @@ async def try_again(database: Database, settings: Settings, *, repository_id: in
         await repos.lock(connection, repository_id)
         if await _tried_lately(connection, repository_id, digest):
             return
-        await _ask_anew(connection, settings, repository_id, digest, urgency=SCHEDULED)
+        await ask_anew(connection, settings, repository_id, digest, urgency=SCHEDULED)
         await move_epoch(connection, "gate")
 
 
@@ -141,10 +141,10 @@ async def try_pending_anew(connection: AsyncConnection, settings: Settings, repo
         | ((manifests.c.state == "grandfathered") & manifests.c.digest.in_(is_open)),
     )
     for digest in (await connection.execute(waiting.order_by(manifests.c.id))).scalars().all():
-        await _ask_anew(connection, settings, repository_id, digest)
+        await ask_anew(connection, settings, repository_id, digest)
 
 
-async def _ask_anew(
+async def ask_anew(
     connection: AsyncConnection,
     settings: Settings,
     repository_id: int,
@@ -152,7 +152,10 @@ async def _ask_anew(
     *,
     urgency: int = PUSHED,
 ) -> None:
-    """Try an image again, or say why that cannot be done: what an index lists may have been deleted."""
+    """Try an image again, or say why that cannot be done: what an index lists may have been deleted.
+
+    The caller holds the repository's lock, and moves the gate's epoch.
+    """
     inventory = await images_of_stored(connection, repository_id, digest)
     if inventory.untriable is not None:
         policy = await trial_policy(connection, repository_id)

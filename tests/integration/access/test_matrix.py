@@ -74,7 +74,7 @@ async def test_the_distribution_api(crowd: dict[str, aiohttp.ClientSession]) -> 
             for place in PLACES:
                 # A push makes the repository: the next one finds another that does not exist. Its name is
                 # as long as the private one's, so that answers are.
-                name = f"missing/{next(fresh):03}" if place == "missing" else f"{place}/app"
+                name = f"missing/{next(fresh):03x}" if place == "missing" else f"{place}/app"
                 answers.append((name, await call_v2(session, row, name)))
             found[row, actor] = "".join(sign(answer) for _, answer in answers)
             if PLACED["pull"][actor][2] != "+":
@@ -149,6 +149,7 @@ QUERIES = {
     "GET /gate/pauses": "?namespace={namespace}",
     "GET /promotions": "?repository={repository}",
     "GET /waivers": "?repository={repository}",
+    "GET /schedules": "?on={repository}",
     "GET /signature-rules": "?on={repository}",
     "GET /audit/pulls": f"?repository={{repository}}&digest={NO_DIGEST}",
     "DELETE /sessions": "?account=stranger",
@@ -171,6 +172,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /secrets/{secret_id}/rotate": {"value": "of a secret"},
     "POST /webhooks": {"repository": "{repository}", "url": "https://receiver.example/"},
     "POST /trials": {"image": "{repository}:none"},
+    "POST /schedules": {"on": "{repository}", "every_hours": 24, "at": "02:30"},
     "POST /signature-rules": {"on": "{repository}", "name": "without a key"},
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},
@@ -215,6 +217,7 @@ async def call_api(
                 "waiver_id",
                 "promotion_id",
                 "rule_id",
+                "schedule_id",
                 "secret_id",
             ),
             "none",
@@ -239,7 +242,8 @@ async def test_the_admin_api(crowd: dict[str, aiohttp.ClientSession], world: Wor
             continue
         for actor, session in crowd.items():
             answers = []
-            gone = f"missing/{next(fresh):03}"
+            # As long as the other names, however many there are: answers have their length.
+            gone = f"missing/{next(fresh):03x}"
             for place in PLACES:
                 name = gone if place == "missing" else f"{place}/app"
                 within = gone if place == "missing" else f"{place}/sub"

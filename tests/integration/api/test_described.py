@@ -40,6 +40,8 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/gate/pauses": "a pause ends within 7 days",
     "POST /api/v1/promotions": "a reason has printable characters only",
     "POST /api/v1/waivers": "a waiver ends within some days",
+    "POST /api/v1/schedules": "it has hours or a time of day",
+    "GET /api/v1/schedules": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/signature-rules": "a rule names a key, or an issuer and a subject",
     "GET /api/v1/signature-rules": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/hooks": "it is of a repository or of a namespace",

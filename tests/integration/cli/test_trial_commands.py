@@ -242,6 +242,13 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     changed = shell.json("namespace", "set", "team", "--gate", "hold", "--waivers-by-two", "yes")
     assert (changed["gate"], changed["waivers_by_two"]) == ("hold", True)
     shell("namespace", "set", "team", "--gate", "default", "--waivers-by-two", "default")
+    made = shell.json("schedule", "create", "team/", "--at", "02:30", "--older", "7d")
+    assert (made["on"], made["at"], made["older_hours"]) == ("team/", "02:30", 168)
+    assert shell.json("schedule", "create", REPOSITORY, "--every", "7d")["every_hours"] == 168
+    assert [one["id"] for one in shell.json("schedule", "list", "team/")] == [made["id"]]
+    assert "02:30" in shell("schedule", "list", "team/")
+    assert shell.json("schedule", "delete", str(made["id"]), "--yes")["deleted"] is True
+    assert shell.json("schedule", "list", "team/") == []
     caps = ("--trial-queue-max", "100", "--trial-seconds-per-hour", "3600")
     capped = shell.json("namespace", "set", "team", *caps)
     assert (capped["trial_queue_max"], capped["trial_seconds_per_hour"]) == (100, 3600)
@@ -314,6 +321,11 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
         (("waiver", "request", REPOSITORY, "--state", "fail", "--for", "99d", "--reason", "r"), 64),
         (("namespace", "set", "team", "--waivers-by-two", "maybe"), 64),
         (("namespace", "set", "team", "--trial-queue-max", "many"), 64),
+        (("schedule", "create", "team/"), 64),
+        (("schedule", "create", "team/", "--every", "90m"), 64),
+        (("schedule", "create", "team/", "--at", "2:30"), 64),
+        (("schedule", "create", "no/such", "--every", "24h"), 2),
+        (("schedule", "delete", "999", "--yes"), 2),
         (("trial", "wait", "UPPER:1"), 64),
         (("trial", "wait", f"{REPOSITORY}:none"), 2),
         (("trial", "show", "nonsense"), 2),

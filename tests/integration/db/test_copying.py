@@ -98,6 +98,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         )
         connection.execute("INSERT INTO hook_messages VALUES ('h', 'k', '[]', 1)")
         connection.execute("INSERT INTO live_logs SELECT 'l', 0, 0, id, 'n', NULL, 't' FROM parts LIMIT 1")
+        connection.execute(
+            "INSERT INTO schedules VALUES (1, 1, NULL, 24, NULL, 12, 9000000000000000, 'a', 1)"
+        )
         connection.execute("INSERT INTO trial_seconds VALUES ('team/', 1, 0.5)")
         connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")
         connection.execute(
