@@ -19,7 +19,6 @@ from registry.db.schedules import schedules
 from registry.db.trials import parts, trials
 from registry.db.types import db_time
 from registry.http import server
-from registry.http.services import Services
 from registry.http.sweeps import sweep
 from registry.trials import schedules as use
 from registry.trials.scheduling import SCHEDULED
@@ -34,7 +33,7 @@ OTHER = "other/app"
 async def port(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
     """As everywhere, but that nobody looks at schedules when the test does not."""
 
-    async def never(_services: Services) -> None:
+    async def never(*_given: object) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(server, "keep_swept", never)
