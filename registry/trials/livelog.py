@@ -1,6 +1,6 @@
 """The output of runs while they go on: kept for whoever watches, as rows, so that every replica sees it.
 
-What is kept is the beginning of the log that the report will hold. So a place in it, run and characters, is
+What is kept is the beginning of the log that the report will hold. So a cursor in it, run and characters, is
 the same before and after: who was cut off goes on in the rows of the live log, or in the log of the run. The
 rows are those of a lease, and nothing to anybody once that is over.
 """
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import and_, delete, exists, func, insert, select, tuple_, update
 
 from registry.auth.policy import Visibility
 from registry.contract import PROTOCOL_VERSION
@@ -23,8 +23,7 @@ from registry.errors import ConflictError, RequestInvalidError
 from registry.oci.printable import printable
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
@@ -115,7 +114,7 @@ async def sweep(database: Database) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Cursor:
     """How far somebody has read in a part: all of the runs before ``run``, and so many characters of it, in
     the part's ``attempt``."""
 
@@ -148,8 +147,8 @@ class PartStanding:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What there is after some places. ``output`` is ``None`` where there is nothing more for now; ``places``
-    are those after it, one for each part."""
+    """What there is after some cursors. ``output`` is ``None`` where none was found; ``more`` says whether to
+    look again at once all the same. ``cursors`` are those after it, one for each part."""
 
     repository: str
     visibility: Visibility
@@ -158,12 +157,16 @@ class Look:
     reason: str
     parts: Sequence[PartStanding]
     output: Output | None
-    places: Sequence[Place]
+    more: bool
+    cursors: Sequence[Cursor]
 
 
-async def look(database: Database, trial_id: str, places: Sequence[Place]) -> Look | None:
-    """The next piece of output of a trial after ``places``, one for each of its parts in their order (those
-    that are left out have not been read); ``None``: there is no such trial any more."""
+async def look(database: Database, trial_id: str, cursors: Sequence[Cursor]) -> Look | None:
+    """The next piece of output of a trial after ``cursors``, one for each of its parts in their order (those
+    that are left out have not been read); ``None``: there is no such trial any more.
+
+    It takes three statements at most, however many parts and runs there are.
+    """
     trial_query = (
         select(
             repositories.c.name,
@@ -176,7 +179,57 @@ async def look(database: Database, trial_id: str, places: Sequence[Place]) -> Lo
         .join(repositories, repositories.c.id == trials.c.repository_id)
         .where(trials.c.id == trial_id)
     )
-    parts_query = (
+    async with database.read() as connection:
+        trial = (await connection.execute(trial_query)).first()
+        if trial is None:
+            return None
+        rows = (await connection.execute(_standing(trial_id))).all()
+        after = [
+            # One that is tried again, by another worker, begins anew.
+            cursors[number]
+            if number < len(cursors) and cursors[number].attempt == part.attempts
+            else Cursor(part.attempts)
+            for number, part in enumerate(rows)
+        ]
+        output, more = None, False
+        for number, part in enumerate(rows):
+            at = after[number]
+            if _is_live(part, at):
+                found = await _live(connection, part.lease, at)
+            # Runs of a part that a newer trial has asked again are not of this one.
+            elif _is_told(part, at) and (trial.finished_at is None or part.finished_at <= trial.finished_at):
+                found = await _told(connection, part.id, at)
+            else:
+                continue
+            more = True
+            if found.text:
+                after[number] = Cursor(at.attempt, found.run, found.begins + len(found.text))
+                output = Output(part.platform, found.name, found.attempt, found.text)
+            else:
+                after[number] = Cursor(at.attempt, at.run + 1)
+            break
+    return Look(
+        repository=trial.name,
+        visibility=trial.visibility,
+        state=trial.state,
+        verdict=trial.verdict,
+        reason=trial.reason,
+        parts=[PartStanding(*row[1:7]) for row in rows],
+        output=output,
+        more=more,
+        cursors=after,
+    )
+
+
+def _standing(trial_id: str) -> Select[Any]:
+    """The parts of a trial, each with where its output ends: how many runs were told of, or up to where the
+    last of its lease goes."""
+    later = live_logs.alias("later")
+    is_last = ~exists().where(
+        later.c.lease == live_logs.c.lease,
+        tuple_(later.c.run, later.c.position) > tuple_(live_logs.c.run, live_logs.c.position),
+    )
+    return (
         select(
             parts.c.id,
             parts.c.platform,
@@ -186,49 +239,26 @@ async def look(database: Database, trial_id: str, places: Sequence[Place]) -> Lo
             parts.c.verdict,
             parts.c.reason,
             parts.c.lease,
+            parts.c.finished_at,
+            select(func.count(runs.c.id)).where(runs.c.part_id == parts.c.id).scalar_subquery().label("told"),
+            live_logs.c.run.label("live_run"),
+            (live_logs.c.position + func.length(live_logs.c.text)).label("live_end"),
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .outerjoin(live_logs, and_(live_logs.c.lease == parts.c.lease, is_last))
         .where(trial_parts.c.trial_id == trial_id)
         .order_by(parts.c.platform, parts.c.digest)
     )
-    async with database.read() as connection:
-        trial = (await connection.execute(trial_query)).first()
-        if trial is None:
-            return None
-        rows = (await connection.execute(parts_query)).all()
-        output, after = None, []
-        for number, part in enumerate(rows):
-            place = places[number] if number < len(places) else Place()
-            if place.attempt != part.attempts:
-                # It is tried again, by another worker: that begins anew.
-                place = Place(attempt=part.attempts)
-            if output is None:
-                output, place = await _next(connection, part, place, before=trial.finished_at)
-            after.append(place)
-    return Look(
-        repository=trial.name,
-        visibility=trial.visibility,
-        state=trial.state,
-        verdict=trial.verdict,
-        reason=trial.reason,
-        parts=[PartStanding(*row[1:7]) for row in rows],
-        output=output,
-        places=after,
-    )
 
 
-async def _next(
-    connection: AsyncConnection, part: Any, place: Place, *, before: datetime | None
-) -> tuple[Output | None, Place]:
-    found: _Found | Place | None = None
-    if part.state == "leased":
-        found = await _live(connection, part.lease, place)
-    elif part.state == "done":
-        found = await _told(connection, part.id, place, before)
-    if found is None or isinstance(found, Place):
-        return None, found or place
-    reached = Place(place.attempt, found.run, found.begins + len(found.text))
-    return Output(part.platform, found.name, found.attempt, found.text), reached
+def _is_live(part: Any, at: Cursor) -> bool:
+    """Whether its lease has told more than was read."""
+    return part.live_run is not None and (part.live_run, part.live_end) > (at.run, at.position)
+
+
+def _is_told(part: Any, at: Cursor) -> bool:
+    """Whether it has a run that may not have been read to its end."""
+    return part.state == "done" and bool(at.run < part.told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,36 +270,32 @@ class _Found:
     text: str
 
 
-async def _live(connection: AsyncConnection, lease: str, place: Place) -> _Found | None:
+async def _live(connection: AsyncConnection, lease: str, at: Cursor) -> _Found:
     end = live_logs.c.position + func.length(live_logs.c.text)
-    this = (live_logs.c.run == place.run) & (end > place.position)
+    this = (live_logs.c.run == at.run) & (end > at.position)
     query = (
         select(live_logs)
-        .where(live_logs.c.lease == lease, (live_logs.c.run > place.run) | this)
+        .where(live_logs.c.lease == lease, (live_logs.c.run > at.run) | this)
         .order_by(live_logs.c.run, live_logs.c.position)
         .limit(1)
     )
-    row = (await connection.execute(query)).first()
-    if row is None:
-        return None
-    begins = max(row.position, place.position if row.run == place.run else 0)
+    row = (await connection.execute(query)).one()
+    begins = max(row.position, at.position if row.run == at.run else 0)
     return _Found(row.run, row.name, row.attempt, begins, row.text[begins - row.position :])
 
 
-async def _told(
-    connection: AsyncConnection, part_id: str, place: Place, before: datetime | None
-) -> _Found | Place:
-    """From the logs of runs that were reported, not of those that a newer trial had since; where there is no
-    more, the place after all of them, so that no log is read again."""
-    query = select(runs.c.id, runs.c.name, runs.c.case_attempt).where(runs.c.part_id == part_id)
-    if before is not None:
-        query = query.where(runs.c.finished_at <= before)
-    found = (await connection.execute(query.order_by(runs.c.id))).all()
-    for number in range(place.run, len(found)):
-        run = found[number]
-        begins = place.position if number == place.run else 0
-        piece = func.substr(runs.c.log, begins + 1, PIECE_CHARACTERS)
-        text = (await connection.execute(select(piece).where(runs.c.id == run.id))).scalar_one()
-        if text:
-            return _Found(number, run.name, run.case_attempt, begins, text)
-    return Place(place.attempt, max(place.run, len(found)))
+async def _told(connection: AsyncConnection, part_id: str, at: Cursor) -> _Found:
+    """From the log of the run that the cursor is in; without text where that was read to its end."""
+    query = (
+        select(
+            runs.c.name,
+            runs.c.case_attempt,
+            func.substr(runs.c.log, at.position + 1, PIECE_CHARACTERS).label("text"),
+        )
+        .where(runs.c.part_id == part_id)
+        .order_by(runs.c.id)
+        .offset(at.run)
+        .limit(1)
+    )
+    run = (await connection.execute(query)).one()
+    return _Found(at.run, run.name, run.case_attempt, at.position, run.text)

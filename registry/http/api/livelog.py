@@ -29,7 +29,7 @@ from registry.http.api.models import Query
 from registry.http.api.routes import Call, Route
 from registry.http.cookies import authenticate_caller
 from registry.trials.asking import may_read_log
-from registry.trials.livelog import Look, PartStanding, Place, look
+from registry.trials.livelog import Cursor, Look, PartStanding, look
 
 WAIT_MAX_SECONDS = 3600.0
 LOOK_SECONDS = 0.5
@@ -46,7 +46,7 @@ _HEADERS = {
     # nginx holds answers back until it has some kilobytes of them, unless told.
     "X-Accel-Buffering": "no",
 }
-_PLACE = re.compile(r"([0-9]{1,6})\.([0-9]{1,4})\.([0-9]{1,9})")
+_CURSOR = re.compile(r"([0-9]{1,6})\.([0-9]{1,4})\.([0-9]{1,9})")
 _PARTS_MAX = 500
 
 
@@ -100,10 +100,10 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     nothing comes. Where a stream ends without one, go on with the `id` of its last event as `Last-Event-ID`.
     Where nothing else does, a comment comes every 15 seconds.
     """
-    places = parse_places(call.request.headers.get("Last-Event-ID", ""))
+    cursors = parse_cursors(call.request.headers.get("Last-Event-ID", ""))
     database = call.services.database
-    watching = _Watching(call.request, call.actor, places)
-    first = await look(database, trial_id, places)
+    watching = _Watching(call.request, call.actor, cursors)
+    first = await look(database, trial_id, cursors)
     if first is None or not decide(call.actor, "pull", first.repository, first.visibility).allowed:
         raise NotFoundError("there is no such trial, or it is not yours to see")
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
@@ -143,7 +143,7 @@ class _Watching:
 
     request: web.Request
     actor: Actor
-    places: Sequence[Place]
+    cursors: Sequence[Cursor]
     epoch: int | None = None
     standing: list[PartStanding] = field(default_factory=list)
 
@@ -155,7 +155,7 @@ class _Watching:
             if seen is None:
                 yield _event("gone", {"reason": "it is not there any more, or not yours to see"})
                 return
-            self.places = seen.places
+            self.cursors = seen.cursors
             texts = [
                 _event("part", {"part": number, **asdict(part)})
                 for number, part in enumerate(seen.parts)
@@ -163,13 +163,13 @@ class _Watching:
             ]
             self.standing = list(seen.parts)
             if seen.output is not None:
-                texts.append(_event("log", asdict(seen.output), shown_places(seen.places)))
-            elif seen.state == "done":
+                texts.append(_event("log", asdict(seen.output), shown_cursors(seen.cursors)))
+            elif seen.state == "done" and not seen.more:
                 told = {"trial": trial_id, "state": "done", "verdict": seen.verdict, "reason": seen.reason}
-                yield "".join([*texts, _event("end", told, shown_places(seen.places))])
+                yield "".join([*texts, _event("end", told, shown_cursors(seen.cursors))])
                 return
             yield "".join(texts)
-            if seen.output is None:
+            if not seen.more:
                 await asyncio.sleep(LOOK_SECONDS)
 
     async def _look(self, database: Database, trial_id: str) -> Look | None:
@@ -181,7 +181,7 @@ class _Watching:
             except SeatrialError:
                 return None
             self.epoch = epoch
-        seen = await look(database, trial_id, self.places)
+        seen = await look(database, trial_id, self.cursors)
         if seen is None:
             return None
         readable = decide(self.actor, "pull", seen.repository, seen.visibility).allowed
@@ -195,23 +195,23 @@ def _event(kind: str, data: Mapping[str, object], event_id: str | None = None) -
     return f"{named}event: {kind}\ndata: {json.dumps(data, ensure_ascii=True)}\n\n"
 
 
-def shown_places(places: Sequence[Place]) -> str:
-    """The places as an event's id."""
-    return ",".join(f"{place.attempt}.{place.run}.{place.position}" for place in places)
+def shown_cursors(cursors: Sequence[Cursor]) -> str:
+    """The cursors as an event's id."""
+    return ",".join(f"{cursor.attempt}.{cursor.run}.{cursor.position}" for cursor in cursors)
 
 
-def parse_places(text: str) -> Sequence[Place]:
-    """The places that an event's id stands for; without one, those before everything.
+def parse_cursors(text: str) -> Sequence[Cursor]:
+    """The cursors that an event's id stands for; without one, those before everything.
 
     Raises:
         RequestInvalidError: it is no such id.
     """
     if not text:
         return ()
-    found = [_PLACE.fullmatch(one) for one in text.split(",", _PARTS_MAX)]
+    found = [_CURSOR.fullmatch(one) for one in text.split(",", _PARTS_MAX)]
     if None in found:
         raise RequestInvalidError("Last-Event-ID is none of this stream")
-    return [Place(*map(int, one.groups())) for one in found if one is not None]
+    return [Cursor(*map(int, one.groups())) for one in found if one is not None]
 
 
 ROUTES = (

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import event, func, insert, select
 
 from registry.contract import PROTOCOL_VERSION
-from registry.db.trials import live_logs, parts
+from registry.db.engine import Database
+from registry.db.trials import live_logs, parts, runs, trial_parts
+from registry.db.types import db_time
 from registry.http.api import livelog as streams
 from registry.trials import livelog
 from tests.integration.trials.test_replicas import replica
@@ -167,6 +169,61 @@ async def test_what_is_kept_is_bounded(port: Port, monkeypatch: pytest.MonkeyPat
     assert (await livelog.sweep(port.database), await kept(port)) == (0, 4)
 
 
+@asynccontextmanager
+async def counted(url: str) -> AsyncIterator[tuple[Database, list[str]]]:
+    """The database, opened for one who only looks, and the statements that were read with."""
+    database, sent = Database(url), []
+    try:
+        async with database.read() as connection:
+            engine = connection.engine.sync_engine
+        event.listen(engine, "before_cursor_execute", lambda *seen: sent.append(seen[2]))
+        yield database, sent
+    finally:
+        await database.close()
+
+
+async def test_a_look_costs_the_same_however_many_parts_there_are(port: Port, database_url: str) -> None:
+    many = 256
+    await port.push(tiny_image())
+    worker = await port.worker("one")
+    job = await worker.claim()
+    assert (await tell(worker, job, 0, "live 0")).status == 200
+    async with port.database.write() as connection:
+        part = (await connection.execute(select(parts))).one()._asdict()
+        live = (await connection.execute(select(live_logs))).one()._asdict()
+        done = {"state": "done", "verdict": "pass", "lease": None, "finished_at": db_time()}
+        run = {"attempt": 1, "name": "smoke", "command": "[]", "reason": "exited", "seconds": 1}
+        run |= {"oom_killed": False, "log_truncated": False, "observations": "[]", "finished_at": db_time()}
+        for number in range(1, many):
+            this = {"id": f"part-{number}", "platform": f"linux/p{number:03}", "lease": f"lease-{number}"}
+            values = {**part, **this} if number % 2 else {**part, **this, **done}
+            await connection.execute(insert(parts).values(values))
+            await connection.execute(insert(trial_parts).values(trial_id=job["trial"], part_id=this["id"]))
+            if number % 2:
+                output = {"lease": this["lease"], "part_id": this["id"], "text": f"live {number}"}
+                await connection.execute(insert(live_logs).values({**live, **output}))
+            else:
+                for log in ("", f"told {number}", ""):
+                    await connection.execute(insert(runs).values({**run, "part_id": this["id"], "log": log}))
+    texts: list[str] = []
+    costs: list[int] = []
+    cursors: Sequence[livelog.Cursor] = ()
+    async with counted(database_url) as (database, sent):
+        for _ in range(10 * many):
+            sent.clear()
+            seen = await livelog.look(database, job["trial"], cursors)
+            assert seen is not None
+            cursors = seen.cursors
+            texts += [] if seen.output is None else [seen.output.text]
+            costs.append(len([text for text in sent if text.startswith("SELECT")]))
+            if not seen.more:
+                break
+    assert texts == [f"{'live' if number % 2 or not number else 'told'} {number}" for number in range(many)]
+    assert (max(costs), costs[-1], len(cursors)) == (3, 2, many)
+    # One look passes over a run without output, or over the end of a log: three for each part that is done.
+    assert len(costs) == many + 3 * (many // 2 - 1) + 1
+
+
 async def test_who_may_watch_and_for_how_long(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     await port.push(tiny_image())
     worker = await port.worker("one")
@@ -200,7 +257,7 @@ async def test_who_may_watch_and_for_how_long(port: Port, monkeypatch: pytest.Mo
             await anext(stream)
             await api(port.admin, "DELETE", f"/repositories/{REPOSITORY.replace('/', '%2F')}", status=204)
             assert [kind async for _, kind, _ in stream][-1] == "gone"
-        # The places of streams that ended are free again.
+        # Streams that ended are counted no more.
         assert (await ask(port.admin, "GET", path)).status == 404
 
 
