@@ -147,6 +147,12 @@ class Settings(BaseModel):
         description="how many trials of each image are kept however old they are; what a standing verdict "
         "rests on is kept in any case",
     )
+    log_keep_bytes: int = Field(
+        default=1024**3,
+        ge=0,
+        description="how much of the logs of runs is kept of each repository: the newest; of others the "
+        "verdict and what was observed stay",
+    )
     signature_trust_file: Path | None = Field(
         default=None,
         description="authorities whose certificates prove who signed (PEM, or Sigstore's trusted_root.json); "

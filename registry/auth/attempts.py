@@ -210,22 +210,27 @@ class FailedAttempts:
         self._empty_at[key] = empty_at
 
 
-async def trim(database: Database) -> None:
-    """Forget failures that have drained, those that there is no room for, and places long not seen."""
+async def trim(database: Database) -> int:
+    """Forget failures that have drained, those that there is no room for, and places long not seen; how many
+    rows."""
     table = sign_in_failures
+    removed = 0
     async with database.write() as connection:
         for kind in get_args(Kind):
             drained = select(table.c.key).where(table.c.kind == kind, table.c.empty_at <= db_time())
-            await connection.execute(
+            gone = await connection.execute(
                 delete(table).where(table.c.key.in_(drained.with_for_update(skip_locked=True)))
             )
+            removed += gone.rowcount
             count = await connection.scalar(select(func.count()).where(table.c.kind == kind)) or 0
             if count > ROWS_PER_KIND:
                 first = select(table.c.key).where(table.c.kind == kind).order_by(table.c.empty_at)
                 first = first.limit(count - ROWS_PER_KIND).with_for_update(skip_locked=True)
-                await connection.execute(delete(table).where(table.c.key.in_(first)))
+                gone = await connection.execute(delete(table).where(table.c.key.in_(first)))
+                removed += gone.rowcount
         forgotten = sign_in_places.c.last_at < db_time(-timedelta(days=KNOWN_DAYS))
-        await connection.execute(delete(sign_in_places).where(forgotten))
+        gone = await connection.execute(delete(sign_in_places).where(forgotten))
+    return removed + gone.rowcount
 
 
 _STATE = union_all(

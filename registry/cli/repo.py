@@ -82,6 +82,18 @@ TurnedBadDays = Annotated[
     str | None,
     typer.Option("--turned-bad-days", metavar="N|default", help="How many days before it is blocked."),
 ]
+TrialKeepDays = Annotated[
+    str | None,
+    typer.Option("--trial-keep-days", metavar="N|default", help="How many days its trials are kept."),
+]
+LogKeep = Annotated[
+    str | None,
+    typer.Option(
+        "--log-keep",
+        metavar="SIZE|default",
+        help="How much of the logs of its runs is kept, as in 200MiB: the newest.",
+    ),
+]
 _FIELDS = (
     "name",
     "visibility",
@@ -93,6 +105,8 @@ _FIELDS = (
     "worker_label",
     "turned_bad",
     "turned_bad_days",
+    "trial_keep_days",
+    "log_keep_bytes",
     "quota_bytes",
     "used_bytes",
     "tags",
@@ -114,6 +128,8 @@ def create(
     worker_label: WorkerLabel = None,
     turned_bad: TurnedBad = None,
     turned_bad_days: TurnedBadDays = None,
+    trial_keep_days: TrialKeepDays = None,
+    log_keep: LogKeep = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -130,6 +146,8 @@ def create(
         worker_label=worker_label,
         turned_bad=turned_bad,
         turned_bad_days=turned_bad_days,
+        trial_keep_days=trial_keep_days,
+        log_keep=log_keep,
         quota=quota,
     )
     made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
@@ -149,6 +167,8 @@ def change(
     worker_label: WorkerLabel = None,
     turned_bad: TurnedBad = None,
     turned_bad_days: TurnedBadDays = None,
+    trial_keep_days: TrialKeepDays = None,
+    log_keep: LogKeep = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -169,6 +189,8 @@ def change(
         worker_label=worker_label,
         turned_bad=turned_bad,
         turned_bad_days=turned_bad_days,
+        trial_keep_days=trial_keep_days,
+        log_keep=log_keep,
         quota=quota,
     )
     if not wanted:
@@ -255,6 +277,8 @@ def _wanted(
     worker_label: str | None,
     turned_bad: str | None,
     turned_bad_days: str | None,
+    trial_keep_days: str | None,
+    log_keep: str | None,
     quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
@@ -273,15 +297,21 @@ def _wanted(
     if turned_bad is not None:
         wanted["turned_bad"] = None if turned_bad == "default" else turned_bad
     if turned_bad_days is not None:
-        wanted["turned_bad_days"] = None if turned_bad_days == "default" else _days(turned_bad_days)
+        wanted["turned_bad_days"] = _days("--turned-bad-days", turned_bad_days)
+    if trial_keep_days is not None:
+        wanted["trial_keep_days"] = _days("--trial-keep-days", trial_keep_days)
+    if log_keep is not None:
+        wanted["log_keep_bytes"] = None if log_keep == "default" else parse_size_bytes(log_keep)
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted
 
 
-def _days(text: str) -> int:
+def _days(option: str, text: str) -> int | None:
+    if text == "default":
+        return None
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise RequestInvalidError(f"--turned-bad-days: {text[:80]!r} is neither a number nor 'default'")
+        raise RequestInvalidError(f"{option}: {text[:80]!r} is neither a number nor 'default'")
     return int(text)
 
 

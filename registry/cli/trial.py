@@ -271,5 +271,7 @@ def _print_trial(trial: dict[str, Any]) -> None:
             typer.echo(f"  {cell(line)}")
         for line in observation_lines(run):
             typer.echo(f"  {cell(line)}")
+        if not run.get("log_kept", True):
+            typer.echo("  log no longer kept")
         for line in (run["log"] or "").splitlines()[-LOG_LINES:]:
             typer.echo(f"  | {cell(line)}")

@@ -54,6 +54,8 @@ class RepositoryDetails:
     worker_label: str | None
     turned_bad: TurnedBad | None
     turned_bad_days: int | None
+    trial_keep_days: int | None
+    log_keep_bytes: int | None
     quota_bytes: int | None
     used_bytes: int
     created_at: datetime
@@ -68,8 +70,7 @@ class RepositoryDetails:
 
 @dataclass(frozen=True, slots=True)
 class RepositoryChange:
-    """What to change; ``None`` leaves it. A run spec, a worker label and a quota go by ``clear_…``, what an
-    image does that turns bad, and patterns of tags."""
+    """What to change; ``None`` leaves it. What may be unset goes by ``clear_…``."""
 
     visibility: Visibility | None = None
     gate: Gate | None = None
@@ -85,6 +86,10 @@ class RepositoryChange:
     clear_turned_bad: bool = False
     turned_bad_days: int | None = None
     clear_turned_bad_days: bool = False
+    trial_keep_days: int | None = None
+    clear_trial_keep_days: bool = False
+    log_keep_bytes: int | None = None
+    clear_log_keep_bytes: bool = False
     quota_bytes: int | None = None
     clear_quota: bool = False
 
@@ -105,6 +110,8 @@ class RepositoryChange:
             "worker_label": None if self.worker_label is None else parse_label(self.worker_label),
             "turned_bad": self.turned_bad,
             "turned_bad_days": self.turned_bad_days,
+            "trial_keep_days": self.trial_keep_days,
+            "log_keep_bytes": self.log_keep_bytes,
             "quota_bytes": self.quota_bytes,
         }
         values = {column: value for column, value in values.items() if value is not None}
@@ -114,9 +121,15 @@ class RepositoryChange:
             "worker_label": self.clear_worker_label,
             "turned_bad": self.clear_turned_bad,
             "turned_bad_days": self.clear_turned_bad_days,
+            "trial_keep_days": self.clear_trial_keep_days,
+            "log_keep_bytes": self.clear_log_keep_bytes,
             "quota_bytes": self.clear_quota,
         }
         return values | {column: None for column, clear in cleared.items() if clear}
+
+
+OPERATORS = frozenset({"quota_bytes", "trial_keep_days", "log_keep_bytes"})
+"""What only administrators change."""
 
 
 async def create(
@@ -132,7 +145,7 @@ async def create(
     """
     parse_repository_name(name)
     await require_or_tell(database, actor, "configure", name, None)
-    require_quota_right(actor, wanted)
+    require_operator_right(actor, wanted)
     require_writable(read_only=settings.read_only)
     async with database.write() as connection:
         defaults = await repos.defaults_for(connection, name, settings)
@@ -141,13 +154,14 @@ async def create(
             raise ConflictError(f"there is a repository {name} already")
 
 
-def require_quota_right(actor: Actor, wanted: RepositoryChange) -> None:
-    """A quota limits those who manage a repository, so that it is not for them to set.
+def require_operator_right(actor: Actor, wanted: RepositoryChange) -> None:
+    """A quota limits those who manage a repository, and what is kept of their trials is room or evidence of
+    the operator's, so that neither is for them to set.
 
     Raises:
-        UnauthorizedError, DeniedError: it changes the quota, and the actor is no administrator.
+        UnauthorizedError, DeniedError: it changes one of these, and the actor is no administrator.
     """
-    if wanted.clear_quota or wanted.quota_bytes is not None:
+    if OPERATORS & wanted.values().keys():
         require_admin(actor)
 
 
@@ -312,6 +326,7 @@ def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | No
     """The entity tag of a repository's settings, from its details or its row."""
     given = [settings.turned_bad, settings.turned_bad_days]
     tags_tried = () if trial_tags is None else ({"trial_tags": trial_tags},)
+    kept = [settings.trial_keep_days, settings.log_keep_bytes]
     return entity_tag(
         settings.created_at,
         settings.visibility,
@@ -324,6 +339,7 @@ def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | No
         # As a version knows it that does not have these, where nothing is said of them.
         *(given if any(each is not None for each in given) else ()),
         *tags_tried,
+        *(("kept", *kept) if any(each is not None for each in kept) else ()),
     )
 
 
@@ -358,6 +374,8 @@ _DETAILS = select(
     repositories.c.worker_label,
     repositories.c.turned_bad,
     repositories.c.turned_bad_days,
+    repositories.c.trial_keep_days,
+    repositories.c.log_keep_bytes,
     repositories.c.quota_bytes,
     repositories.c.created_at,
     quotas.used_bytes(repositories.c.id).label("used_bytes"),

@@ -61,6 +61,9 @@ repositories = Table(
     # What an image does that passed and turns bad: keep, warn, or block after some days; null: block at once.
     Column("turned_bad", Text),
     Column("turned_bad_days", Integer),
+    # How long its trials are kept, and how much of their logs; null: as the settings say.
+    Column("trial_keep_days", Integer),
+    Column("log_keep_bytes", BigInteger),
     # What a worker must be labelled with to try its images; null: nothing.
     Column("worker_label", Text),
     Column("created_at", UtcTime, nullable=False),

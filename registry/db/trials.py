@@ -104,6 +104,8 @@ parts = Table(
     Column("record", Text),
     # How many attempts of cases failed before one passed; null: none.
     Column("flaky", Integer),
+    # Of the logs of its runs that are kept; null: it has none, or a version before stored them.
+    Column("log_bytes", BigInteger),
     Column("created_at", UtcTime, nullable=False),
     Column("finished_at", UtcTime),
     # What a verdict binds to (ARCHITECTURE.md 3.5): the same question is asked once.
@@ -117,6 +119,7 @@ parts = Table(
     _while("state = 'queued'", "queue_platform", "platform"),
     _while("state = 'queued'", "queue_required", "required"),
     _while("state <> 'queued'", "begun", "urgency", "turn"),
+    _while("log_bytes > 0", "logs", "repository_id", "finished_at", "log_bytes"),
 )
 
 trial_parts = Table(
@@ -146,6 +149,8 @@ runs = Table(
     Column("memory_peak_bytes", BigInteger),
     Column("log", Text, nullable=False),
     Column("log_truncated", Boolean, nullable=False),
+    # Whether it had a log that is no longer kept.
+    Column("log_removed", Boolean),
     Column("observations", Text, nullable=False),
     Column("finished_at", UtcTime, nullable=False),
 )

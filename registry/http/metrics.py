@@ -27,7 +27,7 @@ from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from registry.contract.judge import Judgement
     from registry.contract.report import Report
@@ -138,6 +138,27 @@ class Metrics:
             ("outcome",),
             registry=self.registry,
         )
+        self.live_log_streams = Gauge(
+            "seatrial_live_log_streams",
+            "Logs that are watched while they are written.",
+            registry=self.registry,
+            multiprocess_mode="livesum",
+        )
+        self._swept = Counter(
+            "seatrial_swept",
+            "What was over and removed by this process (rows; of logs, the parts of trials), by what it was.",
+            ("what",),
+            registry=self.registry,
+        )
+        self._unswept = Counter(
+            "seatrial_sweep_failures",
+            "Times that what is over could not be removed by this process, by what it is.",
+            ("what",),
+            registry=self.registry,
+        )
+        self._swept_at = self._newest(
+            "seatrial_sweep_timestamp_seconds", "When a sweep of what is over last ended."
+        )
         self._tallies: dict[tuple[str, str, int], _Tally] = {}
         self._handing_over: asyncio.TimerHandle | None = None
 
@@ -158,6 +179,14 @@ class Metrics:
         self._pending.set(backlog.pending)
         self._oldest_delivery.set(backlog.oldest_seconds)
         self._disabled.set(backlog.disabled)
+
+    def swept(self, swept: Mapping[str, int | None]) -> None:
+        """A sweep has ended: how many rows of what, ``None`` where it could not be done."""
+        for what, count in swept.items():
+            label = what.lower().replace(" ", "_")
+            self._swept.labels(label).inc(count or 0)
+            self._unswept.labels(label).inc(count is None)
+        self._swept_at.set_to_current_time()
 
     def reported(self, report: Report, judgement: Judgement | None) -> None:
         """A worker's report was taken; without a judgement the part is tried again."""

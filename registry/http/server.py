@@ -13,6 +13,7 @@ from registry.http.attesting import keep_attested
 from registry.http.front import front_of
 from registry.http.limits import end_slow_readers
 from registry.http.listener import TlsListener, bind
+from registry.http.metrics import METRICS
 from registry.http.selfsigned import certificate_files
 from registry.http.sweeps import keep_swept
 from registry.http.tls import Certificates
@@ -74,7 +75,7 @@ async def running_server(
     assert runner.server is not None
     runner.server.request_handler = front_of(app, runner.server.request_handler)
     tasks = [
-        asyncio.create_task(keep_swept(services)),
+        asyncio.create_task(keep_swept(services, app[METRICS])),
         asyncio.create_task(keep_attested(services)),
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]

@@ -1,6 +1,6 @@
 """What the registry does by itself every ten minutes: what is over goes (uploads, sessions, API
-tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), what a schedule says is tried
-again, and what is not attested is to be."""
+tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), what repositories keep
+of logs is shortened, what a schedule says is tried again, and what is not attested is to be."""
 
 from __future__ import annotations
 
@@ -14,51 +14,63 @@ from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
-from registry.trials import keeping, livelog, promotions, receiving, schedules
+from registry.trials import keeping, livelog, logkeeping, promotions, receiving, schedules
 from registry.trials.keeping import Keeping
 from registry.trials.unattested import attest_missing
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Mapping
 
     from structlog.typing import FilteringBoundLogger
 
+    from registry.http.metrics import Metrics
     from registry.http.services import Services
 
 SWEEP_SECONDS = 600
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 
 
-async def keep_swept(services: Services) -> None:
+async def keep_swept(services: Services, metrics: Metrics) -> None:
     """Sweep until cancelled."""
     while True:
-        await sweep(services)
+        metrics.swept(await sweep(services))
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def sweep(services: Services) -> None:
-    """Sweep once. What cannot be swept is told in the log, and keeps nothing else from being swept."""
-    database = services.database
-    swept = await tried("uploads", uploads.sweep_expired(database, services.blobs))
-    if swept:
-        log.info("swept expired uploads", count=swept)
-    await tried("sessions", sessions.sweep_expired(database))
-    days = services.settings.ended_api_token_days
-    await tried("API tokens", tokenlists.sweep_ended(database, days=days))
+async def sweep(services: Services) -> Mapping[str, int | None]:
+    """Sweep once; how many rows of what, ``None`` where it could not be. That is told in the log, and keeps
+    nothing else from being swept."""
+    database, settings = services.database, services.settings
+    swept: dict[str, int | None] = {}
+
+    async def over(what: str, sweeping: Awaitable[int]) -> None:
+        swept[what] = await tried(what, sweeping)
+
+    await over("uploads", uploads.sweep_expired(database, services.blobs))
+    await over("sessions", sessions.sweep_expired(database))
+    await over("API tokens", tokenlists.sweep_ended(database, days=settings.ended_api_token_days))
     await tried("tokens that will expire", expiring.tell_expiring(database))
-    await tried("deliveries", deliverykeeping.keep(database))
-    await tried("messages of hooks", receiving.sweep_messages(database))
-    await tried("live logs", livelog.sweep(database))
-    await tried("requests for promotions", promotions.sweep_requests(database))
-    keep = Keeping(services.settings.trial_keep_days, services.settings.trial_keep_newest)
-    if swept := await tried("trials", keeping.sweep(database, keep)):
-        log.info("swept old trials", count=swept)
-    if queued := await tried("schedules", schedules.run_due(database, services.settings), done="queued"):
+    await over("deliveries", deliverykeeping.keep(database))
+    await over("messages of hooks", receiving.sweep_messages(database))
+    await over("live logs", livelog.sweep(database))
+    await over("requests for promotions", promotions.sweep_requests(database))
+    keep = Keeping(settings.trial_keep_days, settings.trial_keep_newest)
+    await over("trials", keeping.sweep(database, keep))
+    await over("logs", logkeeping.sweep(database, keep_bytes=settings.log_keep_bytes))
+    if queued := await tried("schedules", schedules.run_due(database, settings), done="queued"):
         log.info("queued images that a schedule says to try again", count=queued)
-    await tried("idempotency keys", idempotency.sweep_expired(database))
-    await tried("wrong passwords", attempts.trim(database))
-    if not services.settings.read_only:
+    await over("idempotency keys", idempotency.sweep_expired(database))
+    await over("wrong passwords", attempts.trim(database))
+    if not settings.read_only:
         await tried("verdicts", attest_missing(database), done="attested")
+    for what, told in (
+        ("uploads", "swept expired uploads"),
+        ("trials", "swept old trials"),
+        ("logs", "swept the oldest logs of repositories that keep more than they may"),
+    ):
+        if swept[what]:
+            log.info(told, count=swept[what])
+    return swept
 
 
 async def tried(what: str, doing: Awaitable[int | None], *, done: str = "swept") -> int | None:

@@ -203,6 +203,8 @@ async def _take(connection: AsyncConnection, policy: TrialPolicy, taken: Sequenc
         values = {name: getattr(theirs, name) for name in values_of}
         values |= {"repository_id": policy.repository_id, "policy_version": policy.policy_version}
         values |= {"lease": None, "lease_account_id": None, "lease_expires_at": None}
+        # The logs stay where they were written.
+        values |= {"log_bytes": None}
         if mine is None:
             new.append({**values, "id": str(uuid_utils.uuid7())})
         else:

@@ -7,14 +7,14 @@ what it removes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, exists, or_, select, tuple_
 
 from registry.content import repositories as repos
-from registry.db.content import attestations, manifests
+from registry.db.content import attestations, manifests, repositories
 from registry.db.sweeping import AT_ONCE
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """Trials younger than ``days`` are kept, and the ``newest`` of each image that is there."""
+    """Trials younger than ``days`` are kept, and the ``newest`` of each image that is there. A repository's
+    row may say other days."""
 
     days: int
     newest: int
@@ -36,8 +37,23 @@ class Keeping:
 async def sweep(database: Database, keeping: Keeping) -> int:
     """Remove the trials that are over, and the parts, with runs and logs, that none is left for; how many
     rows of both."""
-    removed = await _remove(database, trials, _over(keeping))
-    return removed + await _remove(database, parts, _left_over(keeping))
+    said = select(repositories.c.trial_keep_days).where(repositories.c.trial_keep_days.is_not(None))
+    async with database.read_once() as connection:
+        of_their_own = (await connection.execute(said.distinct())).scalars().all()
+    removed = 0
+    for days in (None, *sorted(of_their_own)):
+        one = keeping if days is None else replace(keeping, days=days)
+        removed += await _remove(database, trials, _of(trials, days) & _over(one))
+        removed += await _remove(database, parts, _of(parts, days) & _left_over(one))
+    return removed
+
+
+def _of(table: Table, days: int | None) -> ColumnElement[bool]:
+    """Of the repositories that say these days, or none."""
+    says = repositories.c.trial_keep_days
+    if days is None:
+        return table.c.repository_id.not_in(select(repositories.c.id).where(says.is_not(None)))
+    return table.c.repository_id.in_(select(repositories.c.id).where(says == days))
 
 
 async def _remove(database: Database, table: Table, over: ColumnElement[bool]) -> int:

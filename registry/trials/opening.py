@@ -143,6 +143,7 @@ async def _requeue(connection: AsyncConnection, part_ids: Sequence[str], *, aske
             worker=None,
             record=None,
             flaky=None,
+            log_bytes=None,
             finished_at=None,
         )
     )

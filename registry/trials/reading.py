@@ -58,6 +58,8 @@ class RunView:
     """Of which case of the spec; null where it has none."""
     attempt: int | None
     """Which attempt at the case; null where there is but one."""
+    log_kept: bool
+    """Whether its log is still kept; where not, ``log`` is empty."""
 
     @property
     def title(self) -> str:
@@ -320,6 +322,7 @@ async def _runs(
             runs.c.observations,
             runs.c.case_name,
             runs.c.case_attempt,
+            runs.c.log_removed.is_not(True),
         )
         .join(parts, parts.c.id == runs.c.part_id)
         .order_by(runs.c.part_id, runs.c.id)

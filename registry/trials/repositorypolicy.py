@@ -13,7 +13,7 @@ from registry.auth.access import require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.content import repositories as repos
-from registry.content.administration import RepositoryChange, find, require_quota_right, tag_of_row
+from registry.content.administration import RepositoryChange, find, require_operator_right, tag_of_row
 from registry.content.tagpatterns import patterns_of
 from registry.db.content import manifests, repositories
 from registry.db.engine import Database, move_epoch
@@ -42,13 +42,14 @@ async def change(
     admitted for ``grandfather_days``.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor is no maintainer; of a quota, no administrator.
+        UnauthorizedError, DeniedError: the actor is no maintainer, or no administrator and changes what only
+            they do.
         NameUnknownError: there is none.
         PreconditionFailedError: ``conditions`` do not hold.
         RequestInvalidError: a run spec given and cleared at once.
     """
     await find(database, actor=actor, action="configure", name=name)
-    require_quota_right(actor, wanted)
+    require_operator_right(actor, wanted)
     if wanted.run_spec is not None and wanted.clear_run_spec:
         raise RequestInvalidError("a run spec cannot be set and cleared at once")
     async with database.write() as connection:
@@ -68,8 +69,8 @@ async def put(
     wanted: RepositoryChange,
     conditions: Conditions,
 ) -> bool:
-    """Have a repository as ``wanted``, for the rest as a new one would be, but for the quota, which is left
-    where nothing is said of it. True: it is new.
+    """Have a repository as ``wanted``, for the rest as a new one would be, but for what only administrators
+    change, which is left where nothing is said of it. True: it is new.
 
     Raises:
         UnauthorizedError, DeniedError: as :func:`change`, or as of making one.
@@ -79,7 +80,7 @@ async def put(
     """
     found = await repos.find(database, parse_repository_name(name))
     await require_or_tell(database, actor, "configure", name, found.visibility if found else None)
-    require_quota_right(actor, wanted)
+    require_operator_right(actor, wanted)
     async with database.write() as connection:
         row = await _locked(connection, name)
         conditions.require(None if row is None else tag_of_row(row), f"repository {name}")

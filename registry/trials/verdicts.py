@@ -75,8 +75,9 @@ async def record(
             await spend(connection, settings, part.id, seconds)
             return None
         judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
-        await _store_runs(connection, part, report)
-        await finish_part(connection, part.id, judgement, record=json.dumps(_kept(report)))
+        log_bytes = await _store_runs(connection, part, report)
+        kept = json.dumps(_kept(report))
+        await finish_part(connection, part.id, judgement, record=kept, log_bytes=log_bytes)
         await spend(connection, settings, part.id, seconds)
         await move_epoch(connection, "gate")
     return judgement
@@ -109,7 +110,12 @@ async def put_back(connection: AsyncConnection, part_id: str, attempts: int, *, 
 
 
 async def finish_part(
-    connection: AsyncConnection, part_id: str, judgement: Judgement, *, record: str | None
+    connection: AsyncConnection,
+    part_id: str,
+    judgement: Judgement,
+    *,
+    record: str | None,
+    log_bytes: int = 0,
 ) -> None:
     """Write the verdict of a locked part, and let it decide for its image, its trials and their images."""
     await connection.execute(
@@ -121,6 +127,7 @@ async def finish_part(
             reason=plain_text(judgement.reason)[:REASON_MAX],
             record=record,
             flaky=judgement.flaky or None,
+            log_bytes=log_bytes or None,
             lease=None,
             lease_account_id=None,
             lease_expires_at=None,
@@ -154,8 +161,13 @@ async def _lock_leased(connection: AsyncConnection, worker: Reporter, lease: str
     )
 
 
-async def _store_runs(connection: AsyncConnection, part: _Part, report: Report) -> None:
+async def _store_runs(connection: AsyncConnection, part: _Part, report: Report) -> int:
+    """Returns how many bytes the logs have."""
+    log_bytes = 0
     for run in report.runs:
+        # PostgreSQL's text has no NUL.
+        log = run.log.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        log_bytes += len(log.encode())
         await connection.execute(
             insert(runs).values(
                 part_id=part.id,
@@ -171,13 +183,13 @@ async def _store_runs(connection: AsyncConnection, part: _Part, report: Report) 
                 seconds=run.seconds,
                 cpu_seconds=run.cpu_seconds,
                 memory_peak_bytes=run.memory_peak_bytes,
-                # PostgreSQL's text has no NUL.
-                log=run.log.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+                log=log,
                 log_truncated=run.log_truncated,
                 observations=json.dumps([one.model_dump(mode="json") for one in run.observations]),
                 finished_at=db_time(),
             )
         )
+    return log_bytes
 
 
 async def _open_trials(connection: AsyncConnection, part_id: str) -> Sequence[str]:

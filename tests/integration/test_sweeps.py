@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from registry.db.accounts import tokens
 from registry.db.content import upload_sessions
 from registry.db.sessions import sessions
 from registry.db.types import db_time
+from registry.http.metrics import Metrics
 from registry.http.sweeps import sweep
-from tests.kit.access import api, bearer, make_token, make_user, make_worker_token
+from tests.kit.access import api, ask, bearer, make_token, make_user, make_worker_token
 from tests.kit.distribution import start_upload
 from tests.kit.server import Registry
 from tests.kit.sessions import signed_in
@@ -36,10 +38,31 @@ async def test_storage_that_fails_keeps_no_session_from_being_swept(
         for table in (sessions, upload_sessions):
             await connection.execute(update(table).values(expires_at=db_time()))
     with capture_logs() as logs:
-        await sweep(registry.services)
+        swept = await sweep(registry.services)
     assert {told.get("what") for told in logs} == {"uploads"}
+    assert (swept["uploads"], swept["trials"]) == (None, 0)
+    metrics = Metrics()
+    metrics.swept({"uploads": None, "API tokens": 0, "sessions": 2})
+    text = metrics.text().decode()
+    for line in (
+        'seatrial_sweep_failures_total{what="uploads"} 1.0',
+        'seatrial_sweep_failures_total{what="api_tokens"} 0.0',
+        'seatrial_swept_total{what="uploads"} 0.0',
+        'seatrial_swept_total{what="sessions"} 2.0',
+    ):
+        assert f"{line}\n" in text, line
     async with database.read() as connection:
         assert await connection.scalar(select(func.count()).select_from(sessions)) == 0
+
+
+async def test_a_registry_tells_when_it_last_swept(client: aiohttp.ClientSession) -> None:
+    for _ in range(600):
+        shown = (await ask(client, "GET", "/metrics")).body.decode()
+        if "seatrial_swept_total{" in shown:
+            break
+        await asyncio.sleep(0.1)
+    (line,) = [line for line in shown.splitlines() if line.startswith("seatrial_sweep_timestamp_seconds ")]
+    assert float(line.split()[1]) > 0
 
 
 async def test_tokens_that_ended_long_ago_go_but_for_what_others_hang_on(

@@ -28,6 +28,7 @@ from registry.http.api.logrights import require_log
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, Route
 from registry.http.cookies import authenticate_caller
+from registry.http.metrics import METRICS
 from registry.trials.asking import may_read_log
 from registry.trials.livelog import Cursor, Look, PartStanding, look
 
@@ -107,7 +108,8 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     if first is None or not decide(call.actor, "pull", first.repository, first.visibility).allowed:
         raise NotFoundError("there is no such trial, or it is not yours to see")
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
-    with call.request.app[STREAMS].room(call.actor):
+    watched = call.request.app[METRICS].live_log_streams
+    with call.request.app[STREAMS].room(call.actor), watched.track_inprogress():
         return await _stream(call.request, database, trial_id, watching, seconds=query.wait)
 
 

@@ -41,6 +41,19 @@ class RepositoryChange(Body):
     turned_bad_days: int | None = Field(
         default=None, ge=0, le=3650, description="How many days before it is blocked; null is 0."
     )
+    trial_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36500,
+        description="Days that its trials are kept; null is as the settings say. For administrators.",
+    )
+    log_keep_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**62,
+        description="How much of the logs of its runs is kept, the newest; null is as the settings say. For "
+        "administrators.",
+    )
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
 
@@ -88,7 +101,7 @@ async def put_repository(
 ) -> Stored[use.RepositoryDetails]:
     """Have a repository as it is described.
 
-    What is left out is as for a new one, but for the quota, which stays as it is.
+    What is left out is as for a new one, but for what only administrators change, which stays as it is.
     """
     wanted = await _wanted(call, body)
     services = call.services
@@ -177,6 +190,10 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
         clear_turned_bad="turned_bad" in body.model_fields_set and body.turned_bad is None,
         turned_bad_days=body.turned_bad_days,
         clear_turned_bad_days="turned_bad_days" in body.model_fields_set and body.turned_bad_days is None,
+        trial_keep_days=body.trial_keep_days,
+        clear_trial_keep_days="trial_keep_days" in body.model_fields_set and body.trial_keep_days is None,
+        log_keep_bytes=body.log_keep_bytes,
+        clear_log_keep_bytes="log_keep_bytes" in body.model_fields_set and body.log_keep_bytes is None,
         quota_bytes=body.quota_bytes,
         clear_quota="quota_bytes" in body.model_fields_set and body.quota_bytes is None,
     )

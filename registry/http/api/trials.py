@@ -194,9 +194,11 @@ async def show_log(call: Call, trial_id: Id) -> web.Response:
     trial = await _trial(call, trial_id)
     require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
     several = len(trial.runs) > 1
-    texts = [f"== {run.platform} {run.title} ==\n{run.log}" if several else run.log for run in trial.runs]
+    texts = [(run, (run.log or "") if run.log_kept else "(log no longer kept)\n") for run in trial.runs]
     return web.Response(
-        text="\n".join(text or "" for text in texts),
+        text="\n".join(
+            f"== {run.platform} {run.title} ==\n{text}" if several else text for run, text in texts
+        ),
         content_type="text/plain",
         charset="utf-8",
         headers={"Cache-Control": "no-store", "Content-Security-Policy": "sandbox"},

@@ -16,7 +16,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from registry.db.engine import Database
 from registry.main import run
+from registry.trials import logkeeping
 from registry.trials.evidence import pack, unpack
 from tests.kit.access import api, make_token
 from tests.kit.distribution import push_image
@@ -26,9 +28,14 @@ from tests.kit.trials import REPOSITORY, ScriptedWorker, make_error, pull_token,
 
 
 @pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("server") / "data"
+
+
+@pytest.fixture(scope="module")
+def registry(data: Path) -> Iterator[Registry]:
     server = RegistryProcess(
-        tmp_path_factory.mktemp("server") / "data",
+        data,
         gate="enforce",
         trial_on_push="true",
         trial_platforms="linux/amd64",
@@ -77,10 +84,10 @@ def shell(registry: Registry, token_file: Path, capsys: pytest.CaptureFixture[st
     return Shell(registry, token_file, capsys)
 
 
-def push(registry: Registry, tag: str, image: Image) -> str:
+def push(registry: Registry, tag: str, image: Image, *, repository: str = REPOSITORY) -> str:
     async def work() -> str:
         async with registry.client() as admin:
-            return await push_image(admin, REPOSITORY, tag, image)
+            return await push_image(admin, repository, tag, image)
 
     return asyncio.run(work())
 
@@ -261,6 +268,32 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     assert cleared["turned_bad_days"] is None
 
 
+def test_what_is_kept_of_logs(registry: Registry, data: Path, shell: Shell, worker_secret: str) -> None:
+    name = "team/logs"
+    push(registry, "1", tiny_image(), repository=name)
+    work_off(registry, worker_secret, log="what it wrote\n")
+    (trial,) = shell.json("trial", "list", name)
+    shown = shell("trial", "show", trial["id"])
+    assert ("| what it wrote" in shown, "no longer kept" in shown) == (True, False)
+    kept = shell.json("repo", "set", name, "--trial-keep-days", "30", "--log-keep", "1KiB")
+    assert (kept["trial_keep_days"], kept["log_keep_bytes"]) == (30, 1024)
+    assert shell.json("repo", "set", name, "--trial-keep-days", "default")["trial_keep_days"] is None
+    assert shell.json("repo", "set", name, "--log-keep", "0")["log_keep_bytes"] == 0
+
+    async def sweep() -> int:
+        database = Database(f"sqlite:///{data / 'seatrial.db'}")
+        try:
+            return await logkeeping.sweep(database, keep_bytes=1024)
+        finally:
+            await database.close()
+
+    assert asyncio.run(sweep()) == 1
+    shown = shell("trial", "show", trial["id"])
+    assert ("what it wrote" in shown, "  log no longer kept\n" in shown) == (False, True)
+    assert shell("trial", "log", trial["id"]) == "(log no longer kept)\n"
+    assert shell.json("repo", "set", name, "--log-keep", "default")["log_keep_bytes"] is None
+
+
 def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path) -> None:
     digest = push(registry, "promoted", tiny_image())
     source, to = f"{REPOSITORY}:promoted", "prod/app:1"
@@ -311,6 +344,8 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
         (("gate", "block", "sha256:12", "--in", "team/", "--reason", "r"), 64),
         (("gate", "unblock", "999"), 2),
         (("repo", "set", REPOSITORY, "--turned-bad-days", "soon"), 64),
+        (("repo", "set", REPOSITORY, "--trial-keep-days", "soon"), 64),
+        (("repo", "set", REPOSITORY, "--log-keep", "much"), 64),
         (("gate", "pause", "team", "--for", "9d", "--reason", "r"), 64),
         (("gate", "pause", "team", "--for", "soon", "--reason", "r"), 64),
         (("gate", "resume", "team"), 2),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -130,6 +131,37 @@ def test_the_version_before_says_that_it_runs_on(
     copy = ["--from", f"sqlite:///{tmp_path / 'seatrial.db'}", "--to", f"sqlite:///{tmp_path / 'copy.db'}"]
     assert run(["db", "copy", *copy]) == 2
     assert f"schema next and this version copies {HEAD}" in capsys.readouterr().err
+
+
+def test_logs_that_there_are_already_are_counted(empty_database_url: str) -> None:
+    parsed = make_url(empty_database_url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
+    with engine.begin() as connection:
+        config = migrate.alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0038")
+    of_part = "repository_id, digest, platform, spec_digest, policy_version, image_spec_allowed, attempts"
+    of_run = "attempt, name, command, reason, oom_killed, seconds, log_truncated, observations, finished_at"
+    execute(
+        empty_database_url,
+        "INSERT INTO repositories (id, name, visibility, gate, trial_on_push, image_spec_allowed,"
+        " policy_version, created_at) VALUES (1, 'a', 'private', 'warn', true, false, 1, 1)",
+        *(
+            f"INSERT INTO parts (id, state, run_after, reason, created_at, {of_part})"
+            f" VALUES ('{part}', 'done', 1, '', 1, 1, 'd', '{part}', 's', 1, false, 1)"
+            for part in ("told", "silent")
+        ),
+        *(
+            f"INSERT INTO runs (part_id, log, {of_run})"
+            f" VALUES ('told', '{log}', 1, 'n', '[]', 'exited', false, 1, false, '[]', 1)"
+            for log in ("\u00e9", "abc")
+        ),
+    )
+    assert migrate.upgrade(empty_database_url).before == "0038"
+    with engine.connect() as connection:
+        found = connection.execute(text("SELECT id, log_bytes FROM parts ORDER BY id")).all()
+    engine.dispose()
+    assert found == [("silent", None), ("told", 5)]
 
 
 @pytest.mark.parametrize(

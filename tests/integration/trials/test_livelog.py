@@ -239,6 +239,8 @@ async def test_who_may_watch_and_for_how_long(port: Port, monkeypatch: pytest.Mo
         async with nobody.get(path, headers=headers) as response:
             seen = await response.content.readuntil(b": \n\n")
             assert seen.startswith(b"retry: 2000\n\nevent: part\n")
+            metrics = (await ask(port.admin, "GET", "/metrics")).body
+            assert b"\nseatrial_live_log_streams 1.0\n" in metrics
             monkeypatch.setattr(streams, "STREAMS_EACH_MAX", 1)
             refused = await ask(nobody, "GET", path, headers=headers)
             assert (refused.status, "you watch 1 logs already" in refused.json["detail"]) == (429, True)
