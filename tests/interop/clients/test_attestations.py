@@ -11,11 +11,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.kit.access import api, make_repository
 from tests.kit.clients import ClientError, Clients, Screen, client_home
-from tests.kit.distribution import push_image
+from tests.kit.distribution import push_image, put_manifest
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 from tests.kit.sources import ROOT
 from tests.kit.trials import REPOSITORY, ScriptedWorker, pull_token, tiny_image, worker_token
@@ -44,12 +45,39 @@ async def tried(registry: Registry, tag: str, *, met: bool, repository: str = RE
             answer = await worker.report(await worker.claim(), met=met, exit_code=0 if met else 1)
             assert answer.status == 204
         path = f"/repositories/{repository.replace('/', '%2F')}/attestations"
-        for _ in range(200):
-            listed = (await api(admin, "GET", path, params={"digest": digest}))["items"]
-            if len(listed) == 2 and all(one["signed_at"] for one in listed):
-                return digest
-            await asyncio.sleep(0.05)
+        await signed(admin, path, digest)
+    return digest
+
+
+async def signed(admin: aiohttp.ClientSession, path: str, digest: str) -> set[str]:
+    """Wait for what is signed of an image; the referrers."""
+    for _ in range(600):
+        listed = (await api(admin, "GET", path, params={"digest": digest}))["items"]
+        if len(listed) == 2 and all(one["signed_at"] for one in listed):
+            return {one["referrer"] for one in listed}
+        await asyncio.sleep(0.05)
     raise AssertionError("not signed")
+
+
+async def fails_and_has_its_older_word_back(registry: Registry, digest: str) -> tuple[str, set[str]]:
+    """Have an image that passed fail, and push the summary back that it had; the referrer that is, and those
+    that the registry names as its own now."""
+    path = f"/repositories/{REPOSITORY.replace('/', '%2F')}/attestations"
+    async with registry.client() as admin:
+        listed = (await api(admin, "GET", path, params={"digest": digest}))["items"]
+        (older,) = [one["referrer"] for one in listed if one["predicate"] == SUMMARY]
+        async with admin.get(f"/v2/{REPOSITORY}/manifests/{older}") as response:
+            kept = await response.read()
+        body = {"image": f"{REPOSITORY}@{digest}"}
+        await api(admin, "POST", "/trials", status=201, json=body)
+        async with registry.client(anonymous=True) as client:
+            client.headers["Authorization"] = f"Bearer {await worker_token(admin, 'two')}"
+            worker = ScriptedWorker(client, "two")
+            answer = await worker.report(await worker.claim(), met=False, exit_code=1)
+            assert answer.status == 204
+        newer = await signed(admin, path, digest)
+        assert (await put_manifest(admin, REPOSITORY, older, kept)).status == 201
+    return older, newer
 
 
 def typed(clients: Clients, registry: Registry, digest: str) -> Screen:
@@ -84,6 +112,12 @@ def test_the_page_s_lines_verify_a_pass_and_stop_at_a_fail(tools: Path, registry
         # Signed it is, and the policy says no.
         assert stopped.code != 0
         assert any("validation errors occurred" in line for line in stopped.lines)
+        # So it does where somebody pushes an older word back that was good.
+        older, newer = asyncio.run(fails_and_has_its_older_word_back(registry, good))
+        assert older not in newer
+        stopped = typed(clients, registry, good)
+        assert stopped.code != 0
+        assert any("1 validation errors occurred" in line for line in stopped.lines)
         # cosign's own signatures of people stand beside it and verify as before.
         image = f"{registry.host}/{REPOSITORY}@{good}"
         clients.run("cosign", "generate-key-pair")
