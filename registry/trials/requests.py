@@ -28,6 +28,8 @@ from registry.trials.settling import set_states
 from registry.trials.specs import spec_digest
 
 RETRY_PAUSE = timedelta(minutes=10)
+SPECS_MAX = 1000
+"""Under how many run specs an image is tried: the last trial under each is kept as long as the image."""
 
 
 async def start(
@@ -44,7 +46,8 @@ async def start(
     Its verdict decides the image's state unless the repository has a run spec of its own and this is another.
 
     Raises:
-        ConflictError: nothing in the image can be run, or what it lists is missing.
+        ConflictError: nothing in the image can be run, what it lists is missing, or it was tried under as
+            many run specs as may be.
         DeniedError, RequestInvalidError: the spec names secrets or services that ``created_by`` may not name,
             or that are not there.
         TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
@@ -72,7 +75,8 @@ async def start_in(
     their repositories in the order of their numbers.
 
     Raises:
-        ConflictError: nothing in the image can be run, or what it lists is missing.
+        ConflictError: nothing in the image can be run, what it lists is missing, or it was tried under as
+            many run specs as may be.
         DeniedError, RequestInvalidError: the spec names secrets that ``created_by`` may not name, or that are
             not there; or services, which only who may pull them can choose.
         TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
@@ -186,6 +190,7 @@ async def _open(
     policy = await trial_policy(connection, repository_id)
     if spec is not None:
         await require_may_name(connection, created_by, repository_name=policy.repository, spec=spec)
+        await _require_few_specs(connection, repository_id, digest, spec)
     opening = Opening(
         digest=digest,
         images=images,
@@ -200,6 +205,22 @@ async def _open(
         connection, "trial.started", policy.repository, created_by, {"trial": trial_id}, target=digest
     )
     return trial_id
+
+
+async def _require_few_specs(
+    connection: AsyncConnection, repository_id: int, digest: str, spec: RunSpec
+) -> None:
+    known = (
+        select(trials.c.spec_digest)
+        .where(trials.c.repository_id == repository_id, trials.c.digest == digest)
+        .distinct()
+    )
+    found = set((await connection.execute(known)).scalars())
+    if len(found) >= SPECS_MAX and spec_digest(spec.canonical()) not in found:
+        raise ConflictError(
+            f"{digest} was tried under {len(found)} run specs, and what came of each is kept as long as the "
+            "image; use one of them, or delete the image and push it again"
+        )
 
 
 async def _tried_lately(connection: AsyncConnection, repository_id: int, digest: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import delete, func, select, update
 
 from registry.db.content import attestations
 from registry.db.trials import parts, runs, trials
-from registry.trials import logkeeping
+from registry.trials import logkeeping, requests
 from registry.trials.keeping import Keeping, sweep
 from tests.kit.access import api, ask, basic, give_role, make_user
 from tests.kit.trials import REPOSITORY, Port, tiny_image, tiny_index
@@ -57,6 +58,26 @@ async def test_old_trials_go_but_for_the_newest_and_what_stands(port: Port) -> N
     assert await sweep(port.database, YEAR) == 0
     assert await port.state(digest) == "pass"
     assert await count(port, parts) == 2
+
+
+async def test_an_image_is_tried_under_so_many_specs_and_no_more(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "SPECS_MAX", 3)
+    digest = await port.push(tiny_image())
+    worker = await port.worker("one")
+    assert (await worker.report(await worker.claim())).status == 204
+    specs = [{"version": 1, "env": {"N": str(number)}} for number in range(3)]
+    for spec in (*specs[:2], *specs[:2]):
+        await again(port, worker, spec)
+    body = {"image": f"{REPOSITORY}:1", "spec": specs[2]}
+    refused = await api(port.admin, "POST", "/trials", status=409, json=body)
+    assert "was tried under 3 run specs" in refused["detail"]
+    await again(port, worker)
+    assert len(await port.trials(digest)) == 6
+    # Another image is nothing to this one.
+    await port.push(tiny_image(), tag="2")
+    await api(port.admin, "POST", "/trials", status=201, json=body | {"image": f"{REPOSITORY}:2"})
 
 
 async def test_a_repository_may_say_other_days(port: Port) -> None:

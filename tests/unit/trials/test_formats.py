@@ -58,6 +58,7 @@ def run_view(*met: bool | None, log: str | None = "hello\n", said: str = "", **m
         "observations": observations,
         "case": None,
         "attempt": None,
+        "log_kept": True,
         **members,
     }
     return RunView(**values)
