@@ -78,6 +78,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "webhook": ("registry.cli.webhook",),
         "hook": ("registry.cli.hook",),
         "secret": ("registry.cli.secret",),
+        "upstream": ("registry.cli.upstream",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
     }

@@ -11,11 +11,13 @@ from collections.abc import Iterable
 
 from registry.auth.actor import Actor
 from registry.auth.policy import (
+    HIDDEN_SAYS,
     LEAST_ROLE,
     Action,
     Decision,
     Visibility,
     decide,
+    is_hidden,
     may_administer,
     may_audit,
     may_manage_own,
@@ -172,6 +174,8 @@ def _refusal(actor: Actor, action: Action, name: str, decision: Decision) -> str
     if actor.kind == "worker":
         return f"{actor.shown} reads the image of its lease and nothing else"
     shown = name.rstrip("/")
+    if is_hidden(name):
+        return f"{actor.shown} may not {action} {shown}: {HIDDEN_SAYS}"
     limits = actor.by_credential.scopes
     if limits is not None and not any(scope.covers("repository", name, action) for scope in limits):
         return f"the token of {actor.shown} does not cover {action} on {shown}; ask for one that does"

@@ -30,11 +30,14 @@ LEAST_ROLE: Mapping[Action, Role] = MappingProxyType(
     }
 )
 """The least role for each action."""
+HIDDEN = "seatrial__upstream__"
+"""How the last part of a name begins whose repository holds what was copied to be tried."""
 _MANAGING: frozenset[Action] = frozenset({"configure", "administer"})
 _SEEING: tuple[Action, ...] = ("pull", "configure")
 """Whoever may do one of these is told that a repository exists."""
 
 
+HIDDEN_SAYS = "it holds copies of another registry's images: nobody but workers pulls from it or changes it"
 Rule = Literal[
     "lease",
     "token",
@@ -43,13 +46,15 @@ Rule = Literal[
     "public",
     "internal",
     "role",
+    "hidden",
     "nothing",
     "tombstone",
     "read-only",
     "create-on-push",
 ]
-"""What decided; ``nothing``: no rule gives the right. The last three are not :func:`decide`'s: a token that
-names what was given up since, the mode of the whole registry, and what a push may make."""
+"""What decided; ``hidden``: nobody has it there. ``nothing``: no rule gives the right. The last three are not
+:func:`decide`'s: a token that names what was given up since, the mode of the whole registry, and what a push
+may make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
         said = "a worker reads the image of its lease and nothing else"
         return Decision(leased and action == "pull", leased, "lease", said)
     held = role_on(actor, name)
+    if is_hidden(name) and action != "trial":
+        return Decision(False, False, "hidden", HIDDEN_SAYS, held)
     covered = _token_may(actor, action, name)
     rule = _account_may(actor, action, held, visibility)
     if covered and rule is not None:
@@ -100,9 +107,26 @@ def decide(actor: Actor, action: Action, name: str, visibility: Visibility | Non
     return Decision(False, sees, "nothing", said, held)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether the repository ``name`` is one that nobody pulls from, pushes to or changes: it holds copies of
+    another registry's images, for the workers that try them."""
+    return name.rpartition("/")[2].startswith(HIDDEN)
+
+
+def reads_trials(actor: Actor, name: str, visibility: Visibility | None) -> bool:
+    """Whether the actor is told what was tried in the repository ``name``: who may pull from it; of what is
+    hidden, who may start trials there, and auditors."""
+    if not is_hidden(name):
+        return decide(actor, "pull", name, visibility).allowed
+    audits = actor.is_auditor and _token_may(actor, "pull", name)
+    return audits or decide(actor, "trial", name, visibility).allowed
+
+
 def may_create(actor: Actor, name: str, *, by_push: bool) -> bool:
     """Whether the account may make the repository ``name``, which does not exist: whoever has ``configure``
     there, and where ``by_push`` is allowed, whoever has ``push``. At the top, only administrators."""
+    if is_hidden(name):
+        return False
     if actor.is_admin:
         return True
     held = role_on(actor, name)

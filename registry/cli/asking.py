@@ -1,12 +1,41 @@
-"""Asking before what has no way back."""
+"""Asking: before what has no way back, and for what must not stand on a command line."""
 
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
 
+from registry.contract.secrets import MAX_BYTES
 from registry.errors import RequestInvalidError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def read_value(file: Path | None, *, option: str, prompt: str = "Value") -> str:
+    """A secret from a file, from standard input (``-``), or as somebody types it.
+
+    Raises:
+        RequestInvalidError: it cannot be read, or nobody is there to type it.
+    """
+    if file is None:
+        if not sys.stdin.isatty():
+            raise RequestInvalidError(f"give it with {option} FILE, or - for standard input")
+        return str(typer.prompt(prompt, hide_input=True, confirmation_prompt=True))
+    try:
+        # One more than fits, with its newline: what is larger is refused by the server, with its size.
+        if str(file) == "-":
+            text = sys.stdin.read(MAX_BYTES + 3)
+        else:
+            with file.open(encoding="utf-8", newline="") as opened:
+                text = opened.read(MAX_BYTES + 3)
+        return text.removesuffix("\n").removesuffix("\r")
+    except OSError as error:
+        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RequestInvalidError(f"{file} is not UTF-8 text") from None
 
 
 def require_yes(question: str, *, yes: bool) -> None:

@@ -24,6 +24,7 @@ _SHOWN = (
     "scheme",
     "mapping",
     "webhook_id",
+    "upstream",
     "created_by",
     "created_at",
     "old_secret_until",
@@ -57,6 +58,14 @@ def create(
         str | None,
         typer.Option("--call-back", metavar="URL", help="Where ends of its trials are sent to."),
     ] = None,
+    upstream: Annotated[
+        str | None,
+        typer.Option(
+            "--upstream",
+            metavar="NAME",
+            help="Messages name images of this other registry; --namespace is its.",
+        ),
+    ] = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -72,6 +81,7 @@ def create(
         "scheme": scheme,
         "mapping": mapping,
         "call_back": call_back,
+        "upstream": upstream,
     }
     body = {member: value for member, value in given.items() if value is not None}
     made = connect(server, token_file).send("POST", "/hooks", body)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from registry.cli.asking import require_yes
+from registry.cli.asking import read_value, require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
 from registry.cli.webhook import NamespaceOption, RepositoryOption
-from registry.contract.secrets import MAX_BYTES
 from registry.errors import NotFoundError, RequestInvalidError
 
 app = typer.Typer(
@@ -44,7 +42,11 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Keep a value that run specs of a repository, or of all below a namespace, may name."""
-    body = {**_place(repository, namespace), "name": name, "value": _value(value_file)}
+    body = {
+        **_place(repository, namespace),
+        "name": name,
+        "value": read_value(value_file, option="--value-file"),
+    }
     made = connect(server, token_file).send("POST", "/secrets", body)
     _print(made, as_json=as_json)
 
@@ -77,7 +79,11 @@ def rotate(
     """Keep another value under the same name; runs that are under way go on with the old one."""
     client = connect(server, token_file)
     found = _find(client, name, _place(repository, namespace))
-    changed = client.send("POST", f"/secrets/{part(found['id'])}/rotate", {"value": _value(value_file)})
+    changed = client.send(
+        "POST",
+        f"/secrets/{part(found['id'])}/rotate",
+        {"value": read_value(value_file, option="--value-file")},
+    )
     _print(changed, as_json=as_json)
 
 
@@ -112,25 +118,6 @@ def _find(client: Client, name: str, place: dict[str, str]) -> dict[str, Any]:
         if one["name"] == name:
             return dict(one)
     raise NotFoundError(f"there is no secret {name[:80]!r} of {next(iter(place.values()))}")
-
-
-def _value(file: Path | None) -> str:
-    if file is None:
-        if not sys.stdin.isatty():
-            raise RequestInvalidError("give the value with --value-file FILE, or - for standard input")
-        return str(typer.prompt("Value", hide_input=True, confirmation_prompt=True))
-    try:
-        # One more than fits, with its newline: what is larger is refused by the server, with its size.
-        if str(file) == "-":
-            text = sys.stdin.read(MAX_BYTES + 3)
-        else:
-            with file.open(encoding="utf-8", newline="") as opened:
-                text = opened.read(MAX_BYTES + 3)
-        return text.removesuffix("\n").removesuffix("\r")
-    except OSError as error:
-        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise RequestInvalidError(f"{file} is not UTF-8 text") from None
 
 
 def _print(secret: dict[str, Any], *, as_json: bool) -> None:

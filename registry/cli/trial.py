@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -35,6 +36,7 @@ POLL_SECONDS = 50.0
 PAUSE_SECONDS = 0.5
 LOG_LINES = 20
 _LIST_MAX = 50
+_TRIAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Format = Literal["text", "json", "junit", "markdown", "sarif"]
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="S", min=0, help="Seconds to wait at most.")
@@ -75,6 +77,8 @@ def list_trials(
         print_list(past if as_json else [past_row(one) for one in past], COLUMNS, as_json=as_json)
         return
     found = client.get("/trials", {**asked, "image": image, "limit": min(limit, _LIST_MAX)})
+    if not as_json:
+        found = [{**one, "image": one.get("upstream") or one["image"]} for one in found]
     print_list(found, ("id", "image", "digest", "state", "verdict", "flaky", "reason"), as_json=as_json)
 
 
@@ -138,17 +142,21 @@ def _follow(client: Client, trial_id: str) -> NoReturn:
 @app.command("wait")
 def wait_for_trial(
     *,
-    image: ImageArgument,
+    image: Annotated[
+        str, typer.Argument(metavar="NAME@DIGEST|NAME:TAG|ID", help="An image of the registry, or a trial.")
+    ],
     timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
-    """Wait for the verdict on an image.
+    """Wait for the verdict on an image, or of one trial by its id.
 
     Exit code 0 for pass or warn (or where there is nothing to try), 1 for fail, 2 for error, 3 for not yet.
     """
     client = connect(server, token_file)
+    if _TRIAL_ID.fullmatch(image):
+        _end_with(_wait_for(client, client.get(f"/trials/{part(image)}"), timeout), as_json=as_json)
     _, tag, digest = split_repository_reference(image)
     named = image if tag or digest else f"{image}:latest"
     trials = _wait(client, named, timeout)
@@ -175,17 +183,23 @@ def start_trial(
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the verdict of this very trial, as trial wait does.")
     ] = False,
+    upstream: Annotated[
+        str | None,
+        typer.Option("--upstream", metavar="NAME", help="It is an image of this other registry."),
+    ] = None,
     timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
 ) -> None:
-    """Try an image again, or under a run spec of its own."""
+    """Try an image again, or under a run spec of its own; or an image of another registry."""
     if follow and as_json:
         raise RequestInvalidError("give --follow or --json, not both")
     body: dict[str, object] = {"image": image}
     if spec is not None:
         body["spec"] = read_run_spec(spec)
+    if upstream is not None:
+        body["upstream"] = upstream
     client = connect(server, token_file)
     trial = client.send("POST", "/trials", body)
     if follow:
@@ -196,7 +210,8 @@ def start_trial(
     if as_json:
         print_json(trial)
     else:
-        typer.echo(f"trial {trial['id']} is {trial['state']}; wait for it: seatrial trial wait {image}")
+        named = image if upstream is None else trial["id"]
+        typer.echo(f"trial {trial['id']} is {trial['state']}; wait for it: seatrial trial wait {named}")
 
 
 def _end_with(trial: dict[str, Any], *, as_json: bool) -> NoReturn:
@@ -213,7 +228,9 @@ def _wait_for(client: Client, trial: dict[str, Any], timeout: float) -> dict[str
     have come: this one is looked at by itself when the newest is done."""
     end = time.monotonic() + timeout
     while trial["verdict"] is None and (left := end - time.monotonic()) > 0:
-        _wait(client, f"{trial['image']}@{trial['digest']}", min(left, POLL_SECONDS))
+        if trial.get("upstream") is None:
+            # Nobody pulls what was copied from elsewhere, so that it cannot be waited for by its name.
+            _wait(client, f"{trial['image']}@{trial['digest']}", min(left, POLL_SECONDS))
         trial = client.get(f"/trials/{part(trial['id'])}")
         if trial["verdict"] is None:
             time.sleep(min(left, PAUSE_SECONDS))
@@ -242,7 +259,18 @@ def _standing(state: str, reason: str) -> str:
 def _print_trial(trial: dict[str, Any]) -> None:
     print_fields(
         trial,
-        ("id", "image", "digest", "state", "verdict", "reason", "created_by", "created_at", "finished_at"),
+        (
+            "id",
+            "image",
+            "upstream",
+            "digest",
+            "state",
+            "verdict",
+            "reason",
+            "created_by",
+            "created_at",
+            "finished_at",
+        ),
     )
     if trial.get("flaky"):
         typer.echo(f"flaky: {trial['flaky_attempts']} of its attempts failed before one passed")

@@ -96,6 +96,27 @@ async def start(
     return Session(session_id, repository.id, locator, algorithm)
 
 
+async def start_own(
+    database: Database, store: BlobStore, repository_id: int, *, algorithm: str, life: timedelta
+) -> Session:
+    """Open a session for what the registry itself stores in a repository: of no account, swept after ``life``
+    if it is not finished."""
+    locator = await store.start_upload()
+    session_id = uuid_utils.uuid7().hex
+    async with database.write() as connection:
+        await connection.execute(
+            insert(upload_sessions).values(
+                id=session_id,
+                repository_id=repository_id,
+                locator=locator,
+                digest_algorithm=algorithm,
+                created_at=db_time(),
+                expires_at=db_time(life),
+            )
+        )
+    return Session(session_id, repository_id, locator, algorithm)
+
+
 async def find(
     database: Database, repository: Repository | None, session_id: str, *, settings: Settings, actor: Actor
 ) -> Session:

@@ -99,6 +99,8 @@ EventKind = Literal[
     "secret.created",
     "secret.rotated",
     "secret.deleted",
+    "upstream.added",
+    "upstream.deleted",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -193,6 +195,8 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "secret.created": "a secret that run specs may name is there; its value is nowhere shown",
         "secret.rotated": "a secret that run specs may name has another value",
         "secret.deleted": "a secret that run specs may name is gone",
+        "upstream.added": "images of another registry may be tried",
+        "upstream.deleted": "images of another registry are no longer tried, and what was copied is gone",
     }
 )
 """One sentence for each; the docs' table is made of them."""

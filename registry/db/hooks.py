@@ -27,6 +27,8 @@ hooks = Table(
     Column("old_secret_until", UtcTime),
     Column("created_by", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    # The registry whose images its messages name; null: this one.
+    Column("upstream_id", Bytewise, ForeignKey("upstreams.id", ondelete="CASCADE"), index=True),
 )
 
 hook_messages = Table(

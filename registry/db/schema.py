@@ -20,6 +20,7 @@ from registry.db import (
     signatures,
     signins,
     trials,
+    upstreams,
     webhooks,
 )
 from registry.db.tables import metadata
@@ -43,5 +44,6 @@ __all__ = [
     "signatures",
     "signins",
     "trials",
+    "upstreams",
     "webhooks",
 ]

@@ -14,7 +14,15 @@ from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
 from registry.content import uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
-from registry.trials import keeping, livelog, logkeeping, promotions, receiving, schedules
+from registry.trials import (
+    keeping,
+    livelog,
+    logkeeping,
+    promotions,
+    receiving,
+    schedules,
+    upstreamkeeping,
+)
 from registry.trials.keeping import Keeping
 from registry.trials.unattested import attest_missing
 
@@ -54,6 +62,8 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("messages of hooks", receiving.sweep_messages(database))
     await over("live logs", livelog.sweep(database))
     await over("requests for promotions", promotions.sweep_requests(database))
+    copies = upstreamkeeping.sweep(database, days=settings.trial_keep_days)
+    await over("copies of other registries", copies)
     keep = Keeping(settings.trial_keep_days, settings.trial_keep_newest)
     await over("trials", keeping.sweep(database, keep))
     await over("logs", logkeeping.sweep(database, keep_bytes=settings.log_keep_bytes))

@@ -48,6 +48,15 @@ class Reply:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Stream:
+    """An answer of another server that is read as it comes, while the block that gave it runs."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
 class OutgoingError(UnavailableError):
     """Another server could not be asked, or its answer not be used. The message names it and not its address;
     the log has the reason."""
@@ -131,6 +140,22 @@ class GuardedClient:
                     raise OutgoingError(f"{shown} answers more than {max_bytes} bytes")
             return Reply(response.status, response.headers, bytes(raw))
 
+    @asynccontextmanager
+    async def stream(
+        self, url: str, *, headers: Mapping[str, str], seconds: float, idle_seconds: float
+    ) -> AsyncIterator[Stream]:
+        """GET what may be large, within ``seconds``; between two pieces at most ``idle_seconds`` pass.
+
+        Raises:
+            OutgoingError: as :meth:`request`, also while it is read.
+        """
+        sent = {"Accept-Encoding": "identity", **headers}
+        asked = self._asked("GET", url, None, sent, seconds, idle_seconds=idle_seconds)
+        async with asked as (response, shown):
+            if "Content-Encoding" in response.headers:
+                raise OutgoingError(f"{shown} answers compressed, which was not asked for")
+            yield Stream(response.status, response.headers, response.content.iter_chunked(_CHUNK_BYTES))
+
     async def tell(
         self, url: str, body: bytes, *, headers: Mapping[str, str], keep_bytes: int, seconds: float
     ) -> Reply:
@@ -151,7 +176,14 @@ class GuardedClient:
 
     @asynccontextmanager
     async def _asked(
-        self, method: str, url: str, body: bytes | None, headers: Mapping[str, str], seconds: float
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        seconds: float,
+        *,
+        idle_seconds: float | None = None,
     ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
         """The answer's beginning, and how messages name the server; what goes wrong in the block too is
         another server's fault."""
@@ -164,7 +196,9 @@ class GuardedClient:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS),
+                timeout=aiohttp.ClientTimeout(
+                    total=seconds, sock_connect=CONNECT_SECONDS, sock_read=idle_seconds
+                ),
             ) as response:
                 yield response, shown
         except TimeoutError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import literal, select, tuple_
 
-from registry.auth.policy import decide
+from registry.auth.policy import reads_trials
 from registry.content.pullable import pullable_ids
 from registry.db.content import repositories
 from registry.db.dialect import batches
@@ -178,7 +178,7 @@ async def newest(
     while len(found) < limit:
         rows = (await connection.execute(page)).all()
         # It is the policy that decides, and the query only finds.
-        found += [row.id for row in rows if decide(actor, "pull", row.name, row.visibility).allowed]
+        found += [row.id for row in rows if reads_trials(actor, row.name, row.visibility)]
         if len(rows) < limit:
             break
         page = query.where(_older(rows[-1].created_at, rows[-1].id))

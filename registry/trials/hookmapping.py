@@ -47,9 +47,12 @@ def require_mapping(mapping: Mapping[str, str], *, has_repository: bool) -> None
         )
 
 
-def wishes(payload: object, mapping: Mapping[str, str] | Preset, *, place: str | None) -> list[Wished]:
+def wishes(
+    payload: object, mapping: Mapping[str, str] | Preset, *, place: str | None, host: str | None = None
+) -> list[Wished]:
     """What a message asks for; none where it is about nothing that is tried (a pull, say). ``place`` is what
-    the hook is for: where it is one repository, that one is meant if the message says none.
+    the hook is for: where it is one repository, that one is meant if the message says none. ``host`` is the
+    other registry that messages must mean, where they say which.
 
     Raises:
         RequestInvalidError: what the mapping points to is missing, or no reference; and which.
@@ -58,7 +61,7 @@ def wishes(payload: object, mapping: Mapping[str, str] | Preset, *, place: str |
         found = _of_docker(payload)
     else:
         assert not isinstance(mapping, str)
-        found = [_mapped(payload, mapping, place)]
+        found = [_mapped(payload, mapping, place, host)]
     found = list({wished.image: wished for wished in found}.values())
     if len(found) > IMAGES_MAX:
         raise RequestInvalidError(f"the message is about {len(found)} images; {IMAGES_MAX} are the limit")
@@ -83,13 +86,13 @@ def find(payload: object, pointer: str) -> object:
     return value
 
 
-def _mapped(payload: object, mapping: Mapping[str, str], place: str | None) -> Wished:
+def _mapped(payload: object, mapping: Mapping[str, str], place: str | None, host: str | None) -> Wished:
     text = {name: _text(payload, mapping[name]) for name in mapping if name != "spec"}
     spec: Any = find(payload, mapping["spec"]) if "spec" in mapping else None
     if spec is not None and not isinstance(spec, dict | str):
         raise RequestInvalidError(f"what {mapping['spec']} points to is no run spec: an object or YAML")
     if "image" in text:
-        return Wished(_reference(_without_host(text["image"], place)), spec)
+        return Wished(_reference(_without_host(text["image"], place, host)), spec)
     name = text.get("repository") or ("" if place is None or place.endswith("/") else place)
     if "digest" in text:
         return Wished(_reference(f"{name}@{text['digest']}"), spec)
@@ -123,11 +126,17 @@ def _text(payload: object, pointer: str) -> str:
     return value
 
 
-def _without_host(image: str, place: str | None) -> str:
+def _without_host(image: str, place: str | None, host: str | None) -> str:
     first, slash, rest = image.partition("/")
-    if place is not None and place.partition("/")[0] == first:
+    if host is None and place is not None and place.partition("/")[0] == first:
         return image  # a name may begin as a host does
-    return rest if slash and ("." in first or ":" in first or first == "localhost") else image
+    if not (slash and ("." in first or ":" in first or first == "localhost")):
+        return image
+    if host is not None and first.lower() != host:
+        raise RequestInvalidError(
+            f"the message names an image of {first[:80]!r}, and this hook is for {host}"
+        )
+    return rest
 
 
 def _reference(text: str) -> str:

@@ -18,11 +18,13 @@ from registry.db.hooks import hooks
 from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.types import db_time
+from registry.db.upstreams import upstreams
 from registry.db.webhooks import webhooks
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.events import webhooks as outbound
 from registry.events.signatures import Scheme, make_secret
 from registry.trials.hookmapping import Preset, require_mapping
+from registry.trials.upstreams import find_usable
 
 if TYPE_CHECKING:
     from sqlalchemy import Select
@@ -40,7 +42,7 @@ _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 @dataclass(frozen=True, slots=True)
 class Hook:
     """A hook as its row says, never with its secret. ``place`` is as that of a webhook. ``webhook_id`` is the
-    webhook that calls back, if one does."""
+    webhook that calls back, if one does; ``upstream`` the other registry whose images messages name."""
 
     id: str
     name: str
@@ -48,6 +50,7 @@ class Hook:
     scheme: Scheme
     mapping: Mapping[str, str] | Preset
     webhook_id: str | None
+    upstream: str | None
     created_by: str
     created_at: datetime
     old_secret_until: datetime | None
@@ -73,13 +76,16 @@ async def create(
     scheme: Scheme,
     mapping: Mapping[str, str] | Preset,
     call_back: str | None,
+    upstream: str | None = None,
 ) -> NewHook:
     """Make a hook and its secret. ``call_back`` is where its trials' ends are sent to, by a webhook.
+    ``upstream``: its messages name images of that registry, and the place is the upstream's.
 
     Raises:
         UnauthorizedError, DeniedError: the actor may not configure the place.
-        NameUnknownError, NotFoundError: there is no such place.
-        RequestInvalidError: a name, a mapping or an address that cannot be used.
+        NameUnknownError, NotFoundError: there is no such place or upstream.
+        RequestInvalidError: a name, a mapping or an address that cannot be used, or another place than the
+            upstream's.
         ConflictError: the name is taken, or the place has as many as it may.
     """
     outbound.require_right(actor, place)
@@ -97,6 +103,14 @@ async def create(
     async with database.write() as connection:
         at = await hold_columns(connection, place)
         await require_fewer(connection, hooks, at, most=PER_PLACE)
+        upstream_id = None
+        if upstream is not None:
+            named = await find_usable(connection, actor, upstream)
+            if place is None or named.place != place.key:
+                raise RequestInvalidError(
+                    f"a hook for images of {named.name} is of its namespace, {named.place.rstrip('/')}"
+                )
+            upstream_id = named.id
         values = {
             "id": hook_id,
             "name": name,
@@ -106,6 +120,7 @@ async def create(
             "secret": secret_key.wrap(secret.encode(), name=wrap_name(hook_id)),
             "created_by": actor.shown,
             "created_at": db_time(),
+            "upstream_id": upstream_id,
         }
         inserted = await connection.execute(
             insert_ignoring_conflict(connection, hooks, values).returning(hooks.c.id)
@@ -118,7 +133,9 @@ async def create(
             )
         hook = await _find(connection, name)
         assert hook is not None
-        said = {"scheme": scheme, "mapping": hook.mapping}
+        said: dict[str, object] = {"scheme": scheme, "mapping": hook.mapping}
+        if upstream is not None:
+            said["upstream"] = upstream
         await record(connection, "hook.created", hook.place, actor, said, target=name)
     return NewHook(hook, secret, call_back_secret)
 
@@ -222,5 +239,7 @@ _SHOWN: Select[Any] = with_place(
     case((hooks.c.old_secret_until > db_time(), hooks.c.old_secret)).label("valid_old_secret"),
     select(webhooks.c.id).where(webhooks.c.hook_id == hooks.c.id).limit(1).correlate(hooks)
     .scalar_subquery().label("webhook_id"),
+    select(upstreams.c.name).where(upstreams.c.id == hooks.c.upstream_id).correlate(hooks)
+    .scalar_subquery().label("upstream"),
 )  # fmt: skip
 BY_NAME = _SHOWN.where(hooks.c.name == bindparam("hook"))

@@ -55,7 +55,8 @@ class TrialPolicy:
 @dataclass(frozen=True, slots=True)
 class Opening:
     """One trial to open. ``run_spec`` is canonical JSON; ``again`` asks even where a verdict stands;
-    ``urgency`` is one of :mod:`registry.trials.scheduling`; ``by_tag``: dropped when no tag names it."""
+    ``urgency`` is one of :mod:`registry.trials.scheduling`; ``by_tag``: dropped when no tag names it;
+    ``trial_id``: of one that is there already and has waited for its image."""
 
     digest: str
     images: Sequence[RunnableImage]
@@ -65,6 +66,7 @@ class Opening:
     again: bool
     urgency: int = PUSHED
     by_tag: bool = False
+    trial_id: str | None = None
 
 
 async def trial_policy(connection: AsyncConnection, repository_id: int) -> TrialPolicy:
@@ -101,22 +103,28 @@ async def open_trial(
     """
     found = await _find_or_make_parts(connection, settings, policy, opening)
     part_ids = [part.id for part in found]
-    trial_id = str(uuid_utils.uuid7())
-    await connection.execute(
-        insert(trials).values(
-            id=trial_id,
-            repository_id=policy.repository_id,
-            digest=opening.digest,
-            spec_digest=spec_digest(opening.run_spec),
-            policy_version=policy.policy_version,
-            cause=opening.cause,
-            state="queued",
-            created_by=opening.created_by.shown,
-            by_tag=opening.by_tag or None,
-            workload=opening.created_by.workload_text,
-            created_at=db_time(),
+    trial_id = opening.trial_id or str(uuid_utils.uuid7())
+    question = {
+        "digest": opening.digest,
+        "spec_digest": spec_digest(opening.run_spec),
+        "policy_version": policy.policy_version,
+        "state": "queued",
+    }
+    if opening.trial_id is not None:
+        await connection.execute(update(trials).where(trials.c.id == trial_id).values(question))
+    else:
+        await connection.execute(
+            insert(trials).values(
+                id=trial_id,
+                repository_id=policy.repository_id,
+                cause=opening.cause,
+                created_by=opening.created_by.shown,
+                by_tag=opening.by_tag or None,
+                workload=opening.created_by.workload_text,
+                created_at=db_time(),
+                **question,
+            )
         )
-    )
     await connection.execute(
         insert(trial_parts), [{"trial_id": trial_id, "part_id": part_id} for part_id in part_ids]
     )

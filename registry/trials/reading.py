@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Row, case, func, null, select
 
 from registry.auth.actor import stored_workload
-from registry.auth.policy import decide
+from registry.auth.policy import reads_trials
 from registry.db.content import repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, runs, trial_parts, trials
+from registry.db.upstreams import upstream_copies, upstreams
 from registry.errors import NotFoundError
 from registry.trials.asking import may_read_log
 from registry.trials.caps import find_reached, why_held
@@ -102,8 +103,15 @@ class TrialView:
     created_at: datetime
     finished_at: datetime | None
     spec_digest: str
+    upstream: str | None = None
+    """Of an image of another registry: the upstream's name, a slash, and what was asked for there."""
     parts: Sequence[PartView] = ()
     runs: Sequence[RunView] = ()
+
+    @property
+    def image(self) -> str:
+        """What was tried, as reports name it."""
+        return self.upstream or f"{self.repository}@{self.digest}"
 
     @property
     def flaky_attempts(self) -> int:
@@ -181,7 +189,7 @@ async def show_trial(
     async with database.read() as connection:
         row = (await connection.execute(_trials().where(trials.c.id == trial_id))).first()
         trial = None if row is None else _view(row)
-        if trial is None or not decide(actor, "pull", trial.repository, trial.visibility).allowed:
+        if trial is None or not reads_trials(actor, trial.repository, trial.visibility):
             raise NotFoundError("there is no such trial, or it is not yours to see")
         (filled,) = await _filled(connection, settings, [trial], actor=actor, logs=logs)
         return filled
@@ -207,8 +215,11 @@ def _trials() -> Select[Any]:
             trials.c.created_at,
             trials.c.finished_at,
             trials.c.spec_digest,
+            (upstreams.c.name + "/" + upstream_copies.c.image).label("upstream"),
         )
         .join(repositories, repositories.c.id == trials.c.repository_id)
+        .outerjoin(upstream_copies, upstream_copies.c.trial_id == trials.c.id)
+        .outerjoin(upstreams, upstreams.c.id == upstream_copies.c.upstream_id)
         .order_by(trials.c.created_at.desc(), trials.c.id.desc())
     )
 
@@ -292,6 +303,8 @@ def _why_queued(trial: TrialView, views: Sequence[PartView], waiting: Collection
     """Why nothing happens, where a part of it waits for a worker that there is not, or below a cap."""
     if trial.state == "done":
         return ""
+    if not views and trial.upstream is not None:
+        return "its image is copied from the other registry first"
     return next((view.reason for view in views if view.reason in waiting), "")
 
 

@@ -27,6 +27,7 @@ from registry.errors import (
     DeniedError,
     ManifestUnknownError,
     NameUnknownError,
+    NotFoundError,
     RequestInvalidError,
     TooManyRequestsError,
     UnauthorizedError,
@@ -34,9 +35,11 @@ from registry.errors import (
 from registry.events.signatures import NOT_SIGNED, Scheme, make_secret, verify
 from registry.oci.names import split_repository_reference
 from registry.oci.strictjson import JsonInvalidError, parse_json
+from registry.trials import upstreamtrials
 from registry.trials.hookmapping import Wished, wishes
 from registry.trials.hooks import BY_NAME, hook_of, secrets_of
 from registry.trials.requests import start_in
+from registry.trials.upstreams import find_in
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.settings import Settings
     from registry.trials.hooks import Hook
+    from registry.trials.upstreams import Upstream
 
 BODY_MAX_BYTES = 256 * 1024
 A_MINUTE = 60
@@ -114,7 +118,9 @@ async def receive(
         DeniedError: an image that is not the hook's to have tried.
         NameUnknownError, ManifestUnknownError: no such image; it may be sent again once it is there.
         ConflictError: nothing in the image can be run.
-        TooManyRequestsError: too many in a minute, or a cap on trials is reached.
+        NotFoundError: the upstream of the hook has just been deleted.
+        TooManyRequestsError: too many in a minute, a cap on trials is reached, or as many images wait to be
+            copied as may.
     """
     hook = to.hook
     scheme: Scheme = "standard" if hook is None else hook.scheme
@@ -126,10 +132,14 @@ async def receive(
         if before is not None:
             return before
         await _require_room(connection, hook)
-    wished = wishes(_parsed(message.body), hook.mapping, place=hook.place)
+        upstream = None if hook.upstream is None else await find_in(connection, hook.upstream)
+    if upstream is None and hook.upstream is not None:
+        raise NotFoundError("the upstream of this hook is gone, and the hook with it")
+    host = None if upstream is None else upstream.host
+    wished = wishes(_parsed(message.body), hook.mapping, place=hook.place, host=host)
     asked = [(one, await parse_spec(one.spec)) for one in wished]
     actor = replace(REGISTRY, name=f"hook {hook.name}", address=message.address, client=message.client)
-    return await _start(database, settings, hook, key, asked=asked, actor=actor)
+    return await _start(database, settings, hook, key, asked=asked, actor=actor, upstream=upstream)
 
 
 async def sweep_messages(database: Database) -> int:
@@ -147,6 +157,7 @@ async def _start(
     *,
     asked: Sequence[tuple[Wished, RunSpec | None]],
     actor: Actor,
+    upstream: Upstream | None,
 ) -> Taken:
     async with database.write() as connection:
         values = {"hook_id": hook.id, "key": key, "trials": "[]", "at": db_time()}
@@ -157,18 +168,15 @@ async def _start(
             # Another copy of it was quicker, and has committed: it was waited for.
             before = await _taken(connection, hook, key)
             return before or Taken((), repeated=True)
-        wanted = [await _find(connection, hook, one, spec) for one, spec in asked]
-        started = []
-        for one in sorted(wanted, key=lambda each: each.repository_id):
-            trial_id = await start_in(
-                connection,
-                settings,
-                repository_id=one.repository_id,
-                digest=one.digest,
-                spec=one.spec,
-                created_by=actor,
-            )
-            started.append(trial_id)
+        if upstream is not None:
+            started = [
+                await upstreamtrials.start_in(
+                    connection, settings, upstream, image=one.image, spec=spec, created_by=actor
+                )
+                for one, spec in asked
+            ]
+        else:
+            started = await _start_here(connection, settings, hook, asked=asked, actor=actor)
         if started:
             rows = [{"trial_id": trial_id, "hook_id": hook.id} for trial_id in started]
             await connection.execute(insert(hook_trials), rows)
@@ -176,6 +184,28 @@ async def _start(
         await connection.execute(update(hook_messages).where(*this).values(trials=json.dumps(started)))
         await move_epoch(connection, "gate")
     return Taken(started, repeated=False)
+
+
+async def _start_here(
+    connection: AsyncConnection,
+    settings: Settings,
+    hook: Hook,
+    *,
+    asked: Sequence[tuple[Wished, RunSpec | None]],
+    actor: Actor,
+) -> list[str]:
+    wanted = [await _find(connection, hook, one, spec) for one, spec in asked]
+    return [
+        await start_in(
+            connection,
+            settings,
+            repository_id=one.repository_id,
+            digest=one.digest,
+            spec=one.spec,
+            created_by=actor,
+        )
+        for one in sorted(wanted, key=lambda each: each.repository_id)
+    ]
 
 
 async def _find(connection: AsyncConnection, hook: Hook, wished: Wished, spec: RunSpec | None) -> _Wanted:

@@ -14,15 +14,15 @@ from datetime import timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import uuid_utils
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import delete, exists, insert, or_, select, update
+from sqlalchemy import delete, exists, or_, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.auth.keyring import open_attestation_ring
 from registry.content import repositories as repos
 from registry.content.manifests import store_rows
 from registry.content.references import Origin
+from registry.content.uploads import start_own
 from registry.db.accounts import keys
 from registry.db.content import (
     attestations,
@@ -155,22 +155,13 @@ class Attester:
             return None if found.first() is None else _Upload(None, None, digest, len(content))
 
     async def _upload(self, repository_id: int, content: bytes) -> _Upload:
-        locator = await self.store.start_upload()
-        session = uuid_utils.uuid7().hex
-        async with self.database.write() as connection:
-            await connection.execute(
-                insert(upload_sessions).values(
-                    id=session,
-                    repository_id=repository_id,
-                    locator=locator,
-                    created_at=db_time(),
-                    expires_at=db_time(_SESSION_LIFE),
-                )
-            )
         digest = digest_of(content)
-        await self.store.append(locator, _whole(content), offset=0)
-        await self.store.finish(locator, digest)
-        return _Upload(session, locator, digest, len(content))
+        session = await start_own(
+            self.database, self.store, repository_id, algorithm=digest.algorithm, life=_SESSION_LIFE
+        )
+        await self.store.append(session.locator, _whole(content), offset=0)
+        await self.store.finish(session.locator, digest)
+        return _Upload(session.id, session.locator, digest, len(content))
 
     async def _store(
         self, row: Row[Any], repository: str, uploads: list[_Upload], *, kid: str

@@ -267,6 +267,10 @@ API = {
     "GET /secrets": "configure",
     "POST /secrets/{secret_id}/rotate": "mine",
     "DELETE /secrets/{secret_id}": "mine",
+    "POST /upstreams": "configure",
+    "GET /upstreams": "trial",
+    "GET /upstreams/{name}": "mine",
+    "DELETE /upstreams/{name}": "mine",
 }
 
 OTHERS = {

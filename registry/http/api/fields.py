@@ -117,6 +117,14 @@ ImageReference = Annotated[
         json_schema_extra={"pattern": f"^{_REPOSITORY}(:{_TAG})?(@{_DIGEST})?$"},
     ),
 ]
+UpstreamName = Annotated[
+    str,
+    Field(
+        description="Name of an upstream, a registry whose images are tried.",
+        examples=["hub"],
+        json_schema_extra={"pattern": "^[a-z0-9]+(-[a-z0-9]+)*$", "maxLength": 64},
+    ),
+]
 PlaceKey = Annotated[
     str,
     Field(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from registry.errors import ConflictError, NameUnknownError, NotFoundError
 from registry.events.signatures import Scheme
-from registry.http.api.fields import NamespaceName, RepositoryName
+from registry.http.api.fields import NamespaceName, RepositoryName, UpstreamName
 from registry.http.api.models import Answer, Body, Page
 from registry.http.api.routes import Call, Route
 from registry.http.api.webhooks import WebhooksQuery, place_of
@@ -47,6 +47,10 @@ class NewHook(Body):
     )
     mapping: MappingField = Field(default={"image": "/image"})
     call_back: str | None = Field(default=None, description="Where the ends of its trials are sent to.")
+    upstream: UpstreamName | None = Field(
+        default=None,
+        description="The registry whose images messages name, if not this one; of the same namespace.",
+    )
 
 
 class Hook(Answer):
@@ -58,6 +62,7 @@ class Hook(Answer):
     scheme: Scheme
     mapping: Mapping[str, str] | str
     webhook_id: str | None
+    upstream: str | None
     created_by: str
     created_at: datetime
     old_secret_until: datetime | None
@@ -96,6 +101,7 @@ async def create_hook(call: Call, body: NewHook) -> HookSecret:
         scheme=body.scheme,
         mapping=body.mapping,
         call_back=body.call_back,
+        upstream=body.upstream,
     )
     shown = dict(_shown(made.hook))
     return HookSecret(**shown, secret=made.secret, call_back_secret=made.call_back_secret)

@@ -20,7 +20,7 @@ from aiohttp import web
 from pydantic import Field
 
 from registry.auth.actor import Actor
-from registry.auth.policy import decide
+from registry.auth.policy import reads_trials
 from registry.db.engine import Database
 from registry.errors import NotFoundError, RequestInvalidError, SeatrialError, TooManyRequestsError
 from registry.http.api.fields import Id
@@ -105,7 +105,7 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     database = call.services.database
     watching = _Watching(call.request, call.actor, cursors)
     first = await look(database, trial_id, cursors)
-    if first is None or not decide(call.actor, "pull", first.repository, first.visibility).allowed:
+    if first is None or not reads_trials(call.actor, first.repository, first.visibility):
         raise NotFoundError("there is no such trial, or it is not yours to see")
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
     watched = call.request.app[METRICS].live_log_streams
@@ -186,7 +186,7 @@ class _Watching:
         seen = await look(database, trial_id, self.cursors)
         if seen is None:
             return None
-        readable = decide(self.actor, "pull", seen.repository, seen.visibility).allowed
+        readable = reads_trials(self.actor, seen.repository, seen.visibility)
         writes = may_read_log(self.actor, repository=seen.repository, visibility=seen.visibility)
         return seen if readable and writes else None
 

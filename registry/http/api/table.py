@@ -36,6 +36,7 @@ from registry.http.api import (
     tags,
     tokens,
     trials,
+    upstreams,
     users,
     waivers,
     webhooks,
@@ -91,6 +92,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *webhooks.ROUTES,
     *hooks.ROUTES,
     *secrets.ROUTES,
+    *upstreams.ROUTES,
 )
 
 

@@ -21,13 +21,13 @@ from registry.errors import (
     RequestInvalidError,
     TooManyRequestsError,
 )
-from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName, Time
+from registry.http.api.fields import ContentDigest, Id, ImageReference, TagName, Time, UpstreamName
 from registry.http.api.images import find_image, named
 from registry.http.api.logrights import require_log
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.http.parsers import PARSERS
-from registry.trials import reading, requests
+from registry.trials import reading, requests, upstreamtrials
 from registry.trials.formats.junit import junit
 from registry.trials.formats.markdown import markdown
 from registry.trials.formats.sarif import sarif
@@ -50,6 +50,9 @@ class Request(Body):
 
     image: ImageReference
     spec: dict[str, Any] | str | None = None
+    upstream: UpstreamName | None = Field(
+        default=None, description="Where `image` is an image of another registry: which one."
+    )
 
 
 class TrialQuery(Query):
@@ -86,6 +89,10 @@ class Trial(Answer):
     created_at: datetime
     finished_at: datetime | None
     spec_digest: str = Field(description="Of the run spec; `image`, where the image suggests.")
+    upstream: str | None = Field(
+        description="Of an image of another registry: the upstream's name, a slash, and what was asked for; "
+        "`digest` is then empty until it is known."
+    )
     parts: Sequence[PartView]
     runs: Sequence[RunView]
     flaky: bool = Field(description="Whether it passed only after attempts that failed.")
@@ -137,9 +144,19 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
 
 
 async def start_trial(call: Call, body: Request) -> Trial:
-    """Try an image again, or under a run spec of the request's own."""
-    repository, manifest, _ = await find_image(call, body.image, "trial")
+    """Try an image again, or under a run spec of the request's own; or one of another registry."""
     services = call.services
+    if body.upstream is not None:
+        trial_id = await upstreamtrials.start(
+            services.database,
+            services.settings,
+            actor=call.actor,
+            upstream=body.upstream,
+            image=body.image,
+            spec=await given_run_spec(call.request.app, body.spec),
+        )
+        return Trial.of(await _trial(call, trial_id))
+    repository, manifest, _ = await find_image(call, body.image, "trial")
     trial_id = await requests.start(
         services.database,
         services.settings,
@@ -148,9 +165,7 @@ async def start_trial(call: Call, body: Request) -> Trial:
         spec=await given_run_spec(call.request.app, body.spec),
         created_by=call.actor,
     )
-    return Trial.of(
-        await reading.show_trial(services.database, services.settings, actor=call.actor, trial_id=trial_id)
-    )
+    return Trial.of(await _trial(call, trial_id))
 
 
 async def show_trial(call: Call, trial_id: Id) -> Trial:

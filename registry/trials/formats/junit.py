@@ -20,7 +20,7 @@ _TAGS = {"missed": "failure", "unknown": "error", "excused": "skipped"}
 
 def junit(trial: TrialView) -> bytes:
     """The document. Logs are in it as far as the trial has them."""
-    root = Element("testsuites", name=_text(f"{trial.repository}@{trial.digest}"))
+    root = Element("testsuites", name=_text(trial.image))
     for part in outcomes_of(trial):
         for one in part.runs:
             suite = _suite(root, trial, part, title=one.run.title, outcomes=one.outcomes, run=one.run)

@@ -24,7 +24,7 @@ _ALIKE = str.maketrans({"`": "\N{MODIFIER LETTER GRAVE ACCENT}", "|": "\N{BROKEN
 def markdown(trial: TrialView) -> bytes:
     """The text. It is short enough for a comment on GitHub (65,536 characters), whatever the trial holds."""
     verdict = _VERDICTS.get(trial.verdict or "", f"⏳ {trial.state}")
-    lines = [f"### {verdict}: {_code(f'{trial.repository}@{trial.digest[:19]}')}", ""]
+    lines = [f"### {verdict}: {_code(trial.upstream or f'{trial.repository}@{trial.digest[:19]}')}", ""]
     if trial.reason:
         lines += [_code(trial.reason, 600), ""]
     found = outcomes_of(trial)

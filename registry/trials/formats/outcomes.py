@@ -47,12 +47,28 @@ class PartOutcome:
 
 def outcomes_of(trial: TrialView) -> Sequence[PartOutcome]:
     """The outcomes of a trial, part by part."""
-    found = [_of_part(trial, part) for part in trial.parts]
-    if found and trial.state == "done" and not _passed(trial) and not any(part.is_bad for part in found):
+    found = [_of_part(trial, part) for part in trial.parts or [_not_begun(trial)]]
+    if trial.state == "done" and not _passed(trial) and not any(part.is_bad for part in found):
         # No platform is run, or the parts were asked again since and have other runs now.
         last = found[-1]
         found[-1] = replace(last, problems=[*last.problems, _unjudged(trial.verdict, trial.reason)])
     return found
+
+
+def _not_begun(trial: TrialView) -> PartView:
+    """What stands for the parts of a trial whose image is not here, or could not be copied."""
+    return PartView(
+        id=trial.id,
+        digest=trial.digest,
+        platform="any",
+        state=trial.state,
+        verdict=trial.verdict,
+        reason=trial.reason,
+        attempts=0,
+        worker=None,
+        record=None,
+        flaky_attempts=0,
+    )
 
 
 def _of_part(trial: TrialView, part: PartView) -> PartOutcome:

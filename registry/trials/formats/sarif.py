@@ -32,7 +32,7 @@ def sarif(trial: TrialView) -> bytes:
         told += [(part.part.platform, "trial", _JUDGED, problem) for problem in part.problems]
     rules = list(dict.fromkeys(rule for _, _, rule, _ in told))
     # A colon in its first part would make the rest of it a scheme's.
-    uri = quote(f"{trial.repository}@{trial.digest}", safe="/@")
+    uri = quote(trial.image, safe="/@")
     results = [
         _result(uri, rules.index(rule), one, rule=rule, where=place, title=title)
         for place, title, rule, one in told

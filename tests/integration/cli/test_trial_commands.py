@@ -39,6 +39,7 @@ def registry(data: Path) -> Iterator[Registry]:
         gate="enforce",
         trial_on_push="true",
         trial_platforms="linux/amd64",
+        outgoing_networks="127.0.0.0/8",
     )
     try:
         yield server.start()
@@ -512,3 +513,55 @@ def push_to(registry: Registry, repository: str) -> None:
             await push_image(admin, repository, "1", tiny_image())
 
     asyncio.run(work())
+
+
+def test_images_of_another_registry(registry: Registry, shell: Shell, tmp_path: Path) -> None:
+    push(registry, "upstreams", tiny_image())  # so that there is the namespace
+    password = tmp_path / "password"
+    password.write_text("for a registry elsewhere\n")
+    usual = ("upstream", "add", "away", "127.0.0.1:1", "--namespace", "team", "--without-tls")
+    for wrong in (
+        ("--password-file", str(password)),
+        ("--username", "u", "--bearer-file", str(password)),
+        ("--username", "u", "--password-file", str(tmp_path / "none")),
+        ("--max-size", "much"),
+    ):
+        assert shell(*usual, *wrong, code=64)
+    named = (
+        "--username",
+        "ursula",
+        "--password-file",
+        str(password),
+        "--allow",
+        "lib/*",
+        "--max-size",
+        "1GiB",
+    )
+    added = shell.json(*usual, *named)
+    assert (added["repositories"], added["username"], added["max_bytes"]) == (["lib/*"], "ursula", 1024**3)
+    assert shell.json("upstream", "show", "away") == added
+    assert shell.json("upstream", "list", "--namespace", "team") == [added]
+    shown = shell("upstream", "show", "away") + shell("upstream", "list", "--namespace", "team")
+    assert "127.0.0.1:1" in shown
+    assert "elsewhere" not in shown + str(added)
+    assert "was not added for" in shell("trial", "start", "app:1", "--upstream", "away", code=2)
+    started = shell("trial", "start", "lib/app:1", "--upstream", "away")
+    trial_id = started.split()[1]
+    assert f"seatrial trial wait {trial_id}" in started
+    said = shell("trial", "wait", trial_id, "--timeout", "60", code=2)
+    assert said.startswith("error: 127.0.0.1 cannot be reached")
+    assert "away/lib/app:1" in shell("trial", "show", trial_id)
+    again = shell("trial", "start", "lib/app:1", "--upstream", "away", "--wait", "--timeout", "60", code=2)
+    assert again == said
+    shell("trial", "start", "lib/app:1", "--upstream", "away", "--follow", code=2)
+    for form in ("junit", "markdown", "sarif"):
+        report = shell("trial", "show", trial_id, "--format", form)
+        assert "cannot be reached" in report
+        assert "away/lib/app" in report
+        assert form != "junit" or 'errors="1"' in report
+    hook = ("hook", "create", "away", "--namespace", "team", "--upstream", "away")
+    assert shell.json(*hook)["upstream"] == "away"
+    assert "the hook away" in shell("upstream", "delete", "away", "--yes", code=2)
+    shell("hook", "delete", "away", "--yes")
+    assert shell.json("upstream", "delete", "away", "--yes") == {"name": "away", "deleted": True}
+    assert "no upstream" in shell("upstream", "show", "away", code=2)

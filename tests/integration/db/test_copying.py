@@ -94,7 +94,13 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         )
         connection.execute("INSERT INTO secrets VALUES ('s', 'n', 1, NULL, x'00', 'a', 1, NULL)")
         connection.execute(
-            "INSERT INTO hooks VALUES ('h', 'n', NULL, NULL, 'github', '{}', x'00', 'a', 1, x'01', 2)"
+            "INSERT INTO hooks VALUES ('h', 'n', NULL, NULL, 'github', '{}', x'00', 'a', 1, x'01', 2, NULL)"
+        )
+        connection.execute(
+            "INSERT INTO upstreams VALUES ('u', 'n', 1, 1, 'h', 0, 't', '[\"*\"]', 9, 'a', x'00', 'a', 1)"
+        )
+        connection.execute(
+            "INSERT INTO upstream_copies SELECT id, 'u', 'i:1', NULL, NULL, NULL, 1 FROM trials LIMIT 1"
         )
         connection.execute("INSERT INTO hook_messages VALUES ('h', 'k', '[]', 1)")
         connection.execute("INSERT INTO live_logs SELECT 'l', 0, 0, id, 'n', NULL, 't' FROM parts LIMIT 1")

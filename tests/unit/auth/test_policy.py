@@ -10,7 +10,16 @@ import pytest
 
 from registry.auth.access import require, require_admin, require_catalog, require_sign_in
 from registry.auth.actor import ANONYMOUS, Actor, Lease, Role
-from registry.auth.policy import Action, Visibility, decide, may_administer, role_on
+from registry.auth.policy import (
+    HIDDEN,
+    Action,
+    Visibility,
+    decide,
+    may_administer,
+    may_create,
+    reads_trials,
+    role_on,
+)
 from registry.auth.scopes import Scope, parse_token_scope
 from registry.errors import DeniedError, SeatrialError, UnauthorizedError
 
@@ -220,3 +229,26 @@ def test_the_catalog_is_not_limited_to_the_names_a_token_was_asked_for() -> None
             require_catalog(actor)
     with pytest.raises(DeniedError):
         require_catalog(LEASED)
+
+
+def test_what_is_hidden_is_open_to_leases_alone_and_its_trials_to_writers() -> None:
+    hidden = f"team/{HIDDEN}hub"
+    roles: tuple[Role, ...] = get_args(Role)
+    people = [replace(USER, roles={"team/": role}) for role in roles]
+    auditor = replace(USER, is_auditor=True)
+    for actor, (action, visibility) in itertools.product(
+        (ADMIN, auditor, ANONYMOUS, USER, WORKER, *people), itertools.product(get_args(Action), VISIBILITIES)
+    ):
+        writes = actor is ADMIN or (actor in people and actor.roles["team/"] != "reader")
+        assert decide(actor, action, hidden, visibility).allowed == (action == "trial" and writes)
+        assert reads_trials(actor, hidden, visibility) == (writes or actor is auditor)
+        assert not may_create(actor, hidden, by_push=True)
+    lease = replace(LEASED, lease=Lease("l", hidden, "sha256:0"))
+    assert decide(lease, "pull", hidden, "private").allowed
+    assert not decide(lease, "push", hidden, "private").allowed
+    assert not decide(LEASED, "pull", hidden, "private").allowed
+    assert not reads_trials(scoped(auditor, "repository:other/*:pull"), hidden, "private")
+    for name in (f"team/{HIDDEN}hub/app", "team/hub", f"x{HIDDEN}/app"):
+        assert decide(ADMIN, "pull", name, "private").allowed
+    with pytest.raises(DeniedError, match="copies of another registry"):
+        require(ADMIN, "push", hidden, None)

@@ -87,3 +87,16 @@ def test_whatever_comes_is_understood_or_refused(payload: Any) -> None:
     except RequestInvalidError:
         return
     assert found == []
+
+
+def test_an_image_elsewhere_is_of_the_host_that_the_hook_is_for() -> None:
+    for image in ("docker.example/lib/app:1", "Docker.Example/lib/app:1", "lib/app:1"):
+        found = wishes({"image": image}, {"image": "/image"}, place="team/", host="docker.example")
+        assert [one.image for one in found] == ["lib/app:1"]
+    # Also where the namespace here begins as the host does.
+    dotted = {"image": "docker.example/lib:1"}
+    found = wishes(dotted, {"image": "/image"}, place="docker.example/", host="docker.example")
+    assert [one.image for one in found] == ["lib:1"]
+    for image in ("docker.example:5000/lib:1", "localhost/lib:1", "evil.example/lib:1"):
+        with pytest.raises(RequestInvalidError, match=r"this hook is for docker\.example"):
+            wishes({"image": image}, {"image": "/image"}, place="team/", host="docker.example")
