@@ -281,6 +281,8 @@ def _print_trial(trial: dict[str, Any]) -> None:
             f"{', by worker ' + cell(one['worker']) if one['worker'] else ''}"
             f"{', with ' + cell(record['runtime']) if record.get('runtime') else ''}"
         )
+        if one.get("reused_from"):
+            typer.echo(f"  not run again: the report of trial {one['reused_from']} was judged anew")
         if record.get("tested"):
             typer.echo(f"  tested: {cell(record['tested'])}")
         if record.get("downgrades"):

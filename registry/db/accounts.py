@@ -122,6 +122,8 @@ workers = Table(
     # JSON list of the mechanisms of isolation that its runs can have, and of what it knows of run specs that
     # not every worker does; null: it does not say.
     Column("mechanisms", Text),
+    # JSON list of what it ran its last job with, by its report: the runtime, and what it went without.
+    Column("ran_with", Text),
     # What it said of its disk: what one more image may take now, and with nothing else there; null: nothing.
     Column("disk_bytes", BigInteger),
     Column("disk_most_bytes", BigInteger),

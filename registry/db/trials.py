@@ -102,6 +102,8 @@ parts = Table(
     Column("worker", Text),
     # JSON of what the worker reported, without its runs.
     Column("record", Text),
+    # The trial whose report was judged anew; null: it was run for this part.
+    Column("reused_from", Bytewise),
     # How many attempts of cases failed before one passed; null: none.
     Column("flaky", Integer),
     # Of the logs of its runs that are kept; null: it has none, or a version before stored them.
@@ -111,6 +113,8 @@ parts = Table(
     # What a verdict binds to (ARCHITECTURE.md 3.5): the same question is asked once.
     UniqueConstraint("repository_id", "digest", "platform", "spec_digest", "policy_version"),
     Index(None, "finished_at", "id"),
+    # The same image in other repositories.
+    Index(None, "digest"),
     # Few parts have a lease.
     _while("lease_account_id IS NOT NULL", "lease_account_id", "lease_account_id"),
     _while("lease_expires_at IS NOT NULL", "lease_expires_at", "lease_expires_at"),

@@ -18,7 +18,6 @@ from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, portions
 from registry.db.signatures import signatures
 from registry.db.trials import parts, runs
-from registry.trials.attesting import attest_states
 from registry.trials.images import RunnableImage
 from registry.trials.opening import UNKNOWN, TrialPolicy
 from registry.trials.platforms import is_run
@@ -84,25 +83,6 @@ async def carry_verdicts(
             taken.append((theirs, mine))
     await _take(connection, policy, taken)
     return known
-
-
-async def keep_times(
-    connection: AsyncConnection, policy: TrialPolicy, digest: str, images: Sequence[RunnableImage]
-) -> None:
-    """Let the states of images, and of the index ``digest`` over them, be as old as the verdicts that they
-    rest on: a verdict grows no younger by being promoted."""
-    judged = await _parts(connection, policy, policy.repository_id, images, at=policy.policy_version)
-    times = {row.digest: row.finished_at for row in judged.values() if row.finished_at is not None}
-    if not times:
-        return
-    times[digest] = min(times.values())
-    await connection.execute(
-        update(manifests)
-        .where(manifests.c.repository_id == policy.repository_id, manifests.c.digest == bindparam("this"))
-        .values(state_at=bindparam("judged_at")),
-        [{"this": one, "judged_at": at} for one, at in times.items()],
-    )
-    await attest_states(connection, policy.repository_id, sorted(times))
 
 
 async def carry_signatures(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from registry.trials.caps import charged
 from registry.trials.demands import stored_demand
 from registry.trials.images import RunnableImage
 from registry.trials.platforms import is_run
+from registry.trials.reusing import Kept, Sought, kept_reports, take_reports
 from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import spec_digest, worker_needs
@@ -150,6 +151,7 @@ async def _requeue(connection: AsyncConnection, part_ids: Sequence[str], *, aske
             asked_by=asked_by,
             worker=None,
             record=None,
+            reused_from=None,
             flaky=None,
             log_bytes=None,
             finished_at=None,
@@ -169,7 +171,7 @@ class _Part:
 async def _find_or_make_parts(
     connection: AsyncConnection, settings: Settings, policy: TrialPolicy, opening: Opening
 ) -> Sequence[_Part]:
-    key = {
+    key: dict[str, Any] = {
         "repository_id": policy.repository_id,
         "spec_digest": spec_digest(opening.run_spec),
         "policy_version": policy.policy_version,
@@ -203,12 +205,18 @@ async def _find_or_make_parts(
     by_others: list[str] = []
     asked_by = charged(opening.created_by)
     new: list[dict[str, Any]] = []
+    kept = await _kept_of(connection, settings, policy, opening, but_not=held)
+    judged: list[tuple[dict[str, Any], Kept]] = []
     for image in sorted(opening.images):
         supported = is_run(image.platform, settings.trial_platforms)
         part = held.get(image)
         if part is None:
-            new.append(key | _new_part(policy, opening, image, supported=supported))
-            found.append(_Part(new[-1]["id"], image.digest, differs=True))
+            row = key | _new_part(policy, opening, image, supported=supported)
+            if image in kept:
+                judged.append((row, kept[image]))
+            else:
+                new.append(row)
+            found.append(_Part(row["id"], image.digest, differs=True))
             continue
         asked = part.state == "done" and supported and (opening.again or part.verdict in UNKNOWN)
         if asked:
@@ -228,6 +236,7 @@ async def _find_or_make_parts(
         row |= {name: place.get(name, 0) for name in ("urgency", "turn", "size_bytes")}
     if new:
         await _make_parts(connection, new)
+    await take_reports(connection, judged)
     if asked_before:
         moved = [{"this": part_id, **places[part_id]} for part_id, *_ in asked_before]
         at_its_turn = update(parts).where(parts.c.id == bindparam("this"))
@@ -260,6 +269,28 @@ async def _places(
         part_id: {"urgency": opening.urgency, "turn": turn, "size_bytes": size}
         for (part_id, *_), turn, (_, size) in zip(queued, taken, of_each, strict=True)
     }
+
+
+async def _kept_of(
+    connection: AsyncConnection,
+    settings: Settings,
+    policy: TrialPolicy,
+    opening: Opening,
+    *,
+    but_not: Collection[RunnableImage],
+) -> Mapping[RunnableImage, Kept]:
+    """What answers the trial without a run, but for what is answered here."""
+    if opening.again:
+        return {}
+    supported = [image for image in opening.images if is_run(image.platform, settings.trial_platforms)]
+    sought = Sought(
+        policy.repository,
+        opening.run_spec,
+        policy.image_spec_allowed,
+        set(supported).difference(but_not),
+        opening.created_by,
+    )
+    return await kept_reports(connection, settings, sought)
 
 
 async def _make_parts(connection: AsyncConnection, new: Sequence[Mapping[str, Any]]) -> None:

@@ -39,7 +39,7 @@ from registry.oci.names import parse_repository_name
 from registry.settings import Settings
 from registry.trials.admission import admit_manifest
 from registry.trials.asking import max_verdict_age
-from registry.trials.carrying import CarriedVerdict, carry_signatures, carry_verdicts, keep_times
+from registry.trials.carrying import CarriedVerdict, carry_signatures, carry_verdicts
 from registry.trials.images import images_of_stored
 from registry.trials.opening import Opening, open_trial, trial_policy
 from registry.trials.parents import settle_listing
@@ -309,7 +309,6 @@ async def _judge(
                 again=False,
             )
             await open_trial(connection, settings, policy, opening)
-            await keep_times(connection, policy, member.digest, inventory.images)
             judged |= {image.digest for image in inventory.images}
     await settle_listing(connection, settings, policy, children=copied.created.keys(), created_by=offer.actor)
     return told

@@ -84,6 +84,8 @@ class PartView:
     record: Mapping[str, Any] | None
     flaky_attempts: int
     """How many attempts failed before one passed."""
+    reused_from: str | None = None
+    """The trial whose report was judged anew; null: this part was run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ async def _filled(
             parts.c.worker,
             parts.c.record,
             func.coalesce(parts.c.flaky, 0).label("flaky_attempts"),
+            parts.c.reused_from,
             parts.c.required,
             parts.c.asked_by,
         )

@@ -5,11 +5,12 @@ The caller holds the repository's lock.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import cast
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import REGISTRY
@@ -18,7 +19,7 @@ from registry.db import outbox
 from registry.db.content import manifests, repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts, trial_parts, trials
-from registry.db.types import db_time
+from registry.db.types import UtcTime, db_time
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
 from registry.trials.seen import keep_seen
@@ -36,15 +37,21 @@ async def settle_image(connection: AsyncConnection, part_id: str) -> None:
         return
     state = part.verdict if part.state == "done" else "pending"
     reason = part.reason if part.state == "done" else ""
-    await set_states(connection, part.repository_id, policy.repository, [(part.digest, state, reason)])
+    await set_states(
+        connection,
+        part.repository_id,
+        policy.repository,
+        [(part.digest, state, reason)],
+        judged_at={part.digest: part.finished_at},
+    )
 
 
 async def settle_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:
     """Bring trials of one repository, and the states of their images, in line with their parts.
 
     Thousands of indexes may list one image, so its verdict takes as many statements as for one of them. An
-    index is as good as the worst platform that is run; platforms that no worker runs count only where there
-    is no other.
+    index is as good as the worst platform that is run, and as old as the oldest; platforms that no worker
+    runs count only where there is no other.
     """
     for batch in batches(trial_ids):
         await _settle_batch(connection, batch)
@@ -56,7 +63,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
     repository_id = found[0].repository_id
     linked: dict[str, list[_Linked]] = {trial.id: [] for trial in found}
     query = (
-        select(trial_parts.c.trial_id, parts.c.platform, parts.c.state, parts.c.verdict, parts.c.reason)
+        select(trial_parts.c.trial_id, *(parts.c[name] for name in _Linked.__dataclass_fields__))
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .where(trial_parts.c.trial_id.in_(trial_ids))
         .order_by(parts.c.platform, parts.c.digest)
@@ -65,6 +72,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
         linked[trial_id].append(_Linked(*columns))
     policy = await _policy(connection, repository_id)
     open_rows, done_rows, states, told = [], [], [], []
+    judged_at: dict[str, datetime | None] = {}
     for trial in found:
         outcome = _outcome(linked[trial.id])
         if outcome.judgement is None:
@@ -76,6 +84,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
         if policy.decides(trial.spec_digest, trial.policy_version):
             reason = outcome.judgement.reason if outcome.judgement else ""
             states.append((trial.digest, outcome.image_state, reason))
+            judged_at[trial.digest] = outcome.judged_at
     this = update(trials).where(trials.c.id == bindparam("this"))
     if open_rows:
         await connection.execute(this.values(state=bindparam("trial_state")), open_rows)
@@ -90,7 +99,7 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
     await keep_seen(connection, [row["this"] for row in done_rows])
     await attest_trials(connection, [row["this"] for row in done_rows])
     await outbox.record_all(connection, "trial.finished", policy.repository, REGISTRY, told)
-    await set_states(connection, repository_id, policy.repository, states)
+    await set_states(connection, repository_id, policy.repository, states, judged_at=judged_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +108,18 @@ class _Linked:
     state: str
     verdict: str | None
     reason: str
+    finished_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """Where a trial stands. ``judgement`` is ``None`` as long as a part of it is not done."""
+    """Where a trial stands. ``judgement`` is ``None`` as long as a part of it is not done; ``judged_at`` is
+    when the oldest of the reports was made that it rests on."""
 
     state: str
     image_state: str
     judgement: Judgement | None
+    judged_at: datetime | None = None
 
 
 def _outcome(linked: Sequence[_Linked]) -> _Outcome:
@@ -118,7 +130,8 @@ def _outcome(linked: Sequence[_Linked]) -> _Outcome:
     if not run:
         return _Outcome("done", "unsupported", Judgement("error", linked[0].reason))
     judgement = worst([_judgement(part, several=len(linked) > 1) for part in run])
-    return _Outcome("done", judgement.verdict, judgement)
+    judged_at = min((part.finished_at for part in run if part.finished_at is not None), default=None)
+    return _Outcome("done", judgement.verdict, judgement, judged_at)
 
 
 def _judgement(part: _Linked, *, several: bool) -> Judgement:
@@ -148,8 +161,11 @@ async def set_states(
     repository_id: int,
     repository: str,
     wanted: Sequence[tuple[str, str, str]],
+    *,
+    judged_at: Mapping[str, datetime | None] | None = None,
 ) -> None:
     """Let images of a repository stand in these states, and tell of it: digest, state and reason of each.
+    ``judged_at`` is since when, by digest; else it is now.
 
     An admitted one is not made pending: it stays so until it is judged again. One that is gone has no state.
     """
@@ -177,12 +193,17 @@ async def set_states(
         now[digest] = state
         changed[digest] = (state, reason)
     if changed:
+        since = judged_at or {}
         await connection.execute(
             update(manifests)
             .where(manifests.c.repository_id == repository_id, manifests.c.digest == bindparam("this"))
-            .values(state=bindparam("new_state"), state_reason=bindparam("new_reason"), state_at=db_time()),
+            .values(
+                state=bindparam("new_state"),
+                state_reason=bindparam("new_reason"),
+                state_at=func.coalesce(bindparam("since", type_=UtcTime()), db_time()),
+            ),
             [
-                {"this": digest, "new_state": state, "new_reason": reason}
+                {"this": digest, "new_state": state, "new_reason": reason, "since": since.get(digest)}
                 for digest, (state, reason) in changed.items()
             ],
         )

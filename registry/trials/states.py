@@ -108,3 +108,8 @@ def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) 
     else:
         return None
     return changes_at if changes_at is not None and changes_at > now else None
+
+
+def plain_text(text: str) -> str:
+    """``text`` of a worker as one line that is safe to print: what an image wrote must not move a cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -17,6 +17,7 @@ from registry.content import repositories as repos
 from registry.contract.asked import asked_by
 from registry.contract.judge import Judgement, judge
 from registry.contract.report import RUN_NEWS, Report
+from registry.db.accounts import workers
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
@@ -24,9 +25,10 @@ from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials import livelog
 from registry.trials.caps import spend
+from registry.trials.reusing import ran_with
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import required_by
-from registry.trials.states import REASON_MAX
+from registry.trials.states import REASON_MAX, plain_text
 
 BACKOFF_SECONDS = 2
 BACKOFF_MAX_SECONDS = 60
@@ -80,7 +82,20 @@ async def record(
         await finish_part(connection, part.id, judgement, record=kept, log_bytes=log_bytes)
         await spend(connection, settings, part.id, seconds)
         await move_epoch(connection, "gate")
+    if report.runtime:
+        await _note_ran_with(database, worker, ran_with(report))
     return judgement
+
+
+async def _note_ran_with(database: Database, worker: Reporter, used: str) -> None:
+    """Keep what the worker runs with now. In a transaction of its own: who claims holds the worker's row
+    first, and then trials."""
+    other = (workers.c.account_id == worker.account_id, workers.c.ran_with.is_distinct_from(used))
+    async with database.read_once() as connection:
+        is_other = (await connection.execute(select(workers.c.account_id).where(*other))).first() is not None
+    if is_other:
+        async with database.write() as connection:
+            await connection.execute(update(workers).where(*other).values(ran_with=used))
 
 
 def _kept(report: Report) -> dict[str, object]:
@@ -137,11 +152,6 @@ async def finish_part(
     await livelog.forget(connection, part_id)
     await settle_image(connection, part_id)
     await settle_trials(connection, await _open_trials(connection, part_id))
-
-
-def plain_text(text: str) -> str:
-    """``text`` of a worker as one line that is safe to print: what an image wrote must not move a cursor."""
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 async def _lock_leased(connection: AsyncConnection, worker: Reporter, lease: str) -> _Part:

@@ -158,13 +158,19 @@ async def tokens_of_either(one: str, two: str, secret: str) -> None:
 async def test_a_worker_of_this_version_reports_to_the_version_before(
     previous: Installed, database: str, tmp_path: Path
 ) -> None:
-    """What that one does not know of a run is left out, and the rest of the report counts."""
+    """What that one does not know of a run is left out, and the rest of the report counts; here too, once
+    it is known that the worker still runs with the same."""
     program = (str(previous.folder / "bin" / "seatrial"),)
-    old = RegistryProcess(tmp_path / "old", database, program=program, trial_on_push="true")
+    shared = {"trial_on_push": "true", "storage_url": f"file://{tmp_path / 'blobs'}"}
+    old = RegistryProcess(tmp_path / "old", database, program=program, **shared)
+    new = RegistryProcess(
+        tmp_path / "new", database, secret_key_file=str(tmp_path / "old" / "secret.key"), **shared
+    )
+    image = tiny_image()
     try:
         registry = old.start()
         async with registry.client() as admin:
-            await push_image(admin, NAME, "1", tiny_image())
+            await push_image(admin, NAME, "1", image)
             token = await worker_token(admin, "one")
             async with registry_client(registry.url, token) as client:
                 # It knows of no disks, and would hand a job to a worker that has no room for it.
@@ -185,5 +191,19 @@ async def test_a_worker_of_this_version_reports_to_the_version_before(
             async with admin.get("/api/v1/trials", params={"image": f"{NAME}:1"}) as response:
                 (trial,) = await response.json()
         assert (trial["verdict"], trial["runs"][0]["log"]) == ("pass", "hello\n")
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "admin.token").write_text(registry.token)
+        upgraded = new.start()
+        async with upgraded.client() as admin, registry_client(upgraded.url, token) as client:
+            await push_image(admin, NAME, "2", tiny_image())
+            job = (await client.claim(("linux/amd64",), wait_seconds=0)).job
+            assert job is not None
+            report = Report.model_validate(make_report(job.model_dump(mode="json")), strict=False)
+            await client.report(report)
+            await push_image(admin, "team/copy", "1", image)
+            async with admin.get("/api/v1/trials", params={"image": "team/copy:1"}) as response:
+                (copied,) = await response.json()
+        assert (copied["verdict"], copied["parts"][0]["reused_from"]) == ("pass", trial["id"])
     finally:
         old.stop()
+        new.stop()
