@@ -238,6 +238,13 @@ edges = Table(
     Column("digest", Bytewise, nullable=False, index=True),
     Column("media_type", Text, nullable=False),
     Column("size", BigInteger, nullable=False),
+    Index(
+        "ix_edges_children",
+        "digest",
+        "manifest_id",
+        postgresql_where=text("kind = 'child'"),
+        sqlite_where=text("kind = 'child'"),
+    ),
 )
 
 tags = Table(

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Row, Select, and_, cast, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, and_, cast, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
@@ -18,7 +18,6 @@ from registry.content import repositories as repos
 from registry.contract.judge import Judgement
 from registry.db.accounts import workers
 from registry.db.content import repositories
-from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import db_time
@@ -29,11 +28,20 @@ from registry.trials.room import find_too_large
 from registry.trials.scheduling import due_parts, is_large, large_at_once, next_part, waiting_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
-from registry.trials.wanted import drop, wanted
+from registry.trials.wanted import WANTED, drop
 
 REAP_BATCH = 50
 DROPS_MAX = 50
 """How many parts that nobody wants any more one look drops."""
+_EXPIRED = (parts.c.state == "leased", parts.c.lease_expires_at <= db_time())
+_BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots)
+_NAME = (
+    select(repositories.c.name)
+    .where(repositories.c.id == parts.c.repository_id)
+    .correlate(parts)
+    .scalar_subquery()
+)
+_OF_PART = ("id", "attempts", "repository_id", "digest", "platform", "run_spec", "image_spec_allowed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +104,19 @@ async def claim(
     address, is no longer good.
     """
     can = _Abilities(platforms, mechanisms, disk_bytes, disk_most_bytes)
-    await _seen(database, worker, can, address)
+    is_first = True
     async for _ in looks(database, seconds=wait_seconds):
         async with database.read_once() as connection:
-            bound = await _bound(connection, worker)
+            bound = (await connection.execute(_standing(worker, can))).one_or_none()
+        if is_first and bound is not None and bound.is_stale:
+            await _seen(database, worker, can, address)
+        is_first = False
         # First, since who is revoked is drained as well, and should hear which of the two it is.
         await require_still_let_in()
         if bound is None or bound.drain_at is not None:
             return Nothing(drain=True)
-        await reap(database, settings)
+        if bound.is_any_lost:
+            await reap(database, settings)
         if is_gone():
             break
         claimed = await _try_claim(database, settings, worker, can, slots=slots, binding=Binding.of(bound))
@@ -143,11 +155,10 @@ async def reap(database: Database, settings: Settings) -> int:
 
     A part whose attempts are used up ends with ``error``, the others are queued again.
     """
-    expired = (parts.c.state == "leased", parts.c.lease_expires_at <= db_time())
     async with database.read_once() as connection:
         query = (
             select(parts.c.id, parts.c.repository_id)
-            .where(*expired)
+            .where(*_EXPIRED)
             .order_by(parts.c.lease_expires_at)
             .limit(REAP_BATCH)
         )
@@ -157,7 +168,7 @@ async def reap(database: Database, settings: Settings) -> int:
         async with database.write() as connection:
             await repos.lock(connection, repository_id)
             query_part = select(parts.c.id, parts.c.attempts, parts.c.worker).where(
-                parts.c.id == part_id, *expired
+                parts.c.id == part_id, *_EXPIRED
             )
             part = (await connection.execute(query_part.with_for_update())).first()
             if part is None:
@@ -204,7 +215,7 @@ async def _try_claim(
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
         # One claim of a worker at a time: it counts its leases, and its binding is the one that holds now.
-        bound = await _bound(connection, worker, to_claim=True)
+        bound = (await connection.execute(_bound(worker).with_for_update())).one_or_none()
         if bound is None or bound.drain_at is not None:
             return None
         binding = Binding.of(bound)
@@ -228,21 +239,19 @@ async def _try_claim(
                     lease_expires_at=db_time(timedelta(seconds=settings.lease_seconds)),
                     worker=worker.name,
                 )
-                .returning(parts)
+                .returning(*(parts.c[name] for name in _OF_PART), _NAME.label("repository"))
             )
         ).first()
         if row is None:
             return None
         trial_id = await _start_trials(connection, row.id)
-        name = select(repositories.c.name).where(repositories.c.id == row.repository_id)
-        repository = (await connection.execute(name)).scalar_one()
     return Claimed(
         lease=lease,
         part=row.id,
         trial=trial_id,
         attempt=row.attempts,
         repository_id=row.repository_id,
-        repository=repository,
+        repository=row.repository,
         digest=row.digest,
         platform=row.platform,
         run_spec=row.run_spec,
@@ -253,7 +262,9 @@ async def _try_claim(
 async def _is_there_any(database: Database, query: Select[Any]) -> bool:
     """Whether there is a part to claim; those on the way to it that nobody wants any more are dropped. One
     that comes between this look and the claim is run all the same."""
-    look = query.add_columns(parts.c.repository_id, wanted().label("wanted"))
+    # Asked of the one part: of all that wait, PostgreSQL would read every tag and edge that there is.
+    is_first = parts.c.id == query.correlate(None).scalar_subquery()
+    look = select(parts.c.id, parts.c.repository_id, WANTED.label("wanted")).where(is_first)
     for _ in range(DROPS_MAX):
         async with database.read_once() as connection:
             found = (await connection.execute(look)).first()
@@ -267,9 +278,7 @@ async def _is_there_any(database: Database, query: Select[Any]) -> bool:
 async def _drop_others(database: Database, due: Select[Any]) -> None:
     """Drop what nobody wants of the first that no worker is given: it would wait for ever."""
     first = due.limit(DROPS_MAX).subquery()
-    unwanted = (
-        select(parts.c.id, parts.c.repository_id).join(first, first.c.id == parts.c.id).where(~wanted())
-    )
+    unwanted = select(parts.c.id, parts.c.repository_id).join(first, first.c.id == parts.c.id).where(~WANTED)
     async with database.read_once() as connection:
         found = (await connection.execute(unwanted)).all()
     for part in found:
@@ -278,48 +287,52 @@ async def _drop_others(database: Database, due: Select[Any]) -> None:
 
 async def _start_trials(connection: AsyncConnection, part_id: str) -> str:
     """Mark the trials that wait for the part as running; returns the newest of them."""
+    waiting = trials.alias("waiting")
+    # Locked in their order, as everywhere.
     linked = (
-        select(trials.c.id)
-        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
-        .where(trial_parts.c.part_id == part_id, trials.c.state != "done")
-        .order_by(trials.c.id)
-        .with_for_update(of=trials)
+        select(waiting.c.id)
+        .join(trial_parts, trial_parts.c.trial_id == waiting.c.id)
+        .where(trial_parts.c.part_id == part_id, waiting.c.state != "done")
+        .order_by(waiting.c.id)
+        .with_for_update(of=waiting)
     )
-    open_trials = (await connection.execute(linked)).scalars().all()
-    for batch in batches(open_trials):
-        await connection.execute(update(trials).where(trials.c.id.in_(batch)).values(state="running"))
-    return open_trials[-1] if open_trials else ""
+    started = update(trials).where(trials.c.id.in_(linked)).values(state="running").returning(trials.c.id)
+    return max((await connection.execute(started)).scalars(), default="")
 
 
-async def _seen(database: Database, worker: Reporter, can: _Abilities, address: str | None) -> None:
-    """Write when the worker was last here; not more often than anybody looks."""
-    row = workers.c.account_id == worker.account_id
-    said = json.dumps(list(can.platforms))
-    has = None if can.mechanisms is None else json.dumps(sorted(set(can.mechanisms)))
+def _standing(worker: Reporter, can: _Abilities) -> Select[Any]:
+    """What a look of a worker begins with: its binding, whether its row is old or says something else than
+    the worker does, and whether the lease of any has expired."""
     stale = or_(
         workers.c.last_seen_at.is_(None),
         workers.c.last_seen_at < db_time(timedelta(seconds=-10)),
-        workers.c.platforms != said,
-        workers.c.mechanisms.is_distinct_from(has),
+        *(workers.c[name].is_distinct_from(value) for name, value in _said(can).items()),
         workers.c.disk_most_bytes.is_distinct_from(can.disk_most_bytes),
         _moved(can.disk_bytes),
     )
-    async with database.read_once() as connection:
-        due = (await connection.execute(select(workers.c.account_id).where(row, stale))).first()
-    if due is not None:
-        async with database.write() as connection:
-            await connection.execute(
-                update(workers)
-                .where(row)
-                .values(
-                    last_seen_at=db_time(),
-                    address=address,
-                    platforms=said,
-                    mechanisms=has,
-                    disk_bytes=can.disk_bytes,
-                    disk_most_bytes=can.disk_most_bytes,
-                )
+    lost = select(parts.c.id).where(*_EXPIRED).exists()
+    return _bound(worker).add_columns(stale.label("is_stale"), lost.label("is_any_lost"))
+
+
+def _said(can: _Abilities) -> dict[str, str | None]:
+    has = None if can.mechanisms is None else json.dumps(sorted(set(can.mechanisms)))
+    return {"platforms": json.dumps(list(can.platforms)), "mechanisms": has}
+
+
+async def _seen(database: Database, worker: Reporter, can: _Abilities, address: str | None) -> None:
+    """Write that the worker is here, and what it said of itself."""
+    async with database.write() as connection:
+        await connection.execute(
+            update(workers)
+            .where(workers.c.account_id == worker.account_id)
+            .values(
+                last_seen_at=db_time(),
+                address=address,
+                disk_bytes=can.disk_bytes,
+                disk_most_bytes=can.disk_most_bytes,
+                **_said(can),
             )
+        )
 
 
 def _moved(disk_bytes: int | None) -> ColumnElement[bool]:
@@ -330,12 +343,6 @@ def _moved(disk_bytes: int | None) -> ColumnElement[bool]:
     return or_(before.is_(None), func.abs(before - float(disk_bytes)) * 16 > float(disk_bytes))
 
 
-_BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots)
-
-
-async def _bound(
-    connection: AsyncConnection, worker: Reporter, *, to_claim: bool = False
-) -> Row[Any, Any, Any, Any] | None:
-    """What the worker's row says now, if it is still there; ``to_claim`` holds it."""
-    query = _BINDING.where(workers.c.account_id == worker.account_id)
-    return (await connection.execute(query.with_for_update() if to_claim else query)).one_or_none()
+def _bound(worker: Reporter) -> Select[Any]:
+    """What the worker's row says now, if it is still there."""
+    return _BINDING.where(workers.c.account_id == worker.account_id)

@@ -32,9 +32,11 @@ KNOWN_SECONDS = 3600
 COUNTED_MAX = 1000
 _NAMED_MAX = 3
 
-# As floats: what a manifest says of its layers may add up to more than a database counts to.
+# As floats: what a manifest says of its layers may add up to more than a database counts to. Added up where a
+# version before queued the part.
 NEEDED = (
     func.coalesce(
+        cast(parts.c.size_bytes, Float),
         select(func.sum(cast(edges.c.size, Float)))
         .join(manifests, manifests.c.id == edges.c.manifest_id)
         .where(

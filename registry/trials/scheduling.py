@@ -132,7 +132,7 @@ async def waiting_kinds(
 
     Asked of the few platforms and demands that there are, not of each part that waits.
     """
-    there = (await connection.execute(_distinct())).all()
+    there = (await connection.execute(_KINDS)).all()
     mine = [row.value for row in there if row.kind == "platform" and is_run(row.value, platforms)]
     if not mine:
         return None
@@ -168,7 +168,7 @@ def is_large() -> ColumnElement[bool]:
     return func.coalesce(parts.c.size_bytes, 0) > LARGE_BYTES
 
 
-def _distinct() -> CompoundSelect[Any]:
+def _kinds() -> CompoundSelect[Any]:
     """The platforms and demands of what is queued: a few looks into an index, however long the queue is."""
     found = []
     for column in (parts.c.platform, parts.c.required):
@@ -180,6 +180,9 @@ def _distinct() -> CompoundSelect[Any]:
         labelled = select(literal_column(f"'{name}'").label("kind"), steps.c.value)
         found.append(labelled.where(steps.c.value.is_not(None)))
     return found[0].union_all(found[1])
+
+
+_KINDS = _kinds()
 
 
 def _open_to(binding: Binding) -> ColumnElement[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import FromClause
 
@@ -18,19 +18,18 @@ DROPPED = "dropped: when its turn came, no tag named it any more"
 """The reason of a verdict ``error``: nothing is known, since nobody waited for it."""
 
 
-def wanted() -> ColumnElement[bool]:
-    """Whether a trial waits for the part that somebody still wants.
+def _named(manifest: FromClause) -> ColumnElement[bool]:
+    return select(tags.c.name).where(tags.c.manifest_id == manifest.c.id).exists()
 
-    That is each that was asked for, and of what was pushed: what was pushed by digest alone, and what a tag
-    names, or an index that is one of these. Where the gate holds tags, where a tag stood counts as well: its
-    readers get the last image that is admitted. An image that was deleted is none.
-    """
+
+def _wanted() -> ColumnElement[bool]:
     image = manifests.alias("tried")
     index = manifests.alias("listing")
     listed = edges.alias("listed")
     lists_it = and_(
         listed.c.digest == image.c.digest,
-        listed.c.kind == "child",
+        # Written out, so that the index of children is found, few as they are beside layers.
+        listed.c.kind == literal_column("'child'"),
         index.c.repository_id == image.c.repository_id,
     )
     above = select(index.c.id).join(listed, listed.c.manifest_id == index.c.id).where(lists_it)
@@ -64,11 +63,20 @@ def wanted() -> ColumnElement[bool]:
     )
 
 
+WANTED = _wanted()
+"""Whether a trial waits for a part that somebody still wants.
+
+That is each that was asked for, and of what was pushed: what was pushed by digest alone, what a tag names,
+or an index that is one of these. Where the gate holds tags, where a tag stood counts as well: its readers get
+the last image that is admitted. An image that was deleted is none.
+"""
+
+
 async def drop(database: Database, part_id: str, repository_id: int) -> None:
     """End a queued part, and the trials that wait for it, unless somebody wants it after all."""
     async with database.write() as connection:
         await repos.lock(connection, repository_id)
-        query = select(parts.c.id).where(parts.c.id == part_id, QUEUED, ~wanted())
+        query = select(parts.c.id).where(parts.c.id == part_id, QUEUED, ~WANTED)
         if (await connection.execute(query.with_for_update(of=parts))).first() is None:
             return
         await finish_part(connection, part_id, Judgement("error", DROPPED), record=None)
@@ -114,7 +122,3 @@ async def was_dropped(connection: AsyncConnection, manifest_id: int) -> bool:
         .limit(1)
     )
     return (await connection.execute(query)).first() is not None
-
-
-def _named(manifest: FromClause) -> ColumnElement[bool]:
-    return select(tags.c.name).where(tags.c.manifest_id == manifest.c.id).exists()

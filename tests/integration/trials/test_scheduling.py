@@ -123,7 +123,8 @@ async def test_large_images_have_half_of_a_workers_slots(shift: Shift) -> None:
 
 
 async def test_a_claim_reads_ranges_of_indexes(shift: Shift) -> None:
-    """Whatever the queue is long and whatever was done before: no scan of all parts, and no sort."""
+    """Whatever the queue is long and whatever was done before: no scan of all parts, nor of what all images
+    are made of, and no sort; and few of them."""
     await queue_images(shift.database, shift.settings, "big/one", 1)
     columns = "repository_id, platform, spec_digest, policy_version, image_spec_allowed, reason"
     columns += ", run_after, created_at, attempts"
@@ -133,14 +134,23 @@ async def test_a_claim_reads_ranges_of_indexes(shift: Shift) -> None:
             await connection.execute(
                 text(
                     f"INSERT INTO parts (id, digest, state, turn, {columns}) {numbers}"
-                    f" SELECT '{state}' || n.i, '{state}' || n.i, '{state}', n.i, {columns}"
+                    f" SELECT '{state}' || n.i, '{state}' || n.i, '{state}', n.i + 100, {columns}"
                     " FROM n, parts p WHERE p.digest LIKE 'sha256:_%'"
                 )
             )
+        await connection.execute(
+            text(
+                f"INSERT INTO edges (manifest_id, position, kind, digest, media_type, size) {numbers}"
+                " SELECT e.manifest_id, n.i, e.kind, e.digest, e.media_type, e.size FROM n, edges e"
+            )
+        )
         await connection.execute(text("ANALYZE"))
+    await queue_images(shift.database, shift.settings, "big/two", 1)
     (worker,) = await hire(shift.database, ["one"])
+    assert await shift.claim(worker, slots=2) is not None
     with sent() as statements:
-        assert await shift.claim(worker) is not None
+        assert await shift.claim(worker, slots=2) is not None
+        assert len([one for one in statements if not one.text.startswith("BEGIN")]) <= 8
         await queue_images(shift.database, shift.settings, "other/one", 1)
     # The look before the claim, the claim, and where in the queue a new part comes.
     looked = [one for one in statements if "parts.turn" in one.text and "'queued'" in one.text]
@@ -150,6 +160,8 @@ async def test_a_claim_reads_ranges_of_indexes(shift: Shift) -> None:
         assert "ix_parts_queue" in plan or "ix_parts_begun" in plan, (statement.text, plan)
         assert "SCAN parts\n" not in plan, (statement.text, plan)
         assert "Seq Scan on parts" not in plan, (statement.text, plan)
+        assert "Seq Scan on edges" not in plan, (statement.text, plan)
+        assert "SCAN listed\n" not in plan, (statement.text, plan)
         assert "Sort" not in plan, (statement.text, plan)
         assert "TEMP B-TREE" not in plan, (statement.text, plan)
     async with shift.database.read() as connection:
