@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup check test interop hostile vm bench soak demo docs hosts refusals syscalls
 
-# A test process per core, and two more for the time that others wait for a container or a disk. A file stays in
+# A test process per core, and one more for the time that others wait for a container or a disk. A file stays in
 # one process, since it may share a server. They go in the order of their names, so that the short ones of
 # tests/unit fill the end; else files with one long test would be last.
-JOBS ?= $(shell expr $$(nproc) + 2)
+JOBS ?= $(shell expr $$(nproc) + 1)
 PYTEST = .venv/bin/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 # Some environments ask Python to keep no bytecode: then each of some hundred processes would compile all anew.
