@@ -164,11 +164,13 @@ def sleepers(marker: str) -> list[int]:
 
 
 def end_sleeps(marker: str) -> bool:
-    """End who sleeps for ``marker``, without a word of their shells; whether there was anybody."""
+    """End who sleeps for ``marker``, without a word of their shells, and see them gone; whether there was
+    anybody."""
     found = sleepers(marker)
     for pid in found:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGPIPE)
+    eventually(lambda: not {*found} & {*sleepers(marker)}, what="they are gone")
     return bool(found)
 
 

@@ -104,6 +104,12 @@ async def unplaced(database: Database) -> int:
         return int((await connection.execute(query)).scalar_one())
 
 
+async def states(client: aiohttp.ClientSession, hook: Any) -> set[str]:
+    """The states of its deliveries."""
+    found = await api(client, "GET", f"/webhooks/{hook['id']}/deliveries")
+    return {each["state"] for each in found["items"]}
+
+
 async def webhook_of(client: aiohttp.ClientSession, hook: Any) -> Any:
     """The webhook as it stands now."""
     return await api(client, "GET", f"/webhooks/{hook['id']}")
@@ -170,6 +176,8 @@ async def test_kinds_places_formats_rotation_tests_and_sending_again(
     assert sent["kind"] == "webhook.test"
     await receiver.until(2)
     assert receiver.got[1].headers["webhook-signature"].count("v1,") == 2
+    # The receiver knows of a delivery before its row says so.
+    await eventually(partial(states, client, hook), lambda seen: seen == {"delivered"})
     last = await api(client, "POST", f"{path}/rotate", json={"at_once": True})
     receiver.secrets = [last["secret"]]
     again = await api(client, "POST", f"{path}/deliveries/{sent['id']}/redeliver", status=202)
@@ -177,7 +185,8 @@ async def test_kinds_places_formats_rotation_tests_and_sending_again(
     await receiver.until(3)
     assert receiver.got[2].id == receiver.got[1].id
     assert receiver.got[2].headers["webhook-signature"].count("v1,") == 1
-    # All since a time, with the ids of before.
+    # All since a time that have ended, with the ids of before.
+    await eventually(partial(states, client, hook), lambda seen: seen == {"delivered"})
     since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     told = await api(client, "POST", f"{path}/redeliver", status=202, json={"since": since})
     assert told == {"deliveries": 2}
@@ -334,6 +343,7 @@ async def test_what_is_sent_again_or_put_in_order_waits_for_the_first_and_keeps_
         receiver.answers = refuse_the_first
         other.answers = lambda number: 500
         path = f"/webhooks/{hook['id']}"
+        await eventually(partial(states, client, hook), lambda seen: seen == {"delivered"})
         await api(client, "POST", f"{path}/redeliver", status=202, json={"since": since.isoformat()})
         await eventually(partial(come, receiver), lambda count: count == FAST.batch + 5)
         # More that is due than one looks at, and none of it may go: another repository goes on.

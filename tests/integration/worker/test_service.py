@@ -47,6 +47,12 @@ def told(worker: WorkerProcess) -> dict[str, float]:
     return {name: float(value) for name, _, value in pairs}
 
 
+def numbers(yard: Yard) -> str:
+    """The registry's numbers, as Prometheus reads them."""
+    with urllib.request.urlopen(f"{yard.registry.url}/metrics", timeout=30) as response:
+        return str(response.read().decode())
+
+
 def steps(trial: Any) -> list[str]:
     return [step["name"] for step in trial["parts"][0]["record"]["steps"]]
 
@@ -85,10 +91,10 @@ def test_runs_at_once_within_the_budget_and_what_is_told_of_them(yard: Yard) -> 
     assert end["seatrial_worker_disk_free_bytes"] > MIB
     assert abs(end["seatrial_worker_registry_contact_timestamp_seconds"] - time.time()) < 60
     # The other end of it.
-    with urllib.request.urlopen(f"{yard.registry.url}/metrics", timeout=30) as response:
-        metrics = response.read().decode()
-    assert 'seatrial_trial_verdicts_total{reason="exited",verdict="pass"} 3.0' in metrics
-    assert re.search(r'seatrial_workers\{state="alive"\} [1-9]', metrics)
+    assert 'seatrial_trial_verdicts_total{reason="exited",verdict="pass"} 3.0' in numbers(yard)
+    # Looked at every few seconds.
+    alive = re.compile(r'seatrial_workers\{state="alive"\} [1-9]')
+    eventually(lambda: alive.search(numbers(yard)) is not None, what="it is counted", worker=worker)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait() == 0
     assert worker.left_behind() == []
