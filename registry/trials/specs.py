@@ -30,7 +30,8 @@ def worker_needs(run_spec: str | None) -> Sequence[str]:
     document = {} if run_spec is None else json.loads(run_spec)
     each = [document, *document.get("cases", ())]
     needs = set(document.get("require", ()))
-    if any(isinstance(value, dict) for one in each for value in one.get("env", {}).values()):
+    with_env = [*each, *(document.get("services") or ())]
+    if any(isinstance(value, dict) for one in with_env for value in one.get("env", {}).values()):
         needs.add(SECRETS)
     if any(one.get("stub") for one in each):
         needs.add(STUBS)

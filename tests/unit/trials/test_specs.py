@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from registry.contract.isolation import SECRETS, STUBS
+from registry.contract.isolation import SECRETS, SERVICES, STUBS
 from registry.contract.specfile import parse_run_spec
 from registry.trials.specs import worker_needs
 
 REFERENCE = "{A: b, DB: {secret: DB}}"
 STUB = "[{name: db, port: 80, http: {}}]"
+SERVICE = "name: db, image: base/db, ready: {tcp: 7}"
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ STUB = "[{name: db, port: 80, http: {}}]"
         (f"cases: [{{name: one}}, {{name: two, env: {REFERENCE}}}]", [SECRETS]),
         (f"stub: {STUB}", [STUBS]),
         (f"cases: [{{name: one, stub: []}}, {{name: two, stub: {STUB}}}]", [STUBS]),
+        (f"services: [{{{SERVICE}}}]", [SERVICES]),
+        (f"services: [{{{SERVICE}, env: {REFERENCE}}}]", [SECRETS, SERVICES]),
         (f"require: [user namespace]\nenv: {REFERENCE}\nstub: {STUB}", [SECRETS, STUBS, "user namespace"]),
     ],
 )
