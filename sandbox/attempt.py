@@ -186,7 +186,7 @@ async def _carry_out(
     look_at_writes: LookAtWrites | None,
     masker: Masker,
 ) -> None:
-    deadline = time.monotonic() + task.prepare.seconds
+    left = partial(_left, task.prepare, time.monotonic() + task.prepare.seconds)
     on_size = partial(make_room, workplace.cache, workplace.cache_limits)
     with _step(record.steps, "pull", progress):
         image = await pull(
@@ -201,7 +201,7 @@ async def _carry_out(
             task.spec,
             task.services,
             platform=task.platform,
-            limits=task.prepare,
+            left=left,
             use=use,
             on_size=on_size,
         )
@@ -228,12 +228,11 @@ async def _carry_out(
         workplace.room.budget.require_possible(side_by_side(plan, service_plans))
         require_allowed(plan.capabilities, workplace.allowed_capabilities)
         networks.append(await pin(plan.network, workplace.network))
-    left = task.prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
     with _step(record.steps, "unpack", progress):
         reserve_bytes = workplace.cache_limits.reserve_bytes
-        prepared = await prepare(image, left, use, reserve_bytes=reserve_bytes)
+        prepared = await prepare(image, left(), use, reserve_bytes=reserve_bytes)
         services = [
-            ServiceToRun(plan, one, await prepare(one.image, left, use, reserve_bytes=reserve_bytes))
+            ServiceToRun(plan, one, await prepare(one.image, left(), use, reserve_bytes=reserve_bytes))
             for plan, one in zip(service_plans, beside, strict=True)
         ]
     place = _Place(
@@ -331,6 +330,11 @@ def _look_at_writes(upper: Upper, plan: Plan, look: LookAtWrites | None) -> Sequ
         return ()
     writes = collect_writes(upper)
     return [judge_writes(allowed, writes) for allowed in plan.only_writes]
+
+
+def _left(prepare: PrepareLimits, deadline: float) -> PrepareLimits:
+    """What preparing may still take: all images of a run are pulled and unpacked in the time of one."""
+    return prepare.model_copy(update={"seconds": max(deadline - time.monotonic(), 0.001)})
 
 
 def _titled(plan: Plan, text: str) -> str:

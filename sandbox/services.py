@@ -55,11 +55,11 @@ async def pull_services(
     sources: Sequence[ServiceSource],
     *,
     platform: Platform,
-    limits: PrepareLimits,
+    left: Callable[[], PrepareLimits],
     use: Use,
     on_size: Callable[[int], None],
 ) -> Sequence[PulledService]:
-    """The images of the spec's services, in its order.
+    """The images of the spec's services, in its order; ``left`` says for each what preparing may still take.
 
     Raises:
         RequestInvalidError: nobody said where one comes from.
@@ -80,7 +80,7 @@ async def pull_services(
                 source.reference,
                 platform=platform,
                 use=use,
-                limits=limits,
+                limits=left(),
                 on_size=on_size,
             )
         except SandboxError as error:

@@ -59,6 +59,7 @@ def attach(
 ) -> Attached:
     """Fence the run whose first process is ``pid`` and has not started yet, and connect it if it is to be.
 
+    ``network`` without destinations: what ``pid`` joined is connected, and it may reach nothing there.
     ``group`` is the control group of all the worker's runs, ``id_base`` the first of the run's own ids. A
     ``runtime`` with a kernel of its own has a network stack in it, whose sockets are none of the host's. For
     a process with a single thread.
@@ -76,7 +77,7 @@ def attach(
         # What it finds up in the network namespace is what its own network begins with.
         raise_loopback(pid)
     fence, line = _fence(pid, network, cgroups=cgroups, path=f"{group}/{run_id}", runtime=runtime)
-    if network is None:
+    if network is None or not network.destinations:
         none = "not asked for: nothing but the run's own loopback"
         lines = (
             Mechanism(name="egress", applied=False, detail=none),

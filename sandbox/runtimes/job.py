@@ -55,7 +55,11 @@ class RunJob:
     """What stands for its loopback in /etc/hosts, its own name included where it is a service."""
 
     def of_service(self, service: ServiceJob) -> RunJob:
-        """The job of one of its services: what it reaches is the run's loopback and no more."""
+        """The job of one of its services: what it reaches is the run's loopback and no more, also where the
+        run, in the same network, reaches more."""
+        network = self.network
+        if network is not None:
+            network = replace(network, destinations=(), hosts=(), by_itself=())
         return replace(
             self,
             plan=service.plan,
@@ -65,7 +69,7 @@ class RunJob:
             run_id=service.run_id,
             id_base=service.id_base,
             id_size=service.id_size,
-            network=None,
+            network=network,
             services=(),
         )
 

@@ -154,6 +154,9 @@ def _require_same(trial: Underway, own: Underway) -> None:
     lacking = {name for name in lacking if not name.startswith("service ")}
     if os.readlink(f"/proc/{own.pid}/ns/net") != os.readlink(f"/proc/{trial.pid}/ns/net"):
         lacking.add("network of the run")
+    if trial.job.network is not None and own.network.fence is None:
+        # Nothing else keeps it from what the run may reach.
+        lacking.add("network fence")
     if lacking:
         raise SandboxError(
             "isolation-missing", f"it does not have what the run has: {', '.join(sorted(lacking))}"
@@ -194,6 +197,9 @@ def _require_own_ports(trial: Underway) -> None:
     """Let no service listen where the image is tested: it would answer in its place."""
     plan = trial.job.plan
     tested = {*plan.any_tcp, *(one.port for one in plan.tcp), *(one.port for one in plan.http)}
+    if plan.healthcheck is not None:
+        # Which port it asks is not known; the image says on which it listens.
+        tested |= {one.number for one in trial.job.config.exposed_ports if one.protocol == "tcp"}
     for port, uid in _listeners(trial.services[0].trial.pid):
         for service in trial.services:
             job = service.trial.job

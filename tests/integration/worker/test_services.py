@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from registry.contract.judge import judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.report import Report
 from registry.contract.runspec import RunSpec
+from registry.oci.descriptor import Descriptor
 from registry.oci.platform import Platform
 from sandbox.attempt import Task, Workplace, try_image
 from sandbox.images.source import ImageSource, open_source
@@ -38,17 +40,37 @@ def workplace() -> Iterator[Workplace]:
         yield opened
 
 
+class Slow:
+    """A source that takes its time; ``asked`` is one for each time that it was asked for an image."""
+
+    def __init__(self, source: ImageSource, asked: list[str]) -> None:
+        self._source, self._asked = source, asked
+
+    async def manifest(self, reference: str) -> tuple[bytes, str]:
+        self._asked.append(reference)
+        await asyncio.sleep(1.5)
+        return await self._source.manifest(reference)
+
+    def blob(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        return self._source.blob(descriptor)
+
+
 @asynccontextmanager
 async def tasked(
-    folder: Path, script: str, services: Mapping[str, Mapping[str, Any]], **spec: Any
+    folder: Path,
+    script: str,
+    services: Mapping[str, Mapping[str, Any]],
+    *,
+    image: Mapping[str, Any] = MappingProxyType({}),
+    **spec: Any,
 ) -> AsyncIterator[tuple[ImageSource, Task]]:
-    """A task for an image that runs ``script``, and its source; each service has a ``script`` as well."""
+    """A task for an ``image`` that runs ``script``, and its source; each service has a ``script`` as well."""
     beside = [
         {"name": name, "image": f"team/{name}", "command": ["/bin/sh", "-c", one["script"]]}
         | {key: value for key, value in one.items() if key != "script"}
         for name, one in services.items()
     ]
-    layout = write_layout(folder / "layout", busybox_image(("/bin/sh", "-c", script)))
+    layout = write_layout(folder / "layout", busybox_image(("/bin/sh", "-c", script), **image))
     async with AsyncExitStack() as stack:
         opening = open_source(f"oci:{layout}", credentials=None, insecure=False)
         source, reference = await stack.enter_async_context(opening)
@@ -181,6 +203,36 @@ async def test_what_a_service_does_amiss_is_no_verdict_on_the_image(
     assert wrote in run.log
     assert WORD not in report.model_dump_json()
     assert judge(report).verdict == "error"
+
+
+async def test_a_service_is_not_healthy_in_the_place_of_the_image(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    services = {"db": {"script": "exec nc -ll -p 8080 -e /bin/true", "ready": {"tcp": 8080}}}
+    health = {"Test": ["CMD", "nc", "localhost", "8080"], "Interval": 100_000_000}
+    image = {"ports": ["8080/tcp"], "healthcheck": health}
+    report = await tried(workplace, tmp_path, "exec sleep 1000", services, image=image)
+    assert report.error is not None, report
+    assert report.error.reason == "service-failed"
+    assert "listens on port 8080, on which the image is tested" in report.error.message
+
+
+async def test_all_images_of_a_run_are_prepared_in_the_time_of_one(
+    workplace: Workplace, tmp_path: Path
+) -> None:
+    services = {
+        name: {"script": "exec sleep 1000", "ready": {"tcp": port}}
+        for port, name in enumerate(("one", "two", "three"), 7)
+    }
+    asked: list[str] = []
+    async with tasked(tmp_path, "exit 0", services) as (source, task):
+        slow = [replace(one, source=Slow(one.source, asked)) for one in task.services]
+        hurried = replace(task, services=slow, prepare=PrepareLimits(seconds=2))
+        report = await try_image(source, hurried, workplace=workplace)
+    # Two of them alone take longer.
+    assert len(asked) < len(services)
+    assert report.error is not None
+    assert report.error.reason == "prepare-timeout"
 
 
 async def test_a_run_that_is_given_up_leaves_no_service(workplace: Workplace, tmp_path: Path) -> None:
