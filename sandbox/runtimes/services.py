@@ -59,7 +59,7 @@ def start_services(trial: Underway) -> None:
                 raise
             message = f"the service {service.name}: {error.message}"
             raise SandboxError(error.reason, message[:2000], retryable=error.retryable) from None
-    _require_own_ports(trial)
+    _require_own_ports(trial, answered=False)
 
 
 def look_after(services: Iterable[ServiceAtWork], _seconds: float = 0.0) -> None:
@@ -91,7 +91,7 @@ def require_served(trial: Underway, *, met: bool) -> None:
         # The image may have missed a service before the kernel says that it is gone.
         _wait_for_ending(trial)
     look_after(trial.services)
-    _require_own_ports(trial)
+    _require_own_ports(trial, answered=met)
 
 
 def _require_possible(trial: Underway) -> None:
@@ -193,20 +193,35 @@ def _wait_for_ending(trial: Underway) -> None:
         poll.poll(_LATE_SECONDS * 1000)
 
 
-def _require_own_ports(trial: Underway) -> None:
-    """Let no service listen where the image is tested: it would answer in its place."""
-    plan = trial.job.plan
-    tested = {*plan.any_tcp, *(one.port for one in plan.tcp), *(one.port for one in plan.http)}
+def _require_own_ports(trial: Underway, *, answered: bool) -> None:
+    """Let no service listen where the image is tested: it would answer in its place. Where that ``answered``
+    and the image goes on, it listens there itself: a service may have, and have ceased to."""
+    plan, job = trial.job.plan, trial.job
+    named = {*(one.port for one in plan.tcp), *(one.port for one in plan.http)}
+    tested = named.union(plan.any_tcp)
     if plan.healthcheck is not None:
         # Which port it asks is not known; the image says on which it listens.
-        tested |= {one.number for one in trial.job.config.exposed_ports if one.protocol == "tcp"}
+        tested |= {one.number for one in job.config.exposed_ports if one.protocol == "tcp"}
+    own: set[int] = set()
     for port, uid in _listeners(trial.services[0].trial.pid):
+        if job.id_base <= uid < job.id_base + job.id_size:
+            own.add(port)
         for service in trial.services:
-            job = service.trial.job
-            if port in tested and job.id_base <= uid < job.id_base + job.id_size:
+            its = service.trial.job
+            if port in tested and its.id_base <= uid < its.id_base + its.id_size:
                 assert service.log is not None
                 what = f"listens on port {port}, on which the image is tested, and answers in its place"
                 raise _failed(service, what, service.log)
+    if not answered or find_ending(trial.pid) is not None:
+        return
+    lacking = named - own or (set() if own.intersection(plan.any_tcp) else set(plan.any_tcp))
+    if lacking:
+        ports = " or ".join(map(str, sorted(lacking)))
+        raise SandboxError(
+            "service-failed",
+            f"on port {ports} the image is tested, and did not listen when that was over: with services "
+            "beside it nobody knows who answered",
+        )
 
 
 def _listeners(pid: int) -> Iterator[tuple[int, int]]:

@@ -217,6 +217,19 @@ async def test_a_service_is_not_healthy_in_the_place_of_the_image(
     assert "listens on port 8080, on which the image is tested" in report.error.message
 
 
+async def test_who_answered_is_known_when_it_is_over(workplace: Workplace, tmp_path: Path) -> None:
+    expect = {"tcp": [{"port": 8080, "within_seconds": 60}]}
+    once = "echo ready; nc -l -p 7 >/dev/null; nc -l -p 8080 -e /bin/true; exec sleep 1000"
+    services = {"db": {"script": once, "ready": {"log": "^ready$"}}}
+    calls = "until echo go | nc db 7; do sleep 0.1; done; exec sleep 1000"
+    report = await tried(workplace, tmp_path / "it", calls, services, expect=expect)
+    assert report.error is not None, report
+    assert report.error.reason == "service-failed"
+    assert "on port 8080" in report.error.message
+    report = await tried(workplace, tmp_path / "own", "exec httpd -f -p 8080", services, expect=expect)
+    assert judge(report).verdict == "pass", report
+
+
 async def test_all_images_of_a_run_are_prepared_in_the_time_of_one(
     workplace: Workplace, tmp_path: Path
 ) -> None:
