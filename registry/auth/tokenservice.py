@@ -38,8 +38,7 @@ from registry.auth.standing import require_place
 from registry.auth.tombstones import Tombstones
 from registry.db.content import repositories
 from registry.db.engine import Database
-from registry.db.trials import parts
-from registry.db.types import db_time
+from registry.db.trials import is_leased, parts
 from registry.errors import UnauthorizedError
 from registry.settings import Settings
 
@@ -315,10 +314,8 @@ class TokenService:
             select(parts.c.id)
             .join(repositories, repositories.c.id == parts.c.repository_id)
             .where(
-                parts.c.lease == lease.id,
-                parts.c.lease_account_id == account_id,
+                is_leased(lease.id, account_id),
                 parts.c.digest == lease.digest,
-                parts.c.lease_expires_at > db_time(),
                 # Another repository may have the name by now.
                 repositories.c.name == lease.repository,
             )

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -14,11 +15,12 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 
 from registry.db.tables import metadata
-from registry.db.types import Bytewise, Id, UtcTime
+from registry.db.types import Bytewise, Id, UtcTime, db_time
 
 
 def _while(condition: str, name: str, *columns: str) -> Index:
@@ -125,6 +127,17 @@ parts = Table(
     _while("state <> 'queued'", "begun", "urgency", "turn"),
     _while("log_bytes > 0", "logs", "repository_id", "finished_at", "log_bytes"),
 )
+
+
+def is_leased(lease: str, account_id: int) -> ColumnElement[bool]:
+    """Whether a part has this lease of a worker's account, and it lives."""
+    return and_(
+        parts.c.lease == lease,
+        parts.c.lease_account_id == account_id,
+        parts.c.state == "leased",
+        parts.c.lease_expires_at > db_time(),
+    )
+
 
 trial_parts = Table(
     "trial_parts",

@@ -17,8 +17,7 @@ from registry.auth.policy import Visibility
 from registry.contract import PROTOCOL_VERSION
 from registry.contract.livelog import LogChunk, LogTaken
 from registry.db.content import repositories
-from registry.db.trials import live_logs, parts, runs, trial_parts, trials
-from registry.db.types import db_time
+from registry.db.trials import is_leased, live_logs, parts, runs, trial_parts, trials
 from registry.errors import ConflictError, RequestInvalidError
 from registry.oci.printable import printable
 
@@ -46,13 +45,8 @@ async def append(database: Database, *, worker: Reporter, chunk: LogChunk) -> Lo
     # PostgreSQL's text has no NUL; the log of the run says the same.
     text = chunk.text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     async with database.write() as connection:
-        mine = (
-            parts.c.lease == chunk.lease,
-            parts.c.lease_account_id == worker.account_id,
-            parts.c.state == "leased",
-            parts.c.lease_expires_at > db_time(),
-        )
-        part_id = (await connection.execute(select(parts.c.id).where(*mine).with_for_update())).scalar()
+        leased = select(parts.c.id).where(is_leased(chunk.lease, worker.account_id))
+        part_id = (await connection.execute(leased.with_for_update())).scalar()
         if part_id is None:
             raise ConflictError("this lease is not a live one of this worker; end its run")
         of_lease = live_logs.c.lease == chunk.lease

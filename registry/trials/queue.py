@@ -19,7 +19,7 @@ from registry.contract.judge import Judgement
 from registry.db.accounts import workers
 from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
-from registry.db.trials import parts, trial_parts, trials
+from registry.db.trials import is_leased, parts, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
@@ -134,12 +134,7 @@ async def renew(database: Database, settings: Settings, *, worker: Reporter, lea
     async with database.write() as connection:
         renewed = await connection.execute(
             update(parts)
-            .where(
-                parts.c.lease == lease,
-                parts.c.lease_account_id == worker.account_id,
-                parts.c.state == "leased",
-                parts.c.lease_expires_at > db_time(),
-            )
+            .where(is_leased(lease, worker.account_id))
             .values(lease_expires_at=db_time(timedelta(seconds=settings.lease_seconds)))
         )
         if renewed.rowcount == 0:

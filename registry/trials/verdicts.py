@@ -19,7 +19,7 @@ from registry.contract.judge import Judgement, judge
 from registry.contract.report import RUN_NEWS, Report
 from registry.db.accounts import workers
 from registry.db.engine import Database, move_epoch
-from registry.db.trials import parts, runs, trial_parts, trials
+from registry.db.trials import is_leased, parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
@@ -155,13 +155,13 @@ async def finish_part(
 
 
 async def _lock_leased(connection: AsyncConnection, worker: Reporter, lease: str) -> _Part:
-    mine = (parts.c.lease == lease, parts.c.lease_account_id == worker.account_id, parts.c.state == "leased")
-    repository = select(parts.c.repository_id).where(*mine)
+    repository = select(parts.c.repository_id).where(is_leased(lease, worker.account_id))
     repository_id = (await connection.execute(repository)).scalar_one_or_none()
     if repository_id is not None:
         await repos.lock(connection, repository_id)
+        # Again under the lock: it may have been taken back meanwhile.
         query = select(*(parts.c[name] for name in _Part.__dataclass_fields__)).where(
-            *mine, parts.c.lease_expires_at > db_time()
+            is_leased(lease, worker.account_id)
         )
         part = (await connection.execute(query.with_for_update())).first()
         if part is not None:
