@@ -11,7 +11,7 @@ from registry.cli.claims import pairs
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
-from registry.cli.webhook import NamespaceOption, RepositoryOption
+from registry.cli.places import NamespaceOption, RepositoryOption
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(

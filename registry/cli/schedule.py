@@ -11,14 +11,11 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_duration_seconds
 from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.places import OnArgument
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(no_args_is_help=True, help="Trials again and again: create, list and delete schedules.")
 _SHOWN = ("id", "on", "every_hours", "at", "older_hours", "next_at", "created_by")
-OnArgument = Annotated[
-    str,
-    typer.Argument(metavar="NAME|NAMESPACE/", help="A repository, or a namespace with a slash at its end."),
-]
 
 
 @app.command()

@@ -12,13 +12,10 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.keys import read_key_file
 from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.places import OnArgument
 
 app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and delete them.")
 _SHOWN = ("id", "name", "issuer", "subject", "created_by", "created_at")
-OnArgument = Annotated[
-    str,
-    typer.Argument(metavar="NAME|NAMESPACE/", help="A repository, or a namespace with a slash at its end."),
-]
 
 
 @app.command()

@@ -12,6 +12,7 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_past
 from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.places import NamespaceOption, RepositoryOption
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -39,12 +40,6 @@ _LOOK_SECONDS = 0.3
 
 WebhookId = Annotated[str, typer.Argument(metavar="ID", help="Of a webhook.")]
 DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="Id of a delivery.")]
-RepositoryOption = Annotated[
-    str | None, typer.Option("--repository", metavar="NAME", help="Of this repository.")
-]
-NamespaceOption = Annotated[
-    str | None, typer.Option("--namespace", metavar="NAME", help="Of this namespace and all below it.")
-]
 KindsOption = Annotated[
     list[str] | None,
     typer.Option(

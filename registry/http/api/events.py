@@ -10,7 +10,6 @@ from pydantic import Field
 
 from registry.errors import NameUnknownError, TooManyRequestsError
 from registry.events import feed as use
-from registry.events.envelopes import Told
 from registry.http.api.fields import RepositoryName
 from registry.http.api.models import Answer, Query
 from registry.http.api.routes import Call, Route
@@ -84,13 +83,7 @@ async def read_events(call: Call, query: EventsQuery) -> Feed:
             cursor=query.cursor,
             limit=query.limit,
         )
-    return Feed(
-        items=[_shown(told) for told in page.items], cursor=page.cursor, missed=page.missed, more=page.more
-    )
-
-
-def _shown(told: Told) -> Event:
-    return Event(**{name: getattr(told, name) for name in Event.model_fields})
+    return Feed.of(page)
 
 
 ROUTES = (Route("GET", "/events", "anyone", read_events, errors=(NameUnknownError, TooManyRequestsError)),)

@@ -12,8 +12,8 @@ from registry.errors import ConflictError, NameUnknownError, NotFoundError
 from registry.events.signatures import Scheme
 from registry.http.api.fields import NamespaceName, RepositoryName, UpstreamName
 from registry.http.api.models import Answer, Body, Page
+from registry.http.api.places import PlaceQuery, place_of
 from registry.http.api.routes import Call, Route
-from registry.http.api.webhooks import WebhooksQuery, place_of
 from registry.trials import hooks as use
 
 HookName = Annotated[
@@ -107,7 +107,7 @@ async def create_hook(call: Call, body: NewHook) -> HookSecret:
     return HookSecret(**shown, secret=made.secret, call_back_secret=made.call_back_secret)
 
 
-async def list_hooks(call: Call, query: WebhooksQuery) -> Page[Hook]:
+async def list_hooks(call: Call, query: PlaceQuery) -> Page[Hook]:
     """Hooks of a place, or all."""
     found = await use.list_hooks(
         call.services.database,

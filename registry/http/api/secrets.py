@@ -11,9 +11,9 @@ from registry.auth.places import Place
 from registry.contract.secrets import MAX_BYTES, MIN_BYTES, NAME
 from registry.errors import ConflictError, NameUnknownError, NotFoundError, RequestInvalidError
 from registry.http.api.fields import Id, NamespaceName, RepositoryName
-from registry.http.api.models import Answer, Body, Page, PageQuery
+from registry.http.api.models import Answer, Body, Page
+from registry.http.api.places import PlaceQuery, place_of
 from registry.http.api.routes import Call, Route
-from registry.http.api.webhooks import place_of
 from registry.trials import secrets as use
 
 Value = Annotated[
@@ -25,13 +25,6 @@ Value = Annotated[
         repr=False,
     ),
 ]
-
-
-class SecretsQuery(PageQuery):
-    """Whose secrets: a repository's or a namespace's own."""
-
-    repository: RepositoryName | None = None
-    namespace: NamespaceName | None = None
 
 
 class SecretToKeep(Body):
@@ -78,10 +71,10 @@ async def create_secret(call: Call, body: SecretToKeep) -> Secret:
         place=_one_place(body.repository, body.namespace),
         value=body.value,
     )
-    return _shown(made)
+    return Secret.of(made)
 
 
-async def list_secrets(call: Call, query: SecretsQuery) -> Page[Secret]:
+async def list_secrets(call: Call, query: PlaceQuery) -> Page[Secret]:
     """Secrets of a repository or a namespace, without their values."""
     found = await use.list_secrets(
         call.services.database,
@@ -90,13 +83,13 @@ async def list_secrets(call: Call, query: SecretsQuery) -> Page[Secret]:
         limit=query.limit + 1,
         after=query.cursor,
     )
-    return query.page([_shown(each) for each in found], key=lambda each: each.name)
+    return query.page([Secret.of(each) for each in found], key=lambda each: each.name)
 
 
 async def rotate_secret(call: Call, secret_id: Id, body: Rotation) -> Secret:
     """Keep another value under the same name."""
     services = call.services
-    return _shown(
+    return Secret.of(
         await use.rotate(
             services.database, services.secret_key, actor=call.actor, secret_id=secret_id, value=body.value
         )
@@ -113,10 +106,6 @@ def _one_place(repository: str | None, namespace: str | None) -> Place:
     if place is None:
         raise RequestInvalidError("give a repository or a namespace: a secret is of one of them")
     return place
-
-
-def _shown(secret: use.Secret) -> Secret:
-    return Secret(**{member: getattr(secret, member) for member in Secret.model_fields})
 
 
 ROUTES = (

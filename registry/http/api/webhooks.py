@@ -8,20 +8,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.auth import places
-from registry.auth.places import Place
 from registry.errors import (
     ConflictError,
     NameUnknownError,
     NotFoundError,
     PreconditionFailedError,
-    RequestInvalidError,
 )
 from registry.events import deliverylog
 from registry.events import webhooks as use
 from registry.events.envelopes import Format
 from registry.http.api.fields import Id, NamespaceName, RepositoryName, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery
+from registry.http.api.places import PlaceQuery, place_of
 from registry.http.api.routes import Call, Route
 from registry.oci.conditions import Conditions
 
@@ -85,13 +83,6 @@ class WebhookSecret(Webhook):
     secret: str
 
 
-class WebhooksQuery(PageQuery):
-    """Whose webhooks; neither: all, for administrators."""
-
-    repository: RepositoryName | None = None
-    namespace: NamespaceName | None = None
-
-
 class DeliveriesQuery(PageQuery):
     """Which deliveries."""
 
@@ -134,7 +125,7 @@ async def create_webhook(call: Call, body: NewWebhook) -> WebhookSecret:
     return _with_secret(made, secret)
 
 
-async def list_webhooks(call: Call, query: WebhooksQuery) -> Page[Webhook]:
+async def list_webhooks(call: Call, query: PlaceQuery) -> Page[Webhook]:
     """Webhooks of a place, or all."""
     found = await use.list_webhooks(
         call.services.database,
@@ -226,20 +217,6 @@ async def redeliver_since(call: Call, webhook_id: Id, body: Redelivery) -> Redel
         only_failed=body.only_failed,
     )
     return Redelivered(deliveries=count)
-
-
-def place_of(repository: str | None, namespace: str | None) -> Place | None:
-    """The place that a request names; ``None`` is everything.
-
-    Raises:
-        RequestInvalidError: both of them.
-        NameInvalidError: outside the grammar.
-    """
-    if repository is not None and namespace is not None:
-        raise RequestInvalidError("it is of a repository or of a namespace, not of both")
-    if repository is not None:
-        return places.repository(repository)
-    return None if namespace is None else places.namespace(namespace)
 
 
 def _with_secret(made: use.Webhook, secret: str) -> WebhookSecret:
