@@ -9,6 +9,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_table
 from registry.errors import RequestInvalidError
 
@@ -212,15 +213,11 @@ def _yes_or_no(
 
 
 def _caps(*given: str | None) -> dict[str, int | None]:
-    wanted: dict[str, int | None] = {}
-    for name, text in zip(_CAPS, given, strict=True):
-        if text is None:
-            continue
-        if text != "default" and not (text.isascii() and text.isdigit() and len(text) < 12):
-            option = name.replace("_", "-")
-            raise RequestInvalidError(f"--{option}: {text[:80]!r} is neither a number nor 'default'")
-        wanted[name] = None if text == "default" else int(text)
-    return wanted
+    return {
+        name: parse_number_or_default(f"--{name.replace('_', '-')}", text)
+        for name, text in zip(_CAPS, given, strict=True)
+        if text is not None
+    }
 
 
 def _wanted(visibility: str | None, gate: str | None, yes_or_no: dict[str, str | None]) -> dict[str, Any]:

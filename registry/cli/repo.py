@@ -10,6 +10,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
+from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_list
 from registry.contract.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
@@ -297,22 +298,14 @@ def _wanted(
     if turned_bad is not None:
         wanted["turned_bad"] = None if turned_bad == "default" else turned_bad
     if turned_bad_days is not None:
-        wanted["turned_bad_days"] = _days("--turned-bad-days", turned_bad_days)
+        wanted["turned_bad_days"] = parse_number_or_default("--turned-bad-days", turned_bad_days)
     if trial_keep_days is not None:
-        wanted["trial_keep_days"] = _days("--trial-keep-days", trial_keep_days)
+        wanted["trial_keep_days"] = parse_number_or_default("--trial-keep-days", trial_keep_days)
     if log_keep is not None:
         wanted["log_keep_bytes"] = None if log_keep == "default" else parse_size_bytes(log_keep)
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted
-
-
-def _days(option: str, text: str) -> int | None:
-    if text == "default":
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise RequestInvalidError(f"{option}: {text[:80]!r} is neither a number nor 'default'")
-    return int(text)
 
 
 def _print(repository: dict[str, Any], *, as_json: bool) -> None:

@@ -20,6 +20,10 @@ class Body(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
+    def clears(self, member: str) -> bool:
+        """Whether null was given for a member, which says another thing than to leave it out."""
+        return member in self.model_fields_set and getattr(self, member) is None
+
 
 class Nothing(Body):
     """The body of a request that has none; an empty object is as good."""

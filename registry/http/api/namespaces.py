@@ -142,23 +142,21 @@ async def delete_namespace(call: Call, name: NamespaceName, query: Deletion) -> 
 
 
 def _wanted(body: NamespaceChange) -> use.NamespaceChange:
-    given = body.model_fields_set
     return use.NamespaceChange(
         visibility=body.visibility,
-        clear_visibility="visibility" in given and body.visibility is None,
+        clear_visibility=body.clears("visibility"),
         create_on_push=body.create_on_push,
-        clear_create_on_push="create_on_push" in given and body.create_on_push is None,
+        clear_create_on_push=body.clears("create_on_push"),
         gate=body.gate,
-        clear_gate="gate" in given and body.gate is None,
+        clear_gate=body.clears("gate"),
         waivers_by_two=body.waivers_by_two,
-        clear_waivers_by_two="waivers_by_two" in given and body.waivers_by_two is None,
+        clear_waivers_by_two=body.clears("waivers_by_two"),
         promotions_by_two=body.promotions_by_two,
-        clear_promotions_by_two="promotions_by_two" in given and body.promotions_by_two is None,
+        clear_promotions_by_two=body.clears("promotions_by_two"),
         trial_queue_max=body.trial_queue_max,
-        clear_trial_queue_max="trial_queue_max" in given and body.trial_queue_max is None,
+        clear_trial_queue_max=body.clears("trial_queue_max"),
         trial_seconds_per_hour=body.trial_seconds_per_hour,
-        clear_trial_seconds_per_hour="trial_seconds_per_hour" in given
-        and body.trial_seconds_per_hour is None,
+        clear_trial_seconds_per_hour=body.clears("trial_seconds_per_hour"),
     )
 
 
