@@ -18,7 +18,7 @@ from registry.trials import (
     keeping,
     livelog,
     logkeeping,
-    promotions,
+    promotionrows,
     receiving,
     schedules,
     upstreamkeeping,
@@ -61,7 +61,7 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("deliveries", deliverykeeping.keep(database))
     await over("messages of hooks", receiving.sweep_messages(database))
     await over("live logs", livelog.sweep(database))
-    await over("requests for promotions", promotions.sweep_requests(database))
+    await over("requests for promotions", promotionrows.sweep_requests(database))
     copies = upstreamkeeping.sweep(database, days=settings.trial_keep_days)
     await over("copies of other registries", copies)
     keep = Keeping(settings.trial_keep_days, settings.trial_keep_newest)

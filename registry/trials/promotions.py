@@ -1,4 +1,4 @@
-"""Promotions as people ask for them, agree to them, look at them and take them back.
+"""Promotions as people ask for them, agree to them, carry them out and take them back.
 
 Where the destination's namespace wants two people, what one asks for is looked at by another, who grants it:
 of the same digest, on a tag that has not moved since. Nobody grants his own, no robot grants any, and a
@@ -7,26 +7,22 @@ request ends by itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, insert, select, update
 
-from registry.auth.access import require_auditor
 from registry.auth.owners import require_or_tell
-from registry.auth.policy import decide
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
-from registry.content.administration import find
 from registry.db.access import namespaces
-from registry.db.content import manifests, repositories, tag_history
+from registry.db.content import manifests, tag_history
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.promotions import promotions
-from registry.db.sweeping import sweep
 from registry.db.types import db_time
-from registry.errors import ConflictError, DeniedError, NameUnknownError, NotFoundError
+from registry.errors import ConflictError, DeniedError, NameUnknownError
 from registry.oci.digest import parse_digest
 from registry.trials.bytwo import takes_two
 from registry.trials.promoting import (
@@ -39,9 +35,10 @@ from registry.trials.promoting import (
     refused,
     require_destination,
 )
+from registry.trials.promotionrows import Promotion, find_row, lock_row, sees_source, show_in, standing_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row, Select
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -49,37 +46,10 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.settings import Settings
 
-Standing = Literal["requested", "promoted", "ended", "expired", "undone"]
 REQUEST_LIFE = timedelta(days=7)
 OPEN_MAX = 100
 """How many requests wait for one repository at once."""
 _BY_TWO = namespaces.c.promotions_by_two
-_KEPT = timedelta(days=30)
-"""After its life a request that was not granted is kept so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Promotion:
-    """A promotion, or the request for one. ``source`` is null for those who may not pull from there, and
-    ``old_digest`` where the tag was not there."""
-
-    id: int
-    repository: str
-    tag: str
-    digest: str
-    old_digest: str | None
-    source: str | None
-    standing: Standing
-    reason: str
-    requested_by: str
-    requested_at: datetime
-    expires_at: datetime
-    promoted_by: str | None
-    promoted_at: datetime | None
-    ended_by: str | None
-    ended_at: datetime | None
-    undone_by: str | None
-    undone_at: datetime | None
 
 
 async def preview(database: Database, settings: Settings, effects: Effects, *, offer: Offer) -> Preview:
@@ -121,7 +91,7 @@ async def promote(database: Database, settings: Settings, effects: Effects, *, o
             number = await _insert(connection, offer, made.into.id, made.preview.old_digest)
             await _set_tag(connection, offer, made, number)
         await tried.commit()
-        return await _show(connection, offer.actor, number)
+        return await show_in(connection, offer.actor, number)
 
 
 async def grant(
@@ -142,14 +112,14 @@ async def grant(
         ConflictError: it is no request that waits, or the tag has moved since.
         NameUnknownError, ManifestUnknownError: the source, or the image, is gone.
     """
-    row = await _find(database, actor, number)
+    row = await find_row(database, actor, number)
     await require_destination(database, settings, actor=actor, name=row.repository)
     _require_open(row)
     if actor.kind != "user":
         raise DeniedError(f"promotion {number} is for a person to grant, and {actor.shown} is none")
     if actor.account_id == row.requested_account_id:
         raise DeniedError(f"{actor.shown} asked for promotion {number}; somebody else has to grant it")
-    if not _sees_source(actor, row):
+    if not sees_source(actor, row):
         raise DeniedError(
             f"whoever grants promotion {number} must be able to pull from where it comes from, and "
             f"{actor.shown} is not"
@@ -170,7 +140,7 @@ async def grant(
     async with database.write() as connection:
         # First, since it locks both repositories in their order.
         made = await attempt(connection, settings, effects, offer)
-        _require_open(await _locked(connection, number))
+        _require_open(await lock_row(connection, number))
         if made.preview.old_digest != row.old_digest:
             raise ConflictError(
                 f"{row.repository}:{row.tag} has moved since promotion {number} was asked for; ask again"
@@ -178,7 +148,7 @@ async def grant(
         if made.preview.would == "refuse":
             raise refused(made.preview)
         await _set_tag(connection, offer, made, number)
-        return await _show(connection, actor, number)
+        return await show_in(connection, actor, number)
 
 
 async def end(database: Database, *, actor: Actor, number: int) -> Promotion:
@@ -189,13 +159,13 @@ async def end(database: Database, *, actor: Actor, number: int) -> Promotion:
         UnauthorizedError, DeniedError: the actor may not push there.
         ConflictError: it is no request that waits.
     """
-    row = await _find(database, actor, number)
+    row = await find_row(database, actor, number)
     await require_or_tell(database, actor, "push", row.repository, row.visibility)
     async with database.write() as connection:
-        _require_open(await _locked(connection, number))
+        _require_open(await lock_row(connection, number))
         changed = {"ended_by": actor.shown, "ended_at": db_time()}
         await connection.execute(update(promotions).where(promotions.c.id == number).values(changed))
-        ended = await _show(connection, actor, number)
+        ended = await show_in(connection, actor, number)
         await record(connection, "promotion.ended", ended.repository, actor, _told(ended))
         return ended
 
@@ -213,13 +183,13 @@ async def undo(
         ConflictError: it was not carried out, moved nothing, the tag has moved since, or what it stood at is
             gone.
     """
-    row = await _find(database, actor, number)
+    row = await find_row(database, actor, number)
     await require_destination(database, settings, actor=actor, name=row.repository)
     if row.old_digest is None:
         await require_or_tell(database, actor, "delete", row.repository, row.visibility)
     async with database.write() as connection:
-        held = await _locked(connection, number)
-        standing = _standing(held)
+        held = await lock_row(connection, number)
+        standing = standing_of(held)
         if standing != "promoted":
             raise ConflictError(f"promotion {number} is {standing}, so there is nothing to undo")
         into = await repos.find_in(connection, held.repository)
@@ -248,48 +218,10 @@ async def undo(
             await effects.tag_moved(connection, into.id, old, actor)
         changed = {"undone_by": actor.shown, "undone_at": db_time()}
         await connection.execute(update(promotions).where(promotions.c.id == number).values(changed))
-        undone = await _show(connection, actor, number)
+        undone = await show_in(connection, actor, number)
         await record(connection, "promotion.undone", into.name, actor, _told(undone))
         await move_epoch(connection, "content")
         return undone
-
-
-async def show(database: Database, *, actor: Actor, number: int) -> Promotion:
-    """One promotion, for those who may pull from where it goes.
-
-    Raises:
-        NotFoundError: there is none, or it is not for the actor to know.
-    """
-    return _promotion(await _find(database, actor, number), actor)
-
-
-async def list_promotions(
-    database: Database, *, actor: Actor, name: str | None, limit: int, before: int | None
-) -> list[Promotion]:
-    """At most ``limit`` promotions, the newest first, with an id below ``before``: into a repository, for
-    those who may pull from it; or all.
-
-    Raises:
-        UnauthorizedError, DeniedError: the actor may not pull there; of all, is no administrator or auditor.
-        NameUnknownError: there is no such repository.
-    """
-    query = _PROMOTIONS
-    if name is not None:
-        await find(database, actor=actor, action="pull", name=name)
-        query = query.where(repositories.c.name == name)
-    else:
-        require_auditor(actor, "see the promotions into all repositories")
-    if before is not None:
-        query = query.where(promotions.c.id < before)
-    async with database.read_once() as connection:
-        rows = await connection.execute(query.order_by(promotions.c.id.desc()).limit(limit))
-        return [_promotion(row, actor) for row in rows]
-
-
-async def sweep_requests(database: Database) -> int:
-    """Delete requests that were not granted and are long over; the audit trail has them. Returns how many."""
-    over = promotions.c.promoted_at.is_(None) & (promotions.c.expires_at <= db_time(-_KEPT))
-    return await sweep(database, promotions.c.id, over)
 
 
 async def _request(connection: AsyncConnection, offer: Offer, old_digest: str | None) -> Promotion:
@@ -313,7 +245,7 @@ async def _request(connection: AsyncConnection, offer: Offer, old_digest: str | 
     if (await connection.execute(waiting)).scalar_one() >= OPEN_MAX:
         raise ConflictError(f"{OPEN_MAX} promotions into {into.name} wait to be granted; end some first")
     number = await _insert(connection, offer, into.id, old_digest)
-    asked = await _show(connection, offer.actor, number)
+    asked = await show_in(connection, offer.actor, number)
     told = {**_told(asked), "expires_at": asked.expires_at.isoformat()}
     await record(connection, "promotion.requested", into.name, offer.actor, told)
     return asked
@@ -387,30 +319,8 @@ async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, num
     await record(connection, "image.promoted", into.name, offer.actor, told)
 
 
-async def _find(database: Database, actor: Actor, number: int) -> Row[Any]:
-    async with database.read_once() as connection:
-        found = await connection.execute(_PROMOTIONS.where(promotions.c.id == number))
-        row: Row[Any] | None = found.first()
-    if row is None or not decide(actor, "pull", row.repository, row.visibility).allowed:
-        raise NotFoundError(f"there is no promotion {number}, or it is not yours to see")
-    return row
-
-
-async def _locked(connection: AsyncConnection, number: int) -> Row[Any]:
-    """The row, with the lock of the repository that it goes into."""
-    into = select(promotions.c.repository_id).where(promotions.c.id == number)
-    repository_id = (await connection.execute(into)).scalar_one_or_none()
-    if repository_id is not None:
-        await repos.lock(connection, repository_id)
-        this = _PROMOTIONS.where(promotions.c.id == number).with_for_update(of=promotions)
-        row: Row[Any] | None = (await connection.execute(this)).first()
-        if row is not None:
-            return row
-    raise NotFoundError(f"there is no promotion {number}, or it is not yours to see")
-
-
 def _require_open(row: Row[Any]) -> None:
-    standing = _standing(row)
+    standing = standing_of(row)
     if standing != "requested":
         raise ConflictError(f"promotion {row.id} is {standing}, and waits for nobody")
 
@@ -435,35 +345,6 @@ async def _manifest(connection: AsyncConnection, repository_id: int, digest: str
     return (await connection.execute(select(manifests.c.id).where(*here))).scalar_one_or_none()
 
 
-async def _show(connection: AsyncConnection, actor: Actor, number: int) -> Promotion:
-    row = (await connection.execute(_PROMOTIONS.where(promotions.c.id == number))).one()
-    return _promotion(row, actor)
-
-
-def _standing(row: Row[Any]) -> Standing:
-    if row.undone_at is not None:
-        return "undone"
-    if row.promoted_at is not None:
-        return "promoted"
-    if row.ended_at is not None:
-        return "ended"
-    return "expired" if row.expires_at <= row.now else "requested"
-
-
-def _sees_source(actor: Actor, row: Row[Any]) -> bool:
-    """Whether the actor may pull from where it comes from; what is gone is as what was never there."""
-    return decide(actor, "pull", row.source_name or row.source, row.source_visibility).allowed
-
-
-def _promotion(row: Row[Any], actor: Actor) -> Promotion:
-    source = None
-    if _sees_source(actor, row):
-        name = row.source_name or row.source
-        source = f"{name}:{row.source_tag}" if row.source_tag else f"{name}@{row.digest}"
-    values = {name: getattr(row, name) for name in Promotion.__dataclass_fields__ if name in row._fields}
-    return Promotion(**{**values, "source": source, "standing": _standing(row)})
-
-
 def _told(promotion: Promotion) -> dict[str, object]:
     return {
         "promotion": promotion.id,
@@ -473,18 +354,3 @@ def _told(promotion: Promotion) -> dict[str, object]:
         "requested_by": promotion.requested_by,
         "reason": promotion.reason,
     }
-
-
-_SOURCES = repositories.alias("sources")
-_PROMOTIONS: Select[Any] = (
-    select(
-        promotions,
-        repositories.c.name.label("repository"),
-        repositories.c.visibility,
-        _SOURCES.c.name.label("source_name"),
-        _SOURCES.c.visibility.label("source_visibility"),
-        db_time().label("now"),
-    )
-    .join(repositories, repositories.c.id == promotions.c.repository_id)
-    .outerjoin(_SOURCES, _SOURCES.c.id == promotions.c.source_id)
-)

@@ -18,8 +18,10 @@ from registry.http.api.routes import Call, Route
 from registry.http.authentication import base_url
 from registry.oci.digest import parse_content_digest
 from registry.oci.names import split_repository_reference
+from registry.trials import promotionrows
 from registry.trials import promotions as use
 from registry.trials.promoting import Destination, Offer, Preview, find_offer
+from registry.trials.promotionrows import Promotion
 
 
 class WantedPromotion(Body):
@@ -38,7 +40,7 @@ class PromotionsQuery(PageQuery):
     repository: RepositoryName | None = None
 
 
-async def promote(call: Call, body: WantedPromotion) -> use.Promotion:
+async def promote(call: Call, body: WantedPromotion) -> Promotion:
     """Set a tag to an image of another repository, with its referrers, signatures and verdicts.
 
     For those who may pull the one and push to the other. It is refused where the destination does not find
@@ -56,12 +58,12 @@ async def preview_promotion(call: Call, body: WantedPromotion) -> Preview:
     return await use.preview(services.database, services.settings, services.effects, offer=offer)
 
 
-async def list_promotions(call: Call, query: PromotionsQuery) -> Page[use.Promotion]:
+async def list_promotions(call: Call, query: PromotionsQuery) -> Page[Promotion]:
     """Promotions and requests for some, the newest first, also those that are over.
 
     For those who may pull from the repository that they go into.
     """
-    found = await use.list_promotions(
+    found = await promotionrows.list_promotions(
         call.services.database,
         actor=call.actor,
         name=query.repository,
@@ -71,13 +73,13 @@ async def list_promotions(call: Call, query: PromotionsQuery) -> Page[use.Promot
     return query.page(found, key=lambda each: str(each.id))
 
 
-async def show_promotion(call: Call, promotion_id: Id) -> use.Promotion:
+async def show_promotion(call: Call, promotion_id: Id) -> Promotion:
     """One promotion."""
     number = numbered(promotion_id, "promotion")
-    return await use.show(call.services.database, actor=call.actor, number=number)
+    return await promotionrows.show(call.services.database, actor=call.actor, number=number)
 
 
-async def grant_promotion(call: Call, promotion_id: Id) -> use.Promotion:
+async def grant_promotion(call: Call, promotion_id: Id) -> Promotion:
     """Agree to a promotion that somebody else asked for; it is judged again and carried out."""
     services = call.services
     return await use.grant(
@@ -90,13 +92,13 @@ async def grant_promotion(call: Call, promotion_id: Id) -> use.Promotion:
     )
 
 
-async def end_promotion(call: Call, promotion_id: Id) -> use.Promotion:
+async def end_promotion(call: Call, promotion_id: Id) -> Promotion:
     """Refuse a promotion that somebody asked for, or take back one's own request."""
     number = numbered(promotion_id, "promotion")
     return await use.end(call.services.database, actor=call.actor, number=number)
 
 
-async def undo_promotion(call: Call, promotion_id: Id) -> use.Promotion:
+async def undo_promotion(call: Call, promotion_id: Id) -> Promotion:
     """Take the tag back to where it stood before, if nobody has moved it since.
 
     Where it was new it is deleted, which takes the right to that.

@@ -20,7 +20,7 @@ from registry.db.events import events
 from registry.db.promotions import promotions
 from registry.db.trials import parts
 from registry.db.types import db_time
-from registry.trials.promotions import sweep_requests
+from registry.trials.promotionrows import sweep_requests
 from tests.kit.access import api, ask, give_role, have_namespaces, make_repository, make_token, make_user
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
