@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, delete, func, insert, literal, or_, select, tuple_, update
+from sqlalchemy import and_, delete, insert, literal, or_, select, tuple_, update
 
 from registry.auth.places import find_place, hold_columns, parse_place, require_fewer
 from registry.content import repositories as repos
@@ -18,6 +18,7 @@ from registry.db.access import namespaces
 from registry.db.content import manifests, repositories, tags
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.schedules import schedules
 from registry.db.trials import trials
 from registry.db.types import Id, db_time
@@ -164,7 +165,7 @@ async def remove(database: Database, *, actor: Actor, schedule_id: int) -> None:
     async with database.read_once() as connection:
         row = (await connection.execute(this)).first()
     # Who may not is not told so: the place may be a repository that is not for him to know.
-    if row is None or not may_manage(actor, row.on):
+    if row is None or not may_manage(actor, row.place):
         raise missing
     schedule = _schedule(row)
     async with database.write() as connection:
@@ -259,8 +260,8 @@ def _is_old(due: _Due) -> ColumnElement[bool]:
 
 def _schedule(row: Any) -> Schedule:
     values = row._asdict()
-    minute = values.pop("at_minute")
-    return Schedule(**values, at=None if minute is None else f"{minute // 60:02}:{minute % 60:02}")
+    minute, place = values.pop("at_minute"), values.pop("place")
+    return Schedule(**values, on=place, at=None if minute is None else f"{minute // 60:02}:{minute % 60:02}")
 
 
 def _told(schedule: Schedule) -> dict[str, object]:
@@ -272,17 +273,13 @@ def _told(schedule: Schedule) -> dict[str, object]:
     }
 
 
-_SHOWN: Select[Any] = (
-    select(
-        schedules.c.id,
-        func.coalesce(repositories.c.name, namespaces.c.name + "/").label("on"),
-        schedules.c.every_hours,
-        schedules.c.at_minute,
-        schedules.c.older_hours,
-        schedules.c.next_at,
-        schedules.c.created_by,
-        schedules.c.created_at,
-    )
-    .outerjoin(repositories, repositories.c.id == schedules.c.repository_id)
-    .outerjoin(namespaces, namespaces.c.id == schedules.c.namespace_id)
+_SHOWN: Select[Any] = with_place(
+    schedules,
+    schedules.c.id,
+    schedules.c.every_hours,
+    schedules.c.at_minute,
+    schedules.c.older_hours,
+    schedules.c.next_at,
+    schedules.c.created_by,
+    schedules.c.created_at,
 )

@@ -12,10 +12,10 @@ from sqlalchemy import delete, func, insert, select
 from registry.auth.places import find_place, hold_place, parse_place
 from registry.content.administration import require_place
 from registry.content.blocks import below
-from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
+from registry.db.placed import with_place
 from registry.db.signatures import signature_rules, signatures
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
@@ -127,14 +127,7 @@ async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
         NotFoundError: there is no such rule, or the actor may make none there.
     """
     missing = NotFoundError(f"there is no rule {rule_id} for signatures that you manage")
-    on = func.coalesce(repositories.c.name, namespaces.c.name + "/")
-    query = (
-        select(on)
-        .select_from(signature_rules)
-        .outerjoin(repositories, repositories.c.id == signature_rules.c.repository_id)
-        .outerjoin(namespaces, namespaces.c.id == signature_rules.c.namespace_id)
-        .where(signature_rules.c.id == rule_id)
-    )
+    query = with_place(signature_rules).where(signature_rules.c.id == rule_id)
     async with database.read_once() as connection:
         key: str | None = (await connection.execute(query)).scalar_one_or_none()
     # Who may not is not told so: the place may be a repository that is not for him to know.
