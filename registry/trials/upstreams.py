@@ -18,7 +18,7 @@ from sqlalchemy import delete, select
 from uuid_utils import uuid7
 
 from registry.auth.access import require, require_writable
-from registry.auth.places import Place, find_place, hold_place
+from registry.auth.places import Place, find_place, hold_place, require_fewer
 from registry.auth.policy import HIDDEN, decide
 from registry.content import administration
 from registry.content import repositories as repos
@@ -120,9 +120,7 @@ async def add(
     upstream_id = str(uuid7())
     async with database.write() as connection:
         namespace_id = await hold_place(connection, wanted.namespace)
-        query = select(upstreams.c.id).where(upstreams.c.namespace_id == namespace_id).limit(PER_PLACE)
-        if len((await connection.execute(query)).all()) >= PER_PLACE:
-            raise ConflictError(f"there are {PER_PLACE} upstreams there already, which is the limit")
+        await require_fewer(connection, upstreams, {"namespace_id": namespace_id}, most=PER_PLACE)
         given = {"visibility": "private", "gate": "off", "trial_on_push": False}
         # It may be there: what was to delete it has been stopped half way.
         await repos.insert(connection, hidden, given, settings=settings, actor=actor)
