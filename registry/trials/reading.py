@@ -260,20 +260,12 @@ async def _filled(
     )
     rows = (await connection.execute(linked)).all()
     queued = [row for row in rows if row.state == "queued"]
-    waiting = await why_waiting(connection, {row.required for row in queued})
-    roomless = await why_no_room(connection, {row.id for row in queued})
-    reached = await find_reached(connection, settings) if queued else {}
     repository_of = {trial.id: trial.repository for trial in found}
+    held = await _why_held(connection, settings, queued, repository_of)
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
-        demand, asked_by = values.pop("required"), values.pop("asked_by")
-        held = why_held(reached, repository_of[row.trial_id], asked_by) if row.state == "queued" else ""
-        if held:
-            values["reason"] = held
-        elif row.state == "queued" and demand in waiting:
-            values["reason"] = waiting[demand]
-        elif row.id in roomless:
-            values["reason"] = roomless[row.id]
+        values["reason"] = held.get(row.id, row.reason)
+        del values["required"], values["asked_by"]
         views[values.pop("trial_id")].append(PartView(**values))
     of_logs: dict[Logs, set[str]] = {}
     for trial in found:
@@ -285,10 +277,7 @@ async def _filled(
     return [
         replace(
             trial,
-            reason=trial.reason
-            or _why_queued(
-                trial, views[trial.id], {*waiting.values(), *roomless.values(), *reached.values()}
-            ),
+            reason=trial.reason or _why_queued(trial, views[trial.id], held),
             parts=views[trial.id],
             runs=[
                 run
@@ -302,13 +291,31 @@ async def _filled(
     ]
 
 
-def _why_queued(trial: TrialView, views: Sequence[PartView], waiting: Collection[str]) -> str:
+async def _why_held(
+    connection: AsyncConnection, settings: Settings, queued: Sequence[Any], repository_of: Mapping[str, str]
+) -> Mapping[str, str]:
+    """For each of these parts that no worker is given now: why, in words."""
+    if not queued:
+        return {}
+    demands = await why_waiting(connection, {row.required for row in queued})
+    roomless = await why_no_room(connection, {row.id for row in queued})
+    reached = await find_reached(connection, settings)
+    reasons = {
+        row.id: why_held(reached, repository_of[row.trial_id], row.asked_by)
+        or demands.get(row.required)
+        or roomless.get(row.id)
+        for row in queued
+    }
+    return {part_id: why for part_id, why in reasons.items() if why}
+
+
+def _why_queued(trial: TrialView, views: Sequence[PartView], held: Mapping[str, str]) -> str:
     """Why nothing happens, where a part of it waits for a worker that there is not, or below a cap."""
     if trial.state == "done":
         return ""
     if not views and trial.upstream is not None:
         return "its image is copied from the other registry first"
-    return next((view.reason for view in views if view.reason in waiting), "")
+    return next((held[view.id] for view in views if view.id in held), "")
 
 
 async def _runs(
