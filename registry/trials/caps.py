@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 SLOT_SECONDS = 300
 """Seconds of runs are added up for so long, and are forgotten together."""
 QUEUE_RETRY_SECONDS = 60
+REPORT_MAX_SECONDS = 24 * 3600.0
+"""So much of one report counts: a worker may say anything, and there are no sums of the largest numbers."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -102,7 +104,7 @@ async def spend(connection: AsyncConnection, settings: Settings, part_id: str, s
         await connection.execute(
             update(trial_seconds)
             .where(here, trial_seconds.c.counts_until == values["counts_until"])
-            .values(seconds=trial_seconds.c.seconds + seconds)
+            .values(seconds=trial_seconds.c.seconds + min(seconds, REPORT_MAX_SECONDS))
         )
         await connection.execute(delete(trial_seconds).where(here, trial_seconds.c.counts_until < row.now))
 

@@ -60,6 +60,21 @@ async def test_a_namespace_that_had_its_seconds_waits_for_the_hour_to_pass(port:
     assert ({row.place for row in rows}, sum(row.seconds for row in rows)) == ({"team/"}, 2.0)
 
 
+async def test_what_a_worker_says_of_its_seconds_stops_nobody_else(port: Port) -> None:
+    await cap(port, trial_seconds_per_hour=10)
+    workers = [await port.worker(name) for name in ("one", "two")]
+    for tag in ("1", "2"):
+        await port.push(tiny_image(), tag=tag)
+    jobs = [await worker.claim() for worker in workers]
+    for worker, job in zip(workers, jobs, strict=True):
+        assert (await worker.report(job, run={"seconds": 1.7e308})).status == 204
+    waits = await port.push(tiny_image(), tag="3")
+    elsewhere = await port.push(tiny_image(), repository=OTHER)
+    assert await run(workers[0], seconds=1) == elsewhere
+    (trial,) = await port.trials(waits)
+    assert trial["reason"].startswith("waits: the namespace team has had 172800 s of runs")
+
+
 async def test_a_namespace_with_enough_in_the_queue_takes_pushes_alone(port: Port) -> None:
     first = await port.push(tiny_image())
     await cap(port, trial_queue_max=2)
