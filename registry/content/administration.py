@@ -261,22 +261,39 @@ async def remove(
     Raises:
         PreconditionFailedError: ``conditions`` do not hold.
     """
-    this = (repositories.c.id == repository.id, repositories.c.name == repository.name)
     async with database.write() as connection:
-        held = (await connection.execute(select(repositories).where(*this).with_for_update())).first()
-        if held is None:
-            return False
-        conditions.require(tag_of_row(held), f"repository {repository.name}")
-        # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
-        uploads = await _end_uploads(connection, repository.id)
-        await hold_all_of(connection, Place(repository.name, is_namespace=False))
-        await connection.execute(sql_delete(repositories).where(*this))
-        await record(connection, "repository.deleted", repository.name, actor, {})
-        await move_epoch(connection, "content", "access", "gate")
-        await bury(connection, repository.name)
-    for locator in uploads:
+        uploads = await remove_in(connection, repository, actor=actor, conditions=conditions)
+    for locator in uploads or ():
         await blobs.delete(locator)
-    return True
+    return uploads is not None
+
+
+async def remove_in(
+    connection: AsyncConnection,
+    repository: Repository,
+    *,
+    actor: Actor,
+    conditions: Conditions = NO_CONDITIONS,
+) -> Sequence[str] | None:
+    """As :func:`remove`, in the caller's transaction; the locators of uploads that have ended with it, for
+    the caller to delete once it is over. ``None``: there is none (any more).
+
+    Raises:
+        PreconditionFailedError: ``conditions`` do not hold.
+    """
+    this = (repositories.c.id == repository.id, repositories.c.name == repository.name)
+    held = (await connection.execute(select(repositories).where(*this).with_for_update())).first()
+    if held is None:
+        return None
+    conditions.require(tag_of_row(held), f"repository {repository.name}")
+    # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
+    uploads = await _end_uploads(connection, repository.id)
+    await hold_all_of(connection, Place(repository.name, is_namespace=False))
+    await connection.execute(sql_delete(repositories).where(*this))
+    await record(connection, "repository.deleted", repository.name, actor, {})
+    await move_epoch(connection, "content", "access", "gate")
+    await bury(connection, repository.name)
+    return uploads
 
 
 async def move(

@@ -122,7 +122,7 @@ async def add(
         namespace_id = await hold_place(connection, wanted.namespace)
         await require_fewer(connection, upstreams, {"namespace_id": namespace_id}, most=PER_PLACE)
         given = {"visibility": "private", "gate": "off", "trial_on_push": False}
-        # It may be there: what was to delete it has been stopped half way.
+        # It may be there: a version before deleted it after the upstream, and was stopped half way.
         await repos.insert(connection, hidden, given, settings=settings, actor=actor)
         repository_id = select(repositories.c.id).where(repositories.c.name == hidden).scalar_subquery()
         values = {
@@ -196,15 +196,22 @@ async def remove(
         found = await find_usable(connection, actor, name)
         require(actor, "configure", found.place, None)
         require_writable(read_only=settings.read_only)
+        # Upstream, repository, copies, trials: in the order in which others hold them.
+        this = select(upstreams.c.id).where(upstreams.c.id == found.id).with_for_update()
+        if (await connection.execute(this)).first() is None:
+            raise NotFoundError(f"there is no upstream {name[:80]!r} that you may use")
         used = select(hooks.c.name).where(hooks.c.upstream_id == found.id).order_by(hooks.c.name).limit(1)
         hook = (await connection.execute(used)).scalar_one_or_none()
         if hook is not None:
             raise ConflictError(f"the hook {hook} is for images of {name}; delete that first")
+        held = repos.COLUMNS.where(repositories.c.id == found.repository_id).with_for_update()
+        row = (await connection.execute(held)).one_or_none()
         await connection.execute(delete(upstreams).where(upstreams.c.id == found.id))
         await record(connection, "upstream.deleted", found.place, actor, {"host": found.host}, target=name)
-        row = await connection.execute(repos.COLUMNS.where(repositories.c.id == found.repository_id))
-        hidden = repos.from_row(row.one())
-    await administration.remove(database, blobs, hidden, actor=actor)
+        hidden = None if row is None else repos.from_row(row)
+        ended = None if hidden is None else await administration.remove_in(connection, hidden, actor=actor)
+    for locator in ended or ():
+        await blobs.delete(locator)
 
 
 async def find_usable(connection: AsyncConnection, actor: Actor, name: str) -> Upstream:

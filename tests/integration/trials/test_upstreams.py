@@ -17,12 +17,15 @@ import aiohttp
 import pytest
 from sqlalchemy import select, update
 
+from registry.auth.actor import Actor
+from registry.content import administration
 from registry.db.content import blob_links, blobs, manifests, repositories
 from registry.db.events import events
 from registry.db.trials import parts, trials
 from registry.db.types import db_time
 from registry.db.upstreams import upstream_copies
 from registry.trials import upstreamkeeping, upstreamtrials
+from registry.trials.upstreams import remove
 from tests.kit.access import api, ask, give_role, have_namespaces, make_token, make_user
 from tests.kit.distribution import push_image
 from tests.kit.images import Image, digest_of, make_index, to_json
@@ -408,6 +411,28 @@ async def test_copies_are_kept_as_long_as_their_trials(port: Port, elsewhere: El
     assert (await port.pull(mine, client=port.admin)).status == 200
     for layer in image.layers:
         assert (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/blobs/{layer.digest}")).status == 200
+
+
+async def test_an_upstream_goes_with_its_copies_or_not_at_all(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added = await add(port.admin, "docker.example", plain_http=False)
+    services = port.registry.services
+    assert services is not None
+    boss = Actor(kind="user", name="root", is_admin=True)
+
+    async def killed(*_: Any) -> None:
+        raise ConnectionResetError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(administration, "bury", killed)
+        with pytest.raises(ConnectionResetError):
+            await remove(services.database, services.blobs, services.settings, actor=boss, name="other")
+    assert await api(port.admin, "GET", "/upstreams/other") == added
+    await remove(services.database, services.blobs, services.settings, actor=boss, name="other")
+    async with port.database.read() as connection:
+        hidden = select(repositories.c.id).where(repositories.c.name == HIDDEN)
+        assert (await connection.execute(hidden)).first() is None
 
 
 async def test_a_killed_registry_goes_on_with_what_it_had(tmp_path: Path, elsewhere: Elsewhere) -> None:
