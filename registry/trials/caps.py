@@ -19,8 +19,9 @@ from registry.content.blocks import below
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
-from registry.db.trials import parts, trial_seconds
+from registry.db.trials import parts, trial_seconds, trials
 from registry.db.types import db_time
+from registry.db.upstreams import upstream_copies
 from registry.errors import TooManyRequestsError
 from registry.trials.scheduling import QUEUED
 
@@ -162,15 +163,22 @@ async def _require_seconds(connection: AsyncConnection, place: str, cap: int) ->
 
 
 async def _queued(connection: AsyncConnection, cap: Cap) -> int:
-    """How much of the place waits, counted to the cap."""
-    found = select(parts.c.id).where(QUEUED).limit(cap.queue_max)
+    """How much of the place waits, in the queue or for a copy of its image, each counted to the cap."""
+    queued = select(parts.c.id).where(QUEUED)
+    copied = select(trials.c.id).join(upstream_copies, upstream_copies.c.trial_id == trials.c.id)
+    copied = copied.where(upstream_copies.c.run_after.is_not(None))
     if cap.place.endswith("/"):
-        found = found.join(repositories, repositories.c.id == parts.c.repository_id)
-        found = found.where(below(repositories.c.name, cap.place))
+        here = below(repositories.c.name, cap.place)
+        queued = queued.join(repositories, repositories.c.id == parts.c.repository_id).where(here)
+        copied = copied.join(repositories, repositories.c.id == trials.c.repository_id).where(here)
     else:
-        found = found.where(parts.c.asked_by == cap.place)
-    counted = select(func.count()).select_from(found.subquery())
-    return int((await connection.execute(counted)).scalar_one())
+        queued = queued.where(parts.c.asked_by == cap.place)
+        copied = copied.where(trials.c.created_by == cap.place)
+    waiting = 0
+    for found in (queued, copied):
+        counted = select(func.count()).select_from(found.limit(cap.queue_max).subquery())
+        waiting += (await connection.execute(counted)).scalar_one()
+    return waiting
 
 
 async def _caps_of(

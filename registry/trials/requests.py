@@ -190,7 +190,7 @@ async def _open(
     policy = await trial_policy(connection, repository_id)
     if spec is not None:
         await require_may_name(connection, created_by, repository_name=policy.repository, spec=spec)
-        await _require_few_specs(connection, repository_id, digest, spec)
+        await require_few_specs(connection, repository_id, digest, run_spec=spec.canonical())
     opening = Opening(
         digest=digest,
         images=images,
@@ -207,16 +207,21 @@ async def _open(
     return trial_id
 
 
-async def _require_few_specs(
-    connection: AsyncConnection, repository_id: int, digest: str, spec: RunSpec
+async def require_few_specs(
+    connection: AsyncConnection, repository_id: int, digest: str, *, run_spec: str
 ) -> None:
+    """Let an image be tried under one more run spec (canonical JSON). The caller holds the repository's lock.
+
+    Raises:
+        ConflictError: it was tried under as many as may be.
+    """
     known = (
         select(trials.c.spec_digest)
         .where(trials.c.repository_id == repository_id, trials.c.digest == digest)
         .distinct()
     )
     found = set((await connection.execute(known)).scalars())
-    if len(found) >= SPECS_MAX and spec_digest(spec.canonical()) not in found:
+    if len(found) >= SPECS_MAX and spec_digest(run_spec) not in found:
         raise ConflictError(
             f"{digest} was tried under {len(found)} run specs, and what came of each is kept as long as the "
             "image; use one of them, or delete the image and push it again"

@@ -38,13 +38,14 @@ async def sweep(database: Database, *, days: int) -> int:
         done = 0
         for upstream_id in sorted(found):
             async with database.write() as connection:
-                done += await _sweep_one(connection, upstream_id, days=days)
+                done += await sweep_one(connection, upstream_id, days=days)
         removed += done
         if not done:
             return removed
 
 
-async def _sweep_one(connection: AsyncConnection, upstream_id: str, *, days: int) -> int:
+async def sweep_one(connection: AsyncConnection, upstream_id: str, *, days: int) -> int:
+    """As :func:`sweep`, for some of one upstream."""
     # Who asks for a trial holds it too: what is about to be copied is not taken away.
     held = select(upstreams.c.repository_id).where(upstreams.c.id == upstream_id).with_for_update()
     repository_id = (await connection.execute(held)).scalar_one_or_none()
@@ -53,6 +54,9 @@ async def _sweep_one(connection: AsyncConnection, upstream_id: str, *, days: int
     await repos.lock(connection, repository_id)
     here = manifests.c.repository_id == repository_id
     rows = (await connection.execute(_over(days).where(here).limit(AT_ONCE))).all()
+    if not rows:
+        # Somebody may have begun a copy since it was looked for, whose blobs no manifest names yet.
+        return 0
     for portion in portions(rows):
         digests = [row.digest for row in portion]
         about = (attestations.c.repository_id == repository_id, attestations.c.digest.in_(digests))
@@ -69,12 +73,11 @@ async def _sweep_one(connection: AsyncConnection, upstream_id: str, *, days: int
     await connection.execute(
         delete(blob_links).where(blob_links.c.repository_id == repository_id, exists(unnamed))
     )
-    if rows:
-        name = select(repositories.c.name).where(repositories.c.id == repository_id)
-        repository = (await connection.execute(name)).scalar_one()
-        told = [{"digest": row.digest} for row in rows]
-        await record_all(connection, "manifest.deleted", repository, REGISTRY, told)
-        await move_epoch(connection, "content")
+    name = select(repositories.c.name).where(repositories.c.id == repository_id)
+    repository = (await connection.execute(name)).scalar_one()
+    told = [{"digest": row.digest} for row in rows]
+    await record_all(connection, "manifest.deleted", repository, REGISTRY, told)
+    await move_epoch(connection, "content")
     return len(rows)
 
 

@@ -18,6 +18,7 @@ from uuid_utils import uuid7
 from registry.auth.access import require_writable
 from registry.auth.actor import REGISTRY
 from registry.content import repositories as repos
+from registry.content.blocks import below
 from registry.db.content import manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
@@ -29,11 +30,13 @@ from registry.oci.names import split_repository_reference
 from registry.trials.caps import require_room
 from registry.trials.images import RunnableImage
 from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.requests import require_few_specs
 from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
 from registry.trials.upstreams import find_usable
 
 if TYPE_CHECKING:
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -149,13 +152,18 @@ async def start_in(
 
 
 async def take(database: Database) -> Copy | None:
-    """A copy that is due, under a lease. Of a namespace one is made at a time."""
+    """A copy that is due, under a lease. Of a namespace that lies in no other one is made at a time: who has
+    that makes as many within as he likes."""
     async with database.read_once() as connection:
-        if (await connection.execute(_due().limit(1))).first() is None:
+        if (await connection.execute((await _due(connection)).limit(1))).first() is None:
             return None
     async with database.write() as connection:
         # The rows alone are locked: two replicas at once may take two of a namespace, which hurts nobody.
-        query = _due().order_by(upstream_copies.c.run_after, upstream_copies.c.trial_id).limit(1)
+        query = (
+            (await _due(connection))
+            .order_by(upstream_copies.c.run_after, upstream_copies.c.trial_id)
+            .limit(1)
+        )
         row = (
             await connection.execute(query.with_for_update(of=upstream_copies, skip_locked=True))
         ).one_or_none()
@@ -219,12 +227,14 @@ async def open_copied(
     and ``images`` are those of it that are in the hidden repository.
 
     Raises:
-        ConflictError: none of them can be run.
+        ConflictError: none of them can be run, or it was tried under as many run specs as may be.
     """
     async with database.write() as connection:
         if not await repos.lock(connection, copy.repository_id) or not await _end(connection, copy):
             return
         policy = await trial_policy(connection, copy.repository_id)
+        if copy.run_spec is not None:
+            await require_few_specs(connection, copy.repository_id, str(digest), run_spec=copy.run_spec)
         held = select(manifests.c.digest, manifests.c.platform).where(
             manifests.c.repository_id == copy.repository_id,
             manifests.c.digest.in_(list(map(str, images))),
@@ -260,13 +270,14 @@ def _held(copy: Copy) -> Sequence[Any]:
     return upstream_copies.c.trial_id == copy.trial_id, upstream_copies.c.lease == copy.lease
 
 
-def _due() -> Any:
-    others, theirs = upstream_copies.alias("others"), upstreams.alias("theirs")
+async def _due(connection: AsyncConnection) -> Select[Any]:
     busy = (
-        select(theirs.c.namespace_id)
-        .join(others, others.c.upstream_id == theirs.c.id)
-        .where(others.c.lease.is_not(None), others.c.run_after > db_time())
+        select(repositories.c.name)
+        .join(upstreams, upstreams.c.repository_id == repositories.c.id)
+        .join(upstream_copies, upstream_copies.c.upstream_id == upstreams.c.id)
+        .where(upstream_copies.c.lease.is_not(None), upstream_copies.c.run_after > db_time())
     )
+    tops = {name.partition("/")[0] for name in (await connection.execute(busy)).scalars()}
     return (
         select(
             upstream_copies.c.trial_id,
@@ -284,6 +295,6 @@ def _due() -> Any:
         .where(
             upstream_copies.c.run_after.is_not(None),
             upstream_copies.c.run_after <= db_time(),
-            upstreams.c.namespace_id.not_in(busy),
+            *(~below(repositories.c.name, f"{top}/") for top in sorted(tops)),
         )
     )

@@ -23,8 +23,8 @@ from registry.db.content import blob_links, blobs, manifests, repositories
 from registry.db.events import events
 from registry.db.trials import parts, trials
 from registry.db.types import db_time
-from registry.db.upstreams import upstream_copies
-from registry.trials import upstreamkeeping, upstreamtrials
+from registry.db.upstreams import upstream_copies, upstreams
+from registry.trials import requests, upstreamkeeping, upstreamtrials
 from registry.trials.upstreams import remove
 from tests.kit.access import api, ask, give_role, have_namespaces, make_token, make_user
 from tests.kit.distribution import push_image
@@ -411,6 +411,54 @@ async def test_copies_are_kept_as_long_as_their_trials(port: Port, elsewhere: El
     assert (await port.pull(mine, client=port.admin)).status == 200
     for layer in image.layers:
         assert (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/blobs/{layer.digest}")).status == 200
+
+
+async def test_what_waits_for_a_copy_counts_and_is_left_to_it(port: Port, elsewhere: Elsewhere) -> None:
+    held = tiny_image()
+    elsewhere.hold("lib/app", "1", held)
+    layer = f"/v2/lib/app/blobs/{held.layers[0].digest}"
+    gate = asyncio.Event()
+    elsewhere.answers[layer] = Said(body=elsewhere.answers[layer].body, waits=gate)
+    await add(port.admin, elsewhere.host)
+    await have_namespaces(port.database, "team/sub")
+    await add(port.admin, elsewhere.host, name="below", namespace="team/sub")
+    trial = await start(port.admin, "lib/app:1")
+    await elsewhere.until(layer)
+    # One at a time of all below the namespace at the top.
+    below = await start(port.admin, "lib/app:none", upstream="below")
+    assert await upstreamtrials.take(port.database) is None
+    assert (await api(port.admin, "GET", f"/trials/{below['id']}"))["state"] == "queued"
+    # What waits for its image waits as well.
+    await api(port.admin, "PATCH", "/namespaces/team", json={"trial_queue_max": 2})
+    asked = {"upstream": "other", "image": "lib/app:2"}
+    refused = await api(port.admin, "POST", "/trials", status=429, json=asked)
+    assert "as many images waiting to be tried as it may: 2" in refused["detail"]
+    # A sweep that found something old before this copy began.
+    this = select(upstreams.c.id).where(upstreams.c.name == "other")
+    async with port.database.write() as connection:
+        upstream_id = (await connection.execute(this)).scalar_one()
+        assert await upstreamkeeping.sweep_one(connection, upstream_id, days=1) == 0
+    gate.set()
+    worker = await port.worker("w")
+    assert (await worker.report(await claimed(worker))).status == 204
+    assert (await ended(port.admin, trial))["verdict"] == "pass"
+
+
+async def test_a_copied_image_is_tried_under_so_many_specs_and_no_more(
+    port: Port, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "SPECS_MAX", 2)
+    elsewhere.hold("lib/app", "1", tiny_image())
+    await add(port.admin, elsewhere.host)
+    worker = await port.worker("w")
+    specs = [{"version": 1, "env": {"N": str(number)}} for number in range(3)]
+    for spec in (*specs[:2], specs[0]):
+        trial = await start(port.admin, "lib/app:1", spec=spec)
+        assert (await worker.report(await claimed(worker))).status == 204
+        assert (await ended(port.admin, trial))["verdict"] == "pass"
+    shown = await ended(port.admin, await start(port.admin, "lib/app:1", spec=specs[2]))
+    assert shown["verdict"] == "error"
+    assert "was tried under 2 run specs" in shown["reason"]
 
 
 async def test_an_upstream_goes_with_its_copies_or_not_at_all(
