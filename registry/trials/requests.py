@@ -20,7 +20,7 @@ from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials.caps import require_room
 from registry.trials.images import RunnableImage, images_of_stored
-from registry.trials.opening import Opening, open_trial, trial_policy
+from registry.trials.opening import Opening, TrialPolicy, open_trial, trial_policy
 from registry.trials.scheduling import PUSHED, SCHEDULED
 from registry.trials.secrets import require_may_name
 from registry.trials.services import with_digests
@@ -109,7 +109,7 @@ async def _start(
     return await _open(
         connection,
         settings,
-        repository_id,
+        policy,
         digest=digest,
         images=inventory.images,
         created_by=created_by,
@@ -160,15 +160,15 @@ async def ask_anew(
 
     The caller holds the repository's lock, and moves the gate's epoch.
     """
+    policy = await trial_policy(connection, repository_id)
     inventory = await images_of_stored(connection, repository_id, digest)
     if inventory.untriable is not None:
-        policy = await trial_policy(connection, repository_id)
         await set_states(connection, repository_id, policy.repository, [(digest, *inventory.untriable)])
         return
     await _open(
         connection,
         settings,
-        repository_id,
+        policy,
         digest=digest,
         images=inventory.images,
         created_by=REGISTRY,
@@ -179,7 +179,7 @@ async def ask_anew(
 async def _open(
     connection: AsyncConnection,
     settings: Settings,
-    repository_id: int,
+    policy: TrialPolicy,
     *,
     digest: str,
     images: Sequence[RunnableImage],
@@ -187,10 +187,9 @@ async def _open(
     spec: RunSpec | None = None,
     urgency: int = PUSHED,
 ) -> str:
-    policy = await trial_policy(connection, repository_id)
     if spec is not None:
         await require_may_name(connection, created_by, repository_name=policy.repository, spec=spec)
-        await require_few_specs(connection, repository_id, digest, run_spec=spec.canonical())
+        await require_few_specs(connection, policy.repository_id, digest, run_spec=spec.canonical())
     opening = Opening(
         digest=digest,
         images=images,
