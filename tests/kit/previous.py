@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "7e6860fe2d77dcc3d8c3f6a27aa288eb90872a2b"
+PREVIOUS = "486361c2b27eb7d4bd30bdcd4fca8f5c5d02dca4"
 
 
 def install_previous(folder: Path) -> Installed:

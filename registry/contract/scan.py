@@ -1,0 +1,119 @@
+"""What a scan found in one image: its packages, what is wrong in it, and what could not be looked at.
+
+Facts only. Which vulnerabilities the packages have depends on advisories, which change: they are matched by
+the registry (or by ``seatrial scan``) afterwards, and again whenever the advisories change.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from registry.contract.base import LEASE, Wire, is_empty, is_false, is_none
+
+MAX_SCAN_BYTES = 32 * 1024 * 1024
+"""A larger document is refused; what does not fit is named as incomplete."""
+MAX_PACKAGES = 50_000
+MAX_FOUND = 10_000
+MAX_INCOMPLETE = 1_000
+
+PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
+FoundKind = Literal["secret", "malware", "misconfiguration", "licence"]
+Severity = Literal["unknown", "info", "low", "medium", "high", "critical"]
+"""In their order. ``unknown`` stands apart: it is never taken for harmless."""
+
+
+class System(Wire):
+    """The operating system of an image, by its os-release."""
+
+    id: str = Field(max_length=64, description="as in 'debian'")
+    version: str = Field(default="", max_length=64, description="VERSION_ID, as in '12'")
+    name: str = Field(default="", max_length=200, description="PRETTY_NAME")
+
+
+class ScannedLayer(Wire):
+    """One layer, base first; the others name it by its index, from 0 on."""
+
+    diff_id: str
+    created_by: str = Field(default="", max_length=2000, description="its line of the history, if it has one")
+
+
+class Package(Wire):
+    """One installed package, as its own metadata names it.
+
+    Advisories are looked up by ``ecosystem`` and by ``source`` if it is there, else by ``name``.
+    """
+
+    kind: PackageKind
+    ecosystem: str = Field(
+        max_length=64, description="as OSV names it, as in 'Debian:12' or 'PyPI'; empty where it has no name"
+    )
+    name: str = Field(max_length=300, description="never folded: as its metadata has it")
+    version: str = Field(max_length=300, description="as its metadata has it, with epoch and revision")
+    architecture: str = Field(default="", max_length=64)
+    source: str | None = Field(
+        default=None,
+        max_length=300,
+        exclude_if=is_none,
+        description="of a distribution's package: its source",
+    )
+    source_version: str | None = Field(
+        default=None, max_length=300, exclude_if=is_none, description="where it is not that of the package"
+    )
+    licences: tuple[str, ...] = Field(default=(), max_length=50, exclude_if=is_empty)
+    path: str = Field(max_length=4096, description="of the file that says so, from the root, without '/'")
+    layer: int = Field(ge=0, description="which layer brought it")
+    owned_by: str | None = Field(
+        default=None,
+        max_length=300,
+        exclude_if=is_none,
+        description="the distribution's package that the file belongs to; matched only through that one",
+    )
+
+
+class Found(Wire):
+    """One thing that is wrong, of a kind that does not depend on advisories. Secrets are redacted."""
+
+    kind: FoundKind
+    rule: str = Field(max_length=100)
+    severity: Severity
+    title: str = Field(max_length=300)
+    remedy: str = Field(default="", max_length=1000)
+    where: str = Field(
+        max_length=4096, description="a path without '/', or as in 'env NAME', 'history 3', 'label NAME'"
+    )
+    line: int | None = Field(default=None, ge=1, exclude_if=is_none)
+    evidence: str = Field(default="", max_length=300, description="redacted")
+    layer: int | None = Field(default=None, ge=0, exclude_if=is_none, description="null: of the whole image")
+    deleted_in_layer: int | None = Field(
+        default=None, ge=0, exclude_if=is_none, description="no longer seen in the image, but in its layers"
+    )
+
+
+class Incomplete(Wire):
+    """What could not be looked at, or not to its end."""
+
+    scanner: str = Field(max_length=64, description="which module")
+    where: str = Field(default="", max_length=4096)
+    reason: str = Field(max_length=300)
+    layer: int | None = Field(default=None, ge=0, exclude_if=is_none)
+
+
+class Scan(Wire):
+    """``POST /worker/v1/scan``: what one scan of one image (one platform) found."""
+
+    lease: str = Field(
+        pattern=f"{LEASE}|^$", description="empty where an image is scanned without a registry"
+    )
+    scanner: str = Field(max_length=200, description="name and version, as in 'seatrial 1.2 (dpkg 1, …)'")
+    digest: str
+    platform: str
+    system: System | None = Field(default=None, exclude_if=is_none)
+    layers: tuple[ScannedLayer, ...] = Field(max_length=1000)
+    packages: tuple[Package, ...] = Field(default=(), max_length=MAX_PACKAGES)
+    found: tuple[Found, ...] = Field(default=(), max_length=MAX_FOUND)
+    incomplete: tuple[Incomplete, ...] = Field(default=(), max_length=MAX_INCOMPLETE)
+    truncated: bool = Field(
+        default=False, exclude_if=is_false, description="there was more than the document may hold"
+    )
