@@ -8,7 +8,7 @@ an image's view is the union over the files that its upper layers have left visi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 EntryKind = Literal["file", "folder", "link", "other"]
 Severity = Literal["unknown", "info", "low", "medium", "high", "critical"]
@@ -123,4 +123,18 @@ class Module(Protocol):
         Raises:
             IncompleteError: nothing could be told of it, and why.
         """
+        ...
+
+
+@runtime_checkable
+class PairedModule(Module, Protocol):
+    """A module whose files have a part of what they say in another file of the same folder and layer, as a
+    database has in its write-ahead log. ``look`` is then not called for them."""
+
+    def partner(self, entry: Entry) -> str:
+        """The name (without folder) of the file that belongs to this one."""
+        ...
+
+    def look_at_both(self, entry: Entry, content: BinaryIO, partner: BinaryIO | None) -> Facts:
+        """As ``look``; ``partner`` is seekable too, None only where the layer has no such regular file."""
         ...
