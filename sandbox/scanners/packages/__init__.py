@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from sandbox.scanners.facts import Module
+from sandbox.scanners.packages.apk import APK
+from sandbox.scanners.packages.dpkg import DPKG
+from sandbox.scanners.packages.system import SYSTEM
 
-MODULES: tuple[Module, ...] = ()
+MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK)

@@ -1,0 +1,41 @@
+"""Hands a file to the readers of packages as the walk over a layer does."""
+
+from __future__ import annotations
+
+import io
+
+from sandbox.scanners.facts import Entry, Facts, IncompleteError, Module, PairedModule
+from sandbox.scanners.packages import MODULES
+
+
+def entry(path: str, size_bytes: int = 0, *, mode: int = 0o644) -> Entry:
+    """A regular file of root's."""
+    return Entry(path, "file", size_bytes, mode, 0, 0)
+
+
+def wanting(path: str, *, size_bytes: int = 100, mode: int = 0o644) -> list[str]:
+    """The names of the modules that look at such a file."""
+    return [module.name for module in MODULES if module.wants(entry(path, size_bytes, mode=mode))]
+
+
+def look(path: str, data: bytes, *, mode: int = 0o644, partner: bytes | None = None) -> Facts:
+    """What the one module says that wants this file."""
+    seen = entry(path, len(data), mode=mode)
+    (module,) = (module for module in MODULES if module.wants(seen))
+    return told(module, seen, data, partner)
+
+
+def told(module: Module, seen: Entry, data: bytes, partner: bytes | None = None) -> Facts:
+    """What the module says; where it gives up, that it is incomplete."""
+    try:
+        if isinstance(module, PairedModule):
+            beside = None if partner is None else io.BytesIO(partner)
+            return module.look_at_both(seen, io.BytesIO(data), beside)
+        return module.look(seen, io.BytesIO(data))
+    except IncompleteError as error:
+        return Facts(incomplete=(error.reason,))
+
+
+def named(facts: Facts) -> list[tuple[str, str]]:
+    """Name and version of each package, in the order of the file."""
+    return [(package.name, package.version) for package in facts.packages]
