@@ -5,6 +5,10 @@ from __future__ import annotations
 from sandbox.scanners.facts import Module
 from sandbox.scanners.packages.apk import APK
 from sandbox.scanners.packages.dpkg import DPKG
+from sandbox.scanners.packages.java import JAVA
+from sandbox.scanners.packages.npm import NPM
+from sandbox.scanners.packages.programs import PROGRAMS
+from sandbox.scanners.packages.python import PYTHON
 from sandbox.scanners.packages.system import SYSTEM
 
-MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK)
+MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK, PYTHON, NPM, PROGRAMS, JAVA)
