@@ -39,6 +39,8 @@ systemd|command systemd-analyze|checks the service units
 git|command git|the tests ask which files ship
 curl|command curl|the pipeline example
 jq|command jq|the pipeline example
+rpm|command rpmbuild|makes packages and their database, to be read by the scanner
+db5.3-util|command db5.3_load|makes the database that older ones have
 chromium|command chromium|what other sites make a browser do"
 check='python3-venv|python|the Python environment (Python 3.11 or newer)
 shellcheck|command shellcheck|checks the scripts'

@@ -9,6 +9,7 @@ from sandbox.scanners.packages.java import JAVA
 from sandbox.scanners.packages.npm import NPM
 from sandbox.scanners.packages.programs import PROGRAMS
 from sandbox.scanners.packages.python import PYTHON
+from sandbox.scanners.packages.rpm import RPM, RPM_SQLITE
 from sandbox.scanners.packages.system import SYSTEM
 
-MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK, PYTHON, NPM, PROGRAMS, JAVA)
+MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK, RPM, RPM_SQLITE, PYTHON, NPM, PROGRAMS, JAVA)
