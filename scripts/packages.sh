@@ -22,6 +22,7 @@ libc6-dev|file /usr/lib/*/libc.a|and the library that it is linked to
 crun|command crun|another runtime that runs the images
 catatonit|command catatonit|the init before a command
 tini|command tini-static|another init, that images bring along
+rpm|command rpm|compares versions as rpm does
 stress-ng|command stress-ng|storms inside a run
 trinity|command trinity|random system calls inside a run
 buildah|command buildah|another client that pushes

@@ -1,0 +1,269 @@
+"""The file that advisories lie in, read: one SQLite database that is never written to, only replaced."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from registry.advisories.values import End, Kind, Span
+from registry.contract.scan import Severity
+from registry.errors import NotFoundError, UnavailableError
+
+APPLICATION_ID = 0x53454156
+"""``SEAV``: what ``file`` and we know such a database by."""
+SCHEMA = 1
+
+TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE source (
+    name TEXT PRIMARY KEY, format TEXT NOT NULL, origin TEXT NOT NULL, as_of TEXT NOT NULL,
+    newest_at TEXT NOT NULL, licence TEXT NOT NULL, fixed_only INTEGER NOT NULL, records INTEGER NOT NULL,
+    informational INTEGER NOT NULL, digest TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE skip (
+    source TEXT NOT NULL, reason TEXT NOT NULL, count INTEGER NOT NULL, example TEXT NOT NULL,
+    PRIMARY KEY (source, reason)
+) WITHOUT ROWID;
+CREATE TABLE advisory (
+    rid INTEGER PRIMARY KEY, source TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL,
+    names TEXT NOT NULL, summary TEXT NOT NULL, severity TEXT NOT NULL, score REAL,
+    published_at TEXT NOT NULL, modified_at TEXT NOT NULL
+);
+CREATE TABLE alias (name TEXT NOT NULL, rid INTEGER NOT NULL, PRIMARY KEY (name, rid)) WITHOUT ROWID;
+CREATE TABLE affected (
+    ecosystem TEXT NOT NULL, package TEXT NOT NULL, rid INTEGER NOT NULL, n INTEGER NOT NULL,
+    spans TEXT NOT NULL, versions TEXT NOT NULL, severity TEXT NOT NULL, score REAL,
+    PRIMARY KEY (ecosystem, package, rid, n)
+) WITHOUT ROWID;
+CREATE TABLE exploited (
+    cve TEXT NOT NULL, source TEXT NOT NULL, added_on TEXT NOT NULL, due_on TEXT NOT NULL,
+    PRIMARY KEY (cve, source)
+) WITHOUT ROWID;
+CREATE TABLE likelihood (
+    cve TEXT NOT NULL, source TEXT NOT NULL, score REAL NOT NULL, PRIMARY KEY (cve, source)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One source in the file. ``as_of`` is when it was as it is here, ``newest_at`` the newest change that a
+    record of it names; ``fixed_only`` says that it tells of nothing that is not fixed yet."""
+
+    name: str
+    format: str
+    origin: str
+    as_of: datetime
+    newest_at: datetime | None
+    licence: str
+    fixed_only: bool
+    records: int
+    informational: int
+    digest: str
+    skipped: tuple[tuple[str, int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is in the file."""
+
+    generation: str
+    sources: tuple[Source, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A record about a package, as far as matching needs it."""
+
+    rid: int
+    id: str
+    kind: Kind
+    aliases: tuple[str, ...]
+    upstream: tuple[str, ...]
+    summary: str
+    published_at: datetime | None
+    severity: Severity
+    score: float | None
+    spans: tuple[Span, ...]
+    versions: frozenset[str]
+
+
+class Advisories:
+    """The open file. What has replaced it since is not seen; :attr:`is_current` says so.
+
+    One thread at a time may use it.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, opened: tuple[int, int]) -> None:
+        self._path = path
+        self._connection = connection
+        self._opened = opened
+        self.generation = str(self._one("SELECT value FROM meta WHERE key = 'generation'"))
+        """A digest of all that decides what matches; the same as long as no source says anything else."""
+
+    @property
+    def path(self) -> Path:
+        """Where the file lies."""
+        return self._path
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no other file has taken its place."""
+        try:
+            return identity(self._path) == self._opened
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._connection.close()
+
+    def status(self) -> Status:
+        """Its generation and its sources by name."""
+        skips: dict[str, list[tuple[str, int, str]]] = {}
+        for source, *skip in self._rows("SELECT source, reason, count, example FROM skip ORDER BY 1, 2"):
+            skips.setdefault(source, []).append((skip[0], skip[1], skip[2]))
+        rows = self._rows(
+            "SELECT name, format, origin, as_of, newest_at, licence, fixed_only, records, informational, "
+            "digest FROM source ORDER BY name"
+        )
+        return Status(
+            self.generation,
+            tuple(
+                Source(
+                    name=row[0],
+                    format=row[1],
+                    origin=row[2],
+                    as_of=datetime.fromisoformat(row[3]),
+                    newest_at=as_time(row[4]),
+                    licence=row[5],
+                    fixed_only=bool(row[6]),
+                    records=row[7],
+                    informational=row[8],
+                    digest=row[9],
+                    skipped=tuple(skips.get(row[0], ())),
+                )
+                for row in rows
+            ),
+        )
+
+    def about(self, ecosystem: str, package: str) -> list[Candidate]:
+        """All records about a package, by its folded name."""
+        rows = self._rows(
+            "SELECT a.rid, id, kind, names, summary, published_at, f.severity, f.score, spans, versions "
+            "FROM affected AS f JOIN advisory AS a ON a.rid = f.rid "
+            "WHERE f.ecosystem = ? AND f.package = ? ORDER BY f.rid, f.n",
+            ecosystem,
+            package,
+        )
+        return [_candidate(row) for row in rows]
+
+    def elsewhere(self, name: str) -> tuple[Severity, float | None]:
+        """What the record with the highest score says of a vulnerability, whatever package it is about."""
+        rows = self._rows(
+            "SELECT severity, score FROM alias JOIN advisory USING (rid) WHERE name = ? "
+            "AND severity != 'unknown' ORDER BY score IS NULL, score DESC, rid LIMIT 1",
+            name,
+        )
+        return (cast("Severity", rows[0][0]), rows[0][1]) if rows else ("unknown", None)
+
+    def is_exploited(self, cve: str) -> bool:
+        """Whether it is on the list of vulnerabilities that are known to be exploited."""
+        return bool(self._rows("SELECT 1 FROM exploited WHERE cve = ? LIMIT 1", cve))
+
+    def likelihood(self, cve: str) -> float | None:
+        """How likely it is to be exploited, if a list says so."""
+        score = self._one("SELECT max(score) FROM likelihood WHERE cve = ?", cve)
+        return None if score is None else float(cast("float", score))
+
+    def _rows(self, sql: str, *values: object) -> list[Any]:
+        with damage_is_said(self._path):
+            return self._connection.execute(sql, values).fetchall()
+
+    def _one(self, sql: str, *values: object) -> object:
+        rows = self._rows(sql, *values)
+        return rows[0][0] if rows else None
+
+
+def open_advisories(path: Path) -> Advisories:
+    """Open the file to read; it may be replaced meanwhile.
+
+    Raises:
+        NotFoundError: there is no such file.
+        UnavailableError: it is none of advisories, of another version, or damaged.
+    """
+    try:
+        opened = identity(path)
+    except OSError as error:
+        raise NotFoundError(f"there is no file of advisories at {path}: {error.strerror}") from None
+    with damage_is_said(path):
+        connection = connect(path)
+        try:
+            if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise UnavailableError(f"{path} is no file of advisories")
+            if (schema := connection.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA:
+                raise UnavailableError(f"{path} has schema {schema}, this version reads {SCHEMA}")
+            return Advisories(path, connection, opened=opened)
+        except BaseException:
+            connection.close()
+            raise
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection that takes the file for one that nobody writes to."""
+    address = f"file:{quote(str(path.resolve()))}?mode=ro&immutable=1"
+    return sqlite3.connect(address, uri=True, check_same_thread=False, isolation_level=None)
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """What tells one file at a path from the next.
+
+    Raises:
+        OSError: there is none.
+    """
+    found = path.stat()
+    return (found.st_ino, found.st_mtime_ns)
+
+
+@contextmanager
+def damage_is_said(path: Path) -> Iterator[None]:
+    """Errors of SQLite, as one that names the file.
+
+    Raises:
+        UnavailableError: there was one.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise UnavailableError(f"{os.fspath(path)} cannot be read as advisories: {error}") from None
+
+
+def as_time(text: str) -> datetime | None:
+    """A time of the file."""
+    return datetime.fromisoformat(text) if text else None
+
+
+def _candidate(row: Any) -> Candidate:
+    rid, id_, kind, names, summary, published_at, severity, score, spans, versions = row
+    aliases, upstream = json.loads(names)
+    return Candidate(
+        rid=rid,
+        id=id_,
+        kind=kind,
+        aliases=tuple(aliases),
+        upstream=tuple(upstream),
+        summary=summary,
+        published_at=as_time(published_at),
+        severity=severity,
+        score=score,
+        spans=tuple(Span(low, end, cast("End", how)) for low, end, how in json.loads(spans)),
+        versions=frozenset(versions.split("\n")) if versions else frozenset(),
+    )
