@@ -19,8 +19,8 @@ def wanting(path: str, *, size_bytes: int = 100, mode: int = 0o644) -> list[str]
 
 
 def look(path: str, data: bytes, *, mode: int = 0o644, partner: bytes | None = None) -> Facts:
-    """What the one module says that wants this file."""
-    seen = entry(path, len(data), mode=mode)
+    """What the one module says that wants this file; none is too small to be a program."""
+    seen = entry(path, max(len(data), 1024), mode=mode)
     (module,) = (module for module in MODULES if module.wants(seen))
     return told(module, seen, data, partner)
 

@@ -18,8 +18,6 @@ LOOSE = "var/lib/dpkg/status.d"
 INFO = "var/lib/dpkg/info"
 ABSENT = frozenset({"not-installed", "config-files"})
 FIELDS = frozenset({"Package", "Status", "Version", "Architecture", "Source"})
-MERGED = ("bin/", "sbin/", "lib/", "lib32/", "lib64/", "libx32/")
-"""Folders that are links into usr since Debian 12, while packages still list their files there."""
 
 _sum = re.compile(r"([0-9a-f]{32})  (.+)")
 _conffile = re.compile(r" (/.*) ([0-9a-f]{32})( obsolete| remove-on-upgrade)*")
@@ -91,8 +89,7 @@ def sums(content: BinaryIO, package: str) -> Iterator[Fact]:
     """Which files a package brought, with the MD5 of each."""
     for line in lines(content):
         if match := _sum.fullmatch(line):
-            path = match[2].removeprefix("./").removeprefix("/")
-            yield from _owned(path, package, match[1])
+            yield Owned(match[2].removeprefix("./").removeprefix("/"), package, match[1])
 
 
 def listed(content: BinaryIO, package: str) -> Iterator[Fact]:
@@ -100,16 +97,10 @@ def listed(content: BinaryIO, package: str) -> Iterator[Fact]:
     before = ""
     for line in lines(content):
         if before and not line.startswith(before + "/"):
-            yield from _owned(before[1:], package, "")
+            yield Owned(before[1:], package)
         before = line if line.startswith("/") and line != "/." else ""
     if before:
-        yield from _owned(before[1:], package, "")
-
-
-def _owned(path: str, package: str, md5: str) -> Iterator[Fact]:
-    yield Owned(path, package, md5)
-    if path.startswith(MERGED):
-        yield Owned("usr/" + path, package, md5)
+        yield Owned(before[1:], package)
 
 
 DPKG = Reader("dpkg", 1, wants, read)

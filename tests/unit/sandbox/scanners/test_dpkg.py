@@ -91,12 +91,9 @@ def test_distroless_has_a_file_for_each_package_and_its_sums_beside() -> None:
     assert sums.owned == (Owned("usr/share/zoneinfo/UTC", "tzdata", "0" * 32),)
 
 
-def test_files_are_owned_where_they_are_listed_and_where_usr_is_merged() -> None:
+def test_files_are_owned_as_they_are_listed_and_folders_are_not() -> None:
     sums = look("var/lib/dpkg/info/util-linux:amd64.md5sums", b"a" * 32 + b"  bin/su\nnonsense\n")
-    assert sums.owned == (
-        Owned("bin/su", "util-linux", "a" * 32),
-        Owned("usr/bin/su", "util-linux", "a" * 32),
-    )
+    assert sums.owned == (Owned("bin/su", "util-linux", "a" * 32),)
     listed = look(
         "var/lib/dpkg/info/python3-six.list",
         b"/.\n/usr\n/usr/lib\n/usr/lib/six.py\n/usr/lib/six-1.egg-info\n/usr/lib/six-1.egg-info/PKG-INFO\n/x\n",

@@ -1,0 +1,33 @@
+"""Metadata that somebody has changed on purpose: a reader tells what it can and names the rest. It raises
+nothing, and comes to an end."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.kit.mutating import Seed, mutations, seeds
+
+SEEDS = tuple(seeds())
+EACH = 1_500
+
+
+@pytest.mark.parametrize("seed", SEEDS, ids=lambda seed: seed.path)
+def test_a_changed_file_is_read_or_named(seed: Seed) -> None:
+    whole = seed.look(seed.data)
+    assert whole.incomplete == ()
+    assert whole.packages or whole.owned or whole.system
+    # The same changes each time: what fails once fails again.
+    some = mutations(seed.data, random.Random(seed.path))
+    for _ in range(EACH):
+        seed.look(next(some))
+
+
+@pytest.mark.parametrize("path", sorted({seed.path for seed in SEEDS}))
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(data=st.binary(max_size=2000))
+def test_no_bytes_raise_anything(path: str, data: bytes) -> None:
+    Seed(path, data).look(data.ljust(1024, b"\0"))
