@@ -1,6 +1,7 @@
 """The cache of one host: verified blobs and unpacked layers, shared by the workers that name its folder.
 
-``FOLDER/blobs/<algorithm>/<encoded>`` are blobs as pulled, ``FOLDER/snapshots/<chain>`` unpacked layers.
+``FOLDER/blobs/<algorithm>/<encoded>`` are blobs as pulled, ``FOLDER/snapshots/<chain>`` unpacked layers,
+``FOLDER/scans/<diff ID>.<modules>`` what was found in a layer.
 Whoever uses one holds a shared lock on it, on the blob's file or the snapshot's folder itself, which the
 kernel takes back when the process dies. Whoever removes one takes that lock alone, and moves a snapshot aside
 before anything in it goes: what stands under its name is whole. When it was last used is its time.
@@ -8,12 +9,13 @@ before anything in it goes: what stands under its name is whole. When it was las
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from sandbox.images.layertree import remove_folder
 
 UNFINISHED = ".tmp"
 GONE = ".gone"
+LOCK_POLL_SECONDS = 0.05
 _TRIES = 20
 _PAUSE_SECONDS = 0.005
 
@@ -42,6 +45,10 @@ class Cache:
         return self.folder / "snapshots"
 
     @property
+    def scans(self) -> Path:
+        return self.folder / "scans"
+
+    @property
     def locks(self) -> Path:
         return self.folder / "locks"
 
@@ -52,7 +59,7 @@ class Cache:
             SandboxError: ``worker-error``: it cannot be made, or others could have put something into it.
         """
         try:
-            for folder in (self.folder, self.blobs, self.snapshots, self.locks):
+            for folder in (self.folder, self.blobs, self.snapshots, self.scans, self.locks):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self.folder.stat()
         except OSError as error:
@@ -175,6 +182,24 @@ def try_lock(path: Path) -> Iterator[bool]:
         yield held
     finally:
         os.close(fd)
+
+
+@asynccontextmanager
+async def locked(path: Path, seconds: float, busy: str) -> AsyncIterator[None]:
+    """Hold the lock at ``path``, waiting for it at most so long.
+
+    Raises:
+        SandboxError: ``prepare-timeout``, with ``busy``: somebody else still has it.
+    """
+    deadline_at = time.monotonic() + seconds
+    while True:
+        with try_lock(path) as held:
+            if held:
+                yield
+                return
+        if time.monotonic() > deadline_at:
+            raise SandboxError("prepare-timeout", busy)
+        await asyncio.sleep(LOCK_POLL_SECONDS)
 
 
 @contextmanager

@@ -28,6 +28,7 @@ FILES_LEFT = 0.1
 not fit the last time may the next."""
 _COLLECTING = "collecting"
 _LOCK = ".lock"
+_PARTS = f"*{UNFINISHED}"
 _NEW_SECONDS = 5.0
 
 
@@ -41,9 +42,10 @@ class CacheLimits:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One blob or snapshot. ``used_ns`` is when it was last used, in nanoseconds since 1970."""
+    """One blob, snapshot or scan of a layer. ``used_ns`` is when it was last used, in nanoseconds since
+    1970."""
 
-    kind: Literal["blob", "snapshot"]
+    kind: Literal["blob", "snapshot", "scan"]
     path: Path
     size_bytes: int
     used_ns: int
@@ -165,9 +167,12 @@ def _entries(cache: Cache) -> Iterator[Entry]:
     for path in cache.snapshots.iterdir():
         if not path.name.endswith((UNFINISHED, GONE)):
             yield from _entry("snapshot", path)
+    for path in cache.scans.iterdir():
+        if not path.name.endswith(UNFINISHED):
+            yield from _entry("scan", path)
 
 
-def _entry(kind: Literal["blob", "snapshot"], path: Path) -> Iterator[Entry]:
+def _entry(kind: Literal["blob", "snapshot", "scan"], path: Path) -> Iterator[Entry]:
     try:
         found = path.stat(follow_symlinks=False)
         size = snapshot_bytes(path) if kind == "snapshot" else found.st_blocks * 512
@@ -207,12 +212,13 @@ def _remove_left_over(cache: Cache) -> Iterator[str]:
                     yield f"removed the unfinished snapshot {path.name}"
         elif snapshot_bytes(path) is None and _remove(path):
             yield f"removed the snapshot {path.name} of an earlier boot"
-    for part in sorted(cache.blobs.glob(f"*/*{UNFINISHED}")):
-        with try_alone(part) as alone:
-            # One just made gets its lock the next moment.
-            if alone and time.time() - part.stat().st_mtime > _NEW_SECONDS:
-                part.unlink()
-                yield f"removed the unfinished blob {part.name}"
+    for kind, parts in (("blob", cache.blobs.glob(f"*/*{UNFINISHED}")), ("scan", cache.scans.glob(_PARTS))):
+        for part in sorted(parts):
+            with try_alone(part) as alone:
+                # One just made gets its lock the next moment.
+                if alone and time.time() - part.stat().st_mtime > _NEW_SECONDS:
+                    part.unlink()
+                    yield f"removed the unfinished {kind} {part.name}"
     for lock in cache.locks.glob(f"*{_LOCK}"):
         snapshot = cache.snapshots / lock.name.removesuffix(_LOCK)
         with try_lock(lock) as held:

@@ -1,9 +1,10 @@
-"""How the unpacking child gives up everything it does not need, before it reads a hostile byte.
+"""How a child that reads layers gives up everything it does not need, before it reads a hostile byte.
 
 Two layers at least stand against each attempt: it has no capability beyond changing owners and modes of files
-inside its own user namespace; an empty, read-only root; no network; Landlock, where the kernel has it, leaves
-it only its output folder; a seccomp list allows some sixty calls, none of which starts a program, opens a
-socket, mounts, traces or makes a process.
+inside its own user namespace, and none at all where it only reads; an empty, read-only root; no network;
+Landlock, where the kernel has it, leaves it only its output folder, if it has one; a seccomp list allows some
+sixty calls, none of which starts a program, opens a socket, mounts, traces or makes a process. A child that
+only reads has no call that opens, makes or changes a file by its name.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from __future__ import annotations
 import errno
 import os
 import resource
-from collections.abc import Mapping
+import select
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sandbox import bpf, landlock
@@ -19,10 +22,11 @@ from sandbox import syscalls as kernel
 
 _CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID = 0, 1, 3, 4
 _CAPABILITIES = sum(1 << one for one in (_CAP_CHOWN, _CAP_DAC_OVERRIDE, _CAP_FOWNER, _CAP_FSETID))
-_ADDRESS_SPACE_BYTES = 1024 * 1024 * 1024
+ADDRESS_SPACE_BYTES = 1024 * 1024 * 1024
 
-# Numbers on x86_64 and on aarch64.
-_ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
+Calls = Mapping[str, tuple[int | None, int | None]]
+"""Names of calls, with their numbers on x86_64 and on aarch64."""
+WRITER_CALLS: Calls = {
     "brk": (12, 214),
     "clock_gettime": (228, 113),
     "clock_nanosleep": (230, 115),
@@ -82,6 +86,28 @@ _ALLOWED: Mapping[str, tuple[int | None, int | None]] = {
     "write": (1, 64),
     "writev": (20, 66),
 }
+_WRITERS_ALONE = frozenset(
+    {
+        *(
+            "fchmod",
+            "fchown",
+            "fchownat",
+            "fsetxattr",
+            "fstatfs",
+            "getdents64",
+            "linkat",
+            "mkdirat",
+            "openat",
+        ),
+        *("openat", "readlinkat", "symlinkat", "unlinkat", "utimensat"),
+    }
+)
+READER_CALLS: Calls = {
+    **{name: numbers for name, numbers in WRITER_CALLS.items() if name not in _WRITERS_ALONE},
+    "preadv": (295, 69),
+    "pwrite64": (18, 68),
+    "setitimer": (38, 103),
+}
 _CLONE = (56, 220)
 _CLONE_THREAD = 0x10000
 
@@ -93,10 +119,40 @@ _LANDLOCK_REFER, _LANDLOCK_TRUNCATE = 1 << 13, 1 << 14
 
 @dataclass(frozen=True, slots=True)
 class Rlimits:
-    """Limits of the child: seconds of processor time, bytes of one file."""
+    """Limits of the child: seconds of processor time, bytes of one file, bytes of address space."""
 
     cpu_seconds: int
     file_bytes: int
+    address_space_bytes: int = ADDRESS_SPACE_BYTES
+
+
+def fork_last(parent_pid: int, inner: Callable[[], int]) -> int | None:
+    """Fork the process that reads the layer, the only one in its pid namespace, and wait for it; its exit
+    code, or None where the worker with ``parent_pid`` is gone. It ends when this one does.
+
+    Raises:
+        OSError: there can be none.
+    """
+    # Once more: changing the user has cleared it.
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        return None
+    alive_read, alive_write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.close(alive_write)
+            kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+            if not select.select([alive_read], [], [], 0)[0]:
+                os.close(alive_read)
+                code = inner()
+        finally:
+            # The decompressing thread may still wait; nothing is left to clean up.
+            os._exit(code)
+    # This process never looks at the layer: it keeps the exit code.
+    os.close(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF
 
 
 def enter_empty_world(userns_fd: int) -> None:
@@ -131,8 +187,9 @@ def enter_empty_world(userns_fd: int) -> None:
     )
 
 
-def give_up_rights(out_fd: int, limits: Rlimits) -> bool:
-    """Limits, capabilities, Landlock, seccomp; after this only ``out_fd`` can be written below.
+def give_up_rights(out_fd: int | None, limits: Rlimits) -> bool:
+    """Limits, capabilities, Landlock, seccomp; after this only ``out_fd`` can be written below, and without
+    one no file can be opened at all.
 
     Returns whether Landlock is there.
 
@@ -142,7 +199,7 @@ def give_up_rights(out_fd: int, limits: Rlimits) -> bool:
     for kind, value in (
         (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
-        (resource.RLIMIT_AS, _ADDRESS_SPACE_BYTES),
+        (resource.RLIMIT_AS, limits.address_space_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 1024),
         (resource.RLIMIT_MEMLOCK, 0),
@@ -151,45 +208,43 @@ def give_up_rights(out_fd: int, limits: Rlimits) -> bool:
         new = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (new, new))
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    _keep_capabilities()
+    _keep_capabilities(0 if out_fd is None else _CAPABILITIES)
     landlocked = _landlock(out_fd)
-    _seccomp()
+    calls = READER_CALLS if out_fd is None else WRITER_CALLS
+    bpf.install(bpf.pack(filter_program(bpf.this_machine(), calls)))
     return landlocked
 
 
-def _keep_capabilities() -> None:
+def _keep_capabilities(kept: int) -> None:
     for capability in range(64):
-        if not _CAPABILITIES >> capability & 1:
+        if not kept >> capability & 1:
             try:
                 kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
                 break
-    kernel.set_capabilities(_CAPABILITIES)
+    kernel.set_capabilities(kept)
 
 
-def _landlock(out_fd: int) -> bool:
+def _landlock(out_fd: int | None) -> bool:
     abi = landlock.version()
     if not abi:
         return False
     rights = (1 << _LANDLOCK_RIGHTS_BY_ABI[min(abi, len(_LANDLOCK_RIGHTS_BY_ABI)) - 1]) - 1
+    kept = (_LANDLOCK_FOLDER | _LANDLOCK_REFER | _LANDLOCK_TRUNCATE) & rights
     landlock.restrict(
         files=rights,
         network=3 if abi >= 4 else 0,
         scoped=landlock.SCOPE_ABSTRACT_SOCKETS | landlock.SCOPE_SIGNALS if abi >= landlock.SCOPES_ABI else 0,
-        below=(((_LANDLOCK_FOLDER | _LANDLOCK_REFER | _LANDLOCK_TRUNCATE) & rights, out_fd),),
+        below=() if out_fd is None else ((kept, out_fd),),
     )
     return True
 
 
-def _seccomp() -> None:
-    bpf.install(bpf.pack(filter_program(bpf.this_machine())))
-
-
-def filter_program(machine: bpf.Machine) -> list[bpf.Instruction]:
+def filter_program(machine: bpf.Machine, calls: Calls) -> list[bpf.Instruction]:
     """The seccomp program: what is on the list, threads, and nothing else."""
-    numbers = [pair[machine.column] for pair in _ALLOWED.values() if pair[machine.column] is not None]
+    numbers = [pair[machine.column] for pair in calls.values() if pair[machine.column] is not None]
     program = bpf.native_only(machine)
     for position, number in enumerate(numbers):
         assert number is not None

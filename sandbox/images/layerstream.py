@@ -45,7 +45,7 @@ def has_digit_run(data: bytes) -> bool:
 class LayerReader:
     """A file-like object over the uncompressed bytes, as far as ``tarfile`` needs one for its headers.
 
-    At most ``max_bytes`` come out of it.
+    At most ``max_bytes`` come out of it. ``fd`` stays the caller's.
     """
 
     def __init__(self, fd: int, *, algorithm: str, max_bytes: int) -> None:
@@ -144,7 +144,7 @@ class LayerReader:
 
 def _decompressed(fd: int) -> IO[bytes]:
     # The magic decides, not the media type: both are the author's word, and only one can be unpacked.
-    raw = io.BufferedReader(io.FileIO(fd), BLOCK_BYTES)
+    raw = io.BufferedReader(io.FileIO(fd, closefd=False), BLOCK_BYTES)
     magic = raw.peek(4)[:4]
     if magic.startswith(_GZIP):
         return cast("IO[bytes]", igzip.open(raw, "rb"))  # type: ignore[no-untyped-call]

@@ -17,9 +17,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -29,12 +27,12 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
-from sandbox.images.cache import UNFINISHED, Use, chain_ids, remove_path, try_lock
+from sandbox.images.cache import LOCK_POLL_SECONDS, UNFINISHED, Use, chain_ids, locked, remove_path
 from sandbox.images.pull import PulledImage
 from sandbox.images.unpack import LayerCounts, LayerTask, unpack_layer
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_LOCK_POLL_SECONDS = 0.05
+_BUSY = "another run was still unpacking a layer that both need"
 _RENAME_SECONDS = 2.0
 
 
@@ -102,7 +100,8 @@ class _Making:
         final = _finished(task.work)
         known = self._known(final, task.blob)
         if known is None:
-            async with _locked(self.use.cache.locks / f"{final.name}.lock", task.seconds):
+            lock = self.use.cache.locks / f"{final.name}.lock"
+            async with locked(lock, task.seconds, _BUSY):
                 known = self._known(final, task.blob)
                 if known is None:
                     return await self._make(task)
@@ -139,19 +138,6 @@ def snapshot_bytes(snapshot: Path) -> int | None:
     """What a snapshot takes on disk, about; ``None`` where it is not one that this boot made."""
     counts = finished_counts(snapshot)
     return None if counts is None else counts.disk_bytes
-
-
-@asynccontextmanager
-async def _locked(path: Path, seconds: float) -> AsyncIterator[None]:
-    deadline_at = time.monotonic() + seconds
-    while True:
-        with try_lock(path) as held:
-            if held:
-                yield
-                return
-        if time.monotonic() > deadline_at:
-            raise SandboxError("prepare-timeout", "another run was still unpacking a layer that both need")
-        await asyncio.sleep(_LOCK_POLL_SECONDS)
 
 
 def _key(chain: Digest, ids: IdRange, *, mapped: bool) -> str:
@@ -248,4 +234,4 @@ def _rename(work: Path, final: Path) -> None:
             # What stood there may be just about to be collected.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or time.monotonic() > deadline_at:
                 raise
-        time.sleep(_LOCK_POLL_SECONDS)
+        time.sleep(LOCK_POLL_SECONDS)

@@ -11,10 +11,8 @@ import dataclasses
 import errno
 import json
 import os
-import select
 import signal
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sandbox import syscalls as kernel
@@ -66,20 +64,10 @@ def main(argument: str) -> int:
     os.umask(0)
     try:
         out_fd = _confined_tree(task)
-        # Again: changing the user has cleared it.
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != task.parent_pid:
-            return 1
-        alive_read, alive_write = os.pipe()
-        inner = os.fork()
+        code = confine.fork_last(task.parent_pid, lambda: _inner(task, out_fd))
     except OSError as error:
         return _answer({"error": "isolation-missing", "message": _what_is_missing(error)})
-    if inner == 0:
-        os.close(alive_write)
-        _exit_with(lambda: _inner(task, out_fd, alive_read))
-    # This process never looks at the layer; it keeps the exit code, and with its end the inner one ends.
-    os.close(_LAYER_FD)
-    return os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) & 0xFF
+    return 1 if code is None else code
 
 
 def _confined_tree(task: Task) -> int:
@@ -116,11 +104,7 @@ def _tree(task: Task, userns_fd: int) -> int:
     return kernel.clone_tree("merged")
 
 
-def _inner(task: Task, out_fd: int, alive_read: int) -> int:
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    if select.select([alive_read], [], [], 0)[0]:
-        return 1
-    os.close(alive_read)
+def _inner(task: Task, out_fd: int) -> int:
     try:
         landlocked = confine.give_up_rights(
             out_fd, confine.Rlimits(cpu_seconds=task.cpu_seconds, file_bytes=max(task.max_bytes, 4096))
@@ -175,12 +159,3 @@ def _answer(result: dict[str, object]) -> int:
     sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
     return 0
-
-
-def _exit_with(run: Callable[[], int]) -> None:
-    code = 70
-    try:
-        code = run()
-    finally:
-        # The decompressing thread may still wait; nothing is left to clean up.
-        os._exit(code)

@@ -1,0 +1,259 @@
+"""An image's view from what its layers say (image-spec, layer.md, "Whiteouts"). Pure.
+
+A file's facts count while no layer above has removed or replaced it. Of what was removed, secrets and malware
+stay: whoever has the image has its layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from sandbox.scanners.facts import Entry, FoundPackage, FoundSystem, FoundThing, Module
+from sandbox.scanners.lines import each_digest, path_digest
+from sandbox.scanners.names import Names
+from sandbox.scanners.reading import read_packages, read_system, read_things
+
+LASTING_KINDS = ("secret", "malware")
+
+
+class LayerFacts(Protocol):
+    """What one layer says, as :class:`sandbox.scanners.lines.LineFile` has it."""
+
+    def records(self) -> Iterable[Mapping[str, object]]: ...
+
+    def owned(self) -> Iterable[tuple[str, str, str, str]]: ...
+
+    def digests(self) -> tuple[bytes, bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one module tells of one file, which is at ``path`` and came with ``layer``."""
+
+    path: str
+    layer: int
+    module: str
+    packages: tuple[FoundPackage, ...] = ()
+    system: FoundSystem | None = None
+    things: tuple[FoundThing, ...] = ()
+    deleted_in_layer: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """What could not be looked at."""
+
+    module: str
+    path: str
+    reason: str
+    layer: int | None
+
+
+@dataclass(slots=True)
+class View:
+    """The image's view. ``owned``: package and md5 of the files that matter, by path."""
+
+    told: list[Told] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+    owned: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+def merge(layers: Sequence[LayerFacts], modules: Sequence[Module]) -> View:
+    """What the layers (base first) come to; ``modules`` are those that looked."""
+    merging = _Merging()
+    for number, layer in enumerate(layers):
+        merging.add(number, layer)
+    view = View(gaps=merging.gaps)
+    for some in merging.visible.values():
+        view.told.extend(some)
+    view.told.extend(merging.removed)
+    view.gaps.extend(_unfollowed(merging, modules))
+    view.owned = _owned(merging, layers)
+    return view
+
+
+@dataclass(slots=True)
+class _Changes:
+    """What one layer does to those below it."""
+
+    gone: set[str]
+    opaque: set[str]
+    here: set[bytes]
+    """digests of its names that are of something below, or of a folder of that"""
+    others: set[bytes]
+    """those of them that are no folders"""
+
+
+class _Merging:
+    def __init__(self) -> None:
+        self.names = Names()
+        self.visible: dict[str, list[Told]] = {}
+        self.removed: list[Told] = []
+        self.gaps: list[Gap] = []
+        self.asked_links: dict[str, tuple[tuple[str, ...], int]] = {}
+        self._marks: dict[str, tuple[bytes, ...]] = {}
+
+    def add(self, number: int, layer: LayerFacts) -> None:
+        """Lay one layer above the others."""
+        gone: set[str] = set()
+        opaque: set[str] = set()
+        links: dict[str, str] = {}
+        hard: list[tuple[str, str]] = []
+        asked: dict[str, tuple[str, ...]] = {}
+        told: dict[str, list[Told]] = {}
+        for record in layer.records():
+            match record:
+                case {"gone": str(path)}:
+                    gone.add(self.names.place(path))
+                case {"opaque": str(path)}:
+                    opaque.add(self.names.followed(path) or path)
+                case {"link": str(path), "to": str(target)}:
+                    links[path] = target
+                    if wanted := _strings(record.get("wanted")):
+                        asked[path] = wanted
+                case {"hard": str(path), "to": str(target)}:
+                    hard.append((path, target))
+                case {"replaced": str(path)}:
+                    self._remove(told.pop(path, ()), number)
+                case {"file": str(path), "module": str(module)}:
+                    told.setdefault(path, []).append(self._told(record, path, module, number))
+                case {"incomplete": str(reason), "module": str(module), "path": str(path)}:
+                    self.gaps.append(Gap(module, path, reason, number))
+        self._hide(number, self._changes(layer, gone, opaque))
+        self._relink([], links)
+        for path, wanted in asked.items():
+            self.asked_links[self.names.place(path)] = (wanted, number)
+        for path, some in told.items():
+            place = self.names.place(path)
+            self.visible.setdefault(place, []).extend(replace(one, path=place) for one in some)
+        for path, target in hard:
+            self._link(self.names.place(path), self.names.place(target), number)
+
+    def _told(self, record: Mapping[str, object], path: str, module: str, number: int) -> Told:
+        reasons = _strings(record.get("incomplete"))
+        self.gaps.extend(Gap(module, path, reason, number) for reason in reasons)
+        return Told(
+            path=path,
+            layer=number,
+            module=module,
+            packages=read_packages(record.get("packages")),
+            system=read_system(record.get("system")),
+            things=read_things(record.get("things")),
+        )
+
+    def _link(self, place: str, target: str, number: int) -> None:
+        """A hard link is the same file: what is told of the one name holds for the other."""
+        some = self.visible.get(target, ())
+        if some and place != target:
+            also = [replace(one, path=place, layer=number) for one in some]
+            self.visible.setdefault(place, []).extend(also)
+
+    def _changes(self, layer: LayerFacts, gone: set[str], opaque: set[str]) -> _Changes:
+        if not self.visible and not self.names.links:
+            return _Changes(gone, opaque, set(), set())
+        needed: set[bytes] = set()
+        seen: set[str] = set()
+        for place in (*self.visible, *self.names.links):
+            at = place
+            while at and at not in seen:
+                seen.add(at)
+                needed.update(self._marks_of(at))
+                at = at.rpartition("/")[0]
+        folders, rest = layer.digests()
+        others = needed.intersection(each_digest(rest))
+        return _Changes(gone, opaque, others | needed.intersection(each_digest(folders)), others)
+
+    def _hide(self, number: int, changes: _Changes) -> None:
+        folders: dict[str, bool] = {"": "" in changes.opaque}
+
+        def hidden_in(folder: str) -> bool:
+            """Whether what the layers below have in a folder is gone."""
+            known = folders.get(folder)
+            if known is None:
+                known = (
+                    folder in changes.opaque
+                    or folder in changes.gone
+                    or self._among(changes.others, folder)
+                    or hidden_in(folder.rpartition("/")[0])
+                )
+                folders[folder] = known
+            return known
+
+        def hidden(place: str) -> bool:
+            return (
+                place in changes.gone
+                or self._among(changes.here, place)
+                or hidden_in(place.rpartition("/")[0])
+            )
+
+        links = [place for place in self.names.links if hidden(place)]
+        for place in links:
+            self.asked_links.pop(place, None)
+        # First: what the layer has in a folder that took the place of a link is not where that led.
+        self._relink(links, {})
+        folders = {"": "" in changes.opaque}
+        for place in [place for place in self.visible if hidden(place)]:
+            self._remove(self.visible.pop(place), number)
+
+    def _among(self, digests: set[bytes], place: str) -> bool:
+        return not digests.isdisjoint(self._marks_of(place)) if digests else False
+
+    def _marks_of(self, place: str) -> tuple[bytes, ...]:
+        """The digests of the names that lead to a place."""
+        found = self._marks.get(place)
+        if found is None:
+            found = self._marks[place] = tuple(map(path_digest, self.names.names(place)))
+        return found
+
+    def _relink(self, gone: list[str], made: Mapping[str, str]) -> None:
+        if gone or made:
+            self.names.change(gone=gone, made=made)
+            self._marks.clear()
+
+    def _remove(self, some: Iterable[Told], number: int) -> None:
+        for one in some:
+            things = tuple(thing for thing in one.things if thing.kind in LASTING_KINDS)
+            if things:
+                left = replace(one, packages=(), system=None, things=things, deleted_in_layer=number)
+                self.removed.append(left)
+
+
+def _unfollowed(merging: _Merging, modules: Sequence[Module]) -> Iterable[Gap]:
+    """Links that stand where a module looks, and lead to what it did not look at."""
+    by_name = {module.name: module for module in modules}
+    for place, (wanted, number) in merging.asked_links.items():
+        end = merging.names.followed(place)
+        for name in wanted:
+            module = by_name.get(name)
+            if module is None or (end is not None and module.wants(Entry(end, "file", 4096, 0o644, 0, 0))):
+                continue
+            yield Gap(name, place, "is a symbolic link to what was not looked at under its own name", number)
+
+
+def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, tuple[str, str]]:
+    """Which package brought the files that are told of, by the databases that are to be seen."""
+    asked = {
+        path
+        for path, some in merging.visible.items()
+        if any(one.packages or any(thing.md5 for thing in one.things) for one in some)
+    }
+    sources: dict[int, set[str]] = {}
+    for path, some in merging.visible.items():
+        for one in some:
+            sources.setdefault(one.layer, set()).add(path)
+    place: Callable[[str], str] = merging.names.place
+    found: dict[str, tuple[str, str]] = {}
+    for number, layer in enumerate(layers):
+        here = sources.get(number)
+        if not asked or not here:
+            continue
+        for source, path, package, md5 in layer.owned():
+            if place(path) in asked and place(source) in here:
+                found[place(path)] = (package, md5 or found.get(place(path), ("", ""))[1])
+    return found
+
+
+def _strings(value: object) -> tuple[str, ...]:
+    return tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()

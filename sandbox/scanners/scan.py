@@ -1,0 +1,119 @@
+"""One image scanned: its layers, merged into the document that says what it holds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+
+from registry.contract.scan import Scan
+from registry.oci.strictjson import parse_json_object
+from sandbox.errors import SandboxError
+from sandbox.ids import leased_ids
+from sandbox.images.cache import Use
+from sandbox.images.pull import PulledImage
+from sandbox.scanners.document import Subject, make_scan
+from sandbox.scanners.layers import LayerResult, Scanner, layer_result
+from sandbox.scanners.loading import version_line
+from sandbox.scanners.merge import Gap, LayerFacts, merge
+
+OnLayer = Callable[[int, int], None]
+
+
+async def scan_image(
+    image: PulledImage,
+    use: Use,
+    scanner: Scanner,
+    *,
+    digest: str,
+    platform: str,
+    lease: str = "",
+    on_layer: OnLayer = lambda _number, _of: None,
+) -> Scan:
+    """Scan an image whose blobs are held by ``use``. What could not be looked at is in the document: this
+    raises nothing that has to do with the image. ``on_layer`` is told the number, from 1, of each layer, and
+    how many there are."""
+    config = parse_json_object(_raw_config(image, use))
+    subject = Subject(
+        digest=digest,
+        platform=platform,
+        lease=lease,
+        diff_ids=tuple(map(str, image.config.diff_ids)),
+        created_by=created_by(config, len(image.layers)),
+    )
+    deadline_at = time.monotonic() + scanner.limits.seconds
+    results: list[LayerResult | None] = []
+    failed: list[Gap] = []
+    with ExitStack() as stack:
+        for number, blob in enumerate(image.layers):
+            on_layer(number + 1, len(image.layers))
+            left = deadline_at - time.monotonic()
+            try:
+                if left <= 0:
+                    raise SandboxError("prepare-timeout", "there was no time left for it")
+                with leased_ids() as ids:
+                    result = await layer_result(
+                        blob,
+                        image.config.diff_ids[number],
+                        cache=use.cache,
+                        scanner=scanner,
+                        ids=ids,
+                        seconds=min(left, scanner.limits.layer_seconds),
+                    )
+            except SandboxError as error:
+                failed.append(Gap("", "", error.message, number))
+                results.append(None)
+                continue
+            except OSError as error:
+                failed.append(Gap("", "", f"the worker cannot scan it: {error.strerror}", number))
+                results.append(None)
+                continue
+            stack.callback(result.file.close)
+            results.append(result)
+            if result.problem:
+                failed.append(Gap("", "", result.problem, number))
+        return await asyncio.to_thread(_document, results, failed, subject, scanner)
+
+
+def _document(
+    results: list[LayerResult | None], failed: list[Gap], subject: Subject, scanner: Scanner
+) -> Scan:
+    layers: list[LayerFacts] = [_NOTHING if one is None else one.lines for one in results]
+    view = merge(layers, scanner.modules)
+    name = f"seatrial {version('seatrial')} ({version_line(scanner.modules)})"
+    return make_scan(view, subject, scanner=name, failed=failed)
+
+
+class _Nothing:
+    """A layer of which nothing is known."""
+
+    def records(self) -> tuple[Mapping[str, object], ...]:
+        return ()
+
+    def owned(self) -> tuple[tuple[str, str, str, str], ...]:
+        return ()
+
+    def digests(self) -> tuple[bytes, bytes]:
+        return b"", b""
+
+
+_NOTHING = _Nothing()
+
+
+def created_by(config: Mapping[str, object], layers: int) -> tuple[str, ...]:
+    """The line of the history for each layer; empty lines where the history does not fit the layers
+    (image-spec, config.md, "history"). Pure."""
+    history = config.get("history")
+    lines = [
+        str(one.get("created_by") or "")
+        for one in (history if isinstance(history, list) else ())
+        if isinstance(one, dict) and one.get("empty_layer") is not True
+    ]
+    return tuple(lines) if len(lines) == layers else ("",) * layers
+
+
+def _raw_config(image: PulledImage, use: Use) -> bytes:
+    assert image.manifest.config is not None
+    return use.cache.blob(image.manifest.config.digest).read_bytes()

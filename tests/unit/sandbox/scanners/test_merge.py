@@ -1,0 +1,237 @@
+"""An image's view from its layers: whiteouts, opaque folders, what replaces what, links, owners."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import BinaryIO
+
+from sandbox.images.layerstream import LayerReader
+from sandbox.scanners.document import Subject, make_scan
+from sandbox.scanners.lines import LineFile
+from sandbox.scanners.merge import View, merge
+from sandbox.scanners.spool import IN_MEMORY_BYTES, Spool
+from sandbox.scanners.walk import Walk, WalkLimits
+from tests.kit.images import (
+    Member,
+    device,
+    file,
+    folder,
+    hardlink,
+    make_layer,
+    opaque,
+    symlink,
+    whiteout,
+    xattrs,
+)
+from tests.kit.scanmodules import MODULES
+
+
+def walked(*members: Member, limits: WalkLimits | None = None) -> LineFile:
+    """What the modules tell of one layer, read in this process."""
+    out: BinaryIO = io.BytesIO()
+    with tempfile.TemporaryFile() as blob, tempfile.TemporaryFile() as spool:
+        blob.write(make_layer(*members).blob)
+        blob.flush()
+
+        def read() -> LayerReader:
+            blob.seek(0)
+            return LayerReader(blob.fileno(), algorithm="sha256", max_bytes=1 << 30)
+
+        Walk(MODULES, read, Spool(spool.fileno()), out, limits or WalkLimits()).run()
+    return LineFile(out)
+
+
+def seen(*layers: Sequence[Member]) -> View:
+    return merge([walked(*members) for members in layers], MODULES)
+
+
+def packages(view: View) -> set[tuple[str, str, int]]:
+    return {(p.name, told.path, told.layer) for told in view.told for p in told.packages}
+
+
+def secrets(view: View) -> set[tuple[str, int, int | None]]:
+    return {(told.path, told.layer, told.deleted_in_layer) for told in view.told if told.things}
+
+
+def gaps(view: View) -> set[tuple[str, str, str]]:
+    return {(gap.module, gap.path, gap.reason) for gap in view.gaps}
+
+
+ONE, TWO, KEY = b"package one 1\n", b"package two 2\n", b"secret key\n"
+
+
+def test_what_upper_layers_remove_or_replace_is_no_longer_seen() -> None:
+    base = [
+        *(
+            file(f"{where}/a.txt", ONE)
+            for where in ("kept", "gone", "opaque", "file", "link", "again", "all/x")
+        ),
+        file("alone.txt", ONE),
+        file("mixed/below.txt", ONE),
+    ]
+    upper = [
+        whiteout("gone/a.txt"),
+        opaque("opaque"),
+        file("file"),
+        symlink("link", "kept"),
+        file("again/a.txt", TWO),
+        whiteout("all"),
+        folder("alone.txt"),
+        file("mixed/above.txt", TWO),
+    ]
+    view = seen(base, upper)
+    assert packages(view) == {
+        ("one", "kept/a.txt", 0),
+        ("two", "again/a.txt", 1),
+        ("one", "mixed/below.txt", 0),
+        ("two", "mixed/above.txt", 1),
+    }
+    assert not view.gaps
+
+
+def test_whiteouts_hide_the_layers_below_and_never_their_own() -> None:
+    view = seen([file("d/a.txt", ONE)], [file("d/b.txt", TWO), opaque("d"), whiteout("d/b.txt")])
+    assert packages(view) == {("two", "d/b.txt", 1)}
+    assert packages(seen([file("a.txt", ONE)], [opaque(".")])) == set()
+
+
+def test_removed_secrets_stay_with_the_layer_that_removed_them() -> None:
+    view = seen(
+        [file("root/id.txt", KEY + ONE), file("opt/t.txt", KEY), file("kept.txt", KEY)],
+        [whiteout("root/id.txt")],
+        [opaque("opt"), file("root/id.txt", TWO)],
+    )
+    assert secrets(view) == {("root/id.txt", 0, 1), ("opt/t.txt", 0, 2), ("kept.txt", 0, None)}
+    assert packages(view) == {("two", "root/id.txt", 2)}
+
+
+def test_a_name_twice_in_one_layer_is_its_last_one() -> None:
+    view = seen([file("a.txt", KEY + ONE), file("a.txt", TWO)])
+    assert packages(view) == {("two", "a.txt", 0)}
+    assert secrets(view) == {("a.txt", 0, 0)}
+
+
+def test_layers_write_through_links_of_those_below() -> None:
+    base = [folder("usr"), symlink("lib", "usr/lib"), file("usr/lib/a.txt", ONE), file("usr/lib/b.txt", ONE)]
+    view = seen(base, [file("lib/a.txt", TWO), whiteout("lib/b.txt")])
+    assert packages(view) == {("two", "usr/lib/a.txt", 1)}
+    # A folder takes the place of the link, and what it led to stays.
+    view = seen(base, [folder("lib"), file("lib/a.txt", TWO)])
+    assert packages(view) == {
+        ("one", "usr/lib/a.txt", 0),
+        ("one", "usr/lib/b.txt", 0),
+        ("two", "lib/a.txt", 1),
+    }
+
+
+def test_a_hard_link_says_what_its_file_says() -> None:
+    view = seen(
+        [file("a.txt", ONE), hardlink("b.txt", "a.txt")],
+        [whiteout("a.txt"), hardlink("c.txt", "b.txt")],
+    )
+    assert packages(view) == {("one", "b.txt", 0), ("one", "c.txt", 1)}
+
+
+def test_a_hard_link_whose_name_says_more_is_read_again() -> None:
+    view = seen([file("plain", ONE), hardlink("a.txt", "plain"), hardlink("b.txt", "plain")])
+    assert packages(view) == {("one", "a.txt", 0), ("one", "b.txt", 0)}
+    view = seen([file("plain", ONE)], [hardlink("a.txt", "plain")])
+    assert gaps(view) == {("words", "a.txt", "is a hard link to plain of a layer below")}
+
+
+def test_a_link_where_a_module_looks_is_a_gap_unless_what_it_leads_to_was_looked_at() -> None:
+    view = seen([file("real.txt", ONE), symlink("a.txt", "real.txt"), symlink("b.txt", "/etc/passwd")])
+    assert packages(view) == {("one", "real.txt", 0)}
+    said = "is a symbolic link to what was not looked at under its own name"
+    assert gaps(view) == {("words", "b.txt", said)}
+    view = seen([symlink("b.txt", "/etc/passwd")], [file("b.txt", TWO)])
+    assert not view.gaps
+    assert packages(view) == {("two", "b.txt", 1)}
+
+
+def test_modes_capabilities_and_devices_come_from_the_headers() -> None:
+    capable = xattrs(security__capability="\x01")
+    view = seen(
+        [
+            file("su", b"x", mode=0o4755),
+            file("ping", b"", mode=0o755, uid=7, gid=8, pax=capable),
+            device("null", "c", 1, 3),
+        ]
+    )
+    titles = {told.path: told.things[0].title for told in view.told}
+    assert titles == {
+        "su": "file 4755 0:0 False 1",
+        "ping": "file 755 7:8 True 0",
+        "null": "other 644 0:0 False 0",
+    }
+
+
+def test_files_that_belong_together_are_handed_over_together() -> None:
+    large = b"y" * (IN_MEMORY_BYTES + 1)
+    after = [file("main.db", b"new"), file("big.txt", large), file("main.db-wal", b"log")]
+    for members in (after, after[::-1]):
+        assert {told.things[0].title for told in seen(members).told} == {"new log"}
+    alone = seen([file("main.db", b"new")], [file("main.db-wal", b"log")])
+    assert {told.things[0].title for told in alone.told} == {"new none"}
+
+
+def test_owners_and_unchanged_files() -> None:
+    md5 = hashlib.md5(KEY, usedforsecurity=False).hexdigest()
+    lists = "".join(
+        f"owned {path} distro {md5}\n"
+        for path in ("own.txt", "changed.txt", "lib/linked.txt", "usr/lib/py.txt", "away.txt")
+    )
+    view = seen(
+        [
+            symlink("lib", "usr/lib"),
+            file("lists.txt", lists.encode()),
+            file("own.txt", KEY),
+            file("changed.txt", KEY + KEY),
+            file("usr/lib/linked.txt", KEY),
+            file("usr/lib/py.txt", ONE),
+            file("mine.txt", KEY + TWO),
+            file("away.txt", KEY),
+        ],
+        [whiteout("away.txt"), file("db.txt", b"system debian 12\n")],
+    )
+    subject = Subject("sha256:" + "0" * 64, "linux/amd64", ("sha256:a", "sha256:b"), ("", "RUN x"))
+    scan = make_scan(view, subject, scanner="test 1")
+    severities = {one.where: one.severity for one in scan.found}
+    assert severities == {
+        "own.txt": "info",
+        "changed.txt": "high",
+        "usr/lib/linked.txt": "info",
+        "mine.txt": "high",
+        "away.txt": "high",
+    }
+    assert {one.name: one.owned_by for one in scan.packages} == {"one": "distro", "two": None}
+    assert scan.layers[1].created_by == "RUN x"
+    # A database that is gone owns nothing.
+    gone = seen([file("lists.txt", lists.encode()), file("own.txt", KEY)], [whiteout("lists.txt")])
+    assert {one.severity for one in make_scan(gone, subject, scanner="test 1").found} == {"high"}
+
+
+def test_names_that_are_no_text_are_written_as_they_can_be() -> None:
+    view = seen([file("bad\udcff.txt", KEY + ONE)])
+    scan = make_scan(view, Subject("sha256:x", "linux/amd64", ("sha256:a",), ("",)), scanner="test")
+    assert [one.where for one in scan.found] == ["bad%FF.txt"]
+    assert scan.model_dump_json()
+
+
+def test_what_is_too_large_or_too_much_is_a_gap() -> None:
+    lines = walked(
+        file("a.txt", b"x" * 100),
+        file("b.txt", b"gap why\n"),
+        *(file(f"n{n}.txt", b"package n 1\n") for n in range(50)),
+        limits=replace(WalkLimits(), file_bytes=50, result_bytes=1500),
+    )
+    view = merge([lines], MODULES)
+    assert ("words", "a.txt", "has 100 bytes; at most 50 are looked at") in gaps(view)
+    assert ("words", "b.txt", "why") in gaps(view)
+    assert any(gap.reason.endswith("lines of facts did not fit") for gap in view.gaps)
+    too_many = merge([walked(file("a"), file("b"), limits=replace(WalkLimits(), entries=1))], MODULES)
+    assert {gap.reason for gap in too_many.gaps} == {"the layer cannot be read: has more than 1 entries"}
