@@ -17,6 +17,7 @@ from pathlib import Path
 import structlog
 
 from registry.contract import PROTOCOL_VERSION
+from registry.contract.job import AttachedSpec
 from registry.contract.judge import is_settled
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.plan import NoCommandError, Plan, make_plans
@@ -102,6 +103,8 @@ class Task:
     """Gets the output of the run as it comes, with all secrets masked."""
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Those that the spec names, with their values."""
+    image_specs: Sequence[AttachedSpec] = ()
+    """What is attached to the image as referrers."""
     services: Sequence[ServiceSource] = ()
     """Where the images of the spec's services come from."""
     on_run: OnRun = field(default=lambda _name, _attempt: None, repr=False)
@@ -216,6 +219,7 @@ async def _carry_out(
         ceiling=ceiling,
         image_spec_allowed=task.image_spec_allowed,
         secrets=task.secrets,
+        attached=[one.spec for one in task.image_specs],
     )
     configs = {one.source.name: one.image.config for one in beside}
     service_plans = make_service_plans(
@@ -371,12 +375,18 @@ def _report(task: Task, workplace: Workplace, record: _Record, problem: ReportEr
         platform=record.platform,
         tested=record.tested,
         runtime=str(workplace.runtime.info)[:100],
-        mechanisms=_of_all([one.mechanisms for one in executions]),
+        mechanisms=(*_of_all([one.mechanisms for one in executions]), *_attached(task)),
         downgrades=tuple(downgrades),
         steps=tuple(steps),
         runs=fitting_logs([one.run for one in executions]),
         error=problem or (executions[-1].error if executions else None),
     )
+
+
+def _attached(task: Task) -> Sequence[Mechanism]:
+    """What was expected as well, for the record."""
+    digests = [one.digest for one in task.image_specs]
+    return [Mechanism(name="attached run spec", applied=True, detail=", ".join(digests))] if digests else []
 
 
 def _of_all(each: Sequence[Sequence[Mechanism]]) -> tuple[Mechanism, ...]:

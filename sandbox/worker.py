@@ -184,6 +184,7 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live:
         platform=platform,
         spec=job.spec,
         image_spec_allowed=job.image_spec_allowed,
+        image_specs=job.image_specs or (),
         limits=job.limits,
         ceiling=job.ceiling,
         prepare=job.prepare,

@@ -51,7 +51,7 @@ ImageSpec = Annotated[
     bool | None,
     typer.Option(
         "--image-spec/--no-image-spec",
-        help="Whether an image's own label io.seatrial.smoke may add expectations.",
+        help="Whether an image's label io.seatrial.smoke, and what is attached to it, may add expectations.",
     ),
 ]
 RunSpec = Annotated[

@@ -37,7 +37,8 @@ DEMANDABLE = (
 SECRETS = "run-spec secrets"
 STUBS = "run-spec stubs"
 SERVICES = "run-spec services"
-SPEC_NEWS = (SECRETS, STUBS, SERVICES)
+REFERRERS = "run-spec referrers"
+SPEC_NEWS = (SECRETS, STUBS, SERVICES, REFERRERS)
 """What of run specs a worker of the version before does not know. A claim says so beside the mechanisms; a
 job with any of it is not for a worker that does not."""
 

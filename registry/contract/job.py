@@ -8,7 +8,7 @@ from pydantic import Field
 
 from registry.contract.base import LEASE, Wire, is_none
 from registry.contract.limits import Limits, PrepareLimits
-from registry.contract.runspec import RunSpec
+from registry.contract.runspec import IMAGE_SPECS_MAX, ImageSpec, RunSpec
 
 MECHANISM = "^[A-Za-z0-9][A-Za-z0-9_ -]{0,63}$"
 """What the name of a mechanism looks like."""
@@ -45,8 +45,8 @@ class ClaimRequest(Wire):
         max_length=64,
         exclude_if=is_none,
         description="isolation that its runs can have, which run specs may demand, and what of run specs it "
-        "knows that not every worker does (run-spec secrets, run-spec stubs, run-spec services); null: it "
-        "does not say",
+        "knows that not every worker does (run-spec secrets, run-spec stubs, run-spec services, run-spec "
+        "referrers); null: it does not say",
     )
 
 
@@ -56,6 +56,13 @@ class JobService(Wire):
     name: str = Field(max_length=253, description="as the spec has it")
     repository: str
     digest: str = Field(description="digest of the image manifest, never of an index")
+
+
+class AttachedSpec(Wire):
+    """What a referrer of the image, or of an index that lists it, adds to what is expected."""
+
+    digest: str = Field(max_length=200, description="of the referrer's manifest")
+    spec: ImageSpec
 
 
 class Job(Wire):
@@ -88,6 +95,12 @@ class Job(Wire):
     )
     services: tuple[JobService, ...] | None = Field(
         default=None, exclude_if=is_none, description="one for each service of the spec"
+    )
+    image_specs: tuple[AttachedSpec, ...] | None = Field(
+        default=None,
+        max_length=IMAGE_SPECS_MAX,
+        exclude_if=is_none,
+        description="what is attached to the image as referrers, oldest first",
     )
 
 

@@ -114,9 +114,10 @@ def make_plans(
     ceiling: Limits,
     image_spec_allowed: bool,
     secrets: Mapping[str, str] = NO_SECRETS,
+    attached: Sequence[ImageSpec] = (),
 ) -> Sequence[Plan]:
     """Decide what is run: one plan for each case, in the order in which they are carried out. ``secrets`` are
-    the values of those that the spec names.
+    the values of those that the spec names, ``attached`` what referrers of the image add.
 
     Raises:
         NoCommandError: there is no command.
@@ -134,6 +135,7 @@ def make_plans(
                 ceiling=ceiling,
                 image_spec_allowed=image_spec_allowed,
                 secrets=secrets,
+                attached=attached,
             ),
             asked=one,
         )
@@ -151,6 +153,7 @@ def make_plan(
     ceiling: Limits,
     image_spec_allowed: bool,
     secrets: Mapping[str, str] = NO_SECRETS,
+    attached: Sequence[ImageSpec] = (),
 ) -> Plan:
     """Decide what is run by a spec without cases; as :func:`make_plans`."""
     plan = Plan(
@@ -174,6 +177,8 @@ def make_plan(
     label = config.labels.get(IMAGE_LABEL)
     if label is not None and image_spec_allowed:
         plan = _add_image_spec(plan, config, parse_image_spec(label))
+    for one in attached:
+        plan = _add_image_spec(plan, config, one)
     count = _expectations(plan)
     if count > MAX_EXPECTATIONS:
         raise RequestInvalidError(f"there are {count} expectations; {MAX_EXPECTATIONS} are the limit")

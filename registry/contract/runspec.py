@@ -1,7 +1,8 @@
 """Run specs: what a smoke test does and expects. YAML or JSON, version 1 (``registry.contract.specfile``).
 
-A spec comes from the request or from the repository's setting. An image's own label ``io.seatrial.smoke`` is
-read only where the repository allows it; it may add expectations and lower limits, nothing else.
+A spec comes from the request or from the repository's setting. An image's own label ``io.seatrial.smoke``,
+and what is attached to it as a referrer, are read only where the repository allows it; they may add
+expectations and lower limits, nothing else.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ from registry.contract.stubs import Stubs, why_not_together
 from registry.oci.digest import Digest, digest_of
 
 IMAGE_LABEL = "io.seatrial.smoke"
+IMAGE_SPEC_TYPE = "application/vnd.seatrial.smoke.v1"
+"""The artifact type of referrers that say what the label may say; their only layer is the spec."""
+IMAGE_SPECS_MAX = 4
+"""So many are attached to an image, those of the indexes that list it included."""
 
 
 class RunSpec(Wire):
@@ -230,7 +235,7 @@ class RunSpec(Wire):
 
 
 class ImageSpec(Wire):
-    """What an image's label may say: expectations to add and limits to lower."""
+    """What an image's label or a referrer may say: expectations to add and limits to lower."""
 
     version: Literal[1]
     limits: SpecLimits = SpecLimits()

@@ -58,10 +58,10 @@ def parse_run_spec(text: str) -> RunSpec:
 
 
 def parse_image_spec(text: str) -> ImageSpec:
-    """Read what an image's label says.
+    """Read what an image's label or referrer says.
 
     Raises:
-        SpecInvalidError: as :func:`parse_run_spec`; a label has only ``version``, ``limits`` and ``expect``.
+        SpecInvalidError: as :func:`parse_run_spec`; it has only ``version``, ``limits`` and ``expect``.
     """
     return _validated(ImageSpec, text)
 

@@ -81,6 +81,8 @@ parts = Table(
     # it not every worker knows; null: nothing.
     Column("required", Text),
     Column("image_spec_allowed", Boolean, nullable=False),
+    # JSON list of the digests of referrers that say what else is expected of the image; null: there are none.
+    Column("image_specs", Text),
     Column("state", Text, nullable=False),
     CheckConstraint("state IN ('queued', 'leased', 'done')", name="state"),
     Column("attempts", Integer, nullable=False, default=0),

@@ -51,7 +51,7 @@ async def attest_part(connection: AsyncConnection, part: Mapping[str, Any]) -> N
         .where(runs.c.part_id == part["id"])
         .order_by(runs.c.id)
     )
-    content, policy = _policy_of(part, image_spec_allowed=part["image_spec_allowed"])
+    content, policy = _policy_of(part, [part])
     kept = {policy: content}
     if part["run_spec"] is not None:
         kept[part["spec_digest"]] = part["run_spec"]
@@ -81,6 +81,7 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
                 parts.c.verdict,
                 parts.c.finished_at,
                 parts.c.image_spec_allowed,
+                parts.c.image_specs,
             )
             .join(trial_parts, trial_parts.c.part_id == parts.c.id)
             .where(trial_parts.c.trial_id.in_(batch))
@@ -94,7 +95,7 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
             run = any(part["verdict"] in JUDGED for part in of_it)
             if not run or any(part["digest"] == trial["digest"] for part in of_it):
                 continue
-            content, policy = _policy_of(trial, image_spec_allowed=of_it[0]["image_spec_allowed"])
+            content, policy = _policy_of(trial, of_it)
             kept[policy] = content
             wanted.append(_result(trial, trial_found(trial, of_it, policy=policy)))
         if wanted:
@@ -159,15 +160,18 @@ def _json(found: Mapping[str, object]) -> str:
     return json.dumps(found, separators=(",", ":"), sort_keys=True)
 
 
-def _policy_of(row: Mapping[str, Any], *, image_spec_allowed: bool) -> tuple[str, str]:
-    """What a verdict was made under, of which ``row`` is the part or trial, and its digest."""
-    return document(
-        {
-            "image_spec_allowed": image_spec_allowed,
-            "policy_version": row["policy_version"],
-            "run_spec": row["spec_digest"],
-        }
-    )
+def _policy_of(row: Mapping[str, Any], of_it: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """What a verdict was made under, of which ``row`` is the part or trial and ``of_it`` are its parts, and
+    its digest."""
+    content = {
+        "image_spec_allowed": of_it[0]["image_spec_allowed"],
+        "policy_version": row["policy_version"],
+        "run_spec": row["spec_digest"],
+    }
+    attached = {digest for part in of_it for digest in json.loads(part["image_specs"] or "[]")}
+    if attached:
+        content["image_specs"] = sorted(attached)
+    return document(content)
 
 
 async def _keep(connection: AsyncConnection, repository_id: int, documents: Mapping[str, str]) -> None:

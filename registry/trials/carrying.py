@@ -19,6 +19,7 @@ from registry.db.dialect import batches, portions
 from registry.db.signatures import signatures
 from registry.db.trials import parts, runs
 from registry.trials.images import RunnableImage
+from registry.trials.imagespecs import attached_to
 from registry.trials.opening import UNKNOWN, TrialPolicy
 from registry.trials.platforms import is_run
 from registry.trials.signatures import find_met, keep_met, rules_of, test_of
@@ -63,6 +64,9 @@ async def carry_verdicts(
     is_elsewhere, own_secrets = source_id != policy.repository_id, SECRETS in worker_needs(policy.run_spec)
     counts = is_elsewhere and not own_secrets
     found = await _parts(connection, policy, source_id, images) if counts else {}
+    attached: Mapping[str, str] = {}
+    if policy.image_spec_allowed:
+        attached = await attached_to(connection, policy.repository_id, {image.digest for image in images})
     trusted = await _trusted(connection, policy, {str(row.worker) for row in found.values()})
     known: list[CarriedVerdict] = []
     taken: list[tuple[Any, Any]] = []
@@ -74,6 +78,10 @@ async def carry_verdicts(
         told = _known(image, theirs if theirs is not None else mine, policy, carried=theirs is not None)
         if told.verdict is not None and told.worker not in trusted:
             said = f"{told.worker}, who tried it, may not try what is in {policy.repository}, or was revoked"
+            told = CarriedVerdict(image.platform, image.digest, None, said, told.worker, carried=False)
+        is_same = theirs is None or theirs.image_specs == attached.get(image.digest)
+        if told.verdict is not None and not is_same:
+            said = f"other run specs are attached to it in {policy.repository}: push it there"
             told = CarriedVerdict(image.platform, image.digest, None, said, told.worker, carried=False)
         if is_elsewhere and own_secrets and mine is None:
             said = f"the run spec of {policy.repository} names secrets, so it is tried there: push it there"

@@ -19,6 +19,7 @@ from registry.settings import Settings
 from registry.trials.attesting import attest_states, sign_again
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
+from registry.trials.imagespecs import note_image_spec
 from registry.trials.opening import Opening, TrialPolicy, open_trial, tags_of, trial_policy
 from registry.trials.parents import settle_parents
 from registry.trials.signatures import match_moved, note_signature
@@ -41,6 +42,7 @@ class TrialEffects:
         """
         await self._try_image(connection, pushed)
         await note_signature(connection, pushed, self.trust)
+        await note_image_spec(connection, pushed)
 
     async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
         """Find the signatures that are required where they lie now, and have what is attested signed under

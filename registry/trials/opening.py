@@ -18,13 +18,13 @@ from registry.db.types import db_time
 from registry.oci.platform import UNKNOWN_PLATFORM
 from registry.settings import Settings
 from registry.trials.caps import charged
-from registry.trials.demands import stored_demand
 from registry.trials.images import RunnableImage
+from registry.trials.imagespecs import attached_to, needs_with, set_attached
 from registry.trials.platforms import is_run
 from registry.trials.reusing import Kept, Sought, kept_reports, take_reports
 from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.settling import settle_image, settle_trials
-from registry.trials.specs import spec_digest, worker_needs
+from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
 
 UNKNOWN = frozenset({"error", "unsupported"})
@@ -185,6 +185,8 @@ async def _find_or_make_parts(
             parts.c.urgency,
             parts.c.asked_by,
             parts.c.verdict,
+            parts.c.run_spec,
+            parts.c.image_specs,
             manifests.c.state.label("image_state"),
         )
         .outerjoin(
@@ -204,14 +206,15 @@ async def _find_or_make_parts(
     sooner: list[Any] = []
     by_others: list[str] = []
     asked_by = charged(opening.created_by)
+    attached = await _attached(connection, policy, opening)
     new: list[dict[str, Any]] = []
-    kept = await _kept_of(connection, settings, policy, opening, but_not=held)
+    kept = await _kept_of(connection, settings, policy, opening, attached, but_not=held)
     judged: list[tuple[dict[str, Any], Kept]] = []
     for image in sorted(opening.images):
         supported = is_run(image.platform, settings.trial_platforms)
         part = held.get(image)
         if part is None:
-            row = key | _new_part(policy, opening, image, supported=supported)
+            row = key | _new_part(policy, opening, image, attached.get(image.digest), supported=supported)
             if image in kept:
                 judged.append((row, kept[image]))
             else:
@@ -243,6 +246,9 @@ async def _find_or_make_parts(
         await connection.execute(
             at_its_turn.values({name: bindparam(name) for name in ("urgency", "turn", "size_bytes")}), moved
         )
+    await set_attached(
+        connection, [*again, *(part for part in held.values() if part.state == "queued")], attached
+    )
     if again:
         await _requeue(connection, [part.id for part in again], asked_by=asked_by)
     if by_others:
@@ -271,11 +277,19 @@ async def _places(
     }
 
 
+async def _attached(connection: AsyncConnection, policy: TrialPolicy, opening: Opening) -> Mapping[str, str]:
+    """What is attached to each image, where the repository lets images say what is expected of them."""
+    if not policy.image_spec_allowed:
+        return {}
+    return await attached_to(connection, policy.repository_id, {image.digest for image in opening.images})
+
+
 async def _kept_of(
     connection: AsyncConnection,
     settings: Settings,
     policy: TrialPolicy,
     opening: Opening,
+    attached: Mapping[str, str],
     *,
     but_not: Collection[RunnableImage],
 ) -> Mapping[RunnableImage, Kept]:
@@ -289,6 +303,7 @@ async def _kept_of(
         policy.image_spec_allowed,
         set(supported).difference(but_not),
         opening.created_by,
+        attached,
     )
     return await kept_reports(connection, settings, sought)
 
@@ -302,14 +317,15 @@ async def _make_parts(connection: AsyncConnection, new: Sequence[Mapping[str, An
 
 
 def _new_part(
-    policy: TrialPolicy, opening: Opening, image: RunnableImage, *, supported: bool
+    policy: TrialPolicy, opening: Opening, image: RunnableImage, attached: str | None, *, supported: bool
 ) -> dict[str, Any]:
     return {
         "id": str(uuid_utils.uuid7()),
         "digest": image.digest,
         "platform": image.platform,
         "run_spec": opening.run_spec,
-        "required": stored_demand(worker_needs(opening.run_spec)),
+        "required": needs_with(opening.run_spec, attached),
+        "image_specs": attached,
         "asked_by": charged(opening.created_by),
         "image_spec_allowed": policy.image_spec_allowed,
         "state": "queued" if supported else "done",

@@ -41,7 +41,9 @@ _NAME = (
     .correlate(parts)
     .scalar_subquery()
 )
-_OF_PART = ("id", "attempts", "repository_id", "digest", "platform", "run_spec", "image_spec_allowed")
+_OF_PART = (
+    "id", "attempts", "repository_id", "digest", "platform", "run_spec", "image_spec_allowed", "image_specs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Claimed:
     platform: str
     run_spec: str | None
     image_spec_allowed: bool
+    image_specs: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,7 @@ async def _try_claim(
         platform=row.platform,
         run_spec=row.run_spec,
         image_spec_allowed=row.image_spec_allowed,
+        image_specs=row.image_specs,
     )
 
 

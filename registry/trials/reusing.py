@@ -26,7 +26,8 @@ from registry.db.content import repositories
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.trials.asking import max_verdict_age
-from registry.trials.demands import met, parse_demand, stored_demand
+from registry.trials.demands import met, parse_demand
+from registry.trials.imagespecs import needs_with
 from registry.trials.platforms import is_run
 from registry.trials.present import ASKING
 from registry.trials.specs import required_by, spec_digest, worker_needs
@@ -56,6 +57,8 @@ class Sought:
     image_spec_allowed: bool
     images: Collection[RunnableImage]
     actor: Actor
+    attached: Mapping[str, str]
+    """What is attached to images as referrers, by their digests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,15 @@ async def kept_reports(
     for image, part in candidates:
         if image in found or part.worker not in trusted or loaded == _LOADED_MAX:
             continue
+        if part.image_specs != sought.attached.get(image.digest):
+            continue
         if not decide(reader, "pull", part.name, part.visibility).allowed:
             continue
         loaded += 1
         rows = await _load(connection, part.id)
         report = _report(rows)
-        if report is None or ran_with(report) not in _in_use(crew, image.platform, run_spec):
+        demand = needs_with(run_spec, sought.attached.get(image.digest))
+        if report is None or ran_with(report) not in _in_use(crew, image.platform, demand):
             continue
         judgement = judge(report, required=required_by(run_spec), asked=asked_by(run_spec))
         if judgement.verdict != "error":
@@ -147,6 +153,7 @@ async def _candidates(
             parts.c.platform,
             parts.c.worker,
             parts.c.finished_at,
+            parts.c.image_specs,
             repositories.c.name,
             repositories.c.visibility,
             trial.label("trial"),
@@ -194,9 +201,8 @@ async def _crew(connection: AsyncConnection, repository: str) -> Sequence[Any]:
     return [row for row in rows if Binding.of(row).opens(repository, row.worker_label)]
 
 
-def _in_use(crew: Sequence[Any], platform: str, run_spec: str | None) -> Collection[str]:
+def _in_use(crew: Sequence[Any], platform: str, demand: str | None) -> Collection[str]:
     """With what those of the crew ran last that are here and could have such a job."""
-    demand = stored_demand(worker_needs(run_spec))
     return {
         worker.ran_with
         for worker in crew

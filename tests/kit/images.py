@@ -285,6 +285,20 @@ def make_index(
     return Image(raw, b"", (), media_type=OCI_INDEX, extra=extra)
 
 
+def make_referrer(subject: str, *contents: bytes, artifact_type: str, media_type: str) -> Image:
+    """A referrer of the manifest ``subject``, with these as its layers."""
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": artifact_type,
+        "config": descriptor(b"{}", "application/vnd.oci.empty.v1+json"),
+        "layers": [descriptor(content, media_type) for content in contents],
+        "subject": {"mediaType": OCI_MANIFEST, "digest": subject, "size": 2},
+    }
+    blobs = {digest_of(content): content for content in contents}
+    return Image(to_json(manifest), b"{}", (), extra=blobs)
+
+
 def busybox_layer(*, compression: Compression = "gzip") -> Layer:
     """``/bin/busybox`` (Debian's static one) with links for its common applets, ``/tmp``, ``/etc/passwd``
     with root and ``app`` (1000), and ``/etc/group``."""

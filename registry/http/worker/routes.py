@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.actor import Lease
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.job import ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
+from registry.contract.job import AttachedSpec, ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
 from registry.contract.livelog import CHUNK_MAX, LogChunk
 from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
 from registry.contract.specfile import parse_run_spec
@@ -27,6 +27,7 @@ from registry.oci.platform import parse_platform
 from registry.settings import SettingsError
 from registry.trials import livelog, queue, verdicts
 from registry.trials.backlog import read_backlog
+from registry.trials.imagespecs import read_attached
 from registry.trials.secrets import values_for
 from registry.trials.services import images_for
 from registry.trials.verdicts import Reporter
@@ -160,6 +161,15 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
             services.database, services.secret_key, repository_id=claimed.repository_id, spec=spec
         )
     beside = await images_for(services.database, spec, platform=claimed.platform)
+    attached = await read_attached(
+        services.database,
+        services.blobs,
+        repository_id=claimed.repository_id,
+        stored=claimed.image_specs,
+    )
+    image_specs = [
+        AttachedSpec(digest=one.digest, spec=await request.app[PARSERS].run(one.parse)) for one in attached
+    ]
     lease = Lease(
         id=claimed.lease,
         repository=claimed.repository,
@@ -186,6 +196,7 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
         pull_token=await services.tokens.mint_for_lease(actor, lease, seconds=seconds),
         secrets=dict(secrets) if secrets else None,
         services=tuple(beside) or None,
+        image_specs=tuple(image_specs) or None,
     )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from registry.contract.runspec import IMAGE_SPEC_TYPE
 from tests.integration.worker.conftest import REPOSITORY, Yard
-from tests.kit.images import busybox_image, make_index
+from tests.kit.images import busybox_image, make_index, make_referrer
 from tests.kit.worker import WorkerProcess, end_sleeps, eventually
 
 SERVER = (
@@ -151,6 +152,29 @@ def test_a_run_spec_asks_for_more(yard: Yard, worker: WorkerProcess) -> None:
         started = yard.call("POST", "/api/v1/trials", json=body)
         trial = yard.verdict("spec")
         assert (trial["id"], trial["verdict"]) == (started["id"], verdict), trial["reason"]
+
+
+def test_what_is_attached_to_an_image_is_expected_of_it_and_stands_in_its_record(
+    yard: Yard, worker: WorkerProcess
+) -> None:
+    yard.call("POST", "/api/v1/repositories", json={"name": "team/asks", "image_spec_allowed": True})
+    image = busybox_image(("/bin/sh", "-c", "echo started"))
+    attached = make_referrer(
+        image.digest,
+        b"version: 1\nexpect: {log: [{match: ready}]}\n",
+        artifact_type=IMAGE_SPEC_TYPE,
+        media_type="application/yaml",
+    )
+    for one in (attached, image):
+        yard.push(one, one.digest, repository="team/asks")
+    query = {"image": "team/asks", "digest": image.digest, "wait": "60"}
+    trial = yard.call("GET", "/api/v1/trials", params=query)[0]
+    assert trial["verdict"] == "fail"
+    assert trial["reason"].startswith("expected: the log matches 'ready'; seen: ")
+    (record,) = [
+        one for one in trial["parts"][0]["record"]["mechanisms"] if one["name"] == "attached run spec"
+    ]
+    assert (record["applied"], record["detail"]) == (True, attached.digest)
 
 
 def test_a_spec_s_command_environment_and_user(yard: Yard, worker: WorkerProcess) -> None:
