@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "486361c2b27eb7d4bd30bdcd4fca8f5c5d02dca4"
+PREVIOUS = "486361cdec2f1609d918a849fa8e7d3b9b513ca0"
 
 
 def install_previous(folder: Path) -> Installed:
