@@ -79,6 +79,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "hook": ("registry.cli.hook",),
         "secret": ("registry.cli.secret",),
         "upstream": ("registry.cli.upstream",),
+        "advisories": ("registry.cli.advisories",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
     }

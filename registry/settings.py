@@ -102,6 +102,11 @@ class Settings(BaseModel):
         description="file with the keys for S3, in the form of ~/.aws/credentials, of which [default] is "
         "read; without it, what AWS's tools would find",
     )
+    advisories: Path | None = Field(
+        default=None,
+        description="file of advisories, which seatrial advisories import makes; DATA/advisories/"
+        "advisories.sqlite if not given. Without it no vulnerabilities are found, which is said beside scans",
+    )
     gate: Gate = Field(default="warn", description="gate of new repositories")
     visibility: Literal["public", "internal", "private"] = Field(
         default="private", description="visibility of new repositories"
@@ -422,6 +427,11 @@ class Settings(BaseModel):
     def source(self) -> str:
         """The address by which events name this registry."""
         return self.external_url or f"{self.scheme}://{self.listen}"
+
+    @property
+    def advisories_file(self) -> Path:
+        """Where the file of advisories is, if there is one."""
+        return self.advisories or self.data / "advisories" / "advisories.sqlite"
 
     @property
     def effective_database_url(self) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from registry.advisories.file import APPLICATION_ID, SCHEMA, TABLES, connect, open_advisories
 from registry.advisories.staging import Counted, Incoming, stage
-from registry.errors import ConflictError, RequestInvalidError, UnavailableError
+from registry.errors import ConflictError, NotFoundError, UnavailableError
 
 
 def build(path: Path, incoming: Iterable[Incoming], *, drop: Iterable[str] = ()) -> dict[str, Counted]:
@@ -26,7 +26,8 @@ def build(path: Path, incoming: Iterable[Incoming], *, drop: Iterable[str] = ())
     Nothing is changed unless all is well. Who reads the file meanwhile keeps what was there.
 
     Raises:
-        RequestInvalidError: there is nothing left of a source, or no source of a name to drop.
+        RequestInvalidError: there is nothing left of a source, or two have one name.
+        NotFoundError: there is no source of a name to drop.
         ConflictError: another is at it.
         UnavailableError: the file that is there cannot be read, or the new one cannot be written.
     """
@@ -131,7 +132,7 @@ def _write(
         else:
             there = set()
         if missing := drop - there:
-            raise RequestInvalidError(f"there is no source {', '.join(sorted(missing))}")
+            raise NotFoundError(f"there is no source {', '.join(sorted(missing))}")
         connection.execute("BEGIN")
         _merge(connection, files)
         rows = connection.execute("SELECT name, digest FROM source ORDER BY name").fetchall()

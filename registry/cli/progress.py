@@ -19,8 +19,8 @@ from rich.progress import (
 
 
 @contextmanager
-def progress_bar(label: str, total: int, *, of_bytes: bool = False) -> Iterator[Callable[[int], None]]:
-    """Show ``label`` and how much of ``total`` is done on stderr while the block runs.
+def progress_bar(label: str, total: int | None, *, of_bytes: bool = False) -> Iterator[Callable[[int], None]]:
+    """Show ``label`` and how much of ``total``, if it is known, is done on stderr while the block runs.
 
     What it gives is told how much more is done.
     """

@@ -96,7 +96,7 @@ def test_nothing_changes_unless_all_is_well(tmp_path: Path) -> None:
         build(path, [incoming("one", TWO), incoming("two", None)])
     with pytest.raises(RequestInvalidError, match="it holds no records"):
         build(path, [incoming("two")])
-    with pytest.raises(RequestInvalidError, match="there is no source three"):
+    with pytest.raises(NotFoundError, match="there is no source three"):
         build(path, [incoming("one", TWO)], drop=["three"])
     with pytest.raises(RequestInvalidError, match="two sources are called one"):
         build(path, [incoming("one", ONE), incoming("one", TWO)])
