@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, and_, cast, func, or_, select, update
+from sqlalchemy import Select, and_, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
@@ -19,27 +19,59 @@ from registry.contract.judge import Judgement
 from registry.db.accounts import workers
 from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
-from registry.db.trials import is_leased, parts, trial_parts, trials
+from registry.db.trials import is_leased, parts, trial_parts, trial_seconds, trials
 from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
-from registry.trials.scheduling import due_parts, is_large, large_at_once, next_part, waiting_kinds
+from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 from registry.trials.wanted import WANTED, drop
 
 REAP_BATCH = 50
+SEEN_SECONDS = 10
+"""That a worker is here is written so often, while it asks for jobs."""
 DROPS_MAX = 50
 """How many parts that nobody wants any more one look drops."""
 _EXPIRED = (parts.c.state == "leased", parts.c.lease_expires_at <= db_time())
-_BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots)
+_BINDING = select(workers.c.drain_at, workers.c.namespaces, workers.c.labels, workers.c.slots).where(
+    workers.c.account_id == bindparam("worker")
+)
+_BINDING_NOW = _BINDING.with_for_update()
+_LOOK = _BINDING.add_columns(
+    *(workers.c[name] for name in ("platforms", "mechanisms", "disk_bytes", "disk_most_bytes")),
+    workers.c.last_seen_at,
+    db_time().label("now"),
+    select(parts.c.id).where(*_EXPIRED).exists().label("is_any_lost"),
+    select(trial_seconds.c.place).exists().label("is_any_spent"),
+    queued_kinds(parts.c.platform).label("queued_platforms"),
+    queued_kinds(parts.c.required).label("queued_demands"),
+)
+"""What a look of a worker begins with: its row, and of the queue what is asked of all of it. One statement,
+the same one each time: the way to PostgreSQL costs more than most that is asked there."""
 _NAME = (
     select(repositories.c.name)
     .where(repositories.c.id == parts.c.repository_id)
     .correlate(parts)
     .scalar_subquery()
+)
+_WAITING = trials.alias("waiting")
+_START_TRIALS = (
+    update(trials)
+    .where(
+        trials.c.id.in_(
+            # Locked in their order, as everywhere.
+            select(_WAITING.c.id)
+            .join(trial_parts, trial_parts.c.trial_id == _WAITING.c.id)
+            .where(trial_parts.c.part_id == bindparam("part"), _WAITING.c.state != "done")
+            .order_by(_WAITING.c.id)
+            .with_for_update(of=_WAITING)
+        )
+    )
+    .values(state="running")
+    .returning(trials.c.id)
 )
 _OF_PART = (
     "id", "attempts", "repository_id", "digest", "platform", "run_spec", "image_spec_allowed", "image_specs",
@@ -109,20 +141,20 @@ async def claim(
     can = _Abilities(platforms, mechanisms, disk_bytes, disk_most_bytes)
     is_first = True
     async for _ in looks(database, seconds=wait_seconds):
-        async with database.read_once() as connection:
-            bound = (await connection.execute(_standing(worker, can))).one_or_none()
-        if is_first and bound is not None and bound.is_stale:
+        found = await _look(database, worker)
+        if is_first and found is not None and _is_stale(found, can):
             await _seen(database, worker, can, address)
         is_first = False
         # First, since who is revoked is drained as well, and should hear which of the two it is.
         await require_still_let_in()
-        if bound is None or bound.drain_at is not None:
-            return Nothing(drain=True)
-        if bound.is_any_lost:
+        if found is not None and found.is_any_lost:
             await reap(database, settings)
+            found = await _look(database, worker)
+        if found is None or found.drain_at is not None:
+            return Nothing(drain=True)
         if is_gone():
             break
-        claimed = await _try_claim(database, settings, worker, can, slots=slots, binding=Binding.of(bound))
+        claimed = await _try_claim(database, settings, worker, can, slots=slots, found=found)
         if claimed is not None:
             return claimed
     return Nothing(drain=False)
@@ -186,45 +218,39 @@ def _lost(attempts: int, worker: str) -> Judgement:
 
 
 async def _try_claim(
-    database: Database,
-    settings: Settings,
-    worker: Reporter,
-    can: _Abilities,
-    *,
-    slots: int,
-    binding: Binding,
+    database: Database, settings: Settings, worker: Reporter, can: _Abilities, *, slots: int, found: Any
 ) -> Claimed | None:
-    # Looked at without the writer's lock first: most looks find nothing.
-    async with database.read_once() as connection:
-        runnable = await waiting_kinds(connection, can.platforms, can.mechanisms or ())
-        if runnable is None:
-            return None
-        runnable = await within_caps(connection, settings, runnable)
+    runnable = runnable_kinds(
+        found.queued_platforms,
+        found.queued_demands,
+        platforms=can.platforms,
+        mechanisms=can.mechanisms or (),
+    )
+    if runnable is None:
+        return None
+    if found.is_any_spent:
+        async with database.read_once() as connection:
+            runnable = await within_caps(connection, settings, runnable)
     may_have = partial(next_part, runnable, disk_bytes=can.disk_bytes)
-    if not await _is_there_any(database, may_have(binding, also_large=True)):
+    binding = Binding.of(found)
+    # Looked at without the writer's lock first: most looks find nothing.
+    if not await _is_there_any(database, may_have(binding)):
         # What no worker can hold goes to one that has nothing else to do.
-        waiting = next_part(runnable, binding, disk_bytes=None, also_large=True)
+        waiting = next_part(runnable, binding, disk_bytes=None)
         async with database.read_once() as connection:
             too_large = await find_too_large(connection, waiting)
         may_have = partial(next_part, and_(runnable, parts.c.id == too_large), disk_bytes=None)
-        if too_large is None or not await _is_there_any(database, may_have(binding, also_large=True)):
+        if too_large is None or not await _is_there_any(database, may_have(binding)):
             await _drop_others(database, due_parts(runnable, binding))
             return None
     lease = secrets.token_urlsafe(32)
     async with database.write() as connection:
-        # One claim of a worker at a time: it counts its leases, and its binding is the one that holds now.
-        bound = (await connection.execute(_bound(worker).with_for_update())).one_or_none()
+        # One claim of a worker at a time: its leases are counted, and its binding is the one that holds now.
+        bound = (await connection.execute(_BINDING_NOW, {"worker": worker.account_id})).one_or_none()
         if bound is None or bound.drain_at is not None:
             return None
         binding = Binding.of(bound)
-        held = select(func.count(), func.count().filter(is_large())).where(
-            parts.c.lease_account_id == worker.account_id, parts.c.state == "leased"
-        )
-        leases, large = (await connection.execute(held)).one()
-        room = min(slots, binding.slots or slots)
-        if leases >= room:
-            return None
-        mine = may_have(binding, also_large=large < large_at_once(room))
+        mine = may_have(binding).where(has_slot(worker.account_id, min(slots, binding.slots or slots)))
         row = (
             await connection.execute(
                 update(parts)
@@ -286,31 +312,25 @@ async def _drop_others(database: Database, due: Select[Any]) -> None:
 
 async def _start_trials(connection: AsyncConnection, part_id: str) -> str:
     """Mark the trials that wait for the part as running; returns the newest of them."""
-    waiting = trials.alias("waiting")
-    # Locked in their order, as everywhere.
-    linked = (
-        select(waiting.c.id)
-        .join(trial_parts, trial_parts.c.trial_id == waiting.c.id)
-        .where(trial_parts.c.part_id == part_id, waiting.c.state != "done")
-        .order_by(waiting.c.id)
-        .with_for_update(of=waiting)
-    )
-    started = update(trials).where(trials.c.id.in_(linked)).values(state="running").returning(trials.c.id)
-    return max((await connection.execute(started)).scalars(), default="")
+    started = await connection.execute(_START_TRIALS, {"part": part_id})
+    return max(started.scalars(), default="")
 
 
-def _standing(worker: Reporter, can: _Abilities) -> Select[Any]:
-    """What a look of a worker begins with: its binding, whether its row is old or says something else than
-    the worker does, and whether the lease of any has expired."""
-    stale = or_(
-        workers.c.last_seen_at.is_(None),
-        workers.c.last_seen_at < db_time(timedelta(seconds=-10)),
-        *(workers.c[name].is_distinct_from(value) for name, value in _said(can).items()),
-        workers.c.disk_most_bytes.is_distinct_from(can.disk_most_bytes),
-        _moved(can.disk_bytes),
+async def _look(database: Database, worker: Reporter) -> Any:
+    """The row of ``_LOOK``; ``None``: the worker is gone."""
+    async with database.read_once() as connection:
+        return (await connection.execute(_LOOK, {"worker": worker.account_id})).one_or_none()
+
+
+def _is_stale(found: Any, can: _Abilities) -> bool:
+    """Whether a worker's row is old, or says something else than the worker does."""
+    said = (found.platforms, found.mechanisms, found.disk_most_bytes)
+    return (
+        found.last_seen_at is None
+        or found.now - found.last_seen_at > timedelta(seconds=SEEN_SECONDS)
+        or said != (*_said(can).values(), can.disk_most_bytes)
+        or _has_moved(found.disk_bytes, can.disk_bytes)
     )
-    lost = select(parts.c.id).where(*_EXPIRED).exists()
-    return _bound(worker).add_columns(stale.label("is_stale"), lost.label("is_any_lost"))
 
 
 def _said(can: _Abilities) -> dict[str, str | None]:
@@ -334,14 +354,8 @@ async def _seen(database: Database, worker: Reporter, can: _Abilities, address: 
         )
 
 
-def _moved(disk_bytes: int | None) -> ColumnElement[bool]:
+def _has_moved(before: int | None, disk_bytes: int | None) -> bool:
     """Whether a worker's disk is another one than its row says; a little always changes."""
-    if disk_bytes is None:
-        return workers.c.disk_bytes.is_not(None)
-    before = cast(workers.c.disk_bytes, Float)
-    return or_(before.is_(None), func.abs(before - float(disk_bytes)) * 16 > float(disk_bytes))
-
-
-def _bound(worker: Reporter) -> Select[Any]:
-    """What the worker's row says now, if it is still there."""
-    return _BINDING.where(workers.c.account_id == worker.account_id)
+    if before is None or disk_bytes is None:
+        return before is not disk_bytes
+    return abs(before - disk_bytes) * 16 > disk_bytes

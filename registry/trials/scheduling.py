@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     ColumnElement,
-    CompoundSelect,
     Float,
+    ScalarSelect,
     Select,
     and_,
     cast,
@@ -50,6 +50,22 @@ _SIZE_MAX = 1 << 62
 # Written out, so that SQLite sees that the partial indexes hold all of them.
 QUEUED = parts.c.state == literal_column("'queued'")
 _BEGUN = parts.c.state != literal_column("'queued'")
+# Made once: with each claim they would be a tenth of its time.
+_DUE = (
+    select(parts.c.id)
+    .where(QUEUED, parts.c.run_after <= db_time())
+    .order_by(parts.c.urgency, parts.c.turn, parts.c.id)
+)
+_HELD = parts.alias("held")
+_BLOCKED = (
+    select(manifests.c.id)
+    .where(
+        manifests.c.repository_id == parts.c.repository_id,
+        manifests.c.digest == parts.c.digest,
+        manifests.c.blocked_reason.is_not(None),
+    )
+    .exists()
+)
 
 
 def shares(size_bytes: int) -> int:
@@ -125,64 +141,54 @@ async def _base(connection: AsyncConnection, repository_id: int, urgency: int, p
     return base
 
 
-async def waiting_kinds(
-    connection: AsyncConnection, platforms: Sequence[str], mechanisms: Collection[str]
-) -> ColumnElement[bool] | None:
-    """What of the queue a worker with these platforms and mechanisms can run; ``None``: nothing.
+def queued_kinds(column: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """What a column of the parts says of those that are queued, each value a line; null: nothing. A few looks
+    into an index, however long the queue is: there are few platforms and demands."""
+    name = column.name
+    least = select(func.min(column)).where(QUEUED, column.is_not(None))
+    steps = select(least.scalar_subquery().label("value")).cte(f"{name}s", recursive=True)
+    after = least.where(column > steps.c.value).scalar_subquery()
+    steps = steps.union_all(select(after).where(steps.c.value.is_not(None)))
+    return select(func.aggregate_strings(steps.c.value, "\n")).scalar_subquery()
 
-    Asked of the few platforms and demands that there are, not of each part that waits.
-    """
-    there = (await connection.execute(_KINDS)).all()
-    mine = [row.value for row in there if row.kind == "platform" and is_run(row.value, platforms)]
+
+def runnable_kinds(
+    queued_platforms: str | None,
+    queued_demands: str | None,
+    *,
+    platforms: Sequence[str],
+    mechanisms: Collection[str],
+) -> ColumnElement[bool] | None:
+    """What of the queue a worker with these platforms and mechanisms can run; ``None``: nothing. What is
+    queued is as :func:`queued_kinds` found it."""
+    mine = [one for one in (queued_platforms or "").splitlines() if is_run(one, platforms)]
     if not mine:
         return None
-    demands = [row.value for row in there if row.kind == "required" and met(row.value, mechanisms)]
+    demands = [one for one in (queued_demands or "").splitlines() if met(one, mechanisms)]
     return and_(parts.c.platform.in_(mine), or_(parts.c.required.is_(None), parts.c.required.in_(demands)))
 
 
 def due_parts(runnable: ColumnElement[bool], binding: Binding) -> Select[Any]:
     """The parts that a worker could try, in their turn, be there room for them or not, blocked ones too."""
-    return (
-        select(parts.c.id)
-        .where(QUEUED, parts.c.run_after <= db_time(), runnable, _open_to(binding))
-        .order_by(parts.c.urgency, parts.c.turn, parts.c.id)
-    )
+    return _DUE.where(runnable, _open_to(binding))
 
 
-def next_part(
-    runnable: ColumnElement[bool],
-    binding: Binding,
-    *,
-    disk_bytes: int | None,
-    also_large: bool,
-) -> Select[Any]:
+def next_part(runnable: ColumnElement[bool], binding: Binding, *, disk_bytes: int | None) -> Select[Any]:
     """The part whose turn it is of those that a worker with so much disk for one more image may have."""
-    here = and_(manifests.c.repository_id == parts.c.repository_id, manifests.c.digest == parts.c.digest)
-    blocked = select(manifests.c.id).where(here, manifests.c.blocked_reason.is_not(None)).exists()
-    query = due_parts(runnable, binding).where(~blocked, has_room(disk_bytes)).limit(1)
-    return query if also_large else query.where(~is_large())
+    return due_parts(runnable, binding).where(~_BLOCKED, has_room(disk_bytes)).limit(1)
 
 
-def is_large() -> ColumnElement[bool]:
+def has_slot(account_id: int, room: int) -> ColumnElement[bool]:
+    """Whether a worker that may have ``room`` leases at once may have one more, of this part."""
+    leases = select(func.count()).where(_HELD.c.lease_account_id == account_id, _HELD.c.state == "leased")
+    large = leases.where(_is_large(_HELD.c.size_bytes)).scalar_subquery()
+    may_be_large = or_(~_is_large(parts.c.size_bytes), large < large_at_once(room))
+    return and_(leases.scalar_subquery() < room, may_be_large)
+
+
+def _is_large(size_bytes: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether a part is of a large image. A version before does not say how large one is."""
-    return func.coalesce(parts.c.size_bytes, 0) > LARGE_BYTES
-
-
-def _kinds() -> CompoundSelect[Any]:
-    """The platforms and demands of what is queued: a few looks into an index, however long the queue is."""
-    found = []
-    for column in (parts.c.platform, parts.c.required):
-        name = column.name
-        least = select(func.min(column)).where(QUEUED, column.is_not(None))
-        steps = select(least.scalar_subquery().label("value")).cte(f"{name}s", recursive=True)
-        after = least.where(column > steps.c.value).scalar_subquery()
-        steps = steps.union_all(select(after).where(steps.c.value.is_not(None)))
-        labelled = select(literal_column(f"'{name}'").label("kind"), steps.c.value)
-        found.append(labelled.where(steps.c.value.is_not(None)))
-    return found[0].union_all(found[1])
-
-
-_KINDS = _kinds()
+    return func.coalesce(size_bytes, 0) > LARGE_BYTES
 
 
 def _open_to(binding: Binding) -> ColumnElement[bool]:

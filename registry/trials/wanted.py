@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql import FromClause
 
@@ -26,13 +26,6 @@ def _wanted() -> ColumnElement[bool]:
     image = manifests.alias("tried")
     index = manifests.alias("listing")
     listed = edges.alias("listed")
-    lists_it = and_(
-        listed.c.digest == image.c.digest,
-        # Written out, so that the index of children is found, few as they are beside layers.
-        listed.c.kind == literal_column("'child'"),
-        index.c.repository_id == image.c.repository_id,
-    )
-    above = select(index.c.id).join(listed, listed.c.manifest_id == index.c.id).where(lists_it)
     its_trials = trials.alias("its_trials")
     tagged_once = (
         select(its_trials.c.id)
@@ -43,22 +36,35 @@ def _wanted() -> ColumnElement[bool]:
         )
         .exists()
     )
-    named = or_(
-        _named(image),
-        and_(trials.c.by_tag.is_not(True), ~above.exists()),
-        above.where(or_(_named(index), ~tagged_once)).exists(),
+    # One subquery for both questions, is there an index above and is one of them wanted: PostgreSQL plans
+    # each of them anew with each claim, which takes longer than to answer it.
+    above = (
+        select(func.max(case((or_(_named(index), ~tagged_once), 1), else_=0)))
+        .join(listed, listed.c.manifest_id == index.c.id)
+        .where(
+            listed.c.digest == image.c.digest,
+            # Written out, so that the index of children is found, few as they are beside layers.
+            listed.c.kind == literal_column("'child'"),
+            index.c.repository_id == image.c.repository_id,
+        )
+        .scalar_subquery()
     )
-    there = (
-        select(image.c.id)
-        .join(repositories, repositories.c.id == image.c.repository_id)
-        .where(image.c.repository_id == trials.c.repository_id, image.c.digest == trials.c.digest)
-        .where(or_(trials.c.cause != "push", repositories.c.gate == "hold", named))
-        .exists()
-    )
+    alone = case((trials.c.by_tag.is_not(True), 1), else_=0)
     return (
         select(trials.c.id)
         .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
-        .where(trial_parts.c.part_id == parts.c.id, trials.c.state != "done", there)
+        .join(image, and_(image.c.repository_id == trials.c.repository_id, image.c.digest == trials.c.digest))
+        .join(repositories, repositories.c.id == image.c.repository_id)
+        .where(
+            trial_parts.c.part_id == parts.c.id,
+            trials.c.state != "done",
+            or_(
+                trials.c.cause != "push",
+                repositories.c.gate == "hold",
+                _named(image),
+                func.coalesce(above, alone) == 1,
+            ),
+        )
         .exists()
     )
 

@@ -150,7 +150,7 @@ async def test_a_claim_reads_ranges_of_indexes(shift: Shift) -> None:
     assert await shift.claim(worker, slots=2) is not None
     with sent() as statements:
         assert await shift.claim(worker, slots=2) is not None
-        assert len([one for one in statements if not one.text.startswith("BEGIN")]) <= 8
+        assert len([one for one in statements if not one.text.startswith("BEGIN")]) <= 5
         await queue_images(shift.database, shift.settings, "other/one", 1)
     # The look before the claim, the claim, and where in the queue a new part comes.
     looked = [one for one in statements if "parts.turn" in one.text and "'queued'" in one.text]
