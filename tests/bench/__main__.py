@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.bench import machine
 from tests.bench.figures import Figure
+from tests.bench.inventory import inventory
 from tests.bench.manifests import manifests
 from tests.bench.memory import huge_blob, transfers
 from tests.bench.pages import pages
@@ -51,6 +52,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "running": running,
     "verdict": verdict,
     "scheduling": scheduling,
+    "inventory": inventory,
 }
 
 

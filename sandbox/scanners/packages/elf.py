@@ -12,7 +12,6 @@ from typing import BinaryIO
 from sandbox.scanners.facts import IncompleteError
 from sandbox.scanners.packages.reading import exactly
 
-MAX_SECTIONS = 65_535
 MAX_SEGMENTS = 1_000
 MAX_NAMES_BYTES = 1024 * 1024
 NOBITS = 8
@@ -27,21 +26,25 @@ class Part:
     offset: int
     size: int
     address: int
+    writable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """Its byte order as struct writes it, the size of its pointers, and where things are."""
+    """What is known of an ELF file: those of its sections that were asked for (``has_sections``: whether it
+    has any at all), and where it says which of its parts are loaded."""
 
     order: str
-    pointer: int
+    wide: bool
+    has_sections: bool
     sections: dict[bytes, Part]
-    loaded: tuple[Part, ...]
-    writable: tuple[Part, ...]
+    segments_at: int
+    segment_size: int
+    segment_count: int
 
 
-def parse(content: BinaryIO) -> Elf | None:
-    """The parts of an ELF file; None for what is none.
+def parse(content: BinaryIO, wanted: tuple[bytes, ...]) -> Elf | None:
+    """An ELF file, with its sections of these names; None for what is none.
 
     Raises:
         IncompleteError: it says it is one, and its headers lie.
@@ -54,56 +57,53 @@ def parse(content: BinaryIO) -> Elf | None:
     if wide and len(start) < 64:
         return None
     if wide:
-        segments_at, sections_at = struct.unpack_from(order + "QQ", start, 32)
+        segments_at, table_at = struct.unpack_from(order + "QQ", start, 32)
         counts = struct.unpack_from(order + "HHHHH", start, 54)
     else:
-        segments_at, sections_at = struct.unpack_from(order + "II", start, 28)
+        segments_at, table_at = struct.unpack_from(order + "II", start, 28)
         counts = struct.unpack_from(order + "HHHHH", start, 42)
-    segment_size, segment_count, section_size, section_count, names_at = counts
-    loaded, writable = _segments(content, segments_at, segment_size, segment_count, order=order, wide=wide)
-    sections = _sections(
-        content, sections_at, section_size, section_count, names_at=names_at, order=order, wide=wide
-    )
-    return Elf(order, 8 if wide else 4, sections, loaded, writable)
+    segment_size, segment_count, size, count, names_at = counts
+    form = struct.Struct(order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII"))
+    sections: dict[bytes, Part] = {}
+    if table_at and count:
+        if size != form.size or names_at >= count:
+            raise IncompleteError("the ELF file's section headers cannot be")
+        sections = _sections(content, exactly(content, table_at, size * count), form, names_at, wanted)
+    return Elf(order, wide, bool(table_at and count), sections, segments_at, segment_size, segment_count)
 
 
-def _segments(
-    content: BinaryIO, offset: int, size: int, count: int, *, order: str, wide: bool
-) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
-    form = struct.Struct(order + ("IIQQQQQQ" if wide else "IIIIIIII"))
-    if not offset or not count:
-        return (), ()
-    if size != form.size or count > MAX_SEGMENTS:
+def loaded(content: BinaryIO, elf: Elf) -> list[Part]:
+    """The parts of the file that are in memory when it runs.
+
+    Raises:
+        IncompleteError: its program headers lie.
+    """
+    form = struct.Struct(elf.order + ("IIQQQQQQ" if elf.wide else "IIIIIIII"))
+    if not elf.segments_at or not elf.segment_count:
+        return []
+    if elf.segment_size != form.size or elf.segment_count > MAX_SEGMENTS:
         raise IncompleteError("the ELF file's program headers cannot be")
-    loaded: list[Part] = []
-    writable: list[Part] = []
-    for fields in form.iter_unpack(exactly(content, offset, size * count)):
-        if wide:
+    parts: list[Part] = []
+    for fields in form.iter_unpack(exactly(content, elf.segments_at, form.size * elf.segment_count)):
+        if elf.wide:
             kind, flags, at, address, _, in_file, *_ = fields
         else:
             kind, at, address, _, in_file, _, flags, _ = fields
         if kind == LOAD:
-            loaded.append(Part(at, in_file, address))
-            if flags & WRITABLE:
-                writable.append(Part(at, in_file, address))
-    return tuple(loaded), tuple(writable)
+            parts.append(Part(at, in_file, address, writable=bool(flags & WRITABLE)))
+    return parts
 
 
 def _sections(
-    content: BinaryIO, offset: int, size: int, count: int, *, names_at: int, order: str, wide: bool
+    content: BinaryIO, table: bytes, form: struct.Struct, names_at: int, wanted: tuple[bytes, ...]
 ) -> dict[bytes, Part]:
-    form = struct.Struct(order + ("IIQQQQIIQQ" if wide else "IIIIIIIIII"))
-    if not offset:
-        return {}
-    if size != form.size or count > MAX_SECTIONS or names_at >= max(count, 1):
-        raise IncompleteError("the ELF file's section headers cannot be")
-    headers = list(form.iter_unpack(exactly(content, offset, size * count)))
-    if not headers:
-        return {}
-    names = exactly(content, headers[names_at][4], min(headers[names_at][5], MAX_NAMES_BYTES))
+    _, _, _, _, at, size, *_ = form.unpack_from(table, names_at * form.size)
+    names = exactly(content, at, min(size, MAX_NAMES_BYTES))
+    # Most programs have none of them: their sections are not gone through.
+    places = {names.find(b"\0" + name + b"\0") + 1: name for name in wanted}
     sections: dict[bytes, Part] = {}
-    for name_at, kind, _, address, at, length, *_ in headers:
-        name = names[name_at : name_at + 32].partition(b"\0")[0]
-        if kind != NOBITS and name:
-            sections[name] = Part(at, length, address)
+    if any(places):
+        for name_at, kind, _, address, at, size, *_ in form.iter_unpack(table):
+            if name_at and kind != NOBITS and (name := places.get(name_at)):
+                sections[name] = Part(at, size, address)
     return sections

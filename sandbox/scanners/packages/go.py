@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from sandbox.scanners.facts import FoundPackage, IncompleteError
-from sandbox.scanners.packages.elf import Elf
+from sandbox.scanners.packages.elf import Elf, loaded
 from sandbox.scanners.packages.reading import exactly
 
 MAGIC = b"\xff Go buildinf:"
@@ -74,16 +74,20 @@ def _module(name: str, version: str) -> FoundPackage:
 
 
 def _find(content: BinaryIO, elf: Elf) -> int | None:
-    section = elf.sections.get(SECTION)
-    for part in (section,) if section else elf.writable:
-        content.seek(min(part.offset, 2**62))
-        data = content.read(min(part.size, MAX_SEARCHED_BYTES))
-        at = data.find(MAGIC)
-        while at >= 0 and (part.offset + at) % 16 and (at % 16):
-            at = data.find(MAGIC, at + 1)
-        if at >= 0:
-            return part.offset + at
-    if section:
+    if elf.has_sections and SECTION not in elf.sections:
+        return None
+    # Without any sections it is searched for, as Go does, in what the program may write to.
+    parts = [elf.sections[SECTION]] if elf.has_sections else loaded(content, elf)
+    for part in parts:
+        if elf.has_sections or part.writable:
+            content.seek(min(part.offset, 2**62))
+            data = content.read(min(part.size, MAX_SEARCHED_BYTES))
+            at = data.find(MAGIC)
+            while at > 0 and at % 16:
+                at = data.find(MAGIC, at + 1)
+            if at >= 0:
+                return part.offset + at
+    if elf.has_sections:
         raise IncompleteError("its section of build information holds none")
     return None
 
@@ -99,13 +103,13 @@ def _inline(content: BinaryIO, offset: int) -> tuple[bytes, int]:
 
 
 def _pointed(content: BinaryIO, elf: Elf, pointer: int, size: int, order: str) -> bytes:
-    header = exactly(content, _offset(elf, pointer, 2 * size), 2 * size)
+    header = exactly(content, _offset(content, elf, pointer, 2 * size), 2 * size)
     address, length = (_number(header[at : at + size], order=order) for at in (0, size))
-    return _string(content, _offset(elf, address, length), length) if length else b""
+    return _string(content, _offset(content, elf, address, length), length) if length else b""
 
 
-def _offset(elf: Elf, address: int, size: int) -> int:
-    for part in elf.loaded:
+def _offset(content: BinaryIO, elf: Elf, address: int, size: int) -> int:
+    for part in loaded(content, elf):
         if part.address <= address and address + size <= part.address + part.size:
             return part.offset + address - part.address
     raise IncompleteError("an address in its build information lies nowhere in the file")

@@ -21,7 +21,7 @@ def wants(entry: Entry) -> bool:
 
 def read(_entry: Entry, content: BinaryIO) -> Iterator[Fact]:
     """What it was built with; nothing for what is no ELF file, or does not say."""
-    program = elf.parse(content)
+    program = elf.parse(content, (go.SECTION, rust.SECTION))
     if program is not None:
         yield from go.modules_of(content, program)
         yield from rust.crates_of(content, program)

@@ -125,8 +125,16 @@ def test_headers_that_lead_out_of_the_file_are_named_as_incomplete() -> None:
     assert look("usr/bin/tool", whole[:40] + b"\xff" * 8 + whole[48:], mode=0o755).incomplete == (
         "an offset lies outside of the file",
     )
-    assert look("usr/bin/tool", whole[:54] + b"\xff" * 10 + whole[64:], mode=0o755).incomplete == (
+    assert look("usr/bin/tool", whole[:58] + b"\xff" * 6 + whole[64:], mode=0o755).incomplete == (
+        "the ELF file's section headers cannot be",
+    )
+    bare = make_elf({b".go.buildinfo": go_inline("go1.26.8", MODULES)}, headers=False)
+    assert look("usr/bin/tool", bare[:54] + b"\xff" * 4 + bare[58:], mode=0o755).incomplete == (
         "the ELF file's program headers cannot be",
+    )
+    assert (
+        named(look("usr/bin/tool", bare.replace(b"\xff Go buildinf:", b"\xff Go buildinf."), mode=0o755))
+        == []
     )
 
 
