@@ -14,6 +14,7 @@ import io
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from types import MappingProxyType
 from typing import Literal, get_args
 
@@ -46,12 +47,11 @@ class RulesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Compiled rules. ``digest`` goes into the key under which a layer's result is kept; ``gap`` says why
-    there are none, or is empty."""
+    """Compiled rules; without the engine ``serialised`` is empty. ``digest`` is another for other rules and
+    for another version of the engine."""
 
     serialised: bytes
     digest: str
-    gap: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def compile_rules(folder: Path | None = None) -> Rules:
         RulesError: a file cannot be read, or has an error, or a rule says something unknown of itself.
     """
     if yara_x is None:
-        return Rules(b"", "none", NO_ENGINE)
+        return Rules(b"", "none")
     compiler = yara_x.Compiler(includes_enabled=False)
     hashed = hashlib.sha256(importlib.metadata.version("yara-x").encode())
     for path in [*_files(OWN_RULES), *(_files(folder) if folder else ())]:
@@ -151,11 +151,12 @@ def _described(identifier: str, tags: Iterable[str], meta: Mapping[str, object])
 
 
 class Engine:
-    """Loaded rules. One thread at a time may search."""
+    """Loaded rules. One search is made at a time."""
 
     def __init__(self, rules: Rules) -> None:
         """Load ``rules``, which must be what :func:`compile_rules` gave here: they become code."""
         self._scanner = None
+        self._searching = Lock()
         self._rules: Mapping[tuple[str, str], Rule] = MappingProxyType({})
         if yara_x is None or not rules.serialised:
             return
@@ -185,7 +186,8 @@ class Engine:
         if self._scanner is None:
             return Matches(unfinished=NO_ENGINE)
         try:
-            results = self._scanner.scan(data)
+            with self._searching:
+                results = self._scanner.scan(data)
         except yara_x.TimeoutError:
             return Matches(unfinished=f"a rule took longer than {TIMEOUT_SECONDS} s")
         except yara_x.ScanError as error:

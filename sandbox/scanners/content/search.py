@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sandbox.scanners.content.archives import Budget, Readable, members
-from sandbox.scanners.content.engine import MAX_MATCHES, Engine, Match, Matches, Rule
+from sandbox.scanners.content.engine import MAX_MATCHES, NO_ENGINE, Engine, Match, Matches, Rule
 from sandbox.scanners.content.places import is_in_library, is_looked_at
 from sandbox.scanners.content.redaction import redacted, shown
 from sandbox.scanners.facts import Entry, Facts, FoundThing, IncompleteError, Severity
 
+REVISION = 1
+"""Of this code; together with the rules it makes the version, which says nothing of what is newer."""
 WINDOW_BYTES = 8 * 1024 * 1024
 OVERLAP_BYTES = 64 * 1024
 """Longer than any match of ours: what begins in it is told by the next window, which sees it whole."""
@@ -50,10 +52,11 @@ class ContentSearch:
     """A :class:`~sandbox.scanners.facts.Module` for one layer: it counts what it has told of it."""
 
     name = "content"
-    version = 1
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, digest: str) -> None:
+        """``digest`` is that of the engine's rules."""
         self._engine = engine
+        self.version = int(hashlib.sha256(f"{REVISION} {digest}".encode()).hexdigest()[:7], 16)
         self._budget = Budget(MAX_ARCHIVES_BYTES, MAX_ARCHIVE_BYTES)
         self._left = MAX_PER_LAYER
         self._unfinished_left = MAX_UNFINISHED
@@ -63,6 +66,10 @@ class ContentSearch:
 
     def look(self, entry: Entry, content: BinaryIO) -> Facts:
         """What is in the file, and in what it holds if it is an archive."""
+        if not self._engine.is_there:
+            # Said once.
+            self._unfinished_left = 0
+            raise IncompleteError(NO_ENGINE)
         incomplete: list[str] = []
         things = list(self._things(content, entry.path, "", incomplete))
         if len(things) < MAX_PER_FILE:

@@ -16,7 +16,8 @@ from tests.kit.sources import ROOT, tracked_files
 
 @pytest.fixture(scope="module")
 def search() -> ContentSearch:
-    return ContentSearch(Engine(compile_rules()))
+    rules = compile_rules()
+    return ContentSearch(Engine(rules), rules.digest)
 
 
 def looked_at(search: ContentSearch, path: str, content: bytes) -> tuple[FoundThing, ...]:
@@ -79,7 +80,7 @@ def test_an_operators_rules_are_added(tmp_path: Path) -> None:
     )
     rules = compile_rules(tmp_path)
     assert rules.digest != compile_rules().digest
-    search = ContentSearch(Engine(rules))
+    search = ContentSearch(Engine(rules), rules.digest)
     things = looked_at(
         search, "etc/x", b"SEA-01234567899876543210 and a sea monster and " + planted.eicar().encode()
     )

@@ -21,7 +21,7 @@ from sandbox.scanners.content import search as searching
 from sandbox.scanners.content.archives import MAX_MEMBERS
 from sandbox.scanners.content.engine import Engine, Rules, compile_rules
 from sandbox.scanners.content.search import ContentSearch
-from sandbox.scanners.facts import Entry, Facts
+from sandbox.scanners.facts import Entry, Facts, IncompleteError
 from tests.kit import planted
 from tests.kit.sources import ROOT
 
@@ -33,7 +33,7 @@ def rules() -> Rules:
 
 @pytest.fixture
 def search(rules: Rules) -> ContentSearch:
-    return ContentSearch(Engine(rules))
+    return ContentSearch(Engine(rules), rules.digest)
 
 
 def entry(path: str, size: int) -> Entry:
@@ -87,7 +87,7 @@ def test_a_sparse_file_is_searched_to_its_limit_in_bounded_memory(
         size = os.fstat(file.fileno()).st_size
         found: list[str] = []
         reasons: list[str] = []
-        small = ContentSearch(search._engine)
+        small = ContentSearch(search._engine, "")
         found = [thing.rule for thing in small._things(_Cut(file, 200_000_000), "sparse", "", reasons)]
     assert found == ["ST-SECRET-GITHUB-TOKEN"]
     assert reasons == []
@@ -186,14 +186,14 @@ def test_a_hostile_archive_is_incomplete(
     rules: Rules, monkeypatch: pytest.MonkeyPatch, make: Callable[[], bytes], reason: str
 ) -> None:
     monkeypatch.setattr(searching, "MAX_ARCHIVE_BYTES", 1_000_000)
-    search = ContentSearch(Engine(rules))
+    search = ContentSearch(Engine(rules), rules.digest)
     (said,) = looked_at(search, "srv/archive", make()).incomplete
     assert reason in said
 
 
 def test_archives_of_one_layer_have_one_budget(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "MAX_ARCHIVES_BYTES", 5_000_000)
-    search = ContentSearch(Engine(rules))
+    search = ContentSearch(Engine(rules), rules.digest)
     said = [looked_at(search, "srv/a.gz", _bomb()).incomplete for _ in range(2)]
     assert said[0] == ()
     assert "the archives of this layer" in said[1][0]
@@ -201,7 +201,7 @@ def test_archives_of_one_layer_have_one_budget(rules: Rules, monkeypatch: pytest
 
 def test_no_more_is_told_than_may_be(rules: Rules, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(searching, "MAX_PER_LAYER", 60)
-    search = ContentSearch(Engine(rules))
+    search = ContentSearch(Engine(rules), rules.digest)
     many = "\n".join(planted.token("ghp_", seed=seed) for seed in range(80)).encode()
     first = looked_at(search, "srv/many", many)
     assert len(first.things) == searching.MAX_PER_FILE
@@ -228,7 +228,7 @@ def test_a_rule_that_is_slow_on_a_file_ends_by_its_timeout(tmp_path: Path) -> No
     )
     engine = Engine(compile_rules(tmp_path))
     engine._scanner.set_timeout(1)
-    search = ContentSearch(engine)
+    search = ContentSearch(engine, "")
     slow = b"." * 7777
     for _ in range(searching.MAX_UNFINISHED):
         assert search.wants(entry("srv/x", 7777))
@@ -258,10 +258,19 @@ def test_no_output_has_a_secret(search: ContentSearch) -> None:
         assert [piece for piece in words if piece in told] == []
 
 
-def test_a_worker_without_the_engine_says_so() -> None:
-    engine = Engine(Rules(b"", "none", "no engine"))
-    assert not engine.is_there
-    assert "there is no yara-x" in engine.search(b"text").unfinished
+def test_a_worker_without_the_engine_says_so_once_a_layer() -> None:
+    search = ContentSearch(Engine(Rules(b"", "none")), "none")
+    with pytest.raises(IncompleteError, match="there is no yara-x"):
+        search.look(entry("etc/x", 4), io.BytesIO(b"text"))
+    assert not search.wants(entry("etc/y", 4))
+    with pytest.raises(IncompleteError, match="there is no yara-x"):
+        search.search_text(b"text", "configuration:env X")
+
+
+def test_other_rules_are_another_version(rules: Rules) -> None:
+    search = ContentSearch(Engine(rules), rules.digest)
+    assert search.version == ContentSearch(Engine(rules), rules.digest).version
+    assert search.version != ContentSearch(Engine(rules), "other").version
 
 
 CONFINED = """
@@ -271,13 +280,13 @@ from sandbox.images import confine
 from sandbox.scanners.content.engine import Engine, compile_rules
 from sandbox.scanners.content.search import ContentSearch
 from sandbox.scanners.facts import Entry
-search = ContentSearch(Engine(compile_rules()))
+search = ContentSearch(Engine(compile_rules()), "")
 if child := os.fork():
     sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 import resource
-resource.setrlimit(resource.RLIMIT_AS, (confine._ADDRESS_SPACE_BYTES,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (768 * 1024 * 1024,) * 2)
 kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-bpf.install(bpf.pack(confine.filter_program(bpf.this_machine())))
+bpf.install(bpf.pack(confine.filter_program(bpf.this_machine(), confine.READER_CALLS)))
 content = sys.argv[1].encode()
 things = search.look(Entry("x", "file", len(content), 0o100644, 0, 0), io.BytesIO(content)).things
 os.write(1, things[0].rule.encode())
