@@ -82,6 +82,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "advisories": ("registry.cli.advisories",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
+        "gc": ("registry.cli.gc",),
     }
 )
 # What typer raises for wrong usage; it keeps the class itself to itself.

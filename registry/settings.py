@@ -225,6 +225,20 @@ class Settings(BaseModel):
         description="whether pushes, deletes, tag moves, new and renamed repositories are refused; pulls, "
         "sign-in and trials work on",
     )
+    collection_every_seconds: int = Field(
+        default=86400,
+        ge=0,
+        le=10**8,
+        description="seconds between two collections, which delete bytes that nothing names any more; 0 is "
+        "only when an administrator asks for one",
+    )
+    collection_grace_seconds: int = Field(
+        default=86400,
+        ge=0,
+        le=10**8,
+        description="seconds that a blob stays which no manifest names: as long as any client may take "
+        "between its blobs and its manifest",
+    )
     sparse_images: bool = Field(
         default=False,
         description="whether images are taken whose config or layers are missing; manifests that an index "

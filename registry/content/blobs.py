@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select
+from sqlalchemy import select, true, update
 
 from registry.content import quotas
 from registry.content import repositories as repos
@@ -32,12 +32,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob as one repository sees it; ``locator`` is where the store has its bytes."""
+    """A blob as one repository sees it; ``locator`` is where the store has its bytes. ``condemned``: no
+    manifest of the repository named it when a collection looked."""
 
     id: int
     digest: Digest
     size: int
     locator: str
+    condemned: bool
 
 
 async def find(database: Database, repository: Repository | None, digest: Digest) -> Blob:
@@ -61,7 +63,7 @@ async def find_all(
     found: dict[Digest, Blob] = {}
     for batch in batches(digests):
         rows = await connection.execute(
-            select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator)
+            select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator, blob_links.c.condemned)
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
             .where(blob_links.c.repository_id == repository_id, blobs.c.digest.in_(batch))
         )
@@ -69,16 +71,68 @@ async def find_all(
     return found
 
 
-async def link(connection: AsyncConnection, repository_id: int, blob_id: int, *, size: int) -> None:
-    """Make the blob of ``size`` bytes visible in the repository. Caches hold no absence, so no epoch moves.
+async def store_row(
+    connection: AsyncConnection, digest: Digest, *, size: int, locator: str
+) -> tuple[int, str]:
+    """The number of the blob's row and where its bytes are: at ``locator``, unless it has a row already.
+
+    No collection takes it before the transaction ends.
+    """
+    values = {"digest": str(digest), "size": size, "locator": locator, "created_at": db_time()}
+    this = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == str(digest))
+    while True:
+        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
+        held = (await connection.execute(this.with_for_update(read=True, key_share=True))).first()
+        # A collection may have removed the row that stood in the way of ours.
+        if held is not None:
+            return held.id, held.locator
+
+
+async def link(connection: AsyncConnection, repository_id: int, blob_id: int) -> bool:
+    """Make the blob visible in the repository; whether it was not before. Caches hold no absence, so no epoch
+    moves."""
+    values = {
+        "repository_id": repository_id,
+        "blob_id": blob_id,
+        "created_at": db_time(),
+        "review_at": db_time(),
+    }
+    statement = insert_ignoring_conflict(connection, blob_links, values)
+    made = (await connection.execute(statement.returning(blob_links.c.blob_id))).first()
+    if made is None:
+        await _revive(connection, repository_id, blob_id)
+    return made is not None
+
+
+async def link_within_quota(
+    connection: AsyncConnection, repository_id: int, blob_id: int, *, size: int
+) -> None:
+    """As :func:`link` the blob of ``size`` bytes.
 
     Raises:
         DeniedError: the repository would hold more than its quota.
     """
-    values = {"repository_id": repository_id, "blob_id": blob_id, "created_at": db_time()}
-    made = await connection.execute(insert_ignoring_conflict(connection, blob_links, values))
-    if made.rowcount:
+    if await link(connection, repository_id, blob_id):
         await quotas.enforce(connection, repository_id, size)
+
+
+async def revive(database: Database, repository: Repository, blob: Blob) -> None:
+    """Let no collection take the blob for another period of grace: somebody was told that it is here, and may
+    push a manifest that names it."""
+    async with database.write() as connection:
+        await _revive(connection, repository.id, blob.id)
+
+
+async def _revive(connection: AsyncConnection, repository_id: int, blob_id: int) -> None:
+    await connection.execute(
+        update(blob_links)
+        .where(
+            blob_links.c.repository_id == repository_id,
+            blob_links.c.blob_id == blob_id,
+            blob_links.c.condemned.is_(true()),
+        )
+        .values(condemned=False, review_at=db_time())
+    )
 
 
 async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:
@@ -119,7 +173,7 @@ async def mount(
         if blob is None:
             return False
         target = await repos.find_or_create(connection, into, settings=settings, actor=actor)
-        await link(connection, target.id, blob.id, size=blob.size)
+        await link_within_quota(connection, target.id, blob.id, size=blob.size)
     return True
 
 
@@ -172,5 +226,5 @@ def unknown(digest: Digest) -> BlobUnknownError:
 _LINKS_LOOKED_AT = 50
 
 
-def _blob(row: Row[Any, Any, Any, Any]) -> Blob:
-    return Blob(row.id, parse_digest(row.digest), row.size, row.locator)
+def _blob(row: Row[Any, Any, Any, Any, Any]) -> Blob:
+    return Blob(row.id, parse_digest(row.digest), row.size, row.locator, row.condemned)

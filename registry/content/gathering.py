@@ -14,7 +14,7 @@ from sqlalchemy import insert as sql_insert
 
 from registry.db.content import blob_links, blobs, edges, manifests
 from registry.db.dialect import batches, insert, portions
-from registry.db.types import Id, db_time
+from registry.db.types import Id, UtcTime, db_time
 from registry.errors import ConflictError
 from registry.oci.mediatypes import INDEXES, MANIFESTS, is_foreign_layer
 
@@ -219,12 +219,14 @@ def _edges(new_ids: Sequence[int], *, source_id: int) -> Any:
 def _links(connection: AsyncConnection, ids: Sequence[int], *, source_id: int, into_id: int) -> Any:
     made_of = select(edges.c.digest).where(edges.c.manifest_id.in_(ids)).distinct().subquery()
     taken = (
-        select(literal(into_id, Id), blob_links.c.blob_id, db_time())
+        select(literal(into_id, Id), blob_links.c.blob_id, db_time(), literal(None, UtcTime))
         .join(blobs, blobs.c.id == blob_links.c.blob_id)
         .join(made_of, made_of.c.digest == blobs.c.digest)
         .where(blob_links.c.repository_id == source_id)
     )
-    made = insert(connection, blob_links).from_select(["repository_id", "blob_id", "created_at"], taken)
+    made = insert(connection, blob_links).from_select(
+        ["repository_id", "blob_id", "created_at", "review_at"], taken, include_defaults=False
+    )
     return made.on_conflict_do_nothing().returning(blob_links.c.blob_id)
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, tuple_, update
 from sqlalchemy import delete as sql_delete
 
 from registry.content import blocks, quotas
@@ -15,7 +15,16 @@ from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
 from registry.content.references import attached_bundle, image_origin, require_references
-from registry.db.content import STATE_COLUMNS, attestations, edges, manifest_contents, manifests, tags
+from registry.db.content import (
+    STATE_COLUMNS,
+    attestations,
+    blob_links,
+    blobs,
+    edges,
+    manifest_contents,
+    manifests,
+    tags,
+)
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -243,10 +253,11 @@ async def delete(
         manifest_id = row.id
         about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
         attested = select(attestations.c.id).where(*about_it)
-        await connection.execute(sql_delete(manifests).where(manifests.c.attestation_id.in_(attested)))
-        await connection.execute(sql_delete(attestations).where(*about_it))
         await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
-        await connection.execute(sql_delete(manifests).where(manifests.c.id == manifest_id))
+        await remove_rows(
+            connection, or_(manifests.c.attestation_id.in_(attested), manifests.c.id == manifest_id)
+        )
+        await connection.execute(sql_delete(attestations).where(*about_it))
         await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})
         await move_epoch(connection, "content")
 
@@ -282,6 +293,23 @@ async def _require(
         conditions.require(standing.get(name), f"tag {name}")
 
 
+async def remove_rows(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Remove these manifests; the next collection looks whether others name what they were made of."""
+    made_of = (
+        select(manifests.c.repository_id, blobs.c.id)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .join(blobs, blobs.c.digest == edges.c.digest)
+        .where(which)
+    )
+    link = tuple_(blob_links.c.repository_id, blob_links.c.blob_id)
+    await connection.execute(
+        update(blob_links)
+        .where(link.in_(made_of), blob_links.c.review_at.is_(None))
+        .values(review_at=db_time())
+    )
+    await connection.execute(sql_delete(manifests).where(which))
+
+
 async def store_rows(
     connection: AsyncConnection,
     repository_id: int,
@@ -295,8 +323,7 @@ async def store_rows(
     """The rows of a manifest, of which what it refers to is there; its number, and whether it is new. The
     repository is locked."""
     platform = origin.platform
-    content = {"digest": str(digest), "raw": raw}
-    await connection.execute(insert_ignoring_conflict(connection, manifest_contents, content))
+    await _store_content(connection, digest, raw)
     values = {
         "repository_id": repository_id,
         "digest": str(digest),
@@ -341,3 +368,16 @@ async def store_rows(
     if rows:
         await connection.execute(insert(edges), rows)
     return manifest_id, True
+
+
+async def _store_content(connection: AsyncConnection, digest: Digest, raw: bytes) -> None:
+    """Have the bytes in a row that no collection takes before the transaction ends."""
+    values = {"digest": str(digest), "raw": raw}
+    statement = insert_ignoring_conflict(connection, manifest_contents, values)
+    made = statement.returning(manifest_contents.c.digest)
+    this = select(manifest_contents.c.digest).where(manifest_contents.c.digest == str(digest))
+    while (await connection.execute(made)).first() is None:
+        held = await connection.execute(this.with_for_update(read=True, key_share=True))
+        # A collection may have removed the row that stood in the way of ours.
+        if held.first() is not None:
+            return

@@ -18,8 +18,7 @@ from registry.content import blobs as blob_use
 from registry.content import quotas
 from registry.content import repositories as repos
 from registry.db.accounts import accounts
-from registry.db.content import blobs, upload_sessions
-from registry.db.dialect import insert_ignoring_conflict
+from registry.db.content import upload_sessions
 from registry.db.types import db_time
 from registry.errors import (
     BlobUploadInvalidError,
@@ -250,24 +249,14 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
             )
             if ended.first() is None:
                 raise unknown()
-            values = {
-                "digest": str(digest),
-                "size": size,
-                "locator": session.locator,
-                "created_at": db_time(),
-            }
-            await connection.execute(insert_ignoring_conflict(connection, blobs, values))
-            held = await connection.execute(
-                select(blobs.c.id, blobs.c.locator)
-                .where(blobs.c.digest == str(digest))
-                .with_for_update(read=True, key_share=True)
+            blob_id, locator = await blob_use.store_row(
+                connection, digest, size=size, locator=session.locator
             )
-            blob = held.one()
-            await blob_use.link(connection, session.repository_id, blob.id, size=size)
+            await blob_use.link_within_quota(connection, session.repository_id, blob_id, size=size)
     except DeniedError:
         await drop(database, store, session)
         raise
-    if blob.locator != session.locator:
+    if locator != session.locator:
         await store.delete(session.locator)
 
 

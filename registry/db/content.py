@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -88,6 +89,16 @@ blob_links = Table(
     Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), primary_key=True),
     Column("blob_id", Id, ForeignKey("blobs.id", ondelete="RESTRICT"), primary_key=True, index=True),
     Column("created_at", UtcTime, nullable=False),
+    # Since when it may be that no manifest of the repository names the blob; null: some does.
+    Column("review_at", UtcTime, server_default=text("0")),
+    # None did at the last look. Whoever asks for the blob takes that back.
+    Column("condemned", Boolean, nullable=False, default=False, server_default=false()),
+    Index(
+        None,
+        "review_at",
+        postgresql_where=text("review_at IS NOT NULL"),
+        sqlite_where=text("review_at IS NOT NULL"),
+    ),
 )
 
 upload_sessions = Table(

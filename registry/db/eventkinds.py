@@ -101,6 +101,8 @@ EventKind = Literal[
     "secret.deleted",
     "upstream.added",
     "upstream.deleted",
+    "collection.asked",
+    "collection.ended",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -197,6 +199,8 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "secret.deleted": "a secret that run specs may name is gone",
         "upstream.added": "images of another registry may be tried",
         "upstream.deleted": "images of another registry are no longer tried, and what was copied is gone",
+        "collection.asked": "an administrator had the store collected",
+        "collection.ended": "a collection that was asked for, or removed something, has ended",
     }
 )
 """One sentence for each; the docs' table is made of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from registry.db import (
     access,
     accounts,
+    collections,
     content,
     events,
     floor,
@@ -28,6 +29,7 @@ from registry.db.tables import metadata
 __all__ = [
     "access",
     "accounts",
+    "collections",
     "content",
     "events",
     "floor",

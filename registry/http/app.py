@@ -11,6 +11,7 @@ from registry.http.accesslog import ACCESS_LOG, AccessLog
 from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
 from registry.http.auditing import TRAIL, TrailState, auditing
+from registry.http.collecting import collecting
 from registry.http.copying import copying
 from registry.http.delivering import delivering
 from registry.http.health import show_health, show_readiness
@@ -52,6 +53,7 @@ def create_app(services: Services) -> web.Application:
     app.cleanup_ctx.append(auditing)
     app.cleanup_ctx.append(delivering)
     app.cleanup_ctx.append(copying)
+    app.cleanup_ctx.append(collecting)
     app.on_cleanup.append(_leave_nothing_unsaid)
     return app
 

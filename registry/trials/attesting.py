@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from registry.content.manifests import remove_rows
 from registry.db.content import attestations, kept_documents, manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict, portions
 from registry.db.engine import move_epoch
@@ -106,7 +107,7 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
 async def sign_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
     """Take away what is signed of these attestations, to sign it anew; the caller moves an epoch."""
     ids = select(attestations.c.id).where(which)
-    await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(ids)))
+    await remove_rows(connection, manifests.c.attestation_id.in_(ids))
     await connection.execute(
         update(attestations).where(which).values(signed_at=None, kid=None, run_after=db_time())
     )
@@ -213,7 +214,7 @@ async def _put(connection: AsyncConnection, repository_id: int, wanted: Sequence
         if one.found is not None and held.get(key, (0, None))[1] != one.found
     ]
     for gone in portions(old):
-        await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(gone)))
+        await remove_rows(connection, manifests.c.attestation_id.in_(gone))
         await connection.execute(delete(attestations).where(attestations.c.id.in_(gone)))
     if new:
         await connection.execute(insert(attestations).values(made_at=db_time(), run_after=db_time()), new)

@@ -256,7 +256,9 @@ class Copier:
                 raise CopyError(f"{digest} is of an algorithm that is not verified here")
         async with self.database.read() as connection:
             held = await blob_use.find_all(connection, copy.repository_id, wanted.keys())
-        return [blob for digest, blob in wanted.items() if digest not in held]
+        # A collection may take what is condemned before the manifest is there that names it.
+        stay = {digest for digest, blob in held.items() if not blob.condemned}
+        return [blob for digest, blob in wanted.items() if digest not in stay]
 
     async def _bring_blob(
         self, source: UpstreamClient, copy: Copy, blob: Descriptor, repository: repos.Repository

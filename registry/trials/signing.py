@@ -19,6 +19,7 @@ from sqlalchemy import delete, exists, or_, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.auth.keyring import open_attestation_ring
+from registry.content import blobs as blob_use
 from registry.content import repositories as repos
 from registry.content.manifests import store_rows
 from registry.content.references import Origin
@@ -26,14 +27,12 @@ from registry.content.uploads import start_own
 from registry.db.accounts import keys
 from registry.db.content import (
     attestations,
-    blob_links,
     blobs,
     edges,
     manifests,
     repositories,
     upload_sessions,
 )
-from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
@@ -276,23 +275,19 @@ async def _subject(connection: AsyncConnection, row: Row[Any]) -> dict[str, obje
 async def _link(connection: AsyncConnection, repository_id: int, upload: _Upload) -> str | None:
     """Make a blob visible in the repository, whatever its quota; returns the locator if there was one
     already."""
-    if upload.locator is not None:
-        values = {
-            "digest": str(upload.digest),
-            "size": upload.size,
-            "locator": upload.locator,
-            "created_at": db_time(),
-        }
-        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
-    held = await connection.execute(
-        select(blobs.c.id, blobs.c.locator)
-        .where(blobs.c.digest == str(upload.digest))
-        .with_for_update(read=True, key_share=True)
+    if upload.locator is None:
+        held = await connection.execute(
+            select(blobs.c.id)
+            .where(blobs.c.digest == str(upload.digest))
+            .with_for_update(read=True, key_share=True)
+        )
+        await blob_use.link(connection, repository_id, held.scalar_one())
+        return None
+    blob_id, locator = await blob_use.store_row(
+        connection, upload.digest, size=upload.size, locator=upload.locator
     )
-    blob = held.one()
-    link = {"repository_id": repository_id, "blob_id": blob.id, "created_at": db_time()}
-    await connection.execute(insert_ignoring_conflict(connection, blob_links, link))
-    return upload.locator if blob.locator != upload.locator else None
+    await blob_use.link(connection, repository_id, blob_id)
+    return upload.locator if locator != upload.locator else None
 
 
 def _annotations(row: Row[Any]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """How long images of other registries are kept that were copied to be tried: as long as their trials.
 
-The rows go, and what shows their blobs in the hidden repository; the bytes are then shown nowhere.
+The rows go; the next collection takes what they were made of.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from sqlalchemy import delete, exists, or_, select
 
 from registry.auth.actor import REGISTRY
 from registry.content import repositories as repos
-from registry.db.content import attestations, blob_links, blobs, edges, manifests, repositories
+from registry.content.manifests import remove_rows
+from registry.db.content import attestations, manifests, repositories
 from registry.db.dialect import portions
 from registry.db.engine import move_epoch
 from registry.db.outbox import record_all
@@ -61,18 +62,9 @@ async def sweep_one(connection: AsyncConnection, upstream_id: str, *, days: int)
         digests = [row.digest for row in portion]
         about = (attestations.c.repository_id == repository_id, attestations.c.digest.in_(digests))
         attested = select(attestations.c.id).where(*about)
-        await connection.execute(delete(manifests).where(manifests.c.attestation_id.in_(attested)))
+        these = manifests.c.id.in_([row.id for row in portion])
+        await remove_rows(connection, or_(manifests.c.attestation_id.in_(attested), these))
         await connection.execute(delete(attestations).where(*about))
-        await connection.execute(delete(manifests).where(manifests.c.id.in_([row.id for row in portion])))
-    named = (
-        select(edges.c.digest)
-        .join(manifests, manifests.c.id == edges.c.manifest_id)
-        .where(here, edges.c.digest == blobs.c.digest)
-    )
-    unnamed = select(blobs.c.id).where(blobs.c.id == blob_links.c.blob_id, ~exists(named.correlate(blobs)))
-    await connection.execute(
-        delete(blob_links).where(blob_links.c.repository_id == repository_id, exists(unnamed))
-    )
     name = select(repositories.c.name).where(repositories.c.id == repository_id)
     repository = (await connection.execute(name)).scalar_one()
     told = [{"digest": row.digest} for row in rows]

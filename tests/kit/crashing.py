@@ -95,6 +95,14 @@ S3_POINTS = (
     Point("uploads.cancel", "s3.clear_parts", "after", done=True),
 )
 """The same, where they are objects."""
+COLLECTION_POINTS = (
+    *_transaction("collecting._review"),
+    *_transaction("collecting._remove_blobs"),
+    *_transaction("collecting.remove_manifests"),
+    Point("collecting.delete_bytes", "store.delete", "after", done=True),
+    *_transaction("collecting.delete_bytes"),
+)
+"""Of what the registry does by itself, or when an administrator asks for it."""
 ACCESS_USE_CASES = (
     "registry.auth.tokens:create_token",
     "registry.auth.tokenchanges:rotate_token",
@@ -136,6 +144,7 @@ _USE_CASES = (
     "manifests.put",
     "manifests.delete",
     "tags.delete",
+    *dict.fromkeys(point.use_case for point in COLLECTION_POINTS),
 )
 _CALLS = {
     "store.start_upload": "registry.storage.{store}.start_upload",
@@ -282,6 +291,7 @@ def main(arguments: list[str]) -> None:
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
+    importlib.import_module("registry.content.collections").LEASE = timedelta(seconds=1)
     for target in (*ACCESS_USE_CASES, PROMOTION):
         _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)

@@ -189,6 +189,7 @@ def operations() -> Mapping[str, tuple[Op, ...]]:
 
 def _operations() -> Iterator[Op]:
     yield Op("catalog")
+    yield Op("collect")
     for slot in SLOTS:
         yield from (Op(kind, slot=slot) for kind in ("status", "finish", "cancel"))
         yield from (Op("append", slot=slot, part=part) for part in range(len(PARTS)))
@@ -216,6 +217,8 @@ def apply(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
     """What becomes of the state, and what the one who asked is told."""
     if op.kind == "catalog":
         return state, _catalog(state, op, contents)
+    if op.kind == "collect":
+        return _collect(state, op, contents)
     if op.kind in SESSION_KINDS:
         return _session(state, op)
     repo = state.repos[op.repo]
@@ -246,6 +249,26 @@ def _catalog(state: State, op: Op, contents: Contents) -> Answer:
         return (401,)
     shown = ("internal", "public") if op.actor == "reader" else ("private", "internal", "public")
     return (200, tuple(contents.name(i) for i, repo in enumerate(state.repos) if repo.visibility in shown))
+
+
+def _collect(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
+    if op.actor != "admin":
+        return state, (401,) if op.actor == "nobody" else (403,)
+    for number, repo in enumerate(state.repos):
+        state = state.with_repo(number, replace(repo, blobs=repo.blobs - _unnamed(repo, contents)))
+    return state, (202,)
+
+
+def _unnamed(repo: Repo, contents: Contents) -> frozenset[int]:
+    """The blobs that no manifest of the repository names."""
+    return repo.blobs.difference(*(contents.items[key].blobs for key in repo.manifests))
+
+
+def _losses(state: State, contents: Contents) -> Iterator[State]:
+    """What a collection may have done so far, beside others: each time one blob more."""
+    for number, repo in enumerate(state.repos):
+        for blob in _unnamed(repo, contents):
+            yield state.with_repo(number, replace(repo, blobs=repo.blobs - {blob}))
 
 
 def _read(repo: Repo, op: Op, contents: Contents) -> Answer:
@@ -331,15 +354,20 @@ def _without(tags: frozenset[tuple[str, str]], tag: str) -> frozenset[tuple[str,
 def explain(state: State, told: Sequence[tuple[Op, Answer]], after: State, contents: Contents) -> bool:
     """Whether some order of these operations, done at once, gives each the answer that it was told and leads
     to the state ``after``.
+
+    A collection among them takes a blob at any moment, or leaves it, as others ask for it meanwhile.
     """
+    collected = len(told) > 1 and any(op.kind == "collect" and answer == (202,) for op, answer in told)
     seen: set[tuple[State, frozenset[int]]] = set()
 
     def search(at: State, left: frozenset[int]) -> bool:
-        if not left:
-            return at == after
+        if not left and at == after:
+            return True
         if (at, left) in seen:
             return False
         seen.add((at, left))
+        if collected and any(search(then, left) for then in _losses(at, contents)):
+            return True
         for i in left:
             op, answer = told[i]
             outcomes = [apply(at, op, contents)]
@@ -358,6 +386,8 @@ def _fair(state: State, op: Op) -> list[tuple[State, Answer]]:
         return []
     if op.kind == "mount" and op.source is None:
         return [(state, (202,))]  # nobody need look into every repository
+    if op.kind == "collect":
+        return [(state, (202,))]
     if op.kind == "finish":
         # Another request is using the session; or its bytes were not all there yet.
         return [(state, (409,)), (state.with_session(op.slot, None), (400,))]

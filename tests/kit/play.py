@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.kit.collecting import collect
 from tests.kit.images import digest_of
 from tests.kit.model import (
     BLOBS,
@@ -48,6 +49,8 @@ class Player:
         """Do it, and say what was answered."""
         if op.kind == "catalog":
             return await self._catalog(op)
+        if op.kind == "collect":
+            return await self._collect(op)
         name = self.contents.name(op.repo)
         match op.kind:
             case "push-blob":
@@ -177,6 +180,12 @@ class Player:
             link = headers.get("Link", "")
             path = link.partition(">")[0].removeprefix("<") if page == names[-1:] and link else None
         return (200, tuple(names))
+
+    async def _collect(self, op: Op) -> Answer:
+        if op.actor == "admin":
+            await collect(self.clients["admin"][0])
+            return (202,)
+        return (await self._ask(op, "POST", "/api/v1/collections"))[:1]
 
     async def _push(self, op: Op, name: str) -> Answer:
         content = self.contents.blobs[op.blob]

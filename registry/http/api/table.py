@@ -13,6 +13,7 @@ from registry.http.api import (
     access,
     attestations,
     audit,
+    collections,
     events,
     gate,
     groups,
@@ -93,6 +94,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *hooks.ROUTES,
     *secrets.ROUTES,
     *upstreams.ROUTES,
+    *collections.ROUTES,
 )
 
 

@@ -41,6 +41,10 @@ async def read(call: Call) -> web.StreamResponse:
         digest=digest,
         waiters=services.waiters,
     )
+    if blob.condemned:
+        if not services.settings.read_only:
+            await blobs.revive(services.database, call.repository, blob)
+        return await send(request, blob)
     whole = web.Response(headers=_headers(blob))
     remember(request, whole, actor=call.actor, epochs=call.epochs, until=admitted.until, content=blob)
     return await send(request, blob)

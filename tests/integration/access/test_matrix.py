@@ -220,6 +220,7 @@ async def call_api(
                 "promotion_id",
                 "rule_id",
                 "schedule_id",
+                "collection_id",
                 "secret_id",
             ),
             "none",

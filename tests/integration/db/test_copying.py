@@ -107,6 +107,8 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute(
             "INSERT INTO schedules VALUES (1, 1, NULL, 24, NULL, 12, 9000000000000000, 'a', 1)"
         )
+        connection.execute("INSERT INTO collections VALUES (1, 'a', 1, 1, 'done', '', 0, 0, 0, 0, 0, 0, 1)")
+        connection.execute("INSERT INTO dead_blobs VALUES ('00', 1, 1)")
         connection.execute("INSERT INTO trial_seconds VALUES ('team/', 1, 0.5)")
         connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")
         connection.execute(

@@ -7,13 +7,22 @@ import asyncio
 import itertools
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from operator import attrgetter
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.kit.crashing import FILESYSTEM_POINTS, POINTS, S3_POINTS, CrashingServer, Point
+from tests.kit.access import api
+from tests.kit.crashing import (
+    COLLECTION_POINTS,
+    FILESYSTEM_POINTS,
+    POINTS,
+    S3_POINTS,
+    CrashingServer,
+    Point,
+)
 from tests.kit.model import Op, State, apply, contents_of
 from tests.kit.play import Player
 from tests.kit.server import Registry
@@ -27,6 +36,16 @@ IMAGE = (
 )
 WHOLE = (Op("start"), Op("append", part=0), Op("append", part=1))
 MOUNTED = tuple(Op("mount", repo=1, blob=blob, source=0) for blob in (0, 2))
+LOOSENED = (
+    Op("push-blob", blob=4, how="put"),
+    Op("put-manifest", key="image-0", repo=1),
+    Op("delete-manifest", key="image-0", repo=1),
+    Op("delete-manifest", key="signature"),
+    Op("delete-manifest", key="image-0"),
+    Op("push-blob", blob=1, how="put"),
+    Op("put-manifest", key="image-1"),
+)
+"""One image after which a collection has something of everything to take."""
 ASKED: dict[str, tuple[tuple[Op, ...], Op]] = {
     "uploads.start": (IMAGE, Op("start")),
     "uploads.append": ((*IMAGE, *WHOLE[:2]), Op("append", part=1)),
@@ -56,7 +75,12 @@ def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[CrashingServer]:
     """A server on one database and one store."""
-    folder = tmp_path_factory.mktemp("crash")
+    with made_server(request, tmp_path_factory.mktemp("crash")) as made:
+        yield made
+
+
+@contextmanager
+def made_server(request: pytest.FixtureRequest, folder: Path, **settings: str) -> Iterator[CrashingServer]:
     storage = {}
     if request.param == "postgresql-s3":
         service = request.getfixturevalue("s3")
@@ -67,7 +91,7 @@ def server(
     else:
         postgres = request.getfixturevalue("postgres")
         url = postgres.url(postgres.create(request.getfixturevalue("postgres_template")))
-    made = CrashingServer(folder / "data", url, **storage)
+    made = CrashingServer(folder / "data", url, **storage, **settings)
     yield made
     made.stop()
 
@@ -83,6 +107,39 @@ async def test_killed_over_files(server: CrashingServer, point: Point) -> None:
 @pytest.mark.parametrize("server", ["postgresql-s3"], indirect=True)
 async def test_killed_over_s3(server: CrashingServer, point: Point) -> None:
     await killed_at(point, server)
+
+
+@pytest.fixture(scope="module")
+def collecting_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashingServer]:
+    """As ``server``, of which a collection takes at once what nothing names."""
+    with made_server(request, tmp_path_factory.mktemp("collect"), collection_grace_seconds="0") as made:
+        yield made
+
+
+@pytest.mark.parametrize("point", COLLECTION_POINTS, ids=NAME)
+@pytest.mark.parametrize("collecting_server", ["sqlite-filesystem", "postgresql-s3"], indirect=True)
+async def test_killed_while_it_collects(collecting_server: CrashingServer, point: Point) -> None:
+    """What is named is there, and the collection that was broken off goes on to its end."""
+    server = collecting_server
+    player = Player({}, contents_of(next(SEEDS)))
+    async with playing(player, server.start()):
+        state = await do_all(player, State(), (*IMAGE, *MOUNTED, *LOOSENED))
+        server.arm(point)
+        try:
+            with pytest.raises(aiohttp.ClientError):
+                await player.do(Op("collect"))
+        finally:
+            server.disarm()
+        assert server.wait_until_killed()
+    async with playing(player, server.start()):
+        (client,) = player.clients["admin"]
+        state = await do_all(player, state, (Op("collect"),))
+        assert await player.look(state) == state
+        assert await api(client, "GET", "/collections/preview") == []
+        (last, *_) = await api(client, "GET", "/collections")
+        assert last["ended_at"]
 
 
 async def killed_at(point: Point, server: CrashingServer) -> None:

@@ -18,6 +18,7 @@ import aiohttp
 import pytest
 
 from tests.kit.access import api, ask, basic, bearer, registry_token
+from tests.kit.collecting import collect
 from tests.kit.distribution import (
     EMPTY_CONFIG,
     error_code,
@@ -95,6 +96,8 @@ async def test_a_disk_that_is_full_to_the_last_byte(
         for path in ("manifests/v2", f"manifests/{digest_of(small_manifest())}", f"blobs/{digest_of(layer)}"):
             assert (await ask(client, "DELETE", f"/v2/a/{path}")).status == 202
             assert (await ask(client, "GET", f"/v2/a/{path}")).status == 404
+        found = await collect(client)
+        assert (found["blobs_removed"], found["freed_bytes"]) == (1, 2 * MIB), "which makes room"
         assert (await ask(client, "GET", "/v2/a/manifests/v1")).status == 200
         assert (await ask(client, "GET", "/v2/a/tags/list")).body == b'{"name":"a","tags":["v1"]}'
         assert (await ask(client, "GET", "/readyz")).status == 200

@@ -27,6 +27,8 @@ from tests.kit.server import running_replicas
 FACTOR = int(os.environ.get("SEATRIAL_TEST_EXAMPLES", "1"))
 PASSWORD = "a reader's long password"
 SEEDS = (f"play{number}" for number in itertools.count(1))
+AT_ONCE = {"collection_grace_seconds": 0, "collection_every_seconds": 0}
+"""Nobody collects but the player, and then nothing is kept for anybody."""
 FILL = (
     *(Op("push-blob", repo=0, blob=blob, how="put") for blob in range(5)),
     *(Op("push-blob", repo=1, blob=blob, how="single") for blob in range(3)),
@@ -49,7 +51,7 @@ async def clients_of(folder: Path, database_url: str) -> AsyncIterator[Clients]:
     count = 1 if make_url(database_url).get_backend_name() == "sqlite" else 2
     async with (
         AsyncExitStack() as stack,
-        running_replicas(folder, database_url, count, access_log=False) as registries,
+        running_replicas(folder, database_url, count, access_log=False, **AT_ONCE) as registries,
     ):
         admins = [await stack.enter_async_context(one.client()) for one in registries]
         await make_user(admins[0], "reader", password=PASSWORD)
@@ -115,7 +117,7 @@ CONTESTED = [
     op
     for kind, ops in operations().items()
     for op in ops
-    if kind not in ("start", "visibility", "catalog")
+    if kind not in ("start", "visibility", "catalog", "collect")
     and (op.repo, op.slot, op.tag or "a", op.key or "image-0") == (0, 0, "a", "image-0")
     and op.blob in (0, 2)
 ]
@@ -124,7 +126,7 @@ ANY = tuple(kind for kind in operations() if kind != "start")
 
 
 def test_several_at_once(clients: Clients, runner: asyncio.Runner) -> None:
-    contested = st.sampled_from(CONTESTED)
+    contested = st.sampled_from([*CONTESTED, *(Op("collect") for _ in range(3))])
 
     @bounded(6)
     @given(

@@ -1,0 +1,79 @@
+"""``seatrial gc``: delete what nothing names any more, with pushes going on."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect
+from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.progress import progress_bar
+from registry.errors import RequestInvalidError
+
+_LOOK_SECONDS = 0.5
+_PHASES = ("links", "blobs", "manifests", "bytes", "strays")
+_COUNTS = (
+    "links_condemned",
+    "links_removed",
+    "blobs_removed",
+    "manifests_removed",
+    "strays_removed",
+    "freed_bytes",
+)
+_SHOWN = ("id", "phase", *_COUNTS, "ended_at")
+_LISTED = ("id", "asked_by", "asked_at", "phase", "links_removed", "blobs_removed", "freed_bytes", "ended_at")
+_PREVIEWED = ("kind", "repository", "digest", "size_bytes", "remove_after", "why")
+
+
+def command(
+    *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what will be removed, from when on, and why.")
+    ] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show the latest collections.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Until it has ended; Ctrl-C does not stop it.")
+    ] = True,
+    limit: Annotated[
+        int, typer.Option("--limit", min=1, max=1000, help="Of --dry-run: so many of each kind.")
+    ] = 100,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Collect: delete bytes that nothing names any more, while the registry works on.
+
+    A blob that no manifest of its repository names stays for SEATRIAL_COLLECTION_GRACE_SECONDS. Manifests
+    that no tag names stay: they can be pulled by digest.
+    """
+    if dry_run and history:
+        raise RequestInvalidError("give --dry-run or --history, and not both")
+    client = connect(server, token_file)
+    if dry_run:
+        print_list(client.get("/collections/preview", {"limit": str(limit)}), _PREVIEWED, as_json=as_json)
+        return
+    if history:
+        print_list(client.get("/collections"), _LISTED, as_json=as_json)
+        return
+    collection = client.send("POST", "/collections")
+    if wait:
+        collection = _ended(client, collection)
+    if as_json:
+        print_json(collection)
+    else:
+        print_fields(collection, _SHOWN)
+
+
+def _ended(client: Client, collection: Any) -> Any:
+    done = 0
+    with progress_bar("collecting", len(_PHASES)) as tell:
+        while collection["ended_at"] is None:
+            tell(_PHASES.index(collection["phase"]) - done)
+            done = _PHASES.index(collection["phase"])
+            time.sleep(_LOOK_SECONDS)
+            collection = client.get(f"/collections/{collection['id']}")
+        tell(len(_PHASES) - done)
+    return collection

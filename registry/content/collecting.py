@@ -1,0 +1,245 @@
+"""What a collection does, a bounded portion at a time, with pushes, mounts and deletes beside it.
+
+A blob is seen in a repository through its link. A link that no manifest of the repository names is
+condemned, and removed when it has been that for long enough; whoever asks for the blob meanwhile takes it
+back, since the manifest that names it may be on its way. A blob without links is seen by nobody: its row
+goes, and in the same transaction its bytes are written down as dead. Bytes are deleted last of all. At any
+point a collection may break off: what it has done is done whole, and the next one goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, exists, false, insert, select, true, update
+
+from registry.content import repositories as repos
+from registry.db.collections import dead_blobs
+from registry.db.content import (
+    blob_links,
+    blobs,
+    edges,
+    manifest_contents,
+    manifests,
+    upload_sessions,
+)
+from registry.db.dialect import batches, portions
+from registry.db.engine import move_epoch
+from registry.db.types import db_time
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
+
+    from sqlalchemy import Row, Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.db.engine import Database
+    from registry.storage.store import BlobStore
+
+AT_ONCE = 500
+"""So many links, blobs or manifests are changed in one transaction at most."""
+_LOOKED_AT = 5000
+"""So many rows are looked at by one query."""
+_DELETED_AT_ONCE = 8
+
+NAMING = (blobs.c.locator, upload_sessions.c.locator, dead_blobs.c.locator)
+"""Whatever names bytes of the store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one portion came to: ``position`` is where the next one begins, ``None`` if there is none."""
+
+    position: str | None
+    condemned: int = 0
+    removed: int = 0
+    freed_bytes: int = 0
+
+
+async def review_links(database: Database, *, grace: timedelta) -> Step:
+    """Condemn links that no manifest of their repository names, and remove those that were condemned for half
+    of ``grace``: they have stood unnamed for all of it."""
+    async with database.read_once() as connection:
+        rows = (await connection.execute(due_links(grace))).all()
+    condemned = removed = 0
+    for repository_id, links in groupby(rows, key=lambda row: row.repository_id):
+        done = await _review(database, repository_id, list(links), grace=grace)
+        condemned, removed = condemned + done.condemned, removed + done.removed
+    return Step("" if rows else None, condemned, removed)
+
+
+def due_links(grace: timedelta) -> Select[tuple[int, int, str, int, bool]]:
+    """The links to look at now, those of a repository together."""
+    due = (
+        select(blob_links.c.repository_id, blob_links.c.blob_id, blob_links.c.condemned)
+        .where(blob_links.c.review_at <= db_time(-grace / 2), blob_links.c.created_at <= db_time(-grace / 2))
+        .order_by(blob_links.c.review_at)
+        .limit(AT_ONCE)
+        .subquery()
+    )
+    return (
+        select(due.c.repository_id, due.c.blob_id, blobs.c.digest, blobs.c.size, due.c.condemned)
+        .join(blobs, blobs.c.id == due.c.blob_id)
+        .order_by(due.c.repository_id, due.c.blob_id)
+    )
+
+
+async def _review(
+    database: Database,
+    repository_id: int,
+    links: Sequence[Row[tuple[int, int, str, int, bool]]],
+    *,
+    grace: timedelta,
+) -> Step:
+    ids = {link.digest: link.blob_id for link in links}
+    async with database.write() as connection:
+        # No manifest comes or goes here until this is done.
+        if not await repos.lock(connection, repository_id):
+            return Step(None)
+        named = {ids[digest] for digest in await named_digests(connection, repository_id, ids)}
+        this = blob_links.c.repository_id == repository_id
+        due = blob_links.c.review_at <= db_time(-grace / 2)
+        if named:
+            await connection.execute(
+                update(blob_links)
+                .where(this, blob_links.c.blob_id.in_(named))
+                .values(review_at=None, condemned=False)
+            )
+        unnamed = (this, blob_links.c.blob_id.in_(set(ids.values()) - named), due)
+        removed = await connection.execute(
+            delete(blob_links).where(*unnamed, blob_links.c.condemned.is_(true()))
+        )
+        condemned = await connection.execute(
+            update(blob_links)
+            .where(*unnamed, blob_links.c.condemned.is_(false()))
+            .values(review_at=db_time(), condemned=True)
+        )
+        if removed.rowcount or condemned.rowcount:
+            # What is condemned is answered by the database alone, which takes note of who asks.
+            await move_epoch(connection, "content")
+    return Step(None, condemned.rowcount, removed.rowcount)
+
+
+async def named_digests(
+    connection: AsyncConnection, repository_id: int, digests: Collection[str]
+) -> set[str]:
+    """Those of the digests that a manifest of the repository names."""
+    named: set[str] = set()
+    for batch in batches(digests):
+        rows = await connection.execute(
+            select(edges.c.digest)
+            .join(manifests, manifests.c.id == edges.c.manifest_id)
+            .where(manifests.c.repository_id == repository_id, edges.c.digest.in_(batch))
+            .distinct()
+        )
+        named |= set(rows.scalars())
+    return named
+
+
+async def remove_blobs(database: Database, position: str) -> Step:
+    """Remove blobs after ``position`` that no repository links, and write down their bytes as dead."""
+    first = int(position or 0)
+    async with database.read_once() as connection:
+        window = (
+            select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
+        )
+        linked = exists().where(blob_links.c.blob_id == window.c.id)
+        # The last of the window as well, linked or not: the next one begins after it.
+        rows = await connection.execute(select(window.c.id, linked.label("linked")).order_by(window.c.id))
+        seen = rows.all()
+    removed = freed = 0
+    for ids in portions([row.id for row in seen if not row.linked]):
+        done = await _remove_blobs(database, ids)
+        removed, freed = removed + done.removed, freed + done.freed_bytes
+    return Step(str(seen[-1].id) if seen else None, removed=removed, freed_bytes=freed)
+
+
+async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
+    async with database.write() as connection:
+        # Whoever links one of them holds its row, or waits for this; the second statement sees who was first.
+        held = select(blobs.c.id).where(blobs.c.id.in_(ids)).order_by(blobs.c.id)
+        await connection.execute(held.with_for_update())
+        unlinked = ~exists().where(blob_links.c.blob_id == blobs.c.id)
+        gone = await connection.execute(
+            delete(blobs).where(blobs.c.id.in_(ids), unlinked).returning(blobs.c.locator, blobs.c.size)
+        )
+        rows = gone.all()
+        if rows:
+            dead = [{"locator": row.locator, "size": row.size} for row in rows]
+            await connection.execute(insert(dead_blobs).values(died_at=db_time()), dead)
+    return Step(None, removed=len(rows), freed_bytes=sum(row.size for row in rows))
+
+
+async def remove_manifests(database: Database, position: str) -> Step:
+    """Remove bytes of manifests after the digest ``position`` that no repository has any more."""
+    contents = manifest_contents.c
+    async with database.read_once() as connection:
+        window = (
+            select(contents.digest)
+            .where(contents.digest > position)
+            .order_by(contents.digest)
+            .limit(_LOOKED_AT)
+            .subquery()
+        )
+        used = exists().where(manifests.c.digest == window.c.digest)
+        rows = await connection.execute(select(window.c.digest, used.label("used")).order_by(window.c.digest))
+        seen = rows.all()
+    removed = 0
+    for digests in portions([row.digest for row in seen if not row.used]):
+        async with database.write() as connection:
+            held = select(contents.digest).where(contents.digest.in_(digests)).order_by(contents.digest)
+            await connection.execute(held.with_for_update())
+            unused = ~exists().where(manifests.c.digest == contents.digest)
+            gone = await connection.execute(
+                delete(manifest_contents).where(contents.digest.in_(digests), unused)
+            )
+            removed += gone.rowcount
+    return Step(seen[-1].digest if seen else None, removed=removed)
+
+
+async def delete_bytes(database: Database, store: BlobStore) -> Step:
+    """Delete some of the bytes that are dead."""
+    async with database.read_once() as connection:
+        dead = await connection.execute(
+            select(dead_blobs.c.locator).order_by(dead_blobs.c.died_at).limit(AT_ONCE)
+        )
+        locators = list(dead.scalars())
+    await _delete_all(store, locators)
+    async with database.write() as connection:
+        await connection.execute(delete(dead_blobs).where(dead_blobs.c.locator.in_(locators)))
+    return Step("" if locators else None, removed=len(locators))
+
+
+async def delete_strays(database: Database, store: BlobStore, *, age: timedelta) -> AsyncIterator[Step]:
+    """Delete bytes that no row names and that were last written before ``age``: what a crash has left between
+    the bytes and the row, or between a row's end and the bytes'. A step for each portion looked at.
+
+    No row comes to name bytes that are so old: an upload has its row from its first byte on.
+    """
+    portion: list[str] = []
+    async for locator in store.list_older(datetime.now(UTC) - age):
+        portion.append(locator)
+        if len(portion) == AT_ONCE:
+            yield await _delete_unnamed(database, store, portion)
+            portion = []
+    yield await _delete_unnamed(database, store, portion)
+
+
+async def _delete_unnamed(database: Database, store: BlobStore, locators: Sequence[str]) -> Step:
+    named: set[str] = set()
+    async with database.read() as connection:
+        for column in NAMING:
+            for batch in batches(locators):
+                named |= set((await connection.execute(select(column).where(column.in_(batch)))).scalars())
+    strays = [locator for locator in locators if locator not in named]
+    await _delete_all(store, strays)
+    return Step(None, removed=len(strays))
+
+
+async def _delete_all(store: BlobStore, locators: Sequence[str]) -> None:
+    for start in range(0, len(locators), _DELETED_AT_ONCE):
+        await asyncio.gather(*map(store.delete, locators[start : start + _DELETED_AT_ONCE]))

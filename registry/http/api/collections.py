@@ -1,0 +1,64 @@
+"""``/api/v1/collections``: what nothing names any more, and deleting it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from pydantic import Field
+
+from registry.auth.access import require_writable
+from registry.content import collectionpreview
+from registry.content import collections as use
+from registry.errors import NotFoundError
+from registry.http.api.fields import Id
+from registry.http.api.models import Query
+from registry.http.api.reasons import numbered
+from registry.http.api.routes import Call, Route
+from registry.http.collecting import ASKED
+
+
+class CollectionsQuery(Query):
+    """How many."""
+
+    limit: int = Field(default=20, ge=1, le=use.KEPT)
+
+
+class PreviewQuery(Query):
+    """How many of each kind."""
+
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+async def list_collections(call: Call, query: CollectionsQuery) -> Sequence[use.Collection]:
+    """The latest collections, newest first."""
+    return await use.list_collections(call.services.database, limit=query.limit)
+
+
+async def show_collection(call: Call, collection_id: Id) -> use.Collection:
+    """One collection: what it is at, and what it has come to."""
+    return await use.find(call.services.database, numbered(collection_id, "collection"))
+
+
+async def preview_collection(call: Call, query: PreviewQuery) -> Sequence[collectionpreview.Candidate]:
+    """What collections will remove, and why; nothing is changed.
+
+    Bytes that no row names are not looked for."""
+    grace = timedelta(seconds=call.services.settings.collection_grace_seconds)
+    return await collectionpreview.preview(call.services.database, grace=grace, limit=query.limit)
+
+
+async def ask_collection(call: Call) -> use.Collection:
+    """Begin a collection now. If there is one already, that one is answered."""
+    require_writable(read_only=call.services.settings.read_only)
+    begun = await use.ask(call.services.database, actor=call.actor)
+    call.request.app[ASKED].set()
+    return begun
+
+
+ROUTES = (
+    Route("GET", "/collections", "admin", list_collections),
+    Route("POST", "/collections", "admin", ask_collection, status=202),
+    Route("GET", "/collections/preview", "admin", preview_collection),
+    Route("GET", "/collections/{collection_id}", "admin", show_collection, errors=(NotFoundError,)),
+)
