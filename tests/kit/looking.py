@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
 
 from sandbox.scanners.facts import Entry, Facts, IncompleteError, Module, PairedModule
 from sandbox.scanners.packages import MODULES
@@ -39,3 +42,23 @@ def told(module: Module, seen: Entry, data: bytes, partner: bytes | None = None)
 def named(facts: Facts) -> list[tuple[str, str]]:
     """Name and version of each package, in the order of the file."""
     return [(package.name, package.version) for package in facts.packages]
+
+
+def walked(root: Path | str) -> Iterator[tuple[str, Facts]]:
+    """What the modules say of all files below a folder, as the walk over a layer asks them."""
+    paired = {module.name for module in MODULES if isinstance(module, PairedModule)}
+    waiting = [str(root)]
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            for each in found:
+                if each.is_dir(follow_symlinks=False):
+                    waiting.append(each.path)
+                elif each.is_file(follow_symlinks=False):
+                    known = each.stat(follow_symlinks=False)
+                    path = each.path[len(str(root)) + 1 :]
+                    seen = entry(path, known.st_size, mode=known.st_mode & 0o7777)
+                    for module in MODULES:
+                        if module.wants(seen):
+                            assert module.name not in paired, "a database with its log is not read here"
+                            with open(each.path, "rb") as content:
+                                yield path, module.look(seen, content)

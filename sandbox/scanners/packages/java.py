@@ -2,7 +2,7 @@
 
 Maven leaves ``META-INF/maven/GROUP/ARTIFACT/pom.properties``, one for each artifact that was merged. Where
 there is none, the manifest and the file's own name say what they can; an artifact whose group nobody says is
-named without one. What a class file is, is not looked at.
+named without one, and one without any version is none. What a class file is, is not looked at.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ def _identity(
     said = _manifest(inflate(content, archive.manifest, MAX_TEXT_BYTES, budget)) if archive.manifest else {}
     version = numbered or said.get("implementation-version", said.get("bundle-version", ""))
     vendor = said.get("implementation-vendor-id", "")
-    if named:
+    # Most that say no version are an application's own.
+    if named and is_word(version):
         yield _package(vendor if _group.fullmatch(vendor) else "", named, version, within)
 
 
