@@ -48,11 +48,11 @@ vm: ## what this host lacks, in small virtual machines: AppArmor, SELinux, cgrou
 	@scripts/python.sh
 	.venv/bin/python -m tests.vm $(ONLY)
 
-bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP...": print some)
+bench: ## figures beside other registries, to docs/benchmarks.json (ONLY="GROUP...": print some; KEEP=1: and keep them)
 	@scripts/packages.sh bench
 	@scripts/python.sh
 	@scripts/tools.sh bench
-	.venv/bin/python -m tests.bench $(ONLY)
+	.venv/bin/python -m tests.bench $(if $(KEEP),--keep) $(ONLY)
 
 soak: ## kill the server a thousand times, run hostile images, to docs/soak.json (KILLS=n RUNS=n)
 	@scripts/packages.sh test

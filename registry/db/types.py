@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BigInteger, Dialect, Integer, Text, literal
@@ -48,6 +49,7 @@ class _DbTime(FunctionElement[datetime]):
     type = UtcTime()
 
 
+@lru_cache(maxsize=64)  # making it took a fifteenth of a registry's time
 def db_time(offset: timedelta = timedelta(0)) -> _DbTime:
     """The database's clock, shifted: leases and expiry are judged by it and never by a replica's own."""
     return _DbTime(literal(offset // timedelta(microseconds=1), BigInteger))

@@ -1,6 +1,7 @@
-"""``python -m tests.bench [GROUP...]``: measure, print, and fail when a limit is missed.
+"""``python -m tests.bench [--keep] [GROUP...]``: measure, print, and fail when a limit is missed.
 
-A run of all groups is kept in docs/benchmarks.json and in the table of docs/performance.md.
+A run of all groups is kept in docs/benchmarks.json and in the table of docs/performance.md; with ``--keep`` a
+run of some is as well, in the place of what was there of these groups.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from tests.bench import machine
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, kept_figure
 from tests.bench.inventory import inventory
 from tests.bench.manifests import manifests
 from tests.bench.memory import huge_blob, transfers
@@ -26,12 +29,14 @@ from tests.bench.scaling import connections, processes
 from tests.bench.scheduling import scheduling
 from tests.bench.secrecy import secrecy
 from tests.bench.signins import signins
-from tests.bench.thread import start, verdict
+from tests.bench.starting import start
 from tests.bench.tokens import tokens
 from tests.bench.tokenservice import token_service
+from tests.bench.verdicts import verdict
 from tests.bench.webhooks import webhooks
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+KEPT = DOCS / "benchmarks.json"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "start": start,
@@ -56,8 +61,9 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
 }
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Measure; 1 where a limit is missed, 64 where there is no such group."""
+    names = [one for one in arguments if one != "--keep"]
     unknown = [name for name in names if name not in GROUPS]
     if unknown:
         print(f"there is no group {unknown[0]!r}; there are {', '.join(GROUPS)}", file=sys.stderr)
@@ -74,35 +80,48 @@ def main(names: list[str]) -> int:
             found[name].append(figure)
         print(f"  ({time.monotonic() - began:.0f} s)", flush=True)
     if not names:
-        _keep(described, found)
+        _keep({"machine": described, "apart": {}, "figures": []}, found)
+    elif "--keep" in arguments:
+        kept = json.loads(KEPT.read_text())
+        kept["apart"] = {**kept.get("apart", {}), **dict.fromkeys(names, described)}
+        _keep(kept, found)
     missed = sum(not figure.met for figures in found.values() for figure in figures)
     print(f"\n{missed} limits were missed" if missed else "\nevery limit was kept")
     return 1 if missed else 0
 
 
-def _keep(described: dict[str, object], found: dict[str, list[Figure]]) -> None:
-    kept = [{"group": name, **figure.document()} for name, figures in found.items() for figure in figures]
-    document = json.dumps({"machine": described, "figures": kept}, indent=2)
-    (DOCS / "benchmarks.json").write_text(f"{document}\n")
-    lines = [f"{name}: {value}" for name, value in described.items() if not isinstance(value, dict)]
-    for name in ("peers", "libraries"):
-        versions = described[name]
-        assert isinstance(versions, dict)
-        lines.append(", ".join(f"{which} {number}" for which, number in versions.items()))
-    lines = [f"- {line.replace('_', ' ')}" for line in lines]
-    for name, figures in found.items():
-        lines += [
-            "",
-            f"### {name}",
-            "",
-            "| figure | median | over the rounds | limit | |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [figure.row() for figure in figures]
+def _keep(kept: dict[str, Any], found: dict[str, list[Figure]]) -> None:
+    """Keep figures beside those of other groups; ``apart`` is what groups were measured on that were measured
+    by themselves."""
+    before = {name: list(each) for name, each in groupby(kept["figures"], key=lambda one: str(one["group"]))}
+    before |= {
+        name: [{"group": name, **one.document()} for one in figures] for name, figures in found.items()
+    }
+    kept["figures"] = [figure for name in GROUPS for figure in before.get(name, ())]
+    KEPT.write_text(f"{json.dumps(kept, indent=2)}\n")
+    lines = _described(kept["machine"])
+    for name in GROUPS:
+        if name not in before:
+            continue
+        lines += ["", f"### {name}", ""]
+        if name in kept["apart"]:
+            own = kept["apart"][name]
+            lines += [f"By itself, {own['date']}; busy before {own['busy_before']}.", ""]
+        lines += ["| figure | median | over the rounds | limit | |", "|---|---|---|---|---|"]
+        lines += [kept_figure(one).row() for one in before[name]]
     page = DOCS / "performance.md"
-    before, _, rest = page.read_text().partition(BEGIN)
+    head, _, rest = page.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
-    page.write_text("\n".join([f"{before}{BEGIN}", *lines, "", f"{END}{after}"]))
+    page.write_text("\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{after}"]))
+
+
+def _described(on: dict[str, Any]) -> list[str]:
+    lines = [f"{name}: {value}" for name, value in on.items() if not isinstance(value, dict)]
+    lines += [
+        ", ".join(f"{which} {number}" for which, number in on[name].items())
+        for name in ("peers", "libraries")
+    ]
+    return [f"- {line.replace('_', ' ')}" for line in lines]
 
 
 def _measured(name: str) -> Iterator[Figure]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,12 @@ class Figure:
             if value is not None or name == "value"
             if value != ""
         } | {"met": self.met}
+
+
+def kept_figure(document: Mapping[str, Any]) -> Figure:
+    """The figure of which :meth:`Figure.document` is kept."""
+    said = {"unit": "", **document}
+    return Figure(**{name: said[name] for name in Figure.__dataclass_fields__ if name in said})
 
 
 def over(

@@ -70,15 +70,22 @@ def push_image(target: Target, name: str, tag: str) -> bytes:
     manifest, blobs = small_image()
     connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=60)
     for blob in blobs:
-        location = _begin(connection, target.headers, name)
-        headers = {**target.headers, **_BYTES}
-        connection.request("PUT", _with_digest(location, digest_of(blob)), body=blob, headers=headers)
-        answer(connection, 201)
+        push_bytes(connection, target.headers, name, blob)
     headers = {**target.headers, "Content-Type": OCI_MANIFEST}
     connection.request("PUT", f"/v2/{name}/manifests/{tag}", body=manifest, headers=headers)
     answer(connection, 201)
     connection.close()
     return manifest
+
+
+def push_bytes(
+    connection: http.client.HTTPConnection, headers: Mapping[str, str], name: str, blob: bytes
+) -> None:
+    """Push a small blob: POST, PUT."""
+    location = _begin(connection, headers, name)
+    headers = {**headers, **_BYTES}
+    connection.request("PUT", _with_digest(location, digest_of(blob)), body=blob, headers=headers)
+    answer(connection, 201)
 
 
 def push_blob(
