@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "whoami": ("registry.cli.whoami",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
+        "scan": ("sandbox.cli.scan",),
         "spec": ("sandbox.cli.spec",),
         "bundle": ("sandbox.cli.bundle",),
         "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +32,7 @@ from registry.contract.report import (
     Step,
 )
 from registry.contract.runspec import RunSpec
+from registry.contract.scan import Scan
 from registry.contract.serviceplan import make_service_plans, require_bounded, side_by_side
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
@@ -42,7 +43,7 @@ from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Cache, Use
 from sandbox.images.collect import CacheLimits, make_room
-from sandbox.images.pull import pull
+from sandbox.images.pull import PulledImage, pull
 from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import PreparedImage, prepare
 from sandbox.images.source import ImageSource
@@ -56,6 +57,8 @@ from sandbox.runtimes.conclude import RUN_NAME
 from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.outcome import fitting_logs
 from sandbox.runtimes.spawn import Supervisors
+from sandbox.scanners.layers import Scanner
+from sandbox.scanners.scan import failed_scan, scan_image
 from sandbox.services import ServiceSource, ServiceToRun, mounted_service, pull_services, run_folder
 
 Progress = Callable[[str], None]
@@ -88,6 +91,14 @@ class Workplace:
 
 
 @dataclass(frozen=True, slots=True)
+class Scanning:
+    """Who scans the image before it is run, and who gets what was found."""
+
+    scanner: Scanner
+    hand_in: Callable[[Scan], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One image to try. ``reference`` is a tag or a digest; ``lease`` is empty where there is no registry."""
 
@@ -109,6 +120,8 @@ class Task:
     """Where the images of the spec's services come from."""
     on_run: OnRun = field(default=lambda _name, _attempt: None, repr=False)
     """Called before each run with its name, and the number of its attempt where there may be several."""
+    scanning: Scanning | None = field(default=None, repr=False)
+    """``None``: the image is not scanned."""
 
 
 @dataclass(slots=True)
@@ -189,7 +202,8 @@ async def _carry_out(
     look_at_writes: LookAtWrites | None,
     masker: Masker,
 ) -> None:
-    left = partial(_left, task.prepare, time.monotonic() + task.prepare.seconds)
+    deadline_at = time.monotonic() + task.prepare.seconds
+    left = partial(_left, task.prepare, deadline_at)
     on_size = partial(make_room, workplace.cache, workplace.cache_limits)
     with _step(record.steps, "pull", progress):
         image = await pull(
@@ -211,6 +225,19 @@ async def _carry_out(
     if not task.lease:
         # Where there is a lease, the report answers in the words of the job.
         record.digest, record.platform = str(image.digest), str(image.platform)
+    reserve_bytes = workplace.cache_limits.reserve_bytes
+    prepared = None
+    if task.scanning is not None:
+        # Before it is looked at how the image would be run: one that cannot be is scanned all the same.
+        with workplace.cache.used() as blobs:
+            for blob in image.layers:
+                blobs.hold(blob)
+            with _step(record.steps, "unpack", progress):
+                prepared = await prepare(image, left(), use, reserve_bytes=reserve_bytes)
+            started = time.monotonic()
+            with _step(record.steps, "scan", progress):
+                await _scan(image, task, task.scanning, record, use=use, progress=progress)
+            left = partial(_left, task.prepare, deadline_at + time.monotonic() - started)
     limits, ceiling = workplace.room.budget.defaults(task.limits), _reportable(task.ceiling)
     plans = make_plans(
         image.config,
@@ -232,9 +259,9 @@ async def _carry_out(
         workplace.room.budget.require_possible(side_by_side(plan, service_plans))
         require_allowed(plan.capabilities, workplace.allowed_capabilities)
         networks.append(await pin(plan.network, workplace.network))
-    with _step(record.steps, "unpack", progress):
-        reserve_bytes = workplace.cache_limits.reserve_bytes
-        prepared = await prepare(image, left(), use, reserve_bytes=reserve_bytes)
+    with _step(record.steps, "unpack", progress) if prepared is None or beside else nullcontext():
+        if prepared is None:
+            prepared = await prepare(image, left(), use, reserve_bytes=reserve_bytes)
         services = [
             ServiceToRun(plan, one, await prepare(one.image, left(), use, reserve_bytes=reserve_bytes))
             for plan, one in zip(service_plans, beside, strict=True)
@@ -260,6 +287,25 @@ async def _carry_out(
             record.further_seconds += 0.0 if first else time.monotonic() - started
             if execution.error is not None:
                 return
+
+
+async def _scan(
+    image: PulledImage, task: Task, scanning: Scanning, record: _Record, *, use: Use, progress: Progress
+) -> None:
+    """Scan, and hand in what was found; whatever becomes of it, the image is run."""
+    about = {"digest": record.digest or str(image.digest), "platform": record.platform, "lease": task.lease}
+    try:
+        scan = await scan_image(
+            image,
+            use,
+            scanning.scanner,
+            on_layer=lambda number, of: progress(f"scan: layer {number} of {of}"),
+            **about,
+        )
+    except Exception as error:  # a scan that fails is no scan without findings, and no reason not to run
+        log.exception("scan failed", digest=record.digest)
+        scan = failed_scan(image, scanning.scanner, f"the scan failed: {type(error).__name__}", **about)
+    await scanning.hand_in(scan)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,12 @@ from registry.contract.base import LEASE, Wire, as_before
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
 from registry.contract.livelog import LogChunk, LogTaken
 from registry.contract.report import Report, dump_report
+from registry.contract.scan import Scan
 from sandbox.pinning import Pin
 
 ANSWER_MAX_BYTES = 4 * 1024 * 1024
 ANSWER_SECONDS = 30.0
+SCAN_SECONDS = 120.0
 T = TypeVar("T", bound=Wire)
 
 
@@ -160,6 +162,14 @@ class RegistryClient:
             LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
         """
         await self._post("report", dump_report(report, news=news))
+
+    async def scan(self, scan: Scan) -> None:
+        """Say what was found in the image of a lease, before its report.
+
+        Raises:
+            LeaseOver, RegistryUnreachable, RegistryRefusal: as their names say.
+        """
+        await self._post("scan", scan, seconds=SCAN_SECONDS)
 
     async def _post(self, action: str, message: Wire | bytes, *, seconds: float = ANSWER_SECONDS) -> bytes:
         raw_message = message if isinstance(message, bytes) else message.model_dump_json().encode()

@@ -7,8 +7,8 @@ lease that cannot be kept ends its run at once, since somebody else may have it 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -20,19 +20,23 @@ from registry.contract.asked import asked_by
 from registry.contract.isolation import SPEC_NEWS
 from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
+from registry.contract.scan import Incomplete, Scan
 from registry.oci.platform import parse_platform
-from sandbox.attempt import MESSAGE_MAX, Task, Workplace, try_image
+from sandbox.attempt import MESSAGE_MAX, Scanning, Task, Workplace, try_image
 from sandbox.client import JobUnknown, LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
 from sandbox.images.collect import Collected, Figures, collect, look
 from sandbox.images.sourcehttp import registry_source
 from sandbox.livelog import LiveLog
 from sandbox.metrics import WorkerMetrics
+from sandbox.scanners.layers import Scanner
 from sandbox.services import ServiceSource
 
 CLAIM_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 PAUSE_MAX_SECONDS = 15.0
 REPORT_ATTEMPT_SECONDS = 600.0
+SCAN = "scan"
+"""Said among the mechanisms by a worker that scans images: only such a one is asked to."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 T = TypeVar("T")
 
@@ -55,6 +59,7 @@ class Post:
     drain: Drain
     mechanisms: tuple[str, ...]
     """The isolation that its runs can have."""
+    scanner: Scanner
 
 
 async def run_worker(post: Post, *, platforms: tuple[str, ...], slots: int) -> None:
@@ -92,7 +97,7 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
                 wait_seconds=CLAIM_SECONDS,
                 disk_bytes=None if disk is None else disk.room_bytes,
                 disk_most_bytes=None if disk is None else disk.most_bytes,
-                mechanisms=(*post.mechanisms, *SPEC_NEWS),
+                mechanisms=(*post.mechanisms, *SPEC_NEWS, SCAN),
             )
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
@@ -104,7 +109,8 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
             log.error("job of a newer registry", digest=job.digest, reason=str(job))
             # Another worker may be of its version; this one goes on with what it knows.
             message = f"the worker is older than its registry: {job}"
-            await _deliver(client, _without_run(job, "spec-invalid", message, retryable=True), drain)
+            report = _without_run(job, "spec-invalid", message, retryable=True)
+            await _deliver(partial(client.report, report), drain, "report")
             continue
         pause = PAUSE_SECONDS
         if answer is None:
@@ -149,7 +155,7 @@ async def _do(post: Post, job: Job) -> None:
     told = {"repository": job.repository, "digest": job.digest, "trial": job.trial, "attempt": job.attempt}
     log.info("trying", **told)
     live = LiveLog()
-    attempt = asyncio.create_task(_attempt(client, post.workplace, job, live))
+    attempt = asyncio.create_task(_attempt(post, job, live))
     keeping = asyncio.create_task(_keep(client, job))
     telling = asyncio.create_task(live.tell(client, job.lease))
     leaving = asyncio.create_task(drain.now.wait())
@@ -174,7 +180,8 @@ async def _do(post: Post, job: Job) -> None:
             await _end(task)
 
 
-async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live: LiveLog) -> Report:
+async def _attempt(post: Post, job: Job, live: LiveLog) -> Report:
+    client = post.client
     try:
         platform = parse_platform(job.platform)
     except ValueError as error:
@@ -192,6 +199,9 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live:
         secrets=job.secrets or {},
         on_output=live.take,
         on_run=live.begin,
+        scanning=Scanning(post.scanner, partial(_hand_in_scan, client, drain=post.drain))
+        if job.scan
+        else None,
     )
     source_of = partial(registry_source, client.url, token=job.pull_token, tls=client.tls)
     async with AsyncExitStack() as stack:
@@ -205,7 +215,7 @@ async def _attempt(client: RegistryClient, workplace: Workplace, job: Job, live:
             )
             for one in job.services or ()
         ]
-        return await try_image(source, replace(task, services=services), workplace=workplace)
+        return await try_image(source, replace(task, services=services), workplace=post.workplace)
 
 
 async def _keep(client: RegistryClient, job: Job) -> None:
@@ -234,18 +244,32 @@ async def _hand_in(client: RegistryClient, job: Job, report: Report, drain: Drai
     """
     for news in (True, False):
         try:
-            await _deliver(client, report, drain, news=news)
+            await _deliver(partial(client.report, report, news=news), drain, "report")
             return
         except RegistryRefusal as refusal:
             if refusal.status in (401, 403):
                 raise
             log.error("report refused", trial=job.trial, whole=news, reason=str(refusal))
             instead = _without_run(job, "worker-error", f"the report was refused: {refusal}")
-    await _deliver(client, instead, drain)
+    await _deliver(partial(client.report, instead), drain, "report")
 
 
-async def _deliver(client: RegistryClient, report: Report, drain: Drain, *, news: bool = True) -> None:
-    """Hand in the report, again and again while the registry is away; a lease that is over drops it.
+async def _hand_in_scan(client: RegistryClient, scan: Scan, *, drain: Drain) -> None:
+    """Deliver what was found; where that is not taken, say so instead: the image is not without findings."""
+    try:
+        await _deliver(partial(client.scan, scan), drain, "scan")
+    except RegistryRefusal as refusal:
+        if refusal.status in (401, 403):
+            raise
+        log.error("scan refused", digest=scan.digest, reason=str(refusal))
+        gap = Incomplete(scanner="worker", reason=f"the scan was refused: {refusal}"[:300])
+        instead = scan.model_copy(update={"packages": (), "found": (), "incomplete": (gap,)})
+        with suppress(RegistryRefusal):
+            await _deliver(partial(client.scan, instead), drain, "scan")
+
+
+async def _deliver(send: Callable[[], Awaitable[None]], drain: Drain, what: str) -> None:
+    """Hand in a report or a scan, again and again while the registry is away; a lease that is over drops it.
 
     Raises:
         RegistryRefusal: the registry does not take it, or this worker.
@@ -255,17 +279,17 @@ async def _deliver(client: RegistryClient, report: Report, drain: Drain, *, news
     end = loop.time() + REPORT_ATTEMPT_SECONDS
     while True:
         try:
-            await client.report(report, news=news)
+            await send()
             return
         except RegistryUnreachable as error:
             if loop.time() + pause > end or drain.now.is_set():
-                log.warning("report dropped", reason=str(error))
+                log.warning(f"{what} dropped", reason=str(error))
                 return
-            log.warning("report not delivered yet", reason=str(error), seconds=pause)
+            log.warning(f"{what} not delivered yet", reason=str(error), seconds=pause)
             await _unless(drain.now, asyncio.sleep(pause))
             pause = min(pause * 2, PAUSE_MAX_SECONDS)
         except LeaseOver as error:
-            log.warning("report refused", reason=str(error))
+            log.warning(f"{what} refused", reason=str(error))
             return
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.contract.base import LEASE, Wire, is_none
+from registry.contract.base import LEASE, Wire, is_false, is_none
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import IMAGE_SPECS_MAX, ImageSpec, RunSpec
 
@@ -46,7 +46,7 @@ class ClaimRequest(Wire):
         exclude_if=is_none,
         description="isolation that its runs can have, which run specs may demand, and what of run specs it "
         "knows that not every worker does (run-spec secrets, run-spec stubs, run-spec services, run-spec "
-        "referrers); null: it does not say",
+        "referrers), and whether it scans (scan); null: it does not say",
     )
 
 
@@ -101,6 +101,11 @@ class Job(Wire):
         max_length=IMAGE_SPECS_MAX,
         exclude_if=is_none,
         description="what is attached to the image as referrers, oldest first",
+    )
+    scan: bool = Field(
+        default=False,
+        exclude_if=is_false,
+        description="scan the image's layers, and send what was found before the report",
     )
 
 

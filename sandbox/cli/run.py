@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -39,6 +38,7 @@ from sandbox.cli.workshop import (
     configure_logs,
     let_others_pass,
     network_policy,
+    own_folder,
     read_credentials,
     read_small_file,
 )
@@ -242,7 +242,7 @@ def _opened(state: Path | None, **options: Any) -> Iterator[Workplace]:
     """One of the folders below ``state`` that nobody uses, opened with the ``options``."""
     from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
 
-    base = state or _own_folder()
+    base = state or own_folder()
     # Runs side by side have a folder each, and one cache.
     for number in range(MAX_STATES):
         with ExitStack() as stack:
@@ -255,19 +255,6 @@ def _opened(state: Path | None, **options: Any) -> Iterator[Workplace]:
             yield workplace
             return
     raise SandboxError("worker-error", f"{MAX_STATES} runs are going on already")
-
-
-def _own_folder() -> Path:
-    """Where an image's users can pass through, unlike most home folders, and nobody else can write."""
-    from sandbox.rootless import host_uid  # noqa: PLC0415
-
-    uid = host_uid()
-    folder = Path("/var/lib/seatrial-run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if found.st_uid != os.geteuid() or folder.is_symlink():
-        raise SandboxError("worker-error", f"{folder} belongs to somebody else; give a folder with --state")
-    return folder
 
 
 def _document(

@@ -220,6 +220,7 @@ async def _work(
 ) -> int:
     from sandbox.client import RegistryRefusal, registry_client  # noqa: PLC0415
     from sandbox.metrics import WorkerMetrics, serving  # noqa: PLC0415
+    from sandbox.scanners.layers import make_scanner  # noqa: PLC0415
     from sandbox.worker import Drain, Post, run_worker  # noqa: PLC0415
 
     counted = WorkerMetrics(workplace.room, slots=slots, runtime=str(workplace.runtime.info))
@@ -241,7 +242,7 @@ async def _work(
                 where = await stack.enter_async_context(serving(counted, told_at))
                 log.info("tells Prometheus", at=where)
             client = await stack.enter_async_context(registry_client(registry, token, pin=pin, heard=heard))
-            post = Post(client, workplace, counted, drain, mechanisms)
+            post = Post(client, workplace, counted, drain, mechanisms, make_scanner())
             await run_worker(post, platforms=platforms, slots=slots)
     except RegistryRefusal as refusal:
         log.error("the registry refuses this worker", reason=str(refusal), fix=_FIXES.get(refusal.status, ""))

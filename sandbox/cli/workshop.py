@@ -14,6 +14,7 @@ import typer
 from registry.contract.capabilities import GRANTABLE
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform, parse_platform, platform_of_machine
+from sandbox.errors import SandboxError
 from sandbox.network.permits import NetworkPolicy, parse_permit
 
 ImageArgument = Annotated[
@@ -162,3 +163,16 @@ def configure_logs(log_format: str, *, quiet: bool = False) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
+
+
+def own_folder() -> Path:
+    """Where an image's users can pass through, unlike most home folders, and nobody else can write."""
+    from sandbox.rootless import host_uid  # noqa: PLC0415
+
+    uid = host_uid()
+    folder = Path("/var/lib/seatrial-run") if uid == 0 else Path(f"/var/tmp/seatrial-{uid}")  # noqa: S108
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if found.st_uid != os.geteuid() or folder.is_symlink():
+        raise SandboxError("worker-error", f"{folder} belongs to somebody else; give a folder with --state")
+    return folder

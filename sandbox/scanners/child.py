@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from sandbox import syscalls as kernel
 from sandbox.images import confine
 from sandbox.images.layerstream import LayerReader
+from sandbox.scanners.content.engine import Rules
 from sandbox.scanners.facts import Module
 from sandbox.scanners.loading import load_modules
 from sandbox.scanners.spool import Spool
@@ -32,14 +33,17 @@ _HEADER_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """``base`` and ``size`` are the ids of the child; ``packages`` hold the modules; ``max_bytes`` is what
-    the layer may unpack to."""
+    """``base`` and ``size`` are the ids of the child; ``packages`` hold the modules; of the spool the first
+    ``rules_bytes`` are the compiled rules of the content search (none: it does not search) with the digest
+    ``rules``; ``max_bytes`` is what the layer may unpack to."""
 
     parent_pid: int
     base: int
     size: int
     algorithm: str
     packages: tuple[str, ...]
+    rules: str
+    rules_bytes: int
     spool_fd: int
     max_bytes: int
     cpu_seconds: int
@@ -56,7 +60,7 @@ def main(argument: str) -> int:
     limits = WalkLimits(**fields["limits"])
     task = Task(**{**fields, "packages": tuple(fields["packages"]), "limits": limits})
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    modules = load_modules(task.packages)
+    modules = load_modules(task.packages, _rules(task))
     try:
         with kernel.user_namespace(task.base, task.size) as userns_fd:
             kernel.unshare(kernel.CLONE_NEWNS)
@@ -85,6 +89,12 @@ def _inner(task: Task, modules: Sequence[Module]) -> int:
     with os.fdopen(_RESULT_FD, "wb", closefd=False) as out:
         Walk(modules, lambda: _read(task), Spool(task.spool_fd), out, task.limits).run()
     return 0
+
+
+def _rules(task: Task) -> Rules | None:
+    if not task.rules:
+        return None
+    return Rules(os.pread(task.spool_fd, task.rules_bytes, 0), task.rules)
 
 
 def _read(task: Task) -> LayerReader:

@@ -28,9 +28,10 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.images.cache import UNFINISHED, Cache, is_at, locked
 from sandbox.scanners.child import CANNOT_CONFINE, Task
+from sandbox.scanners.content.engine import Rules, compile_rules
 from sandbox.scanners.facts import Module
 from sandbox.scanners.lines import LineFile
-from sandbox.scanners.loading import PACKAGES, fingerprint, load_modules
+from sandbox.scanners.loading import PACKAGES, fingerprint, named_modules
 from sandbox.scanners.walk import WalkLimits
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
@@ -54,9 +55,11 @@ class ScanLimits:
 
 @dataclass(frozen=True, slots=True)
 class Scanner:
-    """What scans: the packages that hold the modules, the modules, and their limits."""
+    """What scans: the packages that hold modules, compiled rules for the content search, if it takes part,
+    all modules by name and version, and their limits."""
 
     packages: Sequence[str]
+    rules: Rules | None
     modules: Sequence[Module]
     limits: ScanLimits
 
@@ -78,9 +81,14 @@ class LayerResult:
         return LineFile(self.file)
 
 
-def make_scanner(packages: Sequence[str] = PACKAGES, limits: ScanLimits | None = None) -> Scanner:
-    """A scanner with the modules of ``packages``."""
-    return Scanner(packages, load_modules(packages), limits or ScanLimits())
+def make_scanner() -> Scanner:
+    """A scanner with all modules. It takes a tenth of a second, and a program needs one."""
+    return scanner_of(PACKAGES, compile_rules())
+
+
+def scanner_of(packages: Sequence[str], rules: Rules | None, limits: ScanLimits | None = None) -> Scanner:
+    """A scanner with these modules and rules."""
+    return Scanner(packages, rules, named_modules(packages, rules), limits or ScanLimits())
 
 
 async def layer_result(
@@ -116,12 +124,18 @@ async def _scan(
     try:
         fcntl.flock(file, fcntl.LOCK_EX)  # tells the sweep that somebody is at it
         with blob.open("rb") as layer, tempfile.TemporaryFile(dir=final.parent) as spool:
+            rules = scanner.rules
+            if rules is not None:
+                spool.write(rules.serialised)
+                spool.flush()
             task = Task(
                 parent_pid=os.getpid(),
                 base=ids.base,
                 size=ids.size,
                 algorithm=diff_id.algorithm,
                 packages=tuple(scanner.packages),
+                rules="" if rules is None else rules.digest,
+                rules_bytes=0 if rules is None else len(rules.serialised),
                 spool_fd=spool.fileno(),
                 max_bytes=scanner.limits.unpacked_bytes,
                 # Two threads work: one decompresses, one reads.

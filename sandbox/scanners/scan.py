@@ -17,7 +17,7 @@ from sandbox.images.pull import PulledImage
 from sandbox.scanners.document import Subject, make_scan
 from sandbox.scanners.layers import LayerResult, Scanner, layer_result
 from sandbox.scanners.loading import version_line
-from sandbox.scanners.merge import Gap, LayerFacts, merge
+from sandbox.scanners.merge import Gap, LayerFacts, View, merge
 
 OnLayer = Callable[[int, int], None]
 
@@ -77,13 +77,25 @@ async def scan_image(
         return await asyncio.to_thread(_document, results, failed, subject, scanner)
 
 
+def failed_scan(
+    image: PulledImage, scanner: Scanner, reason: str, *, digest: str, platform: str, lease: str = ""
+) -> Scan:
+    """What is said where nothing could be found out. Pure."""
+    diff_ids = tuple(map(str, image.config.diff_ids))
+    subject = Subject(digest, platform, diff_ids, ("",) * len(diff_ids), lease)
+    return make_scan(View(), subject, scanner=_named(scanner), failed=[Gap("", "", reason, None)])
+
+
 def _document(
     results: list[LayerResult | None], failed: list[Gap], subject: Subject, scanner: Scanner
 ) -> Scan:
     layers: list[LayerFacts] = [_NOTHING if one is None else one.lines for one in results]
     view = merge(layers, scanner.modules)
-    name = f"seatrial {version('seatrial')} ({version_line(scanner.modules)})"
-    return make_scan(view, subject, scanner=name, failed=failed)
+    return make_scan(view, subject, scanner=_named(scanner), failed=failed)
+
+
+def _named(scanner: Scanner) -> str:
+    return f"seatrial {version('seatrial')} ({version_line(scanner.modules)})"
 
 
 class _Nothing:

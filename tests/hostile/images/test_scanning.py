@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import tarfile
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,13 +16,14 @@ import pytest
 
 from registry.contract.scan import Scan
 from sandbox.ids import leased_ids
-from sandbox.images.cache import UNFINISHED, Cache, Use
+from sandbox.images.cache import UNFINISHED, Use
 from sandbox.images.collect import CacheLimits, collect, list_entries
 from sandbox.images.pull import PulledImage
 from sandbox.scanners.child import Task
-from sandbox.scanners.layers import ScanLimits, make_scanner
+from sandbox.scanners.layers import ScanLimits, Scanner, make_scanner, scanner_of
 from sandbox.scanners.scan import scan_image
 from sandbox.scanners.walk import WalkLimits
+from tests.kit import planted
 from tests.kit.images import (
     Image,
     Member,
@@ -45,11 +46,9 @@ Scanned = Callable[..., Awaitable[Scan]]
 
 @pytest.fixture
 def scanned(use: Use, pulled: Callable[[Image], Awaitable[PulledImage]]) -> Scanned:
-    async def get(
-        image: Image, *, limits: ScanLimits | None = None, packages: Sequence[str] = MODULES
-    ) -> Scan:
+    async def get(image: Image, *, limits: ScanLimits | None = None, scanner: Scanner | None = None) -> Scan:
         found = await pulled(image)
-        scanner = make_scanner(packages, limits)
+        scanner = scanner or scanner_of(MODULES, None, limits)
         return await scan_image(found, use, scanner, digest=str(found.digest), platform=str(found.platform))
 
     return get
@@ -233,16 +232,19 @@ async def test_a_result_that_is_cut_off_is_made_anew(use: Use, scanned: Scanned)
     assert [one.name for one in (await scanned(image)).packages] == ["one"]
 
 
-async def test_the_real_modules_look_at_a_folder(scanned: Scanned, use: Use, tmp_path: Path) -> None:
+async def test_the_real_modules_look_at_an_image(scanned: Scanned) -> None:
     status = b"Package: bash\nStatus: install ok installed\nVersion: 5.2.15-2+b7\nArchitecture: amd64\n\n"
+    token = planted.token("ghp_")
     layer = make_layer(
         folder("etc"),
         file("etc/os-release", b"ID=debian\nVERSION_ID=12\n"),
         file("var/lib/dpkg/status", status),
+        file("root/large", b"\n" * 3_000_000 + f"token = {token}\n".encode()),
     )
-    found = await scanned(make_image(layer), packages=make_scanner().packages)
+    found = await scanned(make_image(layer), scanner=make_scanner())
     assert [(one.name, one.ecosystem) for one in found.packages] == [("bash", "Debian:12")]
-    assert Cache(use.cache.folder).scans == use.cache.scans
+    assert [(one.kind, one.where) for one in found.found] == [("secret", "root/large")]
+    assert token[4:] not in found.model_dump_json()
 
 
 ATTACK = """
@@ -313,6 +315,8 @@ async def test_a_child_that_was_taken_over(canary: Path, tmp_path: Path) -> None
             size=ids.size,
             algorithm="sha256",
             packages=MODULES,
+            rules="",
+            rules_bytes=0,
             spool_fd=spool,
             max_bytes=1 << 20,
             cpu_seconds=20,

@@ -1,0 +1,251 @@
+"""``seatrial scan``: say what an image holds, without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from registry.oci.printable import printable
+from sandbox.cli.workshop import (
+    ImageArgument,
+    JsonOption,
+    PasswordFileOption,
+    PlainHttpOption,
+    PlatformOption,
+    UsernameOption,
+    chosen_platform,
+    configure_logs,
+    own_folder,
+    read_credentials,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.advisories.file import Status
+    from registry.advisories.matching import Match
+    from registry.contract.scan import Scan
+    from registry.oci.platform import Platform
+
+Threshold = Literal["info", "low", "medium", "high", "critical"]
+SEVERITIES = ("info", "low", "medium", "high", "critical")
+NO_ADVISORIES = (
+    "no advisories were given (--advisories FILE): which vulnerabilities its packages have was not looked up"
+)
+_SHOWN_FIRST = ("critical", "high", "unknown", "medium", "low", "info")
+_GAPS_SHOWN = 20
+
+
+def command(
+    *,
+    image: ImageArgument,
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="How to print what was found.")
+    ] = "table",
+    fail_on: Annotated[
+        Threshold | None,
+        typer.Option(
+            "--fail-on",
+            metavar="|".join(SEVERITIES),
+            help="Exit with 1 where something of this severity or above was found. What has an unknown one "
+            "counts.",
+        ),
+    ] = None,
+    advisories: Annotated[
+        Path | None,
+        typer.Option(
+            "--advisories", metavar="FILE", help="File of advisories, to look up vulnerabilities in."
+        ),
+    ] = None,
+    platform: PlatformOption = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="Folder whose cache holds layers, and what was found in them. [default: that of run]",
+        ),
+    ] = None,
+    username: UsernameOption = None,
+    password_file: PasswordFileOption = None,
+    plain_http: PlainHttpOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what an image holds: packages, secrets, malware, misconfiguration, vulnerabilities.
+
+    Nothing of the image is run or unpacked, and no container runtime is needed. Exit code 0; with --fail-on 1
+    where something of that severity or above was found, and 2 where nothing was but not all of the image
+    could be looked at; 2 for an error, 64 for wrong usage.
+    """
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
+
+    enter_user_namespace()
+    configure_logs("text", quiet=True)
+    known = _Advisories(advisories)
+    base = Path(os.path.abspath(state or own_folder()))
+    base.mkdir(mode=0o711, parents=True, exist_ok=True)
+    scan = asyncio.run(
+        _scan(
+            image,
+            base,
+            chosen_platform(platform),
+            credentials=read_credentials(username, password_file),
+            plain_http=plain_http,
+        )
+    )
+    matches = known.matches(scan)
+    if as_json or output == "json":
+        typer.echo(json.dumps(_document(image, scan, known.status, matches), indent=2))
+    else:
+        _print(scan, known.status, matches)
+    raise typer.Exit(_code(scan, matches, fail_on))
+
+
+class _Advisories:
+    """The file of advisories, if there is one: opened before there is anything to wait for."""
+
+    def __init__(self, path: Path | None) -> None:
+        from registry.advisories.file import open_advisories  # noqa: PLC0415
+
+        self._opened = None if path is None else open_advisories(path)
+        self.status: Status | None = None if self._opened is None else self._opened.status()
+
+    def matches(self, scan: Scan) -> Sequence[Match]:
+        """The vulnerabilities of the image's packages."""
+        from registry.advisories.matching import match  # noqa: PLC0415
+
+        if self._opened is None:
+            return ()
+        found = match(self._opened, scan.packages)
+        self._opened.close()
+        return found
+
+
+async def _scan(
+    image: str, base: Path, platform: Platform, *, credentials: tuple[str, str] | None, plain_http: bool
+) -> Scan:
+    from functools import partial  # noqa: PLC0415
+
+    from registry.contract.limits import PrepareLimits  # noqa: PLC0415
+    from sandbox.images.cache import Cache  # noqa: PLC0415
+    from sandbox.images.collect import collect, default_limits, make_room  # noqa: PLC0415
+    from sandbox.images.pull import pull  # noqa: PLC0415
+    from sandbox.images.source import open_source  # noqa: PLC0415
+    from sandbox.scanners.layers import make_scanner  # noqa: PLC0415
+    from sandbox.scanners.scan import scan_image  # noqa: PLC0415
+
+    show = _progress if sys.stderr.isatty() else lambda _: None
+    cache = Cache(base / "cache")
+    async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
+        with cache.used() as use:
+            limits = default_limits(cache)
+            show("pull")
+            pulled = await pull(
+                source,
+                reference,
+                platform=platform,
+                use=use,
+                limits=PrepareLimits(),
+                on_size=partial(make_room, cache, limits),
+            )
+            scan = await scan_image(
+                pulled,
+                use,
+                make_scanner(),
+                digest=str(pulled.digest),
+                platform=str(pulled.platform),
+                on_layer=lambda number, of: show(f"scan: layer {number} of {of}"),
+            )
+        collect(cache, limits)
+    return scan
+
+
+def _progress(step: str) -> None:
+    typer.echo(f"  … {step}", err=True)
+
+
+def _code(scan: Scan, matches: Sequence[Match], fail_on: Threshold | None) -> int:
+    if fail_on is None:
+        return 0
+    # What has no severity is never taken for harmless.
+    counted = (*SEVERITIES[SEVERITIES.index(fail_on) :], "unknown")
+    found = [*(one.severity for one in scan.found), *(one.severity for one in matches)]
+    if any(severity in counted for severity in found):
+        return 1
+    return 2 if scan.incomplete or scan.truncated else 0
+
+
+def _document(image: str, scan: Scan, status: Status | None, matches: Sequence[Match]) -> dict[str, object]:
+    return {
+        "image": image,
+        **scan.model_dump(mode="json", exclude={"lease"}),
+        "complete": not scan.incomplete and not scan.truncated,
+        "advisories": None if status is None else {"generation": status.generation},
+        "vulnerabilities": [
+            {
+                **{name: value for name, value in asdict(one).items() if name != "published_at"},
+                "published_at": None if one.published_at is None else one.published_at.isoformat(),
+            }
+            for one in matches
+        ],
+    }
+
+
+def _print(scan: Scan, status: Status | None, matches: Sequence[Match]) -> None:
+    system = f"{scan.system.name or scan.system.id}; " if scan.system else ""
+    kinds = [one.kind for one in scan.packages]
+    of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    typer.echo(f"{scan.digest} {scan.platform}")
+    typer.echo(printable(f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"))
+    if status is None:
+        typer.echo(NO_ADVISORIES)
+    else:
+        _print_matches(scan, matches)
+    if scan.found:
+        typer.echo(f"\n{len(scan.found)} things found in its files and configuration:")
+        for one in scan.found:
+            line = "" if one.line is None else f":{one.line}"
+            where = _where(one.layer, one.deleted_in_layer)
+            said = f" [{one.evidence}]" if one.evidence else ""
+            typer.echo(
+                printable(f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}")
+            )
+    if scan.incomplete or scan.truncated:
+        typer.echo("\nThis scan is not complete:")
+        for gap in scan.incomplete[:_GAPS_SHOWN]:
+            where = f" {gap.where}" if gap.where else ""
+            typer.echo(printable(f"  {gap.scanner}{where}{_where(gap.layer, None)}: {gap.reason}"))
+        if len(scan.incomplete) > _GAPS_SHOWN:
+            typer.echo(f"  … and {len(scan.incomplete) - _GAPS_SHOWN} more (--json has all)")
+        if scan.truncated:
+            typer.echo("  there was more than the document may hold")
+
+
+def _print_matches(scan: Scan, matches: Sequence[Match]) -> None:
+    if not matches:
+        typer.echo("no vulnerabilities that these advisories know")
+        return
+    typer.echo(f"\n{len(matches)} vulnerabilities:")
+    for one in sorted(matches, key=lambda one: (_SHOWN_FIRST.index(one.severity), one.id)):
+        package = scan.packages[one.package_index]
+        fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"
+        if one.state == "unknown":
+            fixed = "its version cannot be compared"
+        exploited = ", exploited" if one.kev else ""
+        where = _where(package.layer, None)
+        line = f"  {one.severity:<8} {one.id}  {package.name} {package.version}{where}: {fixed}{exploited}"
+        typer.echo(printable(line))
+
+
+def _where(layer: int | None, deleted_in: int | None) -> str:
+    if layer is None:
+        return ""
+    deleted = "" if deleted_in is None else f", deleted in layer {deleted_in}"
+    return f" (layer {layer}{deleted})"

@@ -1,0 +1,105 @@
+"""``seatrial scan``: an image, no server, no runtime."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry.main import run
+from tests.kit.advisories import affects, filed, record
+from tests.kit.images import Image, fifo, file, make_image, make_layer, symlink, write_layout
+
+STATUS = b"Package: bash\nStatus: install ok installed\nVersion: 5.2.15-2+b7\nArchitecture: amd64\n\n"
+BASE = make_layer(
+    file("etc/os-release", b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian 12"\n'),
+    file("var/lib/dpkg/status", STATUS),
+)
+Scan = Callable[..., str]
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="tests/hostile/images scans as a plain user")
+
+
+@pytest.fixture
+def scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Scan:
+    def type_it(image: Image | str, *arguments: str, code: int = 0) -> str:
+        name = image
+        if isinstance(image, Image):
+            name = f"oci:{write_layout(tmp_path / image.digest[7:19], image, tag='v1')}:v1"
+        assert run(["scan", str(name), "--state", str(tmp_path / "state"), *arguments]) == code
+        out, err = capsys.readouterr()
+        return out or err
+
+    return type_it
+
+
+def test_an_image_is_scanned_without_a_server_or_a_runtime(
+    scan: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    image = make_image(BASE, make_layer(file("app/x", b"x")))
+    said = scan(image)
+    assert f"{image.digest} linux/amd64\nDebian 12; 2 layers; 1 packages (1 dpkg)\n" in said
+    assert "no advisories were given" in said
+    document = json.loads(scan(image, "--json"))
+    assert document == json.loads(scan(image, "--format", "json"))
+    assert (document["complete"], document["advisories"], document["vulnerabilities"]) == (True, None, [])
+    assert document["packages"][0] | {"licences": []} == {
+        "kind": "dpkg",
+        "ecosystem": "Debian:12",
+        "name": "bash",
+        "version": "5.2.15-2+b7",
+        "architecture": "amd64",
+        "path": "var/lib/dpkg/status",
+        "layer": 0,
+        "licences": [],
+    }
+    assert "lease" not in document
+    # Nothing was unpacked, and each layer read once.
+    assert list((tmp_path / "state" / "cache" / "snapshots").iterdir()) == []
+    assert len(list((tmp_path / "state" / "cache" / "scans").iterdir())) == 2
+
+
+def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Path) -> None:
+    affected = affects("Debian:12", "bash", "introduced=0", "fixed=5.2.15-3")
+    severe = record("DEBIAN-CVE-2026-1", affected, upstream=["CVE-2026-1"])
+    opened, _ = filed(tmp_path / "advisories.sqlite", severe)
+    opened.close()
+    options = ("--advisories", str(tmp_path / "advisories.sqlite"))
+    image = make_image(BASE)
+    said = scan(image, *options)
+    assert (
+        "1 vulnerabilities:\n  unknown  CVE-2026-1  bash 5.2.15-2+b7 (layer 0): fixed in 5.2.15-3\n" in said
+    )
+    document: Any = json.loads(scan(image, *options, "--json"))
+    (found,) = document["vulnerabilities"]
+    assert (found["id"], found["package_index"], found["fixed_version"]) == ("CVE-2026-1", 0, "5.2.15-3")
+    assert document["advisories"]["generation"]
+    # What has no severity is not harmless.
+    scan(image, *options, "--fail-on", "critical", code=1)
+    scan(image, "--fail-on", "info", code=0)
+    missing = scan(image, "--advisories", str(tmp_path / "none"), code=2)
+    assert "there is no file of advisories" in missing
+
+
+def test_a_scan_that_is_not_complete_says_so_and_is_no_pass(scan: Scan) -> None:
+    hostile = make_layer(symlink("var/lib/dpkg/status", "/etc/passwd"), fifo("etc/os-release"))
+    image = make_image(hostile)
+    said = scan(image)
+    assert "This scan is not complete:\n" in said
+    assert "var/lib/dpkg/status (layer 0): is a symbolic link" in said
+    scan(image, "--fail-on", "critical", code=2)
+    text = scan(image, "--json")
+    assert "root:" not in text
+    assert json.loads(text)["complete"] is False
+
+
+def test_wrong_usage_and_what_is_not_there(scan: Scan, tmp_path: Path) -> None:
+    assert "--fail-on" in scan(make_image(BASE), "--fail-on", "dreadful", code=64)
+    assert "--format" in scan(make_image(BASE), "--format", "xml", code=64)
+    scan(f"oci:{tmp_path}/nothing", code=2)
+    scan(make_image(BASE, platform="plan9/mips"), code=2)
