@@ -85,7 +85,7 @@ async def statuses(pair: Pair, paths: tuple[str, ...], headers: dict[str, str]) 
     for path in paths:
         get = await ask(pair.other, "GET", path, headers=headers)
         head = await ask(pair.other, "HEAD", path, headers=headers)
-        assert (head.status, head.body) == (get.status, b"")
+        assert head.body == b""
         found.append((get.status, head.status))
     return found
 
