@@ -14,6 +14,7 @@ MAX_REPORT_BYTES = 4 * 1024 * 1024
 """A larger body is refused: 1 MiB of log, base64-free, with room for escapes."""
 MAX_SAMPLES = 60
 MAX_RUNS = 20
+OUTBOUND_MAX = 100
 
 ErrorReason = Literal[
     "pull-failed",
@@ -79,6 +80,9 @@ class Outbound(Wire):
     protocol: Literal["tcp", "udp", "other"]
     attempts: int = Field(ge=1, lt=2**63)
     permitted: bool = False
+    service: str | None = Field(
+        default=None, max_length=253, exclude_if=is_none, description="which service tried, not the image"
+    )
 
 
 class Sample(Wire):
@@ -150,7 +154,9 @@ class Run(Wire):
     received_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="from outside, if it may")
     sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, description="to the outside, if it may")
     outbound: tuple[Outbound, ...] | None = Field(
-        default=None, max_length=100, description="what it tried to reach; null where that was not seen"
+        default=None,
+        max_length=OUTBOUND_MAX,
+        description="what it, and its services, tried to reach; null where that was not seen",
     )
     stubs: tuple[StubUse, ...] = Field(
         default=(), max_length=8, exclude_if=is_empty, description="what it asked of the stubs of its spec"
@@ -159,6 +165,9 @@ class Run(Wire):
         default=(), max_length=MAX_SAMPLES, exclude_if=is_empty, description="its use over its time"
     )
     observations: tuple[Observation, ...] = Field(max_length=200)
+    services_seconds: float | None = Field(
+        default=None, ge=0, exclude_if=is_none, description="before its start, until its services were ready"
+    )
     case: str | None = Field(
         default=None,
         max_length=64,
@@ -168,6 +177,10 @@ class Run(Wire):
     attempt: int | None = Field(
         default=None, ge=1, le=100, exclude_if=is_none, description="which of several, from 1 on"
     )
+
+    def all_seconds(self) -> float:
+        """What it took of a worker: its own time, and that until its services were ready."""
+        return self.seconds + (self.services_seconds or 0.0)
 
     def met(self) -> bool | None:
         """Whether all that was expected of it holds; ``None``: not all of it is known."""
@@ -212,7 +225,7 @@ RUN_NEWS = frozenset(
     {
         *("pids_peak", "read_bytes", "written_bytes", "throttled_seconds"),
         *("received_bytes", "sent_bytes", "outbound", "samples"),
-        *("case", "attempt", "stubs"),
+        *("case", "attempt", "stubs", "services_seconds"),
     }
 )
 """What a registry of the version before does not know of a run, and has no columns for."""

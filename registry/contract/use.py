@@ -103,7 +103,8 @@ def _place(one: Mapping[str, Any]) -> str:
     where = f"[{address}]" if ":" in address else address
     port = "" if address == "others" else f":{one['port']}/{one['protocol']}"
     times = _times(one["attempts"])
-    return f"{where}{port} ({'permitted' if one['permitted'] else 'refused'}{times})"
+    whose = f"by service {one['service']}, " if one.get("service") else ""
+    return f"{where}{port} ({whose}{'permitted' if one['permitted'] else 'refused'}{times})"
 
 
 def _asked(stub: Mapping[str, Any]) -> str:

@@ -92,7 +92,7 @@ parts = Table(
     Column("turn", BigInteger, nullable=False, server_default="0"),
     # Who asked for it last; null: the registry, or a version before queued it.
     Column("asked_by", Text),
-    # Of the image's layers as they are stored; null: a version before queued it.
+    # Of the layers of the image, and of its services, as they are stored; null: a version before queued it.
     Column("size_bytes", BigInteger),
     Column("lease", Bytewise, unique=True),
     Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL")),

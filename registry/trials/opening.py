@@ -23,6 +23,7 @@ from registry.trials.imagespecs import attached_to, needs_with, set_attached
 from registry.trials.platforms import is_run
 from registry.trials.reusing import Kept, Sought, kept_reports, take_reports
 from registry.trials.scheduling import PUSHED, sizes_of, turns
+from registry.trials.services import sizes_beside
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import spec_digest
 from registry.trials.states import REASON_MAX
@@ -269,7 +270,8 @@ async def _places(
     if not queued:
         return {}
     sizes = await sizes_of(connection, policy.repository_id, {digest for _, digest, _ in queued})
-    of_each = [(platform, sizes.get(digest, 0)) for _, digest, platform in queued]
+    beside = await sizes_beside(connection, opening.run_spec, {platform for *_, platform in queued})
+    of_each = [(platform, sizes.get(digest, 0) + beside.get(platform, 0)) for _, digest, platform in queued]
     taken = await turns(connection, policy.repository_id, opening.urgency, of_each)
     return {
         part_id: {"urgency": opening.urgency, "turn": turn, "size_bytes": size}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -19,9 +20,10 @@ from registry.oci.platform import parse_platform
 from registry.trials.asking import Reading, ask
 from registry.trials.gate import Admit, AdmitEarlier, AdmitWithWarning
 from registry.trials.images import images_of_stored
+from registry.trials.scheduling import sizes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from registry.contract.services import Service
     from registry.db.engine import Database
     from registry.settings import Settings
+    from registry.trials.images import Inventory, RunnableImage
 
 
 async def with_digests(database: Database, settings: Settings, *, actor: Actor, spec: RunSpec) -> RunSpec:
@@ -104,6 +107,34 @@ async def images_for(database: Database, spec: RunSpec | None, *, platform: str)
         return [await _image_for(connection, one, platform) for one in services]
 
 
+async def sizes_beside(
+    connection: AsyncConnection, run_spec: str | None, platforms: Collection[str]
+) -> Mapping[str, int]:
+    """The bytes of the layers of all services of a stored spec (canonical JSON), for each platform: a worker
+    has their images on its disk beside that under test. What is gone by now takes nothing."""
+    services = () if run_spec is None else json.loads(run_spec).get("services") or ()
+    found: dict[str, int] = {}
+    for one in services:
+        name, digest = parted(one["image"])
+        repository = await repos.find_in(connection, name)
+        if repository is None:
+            continue
+        inventory = await images_of_stored(connection, repository.id, digest)
+        fitting = {platform: _fitting(inventory, platform) for platform in platforms}
+        digests = {images[0].digest for images in fitting.values() if images}
+        sizes = await sizes_of(connection, repository.id, digests)
+        for platform, images in fitting.items():
+            found[platform] = found.get(platform, 0) + (sizes.get(images[0].digest, 0) if images else 0)
+    return found
+
+
+def _fitting(inventory: Inventory, platform: str) -> Sequence[RunnableImage]:
+    """The images that a worker of the platform runs, that of the platform itself first."""
+    host = parse_platform(platform)
+    fitting = [one for one in inventory.images if host.runs(parse_platform(one.platform))]
+    return sorted(fitting, key=lambda one: one.platform != platform)
+
+
 async def _image_for(connection: AsyncConnection, service: Service, platform: str) -> JobService:
     name, digest = parted(service.image)
     where = f"the service {service.name}: {service.image}"
@@ -113,12 +144,11 @@ async def _image_for(connection: AsyncConnection, service: Service, platform: st
     inventory = await images_of_stored(connection, repository.id, digest)
     if inventory.untriable is not None:
         raise RequestInvalidError(f"{where} cannot be run: {inventory.untriable[1]}")
-    host = parse_platform(platform)
-    fitting = [one for one in inventory.images if host.runs(parse_platform(one.platform))]
+    fitting = _fitting(inventory, platform)
     if not fitting:
         there = ", ".join(sorted({one.platform for one in inventory.images}))[:300]
         raise RequestInvalidError(f"{where} is not for {platform}; its platforms: {there}")
-    image = next((one for one in fitting if one.platform == platform), fitting[0])
+    image = fitting[0]
     blocked = select(manifests.c.id).where(
         manifests.c.repository_id == repository.id,
         manifests.c.digest.in_([digest, image.digest]),

@@ -71,7 +71,7 @@ async def record(
                 f"the lease is for {part.digest} on {part.platform}, the report for "
                 f"{report.digest[:100]} on {report.platform[:100]}"
             )
-        seconds = sum(run.seconds for run in report.runs)
+        seconds = sum(run.all_seconds() for run in report.runs)
         if report.error is not None and report.error.retryable and part.attempts < settings.trial_attempts:
             await put_back(connection, part.id, part.attempts, reason=plain_text(report.error.message))
             await spend(connection, settings, part.id, seconds)

@@ -21,6 +21,7 @@ from registry.contract.specfile import parse_run_spec
 from registry.contract.use import how_it_ended, observation_lines, use_lines
 from registry.errors import RequestInvalidError
 from registry.oci.printable import printable
+from sandbox.cli.beside import host_of, images_beside, sources_beside
 from sandbox.cli.follow import Follower
 from sandbox.cli.workshop import (
     CapabilityOption,
@@ -69,6 +70,15 @@ def command(
             "--secret",
             metavar="NAME=FILE",
             help="The value of a secret that the run spec names: all of the file but a last newline.",
+        ),
+    ] = None,
+    service: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--service",
+            metavar="NAME=IMAGE",
+            help="The image of a service that the run spec names. [default: the one of that name in the "
+            "registry that IMAGE is of]",
         ),
     ] = None,
     runtime: RuntimeOption = "auto",
@@ -121,11 +131,7 @@ def command(
 
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
-    if run_spec is not None and run_spec.services:
-        raise RequestInvalidError(
-            f"the run spec has services ({run_spec.services[0].name}), which are images of a registry: only "
-            "a trial there can have them (seatrial trial start)"
-        )
+    beside = images_beside(image, run_spec, service or ())
     asked = asked_by(None if run_spec is None else run_spec.canonical())
     several = len(asked) > 1 or asked[0].attempts > 1
     if keep_writes is not None and several:
@@ -174,7 +180,7 @@ def command(
             keeper = WritesKeeper(keep_writes, Masker(secrets.values()))
             keeper.open()
             stack.callback(keeper.close)
-        trying = _try(image, task, workplace, keeper, credentials=credentials, plain_http=plain_http)
+        trying = _try(image, beside, task, workplace, keeper, credentials=credentials, plain_http=plain_http)
         report = asyncio.run(trying)
     if follower is not None:
         follower.end()
@@ -213,6 +219,7 @@ def _secrets(given: Sequence[str], spec: RunSpec | None) -> Mapping[str, str]:
 
 async def _try(
     image: str,
+    beside: Mapping[str, str],
     task: Task,
     workplace: Workplace,
     keeper: WritesKeeper | None,
@@ -225,8 +232,13 @@ async def _try(
     from sandbox.attempt import try_image  # noqa: PLC0415
     from sandbox.images.source import open_source  # noqa: PLC0415
 
-    async with open_source(image, credentials=credentials, insecure=plain_http) as (source, reference):
-        named = replace(task, reference=reference)
+    async with (
+        open_source(image, credentials=credentials, insecure=plain_http) as (source, reference),
+        sources_beside(
+            beside, host=host_of(image), credentials=credentials, plain_http=plain_http
+        ) as services,
+    ):
+        named = replace(task, reference=reference, services=services)
         look = None if keeper is None else keeper.look
         return await try_image(source, named, workplace=workplace, progress=_progress(), look_at_writes=look)
 

@@ -6,7 +6,7 @@ import signal
 from dataclasses import replace
 from functools import partial
 
-from registry.contract.report import Mechanism, Observation, ReportError, Run
+from registry.contract.report import OUTBOUND_MAX, Mechanism, Observation, Outbound, ReportError, Run
 from sandbox.bundles.rootfs import Rootfs
 from sandbox.probes.afterwards import Afterwards, look_back
 from sandbox.probes.ending import stop_observation
@@ -25,6 +25,7 @@ from sandbox.runtimes.outcome import (
 )
 from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.readings import Usage, read_usage
+from sandbox.runtimes.services import outbound_of
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.watch import Stopped, Watched, in_words, stop
 
@@ -77,6 +78,7 @@ def conclude(
         ),
         oom_killed=usage.oom_kills > 0,
         seconds=watched.seconds,
+        services_seconds=trial.services_seconds,
         cpu_seconds=usage.cpu_seconds,
         memory_peak_bytes=memory_peak_bytes,
         log=text,
@@ -87,12 +89,17 @@ def conclude(
         throttled_seconds=usage.throttled_seconds,
         received_bytes=received,
         sent_bytes=sent,
-        outbound=outbound,
+        outbound=_with_services(trial, outbound),
         stubs=trial.stubs.uses(),
         samples=samples,
         observations=(*observations, *look_back(trial.job.plan, afterwards)),
     )
     return run, error
+
+
+def _with_services(trial: Underway, outbound: tuple[Outbound, ...] | None) -> tuple[Outbound, ...] | None:
+    """With what services of the run tried to reach, as far as there is room."""
+    return None if outbound is None else (*outbound, *outbound_of(trial.services))[:OUTBOUND_MAX]
 
 
 def _stop(trial: Underway, watched: Watched, log: LogBuffer) -> tuple[Observation, ...]:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
-from registry.contract.report import Mechanism, Run
+from registry.contract.plan import Plan
+from registry.contract.report import Mechanism, Outbound, Run
 from sandbox.bundles.rootfs import open_rootfs
 from sandbox.errors import SandboxError
 from sandbox.probes.base import Ending
@@ -44,6 +45,7 @@ def start_services(trial: Underway) -> None:
         SandboxError: ``service-failed`` or why it could not be started, naming the service.
     """
     _require_possible(trial)
+    started = time.monotonic()
     for service in trial.job.services:
         at_work = ServiceAtWork(
             service.name,
@@ -52,6 +54,7 @@ def start_services(trial: Underway) -> None:
             ),
         )
         trial.services.append(at_work)
+        at_work.waited_seconds = time.monotonic() - started
         try:
             _start(trial, at_work, service)
         except SandboxError as error:
@@ -59,7 +62,8 @@ def start_services(trial: Underway) -> None:
                 raise
             message = f"the service {service.name}: {error.message}"
             raise SandboxError(error.reason, message[:2000], retryable=error.retryable) from None
-    _require_own_ports(trial, answered=False)
+    look_at_ports(trial)
+    trial.services_seconds = time.monotonic() - started
 
 
 def look_after(services: Iterable[ServiceAtWork], _seconds: float = 0.0) -> None:
@@ -79,6 +83,33 @@ def look_after(services: Iterable[ServiceAtWork], _seconds: float = 0.0) -> None
             raise _failed(service, "ended while it was needed", service.log, ending=ending)
 
 
+def look_at_ports(trial: Underway) -> Collection[int]:
+    """The ports that the run listens on now, if it has services, which are kept in mind.
+
+    Raises:
+        SandboxError: ``service-failed``: a service listens where the image is tested, and would answer in
+            its place.
+    """
+    plan, job, own = trial.job.plan, trial.job, set[int]()
+    if not trial.services:
+        return own
+    tested = _named(plan).union(plan.any_tcp)
+    if plan.healthcheck is not None:
+        # Which port it asks is not known; the image says on which it listens.
+        tested |= {one.number for one in job.config.exposed_ports if one.protocol == "tcp"}
+    for port, uid in _listeners(trial.services[0].trial.pid):
+        if job.id_base <= uid < job.id_base + job.id_size:
+            own.add(port)
+        for service in trial.services:
+            its = service.trial.job
+            if port in tested and its.id_base <= uid < its.id_base + its.id_size:
+                assert service.log is not None
+                what = f"listens on port {port}, on which the image is tested, and answers in its place"
+                raise _failed(service, what, service.log)
+    trial.listened |= own
+    return own
+
+
 def require_served(trial: Underway, *, met: bool) -> None:
     """Let what was seen of the run count: the services ran to its end, and none answered in its place.
 
@@ -91,7 +122,18 @@ def require_served(trial: Underway, *, met: bool) -> None:
         # The image may have missed a service before the kernel says that it is gone.
         _wait_for_ending(trial)
     look_after(trial.services)
-    _require_own_ports(trial, answered=met)
+    own = look_at_ports(trial)
+    if met:
+        _require_own_answer(trial, own)
+
+
+def outbound_of(services: Iterable[ServiceAtWork]) -> tuple[Outbound, ...]:
+    """What services tried to reach, each by its name, as far as it was seen."""
+    return tuple(
+        one.model_copy(update={"service": service.name})
+        for service in services
+        for one in service.trial.network.outbound() or ()
+    )
 
 
 def _require_possible(trial: Underway) -> None:
@@ -193,35 +235,24 @@ def _wait_for_ending(trial: Underway) -> None:
         poll.poll(_LATE_SECONDS * 1000)
 
 
-def _require_own_ports(trial: Underway, *, answered: bool) -> None:
-    """Let no service listen where the image is tested: it would answer in its place. Where that ``answered``
-    and the image goes on, it listens there itself: a service may have, and have ceased to."""
-    plan, job = trial.job.plan, trial.job
-    named = {*(one.port for one in plan.tcp), *(one.port for one in plan.http)}
-    tested = named.union(plan.any_tcp)
-    if plan.healthcheck is not None:
-        # Which port it asks is not known; the image says on which it listens.
-        tested |= {one.number for one in job.config.exposed_ports if one.protocol == "tcp"}
-    own: set[int] = set()
-    for port, uid in _listeners(trial.services[0].trial.pid):
-        if job.id_base <= uid < job.id_base + job.id_size:
-            own.add(port)
-        for service in trial.services:
-            its = service.trial.job
-            if port in tested and its.id_base <= uid < its.id_base + its.id_size:
-                assert service.log is not None
-                what = f"listens on port {port}, on which the image is tested, and answers in its place"
-                raise _failed(service, what, service.log)
-    if not answered or find_ending(trial.pid) is not None:
-        return
-    lacking = named - own or (set() if own.intersection(plan.any_tcp) else set(plan.any_tcp))
+def _require_own_answer(trial: Underway, listens: Collection[int]) -> None:
+    """Let the image have answered where it is tested: it listens there when that is over or, where it has
+    ended by then, was seen to."""
+    plan = trial.job.plan
+    own = set(listens) if find_ending(trial.pid) is None else trial.listened
+    lacking = _named(plan) - own or (set() if own.intersection(plan.any_tcp) else set(plan.any_tcp))
     if lacking:
         ports = " or ".join(map(str, sorted(lacking)))
         raise SandboxError(
             "service-failed",
-            f"on port {ports} the image is tested, and did not listen when that was over: with services "
-            "beside it nobody knows who answered",
+            f"on port {ports} the image is tested, and was not seen to listen: with services beside it "
+            "nobody knows who answered",
         )
+
+
+def _named(plan: Plan) -> set[int]:
+    """The ports on which something is expected of the image."""
+    return {*(one.port for one in plan.tcp), *(one.port for one in plan.http)}
 
 
 def _listeners(pid: int) -> Iterator[tuple[int, int]]:
@@ -260,6 +291,8 @@ def _failed(
         memory_peak_bytes=usage.memory_peak_bytes,
         log=text,
         log_truncated=log.full or cut,
+        outbound=outbound_of([service]) or None,
+        services_seconds=service.waited_seconds,
         observations=(),
     )
     if ending is not None:

@@ -24,7 +24,7 @@ from sandbox.runtimes.conclude import conclude
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.making import begin, connect, create, probes_of
 from sandbox.runtimes.outer import enter_domain
-from sandbox.runtimes.services import look_after, require_served, start_services
+from sandbox.runtimes.services import look_after, look_at_ports, require_served, start_services
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.watch import kill, reap_strays, watch
 from sandbox.syscalls import become_subreaper
@@ -84,6 +84,7 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
 def _look(trial: Underway, seconds: float) -> None:
     trial.tick(seconds)
     look_after(trial.services)
+    look_at_ports(trial)
 
 
 def _teardown(trial: Underway) -> str | None:

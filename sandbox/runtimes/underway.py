@@ -27,6 +27,8 @@ class ServiceAtWork:
     name: str
     trial: Underway
     log: LogBuffer | None = None
+    waited_seconds: float = 0.0
+    """For those before it."""
     begun: float = 0.0
     """By the monotonic clock."""
     failed: Run | None = None
@@ -52,6 +54,10 @@ class Underway:
     network: Attached = field(default_factory=Attached)
     stubs: StubsAtWork = field(default_factory=StubsAtWork)
     services: list[ServiceAtWork] = field(default_factory=list)
+    services_seconds: float | None = None
+    """Until all of them were ready."""
+    listened: set[int] = field(default_factory=set)
+    """The ports that the run itself was seen to listen on, beside services."""
     joins: int = 0
     """The process whose network is this one's as well; 0: it has one of its own."""
     mechanisms: list[Mechanism] = field(default_factory=list)

@@ -183,8 +183,8 @@ async def test_a_worker_of_this_version_reports_to_the_version_before(
                 job = (await claiming).job
                 assert job is not None
                 said = Report.model_validate(make_report(job.model_dump(mode="json")), strict=False)
-                tried = Outbound(address="192.0.2.1", port=80, protocol="tcp", attempts=1)
-                news: dict[str, object] = {"pids_peak": 3, "outbound": (tried,)}
+                tried = Outbound(address="192.0.2.1", port=80, protocol="tcp", attempts=1, service="db")
+                news: dict[str, object] = {"pids_peak": 3, "outbound": (tried,), "services_seconds": 2.0}
                 news["samples"] = (Sample(seconds=0.1, pids=3),)
                 report = said.model_copy(update={"runs": (said.runs[0].model_copy(update=news),)})
                 await _hand_in(client, job, report, Drain(asked=asyncio.Event(), now=asyncio.Event()))

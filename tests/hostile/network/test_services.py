@@ -38,7 +38,7 @@ async def test_a_service_reaches_nothing_outside(world: Internet, tmp_path: Path
                 "ready": {"log": "^it ended with", "within_seconds": 200},
             }
         ],
-        "expect": {"exit": 0, "log": [{"match": "^hello$"}]},
+        "expect": {"exit": 0, "log": [{"match": "^hello$"}], "no_outbound": True},
     }
     permits = tuple(parse_permit(f"{host}:{GREETING}") for host in (SITE, NEIGHBOUR))
     # Not tmp_path: its parents are closed to the run's users.
@@ -63,3 +63,10 @@ async def test_a_service_reaches_nothing_outside(world: Internet, tmp_path: Path
         shutil.rmtree(folder)
     assert judge(report).verdict == "pass", report
     assert world.arrived() == {(SITE, "tcp", GREETING)}
+    # What the service tried is told as its own, and is no attempt of the image.
+    (run,) = report.runs
+    assert run.outbound is not None
+    assert {(one.address, one.service, one.permitted) for one in run.outbound} == {
+        (SITE, None, True),
+        (NEIGHBOUR, "db", False),
+    }

@@ -7,8 +7,10 @@ from typing import Any
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
 from registry.contract.isolation import SPEC_NEWS
+from registry.db.trials import parts
 from tests.kit.access import api, ask, basic, give_role, make_user
 from tests.kit.images import Image
 from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, make_error, tiny_image, tiny_index
@@ -47,13 +49,19 @@ async def test_a_tag_is_the_image_that_it_named_when_the_spec_was_given(port: Po
 
     # Who knows of no services is not handed it; who does is told the image for the platform, not the index.
     old = await port.worker("old")
-    digest = await port.push(tiny_image())
+    app_image = tiny_image()
+    digest = await port.push(app_image)
     assert await old.claim() is None
     assert await old.claim(mechanisms=["seccomp", "run-spec secrets", "run-spec stubs"]) is None
     job = await claim(worker)
     assert job["digest"] == digest
     assert job["spec"]["services"][0]["image"] == f"{BASE}@{first}"
     assert job["services"] == [{"name": "db", "repository": BASE, "digest": image.digest}]
+    # A worker has both on its disk.
+    async with port.database.read() as connection:
+        of_part = select(parts.c.size_bytes).where(parts.c.id == job["part"])
+        size_bytes = (await connection.execute(of_part)).scalar_one()
+    assert size_bytes == len(app_image.layers[0].blob) + len(image.layers[0].blob)
 
     # Its pull token opens both images, and nothing beside them.
     puller = await port.puller(job)

@@ -191,6 +191,26 @@ def test_an_image_of_a_registry(runner: Runner, make_yard: Callable[..., Yard]) 
     assert told["digest"] == BAD.digest
     refused = runner(name, code=2)
     assert refused.startswith("error: pull-failed: ")
+    # The services of its spec are images of the same registry, or those that are named; asked with the same
+    # credential there, and with none elsewhere.
+    serve = "mkdir /www; echo the database > /www/index.html; exec httpd -f -p 8080 -h /www"
+    database = busybox_image(("/bin/sh", "-c", serve))
+    yard.push(database, "1", repository="base/db")
+    asks = busybox_image(("/bin/sh", "-c", "exec wget -qO- http://db:8080/"))
+    yard.push(asks, "asks")
+    spec = runner.folder / "spec.yaml"
+    beside = "[{name: db, image: 'base/db:1', ready: {tcp: 8080}}]"
+    spec.write_text(f"version: 1\nservices: {beside}\nexpect: {{exit: 0, log: [{{match: the database}}]}}\n")
+    name = f"{yard.registry.host}/team/app:asks"
+    known = ("--username", "admin", "--password-file", str(password), "--spec", str(spec))
+    told = runner.json(name, *known, code=0)
+    shown = {one["name"]: one["detail"] for one in told["mechanisms"]}
+    assert shown["service db"].startswith(f"{yard.registry.host}/base/db:1@{database.digest}, ready after ")
+    layouts = (runner.layout(asks), "--spec", str(spec), "--service")
+    told = runner.json(*layouts, f"db={runner.layout(database)}", code=0)
+    refused = runner(*layouts, f"db={yard.registry.host}/base/db:1", *known[:4], code=2)
+    assert refused.startswith("error: pull-failed: the service db: ")
+    assert runner.remains == []
 
 
 @pytest.mark.parametrize(
@@ -246,7 +266,12 @@ def test_wrong_usage(runner: Runner) -> None:
     spec.write_text("version: 1\nservices: [{name: db, image: base/db, ready: {tcp: 5432}}]\n")
     layout = runner.layout(busybox_image())
     for arguments, word in (
-        ((layout, "--spec", str(spec)), "services (db), which are images of a registry"),
+        ((layout, "--spec", str(spec)), "say which it is with --service db=IMAGE"),
+        ((layout, "--spec", str(spec), "--service", "db"), "--service is NAME=IMAGE, each name once"),
+        (
+            (layout, "--spec", str(spec), "--service", f"web={layout}"),
+            "web: the run spec has no such service",
+        ),
         ((layout, "--spec", str(runner.folder / "none")), "cannot be read"),
         ((layout, "--allow-downgrade", "everything"), "no downgrade"),
         ((layout, "--username", "admin"), "go together"),
