@@ -185,7 +185,11 @@ def start_trial(
     ] = False,
     upstream: Annotated[
         str | None,
-        typer.Option("--upstream", metavar="NAME", help="It is an image of this other registry."),
+        typer.Option(
+            "--upstream",
+            metavar="NAME",
+            help="It is an image of this other registry. [default: found by the host in IMAGE]",
+        ),
     ] = None,
     timeout: TimeoutOption = 300.0,
     as_json: JsonOption = False,
@@ -210,7 +214,7 @@ def start_trial(
     if as_json:
         print_json(trial)
     else:
-        named = image if upstream is None else trial["id"]
+        named = image if trial.get("upstream") is None else trial["id"]
         typer.echo(f"trial {trial['id']} is {trial['state']}; wait for it: seatrial trial wait {named}")
 
 

@@ -15,7 +15,8 @@ from registry.contract.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
-    help="Upstreams, other registries whose images are tried: add, list, show, delete.", no_args_is_help=True
+    help="Upstreams, other registries whose images are tried: add, list, show, set, delete.",
+    no_args_is_help=True,
 )
 _SHOWN = (
     "name", "place", "host", "plain_http", "token_host", "repositories", "max_bytes", "username",
@@ -24,6 +25,23 @@ _SHOWN = (
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What it is called here.")]
 Namespace = Annotated[
     str, typer.Option("--namespace", metavar="NAME", help="Whose writers may have its images tried.")
+]
+Username = Annotated[
+    str | None, typer.Option("--username", metavar="USER", help="Whom it is asked as, by password.")
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--password-file",
+        metavar="FILE|-",
+        help="Where the password is; - reads standard input. [default: asked for, with --username]",
+    ),
+]
+BearerFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--bearer-file", metavar="FILE|-", help="A token that it takes itself, in the place of a password."
+    ),
 ]
 
 
@@ -41,25 +59,9 @@ def add(
             help="Repositories there, as in library/*; may be given again. [default: *]",
         ),
     ] = None,
-    username: Annotated[
-        str | None, typer.Option("--username", metavar="USER", help="Whom it is asked as, by password.")
-    ] = None,
-    password_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--password-file",
-            metavar="FILE|-",
-            help="Where the password is; - reads standard input. [default: asked for, with --username]",
-        ),
-    ] = None,
-    bearer_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--bearer-file",
-            metavar="FILE|-",
-            help="A token that it takes itself, in the place of a password.",
-        ),
-    ] = None,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    bearer_file: BearerFile = None,
     token_host: Annotated[
         str | None,
         typer.Option(
@@ -80,15 +82,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Let the writers of a namespace have images of another registry tried. Its password is shown nowhere."""
-    if bearer_file is not None and (username is not None or password_file is not None):
-        raise RequestInvalidError("give --bearer-file, or --username with --password-file, not both")
-    if password_file is not None and username is None:
-        raise RequestInvalidError("--password-file needs --username")
-    secret = None
-    if bearer_file is not None:
-        secret = read_value(bearer_file, option="--bearer-file")
-    elif username is not None:
-        secret = read_value(password_file, option="--password-file", prompt="Password")
+    secret = _secret(username, password_file, bearer_file)
     given = {
         "name": name,
         "namespace": namespace,
@@ -125,6 +119,32 @@ def show(
     _print(connect(server, token_file).get(f"/upstreams/{part(name)}"), as_json=as_json)
 
 
+@app.command("set")
+def set_credential(
+    name: Name,
+    *,
+    username: Username = None,
+    password_file: PasswordFile = None,
+    bearer_file: BearerFile = None,
+    as_nobody: Annotated[
+        bool, typer.Option("--as-nobody", help="Ask it without any password or token.")
+    ] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask an upstream with another password or token from the next copy on."""
+    client = connect(server, token_file)
+    if as_nobody is not (username is None and password_file is None and bearer_file is None):
+        raise RequestInvalidError(
+            "say what it is asked with: --username, --password-file, --bearer-file, or --as-nobody alone"
+        )
+    if password_file is not None and username is None:
+        username = client.get(f"/upstreams/{part(name)}")["username"]
+    body = {"username": username, "secret": _secret(username, password_file, bearer_file)}
+    _print(client.send("PATCH", f"/upstreams/{part(name)}", body), as_json=as_json)
+
+
 @app.command()
 def delete(
     name: Name,
@@ -139,6 +159,19 @@ def delete(
     connect(server, token_file).send("DELETE", f"/upstreams/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})
+
+
+def _secret(username: str | None, password_file: Path | None, bearer_file: Path | None) -> str | None:
+    """What it is asked with, of what was given."""
+    if bearer_file is not None and (username is not None or password_file is not None):
+        raise RequestInvalidError("give --bearer-file, or --username with --password-file, not both")
+    if password_file is not None and username is None:
+        raise RequestInvalidError("--password-file needs --username")
+    if bearer_file is not None:
+        return read_value(bearer_file, option="--bearer-file")
+    if username is not None:
+        return read_value(password_file, option="--password-file", prompt="Password")
+    return None
 
 
 def _print(upstream: dict[str, Any], *, as_json: bool) -> None:

@@ -61,6 +61,9 @@ class OutgoingError(UnavailableError):
     """Another server could not be asked, or its answer not be used. The message names it and not its address;
     the log has the reason."""
 
+    passes = False
+    """Whether the same question may have an answer a moment later."""
+
 
 class _RefusedError(OSError):
     """The guard does not let a socket connect."""
@@ -202,7 +205,9 @@ class GuardedClient:
             ) as response:
                 yield response, shown
         except TimeoutError:
-            raise OutgoingError(f"{shown} does not answer within {seconds:g} seconds") from None
+            late = OutgoingError(f"{shown} does not answer within {seconds:g} seconds")
+            late.passes = True
+            raise late from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # aiohttp says of it only what the system has a text for.
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
@@ -214,7 +219,10 @@ class GuardedClient:
                     f"{shown} may not be asked: its address is in no network that the operator lists "
                     "(SEATRIAL_OUTGOING_NETWORKS), or is never asked"
                 ) from None
-            raise OutgoingError(f"{shown} cannot be reached from here, or may not be") from None
+            lost = OutgoingError(f"{shown} cannot be reached from here, or may not be")
+            # A name that leads nowhere, or a closed port, seldom changes; what broke off may go on.
+            lost.passes = not isinstance(error, aiohttp.ClientConnectorError)
+            raise lost from None
 
     def _session(self, scheme: str) -> aiohttp.ClientSession:
         session = self._sessions.get(scheme)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -140,22 +140,27 @@ class Copier:
         try:
             if copy.attempts > upstreamtrials.ATTEMPTS:
                 raise CopyError(
-                    f"{upstreamtrials.ATTEMPTS} processes of the registry ended while they copied it"
+                    f"it was begun {upstreamtrials.ATTEMPTS} times, and the registry ended meanwhile"
                 )
             digest, images = await self._bring(copy)
             await upstreamtrials.open_copied(self.database, self.settings, copy, digest=digest, images=images)
         except SeatrialError as error:
-            await self._fail(copy, error.message)
+            passes = isinstance(error, CopyError) and error.passes
+            await self._finish(
+                copy, error.message, upstreamtrials.try_later if passes else upstreamtrials.fail
+            )
         except (SQLAlchemyError, OSError) as error:
             # Its lease runs out, and somebody looks again.
             _log.warning("an image could not be copied", trial=copy.trial_id, reason=repr(error))
         except Exception:  # the loop of copies: whatever it was, the trial must end
             _log.exception("an image could not be copied", trial=copy.trial_id)
-            await self._fail(copy, "the registry could not copy it; its log says why")
+            await self._finish(copy, "the registry could not copy it; its log says why", upstreamtrials.fail)
 
-    async def _fail(self, copy: Copy, reason: str) -> None:
+    async def _finish(
+        self, copy: Copy, reason: str, end: Callable[[Database, Copy, str], Awaitable[None]]
+    ) -> None:
         try:
-            await upstreamtrials.fail(self.database, copy, reason)
+            await end(self.database, copy, reason)
         except (SQLAlchemyError, OSError) as error:
             _log.warning("a copy could not be ended", trial=copy.trial_id, reason=repr(error))
 

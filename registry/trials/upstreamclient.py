@@ -43,6 +43,8 @@ class CopyError(SeatrialError):
     """An image cannot be copied; the message says why, for those who asked for its trial."""
 
     code = "UNAVAILABLE"
+    passes = False
+    """Whether it may go otherwise a moment later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class UpstreamClient:
                         return
                     status, told = found.status, dict(found.headers)
             except OutgoingError as error:
-                raise CopyError(error.message) from None
+                raise _copy_error(error.message, passes=error.passes) from None
             if status == HTTPStatus.UNAUTHORIZED and self._is_own(url) and not answered:
                 answered = True
                 if await self._answer(told):
@@ -144,7 +146,7 @@ class UpstreamClient:
                 seconds=min(self._left(), _ASKED_SECONDS),
             )
         except OutgoingError as error:
-            raise CopyError(error.message) from None
+            raise _copy_error(error.message, passes=error.passes) from None
 
     def _redirected(self, url: URL, told: Mapping[str, str], hops: int) -> URL:
         if hops > REDIRECTS_MAX:
@@ -203,7 +205,7 @@ class UpstreamClient:
                 seconds=min(self._left(), _ASKED_SECONDS),
             )
         except OutgoingError as error:
-            raise CopyError(error.message) from None
+            raise _copy_error(error.message, passes=error.passes) from None
         self._require_ok(reply.status, f"a token for {self._name}")
         try:
             answer = json.loads(reply.body)
@@ -227,8 +229,15 @@ class UpstreamClient:
         if status == HTTPStatus.NOT_FOUND:
             raise CopyError(f"{self._host} has no {what}")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise CopyError(f"{self._host} takes no more requests for now ({status})")
-        raise CopyError(f"{self._host} answers {status} to a request for {what}")
+            raise _copy_error(f"{self._host} takes no more requests for now ({status})", passes=True)
+        passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        raise _copy_error(f"{self._host} answers {status} to a request for {what}", passes=passes)
+
+
+def _copy_error(message: str, *, passes: bool) -> CopyError:
+    error = CopyError(message)
+    error.passes = passes
+    return error
 
 
 def _header(headers: Mapping[str, str], name: str) -> str:

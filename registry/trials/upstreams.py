@@ -14,7 +14,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from uuid_utils import uuid7
 
 from registry.auth.access import require, require_writable
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 PER_PLACE = 20
 PATTERNS_MAX = 50
 MAX_BYTES_DEFAULT = 10 * 1024**3
+_HUB = "registry-1.docker.io"
+_ALSO_CALLED = {"docker.io": _HUB, "index.docker.io": _HUB}
+"""Hosts that are no registry, and by which people call images of one."""
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_MAX = 64
 _PATTERN = re.compile(r"[a-z0-9*._/-]{1,255}")
@@ -136,9 +139,7 @@ async def add(
             "repositories": json.dumps(list(wanted.repositories)),
             "max_bytes": wanted.max_bytes,
             "username": wanted.username,
-            "secret": None
-            if wanted.secret is None
-            else secret_key.wrap(wanted.secret.encode(), name=wrap_name(upstream_id)),
+            "secret": _wrapped(secret_key, upstream_id, wanted.secret),
             "created_by": actor.shown,
             "created_at": db_time(),
         }
@@ -179,6 +180,40 @@ async def show(database: Database, *, actor: Actor, name: str) -> Upstream:
     """
     async with database.read() as connection:
         return await find_usable(connection, actor, name)
+
+
+async def replace_credential(
+    database: Database,
+    settings: Settings,
+    secret_key: SecretKey,
+    *,
+    actor: Actor,
+    name: str,
+    username: str | None,
+    secret: str | None,
+) -> Upstream:
+    """Ask an upstream as somebody else from the next copy on, or as nobody.
+
+    Raises:
+        NotFoundError: as :func:`show`.
+        UnauthorizedError, DeniedError: the actor may not configure its namespace, or the registry is
+            read-only.
+        RequestInvalidError: what cannot be used.
+    """
+    async with database.write() as connection:
+        found = await find_usable(connection, actor, name)
+        require(actor, "configure", found.place, None)
+        require_writable(read_only=settings.read_only)
+        _require_credential(username, secret)
+        wrapped = _wrapped(secret_key, found.id, secret)
+        this = update(upstreams).where(upstreams.c.id == found.id)
+        await connection.execute(this.values(username=username, secret=wrapped))
+        said = {"host": found.host, "username": username}
+        await record(connection, "upstream.credential_replaced", found.place, actor, said, target=name)
+        changed = await find_in(connection, name)
+    if changed is None:
+        raise NotFoundError(f"there is no upstream {name[:80]!r} that you may use")
+    return changed
 
 
 async def remove(
@@ -224,6 +259,40 @@ async def find_usable(connection: AsyncConnection, actor: Actor, name: str) -> U
     if found is None or not decide(actor, "trial", found.place, None).allowed:
         raise NotFoundError(f"there is no upstream {name[:80]!r} that you may use")
     return found
+
+
+async def find_of_image(database: Database, actor: Actor, image: str) -> tuple[Upstream, str] | None:
+    """Of an image with the host of another registry: the upstream by which the actor may have it tried, and
+    the image without the host. ``None``: it is named as one of this registry.
+
+    Raises:
+        NotFoundError: there is no such upstream.
+        RequestInvalidError: there are several.
+    """
+    try:
+        named = parse_image_name(image)
+    except SeatrialError:
+        return None
+    host, rest = _ALSO_CALLED.get(named.host.lower(), named.host.lower()), image.partition("/")[2]
+    async with database.read() as connection:
+        # A repository of this registry may be called as a host is.
+        if ":" not in named.host:
+            own = await repos.find_in(connection, f"{named.host}/{named.repository}")
+            if own is not None:
+                return None
+        rows = await connection.execute(_SHOWN.where(upstreams.c.host == host).order_by(upstreams.c.name))
+        found = [_upstream(row) for row in rows]
+    usable = [one for one in found if decide(actor, "trial", one.place, None).allowed]
+    fitting = [one for one in usable if one.allows(named.repository)] or usable
+    if not fitting:
+        raise NotFoundError(
+            f"there is no repository {named.host}/{named.repository} that you may use, and no upstream of "
+            f"{host}; see seatrial upstream add"
+        )
+    if len(fitting) > 1:
+        names = ", ".join(one.name for one in fitting)
+        raise RequestInvalidError(f"several upstreams are {host}: {names}; say which one (upstream)")
+    return fitting[0], rest
 
 
 async def find_in(connection: AsyncConnection, name: str) -> Upstream | None:
@@ -278,10 +347,18 @@ def _require_valid(wanted: Wanted) -> None:
             raise RequestInvalidError(f"{pattern[:80]!r} is no name of repositories, such as library/*")
     if wanted.max_bytes < 1:
         raise RequestInvalidError("an image has at least one byte")
-    if wanted.username is not None and (wanted.secret is None or not _USER.fullmatch(wanted.username)):
+    _require_credential(wanted.username, wanted.secret)
+
+
+def _require_credential(username: str | None, secret: str | None) -> None:
+    if username is not None and (secret is None or not _USER.fullmatch(username)):
         raise RequestInvalidError("a user name has a password with it, no colon in it, and 255 characters")
-    if wanted.secret is not None and (len(wanted.secret) > MAX_BYTES or not _SECRET.fullmatch(wanted.secret)):
+    if secret is not None and (len(secret) > MAX_BYTES or not _SECRET.fullmatch(secret)):
         raise RequestInvalidError(f"the password or token is not 1 to {MAX_BYTES} printable ASCII characters")
+
+
+def _wrapped(secret_key: SecretKey, upstream_id: str, secret: str | None) -> bytes | None:
+    return None if secret is None else secret_key.wrap(secret.encode(), name=wrap_name(upstream_id))
 
 
 def _upstream(row: Any) -> Upstream:

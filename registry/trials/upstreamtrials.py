@@ -49,8 +49,10 @@ if TYPE_CHECKING:
 OPEN_MAX = 100
 """So many images of one upstream may wait to be copied."""
 LEASE = timedelta(seconds=60)
-ATTEMPTS = 3
-"""So many processes may be killed at one copy."""
+PAUSES = (timedelta(seconds=5), timedelta(seconds=20), timedelta(seconds=60))
+"""How long a copy waits before it is begun again, where what it failed for may pass."""
+ATTEMPTS = 1 + len(PAUSES)
+"""So often a copy is begun at most, also where processes are killed at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ async def take(database: Database) -> Copy | None:
             .where(upstream_copies.c.trial_id == row.trial_id)
             .values(lease=lease, attempts=row.attempts + 1, run_after=db_time(LEASE))
         )
-        await connection.execute(update(trials).where(trials.c.id == row.trial_id).values(state="running"))
+        begun = {"state": "running", "reason": ""}
+        await connection.execute(update(trials).where(trials.c.id == row.trial_id).values(begun))
     return Copy(**{**row._asdict(), "lease": lease, "attempts": row.attempts + 1})
 
 
@@ -201,6 +204,25 @@ async def give_back(database: Database, copy: Copy) -> None:
             await connection.execute(
                 update(trials).where(trials.c.id == copy.trial_id).values(state="queued")
             )
+
+
+async def try_later(database: Database, copy: Copy, reason: str) -> None:
+    """Begin a copy again after a pause, and say so; where it was begun as often as may be, :func:`fail`."""
+    if copy.attempts >= ATTEMPTS:
+        await fail(database, copy, f"{reason}; it was tried {ATTEMPTS} times")
+        return
+    pause = PAUSES[copy.attempts - 1]
+    said = f"tried again within {pause.total_seconds():g} s or a little more: {reason}"
+    async with database.write() as connection:
+        left = await connection.execute(
+            update(upstream_copies)
+            .where(*_held(copy))
+            .values(run_after=db_time(pause), lease=None)
+            .returning(upstream_copies.c.trial_id)
+        )
+        if left.first() is not None:
+            waits = {"state": "queued", "reason": said[:REASON_MAX]}
+            await connection.execute(update(trials).where(trials.c.id == copy.trial_id).values(waits))
 
 
 async def fail(database: Database, copy: Copy, reason: str) -> None:

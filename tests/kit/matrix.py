@@ -274,6 +274,7 @@ API = {
     "POST /upstreams": "configure",
     "GET /upstreams": "trial",
     "GET /upstreams/{name}": "mine",
+    "PATCH /upstreams/{name}": "mine",
     "DELETE /upstreams/{name}": "mine",
 }
 

@@ -6,10 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import aiohttp
 from aiohttp import web
 
+from tests.kit.access import api
 from tests.kit.images import Image
+
+SECONDS = 60
+"""How long is waited for what must happen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +84,33 @@ async def running_elsewhere() -> AsyncIterator[Elsewhere]:
         yield made
     finally:
         await runner.cleanup()
+
+
+async def add(client: aiohttp.ClientSession, host: str, **given: Any) -> Any:
+    """Add an upstream, as the administrator."""
+    body = {"name": "other", "namespace": "team", "host": host, "plain_http": True, **given}
+    return await api(client, "POST", "/upstreams", status=201, json=body)
+
+
+async def start(client: aiohttp.ClientSession, image: str, *, upstream: str = "other", **given: Any) -> Any:
+    """Have an image of it tried."""
+    body = {"upstream": upstream, "image": image, **given}
+    return await api(client, "POST", "/trials", status=201, json=body)
+
+
+async def ended(client: aiohttp.ClientSession, trial: Any) -> Any:
+    """The trial, once it is done."""
+    for _ in range(SECONDS * 10):
+        shown = await api(client, "GET", f"/trials/{trial['id']}")
+        if shown["state"] == "done":
+            return shown
+        await asyncio.sleep(0.1)
+    raise AssertionError(shown)
+
+
+async def claimed(worker: Any) -> Any:
+    """The next job, once there is one."""
+    for _ in range(SECONDS):
+        if (job := await worker.claim(wait_seconds=1)) is not None:
+            return job
+    raise AssertionError("no job")

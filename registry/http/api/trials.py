@@ -33,6 +33,7 @@ from registry.trials.formats.markdown import markdown
 from registry.trials.formats.sarif import sarif
 from registry.trials.history import Wanted
 from registry.trials.reading import Logs, PartView, RunView, TrialView
+from registry.trials.upstreams import find_of_image
 
 WAIT_MAX_SECONDS = 60.0
 Format = Literal["junit", "markdown", "sarif"]
@@ -46,12 +47,15 @@ _FORMATS: Mapping[Format, tuple[str, Callable[[TrialView], bytes]]] = MappingPro
 
 
 class Request(Body):
-    """A trial to start: ``image`` is ``NAME:TAG`` or ``NAME@DIGEST``, ``spec`` an object or YAML."""
+    """A trial to start: ``image`` is ``NAME:TAG`` or ``NAME@DIGEST``, of another registry with its host
+    before that; ``spec`` an object or YAML."""
 
     image: ImageReference
     spec: dict[str, Any] | str | None = None
     upstream: UpstreamName | None = Field(
-        default=None, description="Where `image` is an image of another registry: which one."
+        default=None,
+        description="Where `image` is an image of another registry: which one. Left out it is found by the "
+        "host that `image` begins with.",
     )
 
 
@@ -146,13 +150,16 @@ async def list_trials(call: Call, query: TrialQuery) -> list[Trial]:
 async def start_trial(call: Call, body: Request) -> Trial:
     """Try an image again, or under a run spec of the request's own; or one of another registry."""
     services = call.services
-    if body.upstream is not None:
+    upstream, image = body.upstream, body.image
+    if upstream is None and (found := await find_of_image(services.database, call.actor, image)) is not None:
+        upstream, image = found[0].name, found[1]
+    if upstream is not None:
         trial_id = await upstreamtrials.start(
             services.database,
             services.settings,
             actor=call.actor,
-            upstream=body.upstream,
-            image=body.image,
+            upstream=upstream,
+            image=image,
             spec=await given_run_spec(call.request.app, body.spec),
         )
         return Trial.of(await _trial(call, trial_id))

@@ -54,6 +54,15 @@ class NewUpstream(Body):
     max_bytes: int = Field(default=use.MAX_BYTES_DEFAULT, ge=1, le=2**62, description="Largest image copied.")
 
 
+class NewCredential(Body):
+    """What an upstream is asked with from now on."""
+
+    username: str | None = Field(default=None, description="Whom it is asked as, by password.")
+    secret: str | None = Field(
+        repr=False, description="The password or, without a user name, a token; null: it is asked as nobody."
+    )
+
+
 class Upstream(Answer):
     """Another registry, never with the password or token it is asked with."""
 
@@ -112,6 +121,21 @@ async def show_upstream(call: Call, name: UpstreamName) -> Upstream:
     return Upstream.of(await use.show(call.services.database, actor=call.actor, name=name))
 
 
+async def replace_upstream_credential(call: Call, name: UpstreamName, body: NewCredential) -> Upstream:
+    """Ask an upstream with another password or token from the next copy on, or with none."""
+    services = call.services
+    changed = await use.replace_credential(
+        services.database,
+        services.settings,
+        services.secret_key,
+        actor=call.actor,
+        name=name,
+        username=body.username,
+        secret=body.secret,
+    )
+    return Upstream.of(changed)
+
+
 async def delete_upstream(call: Call, name: UpstreamName) -> None:
     """Forget an upstream with its password or token, what was copied from it, and the trials of that."""
     services = call.services
@@ -125,5 +149,6 @@ ROUTES = (
     ),
     Route("GET", "/upstreams", "anyone", list_upstreams, errors=(NotFoundError,)),
     Route("GET", "/upstreams/{name}", "account", show_upstream, errors=(NotFoundError,)),
+    Route("PATCH", "/upstreams/{name}", "account", replace_upstream_credential, errors=(NotFoundError,)),
     Route("DELETE", "/upstreams/{name}", "account", delete_upstream, errors=(NotFoundError, ConflictError)),
 )  # fmt: skip

@@ -48,6 +48,7 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/secrets": "it is of a repository or of a namespace",
     "GET /api/v1/secrets": "they are of a repository or of a namespace",
     "POST /api/v1/upstreams": "hosts, names of repositories and users have rules of their own",
+    "PATCH /api/v1/upstreams/{name}": "users and passwords have rules of their own",
     "POST /api/v1/webhooks": "it is of a repository, of a namespace or of all",
     "POST /api/v1/repositories": "a run spec has rules of its own",
     "PATCH /api/v1/repositories/{name}": "a run spec has rules of its own",

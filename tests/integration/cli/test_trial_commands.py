@@ -559,6 +559,19 @@ def test_images_of_another_registry(registry: Registry, shell: Shell, tmp_path: 
         assert "cannot be reached" in report
         assert "away/lib/app" in report
         assert form != "junit" or 'errors="1"' in report
+    # By its host; and with another password, a token, or nothing.
+    started = shell("trial", "start", "127.0.0.1:1/lib/app:1")
+    assert "seatrial trial wait " + started.split()[1] in started
+    change = ("upstream", "set", "away")
+    for options, username, has_secret in (
+        (("--password-file", str(password)), "ursula", True),
+        (("--bearer-file", str(password)), None, True),
+        (("--as-nobody",), None, False),
+    ):
+        changed = shell.json(*change, *options)
+        assert (changed["username"], changed["has_secret"]) == (username, has_secret)
+    for wrong in ((), ("--as-nobody", "--bearer-file", str(password)), ("--password-file", str(password))):
+        assert shell(*change, *wrong, code=64)
     hook = ("hook", "create", "away", "--namespace", "team", "--upstream", "away")
     assert shell.json(*hook)["upstream"] == "away"
     assert "the hook away" in shell("upstream", "delete", "away", "--yes", code=2)

@@ -32,11 +32,9 @@ from tests.kit.images import Image, digest_of, make_index, to_json
 from tests.kit.receiver import running_receiver
 from tests.kit.server import ADMIN, RegistryProcess, running_registry
 from tests.kit.trials import REPOSITORY, Port, open_port, tiny_image, tiny_index
-from tests.kit.upstream import Elsewhere, Said, running_elsewhere
+from tests.kit.upstream import SECONDS, Elsewhere, Said, add, claimed, ended, running_elsewhere, start
 
 HIDDEN = "team/seatrial__upstream__other"
-SECONDS = 60
-"""How long is waited for what must happen."""
 
 
 @pytest.fixture
@@ -51,26 +49,6 @@ async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
 async def elsewhere() -> AsyncIterator[Elsewhere]:
     async with running_elsewhere() as running:
         yield running
-
-
-async def add(client: aiohttp.ClientSession, host: str, **given: Any) -> Any:
-    body = {"name": "other", "namespace": "team", "host": host, "plain_http": True, **given}
-    return await api(client, "POST", "/upstreams", status=201, json=body)
-
-
-async def start(client: aiohttp.ClientSession, image: str, *, upstream: str = "other", **given: Any) -> Any:
-    body = {"upstream": upstream, "image": image, **given}
-    return await api(client, "POST", "/trials", status=201, json=body)
-
-
-async def ended(client: aiohttp.ClientSession, trial: Any) -> Any:
-    """The trial, once it is done."""
-    for _ in range(SECONDS * 10):
-        shown = await api(client, "GET", f"/trials/{trial['id']}")
-        if shown["state"] == "done":
-            return shown
-        await asyncio.sleep(0.1)
-    raise AssertionError(shown)
 
 
 async def reason(port: Port, image: str, *, upstream: str = "other") -> str:
@@ -155,14 +133,6 @@ async def test_an_image_of_another_registry_is_copied_and_tried_and_seen_by_nobo
             await add(port.admin, other.host)
 
 
-async def claimed(worker: Any) -> Any:
-    """The next job, once there is one."""
-    for _ in range(SECONDS):
-        if (job := await worker.claim(wait_seconds=1)) is not None:
-            return job
-    raise AssertionError("no job")
-
-
 async def require_hidden(client: aiohttp.ClientSession, image: Image) -> None:
     """Neither is it listed, nor can it be pulled, pushed to, copied from or changed."""
     layer = image.layers[0].digest
@@ -193,7 +163,10 @@ def changed(image: Image, **layer: Any) -> Said:
     return Said(body=to_json(document), headers={"Content-Type": image.media_type})
 
 
-async def test_what_cannot_be_copied_ends_with_a_reason(port: Port, elsewhere: Elsewhere) -> None:
+async def test_what_cannot_be_copied_ends_with_a_reason(
+    port: Port, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstreamtrials, "PAUSES", (timedelta(0),) * 3)
     held, other = tiny_image(), tiny_image()
     content, digest = held.layers[0].blob, held.layers[0].digest
     as_manifest = {"Content-Type": held.media_type}
@@ -204,7 +177,7 @@ async def test_what_cannot_be_copied_ends_with_a_reason(port: Port, elsewhere: E
         (Said(404), "has no"),
         (Said(401), "refuses"),
         (Said(403), "as nobody"),
-        (Said(429), "no more requests"),
+        (Said(429), "no more requests for now (429); it was tried 4 times"),
         (Said(500), "answers 500"),
         (Said(302, headers={"Location": "/x"}), "answers 302"),
         (Said(body=b"<html>", headers={"Content-Type": "text/html"}), "is no image"),
@@ -254,6 +227,9 @@ async def test_what_cannot_be_copied_ends_with_a_reason(port: Port, elsewhere: E
         assert expected[image] in shown["reason"], image
     assert "cannot be reached" in (await ended(port.admin, lost))["reason"]
     assert elsewhere.times("/x") == 0
+    # Asked again was what may pass, and nothing else.
+    often = [elsewhere.times(f"/v2/lib/{number}/manifests/1") for number in range(6)]
+    assert often == [1, 1, 1, 4, 4, 1]
     # And what was wrong is not in the way of what is right.
     elsewhere.hold("lib/app", "1", held)
     trial = await start(port.admin, "lib/app:1")
