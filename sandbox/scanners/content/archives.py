@@ -6,6 +6,8 @@ opened; other methods may need memory without bound.
 
 from __future__ import annotations
 
+# Names in a zip are of this code page where nothing else is said; a confined process could not load it.
+import encodings.cp437  # noqa: F401
 import io
 import os
 import struct

@@ -7,6 +7,7 @@ installed: other package.json are of an application's own or of a package's test
 from __future__ import annotations
 
 import json
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -29,7 +30,8 @@ def wants(entry: Entry) -> bool:
 def read(_entry: Entry, content: BinaryIO) -> Iterator[Fact]:
     """The package; nothing where it has no name and version, as a nested file for a module's format has."""
     try:
-        said = json.loads(whole(content, MAX_BYTES))
+        # Given bytes it would guess at their encoding, and load what that needs.
+        said = json.loads(whole(content, MAX_BYTES).removeprefix(BOM_UTF8).decode())
     except RecursionError as error:
         raise IncompleteError("it is nested too deep") from error
     except ValueError as error:

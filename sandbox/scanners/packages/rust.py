@@ -35,7 +35,7 @@ def crates_of(content: BinaryIO, elf: Elf) -> Iterator[FoundPackage]:
     if not engine.eof:
         raise IncompleteError(f"its list of crates is cut off, or larger than {MAX_BYTES // 2**20} MiB")
     try:
-        said = json.loads(data)
+        said = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise IncompleteError("its list of crates is no JSON") from error
     crates = said.get("packages") if isinstance(said, dict) else None
