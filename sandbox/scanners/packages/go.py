@@ -19,7 +19,7 @@ SECTION = b".go.buildinfo"
 INLINE = 2
 BIG_ENDIAN = 1
 MAX_SEARCHED_BYTES = 1024 * 1024
-MAX_STRING_BYTES = 16 * 1024 * 1024
+MAX_STRING_BYTES = 4 * 1024 * 1024
 UNKNOWN = "(devel)"
 """What Go writes for a version that it does not know."""
 

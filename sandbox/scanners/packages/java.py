@@ -7,7 +7,6 @@ named without one, and one without any version is none. What a class file is, is
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ ARCHIVES = (*ARTIFACTS, ".zip")
 MAX_DEPTH = 3
 """An enterprise archive in a zip holds a web archive that holds libraries."""
 MAX_NESTED_BYTES = 64 * 1024 * 1024
+"""Of an archive in the file; half of it one deeper, since all of them are in memory then."""
+MAX_ARTIFACTS = 5_000
 MAX_TEXT_BYTES = 256 * 1024
 MAX_INFLATED_BYTES = 512 * 1024 * 1024
 MAX_ENTRIES = 300_000
@@ -80,11 +81,10 @@ def _artifacts(
         yield from _identity(content, archive, name, within, walk.budget)
     for member in archive.nested:
         inside = f"{within}/{member.name}" if within else member.name
-        walk.budget.take_archive()
         try:
             if depth == MAX_DEPTH:
                 raise IncompleteError(f"archives lie more than {MAX_DEPTH} deep in each other")
-            data = io.BytesIO(inflate(content, member, MAX_NESTED_BYTES, walk.budget))
+            data = inflate(content, member, MAX_NESTED_BYTES >> depth, walk.budget)
             yield from _artifacts(data, member.name.rpartition("/")[2], inside, walk, depth + 1)
         except IncompleteError as error:
             if walk.budget.spent:
@@ -103,7 +103,10 @@ def _survey(content: BinaryIO, walk: _Walk) -> _Archive:
         elif member.name == MANIFEST:
             archive.manifest = member
         elif member.name.lower().endswith(ARCHIVES):
+            walk.budget.take_archive()
             archive.nested.append(member)
+        if len(archive.poms) > MAX_ARTIFACTS:
+            raise IncompleteError(f"it names more than {MAX_ARTIFACTS} artifacts")
     if claimed > MAX_CLAIMED_BYTES:
         walk.faults.append(f"its entries claim to inflate to {claimed // 2**20} MiB")
     return archive
@@ -116,13 +119,17 @@ def _identity(
     versioned = _versioned.fullmatch(stem)
     named, numbered = versioned.groups() if versioned else (stem, "")
     for (group, artifact), member in archive.poms.items():
-        said = _properties(inflate(content, member, MAX_TEXT_BYTES, budget)) if member else {}
+        said = _properties(inflate(content, member, MAX_TEXT_BYTES, budget).read()) if member else {}
         version = said.get("version", numbered if named == artifact else "")
         yield _package(said.get("groupId", group), said.get("artifactId", artifact), version, within)
     # An artifact that was merged into another is not what the file's name says.
     if archive.poms and (not numbered or any(artifact == named for _, artifact in archive.poms)):
         return
-    said = _manifest(inflate(content, archive.manifest, MAX_TEXT_BYTES, budget)) if archive.manifest else {}
+    said = (
+        _manifest(inflate(content, archive.manifest, MAX_TEXT_BYTES, budget).read())
+        if archive.manifest
+        else {}
+    )
     version = numbered or said.get("implementation-version", said.get("bundle-version", ""))
     vendor = said.get("implementation-vendor-id", "")
     # Most that say no version are an application's own.

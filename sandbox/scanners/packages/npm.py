@@ -14,7 +14,7 @@ from typing import BinaryIO
 from sandbox.scanners.facts import Entry, FoundPackage, IncompleteError
 from sandbox.scanners.packages.reading import Fact, Reader, licences, whole
 
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 
 
 def wants(entry: Entry) -> bool:

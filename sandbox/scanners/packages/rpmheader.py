@@ -11,9 +11,9 @@ import struct
 from collections.abc import Iterator
 
 from sandbox.scanners.facts import FoundPackage, IncompleteError, Owned
-from sandbox.scanners.packages.reading import Fact, licences
+from sandbox.scanners.packages.reading import MAX_OWNED, Fact, licences
 
-MAX_BYTES = 32 * 1024 * 1024
+MAX_BYTES = 16 * 1024 * 1024
 MAX_TAGS = 65_535
 NAME, VERSION, RELEASE, EPOCH, LICENCE, ARCHITECTURE = 1000, 1001, 1002, 1003, 1014, 1022
 SOURCE, FILE_DIGESTS, FOLDER_INDEXES, BASENAMES, FOLDERS, DIGEST_KIND = 1044, 1035, 1116, 1117, 1118, 5011
@@ -76,6 +76,8 @@ def _numbers(tags: _Tags, data: memoryview, tag: int) -> tuple[int, ...]:
     kind, offset, count = tags.get(tag, (0, 0, 0))
     if kind != INT32:
         return ()
+    if count > MAX_OWNED:
+        raise IncompleteError(f"a package of the rpm database names more than {MAX_OWNED} files")
     if offset + 4 * count > len(data):
         raise IncompleteError("numbers in a header of the rpm database lie outside of it")
     return struct.unpack_from(f">{count}I", data, offset)
@@ -85,6 +87,8 @@ def _texts(tags: _Tags, data: memoryview, tag: int) -> list[bytes]:
     kind, offset, count = tags.get(tag, (0, 0, 0))
     if kind != STRINGS:
         return []
+    if count > MAX_OWNED:
+        raise IncompleteError(f"a package of the rpm database names more than {MAX_OWNED} files")
     *texts, _rest = bytes(data[offset:]).split(b"\0", count)
     if len(texts) != count:
         raise IncompleteError("names in a header of the rpm database lie outside of it")

@@ -17,7 +17,7 @@ from sandbox.scanners.packages.reading import exactly
 
 SECTION = b".dep-v0"
 MAX_COMPRESSED_BYTES = 4 * 1024 * 1024
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 
 
 def crates_of(content: BinaryIO, elf: Elf) -> Iterator[FoundPackage]:

@@ -17,7 +17,7 @@ from sandbox.scanners.packages.reading import exactly
 MAGIC = b"SQLite format 3\0"
 WAL_VERSION = 3_007_000
 MAX_LOG_BYTES = 64 * 1024 * 1024
-MAX_ROW_BYTES = 40 * 1024 * 1024
+MAX_ROW_BYTES = 17 * 1024 * 1024
 LEAF, INTERIOR = 0x0D, 0x05
 WAL_MODE = 2
 

@@ -6,6 +6,7 @@ start script is, does not hurt. The standard library would take a whole director
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import BinaryIO
 from sandbox.scanners.facts import IncompleteError
 from sandbox.scanners.packages.reading import exactly
 
-MAX_DIRECTORY_BYTES = 64 * 1024 * 1024
+MAX_DIRECTORY_BYTES = 16 * 1024 * 1024
 TAIL_BYTES = 22 + 65_535
 STORED, DEFLATED = 0, 8
 ENCRYPTED = 1
@@ -98,8 +99,8 @@ def members(content: BinaryIO, budget: Budget) -> Iterator[Member]:
             yield Member(name, method, flags, sizes[1], sizes[0], sizes[2] + shift)
 
 
-def inflate(content: BinaryIO, member: Member, limit: int, budget: Budget) -> bytes:
-    """The bytes of an entry, whatever its directory claims of them.
+def inflate(content: BinaryIO, member: Member, limit: int, budget: Budget) -> io.BytesIO:
+    """The bytes of an entry, held once, whatever its directory claims of them.
 
     Raises:
         IncompleteError: more than ``limit`` bytes, encrypted, packed in another way, or broken.
@@ -112,7 +113,7 @@ def inflate(content: BinaryIO, member: Member, limit: int, budget: Budget) -> by
     content.seek(header[9] + header[10], 1)
     engine = zlib.decompressobj(-15) if member.method == DEFLATED else None
     left = member.packed
-    found = bytearray()
+    found = io.BytesIO()
     while left > 0 and not (engine and engine.eof):
         piece = content.read(min(left, PIECE_BYTES))
         if not piece:
@@ -122,12 +123,13 @@ def inflate(content: BinaryIO, member: Member, limit: int, budget: Budget) -> by
             out = engine.decompress(piece, INFLATED_BYTES) if engine else piece
             piece = engine.unconsumed_tail if engine else b""
             budget.take_bytes(len(out))
-            found += out
-            if len(found) > limit:
+            found.write(out)
+            if found.tell() > limit:
                 raise IncompleteError(f"{member.name[:200]!a} has more than the {limit} bytes that are read")
     if engine and not engine.eof:
         raise IncompleteError(f"{member.name[:200]!a} ends too early")
-    return bytes(found)
+    found.seek(0)
+    return found
 
 
 def _directory(content: BinaryIO) -> tuple[int, int, int]:

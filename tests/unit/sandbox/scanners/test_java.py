@@ -130,9 +130,11 @@ def test_a_bomb_is_not_inflated_and_named() -> None:
 
 
 def test_many_archives_share_one_budget() -> None:
-    small = archive({"x.jar": bytes(60_000_000)})
-    many = archive({f"{number}.zip": small for number in range(10)}, method=zipfile.ZIP_STORED)
+    small = archive({"x.jar": bytes(30_000_000)})
+    many = archive({f"{number}.zip": small for number in range(20)}, method=zipfile.ZIP_STORED)
     assert look("opt/a.jar", many).incomplete == ("what is read of it would be too large when inflated",)
+    poms = {f"META-INF/maven/g/{number}/pom.xml": b"" for number in range(5_001)}
+    assert look("opt/a.jar", archive(poms)).incomplete == ("it names more than 5000 artifacts",)
     crowd = archive({f"{number}.zip": b"" for number in range(3_001)}, method=zipfile.ZIP_STORED)
     assert look("opt/a.jar", crowd).incomplete == ("it has too many archives in it",)
 
@@ -151,5 +153,5 @@ def test_a_directory_that_lies_is_named_as_incomplete() -> None:
     )
     assert broken(directory + 20, b"\xff\xff") == (f"the file ends within '{LOG4J}'",)
     end = plain.index(b"PK\5\6")
-    assert broken(end + 12, b"\xff\xff\xff\x7f") == ("its directory is larger than 64 MiB",)
-    assert broken(end + 12, b"\xff\xff\xff\x03") == ("its directory begins before the file",)
+    assert broken(end + 12, b"\xff\xff\xff\x7f") == ("its directory is larger than 16 MiB",)
+    assert broken(end + 12, b"\xff\xff\xff\x00") == ("its directory begins before the file",)

@@ -92,7 +92,7 @@ def test_a_package_of_npm_has_its_own_name_and_the_words_of_its_licence() -> Non
         (
             MODULES + "x/package.json",
             b" " * 5_000_000,
-            "larger than the 4096 KiB that are read of such a file",
+            "larger than the 2048 KiB that are read of such a file",
         ),
         (
             MODULES + "x/package.json",

@@ -89,7 +89,7 @@ def test_what_says_nothing_of_its_making_has_no_packages_and_lacks_nothing() -> 
         ),
         (
             {b".go.buildinfo": go_inline("go1.20", b"")[:32] + b"\xff\xff\xff\xff\x7f"},
-            "its build information is larger than 16 MiB",
+            "its build information is larger than 4 MiB",
         ),
         (
             {b".go.buildinfo": go_pointed("go1.17", MODULES)[:16] + b"\xff" * 80},
@@ -102,7 +102,7 @@ def test_what_says_nothing_of_its_making_has_no_packages_and_lacks_nothing() -> 
         ({b".dep-v0": b"not compressed"}, "its list of crates is not compressed as it should be"),
         (
             {b".dep-v0": zlib.compress(bytes(20_000_000))},
-            "its list of crates is cut off, or larger than 16 MiB",
+            "its list of crates is cut off, or larger than 4 MiB",
         ),
         ({b".dep-v0": zlib.compress(b"[" * 100_000)}, "its list of crates is no JSON"),
         ({b".dep-v0": zlib.compress(b"[]")}, "its list of crates is none"),
