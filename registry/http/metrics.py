@@ -9,6 +9,7 @@ import asyncio
 import os
 from bisect import bisect_left
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,12 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from registry.advisories.standing import Standing, standing
 from registry.auth.access import require_auditor
 from registry.auth.networks import is_in
 from registry.errors import UnauthorizedError
 from registry.http.authentication import authenticate
+from registry.http.parsers import PARSERS
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 
@@ -144,6 +147,10 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self._advisories = self._newest("seatrial_advisories_sources", "Sources of advisories; 0: no file.")
+        self._advisories_age = self._newest(
+            "seatrial_advisories_age_seconds", "Age of the oldest source of advisories; 0: there is none."
+        )
         self._swept = Counter(
             "seatrial_swept",
             "What was over and removed by this process (rows; of logs, the parts of trials), by what it was.",
@@ -173,6 +180,12 @@ class Metrics:
         for gauge, counts in ((self._parts, backlog.parts), (self._workers, backlog.workers)):
             for state, count in counts.items():
                 gauge.labels(state).set(count)
+
+    def knows(self, standing: Standing) -> None:
+        """How it stands with advisories."""
+        oldest = standing.oldest_at
+        self._advisories.set(len(standing.status.sources) if standing.status else 0)
+        self._advisories_age.set(max((datetime.now(UTC) - oldest).total_seconds(), 0) if oldest else 0)
 
     def delivers(self, backlog: Deliveries) -> None:
         """How it stands with deliveries."""
@@ -281,5 +294,7 @@ async def show_metrics(request: web.Request) -> web.Response:
                 f"{error.message}; or let the networks that ask read the metrics (SEATRIAL_METRICS_NETWORKS)",
                 headers={"WWW-Authenticate": 'Bearer realm="seatrial metrics"'},
             ) from None
-    body = request.app[METRICS].text()
+    metrics = request.app[METRICS]
+    metrics.knows(await request.app[PARSERS].run(standing, settings.advisories_file))
+    body = metrics.text()
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

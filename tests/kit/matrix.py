@@ -119,6 +119,7 @@ API = {
     "GET /openapi.json": "any",
     "GET /version": "user",
     "GET /whoami": "account",
+    "GET /advisories": "account",
     "POST /users": "admin",
     "GET /users": "audit",
     "GET /users/{name}": "strangers",

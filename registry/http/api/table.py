@@ -11,6 +11,7 @@ from registry.contract.specfile import run_spec_schema
 from registry.http.api import (
     about,
     access,
+    advisories,
     attestations,
     audit,
     collections,
@@ -63,6 +64,7 @@ ROUTES: tuple[routes.Route, ...] = (
     routes.Route("GET", "/run-spec.schema.json", "anyone", show_run_spec_schema),
     routes.Route("GET", "/openapi.json", "anyone", show_description),
     *about.ROUTES,
+    *advisories.ROUTES,
     *users.ROUTES,
     *robots.ROUTES,
     *groups.ROUTES,
