@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
@@ -31,20 +31,37 @@ def build(path: Path, incoming: Iterable[Incoming], *, drop: Iterable[str] = ())
         ConflictError: another is at it.
         UnavailableError: the file that is there cannot be read, or the new one cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    counted: dict[str, Counted] = {}
+
+    def make(built: Path) -> None:
         staged = path.with_name(f".{path.name}.staged")
-        built = path.with_name(f".{path.name}.built")
         try:
-            counted = stage(staged, incoming)
+            counted.update(stage(staged, incoming))
             _write(built, staged, path if path.exists() else None, counted, set(drop))
-            swap(built, path)
         except sqlite3.Error as error:
             raise UnavailableError(f"{path} cannot be made: {error}") from None
         finally:
-            for left in (staged, built):
-                left.unlink(missing_ok=True)
-        return counted
+            staged.unlink(missing_ok=True)
+
+    replace(path, make)
+    return counted
+
+
+def replace(path: Path, make: Callable[[Path], None]) -> None:
+    """Put the file that ``make`` writes in the place of the one at ``path``, once it is checked.
+
+    Raises:
+        ConflictError: another is at it.
+        UnavailableError: what was made is no file of advisories, or damaged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        built = path.with_name(f".{path.name}.built")
+        try:
+            make(built)
+            swap(built, path)
+        finally:
+            built.unlink(missing_ok=True)
 
 
 def swap(built: Path, path: Path) -> None:

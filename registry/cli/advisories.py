@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from registry.cli.client import JsonOption
+from registry.cli.addresses import parse_address, require_private
+from registry.cli.client import JsonOption, read_token
+from registry.cli.logins import Login, load_logins
 from registry.cli.options import ConfigOption, DataOption
 from registry.cli.output import print_json, print_table
 from registry.cli.progress import progress_bar
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.oci.names import parse_image_name
 from registry.oci.printable import printable
 from registry.settings import load_settings
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
     from registry.advisories.file import Source, Status
     from registry.advisories.importing import Given
+    from registry.cli.artifactclient import ArtifactClient
 
 MAX_DOWNLOAD_BYTES = 8 * 1024**3
 app = typer.Typer(help="Advisories: what is known to be wrong with packages.", no_args_is_help=True)
@@ -62,6 +66,14 @@ AsOfOption = Annotated[
 EcosystemOption = Annotated[
     str,
     typer.Option("--ecosystem", metavar="NAME", help="Which release changelogs are of, as in 'Debian:12'."),
+]
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="HOST/NAME:TAG", help="Where they are in a registry; @DIGEST pins them.")
+]
+UsernameOption = Annotated[str | None, typer.Option("--username", help="User of that registry.")]
+PasswordFileOption = Annotated[
+    Path | None, typer.Option("--password-file", metavar="FILE", help="File with the user's password.")
 ]
 
 
@@ -145,6 +157,65 @@ def status(
         raise typer.Exit(1)
 
 
+@app.command()
+def push(
+    context: typer.Context,
+    image: NameArgument,
+    *,
+    username: UsernameOption = None,
+    password_file: PasswordFileOption = None,
+    file: FileOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Push the file of advisories to a registry, this one or another, as an artifact that others pull."""
+    from registry.cli.advisoriesartifact import push as put  # noqa: PLC0415  (slow to import)
+
+    path = _existing(advisories_file(file, data, config))
+    client = _client(context, image, username, password_file)
+    client.actions = "pull,push"
+    with progress_bar("push", path.stat().st_size, of_bytes=True) as advance:
+        moved = put(path, client, advance)
+    if as_json:
+        print_json({"image": str(client.name), "digest": str(moved.digest), "file": str(path)})
+    else:
+        typer.echo(f"{client.name} is {moved.digest}")
+
+
+@app.command()
+def pull(
+    context: typer.Context,
+    image: NameArgument,
+    *,
+    username: UsernameOption = None,
+    password_file: PasswordFileOption = None,
+    file: FileOption = None,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the advisories of a registry in the place of the file: all its sources, once they are verified."""
+    from registry.cli.advisoriesartifact import pull as get  # noqa: PLC0415  (slow to import)
+
+    path = advisories_file(file, data, config)
+    client = _client(context, image, username, password_file)
+    with progress_bar("pull", None, of_bytes=True) as advance:
+        moved = get(path, client, advance)
+    if as_json:
+        print_json(
+            {
+                "image": str(client.name),
+                "digest": str(moved.digest),
+                "file": str(path),
+                "changed": moved.changed,
+            }
+        )
+        return
+    typer.echo(f"{client.name} is {moved.digest}{'' if moved.changed else ', which is there already'}")
+    _tell(path, as_json=False)
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     paths: Sequence[Path]
@@ -214,6 +285,30 @@ def _fetch(path: Path, url: str, folder: Path, asked: _Asked) -> Given | None:
 def _ca_file(context: typer.Context) -> Path | None:
     found: Path | None = context.find_root().params.get("ca_file")
     return found
+
+
+def _client(
+    context: typer.Context, image: str, username: str | None, password_file: Path | None
+) -> ArtifactClient:
+    """The repository that is meant, asked as ``--username``, else as seatrial login has kept."""
+    from registry.cli.artifactclient import ArtifactClient  # noqa: PLC0415  (slow to import)
+
+    name = parse_image_name(image)
+    if (username is None) != (password_file is None):
+        raise typer.BadParameter("--username and --password-file go together")
+    address = parse_address(name.host)
+    login = load_logins().servers.get(address, Login())
+    given = context.find_root().params
+    plain_http = bool(given.get("plain_http")) or login.plain_http
+    credentials = None
+    if username is not None and password_file is not None:
+        credentials = (username, read_token(str(password_file)))
+    authorization = f"Bearer {login.token}" if login.token and credentials is None else None
+    if plain_http:
+        address = address.replace("https://", "http://", 1)
+    if credentials or authorization:
+        require_private(address, plain_http=plain_http)
+    return ArtifactClient(address, name, credentials, authorization, _ca_file(context) or login.ca_file)
 
 
 def _since(path: Path, url: str) -> datetime | None:

@@ -248,7 +248,7 @@ class Client:
         url = f"{self.server}{path}"
         request = urllib.request.Request(url, data=data, headers=dict(headers), method=method)  # noqa: S310  (checked)
         try:
-            with _opener(self.server, self.ca_file).open(request, timeout=seconds) as response:
+            with opener(self.server, self.ca_file).open(request, timeout=seconds) as response:
                 yield response
         except urllib.error.HTTPError as error:
             raise CallError(
@@ -335,17 +335,31 @@ class _StayHere(urllib.request.HTTPRedirectHandler):
         """Nothing."""
 
 
-def _opener(server: str, ca_file: Path | None) -> urllib.request.OpenerDirector:
+def opener(server: str, ca_file: Path | None) -> urllib.request.OpenerDirector:
+    """What asks ``server``, or an address of it, and follows no redirect.
+
+    Raises:
+        RequestInvalidError: ``ca_file`` cannot be used.
+    """
     if ca_file is None and not server.startswith("https:"):
         # To read all authorities that this host trusts takes longer than to ask a registry.
         return urllib.request.build_opener(_StayHere)
-    trust = ssl.create_default_context()
+    return urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=trust(ca_file)))
+
+
+def trust(ca_file: Path | None) -> ssl.SSLContext:
+    """How to shake hands with servers that this host trusts, and with those of one more authority.
+
+    Raises:
+        RequestInvalidError: ``ca_file`` cannot be used.
+    """
+    context = ssl.create_default_context()
     if ca_file is not None:
         try:
-            trust.load_verify_locations(ca_file)
+            context.load_verify_locations(ca_file)
         except (OSError, ssl.SSLError) as error:
             raise RequestInvalidError(f"the CA file {ca_file} cannot be used: {error}") from None
-    return urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=trust))
+    return context
 
 
 def _reason(error: urllib.error.HTTPError, *, signed_in: bool) -> str:

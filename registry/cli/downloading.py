@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import re
-import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from registry.cli.client import trust
 from registry.errors import ContentTooLargeError, RequestInvalidError, UnavailableError
 from registry.oci.printable import printable
 
@@ -60,7 +60,8 @@ def download(
         headers["If-Modified-Since"] = format_datetime(since.astimezone(UTC), usegmt=True)
     request = urllib.request.Request(url, headers=headers)  # noqa: S310  (https only)
     try:
-        with _opener(ca_file).open(request, timeout=_SECONDS) as answer:
+        secure = urllib.request.HTTPSHandler(context=trust(ca_file))
+        with urllib.request.build_opener(_OnlyHttps, secure).open(request, timeout=_SECONDS) as answer:
             target.parent.mkdir(parents=True, exist_ok=True)
             _store(answer, target, url, max_bytes, advance)
             return Downloaded(target, _changed_at(answer.headers.get("Last-Modified")))
@@ -99,16 +100,6 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
                 f"{given[0].full_url} leads to {printable(given[-1][:300])}, which is no https"
             )
         return super().redirect_request(*given)
-
-
-def _opener(ca_file: Path | None) -> urllib.request.OpenerDirector:
-    trust = ssl.create_default_context()
-    if ca_file is not None:
-        try:
-            trust.load_verify_locations(ca_file)
-        except (OSError, ssl.SSLError) as error:
-            raise RequestInvalidError(f"the CA file {ca_file} cannot be used: {error}") from None
-    return urllib.request.build_opener(_OnlyHttps, urllib.request.HTTPSHandler(context=trust))
 
 
 def _changed_at(text: str | None) -> datetime | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from registry.advisories.building import build
 from tests.kit.access import ask, bearer
 from tests.kit.advisories import affects, incoming, record
 from tests.kit.server import running_registry
 
 
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_standing_of_advisories_is_told(tmp_path: Path, database_url: str) -> None:
     data = tmp_path / "data"
     path = data / "advisories" / "advisories.sqlite"
