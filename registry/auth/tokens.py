@@ -391,5 +391,6 @@ async def _worker(connection: AsyncConnection, worker: str) -> tuple[Owner, bool
         return owner, is_new
     # What revoking did to the worker; its tokens stay revoked.
     await connection.execute(update(accounts).where(accounts.c.id == owner.id).values(disabled_at=None))
-    await connection.execute(update(workers).where(workers.c.account_id == owner.id).values(drain_at=None))
+    let_in = {"drain_at": None, "admitted_at": db_time()}
+    await connection.execute(update(workers).where(workers.c.account_id == owner.id).values(let_in))
     return owner, True

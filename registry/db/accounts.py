@@ -124,6 +124,8 @@ workers = Table(
     Column("mechanisms", Text),
     # JSON list of what it ran its last job with, by its report: the runtime, and what it went without.
     Column("ran_with", Text),
+    # When it was let in again after it was revoked; null: it never was.
+    Column("admitted_at", UtcTime),
     # What it said of its disk: what one more image may take now, and with nothing else there; null: nothing.
     Column("disk_bytes", BigInteger),
     Column("disk_most_bytes", BigInteger),

@@ -94,6 +94,9 @@ parts = Table(
     Column("asked_by", Text),
     # Of the layers of the image, and of its services, as they are stored; null: a version before queued it.
     Column("size_bytes", BigInteger),
+    # Of the limits in force where its spec says nothing, as of its last claim; null: not claimed, or by a
+    # version before.
+    Column("limits_digest", Bytewise),
     Column("lease", Bytewise, unique=True),
     Column("lease_account_id", Id, ForeignKey("accounts.id", ondelete="SET NULL")),
     Column("lease_expires_at", UtcTime),

@@ -22,12 +22,16 @@ from registry.trials.images import RunnableImage
 from registry.trials.imagespecs import attached_to
 from registry.trials.opening import UNKNOWN, TrialPolicy
 from registry.trials.platforms import is_run
+from registry.trials.reusing import vouches
 from registry.trials.signatures import find_met, keep_met, rules_of, test_of
 from registry.trials.specs import spec_digest, worker_needs
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from registry.settings import Settings
 
+_OF_WORKER = ("namespaces", "labels", "slots", "admitted_at")
 _SAYING = frozenset({"pass", "warn", "fail"})
 
 
@@ -75,8 +79,8 @@ async def carry_verdicts(
         if mine is not None and not (mine.state == "done" and mine.verdict in UNKNOWN):
             known.append(_known(image, mine, policy, carried=False))
             continue
-        told = _known(image, theirs if theirs is not None else mine, policy, carried=theirs is not None)
-        if told.verdict is not None and told.worker not in trusted:
+        told = _known(image, mine if theirs is None else theirs, policy, carried=theirs is not None)
+        if told.verdict is not None and not vouches(trusted, theirs):
             said = f"{told.worker}, who tried it, may not try what is in {policy.repository}, or was revoked"
             told = CarriedVerdict(image.platform, image.digest, None, said, told.worker, carried=False)
         is_same = theirs is None or theirs.image_specs == attached.get(image.digest)
@@ -163,20 +167,22 @@ def _known(image: RunnableImage, row: Any, policy: TrialPolicy, *, carried: bool
     )
 
 
-async def _trusted(connection: AsyncConnection, policy: TrialPolicy, names: set[str]) -> set[str]:
-    """Those of the workers that may try what is in the repository."""
+async def _trusted(
+    connection: AsyncConnection, policy: TrialPolicy, names: set[str]
+) -> Mapping[str, datetime | None]:
+    """Those of the workers that may try what is in the repository, as :func:`vouches` takes them."""
     demanded = select(repositories.c.worker_label).where(repositories.c.id == policy.repository_id)
     label = (await connection.execute(demanded)).scalar_one()
-    trusted: set[str] = set()
+    trusted: dict[str, datetime | None] = {}
     for batch in batches(sorted(names)):
         query = (
-            select(accounts.c.name, workers.c.namespaces, workers.c.labels, workers.c.slots)
+            select(accounts.c.name, *(workers.c[name] for name in _OF_WORKER))
             .join(workers, workers.c.account_id == accounts.c.id)
             .where(accounts.c.name.in_(batch), accounts.c.kind == "worker", accounts.c.disabled_at.is_(None))
         )
         for row in await connection.execute(query):
             if Binding.of(row).opens(policy.repository, label):
-                trusted.add(row.name)
+                trusted[row.name] = row.admitted_at
     return trusted
 
 

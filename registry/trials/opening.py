@@ -151,6 +151,7 @@ async def _requeue(connection: AsyncConnection, part_ids: Sequence[str], *, aske
             reason="",
             asked_by=asked_by,
             worker=None,
+            limits_digest=None,
             record=None,
             reused_from=None,
             flaky=None,

@@ -26,6 +26,7 @@ from registry.settings import Settings
 from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
 from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
+from registry.trials.specs import limits_digest
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 from registry.trials.wanted import WANTED, drop
@@ -262,6 +263,7 @@ async def _try_claim(
                     lease_account_id=worker.account_id,
                     lease_expires_at=db_time(timedelta(seconds=settings.lease_seconds)),
                     worker=worker.name,
+                    limits_digest=limits_digest(settings),
                 )
                 .returning(*(parts.c[name] for name in _OF_PART), _NAME.label("repository"))
             )

@@ -30,10 +30,12 @@ from registry.trials.demands import met, parse_demand
 from registry.trials.imagespecs import needs_with
 from registry.trials.platforms import is_run
 from registry.trials.present import ASKING
-from registry.trials.specs import required_by, spec_digest, worker_needs
+from registry.trials.specs import limits_digest, required_by, spec_digest, worker_needs
 from registry.trials.states import REASON_MAX, plain_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -74,15 +76,25 @@ def ran_with(report: Report) -> str:
     return json.dumps([report.runtime, *sorted(set(report.downgrades))])
 
 
+def vouches(trusted: Mapping[str, datetime | None], part: Any) -> bool:
+    """Whether the worker that ran a part is trusted, and has been since. ``trusted`` says when each was let
+    in again that was revoked, and ``None`` of the others."""
+    if part.worker not in trusted:
+        return False
+    admitted_at = trusted[part.worker]
+    return admitted_at is None or admitted_at <= part.finished_at
+
+
 async def kept_reports(
     connection: AsyncConnection, settings: Settings, sought: Sought
 ) -> Mapping[RunnableImage, Kept]:
     """What answers the question about images without a run.
 
     A report counts that is of the same manifest, run spec and platform, in a repository of the same namespace
-    that the actor may read; that is no older than a verdict may be; whose worker may try what is in this
-    repository and was not revoked; and that was made with what a worker ran its last job with, which is here
-    and could have this one. None counts where the run spec does not say all that is done.
+    that the actor may read; that is no older than a verdict may be, and was made under the limits of now;
+    whose worker may try what is in this repository and was not revoked since; and that was made with what a
+    worker ran its last job with, which is here and could have this one. None counts where the run spec does
+    not say all that is done.
     """
     if not sought.images or not _says_all(sought):
         return {}
@@ -90,19 +102,19 @@ async def kept_reports(
     if not candidates:
         return {}
     crew = await _crew(connection, sought.repository)
-    trusted = {worker.name for worker in crew}
+    trusted = {worker.name: worker.admitted_at for worker in crew}
     reader, run_spec = sought.actor.by_credential, sought.run_spec
     found: dict[RunnableImage, Kept] = {}
     loaded = 0
     for image, part in candidates:
-        if image in found or part.worker not in trusted or loaded == _LOADED_MAX:
+        if image in found or not vouches(trusted, part) or loaded == _LOADED_MAX:
             continue
         if part.image_specs != sought.attached.get(image.digest):
             continue
         if not decide(reader, "pull", part.name, part.visibility).allowed:
             continue
         loaded += 1
-        rows = await _load(connection, part.id)
+        rows = await _load(connection, part)
         report = _report(rows)
         demand = needs_with(run_spec, sought.attached.get(image.digest))
         if report is None or ran_with(report) not in _in_use(crew, image.platform, demand):
@@ -153,6 +165,7 @@ async def _candidates(
             parts.c.platform,
             parts.c.worker,
             parts.c.finished_at,
+            parts.c.limits_digest,
             parts.c.image_specs,
             repositories.c.name,
             repositories.c.visibility,
@@ -163,6 +176,7 @@ async def _candidates(
             parts.c.digest.in_({image.digest for image in sought.images}),
             parts.c.platform.in_({image.platform for image in sought.images}),
             parts.c.spec_digest == spec_digest(sought.run_spec),
+            parts.c.limits_digest == limits_digest(settings),
             parts.c.image_spec_allowed.is_(sought.image_spec_allowed),
             parts.c.state == "done",
             parts.c.verdict.in_(("pass", "warn", "fail")),
@@ -188,6 +202,7 @@ async def _crew(connection: AsyncConnection, repository: str) -> Sequence[Any]:
             accounts.c.name,
             *(workers.c[name] for name in ("namespaces", "labels", "slots", "platforms", "mechanisms")),
             workers.c.ran_with,
+            workers.c.admitted_at,
             repositories.c.worker_label,
             and_(*ASKING).label("asks"),
         )
@@ -212,13 +227,19 @@ def _in_use(crew: Sequence[Any], platform: str, demand: str | None) -> Collectio
     }
 
 
-async def _load(connection: AsyncConnection, part_id: str) -> Sequence[Any]:
-    """The record of a part beside each of its runs without the log, of one moment."""
+async def _load(connection: AsyncConnection, part: Any) -> Sequence[Any]:
+    """The record of a part beside each of its runs without the log, of one moment; nothing where it was run
+    again since it was found: that may be another worker's, and under other limits."""
     columns = [column for column in runs.c if column.name not in ("id", "part_id", "log")]
     query = (
         select(parts.c.digest, parts.c.record, parts.c.flaky, *columns)
         .join(runs, runs.c.part_id == parts.c.id)
-        .where(parts.c.id == part_id, parts.c.record.is_not(None))
+        .where(
+            parts.c.id == part.id,
+            parts.c.finished_at == part.finished_at,
+            parts.c.worker == part.worker,
+            parts.c.record.is_not(None),
+        )
         .order_by(runs.c.id)
     )
     return (await connection.execute(query)).all()
@@ -256,6 +277,7 @@ def _kept(part: Any, rows: Sequence[Any], judgement: Judgement) -> Kept:
         "flaky": judgement.flaky or None,
         "record": rows[0].record,
         "worker": part.worker,
+        "limits_digest": part.limits_digest,
         "reused_from": part.trial,
         "finished_at": part.finished_at,
     }

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from registry.contract.isolation import SECRETS, SERVICES, STUBS
 from registry.oci.digest import digest_of
+
+if TYPE_CHECKING:
+    from registry.settings import Settings
 
 IMAGE_SUGGESTED = "image"
 """What stands for the digest where no run spec was given and the image suggests its own smoke test."""
@@ -17,6 +21,13 @@ def spec_digest(run_spec: str | None) -> str:
     if run_spec is None:
         return IMAGE_SUGGESTED
     return str(digest_of(run_spec.encode()))
+
+
+def limits_digest(settings: Settings) -> str:
+    """Of the limits that hold where a run spec says nothing, and of those that bound it: no spec's digest has
+    them."""
+    each = (settings.limits, settings.ceiling, settings.prepare)
+    return str(digest_of("".join(one.model_dump_json() for one in each).encode()))
 
 
 def required_by(run_spec: str | None) -> Sequence[str]:

@@ -117,6 +117,7 @@ async def put_back(connection: AsyncConnection, part_id: str, attempts: int, *, 
             lease=None,
             lease_account_id=None,
             lease_expires_at=None,
+            limits_digest=None,
             reason=reason[:REASON_MAX],
         )
     )

@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import delete, func, select, update
 
 from registry.contract.isolation import SPEC_NEWS
+from registry.db.accounts import workers
 from registry.db.content import attestations, blob_links, blobs, manifests, repositories
 from registry.db.engine import move_epoch
 from registry.db.events import events
@@ -232,6 +233,13 @@ async def test_blocks_signatures_quotas_age_and_workers(tmp_path: Path, database
         await api(port.admin, "PATCH", "/workers/w", json={"labels": ["careful"], "namespaces": ["team"]})
         assert await refused(port) == wanted
         await api(port.admin, "PATCH", "/workers/w", json={"namespaces": ["team", "pro*"]})
+        # Who was revoked vouches for nothing from before, also when let in again.
+        await api(port.admin, "POST", "/workers/w/revoke", status=204)
+        assert await refused(port) == wanted
+        await port.worker("w")
+        assert await refused(port) == wanted
+        async with port.database.write() as connection:
+            await connection.execute(update(workers).values(admitted_at=None))
 
         # A verdict grows no younger by being promoted.
         async with port.database.write() as connection:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psycopg
+import pytest
 from sqlalchemy import delete, func, select, update
 
 from registry.contract.isolation import SPEC_NEWS
+from registry.contract.limits import Limits, PrepareLimits
 from registry.db.accounts import workers
 from registry.db.content import attestations, manifests, repositories
 from registry.db.trials import parts, runs, trials
@@ -20,6 +23,7 @@ from registry.trials.unattested import unattested_parts, unattested_trials
 from tests.kit.access import api, ask, give_role, make_repository, make_user
 from tests.kit.distribution import push_image
 from tests.kit.images import Image
+from tests.kit.plans import listening
 from tests.kit.trials import Port, ScriptedWorker, make_error, open_port, tiny_image, tiny_index
 
 DAYS = 2
@@ -146,6 +150,70 @@ async def test_who_ran_it_must_be_trusted_and_who_pushes_may_read_it(port: Port)
     await api(port.admin, "POST", "/workers/one/revoke", status=204)
     await port.push(image, repository="team/revoked")
     assert await port.state(digest, repository="team/revoked") == "pending"
+
+
+async def test_a_worker_that_was_let_in_again_vouches_for_what_it_ran_since(port: Port) -> None:
+    image, worker = tiny_image(), await port.worker("one")
+    digest = await port.push(image)
+    await run(worker)
+    await api(port.admin, "POST", "/workers/one/revoke", status=204)
+    worker = await port.worker("one")
+    # It is here, and ran its last job with the same.
+    await port.push(tiny_image(), tag="other")
+    await run(worker)
+    await is_run(port, image, "team/after", worker)
+    # Another token is no other worker.
+    worker = await port.worker("one")
+    await port.push(image, repository="team/later")
+    assert await port.state(digest, repository="team/later") == "pass"
+    assert await worker.claim() is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+async def test_a_report_that_another_has_replaced_is_not_taken(port: Port, database_url: str) -> None:
+    """It is found by the worker that ran it, and read a moment later. SQLite has one writer."""
+    image, worker = tiny_image(), await port.worker("one")
+    digest = await port.push(image)
+    await run(worker)
+    replaced: list[str] = []
+
+    def replace(text: str, _parameters: Any) -> None:
+        if "parts.record" in text and "JOIN runs" in text and not replaced:
+            replaced.append(text)
+            with psycopg.connect(database_url, autocommit=True) as other:
+                other.execute("UPDATE parts SET worker = 'two', finished_at = finished_at + 1")
+
+    with listening(replace):
+        await port.push(image, repository="team/copy")
+    assert replaced
+    assert await port.state(digest, repository="team/copy") == "pending"
+
+
+async def test_what_was_run_under_other_limits_is_run(tmp_path: Path, database_url: str) -> None:
+    """The spec's digest says nothing of the limits that hold where it says nothing."""
+    image, data = tiny_image(), tmp_path / "data"
+    async with open_port(data, database_url) as port:
+        worker = await port.worker("one")
+        digest = await port.push(image)
+        await run(worker)
+    changes: dict[str, Any] = {
+        "limits": Limits(pids=100),
+        "ceiling": Limits(pids=1000),
+        "prepare": PrepareLimits(files=1000),
+    }
+    for name, changed in changes.items():
+        async with open_port(data, database_url, **{name: changed}) as port:
+            await is_run(port, image, f"team/{name}", await port.worker("one"))
+            # That was under these, and so is a copy of a copy.
+            for copy in ("copy", "third"):
+                await port.push(image, repository=f"team/{name}-{copy}")
+                assert await port.state(digest, repository=f"team/{name}-{copy}") == "pass"
+    # What a version before ran it does not say.
+    async with open_port(data, database_url) as port:
+        async with port.database.write() as connection:
+            await connection.execute(update(parts).values(limits_digest=None))
+        await port.push(image, repository="team/unknown")
+        assert await port.state(digest, repository="team/unknown") == "pending"
 
 
 async def test_a_kept_report_is_no_younger_for_it(tmp_path: Path, database_url: str) -> None:
