@@ -244,10 +244,6 @@ API = {
     "GET /signature-rules": "pull",
     "POST /signature-rules": "configure",
     "DELETE /signature-rules/{rule_id}": "any",
-    "GET /collections": "admin",
-    "POST /collections": "admin",
-    "GET /collections/preview": "admin",
-    "GET /collections/{collection_id}": "admin",
     "GET /audit": "audit",
     "GET /audit/export": "audit",
     "GET /audit/pulls": "pulls",
@@ -277,6 +273,10 @@ API = {
     "GET /upstreams/{name}": "mine",
     "PATCH /upstreams/{name}": "mine",
     "DELETE /upstreams/{name}": "mine",
+    "GET /collections": "admin",
+    "POST /collections": "admin",
+    "GET /collections/preview": "admin",
+    "GET /collections/{collection_id}": "admin",
 }
 
 OTHERS = {
