@@ -11,6 +11,7 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_table
+from registry.cli.switches import parse_switch
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
@@ -38,6 +39,10 @@ CreateOnPush = Annotated[
 Gate = Annotated[
     str | None,
     typer.Option("--gate", metavar="off|warn|enforce|hold|default", help="Gate of new repositories."),
+]
+Scan = Annotated[
+    str | None,
+    typer.Option("--scan", metavar="on|off|default", help="Whether images of new repositories are scanned."),
 ]
 WaiversByTwo = Annotated[
     str | None,
@@ -73,7 +78,7 @@ TrialSecondsPerHour = Annotated[
 ]
 _YES_OR_NO: dict[str, bool | None] = {"yes": True, "no": False, "default": None}
 _CAPS = ("trial_queue_max", "trial_seconds_per_hour")
-_SETTINGS = ("visibility", "gate", "create_on_push", "waivers_by_two", "promotions_by_two", *_CAPS)
+_SETTINGS = ("visibility", "gate", "scan", "create_on_push", "waivers_by_two", "promotions_by_two", *_CAPS)
 _FIELDS = ("name", *_SETTINGS, "repositories", "namespaces", "created_at")
 
 
@@ -84,6 +89,7 @@ def create(
     visibility: Visibility = None,
     create_on_push: CreateOnPush = None,
     gate: Gate = None,
+    scan: Scan = None,
     waivers_by_two: WaiversByTwo = None,
     promotions_by_two: PromotionsByTwo = None,
     trial_queue_max: TrialQueueMax = None,
@@ -95,7 +101,7 @@ def create(
     """Make a namespace, to give roles on it. The first repository in it makes one too."""
     yes_or_no = _yes_or_no(create_on_push, waivers_by_two, promotions_by_two)
     caps = _caps(trial_queue_max, trial_seconds_per_hour)
-    wanted = {"name": name, **_wanted(visibility, gate, yes_or_no), **caps}
+    wanted = {"name": name, **_wanted(visibility, gate, scan, yes_or_no), **caps}
     _print(connect(server, token_file).send("POST", "/namespaces", wanted), as_json=as_json)
 
 
@@ -126,6 +132,7 @@ def change(
     visibility: Visibility = None,
     create_on_push: CreateOnPush = None,
     gate: Gate = None,
+    scan: Scan = None,
     waivers_by_two: WaiversByTwo = None,
     promotions_by_two: PromotionsByTwo = None,
     trial_queue_max: TrialQueueMax = None,
@@ -138,7 +145,7 @@ def change(
     trials, for all of them; caps are for administrators."""
     yes_or_no = _yes_or_no(create_on_push, waivers_by_two, promotions_by_two)
     caps = _caps(trial_queue_max, trial_seconds_per_hour)
-    wanted = {**_wanted(visibility, gate, yes_or_no), **caps}
+    wanted = {**_wanted(visibility, gate, scan, yes_or_no), **caps}
     if not wanted:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in _SETTINGS)
         raise RequestInvalidError(f"nothing to change: give one of {options}")
@@ -220,11 +227,15 @@ def _caps(*given: str | None) -> dict[str, int | None]:
     }
 
 
-def _wanted(visibility: str | None, gate: str | None, yes_or_no: dict[str, str | None]) -> dict[str, Any]:
+def _wanted(
+    visibility: str | None, gate: str | None, scan: str | None, yes_or_no: dict[str, str | None]
+) -> dict[str, Any]:
     wanted: dict[str, Any] = {}
     for name, word in (("visibility", visibility), ("gate", gate)):
         if word is not None:
             wanted[name] = None if word == "default" else word
+    if scan is not None:
+        wanted["scan"] = None if scan == "default" else parse_switch("--scan", scan)
     for name, word in yes_or_no.items():
         if word is None:
             continue

@@ -12,6 +12,7 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
 from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.switches import parse_switch
 from registry.contract.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
@@ -46,6 +47,10 @@ TrialTags = Annotated[
         metavar="PATTERN,…",
         help="Try only what is pushed under such a tag, as in 'v*,release-*'; '*' is all.",
     ),
+]
+Scan = Annotated[
+    str | None,
+    typer.Option("--scan", metavar="on|off", help="Whether its images are scanned when they are tried."),
 ]
 ImageSpec = Annotated[
     bool | None,
@@ -101,6 +106,7 @@ _FIELDS = (
     "gate",
     "trial_on_push",
     "trial_tags",
+    "scan",
     "image_spec_allowed",
     "run_spec",
     "worker_label",
@@ -124,6 +130,7 @@ def create(
     gate: Gate = None,
     trial_on_push: TrialOnPush = None,
     trial_tags: TrialTags = None,
+    scan: Scan = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
@@ -142,6 +149,7 @@ def create(
         gate,
         trial_on_push=trial_on_push,
         trial_tags=trial_tags,
+        scan=scan,
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
@@ -163,6 +171,7 @@ def change(
     gate: Gate = None,
     trial_on_push: TrialOnPush = None,
     trial_tags: TrialTags = None,
+    scan: Scan = None,
     image_spec: ImageSpec = None,
     run_spec: RunSpec = None,
     worker_label: WorkerLabel = None,
@@ -185,6 +194,7 @@ def change(
         gate,
         trial_on_push=trial_on_push,
         trial_tags=trial_tags,
+        scan=scan,
         image_spec=image_spec,
         run_spec=run_spec,
         worker_label=worker_label,
@@ -273,6 +283,7 @@ def _wanted(
     *,
     trial_on_push: bool | None,
     trial_tags: str | None,
+    scan: str | None,
     image_spec: bool | None,
     run_spec: str | None,
     worker_label: str | None,
@@ -291,6 +302,8 @@ def _wanted(
     wanted = {field: value for field, value in wanted.items() if value is not None}
     if trial_tags is not None:
         wanted["trial_tags"] = None if trial_tags == "*" else trial_tags.split(",")
+    if scan is not None:
+        wanted["scan"] = parse_switch("--scan", scan)
     if run_spec is not None:
         wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
     if worker_label is not None:

@@ -287,6 +287,8 @@ def _print_trial(trial: dict[str, Any]) -> None:
         )
         if one.get("reused_from"):
             typer.echo(f"  not run again: the report of trial {one['reused_from']} was judged anew")
+        if one.get("scan"):
+            typer.echo(f"  {_scan_words(one['scan'], is_done=one['state'] == 'done')}")
         if record.get("tested"):
             typer.echo(f"  tested: {cell(record['tested'])}")
         if record.get("downgrades"):
@@ -309,3 +311,17 @@ def _print_trial(trial: dict[str, Any]) -> None:
             typer.echo("  log no longer kept")
         for line in (run["log"] or "").splitlines()[-LOG_LINES:]:
             typer.echo(f"  | {cell(line)}")
+
+
+def _scan_words(scan: dict[str, Any], *, is_done: bool) -> str:
+    if scan["state"] == "off":
+        return "not scanned: its repository wants no scans"
+    if scan["state"] == "unable":
+        return "not scanned: its worker scans no images"
+    if scan["state"] == "asked":
+        return "not scanned: the worker sent no scan" if is_done else "it is to be scanned as well"
+    counted = f"scanned: {scan['packages']} packages, {scan['found']} found"
+    if scan["truncated"]:
+        return f"{counted}; there was more than a scan may hold"
+    incomplete = scan["incomplete"]
+    return f"{counted}; {incomplete} could not be looked at" if incomplete else f"{counted}; all of it"

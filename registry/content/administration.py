@@ -48,6 +48,7 @@ class RepositoryDetails:
     gate: Gate
     trial_on_push: bool
     trial_tags: tuple[str, ...] | None
+    scan: bool
     image_spec_allowed: bool
     run_spec: dict[str, object] | None
     policy_version: int
@@ -77,6 +78,7 @@ class RepositoryChange:
     trial_on_push: bool | None = None
     trial_tags: Sequence[str] | None = None
     clear_trial_tags: bool = False
+    scan: bool | None = None
     image_spec_allowed: bool | None = None
     run_spec: RunSpec | None = None
     clear_run_spec: bool = False
@@ -105,6 +107,7 @@ class RepositoryChange:
             "gate": self.gate,
             "trial_on_push": self.trial_on_push,
             "trial_tags": None if tags_tried is None else stored_patterns(tags_tried),
+            "scan": self.scan,
             "image_spec_allowed": self.image_spec_allowed,
             "run_spec": self.run_spec.canonical() if self.run_spec else None,
             "worker_label": None if self.worker_label is None else parse_label(self.worker_label),
@@ -356,6 +359,7 @@ def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | No
         # As a version knows it that does not have these, where nothing is said of them.
         *(given if any(each is not None for each in given) else ()),
         *tags_tried,
+        *(() if settings.scan else ("unscanned",)),
         *(("kept", *kept) if any(each is not None for each in kept) else ()),
     )
 
@@ -385,6 +389,7 @@ _DETAILS = select(
     repositories.c.gate,
     repositories.c.trial_on_push,
     repositories.c.trial_tags,
+    repositories.c.scan,
     repositories.c.image_spec_allowed,
     repositories.c.run_spec,
     repositories.c.policy_version,

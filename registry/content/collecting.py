@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, exists, false, insert, select, true, update
+from sqlalchemy import delete, exists, false, insert, or_, select, true, update
 
 from registry.content import repositories as repos
 from registry.db.collections import dead_blobs
@@ -29,12 +29,13 @@ from registry.db.content import (
 )
 from registry.db.dialect import batches, portions
 from registry.db.engine import move_epoch
+from registry.db.scans import scans
 from registry.db.types import db_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
@@ -140,6 +141,12 @@ async def named_digests(
     return named
 
 
+def is_needed(blob_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a repository shows the blob, or it is the document of a scan."""
+    linked = exists().where(blob_links.c.blob_id == blob_id)
+    return or_(linked, exists().where(scans.c.blob_id == blob_id))
+
+
 async def remove_blobs(database: Database, position: str) -> Step:
     """Remove blobs after ``position`` that no repository links, and write down their bytes as dead."""
     first = int(position or 0)
@@ -147,7 +154,7 @@ async def remove_blobs(database: Database, position: str) -> Step:
         window = (
             select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
         )
-        linked = exists().where(blob_links.c.blob_id == window.c.id)
+        linked = is_needed(window.c.id)
         # The last of the window as well, linked or not: the next one begins after it.
         rows = await connection.execute(select(window.c.id, linked.label("linked")).order_by(window.c.id))
         seen = rows.all()
@@ -163,7 +170,7 @@ async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
         # Whoever links one of them holds its row, or waits for this; the second statement sees who was first.
         held = select(blobs.c.id).where(blobs.c.id.in_(ids)).order_by(blobs.c.id)
         await connection.execute(held.with_for_update())
-        unlinked = ~exists().where(blob_links.c.blob_id == blobs.c.id)
+        unlinked = ~is_needed(blobs.c.id)
         gone = await connection.execute(
             delete(blobs).where(blobs.c.id.in_(ids), unlinked).returning(blobs.c.locator, blobs.c.size)
         )

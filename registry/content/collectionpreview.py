@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
-from registry.content.collecting import named_digests
+from registry.content.collecting import is_needed, named_digests
 from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, repositories
 
@@ -39,7 +39,7 @@ async def preview(database: Database, *, grace: timedelta, limit: int) -> list[C
     """At most ``limit`` of each kind, those whose time comes first."""
     async with database.read() as connection:
         found = await _links(connection, grace=grace, limit=limit)
-        unlinked = ~exists().where(blob_links.c.blob_id == blobs.c.id)
+        unlinked = ~is_needed(blobs.c.id)
         rows = await connection.execute(
             select(blobs.c.digest, blobs.c.size).where(unlinked).order_by(blobs.c.id).limit(limit)
         )

@@ -61,6 +61,7 @@ class Namespace:
     visibility: Visibility | None
     create_on_push: bool | None
     gate: Gate | None
+    scan: bool | None
     waivers_by_two: bool | None
     promotions_by_two: bool | None
     trial_queue_max: int | None
@@ -77,6 +78,7 @@ class NamespaceDetails:
     visibility: Visibility | None
     create_on_push: bool | None
     gate: Gate | None
+    scan: bool | None
     waivers_by_two: bool | None
     promotions_by_two: bool | None
     trial_queue_max: int | None
@@ -102,6 +104,8 @@ class NamespaceChange:
     clear_create_on_push: bool = False
     gate: Gate | None = None
     clear_gate: bool = False
+    scan: bool | None = None
+    clear_scan: bool = False
     waivers_by_two: bool | None = None
     clear_waivers_by_two: bool = False
     promotions_by_two: bool | None = None
@@ -117,6 +121,7 @@ class NamespaceChange:
             "visibility": self.visibility,
             "create_on_push": self.create_on_push,
             "gate": self.gate,
+            "scan": self.scan,
             "waivers_by_two": self.waivers_by_two,
             "promotions_by_two": self.promotions_by_two,
             "trial_queue_max": self.trial_queue_max,
@@ -126,6 +131,7 @@ class NamespaceChange:
             "visibility": self.clear_visibility,
             "create_on_push": self.clear_create_on_push,
             "gate": self.clear_gate,
+            "scan": self.clear_scan,
             "waivers_by_two": self.clear_waivers_by_two,
             "promotions_by_two": self.clear_promotions_by_two,
             "trial_queue_max": self.clear_trial_queue_max,
@@ -290,8 +296,9 @@ def _tag(namespace: Any) -> str:
     caps = {name: getattr(namespace, name) for name in _CAPS if getattr(namespace, name) is not None}
     # As a version knows it that does not have these, where nothing is said of them.
     more = given if any(each is not None for each in given) else []
-    capped = [caps] if caps else []
-    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more, *capped)
+    news = [caps] if caps else []
+    news += [] if namespace.scan is None else [{"scan": namespace.scan}]
+    return entity_tag(namespace.created_at, namespace.visibility, namespace.create_on_push, *more, *news)
 
 
 async def delete(
@@ -455,7 +462,7 @@ def _unknown(name: str) -> NotFoundError:
 
 
 _CAPS = ("trial_queue_max", "trial_seconds_per_hour")
-_CHANGEABLE = ("visibility", "create_on_push", "gate", "waivers_by_two", "promotions_by_two", *_CAPS)
+_CHANGEABLE = ("visibility", "create_on_push", "gate", "scan", "waivers_by_two", "promotions_by_two", *_CAPS)
 _COLUMNS: Select[Any] = select(
     namespaces.c.name, *(namespaces.c[name] for name in _CHANGEABLE), namespaces.c.created_at
 )

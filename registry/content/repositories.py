@@ -52,11 +52,12 @@ class Defaults:
     visibility: Visibility
     create_on_push: bool
     gate: Gate
+    scan: bool
 
     @property
     def columns(self) -> dict[str, Any]:
         """What of it stands on a repository's row."""
-        return {"visibility": self.visibility, "gate": self.gate}
+        return {"visibility": self.visibility, "gate": self.gate, "scan": self.scan}
 
 
 COLUMNS: Select[Any] = select(
@@ -169,8 +170,9 @@ async def defaults_for(connection: AsyncConnection, name: str, settings: Setting
     """What holds for a new repository of that name: what the nearest namespace says that says something."""
     above = namespaces_above(name)
     visibility, create_on_push, gate = settings.visibility, settings.create_on_push, settings.gate
+    scan = True
     rows = await connection.execute(
-        select(namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.gate)
+        select(namespaces.c.visibility, namespaces.c.create_on_push, namespaces.c.gate, namespaces.c.scan)
         .where(namespaces.c.name.in_(above))
         .order_by(func.length(namespaces.c.name))
     )
@@ -178,7 +180,8 @@ async def defaults_for(connection: AsyncConnection, name: str, settings: Setting
         visibility = visibility if row.visibility is None else row.visibility
         create_on_push = create_on_push if row.create_on_push is None else row.create_on_push
         gate = gate if row.gate is None else row.gate
-    return Defaults(visibility, create_on_push=create_on_push, gate=gate)
+        scan = scan if row.scan is None else row.scan
+    return Defaults(visibility, create_on_push=create_on_push, gate=gate, scan=scan)
 
 
 def _no_creation(name: str) -> DeniedError:

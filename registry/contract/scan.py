@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from registry.contract.base import LEASE, Wire, is_empty, is_false, is_none
 
@@ -35,7 +35,7 @@ class System(Wire):
 class ScannedLayer(Wire):
     """One layer, base first; the others name it by its index, from 0 on."""
 
-    diff_id: str
+    diff_id: str = Field(pattern=r"^sha(256:[0-9a-f]{64}|512:[0-9a-f]{128})$")
     created_by: str = Field(default="", max_length=2000, description="its line of the history, if it has one")
 
 
@@ -117,3 +117,19 @@ class Scan(Wire):
     truncated: bool = Field(
         default=False, exclude_if=is_false, description="there was more than the document may hold"
     )
+
+    @model_validator(mode="after")
+    def _layers_are_there(self) -> Scan:
+        named = [package.layer for package in self.packages]
+        named += [
+            layer for one in self.found for layer in (one.layer, one.deleted_in_layer) if layer is not None
+        ]
+        named += [one.layer for one in self.incomplete if one.layer is not None]
+        last = max(named, default=-1)
+        if last >= len(self.layers):
+            raise ValueError(f"it names layer {last}, and has {len(self.layers)}, counted from 0")
+        return self
+
+    def is_complete(self) -> bool:
+        """Whether all of the image was looked at, and all that was found is here."""
+        return not self.incomplete and not self.truncated

@@ -31,6 +31,8 @@ namespaces = Table(
     Column("create_on_push", Boolean),
     # The gate of new repositories in it, likewise.
     Column("gate", Text),
+    # Whether images of new repositories in it are scanned; null: as one above says, else they are.
+    Column("scan", Boolean),
     # Whether somebody else than who asked for a waiver has to grant it; null: what one above says, else not.
     Column("waivers_by_two", Boolean),
     # Whether somebody else has to grant what is promoted into its repositories, likewise.

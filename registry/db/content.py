@@ -17,6 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     text,
+    true,
 )
 
 from registry.db.tables import metadata
@@ -52,6 +53,8 @@ repositories = Table(
     Column("trial_on_push", Boolean, nullable=False),
     # JSON list of patterns of tags: what is pushed under no such tag is not tried; null: all are.
     Column("trial_tags", Text),
+    # Whether what is tried is scanned as well.
+    Column("scan", Boolean, nullable=False, server_default=true()),
     Column("image_spec_allowed", Boolean, nullable=False, default=False),
     # Canonical JSON of the repository's run spec; null leaves the smoke test to what the image suggests.
     Column("run_spec", Text),

@@ -111,6 +111,9 @@ parts = Table(
     Column("record", Text),
     # The trial whose report was judged anew; null: it was run for this part.
     Column("reused_from", Bytewise),
+    # JSON of whether its image was scanned, and how much was found (registry.trials.scanned); null: it was
+    # not handed out, or a version before did.
+    Column("scan", Text),
     # How many attempts of cases failed before one passed; null: none.
     Column("flaky", Integer),
     # Of the logs of its runs that are kept; null: it has none, or a version before stored them.

@@ -20,6 +20,7 @@ from registry.trials import (
     logkeeping,
     promotionrows,
     receiving,
+    scans,
     schedules,
     upstreamkeeping,
 )
@@ -67,6 +68,7 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     keep = Keeping(settings.trial_keep_days, settings.trial_keep_newest)
     await over("trials", keeping.sweep(database, keep))
     await over("logs", logkeeping.sweep(database, keep_bytes=settings.log_keep_bytes))
+    await over("scans", scans.sweep(database))
     if queued := await tried("schedules", schedules.run_due(database, settings), done="queued"):
         log.info("queued images that a schedule says to try again", count=queued)
     await over("idempotency keys", idempotency.sweep_expired(database))

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, select, update
+from sqlalchemy import Select, and_, bindparam, case, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
@@ -25,6 +25,7 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
+from registry.trials.scanned import ASKED, OFF, SCANS, UNABLE, Scanned
 from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
 from registry.trials.specs import limits_digest
 from registry.trials.verdicts import Reporter, finish_part, put_back
@@ -58,6 +59,7 @@ _NAME = (
     .correlate(parts)
     .scalar_subquery()
 )
+_SCANS = select(repositories.c.scan).where(repositories.c.id == parts.c.repository_id).correlate(parts)
 _WAITING = trials.alias("waiting")
 _START_TRIALS = (
     update(trials)
@@ -76,6 +78,7 @@ _START_TRIALS = (
 )
 _OF_PART = (
     "id", "attempts", "repository_id", "digest", "platform", "run_spec", "image_spec_allowed", "image_specs",
+    "scan",
 )  # fmt: skip
 
 
@@ -94,6 +97,8 @@ class Claimed:
     run_spec: str | None
     image_spec_allowed: bool
     image_specs: str | None
+    scan: bool
+    """Whether the image is to be scanned as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +269,7 @@ async def _try_claim(
                     lease_expires_at=db_time(timedelta(seconds=settings.lease_seconds)),
                     worker=worker.name,
                     limits_digest=limits_digest(settings),
+                    scan=case((_SCANS.scalar_subquery(), _scan_by(can).stored()), else_=OFF.stored()),
                 )
                 .returning(*(parts.c[name] for name in _OF_PART), _NAME.label("repository"))
             )
@@ -283,7 +289,12 @@ async def _try_claim(
         run_spec=row.run_spec,
         image_spec_allowed=row.image_spec_allowed,
         image_specs=row.image_specs,
+        scan=row.scan == ASKED.stored(),
     )
+
+
+def _scan_by(can: _Abilities) -> Scanned:
+    return ASKED if SCANS in (can.mechanisms or ()) else UNABLE
 
 
 async def _is_there_any(database: Database, query: Select[Any]) -> bool:

@@ -22,6 +22,7 @@ from registry.trials.caps import find_reached, why_held
 from registry.trials.demands import why_waiting
 from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
+from registry.trials.scanned import Scanned, parse_scanned
 from registry.trials.waiting import looks
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class PartView:
     """How many attempts failed before one passed."""
     reused_from: str | None = None
     """The trial whose report was judged anew; null: this part was run."""
+    scan: Scanned | None = None
+    """Whether its image was scanned; null: no worker was asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +254,7 @@ async def _filled(
             parts.c.record,
             func.coalesce(parts.c.flaky, 0).label("flaky_attempts"),
             parts.c.reused_from,
+            parts.c.scan,
             parts.c.required,
             parts.c.asked_by,
         )
@@ -264,6 +268,7 @@ async def _filled(
     held = await _why_held(connection, settings, queued, repository_of)
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
+        values["scan"] = parse_scanned(row.scan)
         values["reason"] = held.get(row.id, row.reason)
         del values["required"], values["asked_by"]
         views[values.pop("trial_id")].append(PartView(**values))

@@ -112,4 +112,6 @@ def holds_until(image: ImageState, *, now: datetime, max_age: timedelta | None) 
 
 def plain_text(text: str) -> str:
     """``text`` of a worker as one line that is safe to print: what an image wrote must not move a cursor."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else " " for c in text)

@@ -291,6 +291,7 @@ OTHERS = {
     "POST /worker/v1/claim": "worker",
     "POST /worker/v1/renew": "worker",
     "POST /worker/v1/log": "worker",
+    "POST /worker/v1/scan": "worker",
     "POST /worker/v1/report": "worker",
     "POST /hooks/{name}": "signed",
 }

@@ -22,6 +22,9 @@ class NamespaceChange(Body):
     visibility: Visibility | None = None
     create_on_push: bool | None = None
     gate: Gate | None = None
+    scan: bool | None = Field(
+        default=None, description="Whether images of new repositories are scanned when they are tried."
+    )
     waivers_by_two: bool | None = Field(
         default=None,
         description="Whether somebody else than who asked has to grant a waiver, in all repositories below.",
@@ -149,6 +152,8 @@ def _wanted(body: NamespaceChange) -> use.NamespaceChange:
         clear_create_on_push=body.clears("create_on_push"),
         gate=body.gate,
         clear_gate=body.clears("gate"),
+        scan=body.scan,
+        clear_scan=body.clears("scan"),
         waivers_by_two=body.waivers_by_two,
         clear_waivers_by_two=body.clears("waivers_by_two"),
         promotions_by_two=body.promotions_by_two,

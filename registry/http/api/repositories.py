@@ -29,6 +29,7 @@ class RepositoryChange(Body):
         default=None,
         description="Tags, or patterns with `*`; a push under none of them is not tried. Null: all are.",
     )
+    scan: bool | None = Field(default=None, description="Whether images are scanned when they are tried.")
     image_spec_allowed: bool | None = None
     run_spec: dict[str, Any] | str | None = None
     worker_label: str | None = Field(
@@ -181,6 +182,7 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
         trial_on_push=body.trial_on_push,
         trial_tags=body.trial_tags,
         clear_trial_tags=body.clears("trial_tags"),
+        scan=body.scan,
         image_spec_allowed=body.image_spec_allowed,
         run_spec=run_spec,
         clear_run_spec=body.clears("run_spec"),

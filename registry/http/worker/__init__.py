@@ -1,4 +1,5 @@
-"""The worker protocol over HTTP, version 1: ``/worker/v1/claim``, ``renew``, ``log`` and ``report``.
+"""The worker protocol over HTTP, version 1, below ``/worker/v1``: ``claim``, ``renew``, ``log``, ``scan`` and
+``report``.
 
-A worker's API token opens these four and nothing else.
+A worker's API token opens these five and nothing else.
 """

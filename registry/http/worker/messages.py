@@ -49,10 +49,26 @@ def parse_message(raw: bytes, kind: type[T]) -> T:
                 "use the same release on both sides",
                 headers={"Upgrade": f"seatrial-worker/{PROTOCOL_VERSION}"},
             )
+    except ValidationError as error:
+        raise _invalid(error, kind) from None
+    return parse_unversioned(raw, kind)
+
+
+def parse_unversioned(raw: bytes, kind: type[T]) -> T:
+    """As :func:`parse_message`, of a message that names no version.
+
+    Raises:
+        RequestInvalidError: as :func:`read_message`.
+    """
+    try:
         return kind.model_validate_json(raw)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc']) or 'message'}: {problem['msg']}"
-            for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
-        )
-        raise RequestInvalidError(f"this is no valid {kind.__name__}: {problems[:1000]}") from None
+        raise _invalid(error, kind) from None
+
+
+def _invalid(error: ValidationError, kind: type[Wire]) -> RequestInvalidError:
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'message'}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_context=False, include_input=False)[:5]
+    )
+    return RequestInvalidError(f"this is no valid {kind.__name__}: {problems[:1000]}")

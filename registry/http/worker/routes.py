@@ -15,19 +15,21 @@ from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import AttachedSpec, ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
 from registry.contract.livelog import CHUNK_MAX, LogChunk
 from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
+from registry.contract.scan import MAX_SCAN_BYTES, Scan
 from registry.contract.specfile import parse_run_spec
 from registry.errors import ConflictError, RequestInvalidError
 from registry.http.authentication import authenticate_worker
-from registry.http.body import leave_expectation
+from registry.http.body import leave_expectation, read_all
 from registry.http.metrics import METRICS
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
-from registry.http.worker.messages import read_message
+from registry.http.worker.messages import parse_unversioned, read_message
 from registry.oci.platform import parse_platform
 from registry.settings import SettingsError
-from registry.trials import livelog, queue, verdicts
+from registry.trials import livelog, queue, scans, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.imagespecs import read_attached
+from registry.trials.scanned import document_of
 from registry.trials.secrets import values_for
 from registry.trials.services import images_for
 from registry.trials.verdicts import Reporter
@@ -54,7 +56,13 @@ def add_routes(app: web.Application) -> None:
     app.add_routes(
         [
             web.post(f"/worker/v1/{name}", handler, expect_handler=leave_expectation)
-            for name, handler in (("claim", claim), ("renew", renew), ("log", take_log), ("report", report))
+            for name, handler in (
+                ("claim", claim),
+                ("renew", renew),
+                ("log", take_log),
+                ("scan", take_scan),
+                ("report", report),
+            )
         ]
     )
     app.cleanup_ctx.append(_reaping)
@@ -113,6 +121,22 @@ async def take_log(request: web.Request) -> web.Response:
     actor = await authenticate_worker(request)  # it may have been revoked while it sent that
     taken = await livelog.append(services.database, worker=_reporter(actor), chunk=chunk)
     return _json(taken.model_dump_json())
+
+
+async def take_scan(request: web.Request) -> web.Response:
+    """``POST /worker/v1/scan``: what was found in the image of a lease, before its report."""
+    services = request.app[SERVICES]
+    await authenticate_worker(request)
+    raw = await read_all(request, MAX_SCAN_BYTES)
+    parsers = request.app[PARSERS]
+    said = await parsers.run(parse_unversioned, raw, Scan)
+    document = await parsers.run(document_of, said)
+    actor = await authenticate_worker(request)  # it may have been revoked while it sent that
+    await scans.take(
+        services.database, services.blobs, worker=_reporter(actor), lease=said.lease, document=document
+    )
+    log.info("scan taken", worker=actor.name, digest=document.image, incomplete=document.scanned.incomplete)
+    return web.Response(status=204)
 
 
 async def report(request: web.Request) -> web.Response:
@@ -197,6 +221,7 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
         secrets=dict(secrets) if secrets else None,
         services=tuple(beside) or None,
         image_specs=tuple(image_specs) or None,
+        scan=claimed.scan,
     )
 
 

@@ -1,0 +1,34 @@
+"""Scans as workers send them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SCANNING = ("scan",)
+"""What a scripted worker says among its mechanisms to be asked for scans."""
+DIFF_ID = "sha256:" + "d" * 64
+
+
+def make_package(name: str = "zlib1g", version: str = "1:1.2.13", **members: Any) -> dict[str, Any]:
+    """A package of Debian 12 in the only layer."""
+    usual = {"kind": "dpkg", "ecosystem": "Debian:12", "path": "var/lib/dpkg/status", "layer": 0}
+    return usual | {"name": name, "version": version} | members
+
+
+def make_found(**members: Any) -> dict[str, Any]:
+    """A secret in the only layer."""
+    usual = {"kind": "secret", "rule": "github-token", "severity": "high", "title": "a token of GitHub"}
+    return usual | {"where": "opt/token", "evidence": "ghp_…", "layer": 0} | members
+
+
+def make_scan(job: Any, *packages: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """A scan of a job's image, of one layer."""
+    return {
+        "lease": job["lease"],
+        "scanner": "scripted 1.0",
+        "digest": job["digest"],
+        "platform": job["platform"],
+        "layers": [{"diff_id": DIFF_ID}],
+        "packages": list(packages),
+        **members,
+    }
