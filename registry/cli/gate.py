@@ -231,6 +231,6 @@ def explain(
             answer,
             (
                 *("image", "actor", "digest", "served", "gate", "state", "reason", "may_push"),
-                *("decision", "explain", "sentence"),
+                *("decision", "explain", "sentence", "waits_for"),
             ),
         )

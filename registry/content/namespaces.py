@@ -19,7 +19,7 @@ from registry.auth.access import require_admin, require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
 from registry.auth.places import Place
-from registry.auth.policy import Visibility, decide, may_administer, pull_patterns
+from registry.auth.policy import HIDDEN, Visibility, decide, may_administer, pull_patterns
 from registry.auth.tombstones import bury
 from registry.content import administration, blocks
 from registry.content import repositories as repos
@@ -32,6 +32,7 @@ from registry.db.dialect import batches
 from registry.db.engine import Database, move_epoch
 from registry.db.events import events
 from registry.db.outbox import record
+from registry.db.trials import trial_seconds
 from registry.errors import ConflictError, NotFoundError
 from registry.events.webhooks import hold_all_of
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
@@ -173,7 +174,10 @@ async def show(database: Database, *, actor: Actor, name: str) -> NamespaceDetai
         row = (await connection.execute(_COLUMNS.where(namespaces.c.name == name))).first()
         if row is None:
             raise _unknown(name)
-        below = _below(select(repositories.c.name), repositories, name)
+        # What is copied from other registries lies in repositories that are nobody's to see.
+        below = _below(select(repositories.c.name), repositories, name).where(
+            ~repositories.c.name.contains(f"/{HIDDEN}", autoescape=True)
+        )
         first = (await connection.execute(below.order_by(repositories.c.name).limit(SHOWN_MAX))).scalars()
         return NamespaceDetails(
             **row._asdict(),
@@ -356,7 +360,15 @@ async def rename(
             names = list((await connection.execute(held)).scalars())
             for longest in sorted(names, key=len)[-1:]:
                 parse_repository_name(f"{to}{longest.removeprefix(name)}")
-            for column in (repositories.c.name, namespaces.c.name, events.c.repository):
+            # What was spent by the old name is spent; of the new one nothing can be left that counts.
+            left = trial_seconds.c.place.startswith(f"{to}/", autoescape=True)
+            await connection.execute(sql_delete(trial_seconds).where(left))
+            for column in (
+                repositories.c.name,
+                namespaces.c.name,
+                events.c.repository,
+                trial_seconds.c.place,
+            ):
                 await _replace_prefix(connection, column, f"{name}/", f"{to}/")
             await connection.execute(update(namespaces).where(namespaces.c.name == name).values(name=to))
             for separator in ("/", "+"):

@@ -26,6 +26,7 @@ Epoch = Literal["content", "access", "gate"]
 First = Callable[[AsyncConnection], Awaitable[None]]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 _MOVED = "seatrial_moved"
+_LEFT = "seatrial_left"
 _BEGIN = "seatrial_begin"
 
 
@@ -106,7 +107,8 @@ class Database:
         self._reserve.look()
         async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
-                connection.info.pop(_MOVED, None)
+                for name in (_MOVED, _LEFT):
+                    connection.info.pop(name, None)
                 for first in self._first:
                     await first(connection)
                 yield connection
@@ -163,8 +165,15 @@ async def move_epoch(connection: AsyncConnection, *names: Epoch) -> None:
 
     Last statement of a transaction where possible: the row is shared by all writers until the commit.
     """
+    if connection.info.get(_LEFT):
+        return
     await connection.execute(update(epochs).values({name: epochs.c[name] + 1 for name in names}))
     connection.info[_MOVED] = True
+
+
+def leave_epochs(connection: AsyncConnection) -> None:
+    """Move no epoch for the rest of a transaction that is taken back: all writers would wait for the row."""
+    connection.info[_LEFT] = True
 
 
 def _engine(url: URL, pool_size: int) -> AsyncEngine:

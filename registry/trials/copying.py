@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.actor import REGISTRY
@@ -22,6 +23,7 @@ from registry.content import blobs as blob_use
 from registry.content import manifests, uploads
 from registry.content import repositories as repos
 from registry.contract.sizes import shown_size
+from registry.db.content import repositories
 from registry.errors import DigestInvalidError, ManifestInvalidError, SeatrialError
 from registry.oci.conditions import NO_CONDITIONS
 from registry.oci.descriptor import ATTESTATION_ANNOTATION
@@ -145,7 +147,7 @@ class Copier:
             digest, images = await self._bring(copy)
             await upstreamtrials.open_copied(self.database, self.settings, copy, digest=digest, images=images)
         except SeatrialError as error:
-            passes = isinstance(error, CopyError) and error.passes
+            passes = (isinstance(error, CopyError) and error.passes) or await self._is_moved(copy)
             await self._finish(
                 copy, error.message, upstreamtrials.try_later if passes else upstreamtrials.fail
             )
@@ -155,6 +157,13 @@ class Copier:
         except Exception:  # the loop of copies: whatever it was, the trial must end
             _log.exception("an image could not be copied", trial=copy.trial_id)
             await self._finish(copy, "the registry could not copy it; its log says why", upstreamtrials.fail)
+
+    async def _is_moved(self, copy: Copy) -> bool:
+        """Whether what it is copied into has another name by now, under which it can be begun again."""
+        named = select(repositories.c.name).where(repositories.c.id == copy.repository_id)
+        async with self.database.read_once() as connection:
+            name = (await connection.execute(named)).scalar_one_or_none()
+        return name not in (None, copy.repository)
 
     async def _finish(
         self, copy: Copy, reason: str, end: Callable[[Database, Copy, str], Awaitable[None]]

@@ -21,6 +21,7 @@ from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.imagespecs import note_image_spec
 from registry.trials.opening import Opening, TrialPolicy, open_trial, tags_of, trial_policy
+from registry.trials.ownname import require_not_our_own
 from registry.trials.parents import settle_parents
 from registry.trials.signatures import match_moved, note_signature
 from registry.trials.wanted import want_by_digest, was_dropped
@@ -39,7 +40,9 @@ class TrialEffects:
 
         Raises:
             ManifestInvalidError: an index beyond the limits of :mod:`registry.trials.images`.
+            DeniedError: it is a statement in the registry's name.
         """
+        await require_not_our_own(connection, pushed)
         await self._try_image(connection, pushed)
         await note_signature(connection, pushed, self.trust)
         await note_image_spec(connection, pushed)

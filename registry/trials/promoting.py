@@ -167,6 +167,8 @@ async def require_destination(database: Database, settings: Settings, *, actor: 
 async def attempt(connection: AsyncConnection, settings: Settings, effects: Effects, offer: Offer) -> Attempt:
     """Carry a promotion out but for the tag, and look at what the destination makes of it.
 
+    Who takes it all back lets nobody wait for that: with :func:`~registry.db.engine.leave_epochs` before.
+
     Raises:
         DeniedError: there is no such destination, and a push by the actor makes none.
         NameUnknownError, ManifestUnknownError: the source, or the image, is gone.

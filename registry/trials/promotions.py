@@ -18,7 +18,7 @@ from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.db.access import namespaces
 from registry.db.content import manifests, tag_history
-from registry.db.engine import move_epoch
+from registry.db.engine import leave_epochs, move_epoch
 from registry.db.outbox import record
 from registry.db.promotions import promotions
 from registry.db.types import db_time
@@ -61,6 +61,7 @@ async def preview(database: Database, settings: Settings, effects: Effects, *, o
     """
     async with database.write() as connection:
         tried = await connection.begin_nested()
+        leave_epochs(connection)
         made = await attempt(connection, settings, effects, offer)
         await tried.rollback()
         if made.preview.would == "promote" and await takes_two(connection, offer.to.name, _BY_TWO):

@@ -314,6 +314,30 @@ async def _why_held(
     return {part_id: why for part_id, why in reasons.items() if why}
 
 
+async def why_not_run(
+    database: Database, settings: Settings, *, repository_id: int, repository: str, digest: str
+) -> str:
+    """Why an image whose trial waits is not run now: a cap, or what no worker has; empty where one comes to
+    it, or nothing waits."""
+    query = (
+        select(parts.c.id, parts.c.required, parts.c.asked_by, trials.c.id.label("trial_id"))
+        .join(trial_parts, trial_parts.c.part_id == parts.c.id)
+        .join(trials, trials.c.id == trial_parts.c.trial_id)
+        .where(
+            trials.c.repository_id == repository_id,
+            trials.c.digest == digest,
+            trials.c.state != "done",
+            parts.c.state == "queued",
+        )
+        .order_by(parts.c.id)
+    )
+    async with database.read() as connection:
+        queued = (await connection.execute(query)).all()
+        names = {row.trial_id: repository for row in queued}
+        held = await _why_held(connection, settings, queued, names)
+    return next((held[row.id] for row in queued if row.id in held), "")
+
+
 def _why_queued(trial: TrialView, views: Sequence[PartView], held: Mapping[str, str]) -> str:
     """Why nothing happens, where a part of it waits for a worker that there is not, or below a cap."""
     if trial.state == "done":

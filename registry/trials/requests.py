@@ -9,9 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import REGISTRY, Actor
+from registry.auth.policy import is_hidden
 from registry.content import repositories as repos
 from registry.contract.runspec import RunSpec
-from registry.db.content import manifests
+from registry.db.content import manifests, repositories
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.db.trials import trials
@@ -53,6 +54,7 @@ async def start(
         TooManyRequestsError: a cap is reached (:mod:`registry.trials.caps`).
     """
     if spec is not None:
+        await _require_choosable(database, repository_id, spec)
         spec = await with_digests(database, settings, actor=created_by, spec=spec)
     async with database.write() as connection:
         trial_id = await _start(
@@ -60,6 +62,18 @@ async def start(
         )
         await move_epoch(connection, "gate")
     return trial_id
+
+
+async def _require_choosable(database: Database, repository_id: int, spec: RunSpec) -> None:
+    """Let a spec for what was copied from another registry name nothing of this one, as when it was copied:
+    who makes that image is a stranger."""
+    async with database.read_once() as connection:
+        named = select(repositories.c.name).where(repositories.c.id == repository_id)
+        name = (await connection.execute(named)).scalar_one_or_none()
+    if name is not None and is_hidden(name) and (spec.secrets() or spec.services):
+        raise RequestInvalidError(
+            "a run spec for an image of another registry can name no secrets or services"
+        )
 
 
 async def start_in(

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import and_, delete, insert, literal, or_, select, tuple_, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.places import find_place, hold_columns, parse_place, require_fewer
 from registry.content import repositories as repos
@@ -22,7 +24,7 @@ from registry.db.placed import with_place
 from registry.db.schedules import schedules
 from registry.db.trials import trials
 from registry.db.types import Id, db_time
-from registry.errors import NotFoundError, RequestInvalidError
+from registry.errors import NotFoundError, RequestInvalidError, SeatrialError
 from registry.events.webhooks import may_manage
 from registry.trials.requests import ask_anew
 from registry.trials.scheduling import SCHEDULED
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.settings import Settings
 
+_log = structlog.get_logger("seatrial.schedules")
 SCHEDULES_MAX = 10
 """On one place."""
 HOURS_MAX = 24 * 366
@@ -198,7 +201,11 @@ async def run_due(database: Database, settings: Settings) -> int:
         found = [_Due(*row) for row in await connection.execute(query)]
     queued = 0
     for due in found:
-        queued += await _run(database, settings, due)
+        try:
+            queued += await _run(database, settings, due)
+        except (SQLAlchemyError, SeatrialError, ArithmeticError, ValueError):
+            # What is wrong with one says nothing about the others.
+            _log.exception("a schedule could not be followed", schedule=due.id)
     return queued
 
 

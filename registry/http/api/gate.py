@@ -37,6 +37,7 @@ from registry.trials.gate import (
     Wait,
     Word,
 )
+from registry.trials.reading import why_not_run
 
 PREVIEWED = timedelta(days=30)
 BlockPlace = Annotated[
@@ -114,6 +115,8 @@ class GateExplanation:
     decision: Word
     sentence: str
     explain: str
+    waits_for: str
+    """Why its trial is not run now, where it waits and no worker comes to it."""
 
 
 async def explain(call: Call, query: ExplainQuery) -> GateExplanation:
@@ -136,6 +139,15 @@ async def explain(call: Call, query: ExplainQuery) -> GateExplanation:
         manifest=manifest,
         tag=tag,
     )
+    waits_for = ""
+    if question.state == "pending":
+        waits_for = await why_not_run(
+            services.database,
+            services.settings,
+            repository_id=repository.id,
+            repository=repository.name,
+            digest=str(manifest.digest),
+        )
     access = decide_access(reader, "pull", repository.name, repository.visibility)
     if not access.allowed:
         decision = Refuse(
@@ -153,6 +165,7 @@ async def explain(call: Call, query: ExplainQuery) -> GateExplanation:
         decision=decision.word,
         sentence=decision.sentence,
         explain=decision.explain,
+        waits_for=waits_for,
     )
 
 

@@ -182,6 +182,13 @@ async def test_no_older_word_stands_beside_a_newer_verdict(port: Port) -> None:
     old = await attested(port, digest)
     assert [one["verdict"] for one in old] == ["pass", "pass"]
     body = {"image": f"{REPOSITORY}@{digest}"}
+    await make_repository(port.admin, "team/other")
+    kept = {}
+    for one in old:
+        path = f"/v2/{REPOSITORY}/manifests/{one['referrer']}"
+        kept[one["referrer"]] = (await ask(port.admin, "GET", path)).body
+        for blob in (b"{}", await bundle_of(port, one["referrer"])):
+            await push_blob(port.admin, "team/other", blob)
     await api(port.admin, "POST", "/trials", status=201, json=body)
     # While it is tried again the last word stands.
     assert await attested(port, digest) == old
@@ -191,6 +198,11 @@ async def test_no_older_word_stands_beside_a_newer_verdict(port: Port) -> None:
     # From the moment of the verdict, signed or not yet.
     referrers = (await ask(port.admin, "GET", f"/v2/{REPOSITORY}/referrers/{digest}")).json["manifests"]
     assert not {one["digest"] for one in referrers} & {one["referrer"] for one in old}
+    # Nor is it pushed back; elsewhere it is content like any, and names this place.
+    for referrer, manifest in kept.items():
+        back = await put_manifest(port.admin, REPOSITORY, referrer, manifest)
+        assert (back.status, "does not any more" in back.body.decode()) == (403, True)
+        assert (await put_manifest(port.admin, "team/other", referrer, manifest)).status == 201
     found = await word(port, digest)
     assert found.summary is not None
     assert (found.summary["verificationResult"], found.summary["verifiedLevels"]) == ("FAILED", ["FAILED"])

@@ -33,7 +33,8 @@ async def test_a_namespace_that_had_its_seconds_waits_for_the_hour_to_pass(port:
     (trial,) = await port.trials(waits)
     said = "waits: the namespace team has had 11 s of runs within an hour, and may have 10"
     assert (trial["state"], trial["reason"], trial["parts"][0]["reason"]) == ("queued", said, said)
-    assert await port.state(waits) == "pending"
+    told = await api(port.admin, "GET", "/gate", params={"image": f"{REPOSITORY}@{waits}"})
+    assert (told["state"], told["waits_for"]) == ("pending", said)
     refused = await start(port, first)
     assert refused.status == 429
     assert "the namespace team has had 11 s of runs" in refused.body.decode()
@@ -59,6 +60,19 @@ async def test_a_namespace_that_had_its_seconds_waits_for_the_hour_to_pass(port:
         rows = (await connection.execute(select(trial_seconds.c.place, trial_seconds.c.seconds))).all()
     # What is over is forgotten, and what came since may be in two parts.
     assert ({row.place for row in rows}, sum(row.seconds for row in rows)) == ({"team/"}, 2.0)
+
+
+async def test_what_was_spent_goes_with_the_name(port: Port) -> None:
+    await cap(port, trial_seconds_per_hour=10)
+    worker = await port.worker("one")
+    await port.push(tiny_image())
+    await run(worker, seconds=12)
+    await api(port.admin, "POST", "/namespaces/team/rename", json={"name": "crew"})
+    await port.push(tiny_image(), repository="crew/app", tag="2")
+    assert await worker.claim() is None
+    async with port.database.read() as connection:
+        rows = (await connection.execute(select(trial_seconds.c.place, trial_seconds.c.seconds))).all()
+    assert [tuple(row) for row in rows] == [("crew/", 12.0)]
 
 
 async def test_what_a_worker_says_of_its_seconds_stops_nobody_else(port: Port) -> None:

@@ -25,6 +25,7 @@ from registry.trials.promotionrows import sweep_requests
 from tests.kit.access import api, ask, give_role, have_namespaces, make_repository, make_token, make_user
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_MANIFEST, descriptor, digest_of, to_json
+from tests.kit.plans import sent
 from tests.kit.promoting import SOURCE, TO, contents, history, judge, previewed, promoted, refused
 from tests.kit.server import Registry
 from tests.kit.signing import attach, new_key, public_pem, signature_of
@@ -460,6 +461,16 @@ async def test_a_verdict_with_the_secrets_of_elsewhere_does_not_count(port: Port
     await judge(worker, mechanisms=SPEC_NEWS)
     made = await promoted(port)
     assert (made["standing"], await port.state("1", repository=TO)) == ("promoted", "pass")
+
+
+async def test_nobody_waits_for_a_preview(port: Port) -> None:
+    await port.push(tiny_image())
+    await judge(await port.worker("w"))
+    await promoted(port, to=f"{TO}:0")
+    await contents(port)  # all is signed by then
+    with sent() as statements:
+        assert (await previewed(port))["would"] == "promote"
+    assert not [one.text for one in statements if one.text.startswith("UPDATE epochs")]
 
 
 async def test_requests_are_counted_and_go(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:

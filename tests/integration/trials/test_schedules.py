@@ -87,6 +87,24 @@ async def test_what_is_old_is_tried_again_when_it_is_time(port: Port) -> None:
     assert await asked_again(port) == {digests["image"]}
 
 
+async def test_one_that_cannot_be_followed_is_in_nobody_s_way(port: Port) -> None:
+    worker = await port.worker("one")
+    digest = await port.push(tiny_image())
+    await work_off(worker)
+    await age(port.database, manifests.c.digest == digest, hours=72)
+    for every_hours in (24, 48):
+        await create(port, on=REPOSITORY, every_hours=every_hours)
+    await due_now(port)
+    async with port.database.write() as connection:
+        # As nothing that is asked for says: older than there are years.
+        first = select(func.min(schedules.c.id)).scalar_subquery()
+        await connection.execute(
+            update(schedules).where(schedules.c.id == first).values(older_hours=2**31 - 1)
+        )
+    assert await run_due(port) == 1
+    assert await asked_again(port) == {digest}
+
+
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few images fill a transaction."""

@@ -59,6 +59,24 @@ async def test_what_may_pass_is_asked_again_by_itself(
     assert (await ended(port.admin, trial))["verdict"] == "pass"
 
 
+async def test_a_copy_goes_on_under_a_new_name(
+    port: Port, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstreamtrials, "PAUSES", (timedelta(0),) * 3)
+    held, gate = tiny_image(), asyncio.Event()
+    elsewhere.hold("lib/app", "1", held)
+    layer = f"/v2/lib/app/blobs/{held.layers[0].digest}"
+    elsewhere.answers[layer] = Said(body=elsewhere.answers[layer].body, waits=gate)
+    await add(port.admin, elsewhere.host)
+    trial = await start(port.admin, "lib/app:1")
+    await elsewhere.until(layer)
+    await api(port.admin, "POST", "/namespaces/team/rename", json={"name": "crew"})
+    gate.set()
+    worker = await port.worker("w")
+    assert (await worker.report(await claimed(worker))).status == 204
+    assert (await ended(port.admin, trial))["verdict"] == "pass"
+
+
 async def test_an_upstream_is_found_by_its_host_and_its_credential_replaced(
     port: Port, elsewhere: Elsewhere
 ) -> None:
@@ -82,6 +100,16 @@ async def test_an_upstream_is_found_by_its_host_and_its_credential_replaced(
     assert (await api(port.admin, "POST", "/trials", status=201, json=own))["upstream"] is None
     while (job := await worker.claim()) is not None:
         assert (await worker.report(job)).status == 204
+
+    # What was copied is none of the namespace's repositories, and no spec for it names anything of this one.
+    shown = await api(port.admin, "GET", "/namespaces/team")
+    assert (shown["repositories"], shown["first_repositories"]) == (0, [])
+    copied = (await api(port.admin, "GET", f"/trials/{trial['id']}"))["image"]
+    service = {"name": "db", "image": f"team.example/app@{digest}", "ready": {"tcp": 1}}
+    for names in ({"services": [service]}, {"env": {"A": {"secret": "DB"}}}):
+        body = {"image": f"{copied}@{held.digest}", "spec": {"version": 1, **names}}
+        refused = await api(port.admin, "POST", "/trials", status=400, json=body)
+        assert "can name no secrets or services" in refused["detail"]
 
     # Its token is replaced by a password and forgotten, by those who may configure the namespace.
     writer = await make_user(port.admin, "rita")

@@ -14,9 +14,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from registry.content.references import SIGNATURE_MAX_BYTES
 from tests.kit.access import api, make_repository
 from tests.kit.clients import ClientError, Clients, Screen, client_home
-from tests.kit.distribution import push_image, put_manifest
+from tests.kit.distribution import push_blob, push_image, put_manifest
+from tests.kit.images import digest_of, to_json
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 from tests.kit.sources import ROOT
 from tests.kit.trials import REPOSITORY, ScriptedWorker, pull_token, tiny_image, worker_token
@@ -68,6 +70,9 @@ async def fails_and_has_its_older_word_back(registry: Registry, digest: str) -> 
         (older,) = [one["referrer"] for one in listed if one["predicate"] == SUMMARY]
         async with admin.get(f"/v2/{REPOSITORY}/manifests/{older}") as response:
             kept = await response.read()
+        layer = json.loads(kept)["layers"][0]
+        async with admin.get(f"/v2/{REPOSITORY}/blobs/{layer['digest']}") as response:
+            bundle = await response.read()
         body = {"image": f"{REPOSITORY}@{digest}"}
         await api(admin, "POST", "/trials", status=201, json=body)
         async with registry.client(anonymous=True) as client:
@@ -76,8 +81,13 @@ async def fails_and_has_its_older_word_back(registry: Registry, digest: str) -> 
             answer = await worker.report(await worker.claim(), met=False, exit_code=1)
             assert answer.status == 204
         newer = await signed(admin, path, digest)
-        assert (await put_manifest(admin, REPOSITORY, older, kept)).status == 201
-    return older, newer
+        assert (await put_manifest(admin, REPOSITORY, older, kept)).status == 403
+        # With more blanks in it than the registry reads of a bundle it is the same to whoever verifies it.
+        padded = bundle + b" " * SIGNATURE_MAX_BYTES
+        changed = layer | {"digest": await push_blob(admin, REPOSITORY, padded), "size": len(padded)}
+        again = to_json(json.loads(kept) | {"layers": [changed]})
+        assert (await put_manifest(admin, REPOSITORY, digest_of(again), again)).status == 201
+    return digest_of(again), newer
 
 
 def typed(clients: Clients, registry: Registry, digest: str) -> Screen:
