@@ -52,7 +52,8 @@ def test_a_good_image_passes(yard: Yard, worker: WorkerProcess) -> None:
     assert (part["worker"], part["attempts"]) == ("one", 1)
     assert part["record"]["runtime"].split()[0] in ("runc", "crun", "runsc")
     steps = [step["name"] for step in part["record"]["steps"]]
-    assert steps[:3] == ["pull", "unpack", "mount"]
+    assert steps[:4] == ["pull", "unpack", "scan", "mount"]
+    assert (part["scan"]["state"], part["scan"]["truncated"]) == ("taken", False)
     applied = {one["name"]: one["applied"] for one in part["record"]["mechanisms"]}
     assert applied["user namespace"]
     assert applied["seccomp"]
