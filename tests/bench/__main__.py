@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import machine
+from tests.bench.advisories import advisories
 from tests.bench.figures import Figure, kept_figure
 from tests.bench.inventory import inventory
 from tests.bench.manifests import manifests
@@ -58,6 +59,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "verdict": verdict,
     "scheduling": scheduling,
     "inventory": inventory,
+    "advisories": advisories,
 }
 
 
