@@ -28,6 +28,8 @@ from registry.http.api.shape import shape_of
 from registry.http.api.table import ROUTES, description
 from registry.main import alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
+from sandbox.scanners.content.catalogue import CATALOGUE
+from sandbox.scanners.content.engine import Engine, compile_rules
 from scripts.hosts import hosts_page
 from scripts.refusals import refusals_page
 
@@ -60,6 +62,15 @@ EXAMPLES_INTRODUCTION = """\
 Generated from the code. `seatrial spec init --example NAME` prints one, [run specs](../run-spec.md) says what
 each key means. Ports, paths and figures are those of the example: put in your image's."""
 
+MISCONFIGURATIONS_INTRODUCTION = """\
+Generated from the code. What a scan tells of how an image is made, of its files and of its configuration; see
+[scanning](../scanning.md). An id stays: waivers and policies name it."""
+
+RULES_INTRODUCTION = """\
+Generated from the rules in `sandbox/scanners/rules`. What a scan looks for in the content of files, in
+variables, labels, commands and the history; see [scanning](../scanning.md). A secret of which the checksum is
+wrong is `low`, and what looks like one in a folder of libraries may be `info`."""
+
 EVENTS_INTRODUCTION = """\
 Generated from the code. What is recorded, each in the transaction of its cause; see
 [the audit trail](../audit.md)."""
@@ -71,6 +82,8 @@ def pages() -> dict[str, str]:
         "settings.md": settings_page(),
         "errors.md": errors_page(),
         "events.md": events_page(),
+        "misconfigurations.md": misconfigurations_page(),
+        "content-rules.md": content_rules_page(),
         "commands.md": commands_page(),
         "refusals.md": refusals_page(),
         "hosts.md": hosts_page(),
@@ -128,6 +141,32 @@ def events_page() -> str:
     lines = ["# Events", "", EVENTS_INTRODUCTION, "", "| kind | meaning |", "|---|---|"]
     lines += [f"| `{kind}` | {meaning} |" for kind, meaning in MEANINGS.items()]
     return "\n".join(lines) + "\n"
+
+
+def misconfigurations_page() -> str:
+    """Every misconfiguration with why it is one and how to mend it."""
+    lines = ["# Misconfigurations", "", MISCONFIGURATIONS_INTRODUCTION, ""]
+    lines += ["| id | severity | what | why | how to mend it |", "|---|---|---|---|---|"]
+    lines += [
+        f"| `{rule}` | {entry.severity} | {entry.title} | {entry.why} | {entry.remedy} |"
+        for rule, entry in CATALOGUE.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def content_rules_page() -> str:
+    """Every rule for content, ours."""
+    lines = ["# Rules for content", "", RULES_INTRODUCTION, ""]
+    rules = Engine(compile_rules()).rules
+    for kind, heading in (("secret", "Secrets"), ("malware", "Malware")):
+        lines += [f"## {heading}", "", "| id | severity | what | only in |", "|---|---|---|---|"]
+        lines += [
+            f"| `{rule.id}` | {rule.severity} | {rule.title} | {rule.only or ''} |"
+            for rule in rules
+            if rule.kind == kind
+        ]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def api_page() -> str:

@@ -16,7 +16,7 @@ from sandbox.scanners.content.search import ContentSearch
 from sandbox.scanners.facts import Module
 from sandbox.scanners.lines import FORMAT
 
-PACKAGES: tuple[str, ...] = ("sandbox.scanners.packages",)
+PACKAGES: tuple[str, ...] = ("sandbox.scanners.packages", "sandbox.scanners.content")
 """Each has a tuple ``MODULES``."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from registry.contract.scan import Scan
@@ -14,6 +15,7 @@ from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Use
 from sandbox.images.pull import PulledImage
+from sandbox.scanners.content.whole import with_whole
 from sandbox.scanners.document import Subject, make_scan
 from sandbox.scanners.layers import LayerResult, Scanner, layer_result
 from sandbox.scanners.loading import version_line
@@ -74,7 +76,8 @@ async def scan_image(
             results.append(result)
             if result.problem:
                 failed.append(Gap("", "", result.problem, number))
-        return await asyncio.to_thread(_document, results, failed, subject, scanner)
+        scan = await asyncio.to_thread(_document, results, failed, subject, scanner)
+    return await asyncio.to_thread(with_whole, scan, config, scanner.rules, now=datetime.now(UTC))
 
 
 def failed_scan(

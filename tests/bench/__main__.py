@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.bench import machine
 from tests.bench.advisories import advisories
+from tests.bench.content import content
 from tests.bench.figures import Figure, kept_figure
 from tests.bench.inventory import inventory
 from tests.bench.manifests import manifests
@@ -60,6 +61,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "scheduling": scheduling,
     "inventory": inventory,
     "advisories": advisories,
+    "content": content,
 }
 
 

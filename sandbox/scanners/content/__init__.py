@@ -1,30 +1,19 @@
-"""What is wrong with the content of files: secrets, malware, misconfiguration."""
+"""What is wrong with the content of files: secrets, malware, misconfiguration.
+
+``MODULES`` need nothing but files and folders; they are made anew each time they are asked for, since one of
+them counts what it has told of a layer. The search for secrets and malware is one module more, with rules:
+see :mod:`sandbox.scanners.content.engine`.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from sandbox.scanners.content.engine import Engine, compile_rules
-from sandbox.scanners.content.search import ContentSearch
+from sandbox.scanners.content.accounts import Accounts
+from sandbox.scanners.content.certificates import Certificates
+from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.facts import Module
 
 
-def modules(rules: Path | None = None) -> tuple[Module, ...]:
-    """All modules of this room, for one layer: they count what they have told. ``rules`` is a folder of an
-    operator's own rules.
-
-    This reads files, and so belongs before a process is confined; see :mod:`sandbox.scanners.content.engine`
-    for what it may not do afterwards.
-
-    Raises:
-        RulesError: the operator's rules cannot be used.
-    """
-    compiled = compile_rules(rules)
-    return (ContentSearch(Engine(compiled), compiled.digest),)
-
-
 def __getattr__(name: str) -> tuple[Module, ...]:
-    # Compiled when it is asked for: what imports a part of this room mostly needs none of it.
     if name == "MODULES":
-        return modules()
+        return (FileRules(), Accounts(), Certificates())
     raise AttributeError(name)

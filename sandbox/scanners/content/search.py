@@ -98,16 +98,21 @@ class ContentSearch:
             things = [replace(thing, md5=digest) for thing in things]
         return Facts(things=tuple(things), incomplete=tuple(dict.fromkeys(incomplete)))
 
-    def search_text(self, text: bytes, place: str) -> tuple[FoundThing, ...]:
-        """What is in a short text that is no file.
+    @property
+    def is_there(self) -> bool:
+        """Whether it can search at all."""
+        return self._engine.is_there
+
+    def search_text(self, text: bytes, place: str) -> tuple[tuple[FoundThing, bytes], ...]:
+        """What is in a short text that is no file, each with what was found, in full; for any thread.
 
         Raises:
             IncompleteError: it could not be searched to its end.
         """
-        matches = self._engine.search(text)
+        matches = self._engine.search_once(text)
         if reasons := [*_flooded(matches, place), *([matches.unfinished] if matches.unfinished else [])]:
             raise IncompleteError(reasons[0])
-        return tuple(_thing(hit, "") for hit in _chosen(_hits(matches.found, text, 0, place)))
+        return tuple((_thing(hit, ""), hit.value) for hit in _chosen(_hits(matches.found, text, 0, place)))
 
     def _things(
         self, content: Readable, path: str, inside: str, incomplete: list[str]

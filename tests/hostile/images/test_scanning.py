@@ -243,7 +243,11 @@ async def test_the_real_modules_look_at_an_image(scanned: Scanned) -> None:
     )
     found = await scanned(make_image(layer), scanner=make_scanner())
     assert [(one.name, one.ecosystem) for one in found.packages] == [("bash", "Debian:12")]
-    assert [(one.kind, one.where) for one in found.found] == [("secret", "root/large")]
+    assert [(one.kind, one.where) for one in found.found] == [
+        ("secret", "root/large"),
+        ("misconfiguration", "user"),
+        ("misconfiguration", "healthcheck"),
+    ]
     assert token[4:] not in found.model_dump_json()
 
 

@@ -81,7 +81,9 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     assert document["advisories"]["generation"]
     # What has no severity is not harmless.
     scan(image, *options, "--fail-on", "critical", code=1)
-    scan(image, "--fail-on", "info", code=0)
+    scan(image, "--fail-on", "high", code=0)
+    # It runs as root.
+    scan(image, "--fail-on", "medium", code=1)
     missing = scan(image, "--advisories", str(tmp_path / "none"), code=2)
     assert "there is no file of advisories" in missing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import io
@@ -226,9 +227,7 @@ def test_a_rule_that_is_slow_on_a_file_ends_by_its_timeout(tmp_path: Path) -> No
         "rule Slow { condition: filesize == 7777"
         " and for all i in (0..1000000000) : (uint8(i % filesize) == 46) }"
     )
-    engine = Engine(compile_rules(tmp_path))
-    engine._scanner.set_timeout(1)
-    search = ContentSearch(engine, "")
+    search = ContentSearch(Engine(compile_rules(tmp_path), timeout_seconds=1), "")
     slow = b"." * 7777
     for _ in range(searching.MAX_UNFINISHED):
         assert search.wants(entry("srv/x", 7777))
@@ -265,6 +264,13 @@ def test_a_worker_without_the_engine_says_so_once_a_layer() -> None:
     assert not search.wants(entry("etc/y", 4))
     with pytest.raises(IncompleteError, match="there is no yara-x"):
         search.search_text(b"text", "configuration:env X")
+
+
+async def test_any_thread_may_search(search: ContentSearch) -> None:
+    token = planted.token("ghp_").encode()
+    for _ in range(2):
+        found = [await asyncio.to_thread(search.search_text, token, ""), search.search_text(token, "")]
+        assert [[thing.rule for thing, _ in one] for one in found] == [["ST-SECRET-GITHUB-TOKEN"]] * 2
 
 
 def test_other_rules_are_another_version(rules: Rules) -> None:
