@@ -28,6 +28,7 @@ from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
 from tests.bench.sandboxes import running, unpacking
 from tests.bench.scaling import connections, processes
+from tests.bench.scanning import scanning
 from tests.bench.scheduling import scheduling
 from tests.bench.secrecy import secrecy
 from tests.bench.signins import signins
@@ -62,6 +63,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "inventory": inventory,
     "advisories": advisories,
     "content": content,
+    "scanning": scanning,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from sandbox.images.sourcefile import LayoutSource
 from sandbox.scanners.layers import Scanner, make_scanner
 from sandbox.worker import Drain, _hand_in_scan
 from sandbox.workplace import opened_workplace
+from tests.integration.worker.conftest import Yard
 from tests.kit.images import Image, busybox_image, file, make_image, make_layer, write_layout
 from tests.kit.worker import PATH, why_no_runs
 
@@ -99,6 +100,19 @@ async def test_a_scan_that_fails_is_incomplete_and_the_image_is_run(
     assert [run.exit_code for run in report.runs] == [0]
     reasons = {one.layer: one.reason for one in scan.incomplete}
     assert reasons[len(scan.layers) - 1] == "scanning it ended with code 1"
+
+
+def test_a_pushed_image_is_scanned_and_the_registry_has_what_was_found(
+    make_yard: Callable[..., Yard],
+) -> None:
+    yard = make_yard()
+    worker = yard.worker("scanner")
+    worker.start()
+    yard.push(busybox_image(("/bin/sh", "-c", "exit 0"), layers=(DPKG,)), "scanned")
+    (part,) = yard.verdict("scanned")["parts"]
+    assert part["scan"].pop("document_digest").startswith("sha256:")
+    assert part["scan"] == {"state": "taken", "packages": 1, "found": 0, "incomplete": 0, "truncated": False}
+    assert "scan" in [step["name"] for step in part["record"]["steps"]]
 
 
 def registry(answers: list[int], taken: list[Any]) -> web.Application:
