@@ -111,7 +111,9 @@ def test_a_pushed_image_is_scanned_and_the_registry_has_what_was_found(
     yard.push(busybox_image(("/bin/sh", "-c", "exit 0"), layers=(DPKG,)), "scanned")
     (part,) = yard.verdict("scanned")["parts"]
     assert part["scan"].pop("document_digest").startswith("sha256:")
-    assert part["scan"] == {"state": "taken", "packages": 1, "found": 0, "incomplete": 0, "truncated": False}
+    # What is found in how the image is made belongs to the rules for that.
+    assert part["scan"].pop("found") > 0
+    assert part["scan"] == {"state": "taken", "packages": 1, "incomplete": 0, "truncated": False}
     assert "scan" in [step["name"] for step in part["record"]["steps"]]
 
 
