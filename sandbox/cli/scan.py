@@ -19,11 +19,13 @@ from sandbox.cli.workshop import (
     PasswordFileOption,
     PlainHttpOption,
     PlatformOption,
+    RulesOption,
     UsernameOption,
     chosen_platform,
     configure_logs,
     own_folder,
     read_credentials,
+    scanner_with,
 )
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from registry.advisories.matching import Match
     from registry.contract.scan import Scan
     from registry.oci.platform import Platform
+    from sandbox.scanners.layers import Scanner
 
 Threshold = Literal["info", "low", "medium", "high", "critical"]
 SEVERITIES = ("info", "low", "medium", "high", "critical")
@@ -64,6 +67,7 @@ def command(
             "--advisories", metavar="FILE", help="File of advisories, to look up vulnerabilities in."
         ),
     ] = None,
+    rules: RulesOption = None,
     platform: PlatformOption = None,
     state: Annotated[
         Path | None,
@@ -89,6 +93,7 @@ def command(
     enter_user_namespace()
     configure_logs("text", quiet=True)
     known = _Advisories(advisories)
+    scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
     scan = asyncio.run(
@@ -98,6 +103,7 @@ def command(
             chosen_platform(platform),
             credentials=read_credentials(username, password_file),
             plain_http=plain_http,
+            scanner=scanner,
         )
     )
     matches = known.matches(scan)
@@ -129,7 +135,13 @@ class _Advisories:
 
 
 async def _scan(
-    image: str, base: Path, platform: Platform, *, credentials: tuple[str, str] | None, plain_http: bool
+    image: str,
+    base: Path,
+    platform: Platform,
+    *,
+    credentials: tuple[str, str] | None,
+    plain_http: bool,
+    scanner: Scanner,
 ) -> Scan:
     from functools import partial  # noqa: PLC0415
 
@@ -138,7 +150,6 @@ async def _scan(
     from sandbox.images.collect import collect, default_limits, make_room  # noqa: PLC0415
     from sandbox.images.pull import pull  # noqa: PLC0415
     from sandbox.images.source import open_source  # noqa: PLC0415
-    from sandbox.scanners.layers import make_scanner  # noqa: PLC0415
     from sandbox.scanners.scan import scan_image  # noqa: PLC0415
 
     show = _progress if sys.stderr.isatty() else lambda _: None
@@ -158,7 +169,7 @@ async def _scan(
             scan = await scan_image(
                 pulled,
                 use,
-                make_scanner(),
+                scanner,
                 digest=str(pulled.digest),
                 platform=str(pulled.platform),
                 on_layer=lambda number, of: show(f"scan: layer {number} of {of}"),

@@ -24,18 +24,21 @@ from sandbox.cli.workshop import (
     EgressOption,
     EgressRateOption,
     PlatformOption,
+    RulesOption,
     RuntimeOption,
     chosen_platform,
     configure_logs,
     let_others_pass,
     network_policy,
     read_small_file,
+    scanner_with,
 )
 from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
 if TYPE_CHECKING:
     from sandbox.attempt import Workplace
     from sandbox.pinning import Pin
+    from sandbox.scanners.layers import Scanner
     from sandbox.worker import Drain
 
 app = typer.Typer(no_args_is_help=True, help="Run a worker, and manage workers.")
@@ -119,6 +122,7 @@ def run(
     grace: Annotated[
         float, typer.Option("--grace", min=0, help="Seconds that a run may take to end after SIGTERM.")
     ] = 60.0,
+    rules: RulesOption = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -158,6 +162,7 @@ def run(
 
     pin = Pin(registry_certificate) if registry_certificate else None
     told_at = None if metrics is None else parse_metrics_address(metrics)
+    scanner = scanner_with(rules)
     platforms = (str(chosen_platform(platform)),)
     allowed = frozenset(allow_downgrade or ())
     log = structlog.get_logger("seatrial.worker")
@@ -201,6 +206,7 @@ def run(
                 slots=slots,
                 grace_seconds=grace,
                 told_at=told_at,
+                scanner=scanner,
             )
         )
     raise typer.Exit(code)
@@ -217,10 +223,10 @@ async def _work(
     slots: int,
     grace_seconds: float,
     told_at: tuple[str, int] | Path | None,
+    scanner: Scanner,
 ) -> int:
     from sandbox.client import RegistryRefusal, registry_client  # noqa: PLC0415
     from sandbox.metrics import WorkerMetrics, serving  # noqa: PLC0415
-    from sandbox.scanners.layers import make_scanner  # noqa: PLC0415
     from sandbox.worker import Drain, Post, run_worker  # noqa: PLC0415
 
     counted = WorkerMetrics(workplace.room, slots=slots, runtime=str(workplace.runtime.info))
@@ -242,7 +248,7 @@ async def _work(
                 where = await stack.enter_async_context(serving(counted, told_at))
                 log.info("tells Prometheus", at=where)
             client = await stack.enter_async_context(registry_client(registry, token, pin=pin, heard=heard))
-            post = Post(client, workplace, counted, drain, mechanisms, make_scanner())
+            post = Post(client, workplace, counted, drain, mechanisms, scanner)
             await run_worker(post, platforms=platforms, slots=slots)
     except RegistryRefusal as refusal:
         log.error("the registry refuses this worker", reason=str(refusal), fix=_FIXES.get(refusal.status, ""))

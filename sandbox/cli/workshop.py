@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import structlog
 import typer
@@ -16,6 +16,9 @@ from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform, parse_platform, platform_of_machine
 from sandbox.errors import SandboxError
 from sandbox.network.permits import NetworkPolicy, parse_permit
+
+if TYPE_CHECKING:
+    from sandbox.scanners.layers import Scanner
 
 ImageArgument = Annotated[
     str,
@@ -46,6 +49,14 @@ DowngradeOption = Annotated[
         metavar="NAME",
         help="Run without this isolation where the host lacks it (cgroup-limits, seccomp); the verdict says "
         "so. Can be repeated.",
+    ),
+]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="DIR",
+        help="Folder with rules of your own (*.yar, *.yara), searched for beside ours in each scan.",
     ),
 ]
 PlatformOption = Annotated[
@@ -93,6 +104,17 @@ def network_policy(permits: list[str] | None, bits_per_second: int) -> NetworkPo
 def let_others_pass() -> None:
     """Whatever the umask: the users of images pass through folders that a worker makes."""
     os.umask(0o022)
+
+
+def scanner_with(rules: Path | None) -> Scanner:
+    """A scanner with all modules; wrong usage where ``rules`` cannot be used."""
+    from sandbox.scanners.content.engine import RulesError  # noqa: PLC0415
+    from sandbox.scanners.layers import make_scanner  # noqa: PLC0415
+
+    try:
+        return make_scanner(rules)
+    except RulesError as error:
+        raise typer.BadParameter(str(error), param_hint="--rules") from error
 
 
 def chosen_platform(text: str | None) -> Platform:

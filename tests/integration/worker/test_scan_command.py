@@ -88,6 +88,14 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     assert "there is no file of advisories" in missing
 
 
+def test_rules_of_ones_own_are_searched_for(scan: Scan, tmp_path: Path) -> None:
+    (tmp_path / "ours.yar").write_text('rule Ours { strings: $ = "bash" condition: any of them }')
+    assert "high     Ours  var/lib/dpkg/status" in scan(make_image(BASE), "--rules", str(tmp_path))
+    (tmp_path / "bad.yar").write_text("rule a { condition: nonsense }")
+    said = scan(make_image(BASE), "--rules", str(tmp_path), code=64)
+    assert "unknown identifier `nonsense`" in said
+
+
 def test_a_scan_that_is_not_complete_says_so_and_is_no_pass(scan: Scan) -> None:
     hostile = make_layer(symlink("var/lib/dpkg/status", "/etc/passwd"), fifo("etc/os-release"))
     image = make_image(hostile)
