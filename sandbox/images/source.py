@@ -13,9 +13,6 @@ from registry.oci.descriptor import Descriptor
 from registry.oci.names import parse_image_name
 from sandbox.errors import SandboxError
 from sandbox.images.sourcefile import ArchiveSource, LayoutSource
-from sandbox.images.sourcehttp import registry_source
-
-__all__ = ["ImageSource", "open_source", "registry_source"]
 
 
 class ImageSource(Protocol):
@@ -55,6 +52,9 @@ async def open_source(
         name = parse_image_name(image)
     except SeatrialError as error:
         raise SandboxError("pull-failed", f"{error.message}; and it is no file either") from None
+    # Most that is run by hand lies on the disk, and needs no client for HTTP.
+    from sandbox.images.sourcehttp import registry_source  # noqa: PLC0415
+
     scheme = "http" if insecure or is_loopback(name.host) else "https"
     async with registry_source(f"{scheme}://{name.host}", name.repository, credentials=credentials) as source:
         yield source, name.reference

@@ -94,6 +94,13 @@ def test_a_command_imports_what_it_needs_and_no_more() -> None:
         assert f"'{heavy}'" not in done.stderr
 
 
+def test_an_image_on_the_disk_is_tried_without_a_client_for_http() -> None:
+    code = "import sandbox.cli.doctor, sandbox.selftest, sandbox.host, sandbox.cli.run, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "sandbox.images.source" in done.stdout.split()
+    assert "aiohttp" not in done.stdout.split()
+
+
 def test_a_registry_on_sqlite_and_a_folder_loads_neither_the_driver_of_postgresql_nor_that_of_s3(
     tmp_path: Path,
 ) -> None:

@@ -15,7 +15,8 @@ from registry.oci.platform import Platform
 from sandbox.errors import SandboxError
 from sandbox.images.cache import Cache
 from sandbox.images.pull import pull
-from sandbox.images.source import open_source, registry_source
+from sandbox.images.source import open_source
+from sandbox.images.sourcehttp import registry_source
 from tests.kit.images import file, make_image, make_layer
 
 IMAGE = make_image(make_layer(file("f", b"x" * 300_000)), config={"Cmd": ["/f"]})
