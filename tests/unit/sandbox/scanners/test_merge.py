@@ -198,7 +198,9 @@ def test_owners_and_unchanged_files() -> None:
         ],
         [whiteout("away.txt"), file("db.txt", b"system debian 12\n")],
     )
-    subject = Subject("sha256:" + "0" * 64, "linux/amd64", ("sha256:a", "sha256:b"), ("", "RUN x"))
+    subject = Subject(
+        "sha256:" + "0" * 64, "linux/amd64", ("sha256:" + "a" * 64, "sha256:" + "b" * 64), ("", "RUN x")
+    )
     scan = make_scan(view, subject, scanner="test 1")
     severities = {one.where: one.severity for one in scan.found}
     assert severities == {
@@ -217,7 +219,9 @@ def test_owners_and_unchanged_files() -> None:
 
 def test_names_that_are_no_text_are_written_as_they_can_be() -> None:
     view = seen([file("bad\udcff.txt", KEY + ONE)])
-    scan = make_scan(view, Subject("sha256:x", "linux/amd64", ("sha256:a",), ("",)), scanner="test")
+    scan = make_scan(
+        view, Subject("sha256:" + "c" * 64, "linux/amd64", ("sha256:" + "a" * 64,), ("",)), scanner="test"
+    )
     assert [one.where for one in scan.found] == ["bad%FF.txt"]
     assert scan.model_dump_json()
 
