@@ -65,6 +65,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "namespace": ("registry.cli.namespace",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag",),
+        "image": ("registry.cli.image",),
         "promote": ("registry.cli.promote",),
         "promotion": ("registry.cli.promotion",),
         "trial": ("registry.cli.trial",),

@@ -35,17 +35,26 @@ def pullable_ids(actor: Actor, *, is_sqlite: bool) -> Select[Any] | None:
         return None
     if len(kinds) == _KINDS:
         return found
-    single = _texts((on for on in actor.roles if not on.endswith("/")), is_sqlite=is_sqlite)
-    areas = _texts((on for on in actor.roles if on.endswith("/")), is_sqlite=is_sqlite).subquery()
+    opened = union(
+        select(repositories.c.id).where(repositories.c.visibility.in_(kinds)),
+        *in_places(actor.roles, is_sqlite=is_sqlite),
+    )
+    return found.where(repositories.c.id.in_(opened))
+
+
+def in_places(places: Iterable[str], *, is_sqlite: bool) -> tuple[Select[Any], Select[Any]]:
+    """The ids of the repositories that are named, and of those below a namespace that is, with a slash at its
+    end: for a union, which SQLite does not take inside another."""
+    named = list(places)
+    single = _texts((on for on in named if not on.endswith("/")), is_sqlite=is_sqlite)
+    areas = _texts((on for on in named if on.endswith("/")), is_sqlite=is_sqlite).subquery()
     # The first text after all names that begin so: "0" comes after "/".
     end = func.substr(areas.c.name, 1, func.length(areas.c.name) - 1).concat("0")
     within = (repositories.c.name >= areas.c.name) & (repositories.c.name < end)
-    opened = union(
-        select(repositories.c.id).where(repositories.c.visibility.in_(kinds)),
+    return (
         select(repositories.c.id).where(repositories.c.name.in_(single)),
         select(repositories.c.id).join(areas, within),
     )
-    return found.where(repositories.c.id.in_(opened))
 
 
 def _texts(values: Iterable[str], *, is_sqlite: bool) -> Select[Any]:

@@ -1,0 +1,146 @@
+"""``seatrial image``: what scans found in images, and which images hold a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Annotated, Any
+
+import typer
+
+from registry.cli.client import DEFAULT_SERVER as SERVER
+from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.output import print_list
+from registry.errors import NotFoundError, RequestInvalidError
+from registry.oci.names import split_repository_reference
+
+app = typer.Typer(
+    no_args_is_help=True, help="What scans found in images: scans, packages, findings, incomplete, holding."
+)
+
+Platform = Annotated[
+    str | None,
+    typer.Option("--platform", metavar="OS/ARCH", help="Of an index only this one, as in linux/arm64."),
+]
+_SCAN = (
+    "platform",
+    "system",
+    "packages",
+    "found",
+    "incomplete",
+    "truncated",
+    "scanner",
+    "worker",
+    "taken_at",
+)
+
+
+@app.command("scans")
+def list_scans(
+    image: ImageArgument,
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest scan of an image, of an index those of its platforms."""
+    client = connect(server, token_file)
+    print_list(_scans(client, *_named(client, image)), _SCAN, as_json=as_json)
+
+
+@app.command("packages")
+def list_packages(
+    image: ImageArgument,
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the packages in an image, as its newest scan found them."""
+    found = _found(connect(server, token_file), image, "packages", platform)
+    columns = ("platform", "ecosystem", "name", "version", "source", "owned_by", "layer", "path")
+    print_list(found, columns, as_json=as_json)
+
+
+@app.command("findings")
+def list_findings(
+    image: ImageArgument,
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what is wrong in an image, as its newest scan found it: secrets, malware, misconfiguration."""
+    found = _found(connect(server, token_file), image, "found", platform)
+    columns = ("platform", "severity", "kind", "rule", "where", "layer", "deleted_in_layer", "title")
+    print_list(found, columns, as_json=as_json)
+
+
+@app.command("incomplete")
+def list_incomplete(
+    image: ImageArgument,
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what the newest scan of an image could not look at, or not to its end."""
+    found = _found(connect(server, token_file), image, "incomplete", platform)
+    print_list(found, ("platform", "scanner", "where", "layer", "reason"), as_json=as_json)
+
+
+@app.command("holding")
+def list_holders(
+    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Its name, or that of its source.")],
+    *,
+    ecosystem: Annotated[
+        str | None,
+        typer.Option("--ecosystem", metavar="NAME", help="As OSV names it: Debian:12, PyPI, npm."),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option("--version", metavar="VERSION", help="Exactly this version.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows at most.")] = 1000,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the images that hold a package, the last pushed first, of repositories that you may push to."""
+    asked = {"name": package, "ecosystem": ecosystem, "version": version}
+    found = list(islice(connect(server, token_file).items("/packages", asked), limit))
+    columns = ("repository", "digest", "platform", "ecosystem", "name", "version", "source")
+    print_list(found, columns, as_json=as_json)
+
+
+def _named(client: Client, image: str) -> tuple[str, str]:
+    name, tag, digest = split_repository_reference(image)
+    if digest is not None:
+        return name, str(digest)
+    return name, client.get(f"/repositories/{part(name)}/tags/{part(tag or 'latest')}")["digest"]
+
+
+def _scans(client: Client, name: str, digest: str) -> list[Any]:
+    found: list[Any] = client.get(f"/repositories/{part(name)}/scans/{part(digest)}")
+    if not found:
+        raise NotFoundError(f"{name}@{digest} was not scanned; 'seatrial trial show' says why")
+    return found
+
+
+def _found(client: Client, image: str, what: str, platform: str | None) -> list[Any]:
+    name, digest = _named(client, image)
+    scans = _scans(client, name, digest)
+    wanted = [scan for scan in scans if platform in (None, scan["platform"])]
+    if not wanted:
+        there = ", ".join(scan["platform"] for scan in scans)
+        raise RequestInvalidError(f"{image} was not scanned for {platform}, but for {there}")
+
+    def rows() -> Iterator[Any]:
+        for scan in wanted:
+            path = f"/repositories/{part(name)}/scans/{part(scan['digest'])}/{what}"
+            for one in client.items(path, {"limit": 1000}):
+                yield {"platform": scan["platform"], **one}
+
+    return list(rows())

@@ -1,0 +1,147 @@
+"""What was found in images: ``/api/v1/repositories/{name}/scans``, and ``/api/v1/packages``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import Field
+
+from registry.content import manifests
+from registry.content.administration import find
+from registry.content.manifests import StoredManifest
+from registry.contract.scan import Found, Incomplete, Package, Scan
+from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
+from registry.http.api.fields import ContentDigest, RepositoryName
+from registry.http.api.logrights import require_scans
+from registry.http.api.models import Answer, Page, PageQuery
+from registry.http.api.routes import Call, Route
+from registry.http.parsers import PARSERS
+from registry.oci.digest import parse_content_digest
+from registry.trials.scanreading import (
+    Holder,
+    ScanView,
+    Wanted,
+    list_holders,
+    list_scans,
+    parse_position,
+    read_scan,
+)
+from registry.trials.states import plain_text
+
+T = TypeVar("T")
+
+
+class PackagesQuery(PageQuery):
+    """Which package."""
+
+    name: str = Field(max_length=300, description="Its own name, or that of its source.")
+    ecosystem: str | None = Field(
+        default=None, max_length=64, description="As OSV names it: `Debian:12`, `PyPI`, `npm`."
+    )
+    version: str | None = Field(default=None, max_length=300, description="Exactly this one.")
+
+
+class HolderAnswer(Answer):
+    """An image that holds a package."""
+
+    repository: str
+    digest: str
+    platform: str
+    ecosystem: str
+    name: str
+    version: str
+    source: str
+    source_version: str
+    owned: bool = Field(description="Whether a distribution's package brought it.")
+
+
+async def show_scans(call: Call, name: RepositoryName, digest: ContentDigest) -> list[ScanView]:
+    """The newest scan of an image; of an index those of its platforms. For those who may read the log."""
+    return list(await list_scans(call.services.database, await _image(call, name, digest)))
+
+
+async def list_scanned_packages(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+) -> Page[Package]:
+    """The packages that the newest scan of an image found."""
+    return _page(query, (await _scan(call, name, digest)).packages)
+
+
+async def list_scanned_findings(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+) -> Page[Found]:
+    """What the newest scan of an image found wrong that does not depend on advisories; secrets redacted."""
+    return _page(query, (await _scan(call, name, digest)).found)
+
+
+async def list_scanned_incompletely(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+) -> Page[Incomplete]:
+    """What the newest scan of an image could not look at, or not to its end."""
+    return _page(query, (await _scan(call, name, digest)).incomplete)
+
+
+async def list_package_holders(call: Call, query: PackagesQuery) -> Page[HolderAnswer]:
+    """Which images hold a package, by their newest scans, the last pushed first.
+
+    Only of repositories that the caller may push to or start trials in; auditors see all.
+    """
+    after = None if query.cursor is None else parse_position(query.cursor)
+    found = await list_holders(
+        call.services.database,
+        actor=call.actor,
+        wanted=_wanted(query),
+        limit=query.limit + 1,
+        after=after,
+    )
+    page = query.page(found, key=lambda one: str(one.position))
+    return Page([_shown(one) for one in page.items], page.next)
+
+
+def _wanted(query: PackagesQuery) -> Wanted:
+    # Nothing else is stored, and PostgreSQL takes no NUL.
+    given = (query.name, query.ecosystem, query.version)
+    name, ecosystem, version = (None if text is None else plain_text(text) for text in given)
+    return Wanted(name or "", ecosystem, version)
+
+
+def _shown(holder: Holder) -> HolderAnswer:
+    return HolderAnswer(**{name: getattr(holder, name) for name in HolderAnswer.model_fields})
+
+
+async def _image(call: Call, name: str, digest: str) -> StoredManifest:
+    database = call.services.database
+    repository = await find(database, actor=call.actor, action="pull", name=name)
+    require_scans(call.actor, repository=name, visibility=repository.visibility)
+    return await manifests.get(database, repository, parse_content_digest(digest))
+
+
+async def _scan(call: Call, name: str, digest: str) -> Scan:
+    services = call.services
+    manifest = await _image(call, name, digest)
+    parsers = call.request.app[PARSERS]
+    return await read_scan(services.database, services.blobs, manifest, parsers=parsers)
+
+
+def _page(query: PageQuery, found: Sequence[T]) -> Page[T]:
+    first = query.number or 0
+    shown = found[first : first + query.limit]
+    end = first + len(shown)
+    return Page(shown, str(end) if end < len(found) else None)
+
+
+_OF = "/repositories/{name}/scans/{digest}"
+_GONE = (NameUnknownError, ManifestUnknownError)
+ROUTES = (
+    Route("GET", _OF, "anyone", show_scans, errors=_GONE),
+    *(
+        Route("GET", f"{_OF}/{what}", "anyone", handler, errors=(*_GONE, NotFoundError))
+        for what, handler in (
+            ("packages", list_scanned_packages),
+            ("found", list_scanned_findings),
+            ("incomplete", list_scanned_incompletely),
+        )
+    ),
+    Route("GET", "/packages", "anyone", list_package_holders),
+)

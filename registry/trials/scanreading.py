@@ -1,0 +1,213 @@
+"""Scans as people and programs read them: of one image, and which images hold a package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import literal, or_, select, tuple_, union
+
+from registry.auth.policy import decide, role_allows
+from registry.content.pullable import in_places
+from registry.db.content import blobs, edges, manifests, repositories
+from registry.db.scans import components, image_scans, scan_components, scans
+from registry.errors import NotFoundError, RequestInvalidError
+from registry.trials.asking import may_read_log
+from registry.trials.scanned import parse_document
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement, Select
+
+    from registry.auth.actor import Actor
+    from registry.auth.policy import Visibility
+    from registry.content.manifests import StoredManifest
+    from registry.contract.scan import Scan
+    from registry.db.engine import Database
+    from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
+
+_POSITION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanView:
+    """The newest scan of an image. ``system`` is empty where the image names none."""
+
+    digest: str
+    platform: str
+    scanner: str
+    system: str
+    packages: int
+    found: int
+    incomplete: int
+    truncated: bool
+    document_digest: str
+    worker: str
+    taken_at: datetime
+
+
+_VIEW = (
+    *(scans.c[name] for name in ScanView.__dataclass_fields__ if name in scans.c),
+    image_scans.c.worker,
+    image_scans.c.taken_at,
+)
+
+
+async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[ScanView]:
+    """The newest scan of an image; of an index those of the images that it lists, by platform."""
+    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
+    query = (
+        select(*_VIEW)
+        .join(image_scans, image_scans.c.scan_id == scans.c.id)
+        .join(manifests, manifests.c.id == image_scans.c.manifest_id)
+        .where(
+            manifests.c.repository_id == manifest.repository_id,
+            or_(manifests.c.id == manifest.id, manifests.c.digest.in_(listed)),
+        )
+        .order_by(scans.c.platform, scans.c.digest)
+    )
+    async with database.read_once() as connection:
+        return [ScanView(**row._asdict()) for row in await connection.execute(query)]
+
+
+async def read_scan(
+    database: Database, store: BlobStore, manifest: StoredManifest, *, parsers: Threads
+) -> Scan:
+    """The document of the newest scan of an image.
+
+    Raises:
+        NotFoundError: there is none; of an index, which is scanned by its platforms, there never is.
+    """
+    query = (
+        select(blobs.c.locator)
+        .join(scans, scans.c.blob_id == blobs.c.id)
+        .join(image_scans, image_scans.c.scan_id == scans.c.id)
+        .where(image_scans.c.manifest_id == manifest.id)
+    )
+    async with database.read_once() as connection:
+        locator = (await connection.execute(query)).scalar()
+    if locator is None:
+        raise NotFoundError(f"there is no scan of {manifest.digest} itself")
+    async with store.open_blob(locator) as opened:
+        packed = b"".join([chunk async for chunk in opened.chunks()])
+    return await parsers.run(parse_document, packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which package: by its own name or that of its source; ``None``: whatever it is."""
+
+    name: str
+    ecosystem: str | None = None
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """An image that holds a package. ``owned``: a distribution's package brought it."""
+
+    repository: str
+    digest: str
+    platform: str
+    ecosystem: str
+    name: str
+    version: str
+    source: str
+    source_version: str
+    owned: bool
+    manifest_id: int
+    component_id: int
+
+    @property
+    def position(self) -> Position:
+        """Where the page after it begins."""
+        return Position(self.manifest_id, self.component_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The image and the package that the last row of a page was about."""
+
+    manifest_id: int
+    component_id: int
+
+    def __str__(self) -> str:
+        return f"{self.manifest_id}.{self.component_id}"
+
+
+def parse_position(text: str) -> Position:
+    """The position that a page gave.
+
+    Raises:
+        RequestInvalidError: it is none.
+    """
+    match = _POSITION.fullmatch(text)
+    if match is None:
+        raise RequestInvalidError(f"{text[:80]!r} is no cursor of this list")
+    return Position(int(match[1]), int(match[2]))
+
+
+async def list_holders(
+    database: Database, *, actor: Actor, wanted: Wanted, limit: int, after: Position | None
+) -> Sequence[Holder]:
+    """Images that hold a package, by their newest scan, the last pushed first; at most ``limit`` of those
+    after a position. Only of repositories whose scans the actor may read."""
+    query = _holders(actor, wanted, is_sqlite=database.is_sqlite).limit(limit)
+    found: list[Holder] = []
+    async with database.read() as connection:
+        while len(found) < limit:
+            page = query if after is None else query.where(_after(after))
+            rows = (await connection.execute(page)).all()
+            # It is the policy that decides, and the query only finds.
+            found += [
+                Holder(*columns) for *columns, visibility in rows if _reads(actor, columns[0], visibility)
+            ]
+            if len(rows) < limit:
+                break
+            after = Position(rows[-1].manifest_id, rows[-1].component_id)
+    return found[:limit]
+
+
+def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:
+    query = (
+        select(
+            repositories.c.name,
+            manifests.c.digest,
+            scans.c.platform,
+            *(components.c[name] for name in ("ecosystem", "name", "version", "source", "source_version")),
+            scan_components.c.owned,
+            manifests.c.id.label("manifest_id"),
+            components.c.id.label("component_id"),
+            repositories.c.visibility,
+        )
+        .select_from(components)
+        .join(scan_components, scan_components.c.component_id == components.c.id)
+        .join(scans, scans.c.id == scan_components.c.scan_id)
+        .join(image_scans, image_scans.c.scan_id == scans.c.id)
+        .join(manifests, manifests.c.id == image_scans.c.manifest_id)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(or_(components.c.name == wanted.name, components.c.source == wanted.name))
+        .order_by(manifests.c.id.desc(), components.c.id.desc())
+    )
+    if wanted.ecosystem is not None:
+        query = query.where(components.c.ecosystem == wanted.ecosystem)
+    if wanted.version is not None:
+        query = query.where(components.c.version == wanted.version)
+    if actor.is_admin or actor.is_auditor:
+        return query
+    writes = [on for on, role in actor.roles.items() if role_allows(role, "trial")]
+    return query.where(repositories.c.id.in_(union(*in_places(writes, is_sqlite=is_sqlite))))
+
+
+def _reads(actor: Actor, repository: str, visibility: Visibility) -> bool:
+    """Whether the actor may read what was found in images of a repository."""
+    pulls = decide(actor, "pull", repository, visibility).allowed
+    return pulls and may_read_log(actor, repository=repository, visibility=visibility)
+
+
+def _after(position: Position) -> ColumnElement[bool]:
+    row = tuple_(manifests.c.id, components.c.id)
+    return row < tuple_(literal(position.manifest_id), literal(position.component_id))

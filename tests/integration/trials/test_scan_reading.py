@@ -1,0 +1,140 @@
+"""Scans as people read them: of one image, of an index, and which images hold a package."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE
+from typing import Any
+
+from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.scans import SCANNING, make_found, make_package, make_scan
+from tests.kit.sources import ROOT
+from tests.kit.trials import Port, ScriptedWorker, tiny_image, tiny_index
+
+
+async def scan_next(worker: ScriptedWorker, *packages: dict[str, Any], **members: Any) -> Any:
+    """The job whose image was scanned; it has passed."""
+    job = await worker.claim(mechanisms=SCANNING)
+    assert (await worker.post("scan", make_scan(job, *packages, **members))).status == 204
+    assert (await worker.report(job)).status == 204
+    return job
+
+
+async def items(client: Any, path: str, **query: Any) -> list[Any]:
+    """All pages, two entries at a time."""
+    found: list[Any] = []
+    cursor: str | None = None
+    while True:
+        asked = {"limit": "2", **query} | ({} if cursor is None else {"cursor": cursor})
+        page = await api(client, "GET", path, params=asked)
+        assert len(page["items"]) <= 2
+        found += page["items"]
+        cursor = page["next"]
+        if cursor is None:
+            return found
+
+
+async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
+    worker = await port.worker("w")
+    images = [tiny_image(), tiny_image()]
+    for number, image in enumerate(images):
+        await port.push(image, repository=f"team/app{number}")
+    names = ["libc6", "libssl3", "zlib1g"]
+    packages = [make_package(name, source="openssl" if name == "libssl3" else None) for name in names]
+    first = await scan_next(
+        worker,
+        *packages,
+        found=[make_found(), make_found(rule="eicar", kind="malware")],
+        incomplete=[{"scanner": "rpm", "reason": "its database is of a form that is not read"}],
+    )
+    second = await scan_next(worker, packages[1], make_package("libssl3", "3.0.18", source="openssl"))
+
+    # One image.
+    repository, digest = first["repository"], first["digest"]
+    base = f"/repositories/{repository.replace('/', '%2F')}/scans/{digest}"
+    (scan,) = await api(port.admin, "GET", base)
+    assert (scan["digest"], scan["platform"], scan["worker"]) == (digest, "linux/amd64", "w")
+    assert (scan["packages"], scan["found"], scan["incomplete"]) == (3, 2, 1)
+    assert [one["name"] for one in await items(port.admin, f"{base}/packages")] == names
+    assert [one["rule"] for one in await items(port.admin, f"{base}/found")] == ["github-token", "eicar"]
+    (incomplete,) = await items(port.admin, f"{base}/incomplete")
+    assert incomplete["reason"] == "its database is of a form that is not read"
+    assert (await api(port.admin, "GET", f"{base}/packages", params={"cursor": "9"}))["items"] == []
+    await api(port.admin, "GET", f"{base}/packages", params={"cursor": "x"}, status=400)
+    unscanned = await port.push(tiny_image(), repository="team/new")
+    assert await api(port.admin, "GET", f"/repositories/team%2Fnew/scans/{unscanned}") == []
+    missing = await ask(port.admin, "GET", f"/api/v1/repositories/team%2Fnew/scans/{unscanned}/packages")
+    assert (missing.status, "there is no scan of" in missing.json["detail"]) == (404, True)
+
+    # Whoever may only pull is told the counts, and nothing of what is in it.
+    refused = await ask(port.reader, "GET", f"/api/v1{base}")
+    assert (refused.status, "for those who may push" in refused.json["detail"]) == (403, True)
+
+    # Which images hold a package: by its name or its source's, the last pushed first.
+    assert [
+        (one["repository"], one["name"], one["version"])
+        for one in await items(port.admin, "/packages", name="openssl")
+    ] == [
+        (second["repository"], "libssl3", "3.0.18"),
+        (second["repository"], "libssl3", "1:1.2.13"),
+        (repository, "libssl3", "1:1.2.13"),
+    ]
+    asked = {"name": "libssl3", "ecosystem": "Debian:12", "version": "3.0.18"}
+    assert [one["digest"] for one in await items(port.admin, "/packages", **asked)] == [second["digest"]]
+    assert await items(port.admin, "/packages", name="libssl3", ecosystem="PyPI") == []
+    await api(port.admin, "GET", "/packages", params={"name": "a", "cursor": "1"}, status=400)
+
+    # Each sees those of the repositories that they may push to.
+    for user, role, on, sees in (
+        ("wren", "writer", second["repository"], [second["repository"]] * 2),
+        ("ned", "writer", "team/", [second["repository"]] * 2 + [repository]),
+        ("rea", "reader", "team/", []),
+        ("none", None, "", []),
+    ):
+        password = await make_user(port.admin, user)
+        if role is not None:
+            await give_role(port.admin, on, f"user:{user}", role)
+        client = port.registry.client(password, user=user)
+        async with client:
+            held = await items(client, "/packages", name="openssl")
+        assert [one["repository"] for one in held] == sees, user
+
+    # As a command.
+    async def command(*arguments: str, code: int = 0) -> str:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
+            cwd=ROOT,
+            env={**os.environ, "SEATRIAL_TOKEN": port.registry.token},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        out, err = await process.communicate()
+        assert process.returncode == code, err
+        return (err if code else out).decode()
+
+    image = f"{repository}:1"
+    assert [one["name"] for one in json.loads(await command("image", "packages", image, "--json"))] == names
+    assert "github-token" in await command("image", "findings", f"{repository}@{digest}")
+    assert "not read" in await command("image", "incomplete", image)
+    assert "scripted 1.0" in await command("image", "scans", image)
+    holding = ("image", "holding", "openssl", "--version", "3.0.18", "--json")
+    assert [one["digest"] for one in json.loads(await command(*holding))] == [second["digest"]]
+    assert "was not scanned" in await command("image", "packages", "team/new:1", code=2)
+    wrong = ("image", "packages", image, "--platform", "linux/s390x")
+    assert "not scanned for linux/s390x, but for linux/amd64" in await command(*wrong, code=64)
+    shown = await command("trial", "show", first["trial"])
+    assert "scanned: 3 packages, 2 found; 1 could not be looked at" in shown
+
+
+async def test_an_index_is_scanned_by_its_platforms(port: Port) -> None:
+    worker = await port.worker("w")
+    index, _ = tiny_index("linux/amd64", "linux/amd64")
+    digest = await port.push(index)
+    jobs = [await scan_next(worker, make_package(name)) for name in ("one", "two")]
+    scans = await api(port.admin, "GET", f"/repositories/team%2Fapp/scans/{digest}")
+    assert {scan["digest"] for scan in scans} == {job["digest"] for job in jobs}
+    answer = await ask(port.admin, "GET", f"/api/v1/repositories/team%2Fapp/scans/{digest}/packages")
+    assert answer.status == 404
