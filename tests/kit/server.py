@@ -32,7 +32,6 @@ from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings
 from tests.kit.ports import free_port
-from tests.kit.warm import ForkedProcess, start_seatrial
 
 STOP_SECONDS = 60
 ADMIN = "admin"
@@ -123,9 +122,8 @@ async def running_replicas(
 class RegistryProcess:
     """``seatrial serve`` as a process of its own, which can be killed and started again on the same data.
 
-    ``program`` is the command ``seatrial``; if not given, that of the clone, with all imported (see warm.py).
-    ``through`` is what runs it elsewhere: as another user, in another network namespace. ``host`` is where it
-    listens.
+    ``program`` is the command ``seatrial``, that of the clone if not given, and ``through`` what runs it
+    elsewhere: as another user, in another network namespace. ``host`` is where it listens.
     """
 
     def __init__(
@@ -133,7 +131,7 @@ class RegistryProcess:
         data: Path,
         database_url: str | None = None,
         *,
-        program: Sequence[str] = (),
+        program: Sequence[str] = (sys.executable, "-m", "registry.main"),
         through: Sequence[str] = (),
         host: str = "127.0.0.1",
         **settings: str,
@@ -144,14 +142,26 @@ class RegistryProcess:
         self._program = program
         self._through = through
         self._host = host
-        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._port = free_port()
 
     def start(self) -> Registry:
         """Start it and wait until it listens; after a kill it takes the same port again, which nobody had."""
         read_end, write_end = os.pipe()
         with self.log.open("ab") as log, os.fdopen(read_end) as ready:
-            self._process = self._start(log.fileno(), write_end)
+            self._process = subprocess.Popen(
+                [
+                    # Named here too: what it runs through may begin with an environment of its own.
+                    *(*self._through, "/usr/bin/env", *map("=".join, self._environment.items())),
+                    *(*self._program, "serve", "--ready-fd", str(write_end)),
+                    *("--data", str(self.data), "--listen", f"{self._host}:{self._port}"),
+                ],
+                env=inherited(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(write_end,),
+            )
             os.close(write_end)
             told = ready.read()  # ends when it has listened, or when it has died
         if not told:
@@ -162,25 +172,6 @@ class RegistryProcess:
         scheme, _, host = address.partition("://")
         certificate = self.data / "tls" / "certificate.pem" if scheme == "https" else None
         return Registry(host, token, certificate=certificate)
-
-    def _start(self, output: int, ready: int) -> subprocess.Popen[bytes] | ForkedProcess:
-        arguments = ["serve", "--data", str(self.data), "--listen", f"{self._host}:{self._port}"]
-        if not self._program and not self._through:
-            environment = {**inherited(), **self._environment}
-            return start_seatrial(arguments, environment=environment, output=output, ready=ready)
-        return subprocess.Popen(
-            [
-                # Named here too: what it runs through may begin with an environment of its own.
-                *(*self._through, "/usr/bin/env", *map("=".join, self._environment.items())),
-                *(self._program or (sys.executable, "-m", "registry.main")),
-                *(*arguments, "--ready-fd", str(ready)),
-            ],
-            env=inherited(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            pass_fds=(ready,),
-        )
 
     @property
     def pid(self) -> int:
