@@ -19,6 +19,7 @@ from sqlalchemy import select, update
 
 from registry.auth.actor import Actor
 from registry.content import administration
+from registry.content.collecting import review_links
 from registry.db.content import blob_links, blobs, manifests, repositories
 from registry.db.events import events
 from registry.db.trials import parts, trials
@@ -376,6 +377,9 @@ async def test_copies_are_kept_as_long_as_their_trials(port: Port, elsewhere: El
             manifests.c.repository_id == repository_id, manifests.c.attestation_id.is_(None)
         )
         assert list((await connection.execute(left)).scalars()) == [young.digest]
+    for _ in ("condemned", "removed"):
+        await review_links(port.database, grace=timedelta(0))
+    async with port.database.read() as connection:
         linked = (
             select(blobs.c.digest)
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
