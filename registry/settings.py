@@ -105,7 +105,7 @@ class Settings(BaseModel):
     advisories: Path | None = Field(
         default=None,
         description="file of advisories, which seatrial advisories import makes; DATA/advisories/"
-        "advisories.sqlite if not given. Without it no vulnerabilities are found, which is said beside scans",
+        "advisories.sqlite if not given",
     )
     gate: Gate = Field(default="warn", description="gate of new repositories")
     visibility: Literal["public", "internal", "private"] = Field(

@@ -64,7 +64,7 @@ each key means. Ports, paths and figures are those of the example: put in your i
 
 MISCONFIGURATIONS_INTRODUCTION = """\
 Generated from the code. What a scan tells of how an image is made, of its files and of its configuration; see
-[scanning](../scanning.md). An id stays: waivers and policies name it."""
+[scanning](../scanning.md). An id stays as it is, for whoever names it elsewhere."""
 
 RULES_INTRODUCTION = """\
 Generated from the rules in `sandbox/scanners/rules`. What a scan looks for in the content of files, in
