@@ -20,7 +20,7 @@ from registry.contract.asked import asked_by
 from registry.contract.isolation import SPEC_NEWS
 from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
-from registry.contract.scan import Incomplete, Scan
+from registry.contract.scan import SCANS, Incomplete, Scan
 from registry.oci.platform import parse_platform
 from sandbox.attempt import MESSAGE_MAX, Scanning, Task, Workplace, try_image
 from sandbox.client import JobUnknown, LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
@@ -35,8 +35,6 @@ CLAIM_SECONDS = 20.0
 PAUSE_SECONDS = 0.5
 PAUSE_MAX_SECONDS = 15.0
 REPORT_ATTEMPT_SECONDS = 600.0
-SCAN = "scan"
-"""Said among the mechanisms by a worker that scans images: only such a one is asked to."""
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 T = TypeVar("T")
 
@@ -97,7 +95,7 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
                 wait_seconds=CLAIM_SECONDS,
                 disk_bytes=None if disk is None else disk.room_bytes,
                 disk_most_bytes=None if disk is None else disk.most_bytes,
-                mechanisms=(*post.mechanisms, *SPEC_NEWS, SCAN),
+                mechanisms=(*post.mechanisms, *SPEC_NEWS, SCANS),
             )
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:

@@ -83,7 +83,6 @@ class Status:
 class Candidate:
     """A record about a package, as far as matching needs it."""
 
-    rid: int
     id: str
     kind: Kind
     aliases: tuple[str, ...]
@@ -108,11 +107,6 @@ class Advisories:
         self._opened = opened
         self.generation = str(self._one("SELECT value FROM meta WHERE key = 'generation'"))
         """A digest of all that decides what matches; the same as long as no source says anything else."""
-
-    @property
-    def path(self) -> Path:
-        """Where the file lies."""
-        return self._path
 
     @property
     def is_current(self) -> bool:
@@ -158,7 +152,7 @@ class Advisories:
     def about(self, ecosystem: str, package: str) -> list[Candidate]:
         """All records about a package, by its folded name."""
         rows = self._rows(
-            "SELECT a.rid, id, kind, names, summary, published_at, f.severity, f.score, spans, versions "
+            "SELECT id, kind, names, summary, published_at, f.severity, f.score, spans, versions "
             "FROM affected AS f JOIN advisory AS a ON a.rid = f.rid "
             "WHERE f.ecosystem = ? AND f.package = ? ORDER BY f.rid, f.n",
             ecosystem,
@@ -252,10 +246,9 @@ def as_time(text: str) -> datetime | None:
 
 
 def _candidate(row: Any) -> Candidate:
-    rid, id_, kind, names, summary, published_at, severity, score, spans, versions = row
+    id_, kind, names, summary, published_at, severity, score, spans, versions = row
     aliases, upstream = json.loads(names)
     return Candidate(
-        rid=rid,
         id=id_,
         kind=kind,
         aliases=tuple(aliases),

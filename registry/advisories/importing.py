@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from registry.advisories.distributions import (
     alpine_secdb,
@@ -28,7 +28,6 @@ from registry.advisories.values import Item, Skip
 from registry.errors import RequestInvalidError
 
 Format = Literal["osv", "debian-tracker", "debian-bulletins", "changelogs", "alpine", "kev", "epss"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 FIXED_ONLY: frozenset[Format] = frozenset({"debian-bulletins", "changelogs", "alpine"})
 """Formats that tell of nothing that is not fixed yet: a 0 from them is not "no vulnerabilities"."""
 

@@ -2,9 +2,10 @@
 
 A blob is seen in a repository through its link. A link that no manifest of the repository names is
 condemned, and removed when it has been that for long enough; whoever asks for the blob meanwhile takes it
-back, since the manifest that names it may be on its way. A blob without links is seen by nobody: its row
-goes, and in the same transaction its bytes are written down as dead. Bytes are deleted last of all. At any
-point a collection may break off: what it has done is done whole, and the next one goes on with the rest.
+back, since the manifest that names it may be on its way. A blob without links is seen by nobody, unless it
+is the document of a scan: its row goes, and in the same transaction its bytes are written down as dead. Bytes
+are deleted last of all. At any point a collection may break off: what it has done is done whole, and the next
+one goes on with the rest.
 """
 
 from __future__ import annotations
@@ -148,18 +149,18 @@ def is_needed(blob_id: ColumnElement[int]) -> ColumnElement[bool]:
 
 
 async def remove_blobs(database: Database, position: str) -> Step:
-    """Remove blobs after ``position`` that no repository links, and write down their bytes as dead."""
+    """Remove blobs after ``position`` that are not needed, and write down their bytes as dead."""
     first = int(position or 0)
     async with database.read_once() as connection:
         window = (
             select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
         )
-        linked = is_needed(window.c.id)
-        # The last of the window as well, linked or not: the next one begins after it.
-        rows = await connection.execute(select(window.c.id, linked.label("linked")).order_by(window.c.id))
+        needed = is_needed(window.c.id)
+        # The last of the window as well, needed or not: the next one begins after it.
+        rows = await connection.execute(select(window.c.id, needed.label("needed")).order_by(window.c.id))
         seen = rows.all()
     removed = freed = 0
-    for ids in portions([row.id for row in seen if not row.linked]):
+    for ids in portions([row.id for row in seen if not row.needed]):
         done = await _remove_blobs(database, ids)
         removed, freed = removed + done.removed, freed + done.freed_bytes
     return Step(str(seen[-1].id) if seen else None, removed=removed, freed_bytes=freed)
@@ -170,9 +171,9 @@ async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
         # Whoever links one of them holds its row, or waits for this; the second statement sees who was first.
         held = select(blobs.c.id).where(blobs.c.id.in_(ids)).order_by(blobs.c.id)
         await connection.execute(held.with_for_update())
-        unlinked = ~is_needed(blobs.c.id)
+        unneeded = ~is_needed(blobs.c.id)
         gone = await connection.execute(
-            delete(blobs).where(blobs.c.id.in_(ids), unlinked).returning(blobs.c.locator, blobs.c.size)
+            delete(blobs).where(blobs.c.id.in_(ids), unneeded).returning(blobs.c.locator, blobs.c.size)
         )
         rows = gone.all()
         if rows:

@@ -39,9 +39,9 @@ async def preview(database: Database, *, grace: timedelta, limit: int) -> list[C
     """At most ``limit`` of each kind, those whose time comes first."""
     async with database.read() as connection:
         found = await _links(connection, grace=grace, limit=limit)
-        unlinked = ~is_needed(blobs.c.id)
+        unneeded = ~is_needed(blobs.c.id)
         rows = await connection.execute(
-            select(blobs.c.digest, blobs.c.size).where(unlinked).order_by(blobs.c.id).limit(limit)
+            select(blobs.c.digest, blobs.c.size).where(unneeded).order_by(blobs.c.id).limit(limit)
         )
         found += [
             Candidate("blob", None, row.digest, row.size, "no repository shows it", None) for row in rows

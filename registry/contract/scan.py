@@ -1,7 +1,7 @@
 """What a scan found in one image: its packages, what is wrong in it, and what could not be looked at.
 
-Facts only. Which vulnerabilities the packages have depends on advisories, which change: they are matched by
-the registry (or by ``seatrial scan``) afterwards, and again whenever the advisories change.
+Facts only. Which vulnerabilities the packages have depends on advisories, which change: they are matched
+afterwards (:mod:`registry.advisories`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java
 FoundKind = Literal["secret", "malware", "misconfiguration", "licence"]
 Severity = Literal["unknown", "info", "low", "medium", "high", "critical"]
 """In their order. ``unknown`` stands apart: it is never taken for harmless."""
+WORST_FIRST: tuple[Severity, ...] = ("critical", "high", "unknown", "medium", "low", "info")
+"""How findings are sorted."""
+SCANS = "scan"
+"""What a worker says among its mechanisms that scans images: only such a one is asked to."""
 
 
 class System(Wire):

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.auth.bindings import Binding
 from registry.content import repositories as repos
 from registry.contract.judge import Judgement
+from registry.contract.scan import SCANS
 from registry.db.accounts import workers
 from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
@@ -25,7 +26,7 @@ from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
-from registry.trials.scanned import ASKED, OFF, SCANS, UNABLE, Scanned
+from registry.trials.scanned import ASKED, OFF, UNABLE, Scanned
 from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
 from registry.trials.specs import limits_digest
 from registry.trials.verdicts import Reporter, finish_part, put_back

@@ -18,8 +18,6 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-SCANS = "scan"
-"""What a worker says among its mechanisms that scans images."""
 _LEVEL = 6
 Standing = Literal["asked", "off", "unable", "taken"]
 """``off``: the repository wants none. ``unable``: the worker that tried the image scans none."""
@@ -40,11 +38,6 @@ class Scanned:
     def stored(self) -> str:
         """As it stands in a row."""
         return json.dumps(asdict(self) if self.state == "taken" else {"state": self.state})
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all of the image was looked at, and all that was found is known."""
-        return self.state == "taken" and not self.incomplete and not self.truncated
 
 
 ASKED, OFF, UNABLE = Scanned("asked"), Scanned("off"), Scanned("unable")

@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from sandbox.scanners.layers import Scanner
 
 Threshold = Literal["info", "low", "medium", "high", "critical"]
-SEVERITIES = ("info", "low", "medium", "high", "critical")
+SEVERITIES: tuple[Threshold, ...] = get_args(Threshold)
 NO_ADVISORIES = (
     "no advisories were given (--advisories FILE): which vulnerabilities its packages have was not looked up"
 )
-_SHOWN_FIRST = ("critical", "high", "unknown", "medium", "low", "info")
 _GAPS_SHOWN = 20
 
 
@@ -190,14 +189,14 @@ def _code(scan: Scan, matches: Sequence[Match], fail_on: Threshold | None) -> in
     found = [*(one.severity for one in scan.found), *(one.severity for one in matches)]
     if any(severity in counted for severity in found):
         return 1
-    return 2 if scan.incomplete or scan.truncated else 0
+    return 0 if scan.is_complete() else 2
 
 
 def _document(image: str, scan: Scan, status: Status | None, matches: Sequence[Match]) -> dict[str, object]:
     return {
         "image": image,
         **scan.model_dump(mode="json", exclude={"lease"}),
-        "complete": not scan.incomplete and not scan.truncated,
+        "complete": scan.is_complete(),
         "advisories": None if status is None else {"generation": status.generation},
         "vulnerabilities": [
             {
@@ -228,7 +227,7 @@ def _print(scan: Scan, status: Status | None, matches: Sequence[Match]) -> None:
             typer.echo(
                 printable(f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}")
             )
-    if scan.incomplete or scan.truncated:
+    if not scan.is_complete():
         typer.echo("\nThis scan is not complete:")
         for gap in scan.incomplete[:_GAPS_SHOWN]:
             where = f" {gap.where}" if gap.where else ""
@@ -240,11 +239,13 @@ def _print(scan: Scan, status: Status | None, matches: Sequence[Match]) -> None:
 
 
 def _print_matches(scan: Scan, matches: Sequence[Match]) -> None:
+    from registry.contract.scan import WORST_FIRST  # noqa: PLC0415
+
     if not matches:
         typer.echo("no vulnerabilities that these advisories know")
         return
     typer.echo(f"\n{len(matches)} vulnerabilities:")
-    for one in sorted(matches, key=lambda one: (_SHOWN_FIRST.index(one.severity), one.id)):
+    for one in sorted(matches, key=lambda one: (WORST_FIRST.index(one.severity), one.id)):
         package = scan.packages[one.package_index]
         fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"
         if one.state == "unknown":

@@ -15,6 +15,7 @@ from registry.contract.scan import (
     MAX_FOUND,
     MAX_INCOMPLETE,
     MAX_PACKAGES,
+    WORST_FIRST,
     Found,
     Incomplete,
     Package,
@@ -32,7 +33,6 @@ SYSTEM_FILES = ("etc/os-release", "usr/lib/os-release")
 _BUDGET_BYTES = 24 * 1024 * 1024
 """Less than the document may have: some of it is not counted here."""
 W = TypeVar("W", bound=Wire)
-_SEVERITIES = ("critical", "high", "unknown", "medium", "low", "info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +46,13 @@ class Subject:
     lease: str = field(default="", repr=False)
 
 
-def make_scan(
-    view: View, subject: Subject, *, scanner: str, whole: Iterable[Found] = (), failed: Iterable[Gap] = ()
-) -> Scan:
-    """The document; ``whole`` is what is wrong with the image's configuration, ``failed`` what stands before
-    all other gaps."""
+def make_scan(view: View, subject: Subject, *, scanner: str, failed: Iterable[Gap] = ()) -> Scan:
+    """The document; ``failed`` stands before all other gaps."""
     system = _system(view.told)
     budget = _Budget()
     gaps = [_gap(gap) for gap in dict.fromkeys((*failed, *view.gaps))]
-    found = [*whole, *(_found(one, thing, view.owned) for one in view.told for thing in one.things)]
-    found.sort(key=lambda one: (_SEVERITIES.index(one.severity), one.where, one.rule))
+    found = [_found(one, thing, view.owned) for one in view.told for thing in one.things]
+    found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
     packages = [
         package
         for one in view.told

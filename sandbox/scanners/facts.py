@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 EntryKind = Literal["file", "folder", "link", "other"]
+PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
+ThingKind = Literal["secret", "malware", "misconfiguration", "licence"]
 Severity = Literal["unknown", "info", "low", "medium", "high", "critical"]
 
 
@@ -43,7 +45,7 @@ class FoundPackage:
     """A package as one file of metadata names it. Fields as in ``registry.contract.scan.Package``; the
     ecosystem of a distribution's package follows later, from the system of the whole image."""
 
-    kind: Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
+    kind: PackageKind
     name: str
     version: str
     architecture: str = ""
@@ -80,7 +82,7 @@ class FoundThing:
     where what is in a distribution's own, unchanged file does not count.
     """
 
-    kind: Literal["secret", "malware", "misconfiguration", "licence"]
+    kind: ThingKind
     rule: str
     severity: Severity
     title: str

@@ -4,12 +4,17 @@ left out. Pure."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
-from sandbox.scanners.facts import FoundPackage, FoundSystem, FoundThing, Severity
+from sandbox.scanners.facts import (
+    FoundPackage,
+    FoundSystem,
+    FoundThing,
+    PackageKind,
+    Severity,
+    ThingKind,
+)
 
-PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
-ThingKind = Literal["secret", "malware", "misconfiguration", "licence"]
 _LICENCES_MAX = 50
 
 

@@ -6,14 +6,13 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from registry.contract.scan import MAX_FOUND, Found, Scan
+from registry.contract.scan import MAX_FOUND, WORST_FIRST, Found, Scan
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
 from sandbox.scanners.content.config import config_things
 from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
 
 SOON = timedelta(days=30)
-_SEVERITIES = ("critical", "high", "unknown", "medium", "low", "info")
 _DISTROLESS = "var/lib/dpkg/status.d/"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _WRITABLE = ("ST-WORLD-WRITABLE-FILE", "ST-WORLD-WRITABLE-FOLDER")
@@ -28,7 +27,7 @@ def with_whole(scan: Scan, config: Mapping[str, object], rules: Rules | None, *,
     is_distroless = any(one.path.startswith(_DISTROLESS) for one in scan.packages)
     found = list(whole_image(scan.found, config=config, is_distroless=is_distroless, now=now))
     found += config_things(config, search)
-    found.sort(key=lambda one: (_SEVERITIES.index(one.severity), one.where, one.rule))
+    found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
     truncated = scan.truncated or len(found) > MAX_FOUND
     return scan.model_copy(update={"found": tuple(found[:MAX_FOUND]), "truncated": truncated})
 
