@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import select, true, update
+from sqlalchemy import select, update
 
 from registry.content import quotas
 from registry.content import repositories as repos
@@ -97,11 +97,12 @@ async def link(connection: AsyncConnection, repository_id: int, blob_id: int) ->
         "created_at": db_time(),
         "review_at": db_time(),
     }
-    statement = insert_ignoring_conflict(connection, blob_links, values)
-    made = (await connection.execute(statement.returning(blob_links.c.blob_id))).first()
-    if made is None:
-        await _revive(connection, repository_id, blob_id)
-    return made is not None
+    made = insert_ignoring_conflict(connection, blob_links, values).returning(blob_links.c.blob_id)
+    while (await connection.execute(made)).first() is None:
+        # A collection may have removed the link that stood in the way of ours.
+        if await _revive(connection, repository_id, blob_id):
+            return False
+    return True
 
 
 async def link_within_quota(
@@ -117,22 +118,26 @@ async def link_within_quota(
 
 
 async def revive(database: Database, repository: Repository, blob: Blob) -> None:
-    """Let no collection take the blob for another period of grace: somebody was told that it is here, and may
-    push a manifest that names it."""
+    """Let no collection take the blob for another period of grace: somebody is told that it is here, and may
+    push a manifest that names it.
+
+    Raises:
+        BlobUnknownError: a collection has taken it since it was found.
+    """
     async with database.write() as connection:
-        await _revive(connection, repository.id, blob.id)
+        if not await _revive(connection, repository.id, blob.id):
+            raise unknown(blob.digest)
 
 
-async def _revive(connection: AsyncConnection, repository_id: int, blob_id: int) -> None:
-    await connection.execute(
-        update(blob_links)
-        .where(
-            blob_links.c.repository_id == repository_id,
-            blob_links.c.blob_id == blob_id,
-            blob_links.c.condemned.is_(true()),
-        )
-        .values(condemned=False, review_at=db_time())
-    )
+async def _revive(connection: AsyncConnection, repository_id: int, blob_id: int) -> bool:
+    """Whether the link is there, and no collection takes it for now."""
+    this = (blob_links.c.repository_id == repository_id, blob_links.c.blob_id == blob_id)
+    held = select(blob_links.c.condemned).where(*this).with_for_update(key_share=True)
+    condemned: bool | None = (await connection.execute(held)).scalar()
+    if condemned:
+        taken_back = update(blob_links).where(*this).values(condemned=False, review_at=db_time())
+        await connection.execute(taken_back)
+    return condemned is not None
 
 
 async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
-from sqlalchemy import delete, insert, select, text
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content import repositories
 from registry.db.content import blob_links, blobs, upload_sessions
+from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.oci.digest import parse_digest
 from tests.kit.distribution import EMPTY_CONFIG, push_blob, put_manifest, small_manifest, start_upload
@@ -20,6 +23,7 @@ from tests.kit.postgres import until_somebody_waits
 from tests.kit.server import Registry, running_registry
 
 CONTENT = b"contested bytes" * 1000
+_WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -27,6 +31,44 @@ async def registry(tmp_path: Path, make_postgres_url: Callable[[], str]) -> Asyn
     """A registry on PostgreSQL."""
     async with running_registry(tmp_path / "data", make_postgres_url()) as running:
         yield running
+
+
+@asynccontextmanager
+async def removing_the_only_link(registry: Registry) -> AsyncIterator[AsyncConnection]:
+    """A collection that removes the only link there is, when somebody else has come to wait for it."""
+    assert registry.services is not None
+    database = registry.services.database
+    async with database.write() as connection:
+        await connection.execute(update(blob_links).values(condemned=True))
+    async with database.write() as removing:
+        await removing.execute(select(blob_links.c.blob_id).with_for_update())
+        yield removing
+        async with asyncio.timeout(_WAIT_SECONDS):
+            await until_somebody_waits(database, removing)
+        await removing.execute(delete(blob_links))
+        await move_epoch(removing, "content")
+
+
+async def test_what_is_pushed_while_a_collection_removes_it_is_there(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    digest = await push_blob(client, "a", CONTENT)
+    async with removing_the_only_link(registry):
+        pushing = asyncio.ensure_future(push_blob(client, "a", CONTENT))
+    await pushing
+    async with client.head(f"/v2/a/blobs/{digest}") as response:
+        assert response.status == 200
+
+
+async def test_nobody_is_told_of_a_blob_that_a_collection_has_just_removed(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    """A client that is told that it is there does not send it."""
+    digest = await push_blob(client, "a", CONTENT)
+    async with removing_the_only_link(registry):
+        asking = asyncio.ensure_future(client.head(f"/v2/a/blobs/{digest}"))
+    async with await asking as response:
+        assert response.status == 404
 
 
 async def test_deleting_a_repository_while_an_upload_to_it_is_recorded(
