@@ -236,7 +236,7 @@ class Settings(BaseModel):
         default=86400,
         ge=0,
         le=10**8,
-        description="seconds that a blob stays which no manifest names: as long as any client may take "
+        description="seconds that a blob stays which no manifest names: twice as long as any client may take "
         "between its blobs and its manifest",
     )
     sparse_images: bool = Field(

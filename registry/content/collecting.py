@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import delete, exists, false, insert, or_, select, true, update
 
 from registry.content import repositories as repos
@@ -36,17 +37,21 @@ from registry.db.types import db_time
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
-    from sqlalchemy import ColumnElement, Row, Select
-    from sqlalchemy.ext.asyncio import AsyncConnection
+    from sqlalchemy import ColumnElement, Select
+    from structlog.typing import FilteringBoundLogger
 
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
+
+log: FilteringBoundLogger = structlog.get_logger("seatrial.collections")
 
 AT_ONCE = 500
 """So many links, blobs or manifests are changed in one transaction at most."""
 _LOOKED_AT = 5000
 """So many rows are looked at by one query."""
 _DELETED_AT_ONCE = 8
+_STRAYS_MOST = 10
+"""So many of a portion may be deleted by itself, and else a tenth of it."""
 
 NAMING = (blobs.c.locator, upload_sessions.c.locator, dead_blobs.c.locator)
 """Whatever names bytes of the store."""
@@ -66,52 +71,45 @@ async def review_links(database: Database, *, grace: timedelta) -> Step:
     """Condemn links that no manifest of their repository names, and remove those that were condemned for half
     of ``grace``: they have stood unnamed for all of it."""
     async with database.read_once() as connection:
-        rows = (await connection.execute(due_links(grace))).all()
+        rows = (await connection.execute(_due_links(grace))).all()
     condemned = removed = 0
     for repository_id, links in groupby(rows, key=lambda row: row.repository_id):
-        done = await _review(database, repository_id, list(links), grace=grace)
+        done = await _review(database, repository_id, {link.blob_id for link in links}, grace=grace)
         condemned, removed = condemned + done.condemned, removed + done.removed
     return Step("" if rows else None, condemned, removed)
 
 
-def due_links(grace: timedelta) -> Select[tuple[int, int, str, int, bool]]:
+def _due_links(grace: timedelta) -> Select[tuple[int, int]]:
     """The links to look at now, those of a repository together."""
     due = (
-        select(blob_links.c.repository_id, blob_links.c.blob_id, blob_links.c.condemned)
+        select(blob_links.c.repository_id, blob_links.c.blob_id)
         .where(blob_links.c.review_at <= db_time(-grace / 2), blob_links.c.created_at <= db_time(-grace / 2))
         .order_by(blob_links.c.review_at)
         .limit(AT_ONCE)
         .subquery()
     )
-    return (
-        select(due.c.repository_id, due.c.blob_id, blobs.c.digest, blobs.c.size, due.c.condemned)
-        .join(blobs, blobs.c.id == due.c.blob_id)
-        .order_by(due.c.repository_id, due.c.blob_id)
-    )
+    return select(due.c.repository_id, due.c.blob_id).order_by(due.c.repository_id, due.c.blob_id)
 
 
 async def _review(
-    database: Database,
-    repository_id: int,
-    links: Sequence[Row[tuple[int, int, str, int, bool]]],
-    *,
-    grace: timedelta,
+    database: Database, repository_id: int, blob_ids: Collection[int], *, grace: timedelta
 ) -> Step:
-    ids = {link.digest: link.blob_id for link in links}
     async with database.write() as connection:
-        # No manifest comes or goes here until this is done.
+        # No manifest comes here until this is done. One that goes without this lock begins the grace anew:
+        # what it named is no longer due.
         if not await repos.lock(connection, repository_id):
             return Step(None)
-        named = {ids[digest] for digest in await named_digests(connection, repository_id, ids)}
+        query = select(blobs.c.id).where(blobs.c.id.in_(blob_ids), is_named(repository_id, blobs.c.digest))
+        named = set((await connection.execute(query)).scalars())
         this = blob_links.c.repository_id == repository_id
         due = blob_links.c.review_at <= db_time(-grace / 2)
         if named:
             await connection.execute(
                 update(blob_links)
-                .where(this, blob_links.c.blob_id.in_(named))
+                .where(this, blob_links.c.blob_id.in_(named), due)
                 .values(review_at=None, condemned=False)
             )
-        unnamed = (this, blob_links.c.blob_id.in_(set(ids.values()) - named), due)
+        unnamed = (this, blob_links.c.blob_id.in_(set(blob_ids) - named), due)
         removed = await connection.execute(
             delete(blob_links).where(*unnamed, blob_links.c.condemned.is_(true()))
         )
@@ -126,20 +124,14 @@ async def _review(
     return Step(None, condemned.rowcount, removed.rowcount)
 
 
-async def named_digests(
-    connection: AsyncConnection, repository_id: int, digests: Collection[str]
-) -> set[str]:
-    """Those of the digests that a manifest of the repository names."""
-    named: set[str] = set()
-    for batch in batches(digests):
-        rows = await connection.execute(
-            select(edges.c.digest)
-            .join(manifests, manifests.c.id == edges.c.manifest_id)
-            .where(manifests.c.repository_id == repository_id, edges.c.digest.in_(batch))
-            .distinct()
-        )
-        named |= set(rows.scalars())
-    return named
+def is_named(repository_id: int | ColumnElement[int], digest: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether a manifest of the repository names the digest. The first one that does is enough: some blobs
+    are named by all attestations of a registry."""
+    return exists().where(
+        edges.c.digest == digest,
+        edges.c.manifest_id == manifests.c.id,
+        manifests.c.repository_id == repository_id,
+    )
 
 
 def is_needed(blob_id: ColumnElement[int]) -> ColumnElement[bool]:
@@ -222,30 +214,46 @@ async def delete_bytes(database: Database, store: BlobStore) -> Step:
     return Step("" if locators else None, removed=len(locators))
 
 
-async def delete_strays(database: Database, store: BlobStore, *, age: timedelta) -> AsyncIterator[Step]:
+async def delete_strays(
+    database: Database, store: BlobStore, *, age: timedelta, is_asked_for: bool
+) -> AsyncIterator[Step]:
     """Delete bytes that no row names and that were last written before ``age``: what a crash has left between
     the bytes and the row, or between a row's end and the bytes'. A step for each portion looked at.
 
-    No row comes to name bytes that are so old: an upload has its row from its first byte on.
+    No row comes to name bytes that are so old: an upload has its row from its first byte on. Unless somebody
+    has asked for the collection, it ends where there are far more than crashes leave: then the bytes are
+    mostly another registry's, or the database is not that of the store.
     """
+    async for portion in _portions(store.list_older(datetime.now(UTC) - age)):
+        strays = await _unnamed(database, portion)
+        if not is_asked_for and len(strays) > max(_STRAYS_MOST, len(portion) // 10):
+            log.error(
+                "too many bytes in the store are named by no row of this database; none of them was deleted",
+                looked_at=len(portion),
+                unnamed=len(strays),
+            )
+            return
+        await _delete_all(store, strays)
+        yield Step(None, removed=len(strays))
+
+
+async def _portions(locators: AsyncIterator[str]) -> AsyncIterator[Sequence[str]]:
     portion: list[str] = []
-    async for locator in store.list_older(datetime.now(UTC) - age):
+    async for locator in locators:
         portion.append(locator)
         if len(portion) == AT_ONCE:
-            yield await _delete_unnamed(database, store, portion)
+            yield portion
             portion = []
-    yield await _delete_unnamed(database, store, portion)
+    yield portion
 
 
-async def _delete_unnamed(database: Database, store: BlobStore, locators: Sequence[str]) -> Step:
+async def _unnamed(database: Database, locators: Sequence[str]) -> Sequence[str]:
     named: set[str] = set()
     async with database.read() as connection:
         for column in NAMING:
             for batch in batches(locators):
                 named |= set((await connection.execute(select(column).where(column.in_(batch)))).scalars())
-    strays = [locator for locator in locators if locator not in named]
-    await _delete_all(store, strays)
-    return Step(None, removed=len(strays))
+    return [locator for locator in locators if locator not in named]
 
 
 async def _delete_all(store: BlobStore, locators: Sequence[str]) -> None:

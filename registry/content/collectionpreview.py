@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import select
 
-from registry.content.collecting import is_needed, named_digests
+from registry.content.collecting import is_named, is_needed
 from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, repositories
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
+
+_LOOKED_AT = 20_000
+"""So many links are looked at; most of what was pushed since the last collection is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +57,24 @@ async def preview(database: Database, *, grace: timedelta, limit: int) -> list[C
 
 
 async def _links(connection: AsyncConnection, *, grace: timedelta, limit: int) -> list[Candidate]:
+    loose = select(blob_links).where(blob_links.c.review_at.is_not(None))
+    seen = loose.order_by(blob_links.c.review_at).limit(_LOOKED_AT).subquery()
     query = (
         select(
             repositories.c.name,
-            blob_links.c.repository_id,
-            blob_links.c.review_at,
-            blob_links.c.created_at,
-            blob_links.c.condemned,
+            seen.c.review_at,
+            seen.c.created_at,
+            seen.c.condemned,
             blobs.c.digest,
             blobs.c.size,
         )
-        .join(blobs, blobs.c.id == blob_links.c.blob_id)
-        .join(repositories, repositories.c.id == blob_links.c.repository_id)
-        .where(blob_links.c.review_at.is_not(None))
-        .order_by(blob_links.c.review_at)
+        .join(blobs, blobs.c.id == seen.c.blob_id)
+        .join(repositories, repositories.c.id == seen.c.repository_id)
+        .where(~is_named(seen.c.repository_id, blobs.c.digest))
+        .order_by(seen.c.review_at)
         .limit(limit)
     )
-    rows = (await connection.execute(query)).all()
-    named: set[tuple[int, str]] = set()
-    for repository_id in {row.repository_id for row in rows}:
-        digests = [row.digest for row in rows if row.repository_id == repository_id]
-        named |= {(repository_id, one) for one in await named_digests(connection, repository_id, digests)}
-    return [_link(row, grace) for row in rows if (row.repository_id, row.digest) not in named]
+    return [_link(row, grace) for row in await connection.execute(query)]
 
 
 def _link(row: Any, grace: timedelta) -> Candidate:

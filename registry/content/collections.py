@@ -142,7 +142,8 @@ async def carry_out(database: Database, store: BlobStore, settings: Settings, co
     if at is None or at.phase == "done":
         return
     age = grace + timedelta(seconds=settings.upload_ttl_seconds)
-    async for step in collecting.delete_strays(database, store, age=age):
+    is_asked_for = bool(collection.asked_by)
+    async for step in collecting.delete_strays(database, store, age=age, is_asked_for=is_asked_for):
         at = await _save(database, _added(at, step), phase=at.phase)
         if at is None:
             return

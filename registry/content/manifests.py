@@ -294,7 +294,8 @@ async def _require(
 
 
 async def remove_rows(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
-    """Remove these manifests; the next collection looks whether others name what they were made of."""
+    """Remove these manifests; the grace of what they were made of begins, and then a collection looks whether
+    others name it."""
     made_of = (
         select(manifests.c.repository_id, blobs.c.id)
         .join(edges, edges.c.manifest_id == manifests.c.id)
@@ -303,9 +304,7 @@ async def remove_rows(connection: AsyncConnection, which: ColumnElement[bool]) -
     )
     link = tuple_(blob_links.c.repository_id, blob_links.c.blob_id)
     await connection.execute(
-        update(blob_links)
-        .where(link.in_(made_of), blob_links.c.review_at.is_(None))
-        .values(review_at=db_time())
+        update(blob_links).where(link.in_(made_of)).values(review_at=db_time(), condemned=False)
     )
     await connection.execute(sql_delete(manifests).where(which))
 

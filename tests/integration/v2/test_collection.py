@@ -172,10 +172,37 @@ async def test_a_blob_that_is_pushed_or_mounted_again_is_taken_back(
         assert await status(client, f"/v2/{OTHER}/blobs/{digest_of(content)}") == 404
 
 
+async def test_the_grace_of_what_a_deleted_image_was_made_of_begins_with_that(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    """Also where no collection has looked since it was pushed, or the last one came before the manifest."""
+    database = services_of(registry).database
+    grace = timedelta(hours=2)
+    early, late = b"early" * 20, b"late" * 20
+    await push_blob(client, NAME, late)
+    await pass_time(registry, grace / 2)
+    assert (await collecting.review_links(database, grace=grace)).condemned == 1
+    raw = small_manifest([early, late])
+    for content in (EMPTY_CONFIG, early):
+        await push_blob(client, NAME, content)
+    assert (await put_manifest(client, NAME, "v1", raw)).status == 201
+    await pass_time(registry, grace)
+    async with client.delete(f"/v2/{NAME}/manifests/{digest_of(raw)}") as response:
+        assert response.status == 202
+    done = await collecting.review_links(database, grace=grace)
+    assert (done.condemned, done.removed) == (0, 0)
+    await pass_time(registry, grace / 2)
+    done = await collecting.review_links(database, grace=grace)
+    assert (done.condemned, done.removed) == (3, 0)
+    await pass_time(registry, grace / 2)
+    assert (await collecting.review_links(database, grace=grace)).removed == 3
+
+
 async def test_the_preview_says_what_and_why(client: aiohttp.ClientSession, registry: Registry) -> None:
     await push(client, NAME, "v1", [b"kept"])
     gone = await push_blob(client, NAME, b"lost" * 10)
-    async with client.get("/api/v1/collections/preview") as response:
+    # However much was pushed before that is named, and not looked at yet.
+    async with client.get("/api/v1/collections/preview?limit=1") as response:
         assert response.status == 200
         (found,) = await response.json()
     assert (found["kind"], found["repository"], found["digest"]) == ("link", NAME, gone)
@@ -210,6 +237,28 @@ async def test_bytes_that_no_row_names_go_and_no_upload_does(
     assert stray not in {name for _, _, files in os.walk(tmp_path / "data/blobs") for name in files}
     async with client.put(f"{location}?digest={digest_of(b'begun')}") as response:
         assert response.status == 201, await response.text()
+
+
+async def test_far_more_bytes_without_rows_than_a_crash_leaves_go_only_when_somebody_asks(
+    client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
+) -> None:
+    """So a registry that is started with another's store, or with a new database, does not empty it."""
+    services = services_of(registry)
+    await push(client, NAME, "v1", [b"named"])
+    for _ in range(11):
+        await services.blobs.start_upload()
+    for folder, _, files in os.walk(tmp_path / "data/blobs"):
+        for name in files:
+            os.utime(Path(folder) / name, (0, 0))
+    before = stored(tmp_path)
+    await collections.begin_if_due(services.database, every=timedelta(hours=1))
+    claimed = await collections.claim(services.database)
+    assert claimed is not None
+    await collections.carry_out(services.database, services.blobs, services.settings, claimed)
+    (by_itself,) = await collections.list_collections(services.database, limit=10)
+    assert (by_itself.phase, by_itself.strays_removed) == ("done", 0)
+    assert stored(tmp_path) == before
+    assert (await collect(client))["strays_removed"] == 11
 
 
 async def test_another_replica_goes_on_where_one_was_killed(

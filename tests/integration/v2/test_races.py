@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -12,8 +13,9 @@ import pytest
 from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from registry.content import repositories
-from registry.db.content import blob_links, blobs, upload_sessions
+from registry.content import collecting, repositories
+from registry.content.manifests import remove_rows
+from registry.db.content import blob_links, blobs, manifests, upload_sessions
 from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from registry.oci.digest import parse_digest
@@ -69,6 +71,33 @@ async def test_nobody_is_told_of_a_blob_that_a_collection_has_just_removed(
         asking = asyncio.ensure_future(client.head(f"/v2/a/blobs/{digest}"))
     async with await asking as response:
         assert response.status == 404
+
+
+async def test_what_loses_its_last_manifest_while_a_collection_looks_is_looked_at_again(
+    registry: Registry, client: aiohttp.ClientSession
+) -> None:
+    """What a retired key has signed goes in all repositories at once, under none of their locks."""
+    assert registry.services is not None
+    database = registry.services.database
+    raw = small_manifest([CONTENT])
+    for content in (EMPTY_CONFIG, CONTENT):
+        await push_blob(client, "a", content)
+    assert (await put_manifest(client, "a", digest_of(raw), raw)).status == 201
+    grace = timedelta(hours=2)
+    async with database.write() as connection:
+        await connection.execute(
+            update(blob_links).values(created_at=db_time(-grace), review_at=db_time(-grace))
+        )
+    async with database.write() as removing:
+        await remove_rows(removing, manifests.c.digest == digest_of(raw))
+        looking = asyncio.ensure_future(collecting.review_links(database, grace=grace))
+        async with asyncio.timeout(_WAIT_SECONDS):
+            await until_somebody_waits(database, removing)
+    await looking
+    async with database.read_once() as connection:
+        found = (await connection.execute(select(blob_links.c.review_at))).scalars().all()
+    assert len(found) == 2
+    assert None not in found
 
 
 async def test_deleting_a_repository_while_an_upload_to_it_is_recorded(
