@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sandbox.scanners.facts import Facts, FoundPackage, FoundSystem, FoundThing
 
-FORMAT = 1
+FORMAT = 2
 DIGEST_BYTES = 16
 OWNED_PER_LINE = 2_000
 LINE_MAX_BYTES = 64 * 1024 * 1024
@@ -43,12 +43,16 @@ class LineWriter:
 
     def line(self, **record: object) -> None:
         """One line, if there is room for it."""
-        raw = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        raw = _dumped(record)
         if len(raw) > self._left:
             self.dropped += 1
             return
         self._left -= len(raw)
         self._out.write(raw)
+
+    def last(self, **record: object) -> None:
+        """A line that has room whatever came before it: what must be said in the end."""
+        self._out.write(_dumped(record))
 
     def facts(self, path: str, module: str, facts: Facts) -> bool:
         """What ``module`` tells of the file at ``path``; false where that is nothing."""
@@ -76,6 +80,10 @@ class LineWriter:
         self._out.write(folders)
         self._out.write(others)
         self._out.flush()
+
+
+def _dumped(record: Mapping[str, object]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def _values(value: object, names: tuple[str, ...]) -> dict[str, object]:

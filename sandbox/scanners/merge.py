@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Protocol
 
 from sandbox.scanners.facts import Entry, FoundPackage, FoundSystem, FoundThing, Module
@@ -16,6 +17,12 @@ from sandbox.scanners.names import Names
 from sandbox.scanners.reading import read_packages, read_system, read_things
 
 LASTING_KINDS = ("secret", "malware")
+LINKS_MAX = 200_000
+FACTS_MAX = 120_000
+GAPS_MAX = 2_000
+"""Of all layers together: each layer has its own limits, but an image has many layers."""
+AT_PLACE_MAX = 50
+"""Things that hard links may add to one name; each module tells one of each file."""
 
 
 class LayerFacts(Protocol):
@@ -60,16 +67,25 @@ class View:
     owned: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
-def merge(layers: Sequence[LayerFacts], modules: Sequence[Module]) -> View:
-    """What the layers (base first) come to; ``modules`` are those that looked."""
+def merge(
+    layers: Sequence[LayerFacts], modules: Sequence[Module], *, is_late: Callable[[], bool] = lambda: False
+) -> View:
+    """What the layers (base first) come to; ``modules`` are those that looked. Once ``is_late``, the layers
+    that are left are a gap."""
     merging = _Merging()
     for number, layer in enumerate(layers):
+        if is_late():
+            merging.lack("there was no time left to put its layers together", number)
+            layers = layers[:number]
+            break
         merging.add(number, layer)
-    view = View(gaps=merging.gaps)
+    if merging.names.spent:
+        merging.lack("its links lead to more folders, or further, than is followed", None)
+    view = View(gaps=[*merging.lacks, *merging.gaps])
     for some in merging.visible.values():
         view.told.extend(some)
     view.told.extend(merging.removed)
-    view.gaps.extend(_unfollowed(merging, modules))
+    view.gaps.extend(islice(_unfollowed(merging, modules), GAPS_MAX))
     view.owned = _owned(merging, layers)
     return view
 
@@ -92,8 +108,36 @@ class _Merging:
         self.visible: dict[str, list[Told]] = {}
         self.removed: list[Told] = []
         self.gaps: list[Gap] = []
+        self.lacks: list[Gap] = []
+        self._links_left, self._packages_left, self._others_left = LINKS_MAX, FACTS_MAX, FACTS_MAX
         self.asked_links: dict[str, tuple[tuple[str, ...], int]] = {}
         self._marks: dict[str, tuple[bytes, ...]] = {}
+
+    def lack(self, reason: str, number: int | None) -> None:
+        """Say, once, what the image has too much of, from this layer on."""
+        if all(one.reason != reason for one in self.lacks):
+            self.lacks.append(Gap("", "", reason, number))
+
+    def _gap(self, gap: Gap) -> None:
+        if len(self.gaps) < GAPS_MAX:
+            self.gaps.append(gap)
+
+    def _takes_link(self, number: int) -> bool:
+        self._links_left -= 1
+        if self._links_left < 0:
+            self.lack(f"its layers have more than {LINKS_MAX} links; further ones are not followed", number)
+        return self._links_left >= 0
+
+    def _takes(self, some: Sequence[Told], number: int) -> bool:
+        """Whether there is room for so many facts. Packages and all else do not take each other's."""
+        packages = sum(1 + len(one.packages) for one in some if one.packages)
+        others = sum(1 + len(one.things) for one in some if one.things or not one.packages)
+        self._packages_left -= packages
+        self._others_left -= others
+        has_room = not (packages and self._packages_left < 0) and not (others and self._others_left < 0)
+        if not has_room:
+            self.lack(f"its layers tell more than {FACTS_MAX} facts of one sort", number)
+        return has_room
 
     def add(self, number: int, layer: LayerFacts) -> None:
         """Lay one layer above the others."""
@@ -109,18 +153,18 @@ class _Merging:
                     gone.add(self.names.place(path))
                 case {"opaque": str(path)}:
                     opaque.add(self.names.followed(path) or path)
-                case {"link": str(path), "to": str(target)}:
+                case {"link": str(path), "to": str(target)} if self._takes_link(number):
                     links[path] = target
                     if wanted := _strings(record.get("wanted")):
                         asked[path] = wanted
-                case {"hard": str(path), "to": str(target)}:
+                case {"hard": str(path), "to": str(target)} if self._takes_link(number):
                     hard.append((path, target))
                 case {"replaced": str(path)}:
                     self._remove(told.pop(path, ()), number)
                 case {"file": str(path), "module": str(module)}:
-                    told.setdefault(path, []).append(self._told(record, path, module, number))
+                    self._tell(told, self._told(record, path, module, number))
                 case {"incomplete": str(reason), "module": str(module), "path": str(path)}:
-                    self.gaps.append(Gap(module, path, reason, number))
+                    self._gap(Gap(module, path, reason, number))
         self._hide(number, self._changes(layer, gone, opaque))
         self._relink([], links)
         for path, wanted in asked.items():
@@ -131,9 +175,14 @@ class _Merging:
         for path, target in hard:
             self._link(self.names.place(path), self.names.place(target), number)
 
+    def _tell(self, told: dict[str, list[Told]], one: Told) -> None:
+        if self._takes((one,), one.layer):
+            told.setdefault(one.path, []).append(one)
+
     def _told(self, record: Mapping[str, object], path: str, module: str, number: int) -> Told:
         reasons = _strings(record.get("incomplete"))
-        self.gaps.extend(Gap(module, path, reason, number) for reason in reasons)
+        for reason in reasons:
+            self._gap(Gap(module, path, reason, number))
         return Told(
             path=path,
             layer=number,
@@ -144,11 +193,20 @@ class _Merging:
         )
 
     def _link(self, place: str, target: str, number: int) -> None:
-        """A hard link is the same file: what is told of the one name holds for the other."""
+        """A hard link is the same file: what is told of the one name holds for the other. Each thing once:
+        links may lead to each other."""
         some = self.visible.get(target, ())
-        if some and place != target:
-            also = [replace(one, path=place, layer=number) for one in some]
-            self.visible.setdefault(place, []).extend(also)
+        if not some or place == target or not self._takes(some, number):
+            return
+        known = self.visible.setdefault(place, [])
+        for one in some:
+            also = replace(one, path=place, layer=number)
+            if also in known:
+                continue
+            if len(known) >= AT_PLACE_MAX:
+                self.lack(f"more than {AT_PLACE_MAX} things are told of one name", number)
+                return
+            known.append(also)
 
     def _changes(self, layer: LayerFacts, gone: set[str], opaque: set[str]) -> _Changes:
         if not self.visible and not self.names.links:

@@ -15,13 +15,15 @@ from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Use
 from sandbox.images.pull import PulledImage
-from sandbox.scanners.content.whole import with_whole
+from sandbox.scanners.content.whole import shown_lines, with_whole
 from sandbox.scanners.document import Subject, make_scan
 from sandbox.scanners.layers import LayerResult, Scanner, layer_result
 from sandbox.scanners.loading import version_line
 from sandbox.scanners.merge import Gap, LayerFacts, View, merge
 
 OnLayer = Callable[[int, int], None]
+MERGE_SECONDS = 120.0
+"""What putting the layers of one image together may take; most take a second."""
 
 
 async def scan_image(
@@ -43,7 +45,7 @@ async def scan_image(
         platform=platform,
         lease=lease,
         diff_ids=tuple(map(str, image.config.diff_ids)),
-        created_by=created_by(config, len(image.layers)),
+        created_by=await asyncio.to_thread(shown_lines, config, len(image.layers), scanner.rules),
     )
     deadline_at = time.monotonic() + scanner.limits.seconds
     results: list[LayerResult | None] = []
@@ -92,8 +94,9 @@ def failed_scan(
 def _document(
     results: list[LayerResult | None], failed: list[Gap], subject: Subject, scanner: Scanner
 ) -> Scan:
+    deadline_at = time.monotonic() + MERGE_SECONDS
     layers: list[LayerFacts] = [_NOTHING if one is None else one.lines for one in results]
-    view = merge(layers, scanner.modules)
+    view = merge(layers, scanner.modules, is_late=lambda: time.monotonic() > deadline_at)
     return make_scan(view, subject, scanner=_named(scanner), failed=failed)
 
 
@@ -115,18 +118,6 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
-
-
-def created_by(config: Mapping[str, object], layers: int) -> tuple[str, ...]:
-    """The line of the history for each layer; empty lines where the history does not fit the layers
-    (image-spec, config.md, "history"). Pure."""
-    history = config.get("history")
-    lines = [
-        str(one.get("created_by") or "")
-        for one in (history if isinstance(history, list) else ())
-        if isinstance(one, dict) and one.get("empty_layer") is not True
-    ]
-    return tuple(lines) if len(lines) == layers else ("",) * layers
 
 
 def _raw_config(image: PulledImage, use: Use) -> bytes:

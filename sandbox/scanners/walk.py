@@ -100,7 +100,9 @@ class Walk:
             self._say("", "reading the layer needs more memory than a scan may use")
             self._lasting = False
         if self._lines.dropped:
-            self._say("", f"{self._lines.dropped} lines of facts did not fit")
+            self._incomplete += 1
+            reason = f"{self._lines.dropped} lines of facts did not fit"
+            self._lines.last(incomplete=reason, module="", path="")
         self._lines.end(
             self._folders,
             self._others,

@@ -10,16 +10,21 @@ from registry.contract.scan import Found
 from sandbox.scanners.content.catalogue import misconfigured
 from sandbox.scanners.content.checks import is_placeholder
 from sandbox.scanners.content.places import CONFIGURATION
+from sandbox.scanners.content.redaction import redacted
 from sandbox.scanners.content.search import ContentSearch
 from sandbox.scanners.facts import FoundThing, IncompleteError
 
 MAX_THINGS = 200
-_SECRET_NAMES = re.compile(
-    r"(.*_)?(PASSWORD|PASSWD|PASSPHRASE|SECRET|SECRET_KEY|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS?)",
-    re.IGNORECASE,
+LINE_MAX = 65_536
+_HIDDEN_WORDS = (
+    "(PASSWORD|PASSWD|PASSPHRASE|SECRET|SECRET_KEY|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS?)"
 )
+_SECRET_NAMES = re.compile(f"(.*_)?{_HIDDEN_WORDS}", re.IGNORECASE)
 _REMOTE = re.compile(r"(^|\s)ADD\s+(?!--checksum)(\S+\s+)*?(https?|ftp)://")
 _PIPED = re.compile(r"\b(curl|wget)\b[^|;&]*\|\s*(sudo\s+(-\S+\s+)*)?(/\S+/)?(ba|da|a|z)?sh\b")
+_ASSIGNED = re.compile(
+    rf"""\b((?:\w{{1,100}}_)?{_HIDDEN_WORDS}(?:=|\s+))("[^"]*"|'[^']*'|[^\s"';&|]+)""", re.IGNORECASE
+)
 _LOGIN_PORTS = re.compile(r"(22|23|3389)(/tcp)?")
 
 
@@ -103,11 +108,42 @@ def _history(config: Mapping[str, object]) -> Iterator[Found]:
             yield _found(misconfigured("ST-PIPE-TO-SHELL"), f"history {number}")
 
 
+def layer_lines(config: Mapping[str, object], layers: int) -> tuple[str, ...]:
+    """The line of the history for each layer, as it came; empty lines where the history does not fit the
+    layers (image-spec, config.md, "history")."""
+    history = config.get("history")
+    lines = [
+        str(one.get("created_by") or "")[:LINE_MAX]
+        for one in (history if isinstance(history, list) else ())
+        if isinstance(one, dict) and one.get("empty_layer") is not True
+    ]
+    return tuple(lines) if len(lines) == layers else ("",) * layers
+
+
+def without_secrets(line: str, search: ContentSearch) -> str:
+    """A line of the history with nothing that may be a secret; empty where nobody can tell."""
+    raw = line.encode("utf-8", "replace")
+    try:
+        things = search.search_text(raw, f"{CONFIGURATION}history")
+    except IncompleteError:
+        return ""
+    for thing, value in things:
+        if thing.kind == "secret" and value:
+            raw = raw.replace(value, redacted(value).encode())
+    return _ASSIGNED.sub(_assigned, raw.decode("utf-8", "replace"))
+
+
+def _assigned(match: re.Match[str]) -> str:
+    value = match[3].strip("\"'")
+    is_one = value and not is_placeholder(value.encode("utf-8", "replace"))
+    return f"{match[1]}({len(value)} characters)" if is_one else match[0]
+
+
 def _lines(config: Mapping[str, object]) -> Iterator[tuple[int, str]]:
     history = config.get("history")
     for number, one in enumerate(history if isinstance(history, list) else ()):
         if isinstance(one, dict) and isinstance(line := one.get("created_by"), str):
-            yield number, line[:65536]
+            yield number, line[:LINE_MAX]
 
 
 def _strings(value: object) -> list[str]:

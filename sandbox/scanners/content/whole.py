@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 
 from registry.contract.scan import MAX_FOUND, WORST_FIRST, Found, Scan
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
-from sandbox.scanners.content.config import config_things
+from sandbox.scanners.content.config import config_things, layer_lines, without_secrets
 from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
 
 SOON = timedelta(days=30)
 _DISTROLESS = "var/lib/dpkg/status.d/"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_FOLDERS_MAX, _PATH_MAX = 1000, 4096
+"""Of ``PATH``, and of a path that anything can be started by."""
 _WRITABLE = ("ST-WORLD-WRITABLE-FILE", "ST-WORLD-WRITABLE-FOLDER")
 
 
@@ -30,6 +32,16 @@ def with_whole(scan: Scan, config: Mapping[str, object], rules: Rules | None, *,
     found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
     truncated = scan.truncated or len(found) > MAX_FOUND
     return scan.model_copy(update={"found": tuple(found[:MAX_FOUND]), "truncated": truncated})
+
+
+def shown_lines(config: Mapping[str, object], layers: int, rules: Rules | None) -> tuple[str, ...]:
+    """The line of the history for each layer, without the secrets that ``rules`` and the names of variables
+    find in it: a line says which layer it was, and is kept and shown with the scan."""
+    lines = layer_lines(config, layers)
+    if rules is None:
+        return lines
+    search = ContentSearch(Engine(rules), rules.digest)
+    return tuple(without_secrets(line, search) for line in lines)
 
 
 def whole_image(
@@ -84,13 +96,19 @@ def _writable_entrypoint(found: Iterable[Found], inside: Mapping[str, object]) -
         return
     started = {
         posixpath.normpath(posixpath.join("/", folder, program)).lstrip("/")
-        for folder in _folders(program, inside)
+        for folder in _folders(program, inside)[:_FOLDERS_MAX]
+        if len(folder) + len(program) < _PATH_MAX
     }
+    above: set[str] = set()
+    for path in started:
+        at = path
+        while at and at not in above:
+            above.add(at)
+            at = at.rpartition("/")[0]
     for one in found:
-        if one.rule in _WRITABLE and one.layer is not None and one.deleted_in_layer is None:
-            is_it = one.where in started or any(path.startswith(f"{one.where}/") for path in started)
-            if is_it:
-                yield _became(one, "ST-WRITABLE-ENTRYPOINT", one.evidence)
+        is_there = one.layer is not None and one.deleted_in_layer is None
+        if one.rule in _WRITABLE and is_there and one.where in above:
+            yield _became(one, "ST-WRITABLE-ENTRYPOINT", one.evidence)
 
 
 def _folders(program: str, inside: Mapping[str, object]) -> list[str]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
 from sandbox.images.layerstream import LayerReader
 from sandbox.scanners.document import Subject, make_scan
 from sandbox.scanners.lines import LineFile
-from sandbox.scanners.merge import View, merge
+from sandbox.scanners.merge import AT_PLACE_MAX, FACTS_MAX, GAPS_MAX, LINKS_MAX, View, merge
 from sandbox.scanners.spool import IN_MEMORY_BYTES, Spool
 from sandbox.scanners.walk import Walk, WalkLimits
 from tests.kit.images import (
@@ -239,3 +239,72 @@ def test_what_is_too_large_or_too_much_is_a_gap() -> None:
     assert any(gap.reason.endswith("lines of facts did not fit") for gap in view.gaps)
     too_many = merge([walked(file("a"), file("b"), limits=replace(WalkLimits(), entries=1))], MODULES)
     assert {gap.reason for gap in too_many.gaps} == {"the layer cannot be read: has more than 1 entries"}
+
+
+def test_where_there_is_no_room_for_anything_that_is_said() -> None:
+    lines = walked(file("a.txt", ONE), limits=replace(WalkLimits(), result_bytes=1))
+    assert gaps(merge([lines], MODULES)) == {("", "", "1 lines of facts did not fit")}
+
+
+def test_hard_links_to_each_other_say_everything_once() -> None:
+    links = [hardlink("a", "b"), hardlink("b", "a")] * 10
+    view = seen([file("x.txt", ONE), hardlink("b", "x.txt"), *links])
+    assert sorted(told.path for told in view.told) == ["a", "b", "x.txt"]
+    assert not view.gaps
+
+
+def test_a_hard_link_hides_nothing_that_came_under_another_name() -> None:
+    members = [symlink("l", "d"), file("x.txt", ONE), hardlink("d/b", "x.txt"), file("l/b.txt", KEY + ONE)]
+    view = seen([*members, hardlink("d/b.txt", "x.txt")])
+    assert secrets(view) == {("d/b.txt", 0, None)}
+    files = [file(f"{n}.txt", b"package p%d 1" % n) for n in range(AT_PLACE_MAX + 1)]
+    many = seen([*files, *(hardlink("same", f"{n}.txt") for n in range(AT_PLACE_MAX + 1))])
+    assert gaps(many) == {("", "", f"more than {AT_PLACE_MAX} things are told of one name")}
+
+
+def test_an_image_tells_no_more_than_one_document_holds() -> None:
+    many = b"".join(b"package p%d 1\n" % n for n in range(2000))
+    links = [hardlink(f"l{n}", "a.txt") for n in range(100)]
+    view = seen([file("a.txt", many), *links])
+    assert sum(1 + len(told.packages) for told in view.told) <= FACTS_MAX
+    assert gaps(view) == {("", "", f"its layers tell more than {FACTS_MAX} facts of one sort")}
+    # What there is too much of does not take the place of the rest.
+    assert secrets(seen([file("a.txt", many), *links], [file("b.txt", KEY)])) == {("b.txt", 1, None)}
+
+
+class Lines:
+    """A layer that says these things."""
+
+    def __init__(self, *records: Mapping[str, object]) -> None:
+        self._records = records
+
+    def records(self) -> Iterable[Mapping[str, object]]:
+        return self._records
+
+    def owned(self) -> Iterable[tuple[str, str, str, str]]:
+        return ()
+
+    def digests(self) -> tuple[bytes, bytes]:
+        return b"", b""
+
+
+def test_an_image_of_many_layers_has_no_more_links_and_gaps_than_one() -> None:
+    links = [{"link": f"d/{n}", "to": "x"} for n in range(LINKS_MAX // 2 + 1)]
+    over = [{"incomplete": "no", "module": "m", "path": f"{n}"} for n in range(GAPS_MAX + 1)]
+    view = merge([Lines(*links), Lines(*links), Lines(*over)], MODULES)
+    assert (
+        view.gaps[0].reason == f"its layers have more than {LINKS_MAX} links; further ones are not followed"
+    )
+    assert view.gaps[0].layer == 1
+    assert len(view.gaps) == GAPS_MAX + 1
+
+
+def test_layers_there_was_no_time_for_are_a_gap() -> None:
+    turns = iter([False, True])
+    view = merge(
+        [walked(file("a.txt", ONE)), walked(file("b.txt", TWO))], MODULES, is_late=lambda: next(turns)
+    )
+    assert packages(view) == {("one", "a.txt", 0)}
+    assert [(gap.layer, gap.reason) for gap in view.gaps] == [
+        (1, "there was no time left to put its layers together")
+    ]

@@ -50,6 +50,22 @@ def test_the_names_of_a_place_are_its_own_and_those_through_links(names: Names) 
     assert names.names("usr/lib") == ["usr/lib"]
 
 
+def test_what_is_followed_is_bounded() -> None:
+    made = Names()
+    made.change(gone=[], made={f"l{n}": "d" for n in range(64)})
+    assert len(made.names("d/x")) == 65
+    assert sum(len(made.names(f"d/{n}")) for n in range(20_000)) < 600_000
+    assert made.spent
+    few = Names(most=1000)
+    few.change(gone=[], made={"a": "../" * 200 + "b"})
+    assert few.place("a/x") == "a/x"
+    assert few.spent
+    deep = Names()
+    deep.change(gone=[], made={"a": "/".join(["d"] * 2000)})
+    assert deep.place("a/x") == "a/x"
+    assert not deep.spent
+
+
 def test_a_link_that_is_gone_leads_nowhere(names: Names) -> None:
     names.change(gone=["lib"], made={})
     assert names.place("lib/x") == "lib/x"

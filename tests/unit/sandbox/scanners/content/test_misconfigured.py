@@ -21,10 +21,10 @@ from sandbox.scanners.content.accounts import Accounts
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
 from sandbox.scanners.content.certificates import Certificates, not_after
 from sandbox.scanners.content.config import config_things, runs_as_root
-from sandbox.scanners.content.engine import Engine, compile_rules
+from sandbox.scanners.content.engine import Engine, Rules, compile_rules
 from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.content.search import ContentSearch
-from sandbox.scanners.content.whole import whole_image
+from sandbox.scanners.content.whole import shown_lines, whole_image
 from sandbox.scanners.facts import Entry, EntryKind, Facts, IncompleteError, Module
 from tests.kit import planted
 from tests.kit.sources import ROOT
@@ -316,6 +316,28 @@ def test_secrets_of_the_configuration_are_found_once_and_redacted() -> None:
     }
     told = "".join(one.model_dump_json() for one in found)
     assert not any(secret[4:] in told for secret in (token, key, password))
+
+
+def test_lines_of_layers_show_no_secret() -> None:
+    token, password = planted.token("ghp_"), "q7Tz9kLw2mPf"
+    lines = [
+        f"RUN |2 A={token} B=c /bin/sh -c curl -H 'X: {token}' https://x.internal",
+        f"RUN DB_PASSWORD={password} /bin/sh -c make",
+        f"RUN login --password '{password}' && PASSWORD=${{OTHER}} true",
+        f"COPY {'x' * 1990} {token}",
+    ]
+    config = {
+        "history": [{"created_by": "ENV A=b", "empty_layer": True}, *({"created_by": one} for one in lines)]
+    }
+    compiled = compile_rules()
+    shown = shown_lines(config, 4, compiled)
+    assert not any(token[4:12] in one or password[2:] in one for one in shown)
+    assert shown[0].endswith("https://x.internal")
+    assert shown[1] == "RUN DB_PASSWORD=(12 characters) /bin/sh -c make"
+    assert shown[2] == "RUN login --password (12 characters) && PASSWORD=${OTHER} true"
+    # Nobody can tell what is a secret where the engine is missing.
+    assert shown_lines(config, 4, Rules(b"", "none")) == ("",) * 4
+    assert shown_lines(config, 3, compiled) == ("",) * 3
 
 
 def test_a_clean_static_image_has_nothing() -> None:
