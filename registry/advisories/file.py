@@ -160,6 +160,10 @@ class Advisories:
         )
         return [_candidate(row) for row in rows]
 
+    def covers(self, ecosystem: str) -> bool:
+        """Whether anything is here about an ecosystem: where nothing is, finding nothing says nothing."""
+        return bool(self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", ecosystem))
+
     def elsewhere(self, name: str) -> tuple[Severity, float | None]:
         """What the record with the highest score says of a vulnerability, whatever package it is about."""
         rows = self._rows(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -75,6 +76,13 @@ def match(advisories: Advisories, packages: Iterable[Packaged]) -> list[Match]:
             matches = look.up(package.ecosystem, *named(package))
             found += [replace(one, package_index=index) if index else one for one in matches]
     return found
+
+
+def not_looked_up(advisories: Advisories, packages: Iterable[Packaged]) -> dict[str, int]:
+    """How many packages there are of each ecosystem that the advisories say nothing about at all; of ``""``
+    those whose ecosystem has no name."""
+    count = Counter(package.ecosystem for package in packages if package.owned_by is None)
+    return {one: count[one] for one in sorted(count) if not advisories.covers(one)}
 
 
 def named(package: Packaged) -> tuple[str, str]:

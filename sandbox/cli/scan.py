@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -29,7 +29,7 @@ from sandbox.cli.workshop import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from registry.advisories.file import Status
     from registry.advisories.matching import Match
@@ -91,7 +91,7 @@ def command(
 
     enter_user_namespace()
     configure_logs("text", quiet=True)
-    known = _Advisories(advisories)
+    opened = _Advisories(advisories)
     scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -105,12 +105,12 @@ def command(
             scanner=scanner,
         )
     )
-    matches = known.matches(scan)
+    known = opened.look_up(scan)
     if as_json or output == "json":
-        typer.echo(json.dumps(_document(image, scan, known.status, matches), indent=2))
+        typer.echo(json.dumps(_document(image, scan, known), indent=2))
     else:
-        _print(scan, known.status, matches)
-    raise typer.Exit(_code(scan, matches, fail_on))
+        _print(scan, known)
+    raise typer.Exit(_code(scan, known, fail_on))
 
 
 class _Advisories:
@@ -122,15 +122,27 @@ class _Advisories:
         self._opened = None if path is None else open_advisories(path)
         self.status: Status | None = None if self._opened is None else self._opened.status()
 
-    def matches(self, scan: Scan) -> Sequence[Match]:
+    def look_up(self, scan: Scan) -> _Known:
         """The vulnerabilities of the image's packages."""
-        from registry.advisories.matching import match  # noqa: PLC0415
+        from registry.advisories.matching import match, not_looked_up  # noqa: PLC0415
 
         if self._opened is None:
-            return ()
-        found = match(self._opened, scan.packages)
+            return _Known(None, (), {})
+        known = _Known(
+            self.status, match(self._opened, scan.packages), not_looked_up(self._opened, scan.packages)
+        )
         self._opened.close()
-        return found
+        return known
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What advisories say, if there are any; ``missing``: how many packages they say nothing about, by
+    ecosystem."""
+
+    status: Status | None
+    matches: Sequence[Match]
+    missing: Mapping[str, int]
 
 
 async def _scan(
@@ -181,43 +193,50 @@ def _progress(step: str) -> None:
     typer.echo(f"  … {step}", err=True)
 
 
-def _code(scan: Scan, matches: Sequence[Match], fail_on: Threshold | None) -> int:
+def _code(scan: Scan, known: _Known, fail_on: Threshold | None) -> int:
     if fail_on is None:
         return 0
     # What has no severity is never taken for harmless.
     counted = (*SEVERITIES[SEVERITIES.index(fail_on) :], "unknown")
-    found = [*(one.severity for one in scan.found), *(one.severity for one in matches)]
+    found = [*(one.severity for one in scan.found), *(one.severity for one in known.matches)]
     if any(severity in counted for severity in found):
         return 1
-    return 0 if scan.is_complete() else 2
+    return 0 if scan.is_complete() and not known.missing else 2
 
 
-def _document(image: str, scan: Scan, status: Status | None, matches: Sequence[Match]) -> dict[str, object]:
+def _document(image: str, scan: Scan, known: _Known) -> dict[str, object]:
     return {
         "image": image,
         **scan.model_dump(mode="json", exclude={"lease"}),
         "complete": scan.is_complete(),
-        "advisories": None if status is None else {"generation": status.generation},
+        "advisories": None
+        if known.status is None
+        else {"generation": known.status.generation, "not_looked_up": dict(known.missing)},
         "vulnerabilities": [
             {
                 **{name: value for name, value in asdict(one).items() if name != "published_at"},
                 "published_at": None if one.published_at is None else one.published_at.isoformat(),
             }
-            for one in matches
+            for one in known.matches
         ],
     }
 
 
-def _print(scan: Scan, status: Status | None, matches: Sequence[Match]) -> None:
+def _print(scan: Scan, known: _Known) -> None:
     system = f"{scan.system.name or scan.system.id}; " if scan.system else ""
     kinds = [one.kind for one in scan.packages]
     of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     typer.echo(f"{scan.digest} {scan.platform}")
     typer.echo(printable(f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"))
-    if status is None:
+    if known.status is None:
         typer.echo(NO_ADVISORIES)
     else:
-        _print_matches(scan, matches)
+        _print_matches(scan, known.matches)
+    for ecosystem, count in known.missing.items():
+        of = f"of {ecosystem}" if ecosystem else "whose system advisories have no name for"
+        typer.echo(
+            printable(f"not looked up: {count} packages {of}, about which these advisories say nothing")
+        )
     if scan.found:
         typer.echo(f"\n{len(scan.found)} things found in its files and configuration:")
         for one in scan.found:

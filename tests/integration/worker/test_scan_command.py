@@ -84,6 +84,14 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     scan(image, "--fail-on", "high", code=0)
     # It runs as root.
     scan(image, "--fail-on", "medium", code=1)
+    # That nothing was found says nothing where nothing is known.
+    npm = file("app/node_modules/a/package.json", b'{"name": "a", "version": "1.0.0"}')
+    other = make_image(make_layer(npm), make_layer(file("var/lib/dpkg/status", STATUS)))
+    said = scan(other, *options)
+    assert "not looked up: 1 packages of npm, about which these advisories say nothing\n" in said
+    assert "not looked up: 1 packages whose system advisories have no name for, about which" in said
+    assert json.loads(scan(other, *options, "--json"))["advisories"]["not_looked_up"] == {"": 1, "npm": 1}
+    scan(other, *options, "--fail-on", "critical", code=2)
     missing = scan(image, "--advisories", str(tmp_path / "none"), code=2)
     assert "there is no file of advisories" in missing
 
