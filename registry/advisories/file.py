@@ -122,6 +122,10 @@ class Advisories:
 
     def status(self) -> Status:
         """Its generation and its sources by name."""
+        with damage_is_said(self._path):
+            return self._status()
+
+    def _status(self) -> Status:
         skips: dict[str, list[tuple[str, int, str]]] = {}
         for source, *skip in self._rows("SELECT source, reason, count, example FROM skip ORDER BY 1, 2"):
             skips.setdefault(source, []).append((skip[0], skip[1], skip[2]))
@@ -158,7 +162,8 @@ class Advisories:
             ecosystem,
             package,
         )
-        return [_candidate(row) for row in rows]
+        with damage_is_said(self._path):
+            return [_candidate(row) for row in rows]
 
     def covers(self, ecosystem: str) -> bool:
         """Whether anything is here about an ecosystem: where nothing is, finding nothing says nothing."""
@@ -209,10 +214,22 @@ def open_advisories(path: Path) -> Advisories:
                 raise UnavailableError(f"{path} is no file of advisories")
             if (schema := connection.execute("PRAGMA user_version").fetchone()[0]) != SCHEMA:
                 raise UnavailableError(f"{path} has schema {schema}, this version reads {SCHEMA}")
+            # A view or a computed column in a table's place would be run with each question.
+            if _statements(connection) != _OURS:
+                raise UnavailableError(f"{path} has other tables than a file of advisories")
             return Advisories(path, connection, opened=opened)
         except BaseException:
             connection.close()
             raise
+
+
+def _statements(connection: sqlite3.Connection) -> frozenset[str]:
+    """What the tables of a database were made by."""
+    rows = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL LIMIT 100").fetchall()
+    return frozenset(" ".join(sql.split()) for (sql,) in rows)
+
+
+_OURS = frozenset(" ".join(one.split()) for one in TABLES.split(";") if one.strip())
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -233,14 +250,14 @@ def identity(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def damage_is_said(path: Path) -> Iterator[None]:
-    """Errors of SQLite, as one that names the file.
+    """Errors of SQLite, and values that are none, as one that names the file.
 
     Raises:
         UnavailableError: there was one.
     """
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError, TypeError, RecursionError) as error:
         raise UnavailableError(f"{os.fspath(path)} cannot be read as advisories: {error}") from None
 
 

@@ -155,7 +155,7 @@ def test_who_reads_keeps_what_was_there(tmp_path: Path) -> None:
         open_advisories(path)
 
 
-def test_a_damaged_file_never_takes_the_place_of_a_good_one(tmp_path: Path) -> None:
+def test_a_broken_file_never_takes_the_place_of_a_good_one(tmp_path: Path) -> None:
     path, new = tmp_path / "a.sqlite", tmp_path / "new.sqlite"
     build(path, [incoming("one", ONE)])
     before = path.read_bytes()
@@ -187,7 +187,7 @@ def test_a_damaged_file_never_takes_the_place_of_a_good_one(tmp_path: Path) -> N
     refused(changed("PRAGMA user_version = 7"), "has schema 7, this version reads 1")
     refused(changed("PRAGMA application_id = 7"), "is no file of advisories")
     refused(changed("UPDATE source SET digest = 'sha256:00'"), "does not hold what it says")
-    refused(changed("DROP TABLE affected"), "cannot be read as advisories|damaged")
+    refused(changed("DROP TABLE affected"), "has other tables than")
     refused(changed("UPDATE meta SET key = 'other'"), "does not hold what it says")
     new.write_bytes(good)
     check(new)
@@ -195,3 +195,35 @@ def test_a_damaged_file_never_takes_the_place_of_a_good_one(tmp_path: Path) -> N
     path.write_bytes(good[: len(good) // 2])
     with pytest.raises(UnavailableError):
         build(path, [incoming("two", TWO)])
+
+
+def changed(path: Path, target: Path, *statements: str) -> Path:
+    """A copy that somebody has laid hands on."""
+    target.write_bytes(path.read_bytes())
+    with closing(sqlite3.connect(target, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return target
+
+
+def test_what_somebody_made_up_is_refused_and_said(tmp_path: Path) -> None:
+    path, other = tmp_path / "a.sqlite", tmp_path / "b.sqlite"
+    build(path, [incoming("one", ONE)])
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i, i FROM n"
+    for statements in (
+        ("DROP TABLE exploited", f"CREATE VIEW exploited AS {endless}"),
+        ("CREATE TABLE more (x)",),
+        ("CREATE TRIGGER t AFTER INSERT ON skip BEGIN DELETE FROM meta; END",),
+    ):
+        with pytest.raises(UnavailableError, match="other tables than"):
+            swap(changed(path, other, *statements), path)
+    for statement in (
+        "UPDATE affected SET spans = '[[1'",
+        "UPDATE affected SET spans = '[1]'",
+        "UPDATE advisory SET names = '{}'",
+        "UPDATE source SET as_of = 'yesterday'",
+        "UPDATE advisory SET published_at = 'never'",
+    ):
+        with pytest.raises(UnavailableError, match="cannot be read as advisories"):
+            swap(changed(path, other, statement), path)
+    assert found(path) == ["X-1"]
