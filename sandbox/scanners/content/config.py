@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, islice
 
 from registry.contract.scan import Found
 from sandbox.scanners.content.catalogue import misconfigured
@@ -16,6 +17,7 @@ from sandbox.scanners.facts import FoundThing, IncompleteError
 
 MAX_THINGS = 200
 LINE_MAX = 65_536
+"""Of a line of the history; for secrets all of it is searched."""
 _HIDDEN_WORDS = (
     "(PASSWORD|PASSWD|PASSPHRASE|SECRET|SECRET_KEY|TOKEN|API_?KEY|PRIVATE_KEY|ACCESS_KEY|CREDENTIALS?)"
 )
@@ -29,14 +31,15 @@ _LOGIN_PORTS = re.compile(r"(22|23|3389)(/tcp)?")
 
 
 def config_things(config: Mapping[str, object], search: ContentSearch) -> tuple[Found, ...]:
-    """What is wrong with ``config``, the image's configuration as it came."""
+    """What is wrong with ``config``, the image's configuration as it came; of more than ``MAX_THINGS`` the
+    first."""
     inner = config.get("config")
     inside: Mapping[str, object] = inner if isinstance(inner, dict) else {}
-    found = list(_secrets(config, inside, search))
+    found = list(islice(_secrets(config, inside, search), MAX_THINGS))
     env_secrets = {one.where for one in found if one.where.startswith("env ")}
-    found += [one for one in _settings(inside) if one.where not in env_secrets]
-    found += _history(config)
-    return tuple(found[:MAX_THINGS])
+    settings = (one for one in _settings(inside) if one.where not in env_secrets)
+    found += islice(chain(settings, _history(config)), MAX_THINGS - len(found))
+    return tuple(found)
 
 
 def runs_as_root(user: object) -> bool:
@@ -100,8 +103,9 @@ def _settings(inside: Mapping[str, object]) -> Iterator[Found]:
 
 
 def _history(config: Mapping[str, object]) -> Iterator[Found]:
-    for number, line in _lines(config):
+    for number, whole in _lines(config):
         # Lines may hold secrets, so that no part of them is shown.
+        line = whole[:LINE_MAX]
         if _REMOTE.search(line):
             yield _found(misconfigured("ST-ADD-REMOTE"), f"history {number}")
         if _PIPED.search(line):
@@ -143,7 +147,7 @@ def _lines(config: Mapping[str, object]) -> Iterator[tuple[int, str]]:
     history = config.get("history")
     for number, one in enumerate(history if isinstance(history, list) else ()):
         if isinstance(one, dict) and isinstance(line := one.get("created_by"), str):
-            yield number, line[:LINE_MAX]
+            yield number, line
 
 
 def _strings(value: object) -> list[str]:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from registry.contract.scan import MAX_FOUND, WORST_FIRST, Found, Scan
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
-from sandbox.scanners.content.config import config_things, layer_lines, without_secrets
+from sandbox.scanners.content.config import MAX_THINGS, config_things, layer_lines, without_secrets
 from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
 
@@ -28,9 +28,10 @@ def with_whole(scan: Scan, config: Mapping[str, object], rules: Rules | None, *,
     search = ContentSearch(Engine(rules), rules.digest)
     is_distroless = any(one.path.startswith(_DISTROLESS) for one in scan.packages)
     found = list(whole_image(scan.found, config=config, is_distroless=is_distroless, now=now))
-    found += config_things(config, search)
+    of_config = config_things(config, search)
+    found += of_config
     found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
-    truncated = scan.truncated or len(found) > MAX_FOUND
+    truncated = scan.truncated or len(of_config) == MAX_THINGS or len(found) > MAX_FOUND
     return scan.model_copy(update={"found": tuple(found[:MAX_FOUND]), "truncated": truncated})
 
 

@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from registry.contract.scan import Found
+from registry.contract.scan import Found, Scan
 from sandbox.scanners.content.accounts import Accounts
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
 from sandbox.scanners.content.certificates import Certificates, not_after
-from sandbox.scanners.content.config import config_things, runs_as_root
+from sandbox.scanners.content.config import MAX_THINGS, config_things, runs_as_root
 from sandbox.scanners.content.engine import Engine, Rules, compile_rules
 from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.content.search import ContentSearch
-from sandbox.scanners.content.whole import shown_lines, whole_image
+from sandbox.scanners.content.whole import shown_lines, whole_image, with_whole
 from sandbox.scanners.facts import Entry, EntryKind, Facts, IncompleteError, Module
 from tests.kit import planted
 from tests.kit.sources import ROOT
@@ -316,6 +316,19 @@ def test_secrets_of_the_configuration_are_found_once_and_redacted() -> None:
     }
     told = "".join(one.model_dump_json() for one in found)
     assert not any(secret[4:] in told for secret in (token, key, password))
+
+
+def test_what_is_too_much_in_a_configuration_is_said() -> None:
+    scan = Scan(lease="", scanner="test", digest=f"sha256:{'0' * 64}", platform="linux/amd64", layers=())
+    compiled = compile_rules()
+    few = with_whole(scan, {}, compiled, now=NOW)
+    assert not few.truncated
+    env = [f"P{n}_PASSWORD=q7Tz9k{n}" for n in range(MAX_THINGS + 1)]
+    many = with_whole(scan, {"config": {"Env": env}}, compiled, now=NOW)
+    assert (len(many.found), many.truncated) == (MAX_THINGS, True)
+    # A long line is searched to its end.
+    long = {"history": [{"created_by": f"RUN {'x ' * 40_000} TOKEN={planted.token('ghp_')}"}]}
+    assert "history 0" in {one.where for one in with_whole(scan, long, compiled, now=NOW).found}
 
 
 def test_lines_of_layers_show_no_secret() -> None:
