@@ -79,13 +79,18 @@ async def store_row(
     No collection takes it before the transaction ends.
     """
     values = {"digest": str(digest), "size": size, "locator": locator, "created_at": db_time()}
-    this = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == str(digest))
     while True:
         await connection.execute(insert_ignoring_conflict(connection, blobs, values))
-        held = (await connection.execute(this.with_for_update(read=True, key_share=True))).first()
         # A collection may have removed the row that stood in the way of ours.
-        if held is not None:
-            return held.id, held.locator
+        if (held := await hold_row(connection, digest)) is not None:
+            return held
+
+
+async def hold_row(connection: AsyncConnection, digest: Digest) -> tuple[int, str] | None:
+    """As :func:`store_row`, of a blob that the registry has already; ``None``: it has not (any more)."""
+    this = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == str(digest))
+    held = (await connection.execute(this.with_for_update(read=True, key_share=True))).first()
+    return None if held is None else (held.id, held.locator)
 
 
 async def link(connection: AsyncConnection, repository_id: int, blob_id: int) -> bool:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, exists, select, update
 from sqlalchemy import insert as sql_insert
 
+from registry.content import blobs as blob_use
 from registry.content import repositories as repos
 from registry.db.content import blobs, manifests
 from registry.db.dialect import batches, insert, insert_ignoring_conflict, portions
@@ -150,21 +151,21 @@ async def _once(packed: bytes) -> AsyncIterator[bytes]:
 
 async def _record(connection: AsyncConnection, document: Document, locator: str | None) -> tuple[int, bool]:
     """The scan's row, made if it is new; and whether a row names the locator now."""
-    digest = str(document.packed_digest)
-    if locator is not None:
-        values = {"digest": digest, "size": len(document.packed), "locator": locator, "created_at": db_time()}
-        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
-    held = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == digest)
-    blob = (await connection.execute(held.with_for_update(read=True, key_share=True))).one_or_none()
+    digest = document.packed_digest
+    if locator is None:
+        blob = await blob_use.hold_row(connection, digest)
+    else:
+        blob = await blob_use.store_row(connection, digest, size=len(document.packed), locator=locator)
     if blob is None:
         raise ConflictError("the scan's bytes were removed just now; send it again")
+    blob_id, standing = blob
     counted = document.scanned
     made = insert_ignoring_conflict(
         connection,
         scans,
         {
             "document_digest": str(document.digest),
-            "blob_id": blob.id,
+            "blob_id": blob_id,
             "digest": document.image,
             "platform": document.platform,
             "scanner": document.scanner,
@@ -188,7 +189,7 @@ async def _record(connection: AsyncConnection, document: Document, locator: str 
         ]
         if rows:
             await connection.execute(sql_insert(scan_components), rows)
-    return scan_id, blob.locator == locator
+    return scan_id, standing == locator
 
 
 async def _intern(connection: AsyncConnection, wanted: Sequence[Component]) -> Mapping[str, int]:
