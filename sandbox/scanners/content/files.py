@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import BinaryIO
 
 from sandbox.scanners.content.catalogue import mark, misconfigured
+from sandbox.scanners.content.digests import md5_of
 from sandbox.scanners.facts import Entry, Facts, FoundThing
 
 _STICKY, _SETID, _OTHERS_WRITE, _GROUP_WRITES = 0o1000, 0o6000, 0o002, 0o020
@@ -67,7 +67,7 @@ class FileRules:
         # Without the right to run it, set-group-id is an old sign for locks.
         is_set = entry.mode & 0o4000 or entry.mode & 0o2010 == 0o2010
         if (is_set and entry.mode & 0o111) or entry.capabilities:
-            digest = _md5(content)
+            digest = md5_of(content)
             if is_set and entry.mode & 0o111:
                 things.append(misconfigured("ST-SETUID", _mode(entry), md5=digest))
             if entry.capabilities:
@@ -93,10 +93,3 @@ class FileRules:
 
 def _mode(entry: Entry) -> str:
     return f"mode {entry.mode & 0o7777:04o}, owner {entry.uid}:{entry.gid}"
-
-
-def _md5(content: BinaryIO) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    while piece := content.read(1024 * 1024):
-        digest.update(piece)
-    return digest.hexdigest()

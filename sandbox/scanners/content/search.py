@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sandbox.scanners.content.archives import Budget, Readable, members
+from sandbox.scanners.content.digests import md5_of
 from sandbox.scanners.content.engine import MAX_MATCHES, NO_ENGINE, Engine, Match, Matches, Rule
 from sandbox.scanners.content.places import is_in_library, is_looked_at
 from sandbox.scanners.content.redaction import redacted, shown
@@ -94,7 +95,7 @@ class ContentSearch:
         if not self._unfinished_left:
             incomplete.append("the rules are too slow for this layer: what comes after was not searched")
         if things:
-            digest = _md5(content)
+            digest = md5_of(content)
             things = [replace(thing, md5=digest) for thing in things]
         return Facts(things=tuple(things), incomplete=tuple(dict.fromkeys(incomplete)))
 
@@ -226,11 +227,3 @@ def _thing(hit: _Hit, inside: str) -> FoundThing:
         evidence=redacted(hit.value) if hit.rule.kind == "secret" else shown(hit.value),
         path=inside,
     )
-
-
-def _md5(content: BinaryIO) -> str:
-    content.seek(0)
-    digest = hashlib.md5(usedforsecurity=False)
-    while piece := content.read(1024 * 1024):
-        digest.update(piece)
-    return digest.hexdigest()
