@@ -51,6 +51,9 @@ _WRITE_BYTES = 1 << 20
 _WRITE_BYTES_LEAST = 128 << 10
 _WAITING_BYTES = 8 << 20
 """Twice this waits in memory to be written, over the first 64 uploads of the process together."""
+_BEGIN_BYTES = 4 * _WRITE_BYTES
+"""Free when an upload begins. One that met the full disk leaves less than a write; a log that SQLite cut
+meanwhile must not let in the next push, which could then hold next to nothing."""
 _WRITE_CHUNKS = 512
 """So that a body of tiny pieces is no list of millions; below IOV_MAX."""
 _HASHES_KEPT = 1024
@@ -202,7 +205,7 @@ class FilesystemStore:
 
     def _create(self, locator: str) -> None:
         with storage_faults():
-            if self._free_bytes() < _WRITE_BYTES:
+            if self._free_bytes() < _BEGIN_BYTES:
                 # Told before it has sent a byte, every client prints why a push is refused.
                 raise OSError(errno.ENOSPC, "the reserve is reached")
             try:

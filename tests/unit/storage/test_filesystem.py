@@ -145,7 +145,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=5m,mode=0700", "tmpfs", folder], check=True)
     try:
         yield folder
     finally:
@@ -156,8 +156,9 @@ async def test_a_full_disk_keeps_the_offset_and_everything_else_working(
     make_store: Callable[..., FilesystemStore], small_disk: Path
 ) -> None:
     store = make_store(small_disk)
-    kept = await stored(store, pattern(2 << 20))
     locator = await store.start_upload()
+    kept, little = await stored(store, pattern(2 << 20)), small_disk / "little"
+    little.write_bytes(bytes(1 << 20))
     content = pattern(3 << 20)
     pieces = [content[at : at + 200_000] for at in range(0, len(content), 200_000)]
     with pytest.raises(StorageFullError) as full:
@@ -166,6 +167,9 @@ async def test_a_full_disk_keeps_the_offset_and_everything_else_working(
     assert full.value.detail == {"offset": at}
     assert 0 < at < 2 << 20
     assert await read(store, kept) == pattern(2 << 20)
+    little.unlink()
+    with pytest.raises(StorageFullError, match="push again when"):
+        await store.start_upload()
     await store.delete(kept)
     assert await store.append(locator, source(content[at:]), offset=at) == len(content)
     await store.finish(locator, digest_of(content))
