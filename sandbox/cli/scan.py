@@ -6,7 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -29,10 +30,10 @@ from sandbox.cli.workshop import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from registry.advisories.file import Status
     from registry.advisories.matching import Match
+    from registry.advisories.report import Report
     from registry.contract.scan import Scan
     from registry.oci.platform import Platform
     from sandbox.scanners.layers import Scanner
@@ -87,11 +88,14 @@ def command(
     where something of that severity or above was found, and 2 where nothing was but not all of the image
     could be looked at; 2 for an error, 64 for wrong usage.
     """
+    from registry.advisories.file import open_advisories  # noqa: PLC0415
+    from registry.advisories.report import report  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     enter_user_namespace()
     configure_logs("text", quiet=True)
-    opened = _Advisories(advisories)
+    # Opened before there is anything to wait for.
+    opened = None if advisories is None else open_advisories(advisories)
     scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -105,44 +109,14 @@ def command(
             scanner=scanner,
         )
     )
-    known = opened.look_up(scan)
+    known = report(scan, opened, scanned_at=datetime.now(UTC))
+    if opened is not None:
+        opened.close()
     if as_json or output == "json":
-        typer.echo(json.dumps(_document(image, scan, known), indent=2))
+        typer.echo(json.dumps(_document(image, known), indent=2))
     else:
-        _print(scan, known)
-    raise typer.Exit(_code(scan, known, fail_on))
-
-
-class _Advisories:
-    """The file of advisories, if there is one: opened before there is anything to wait for."""
-
-    def __init__(self, path: Path | None) -> None:
-        from registry.advisories.file import open_advisories  # noqa: PLC0415
-
-        self._opened = None if path is None else open_advisories(path)
-        self.status: Status | None = None if self._opened is None else self._opened.status()
-
-    def look_up(self, scan: Scan) -> _Known:
-        """The vulnerabilities of the image's packages."""
-        from registry.advisories.matching import match, not_looked_up  # noqa: PLC0415
-
-        if self._opened is None:
-            return _Known(None, (), {})
-        known = _Known(
-            self.status, match(self._opened, scan.packages), not_looked_up(self._opened, scan.packages)
-        )
-        self._opened.close()
-        return known
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What advisories say, if there are any; ``missing``: how many packages they say nothing about, by
-    ecosystem."""
-
-    status: Status | None
-    matches: Sequence[Match]
-    missing: Mapping[str, int]
+        _print(known)
+    raise typer.Exit(_code(known, fail_on))
 
 
 async def _scan(
@@ -193,25 +167,25 @@ def _progress(step: str) -> None:
     typer.echo(f"  … {step}", err=True)
 
 
-def _code(scan: Scan, known: _Known, fail_on: Threshold | None) -> int:
+def _code(known: Report, fail_on: Threshold | None) -> int:
     if fail_on is None:
         return 0
     # What has no severity is never taken for harmless.
     counted = (*SEVERITIES[SEVERITIES.index(fail_on) :], "unknown")
-    found = [*(one.severity for one in scan.found), *(one.severity for one in known.matches)]
+    found = [*(one.severity for one in known.scan.found), *(one.severity for one in known.matches)]
     if any(severity in counted for severity in found):
         return 1
-    return 0 if scan.is_complete() and not known.missing else 2
+    return 0 if known.scan.is_complete() and not known.not_looked_up else 2
 
 
-def _document(image: str, scan: Scan, known: _Known) -> dict[str, object]:
+def _document(image: str, known: Report) -> dict[str, object]:
     return {
         "image": image,
-        **scan.model_dump(mode="json", exclude={"lease"}),
-        "complete": scan.is_complete(),
+        **known.scan.model_dump(mode="json", exclude={"lease"}),
+        "complete": known.scan.is_complete(),
         "advisories": None
-        if known.status is None
-        else {"generation": known.status.generation, "not_looked_up": dict(known.missing)},
+        if known.advisories is None
+        else {"generation": known.advisories.generation, "not_looked_up": dict(known.not_looked_up)},
         "vulnerabilities": [
             {
                 **{name: value for name, value in asdict(one).items() if name != "published_at"},
@@ -222,17 +196,18 @@ def _document(image: str, scan: Scan, known: _Known) -> dict[str, object]:
     }
 
 
-def _print(scan: Scan, known: _Known) -> None:
+def _print(known: Report) -> None:
+    scan = known.scan
     system = f"{scan.system.name or scan.system.id}; " if scan.system else ""
     kinds = [one.kind for one in scan.packages]
     of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     typer.echo(f"{scan.digest} {scan.platform}")
     typer.echo(printable(f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"))
-    if known.status is None:
+    if known.advisories is None:
         typer.echo(NO_ADVISORIES)
     else:
         _print_matches(scan, known.matches)
-    for ecosystem, count in known.missing.items():
+    for ecosystem, count in known.not_looked_up.items():
         of = f"of {ecosystem}" if ecosystem else "whose system advisories have no name for"
         typer.echo(
             printable(f"not looked up: {count} packages {of}, about which these advisories say nothing")
