@@ -123,6 +123,11 @@ class Task:
     scanning: Scanning | None = field(default=None, repr=False)
     """``None``: the image is not scanned."""
 
+    @property
+    def is_scan_alone(self) -> bool:
+        """Whether nothing of the image is run."""
+        return self.spec is not None and self.spec.is_scan_alone
+
 
 @dataclass(slots=True)
 class _Record:
@@ -238,6 +243,8 @@ async def _carry_out(
             with _step(record.steps, "scan", progress):
                 await _scan(image, task, task.scanning, record, use=use, progress=progress)
             left = partial(_left, task.prepare, deadline_at + time.monotonic() - started)
+    if task.is_scan_alone:
+        return
     limits, ceiling = workplace.room.budget.defaults(task.limits), _reportable(task.ceiling)
     plans = make_plans(
         image.config,
@@ -420,7 +427,7 @@ def _report(task: Task, workplace: Workplace, record: _Record, problem: ReportEr
         digest=record.digest,
         platform=record.platform,
         tested=record.tested,
-        runtime=str(workplace.runtime.info)[:100],
+        runtime="" if task.is_scan_alone else str(workplace.runtime.info)[:100],
         mechanisms=(*_of_all([one.mechanisms for one in executions]), *_attached(task)),
         downgrades=tuple(downgrades),
         steps=tuple(steps),

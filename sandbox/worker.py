@@ -168,8 +168,10 @@ async def _do(post: Post, job: Job) -> None:
             return
         report = _given_back(job) if attempt.cancelled() else attempt.result()
         await _hand_in(client, job, report, drain)
-        asked = asked_by(None if job.spec is None else job.spec.canonical())
-        post.metrics.reported(report, asked)
+        is_scan_alone = job.spec is not None and job.spec.is_scan_alone
+        if report.error is not None or not is_scan_alone:
+            asked = asked_by(None if job.spec is None else job.spec.canonical())
+            post.metrics.reported(report, asked)
         error = report.error.reason if report.error else None
         seconds = round(asyncio.get_running_loop().time() - started, 3)
         log.info("reported", **told, error=error, seconds=seconds)

@@ -287,6 +287,8 @@ def _print_trial(trial: dict[str, Any]) -> None:
         )
         if one.get("reused_from"):
             typer.echo(f"  not run again: the report of trial {one['reused_from']} was judged anew")
+        if one.get("scan_alone"):
+            typer.echo("  not run: its run spec asks for the scan alone")
         if one.get("scan"):
             typer.echo(f"  {_scan_words(one['scan'], is_done=one['state'] == 'done')}")
         if record.get("tested"):

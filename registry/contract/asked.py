@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from registry.contract.checks import SCAN_ALONE
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -18,8 +20,11 @@ class Asked:
 
 
 def asked_by(run_spec: str | None) -> Sequence[Asked]:
-    """The cases that the canonical JSON of a run spec asks for, in their order."""
+    """The cases that the canonical JSON of a run spec asks for, in their order; none where it asks for the
+    scan alone."""
     document = {} if run_spec is None else json.loads(run_spec)
+    if SCAN_ALONE in document.get("checks", ()):
+        return ()
     checks = [{"name": name} for name in document.get("checks", ())]
     cases = [*checks, *document.get("cases", ())] or [{"name": ""}]
     return tuple(

@@ -36,6 +36,9 @@ CHECKS: Mapping[str, Case] = MappingProxyType(
 )
 """By name. What a check leaves out is as the spec says, as with every case."""
 
+SCAN_ALONE = "scan"
+"""Not a case: by itself it asks that the image is scanned and nothing of it run."""
+
 MEANING: Mapping[str, str] = MappingProxyType(
     {
         "starts": "it does what the spec expects or, where that says nothing, what the image suggests",

@@ -217,8 +217,10 @@ class Report(Wire):
     error: ReportError | None = None
 
     def ended(self) -> str:
-        """In one word: how the last run ended, or why there was none; one of the two is in each report."""
-        return self.error.reason if self.error else self.runs[-1].reason
+        """In one word: how the last run ended, or why there was none; ``not-run``: none was asked for."""
+        if self.error:
+            return self.error.reason
+        return self.runs[-1].reason if self.runs else "not-run"
 
 
 RUN_NEWS = frozenset(

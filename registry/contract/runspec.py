@@ -15,7 +15,7 @@ from pydantic import Field, field_validator, model_validator
 
 from registry.contract.base import Wire, is_empty, is_none
 from registry.contract.cases import MAX_ATTEMPTS, MAX_CASES, Case
-from registry.contract.checks import CHECKS
+from registry.contract.checks import CHECKS, SCAN_ALONE
 from registry.contract.expectations import Arguments, Command, Expectations
 from registry.contract.fields import (
     Capabilities,
@@ -124,7 +124,8 @@ class RunSpec(Wire):
         default=(),
         max_length=MAX_CASES,
         exclude_if=is_empty,
-        description=f"cases by name, ready made: {', '.join(CHECKS)}",
+        description=f"cases by name, ready made: {', '.join(CHECKS)}; or {SCAN_ALONE}, with nothing beside "
+        "it: the image is scanned, and nothing of it run",
     )
     cases: tuple[Case, ...] = Field(
         default=(),
@@ -137,8 +138,8 @@ class RunSpec(Wire):
     @classmethod
     def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
-            if name not in CHECKS:
-                raise ValueError(f"{name[:64]!r} is no check; known are {', '.join(CHECKS)}")
+            if name not in (*CHECKS, SCAN_ALONE):
+                raise ValueError(f"{name[:64]!r} is no check; known are {', '.join(CHECKS)}, {SCAN_ALONE}")
         return value
 
     @field_validator("require")
@@ -162,6 +163,11 @@ class RunSpec(Wire):
 
     @model_validator(mode="after")
     def _each_fits(self) -> RunSpec:
+        if self.is_scan_alone and (beside := self._beside_the_scan()):
+            raise ValueError(
+                f"the check '{SCAN_ALONE}' runs nothing of the image, so nothing can stand beside it: leave "
+                f"out {', '.join(beside)}, or that check"
+            )
         names = [*self.checks, *(case.name for case in self.cases)]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
@@ -198,8 +204,21 @@ class RunSpec(Wire):
                     )
         return self
 
+    @property
+    def is_scan_alone(self) -> bool:
+        """Whether the image is only scanned, and nothing of it run."""
+        return SCAN_ALONE in self.checks
+
+    def _beside_the_scan(self) -> list[str]:
+        said = self.model_dump(exclude_defaults=True, by_alias=True)
+        others = sorted(said.keys() - {"version", "checks"})
+        return [*others, *(f"the check '{name}'" for name in self.checks if name != SCAN_ALONE)]
+
     def by_case(self) -> Mapping[str, RunSpec]:
-        """Each run by the name of its case, as a spec of its own; without cases the spec itself, nameless."""
+        """Each run by the name of its case, as a spec of its own; without cases the spec itself, nameless.
+        There is none where the image is only scanned."""
+        if self.is_scan_alone:
+            return {}
         cases = (*(CHECKS[name] for name in self.checks), *self.cases)
         return {case.name: self._with(case) for case in cases} or {"": self}
 
@@ -232,6 +251,10 @@ class RunSpec(Wire):
     def digest(self) -> Digest:
         """That of its canonical JSON, which it is known by."""
         return digest_of(self.canonical().encode())
+
+
+SCAN_ALONE_SPEC = RunSpec(version=1, checks=(SCAN_ALONE,)).canonical()
+"""The canonical JSON of the only spec that asks for the scan alone."""
 
 
 class ImageSpec(Wire):

@@ -17,13 +17,14 @@ from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content.manifests import remove_rows
+from registry.contract.runspec import SCAN_ALONE_SPEC
 from registry.db.content import attestations, kept_documents, manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict, portions
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.trials.relief import relief_in
-from registry.trials.specs import spec_digest
+from registry.trials.specs import SCAN_ALONE_DIGEST, spec_digest
 from registry.trials.statements import JUDGED, Kind, document, part_found, state_found, trial_found
 
 
@@ -44,8 +45,8 @@ class _Found:
 
 async def attest_part(connection: AsyncConnection, part: Mapping[str, Any]) -> None:
     """Have the verdict of a part, of which this is the row, attested on its image, if there is one and the
-    repository holds the image."""
-    if part["state"] != "done" or part["verdict"] not in JUDGED:
+    repository holds the image. Of what was not run no result is claimed."""
+    if part["state"] != "done" or part["verdict"] not in JUDGED or part["spec_digest"] == SCAN_ALONE_DIGEST:
         return
     observed = await connection.execute(
         select(runs.c.name, runs.c.case_attempt, runs.c.observations)
@@ -71,7 +72,8 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
     """Have the verdicts of trials of one repository that are done attested on their indexes; that of a single
     image is the verdict of its part."""
     for batch in batches(trial_ids):
-        found = await connection.execute(select(trials).where(trials.c.id.in_(batch)))
+        of_runs = select(trials).where(trials.c.id.in_(batch), trials.c.spec_digest != SCAN_ALONE_DIGEST)
+        found = await connection.execute(of_runs)
         done = [row._asdict() for row in found]
         listed: dict[str, list[Mapping[str, Any]]] = {trial["id"]: [] for trial in done}
         query = (
@@ -85,7 +87,7 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
                 parts.c.image_specs,
             )
             .join(trial_parts, trial_parts.c.part_id == parts.c.id)
-            .where(trial_parts.c.trial_id.in_(batch))
+            .where(trial_parts.c.trial_id.in_(list(listed)))
             .order_by(parts.c.platform, parts.c.digest)
         )
         for row in await connection.execute(query):
@@ -139,12 +141,13 @@ async def attest_states(connection: AsyncConnection, repository_id: int, digests
         }
     )
     wanted = []
+    is_scan_alone = repository.run_spec == SCAN_ALONE_SPEC
     # Only a verdict can be waived here: what was just pushed has none.
     is_judged = any(row["state"] in JUDGED for row in rows)
     relief = await relief_in(connection, repository_id, repository.name) if is_judged else None
     for row in rows:
         waiver = None if relief is None else relief.waiver_for(row["digest"], row["state"])
-        found = state_found(row, policy=digest, waiver=waiver)
+        found = state_found(row, policy=digest, waiver=waiver, is_run=not is_scan_alone)
         if found is None and row["state"] == "pending":
             continue
         wanted.append(_Found(row["digest"], "summary", "", None if found is None else _json(found)))

@@ -25,7 +25,7 @@ from registry.errors import BlobUnknownError, RequestInvalidError
 from registry.oci.manifest import parse_manifest
 from registry.trials.demands import stored_demand
 from registry.trials.images import MAX_DEPTH, images_of_stored
-from registry.trials.specs import worker_needs
+from registry.trials.specs import SCAN_ALONE_DIGEST, worker_needs
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -121,6 +121,8 @@ async def note_image_spec(connection: AsyncConnection, pushed: ManifestPushed) -
             parts.c.digest.in_(digests),
             parts.c.state == "queued",
             parts.c.image_spec_allowed,
+            # Nothing of it is run that could be expected to do anything.
+            parts.c.spec_digest != SCAN_ALONE_DIGEST,
         )
         .order_by(parts.c.id)
         .with_for_update()

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
 from registry.content.tagpatterns import means_any, patterns_of
+from registry.contract.runspec import SCAN_ALONE_SPEC
 from registry.db.content import manifests, repositories, tags
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
@@ -20,7 +21,7 @@ from registry.settings import Settings
 from registry.trials.caps import charged
 from registry.trials.images import RunnableImage
 from registry.trials.imagespecs import attached_to, needs_with, set_attached
-from registry.trials.platforms import is_run
+from registry.trials.platforms import is_run, is_scanned
 from registry.trials.reusing import Kept, Sought, kept_reports, take_reports
 from registry.trials.scheduling import PUSHED, sizes_of, turns
 from registry.trials.services import sizes_beside
@@ -69,6 +70,15 @@ class Opening:
     urgency: int = PUSHED
     by_tag: bool = False
     trial_id: str | None = None
+
+    @property
+    def is_scan_alone(self) -> bool:
+        """Whether the images are only scanned, and nothing of them run."""
+        return self.run_spec == SCAN_ALONE_SPEC
+
+    def tries(self, platform: str, settings: Settings) -> bool:
+        """Whether a worker may take an image for this platform."""
+        return is_scanned(platform) if self.is_scan_alone else is_run(platform, settings.trial_platforms)
 
 
 async def trial_policy(connection: AsyncConnection, repository_id: int) -> TrialPolicy:
@@ -213,7 +223,7 @@ async def _find_or_make_parts(
     kept = await _kept_of(connection, settings, policy, opening, attached, but_not=held)
     judged: list[tuple[dict[str, Any], Kept]] = []
     for image in sorted(opening.images):
-        supported = is_run(image.platform, settings.trial_platforms)
+        supported = opening.tries(image.platform, settings)
         part = held.get(image)
         if part is None:
             row = key | _new_part(policy, opening, image, attached.get(image.digest), supported=supported)
@@ -282,7 +292,7 @@ async def _places(
 
 async def _attached(connection: AsyncConnection, policy: TrialPolicy, opening: Opening) -> Mapping[str, str]:
     """What is attached to each image, where the repository lets images say what is expected of them."""
-    if not policy.image_spec_allowed:
+    if not policy.image_spec_allowed or opening.is_scan_alone:
         return {}
     return await attached_to(connection, policy.repository_id, {image.digest for image in opening.images})
 
@@ -296,8 +306,8 @@ async def _kept_of(
     *,
     but_not: Collection[RunnableImage],
 ) -> Mapping[RunnableImage, Kept]:
-    """What answers the trial without a run, but for what is answered here."""
-    if opening.again:
+    """What answers the trial without a run, but for what is answered here. A scan alone is no report."""
+    if opening.again or opening.is_scan_alone:
         return {}
     supported = [image for image in opening.images if is_run(image.platform, settings.trial_platforms)]
     sought = Sought(

@@ -14,3 +14,11 @@ def is_run(image: str, platforms: Iterable[str]) -> bool:
     except ValueError:
         return False
     return not wanted.unknown and any(parse_platform(one).runs(wanted) for one in platforms)
+
+
+def is_scanned(image: str) -> bool:
+    """Whether an image for this platform can be scanned: any worker that scans does, whatever it runs."""
+    try:
+        return not parse_platform(image).unknown
+    except ValueError:
+        return False

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, case, select, update
+from sqlalchemy import Select, and_, bindparam, case, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
@@ -28,7 +28,7 @@ from registry.trials.caps import within_caps
 from registry.trials.room import find_too_large
 from registry.trials.scanned import ASKED, OFF, UNABLE, Scanned
 from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
-from registry.trials.specs import limits_digest
+from registry.trials.specs import SCAN_ALONE_DIGEST, limits_digest
 from registry.trials.verdicts import Reporter, finish_part, put_back
 from registry.trials.waiting import looks
 from registry.trials.wanted import WANTED, drop
@@ -61,6 +61,8 @@ _NAME = (
     .scalar_subquery()
 )
 _SCANS = select(repositories.c.scan).where(repositories.c.id == parts.c.repository_id).correlate(parts)
+_IS_SCANNED = or_(_SCANS.scalar_subquery(), parts.c.spec_digest == SCAN_ALONE_DIGEST)
+"""Whether the image of a part is: where its spec asks for nothing else, whatever its repository wants."""
 _WAITING = trials.alias("waiting")
 _START_TRIALS = (
     update(trials)
@@ -270,7 +272,7 @@ async def _try_claim(
                     lease_expires_at=db_time(timedelta(seconds=settings.lease_seconds)),
                     worker=worker.name,
                     limits_digest=limits_digest(settings),
-                    scan=case((_SCANS.scalar_subquery(), _scan_by(can).stored()), else_=OFF.stored()),
+                    scan=case((_IS_SCANNED, _scan_by(can).stored()), else_=OFF.stored()),
                 )
                 .returning(*(parts.c[name] for name in _OF_PART), _NAME.label("repository"))
             )

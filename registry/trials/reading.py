@@ -23,6 +23,7 @@ from registry.trials.demands import why_waiting
 from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
 from registry.trials.scanned import Scanned, parse_scanned
+from registry.trials.specs import SCAN_ALONE_DIGEST
 from registry.trials.waiting import looks
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ class PartView:
     """The trial whose report was judged anew; null: this part was run."""
     scan: Scanned | None = None
     """Whether its image was scanned; null: no worker was asked to."""
+    scan_alone: bool = False
+    """Whether nothing of the image is run, since the run spec asks for the scan alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +258,7 @@ async def _filled(
             func.coalesce(parts.c.flaky, 0).label("flaky_attempts"),
             parts.c.reused_from,
             parts.c.scan,
+            (parts.c.spec_digest == SCAN_ALONE_DIGEST).label("scan_alone"),
             parts.c.required,
             parts.c.asked_by,
         )

@@ -26,12 +26,13 @@ from sqlalchemy import (
 
 from registry.auth.bindings import Binding
 from registry.content.nameranges import like
+from registry.contract.scan import SCANS
 from registry.db.accounts import workers
 from registry.db.content import edges, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.trials import parts
 from registry.db.types import db_time
-from registry.trials.demands import met
+from registry.trials.demands import met, stored_demand
 from registry.trials.platforms import is_run
 from registry.trials.room import has_room
 
@@ -46,6 +47,8 @@ LARGE_BYTES = 1 << 30
 """An image whose layers, as they are stored, are larger is large."""
 LARGE_SHARES = 20
 _SIZE_MAX = 1 << 62
+_SCAN_ALONE = stored_demand([SCANS])
+"""What is demanded for a scan alone, and for nothing else."""
 
 # Written out, so that SQLite sees that the partial indexes hold all of them.
 QUEUED = parts.c.state == literal_column("'queued'")
@@ -159,13 +162,17 @@ def runnable_kinds(
     platforms: Sequence[str],
     mechanisms: Collection[str],
 ) -> ColumnElement[bool] | None:
-    """What of the queue a worker with these platforms and mechanisms can run; ``None``: nothing. What is
-    queued is as :func:`queued_kinds` found it."""
+    """What of the queue a worker with these platforms and mechanisms can run or scan; ``None``: nothing. What
+    is queued is as :func:`queued_kinds` found it."""
     mine = [one for one in (queued_platforms or "").splitlines() if is_run(one, platforms)]
-    if not mine:
-        return None
     demands = [one for one in (queued_demands or "").splitlines() if met(one, mechanisms)]
-    return and_(parts.c.platform.in_(mine), or_(parts.c.required.is_(None), parts.c.required.in_(demands)))
+    runnable = and_(
+        parts.c.platform.in_(mine), or_(parts.c.required.is_(None), parts.c.required.in_(demands))
+    )
+    if _SCAN_ALONE in demands:
+        # Nothing of it is run, so it is no matter on what.
+        return or_(runnable, parts.c.required == _SCAN_ALONE) if mine else parts.c.required == _SCAN_ALONE
+    return runnable if mine else None
 
 
 def due_parts(runnable: ColumnElement[bool], binding: Binding) -> Select[Any]:

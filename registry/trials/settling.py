@@ -23,7 +23,7 @@ from registry.db.types import UtcTime, db_time
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
 from registry.trials.seen import keep_seen
-from registry.trials.specs import spec_digest
+from registry.trials.specs import SCAN_ALONE_DIGEST, spec_digest
 from registry.trials.states import PASSED, REASON_MAX
 from registry.trials.turning import turn
 
@@ -146,8 +146,10 @@ class _Policy:
     version: int
 
     def decides(self, digest: str, version: int) -> bool:
-        """Whether a verdict under this spec counts for the gate: a repository's own yields to no other."""
-        own = self.run_spec is None or spec_digest(self.run_spec) == digest
+        """Whether a verdict under this spec counts for the gate: a repository's own yields to no other. That
+        nothing is run counts only where the repository itself says so."""
+        any_may = self.run_spec is None and digest != SCAN_ALONE_DIGEST
+        own = any_may or spec_digest(self.run_spec) == digest
         return own and self.version == version
 
 

@@ -6,7 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from registry.contract.checks import SCAN_ALONE
 from registry.contract.isolation import SECRETS, SERVICES, STUBS
+from registry.contract.runspec import SCAN_ALONE_SPEC
+from registry.contract.scan import SCANS
 from registry.oci.digest import digest_of
 
 if TYPE_CHECKING:
@@ -23,6 +26,10 @@ def spec_digest(run_spec: str | None) -> str:
     return str(digest_of(run_spec.encode()))
 
 
+SCAN_ALONE_DIGEST = spec_digest(SCAN_ALONE_SPEC)
+"""What the spec is known by that asks for the scan alone."""
+
+
 def limits_digest(settings: Settings) -> str:
     """Of the limits that hold where a run spec says nothing, and of those that bound it: no spec's digest has
     them."""
@@ -37,10 +44,13 @@ def required_by(run_spec: str | None) -> Sequence[str]:
 
 def worker_needs(run_spec: str | None) -> Sequence[str]:
     """What a worker must say of itself to be given a job with the canonical JSON of a run spec: that its runs
-    can have the mechanisms that are demanded, and that it knows the secrets, stubs or services in it."""
+    can have the mechanisms that are demanded, and that it knows the secrets, stubs or services in it; for a
+    scan alone, that it scans."""
     document = {} if run_spec is None else json.loads(run_spec)
     each = [document, *document.get("cases", ())]
     needs = set(document.get("require", ()))
+    if SCAN_ALONE in document.get("checks", ()):
+        needs.add(SCANS)
     with_env = [*each, *(document.get("services") or ())]
     if any(isinstance(value, dict) for one in with_env for value in one.get("env", {}).values()):
         needs.add(SECRETS)

@@ -108,10 +108,11 @@ def trial_found(
 
 
 def state_found(
-    image: Mapping[str, Any], *, policy: str, waiver: LiveWaiver | None
+    image: Mapping[str, Any], *, policy: str, waiver: LiveWaiver | None, is_run: bool = True
 ) -> dict[str, object] | None:
     """What the gate makes of an image for readers, or ``None`` where there is no verdict; ``image`` is its
-    row, ``waiver`` what lets it pass for a while."""
+    row, ``waiver`` what lets it pass for a while; ``is_run``: whether images of the repository are run, and
+    not only scanned."""
     blocked = image["blocked_reason"]
     if blocked is None and image["state"] not in JUDGED:
         return None
@@ -122,6 +123,7 @@ def state_found(
         "judged_at": _time(image["state_at"]),
         # By a name that comes before the state: queries look for that at the end.
         **({} if waiver is None or blocked is not None else {"admitted_by": [_waiver(waiver)]}),
+        **({} if is_run else {"not_run": True}),
     }
 
 
@@ -181,6 +183,7 @@ def summary_predicate(
         "seatrial": {
             "state": state,
             "judgedOn": found["judged_at"],
+            **({"run": False} if found.get("not_run") else {}),
             **_waivers(found, findings=findings),
             **({"reason": found["reason"]} if findings else {}),
         },

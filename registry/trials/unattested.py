@@ -18,6 +18,7 @@ from registry.db.content import attestation_marks, attestations, manifests
 from registry.db.dialect import insert
 from registry.db.trials import parts, trial_parts, trials
 from registry.trials.attesting import attest_part, attest_states, attest_trials
+from registry.trials.specs import SCAN_ALONE_DIGEST
 from registry.trials.statements import JUDGED
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def unattested_parts() -> Select[Any]:
     return select(parts).where(
         parts.c.state == "done",
         parts.c.verdict.in_(JUDGED),
+        # Of what was not run no result is claimed.
+        parts.c.spec_digest != SCAN_ALONE_DIGEST,
         _is_held(parts),
         ~_is_attested(parts),
         ~exists().where(
@@ -75,6 +78,7 @@ def unattested_trials() -> Select[Any]:
     its_parts = (trial_parts.c.trial_id == trials.c.id, parts.c.id == trial_parts.c.part_id)
     return select(trials).where(
         trials.c.state == "done",
+        trials.c.spec_digest != SCAN_ALONE_DIGEST,
         exists().where(*its_parts, parts.c.verdict.in_(JUDGED)),
         ~exists().where(*its_parts, parts.c.digest == trials.c.digest),
         _is_held(trials),

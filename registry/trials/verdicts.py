@@ -17,6 +17,7 @@ from registry.content import repositories as repos
 from registry.contract.asked import asked_by
 from registry.contract.judge import Judgement, judge
 from registry.contract.report import RUN_NEWS, Report
+from registry.contract.runspec import SCAN_ALONE_SPEC
 from registry.db.accounts import workers
 from registry.db.engine import Database, move_epoch
 from registry.db.trials import is_leased, parts, runs, trial_parts, trials
@@ -26,6 +27,8 @@ from registry.settings import Settings
 from registry.trials import livelog
 from registry.trials.caps import spend
 from registry.trials.reusing import ran_with
+from registry.trials.scanalone import judge_scan
+from registry.trials.scanned import parse_scanned
 from registry.trials.settling import settle_image, settle_trials
 from registry.trials.specs import required_by
 from registry.trials.states import REASON_MAX, plain_text
@@ -41,6 +44,12 @@ class _Part:
     platform: str
     attempts: int
     run_spec: str | None
+    scan: str | None
+
+    @property
+    def is_scan_alone(self) -> bool:
+        """Whether nothing of its image was to be run."""
+        return self.run_spec == SCAN_ALONE_SPEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,9 @@ async def record(
 
     Raises:
         ConflictError: the lease is another's, over, or already reported on; nothing changes.
-        RequestInvalidError: the report is for another image, or claims an end without having run anything.
+        RequestInvalidError: the report is for another image, or claims an end without having run anything, or
+            has a run where none was asked for.
     """
-    if report.error is None and not any(run.observations for run in report.runs):
-        raise RequestInvalidError(
-            "a report without an error must hold at least one run with at least one observation"
-        )
     async with database.write() as connection:
         part = await _lock_leased(connection, worker, report.lease)
         if part.digest != report.digest or part.platform != report.platform:
@@ -71,12 +77,16 @@ async def record(
                 f"the lease is for {part.digest} on {part.platform}, the report for "
                 f"{report.digest[:100]} on {report.platform[:100]}"
             )
+        _require_what_was_asked(part, report)
         seconds = sum(run.all_seconds() for run in report.runs)
         if report.error is not None and report.error.retryable and part.attempts < settings.trial_attempts:
             await put_back(connection, part.id, part.attempts, reason=plain_text(report.error.message))
             await spend(connection, settings, part.id, seconds)
             return None
-        judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
+        if part.is_scan_alone:
+            judgement = judge_scan(report, parse_scanned(part.scan))
+        else:
+            judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
         log_bytes = await _store_runs(connection, part, report)
         kept = json.dumps(_kept(report))
         await finish_part(connection, part.id, judgement, record=kept, log_bytes=log_bytes)
@@ -85,6 +95,17 @@ async def record(
     if report.runtime:
         await _note_ran_with(database, worker, ran_with(report))
     return judgement
+
+
+def _require_what_was_asked(part: _Part, report: Report) -> None:
+    if part.is_scan_alone and report.runs:
+        raise RequestInvalidError("the report holds a run, and the run spec asks for the scan alone")
+    if part.is_scan_alone or report.error is not None:
+        return
+    if not any(run.observations for run in report.runs):
+        raise RequestInvalidError(
+            "a report without an error must hold at least one run with at least one observation"
+        )
 
 
 async def _note_ran_with(database: Database, worker: Reporter, used: str) -> None:

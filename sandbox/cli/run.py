@@ -131,6 +131,8 @@ def command(
 
     enter_user_namespace()
     run_spec = None if spec is None else parse_run_spec(read_small_file(spec, "the run spec"))
+    if run_spec is not None and run_spec.is_scan_alone:
+        raise RequestInvalidError(f"the run spec asks for the scan alone: seatrial scan {image}")
     beside = images_beside(image, run_spec, service or ())
     asked = asked_by(None if run_spec is None else run_spec.canonical())
     several = len(asked) > 1 or asked[0].attempts > 1

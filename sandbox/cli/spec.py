@@ -74,7 +74,8 @@ def check(*, file: SpecArgument, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps({"valid": True, "digest": str(spec.digest), "problems": []}, indent=2))
     else:
         cases = len(spec.by_case())
-        typer.echo(f"valid: {cases} {'case' if cases == 1 else 'cases'}, {spec.digest}")
+        said = f"{cases} {'case' if cases == 1 else 'cases'}" if cases else "the scan alone"
+        typer.echo(f"valid: {said}, {spec.digest}")
 
 
 @app.command("init")
@@ -155,6 +156,8 @@ def explain(
     if as_json:
         typer.echo(json.dumps({"digest": str(spec.digest), "image": image, "cases": cases}, indent=2))
         return
+    if spec.is_scan_alone:
+        typer.echo("the scan alone: the image is scanned by a worker that scans, and nothing of it is run")
     for case in cases:
         typer.echo(printable(f"{case['case'] or 'the one run'}: {case['tested']}"))
         if case["meaning"]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from registry.trials.reading import PartView, RunView, TrialView
+from registry.trials.scanalone import NOT_RUN
 
 Result = Literal["met", "missed", "unknown", "excused"]
 """``excused``: an attempt failed, and a later one passed."""
@@ -72,6 +73,10 @@ def _not_begun(trial: TrialView) -> PartView:
 
 
 def _of_part(trial: TrialView, part: PartView) -> PartOutcome:
+    if part.scan_alone and part.state == "done" and part.verdict != "unsupported":
+        result: Result = "met" if _passed(part) else "missed" if part.verdict == "fail" else "unknown"
+        scanned = Outcome("its scan is whole, and nothing in it is refused", part.reason, result)
+        return PartOutcome(part, (), (Outcome("it is run", NOT_RUN, "excused"), scanned))
     passed = _passed(part) or _passed(trial)
     told = [
         RunOutcome(run, [_outcome(one, passed=passed) for one in run.observations])

@@ -29,7 +29,11 @@ def sarif(trial: TrialView) -> bytes:
                 for one in run.outcomes
                 if one.result != "met"
             ]
-        told += [(part.part.platform, "trial", _JUDGED, problem) for problem in part.problems]
+        told += [
+            (part.part.platform, "trial", _JUDGED, problem)
+            for problem in part.problems
+            if problem.result != "met"
+        ]
     rules = list(dict.fromkeys(rule for _, _, rule, _ in told))
     # A colon in its first part would make the rest of it a scheme's.
     uri = quote(trial.image, safe="/@")

@@ -46,6 +46,18 @@ def test_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["path"], first["line"], first["column"]) == ("expect.htpp", 3, 3)
 
 
+def test_the_scan_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone, mixed = tmp_path / "alone.yaml", tmp_path / "mixed.yaml"
+    alone.write_text("version: 1\nchecks: [scan]\n")
+    mixed.write_text("version: 1\nchecks: [scan]\nexpect: {exit: 0}\n")
+    assert spec("check", str(alone)) == 0
+    assert capsys.readouterr().out.startswith("valid: the scan alone, sha256:")
+    assert spec("explain", str(alone)) == 0
+    assert "nothing of it is run" in capsys.readouterr().out
+    assert spec("check", str(mixed)) == 1
+    assert "nothing can stand beside it: leave out expect, or that check" in capsys.readouterr().err
+
+
 def test_standard_input_and_wrong_usage(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from sandbox.worker import Drain, _hand_in_scan
 from sandbox.workplace import opened_workplace
 from tests.integration.worker.conftest import Yard
 from tests.kit.images import Image, busybox_image, file, make_image, make_layer, write_layout
+from tests.kit.trials import REPOSITORY
 from tests.kit.worker import PATH, why_no_runs
 
 STATUS = b"Package: bash\nStatus: install ok installed\nVersion: 5.2.15-2+b7\nArchitecture: amd64\n\n"
@@ -115,6 +116,15 @@ def test_a_pushed_image_is_scanned_and_the_registry_has_what_was_found(
     assert part["scan"].pop("found") > 0
     assert part["scan"] == {"state": "taken", "packages": 1, "incomplete": 0, "truncated": False}
     assert "scan" in [step["name"] for step in part["record"]["steps"]]
+    # What is only scanned needs no command, and no worker for its platform.
+    alone = {"run_spec": {"version": 1, "checks": ["scan"]}}
+    yard.call("PATCH", f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}", json=alone)
+    yard.push(make_image(DPKG, platform="linux/s390x"), "foreign")
+    trial = yard.verdict("foreign")
+    (part,) = trial["parts"]
+    assert (trial["verdict"], trial["runs"], part["scan_alone"]) == ("pass", [], True), trial["reason"]
+    assert (part["platform"], part["scan"]["packages"]) == ("linux/s390x", 1)
+    assert [step["name"] for step in part["record"]["steps"]] == ["pull", "unpack", "scan"]
 
 
 def registry(answers: list[int], taken: list[Any]) -> web.Application:

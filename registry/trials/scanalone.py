@@ -1,0 +1,24 @@
+"""The verdict on an image of which nothing was run, since its run spec asks for the scan alone. Pure."""
+
+from __future__ import annotations
+
+from registry.contract.judge import Judgement
+from registry.contract.report import Report
+from registry.trials.scanned import Scanned
+
+NOT_RUN = "not run: the run spec asks for the scan alone"
+
+
+def judge_scan(report: Report, scanned: Scanned | None) -> Judgement:
+    """What a report without a run amounts to, where ``scanned`` is what became of the scan: as good as the
+    scan is whole. Unknown is never ``pass``."""
+    if report.error is not None:
+        return Judgement("error", f"{report.error.reason}: {report.error.message}")
+    if scanned is None or scanned.state != "taken":
+        return Judgement("error", f"{NOT_RUN}, and the worker sent none")
+    counted = f"{NOT_RUN}; scanned: {scanned.packages} packages, {scanned.found} found"
+    if scanned.truncated:
+        return Judgement("error", f"{counted}; there was more than a scan may hold")
+    if scanned.incomplete:
+        return Judgement("error", f"{counted}; {scanned.incomplete} could not be looked at")
+    return Judgement("pass", counted)
