@@ -1,4 +1,4 @@
-"""``seatrial image``: what scans found in images, and which images hold a package."""
+"""``seatrial image``: what scans found in images, what they were built on, and which hold a package."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_list
+from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(
-    no_args_is_help=True, help="What scans found in images: scans, packages, findings, incomplete, holding."
+    no_args_is_help=True,
+    help="What images are: show, children; what scans found: scans, packages, findings, incomplete, holding.",
 )
 
 Platform = Annotated[
     str | None,
     typer.Option("--platform", metavar="OS/ARCH", help="Of an index only this one, as in linux/arm64."),
+]
+Own = Annotated[
+    bool, typer.Option("--own", help="Without what came with the layers of its base; 'image show' names it.")
 ]
 _SCAN = (
     "platform",
@@ -33,6 +37,47 @@ _SCAN = (
     "worker",
     "taken_at",
 )
+
+
+@app.command("show")
+def show_image(
+    image: ImageArgument,
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what an image was built on, of an index each image that it lists.
+
+    A base is an image of this registry, which you may pull, whose layers are the lowest of this one. What an
+    image says of its base by itself is a claim.
+    """
+    client = connect(server, token_file)
+    found = _bases(client, *_named(client, image))
+    if as_json:
+        print_json(found)
+        return
+    for number, one in enumerate(found):
+        if number:
+            typer.echo("")
+        print_fields(_shown(one), ("digest", "platform", "base", "base_layers", "base_moved", "claimed_base"))
+
+
+@app.command("children")
+def list_children(
+    image: ImageArgument,
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows at most.")] = 1000,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the images that are built on an image, the last pushed first, of those that you may pull."""
+    client = connect(server, token_file)
+    name, digest = _named(client, image)
+    found = client.items(f"/repositories/{part(name)}/children/{part(digest)}", {"limit": min(limit, 1000)})
+    rows = list(islice(found, limit))
+    print_list(rows, ("repository", "digest", "platform", "layers"), as_json=as_json)
 
 
 @app.command("scans")
@@ -53,12 +98,13 @@ def list_packages(
     image: ImageArgument,
     *,
     platform: Platform = None,
+    own: Own = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the packages in an image, as its newest scan found them."""
-    found = _found(connect(server, token_file), image, "packages", platform)
+    found = _found(connect(server, token_file), image, "packages", platform, own=own)
     columns = ("platform", "ecosystem", "name", "version", "source", "owned_by", "layer", "path")
     print_list(found, columns, as_json=as_json)
 
@@ -68,12 +114,13 @@ def list_findings(
     image: ImageArgument,
     *,
     platform: Platform = None,
+    own: Own = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List what is wrong in an image, as its newest scan found it: secrets, malware, misconfiguration."""
-    found = _found(connect(server, token_file), image, "found", platform)
+    found = _found(connect(server, token_file), image, "found", platform, own=own)
     columns = ("platform", "severity", "kind", "rule", "where", "layer", "deleted_in_layer", "title")
     print_list(found, columns, as_json=as_json)
 
@@ -129,7 +176,43 @@ def _scans(client: Client, name: str, digest: str) -> list[Any]:
     return found
 
 
-def _found(client: Client, image: str, what: str, platform: str | None) -> list[Any]:
+def _bases(client: Client, name: str, digest: str) -> list[Any]:
+    found: list[Any] = client.get(f"/repositories/{part(name)}/bases/{part(digest)}")
+    if not found:
+        raise NotFoundError(f"{name}@{digest} has no image that can be run in it")
+    return found
+
+
+def _shown(one: Any) -> dict[str, Any]:
+    """An image and its base, as lines for people."""
+    base = one["base"]
+    claimed = "@".join(text for text in (one["claimed_name"], one["claimed_digest"]) if text)
+    fields = {"digest": one["digest"], "platform": one["platform"], "claimed_base": claimed or None}
+    if base is None:
+        return fields | {"base": "none that is here" if one["is_known"] else "its layers are not known"}
+    tags = f":{','.join(base['tags'])}" if base["tags"] else ""
+    return fields | {
+        "base": f"{base['repository']}{tags}@{base['digest']}",
+        "base_layers": base["layers"],
+        "base_moved": [f"{base['repository']}:{tag['name']} is {tag['digest']} now" for tag in base["moved"]],
+    }
+
+
+def _base_layers(client: Client, name: str, digest: str) -> dict[str, int]:
+    """How many layers of each image came with its base.
+
+    Raises:
+        NotFoundError: of one no base is known, so that nothing can be left out.
+    """
+    layers = {}
+    for one in _bases(client, name, digest):
+        if one["base"] is None:
+            raise NotFoundError(f"no base of {name}@{one['digest']} is known here; leave out --own")
+        layers[one["digest"]] = one["base"]["layers"]
+    return layers
+
+
+def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
     name, digest = _named(client, image)
     scans = _scans(client, name, digest)
     wanted = [scan for scan in scans if platform in (None, scan["platform"])]
@@ -137,10 +220,16 @@ def _found(client: Client, image: str, what: str, platform: str | None) -> list[
         there = ", ".join(scan["platform"] for scan in scans)
         raise RequestInvalidError(f"{image} was not scanned for {platform}, but for {there}")
 
+    base_layers: dict[str, int] = {}
+    for scan in wanted if own else ():
+        base_layers |= _base_layers(client, name, scan["digest"])
+
     def rows() -> Iterator[Any]:
         for scan in wanted:
             path = f"/repositories/{part(name)}/scans/{part(scan['digest'])}/{what}"
             for one in client.items(path, {"limit": 1000}):
-                yield {"platform": scan["platform"], **one}
+                layer = one.get("layer")
+                if layer is None or layer >= base_layers.get(scan["digest"], 0):
+                    yield {"platform": scan["platform"], **one}
 
     return list(rows())

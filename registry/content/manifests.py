@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, insert, or_, select, tuple_, update
 from sqlalchemy import delete as sql_delete
 
-from registry.content import blocks, quotas
+from registry.content import blocks, chains, quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
@@ -322,6 +322,7 @@ async def store_rows(
     """The rows of a manifest, of which what it refers to is there; its number, and whether it is new. The
     repository is locked."""
     platform = origin.platform
+    chain = chains.chain_of(origin.diff_ids, layers=len(manifest.layers))
     await _store_content(connection, digest, raw)
     values = {
         "repository_id": repository_id,
@@ -340,6 +341,10 @@ async def store_rows(
         "workload": actor.workload_text,
         "source": origin.source,
         "revision": origin.revision,
+        # Null would say that nobody has looked.
+        "chain_id": (chain[-1] if chain else "") if platform is not None else None,
+        "base_name": origin.base_name,
+        "base_digest": origin.base_digest,
         "pushed_at": db_time(),
     }
     made = await connection.execute(
@@ -348,10 +353,13 @@ async def store_rows(
     manifest_id = made.scalar()
     if manifest_id is None:
         this = (manifests.c.repository_id == repository_id, manifests.c.digest == str(digest))
-        held = (await connection.execute(select(manifests.c.id, manifests.c.platform).where(*this))).one()
+        columns = (manifests.c.id, manifests.c.platform, manifests.c.chain_id)
+        held = (await connection.execute(select(*columns).where(*this))).one()
         if held.platform == UNKNOWN_PLATFORM != platform and platform is not None:
             # Its config was missing when it was pushed first.
             await connection.execute(update(manifests).where(*this).values(platform=platform))
+        if chain and not held.chain_id:
+            await chains.learn(connection, held.id, chain, origin)
         return held.id, False
     rows = [
         {
@@ -366,6 +374,7 @@ async def store_rows(
     ]
     if rows:
         await connection.execute(insert(edges), rows)
+    await chains.store_prefixes(connection, manifest_id, chain)
     return manifest_id, True
 
 

@@ -40,17 +40,22 @@ SIGNATURE_MAX_BYTES = 64 * 1024
 """What is larger is an attestation, and no signature."""
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
 _ORIGIN_MAX = 500
+_SAID = ("source", "revision", "base.name", "base.digest")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What an image says of itself: its ``os/architecture[/variant]`` if it can be run, and where it comes
-    from (image-spec, annotations.md: ``org.opencontainers.image.source`` and ``.revision``)."""
+    """What an image says of itself: its ``os/architecture[/variant]`` if it can be run, where it comes from
+    and what it was built on (image-spec, annotations.md: ``org.opencontainers.image.source``, ``.revision``,
+    ``.base.name`` and ``.base.digest``), and the diff IDs of its layers."""
 
     platform: str | None
     source: str | None = None
     revision: str | None = None
+    base_name: str | None = None
+    base_digest: str | None = None
+    diff_ids: tuple[Digest, ...] = ()
 
 
 async def require_references(
@@ -100,8 +105,8 @@ async def require_references(
 async def image_origin(
     database: Database, store: BlobStore, name: str, manifest: Manifest, *, parsers: Threads
 ) -> Origin:
-    """The platform from the config of what can be run, ``None`` for everything else; where it comes from by
-    the manifest's annotations, or the config's labels.
+    """The platform from the config of what can be run, ``None`` for everything else; where it comes from and
+    what it was built on by the manifest's annotations, or the config's labels.
 
     A config that cannot be read, or names no platform, is no reason to refuse the push. But clients that are
     less strict run such an image, so it counts as one, for a platform that is unknown.
@@ -129,17 +134,18 @@ async def image_origin(
         return _origin(UNKNOWN_PLATFORM, manifest.annotations)
     said = {**config_values.labels, **manifest.annotations}
     try:
-        return _origin(str(parse_platform(str(config_values.platform))), said)
+        platform = str(parse_platform(str(config_values.platform)))
     except (ManifestInvalidError, ValueError):
-        return _origin(UNKNOWN_PLATFORM, said)
+        platform = UNKNOWN_PLATFORM
+    return _origin(platform, said, config_values.diff_ids)
 
 
-def _origin(platform: str | None, said: Mapping[str, str]) -> Origin:
-    source, revision = (
+def _origin(platform: str | None, said: Mapping[str, str], diff_ids: tuple[Digest, ...] = ()) -> Origin:
+    source, revision, base_name, base_digest = (
         text if text and len(text) <= _ORIGIN_MAX and "\0" not in text else None
-        for text in (said.get(f"org.opencontainers.image.{name}") for name in ("source", "revision"))
+        for text in (said.get(f"org.opencontainers.image.{name}") for name in _SAID)
     )
-    return Origin(platform, source, revision)
+    return Origin(platform, source, revision, base_name, base_digest, diff_ids)
 
 
 async def attached_bundle(

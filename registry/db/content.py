@@ -165,6 +165,11 @@ manifests = Table(
     # (org.opencontainers.image.source and .revision).
     Column("source", Text),
     Column("revision", Text),
+    # The chain ID of all its layers, as its config has them; empty: that says none; null: not looked at yet.
+    Column("chain_id", Bytewise, index=True),
+    # What it says it was built on (org.opencontainers.image.base.name and .digest).
+    Column("base_name", Text),
+    Column("base_digest", Text),
     Column("pushed_at", UtcTime, nullable=False),
     # The row of the registry's own word that this is, with which it goes; null for all that was pushed.
     Column("attestation_id", Id, index=True),
@@ -176,6 +181,13 @@ manifests = Table(
         "digest",
         postgresql_where=text("blocked_reason IS NOT NULL"),
         sqlite_where=text("blocked_reason IS NOT NULL"),
+    ),
+    # Whose layers are still to be looked at: those that an older version stored.
+    Index(
+        "ix_manifests_unchained",
+        "id",
+        postgresql_where=text("platform IS NOT NULL AND chain_id IS NULL"),
+        sqlite_where=text("platform IS NOT NULL AND chain_id IS NULL"),
     ),
     # Pages of referrers, all or of one artifact type. Few manifests have a subject.
     *(
@@ -189,6 +201,16 @@ manifests = Table(
         )
         for columns in (("id",), ("artifact_type", "id"))
     ),
+)
+
+chain_prefixes = Table(
+    "chain_prefixes",
+    metadata,
+    Column("manifest_id", Id, ForeignKey("manifests.id", ondelete="CASCADE"), primary_key=True),
+    # So many of its layers, the lowest; fewer than it has.
+    Column("depth", Integer, primary_key=True),
+    # The chain ID of these.
+    Column("chain_id", Bytewise, nullable=False, index=True),
 )
 
 STATE_COLUMNS = (

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
-from registry.content import uploads
+from registry.content import chains, uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
 from registry.trials import (
@@ -75,6 +75,7 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("wrong passwords", attempts.trim(database))
     if not settings.read_only:
         await tried("verdicts", attest_missing(database), done="attested")
+        await tried("layers of images", chains.learn_missing(database, services.blobs), done="looked at")
     for what, told in (
         ("uploads", "swept expired uploads"),
         ("trials", "swept old trials"),

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,18 +143,6 @@ class Use:
         those above it are of no use."""
         for path in reversed(tuple(self._fds)):
             self.release(path)
-
-
-def chain_ids(diff_ids: Sequence[Digest]) -> Iterator[Digest]:
-    """The chain ID of each layer (image-spec, config.md, "Layer ChainID")."""
-    chain: Digest | None = None
-    for diff_id in diff_ids:
-        if chain is None:
-            chain = diff_id
-        else:
-            encoded = hashlib.sha256(f"{chain} {diff_id}".encode()).hexdigest()
-            chain = Digest("sha256", encoded)
-        yield chain
 
 
 def remove_path(path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from registry.contract.limits import PrepareLimits
 from registry.errors import SeatrialError
 from registry.oci import mediatypes
+from registry.oci.chains import chain_ids
 from registry.oci.descriptor import ATTESTATION_ANNOTATION, Descriptor
 from registry.oci.digest import Digest, digest_of
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
@@ -23,7 +24,7 @@ from registry.oci.imageconfig import ImageConfig, parse_image_config
 from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.platform import Platform
 from sandbox.errors import SandboxError
-from sandbox.images.cache import UNFINISHED, Use, chain_ids
+from sandbox.images.cache import UNFINISHED, Use
 from sandbox.images.source import ImageSource
 
 LAYERS_MAX = 500

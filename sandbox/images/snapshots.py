@@ -22,12 +22,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from registry.contract.limits import PrepareLimits
+from registry.oci.chains import chain_ids
 from registry.oci.digest import Digest
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from sandbox import syscalls as kernel
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
-from sandbox.images.cache import LOCK_POLL_SECONDS, UNFINISHED, Use, chain_ids, locked, remove_path
+from sandbox.images.cache import LOCK_POLL_SECONDS, UNFINISHED, Use, locked, remove_path
 from sandbox.images.pull import PulledImage
 from sandbox.images.unpack import LayerCounts, LayerTask, unpack_layer
 

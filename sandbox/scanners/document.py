@@ -129,7 +129,7 @@ def _package(
         source_version=found.source_version or None,
         licences=tuple(_text(one, 300) for one in found.licences),
         path=shown_path(told.path, found.path),
-        layer=told.layer,
+        layer=told.since.get(found, told.layer),
         owned_by=owner,
     )
 

@@ -46,6 +46,9 @@ class Told:
     system: FoundSystem | None = None
     things: tuple[FoundThing, ...] = ()
     deleted_in_layer: int | None = None
+    since: Mapping[FoundPackage, int] = field(default_factory=dict)
+    """of packages that the same file of a lower layer told of already: which layer brought them. A database
+    is written anew with each package that is added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +168,17 @@ class _Merging:
                     self._tell(told, self._told(record, path, module, number))
                 case {"incomplete": str(reason), "module": str(module), "path": str(path)}:
                     self._gap(Gap(module, path, reason, number))
-        self._hide(number, self._changes(layer, gone, opaque))
+        hidden = self._hide(number, self._changes(layer, gone, opaque))
         self._relink([], links)
         for path, wanted in asked.items():
             self.asked_links[self.names.place(path)] = (wanted, number)
         for path, some in told.items():
             place = self.names.place(path)
-            self.visible.setdefault(place, []).extend(replace(one, path=place) for one in some)
+            known = _brought(hidden.get(place, ()))
+            self.visible.setdefault(place, []).extend(
+                replace(one, path=place, since={at: known[at] for at in one.packages if at in known})
+                for one in some
+            )
         for path, target in hard:
             self._link(self.names.place(path), self.names.place(target), number)
 
@@ -223,7 +230,8 @@ class _Merging:
         others = needed.intersection(each_digest(rest))
         return _Changes(gone, opaque, others | needed.intersection(each_digest(folders)), others)
 
-    def _hide(self, number: int, changes: _Changes) -> None:
+    def _hide(self, number: int, changes: _Changes) -> Mapping[str, Sequence[Told]]:
+        """What was to be seen, by place, and no longer is."""
         folders: dict[str, bool] = {"": "" in changes.opaque}
 
         def hidden_in(folder: str) -> bool:
@@ -252,8 +260,10 @@ class _Merging:
         # First: what the layer has in a folder that took the place of a link is not where that led.
         self._relink(links, {})
         folders = {"": "" in changes.opaque}
-        for place in [place for place in self.visible if hidden(place)]:
-            self._remove(self.visible.pop(place), number)
+        gone = {place: self.visible.pop(place) for place in [*self.visible] if hidden(place)}
+        for some in gone.values():
+            self._remove(some, number)
+        return gone
 
     def _among(self, digests: set[bytes], place: str) -> bool:
         return not digests.isdisjoint(self._marks_of(place)) if digests else False
@@ -276,6 +286,15 @@ class _Merging:
             if things:
                 left = replace(one, packages=(), system=None, things=things, deleted_in_layer=number)
                 self.removed.append(left)
+
+
+def _brought(some: Iterable[Told]) -> Mapping[FoundPackage, int]:
+    """Which layers brought the packages that are told of."""
+    return {
+        package: one.since.get(package, one.layer)
+        for one in sorted(some, key=lambda one: one.layer, reverse=True)
+        for package in one.packages
+    }
 
 
 def _unfollowed(merging: _Merging, modules: Sequence[Module]) -> Iterable[Gap]:

@@ -225,6 +225,8 @@ API = {
     "GET /repositories/{name}/scans/{digest}/found": "scans",
     "GET /repositories/{name}/scans/{digest}/incomplete": "scans",
     "GET /packages": "any",
+    "GET /repositories/{name}/bases/{digest}": "pull",
+    "GET /repositories/{name}/children/{digest}": "pull",
     "GET /gate": "pull",
     "GET /gate/preview": "pulls",
     "POST /gate/block": "configure",

@@ -217,6 +217,27 @@ def test_owners_and_unchanged_files() -> None:
     assert {one.severity for one in make_scan(gone, subject, scanner="test 1").found} == {"high"}
 
 
+def test_a_package_came_with_the_layer_that_brought_it_however_often_its_database_is_written() -> None:
+    three = b"package three 3\n"
+    view = seen(
+        [file("db.txt", ONE + three)],
+        [file("db.txt", ONE + TWO + three)],
+        [whiteout("db.txt"), file("db.txt", b"package one 1.1\n" + TWO + three)],
+        [file("else.txt", TWO)],
+    )
+    subject = Subject("sha256:" + "0" * 64, "linux/amd64", ("sha256:" + "a" * 64,) * 4, ("",) * 4)
+    scan = make_scan(view, subject, scanner="test 1")
+    assert {(one.name, one.version, one.path, one.layer) for one in scan.packages} == {
+        ("one", "1.1", "db.txt", 2),
+        ("two", "2", "db.txt", 1),
+        ("three", "3", "db.txt", 0),
+        ("two", "2", "else.txt", 3),
+    }
+    # What was away for a layer is new again.
+    view = seen([file("db.txt", ONE)], [whiteout("db.txt")], [file("db.txt", ONE)])
+    assert [told.since for told in view.told] == [{}]
+
+
 def test_names_that_are_no_text_are_written_as_they_can_be() -> None:
     view = seen([file("bad\udcff.txt", KEY + ONE)])
     scan = make_scan(

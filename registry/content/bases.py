@@ -1,0 +1,220 @@
+"""The base of an image, and what is built on it, by the chain IDs of their layers.
+
+Nobody is told of an image that he may not pull. What an image says of its base by itself is a claim and stays
+apart from that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, exists, func, or_, select
+
+from registry.auth.policy import decide
+from registry.content.pullable import pullable_ids
+from registry.db.content import chain_prefixes, edges, manifests, repositories, tag_history, tags
+
+if TYPE_CHECKING:
+    from sqlalchemy import Select
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.content.manifests import StoredManifest
+    from registry.db.engine import Database
+
+_CANDIDATES = 100
+_OF_IMAGE = ("id", "digest", "platform", "chain_id", "base_name", "base_digest")
+_TAGS = 50
+"""How many tags of a base are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class MovedTag:
+    """A tag that named a base and names something else now."""
+
+    name: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """An image that is the lowest ``layers`` layers of another. ``tags`` name it, or an index that lists it,
+    and ``moved`` did."""
+
+    repository: str
+    digest: str
+    layers: int
+    tags: tuple[str, ...]
+    moved: tuple[MovedTag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltOn:
+    """What an image was built on. ``base``: the image here that is most of its layers, as far as the asker
+    may pull it. ``claimed_name`` and ``claimed_digest`` are what it says itself. ``is_known`` is false while
+    its layers were not looked at."""
+
+    digest: str
+    platform: str
+    is_known: bool
+    base: Base | None
+    claimed_name: str | None
+    claimed_digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An image that is built on another, directly or not, of which its lowest ``layers`` are."""
+
+    repository: str
+    digest: str
+    platform: str
+    layers: int
+    manifest_id: int
+
+
+async def list_bases(database: Database, actor: Actor, manifest: StoredManifest) -> Sequence[BuiltOn]:
+    """What an image was built on; of an index what the images that it lists were, by platform."""
+    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
+    query = (
+        select(*(manifests.c[name] for name in _OF_IMAGE))
+        .where(
+            manifests.c.repository_id == manifest.repository_id,
+            manifests.c.platform.is_not(None),
+            or_(manifests.c.id == manifest.id, manifests.c.digest.in_(listed)),
+        )
+        .order_by(manifests.c.platform, manifests.c.digest)
+    )
+    async with database.read() as connection:
+        return [
+            BuiltOn(
+                digest=row.digest,
+                platform=row.platform,
+                is_known=bool(row.chain_id),
+                base=await _base(connection, actor, row.id, row.base_digest, is_sqlite=database.is_sqlite),
+                claimed_name=row.base_name,
+                claimed_digest=row.base_digest,
+            )
+            for row in (await connection.execute(query)).all()
+        ]
+
+
+async def list_children(
+    database: Database, actor: Actor, manifest: StoredManifest, *, limit: int, after: int | None
+) -> Sequence[Child]:
+    """Images that are built on an image, or on one that an index lists, the last pushed first: at most
+    ``limit`` of those after the number of one."""
+    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
+    lower = manifests.alias("lower")
+    depth = func.max(chain_prefixes.c.depth)
+    query = (
+        select(
+            repositories.c.name,
+            manifests.c.digest,
+            manifests.c.platform,
+            depth.label("layers"),
+            manifests.c.id,
+            repositories.c.visibility,
+        )
+        .select_from(lower)
+        .join(chain_prefixes, chain_prefixes.c.chain_id == lower.c.chain_id)
+        .join(manifests, manifests.c.id == chain_prefixes.c.manifest_id)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(
+            lower.c.repository_id == manifest.repository_id,
+            lower.c.chain_id != "",
+            or_(lower.c.id == manifest.id, lower.c.digest.in_(listed)),
+        )
+        .group_by(manifests.c.id, repositories.c.id)
+        .order_by(manifests.c.id.desc())
+        .limit(limit)
+    )
+    query = _pullable(query, actor, is_sqlite=database.is_sqlite)
+    found: list[Child] = []
+    async with database.read() as connection:
+        while len(found) < limit:
+            page = query if after is None else query.where(manifests.c.id < after)
+            rows = (await connection.execute(page)).all()
+            # It is the policy that decides, and the query only finds.
+            found += [
+                Child(*row[:-1]) for row in rows if decide(actor, "pull", row.name, row.visibility).allowed
+            ]
+            if len(rows) < limit:
+                break
+            after = rows[-1].id
+    return found[:limit]
+
+
+async def _base(
+    connection: AsyncConnection, actor: Actor, manifest_id: int, claimed: str | None, *, is_sqlite: bool
+) -> Base | None:
+    """The image with the most layers of those that are the lowest of this one; of several the one that it
+    claims, else one that has a tag, else the first that was pushed."""
+    is_tagged = exists(select(tags.c.name).where(tags.c.manifest_id == manifests.c.id))
+    listing = edges.alias("listing")
+    is_listed = exists(
+        select(listing.c.digest).where(listing.c.kind == "child", listing.c.digest == manifests.c.digest)
+    )
+    is_claimed = manifests.c.digest == (claimed or "")
+    query = (
+        select(
+            manifests.c.repository_id,
+            repositories.c.name,
+            repositories.c.visibility,
+            manifests.c.digest,
+            chain_prefixes.c.depth,
+        )
+        .select_from(chain_prefixes)
+        .join(manifests, manifests.c.chain_id == chain_prefixes.c.chain_id)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .where(chain_prefixes.c.manifest_id == manifest_id)
+        .order_by(
+            chain_prefixes.c.depth.desc(),
+            case((is_claimed, 0), (is_tagged, 1), (is_listed, 2), else_=3),
+            manifests.c.id,
+        )
+        .limit(_CANDIDATES)
+    )
+    query = _pullable(query, actor, is_sqlite=is_sqlite)
+    for offset in count(0, _CANDIDATES):
+        rows = (await connection.execute(query.offset(offset))).all()
+        for row in rows:
+            if decide(actor, "pull", row.name, row.visibility).allowed:
+                named, moved = await _tags(connection, row.repository_id, row.digest)
+                return Base(row.name, row.digest, row.depth, named, moved)
+        if len(rows) < _CANDIDATES:
+            break
+    return None
+
+
+async def _tags(
+    connection: AsyncConnection, repository_id: int, digest: str
+) -> tuple[tuple[str, ...], tuple[MovedTag, ...]]:
+    """Which tags name an image or an index that lists it, and which did and are elsewhere now."""
+    listing = manifests.alias("listing")
+    listed_by = (
+        select(listing.c.digest)
+        .join(edges, edges.c.manifest_id == listing.c.id)
+        .where(listing.c.repository_id == repository_id, edges.c.kind == "child", edges.c.digest == digest)
+    )
+    is_it = or_(manifests.c.digest == digest, manifests.c.digest.in_(listed_by))
+    was_it = or_(tag_history.c.new_digest == digest, tag_history.c.new_digest.in_(listed_by))
+    named_once = select(tag_history.c.name).where(tag_history.c.repository_id == repository_id, was_it)
+    query = (
+        select(tags.c.name, manifests.c.digest, is_it.label("is_it"))
+        .join(manifests, manifests.c.id == tags.c.manifest_id)
+        .where(tags.c.repository_id == repository_id, or_(is_it, tags.c.name.in_(named_once)))
+        .order_by(tags.c.name)
+    )
+    rows = (await connection.execute(query)).all()
+    named = tuple(row.name for row in rows if row.is_it)
+    moved = tuple(MovedTag(row.name, row.digest) for row in rows if not row.is_it)
+    return named[:_TAGS], moved[:_TAGS]
+
+
+def _pullable(query: Select[Any], actor: Actor, *, is_sqlite: bool) -> Select[Any]:
+    ids = pullable_ids(actor, is_sqlite=is_sqlite)
+    return query if ids is None else query.where(repositories.c.id.in_(ids))
