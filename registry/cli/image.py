@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +13,14 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.formats.names import Format
+from registry.formats.putting import put_out, require_place
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What images are: show, children; what scans found: scans, packages, findings, incomplete, holding.",
+    help="What images are: show, children; what scans found: scans, packages, findings, incomplete, report, "
+    "holding.",
 )
 
 Platform = Annotated[
@@ -139,6 +143,38 @@ def list_incomplete(
     print_list(found, ("platform", "scanner", "where", "layer", "reason"), as_json=as_json)
 
 
+@app.command("report")
+def show_report(
+    image: ImageArgument,
+    *,
+    form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write it to this file, not to the terminal."),
+    ] = None,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print all that is known of an image: as a table, JSON, SARIF, or an SBOM of CycloneDX or SPDX.
+
+    Its newest scan, and the vulnerabilities that the registry's advisories know of its packages now. Of an
+    index that was scanned for several platforms, name one.
+    """
+    if as_json and form not in ("table", "json"):
+        raise RequestInvalidError("give --json or --format, not both")
+    require_place(output)
+    client = connect(server, token_file)
+    name, digest = _named(client, image)
+    scans = _wanted(_scans(client, name, digest), image, platform)
+    if len(scans) > 1:
+        there = ", ".join(scan["platform"] for scan in scans)
+        raise RequestInvalidError(f"{image} was scanned for {there}: say which with --platform, or by digest")
+    asked = f"{part(name)}/scans/{part(scans[0]['digest'])}/report?format={'json' if as_json else form}"
+    put_out(client.text(f"/repositories/{asked}").encode(), output)
+
+
 @app.command("holding")
 def list_holders(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Its name, or that of its source.")],
@@ -212,14 +248,17 @@ def _base_layers(client: Client, name: str, digest: str) -> dict[str, int]:
     return layers
 
 
-def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
-    name, digest = _named(client, image)
-    scans = _scans(client, name, digest)
+def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:
     wanted = [scan for scan in scans if platform in (None, scan["platform"])]
     if not wanted:
         there = ", ".join(scan["platform"] for scan in scans)
         raise RequestInvalidError(f"{image} was not scanned for {platform}, but for {there}")
+    return wanted
 
+
+def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
+    name, digest = _named(client, image)
+    wanted = _wanted(_scans(client, name, digest), image, platform)
     base_layers: dict[str, int] = {}
     for scan in wanted if own else ():
         base_layers |= _base_layers(client, name, scan["digest"])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from registry.oci.printable import printable
+from registry.errors import RequestInvalidError
+from registry.formats.names import Format
 from sandbox.cli.workshop import (
     ImageArgument,
     JsonOption,
@@ -30,9 +29,6 @@ from sandbox.cli.workshop import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from registry.advisories.matching import Match
     from registry.advisories.report import Report
     from registry.contract.scan import Scan
     from registry.oci.platform import Platform
@@ -40,18 +36,16 @@ if TYPE_CHECKING:
 
 Threshold = Literal["info", "low", "medium", "high", "critical"]
 SEVERITIES: tuple[Threshold, ...] = get_args(Threshold)
-NO_ADVISORIES = (
-    "no advisories were given (--advisories FILE): which vulnerabilities its packages have was not looked up"
-)
-_GAPS_SHOWN = 20
 
 
 def command(
     *,
     image: ImageArgument,
+    form: Annotated[Format, typer.Option("--format", help="How to print what was found.")] = "table",
     output: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="How to print what was found.")
-    ] = "table",
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write it to this file, not to the terminal."),
+    ] = None,
     fail_on: Annotated[
         Threshold | None,
         typer.Option(
@@ -90,8 +84,13 @@ def command(
     """
     from registry.advisories.file import open_advisories  # noqa: PLC0415
     from registry.advisories.report import report  # noqa: PLC0415
+    from registry.formats.forms import FORMS  # noqa: PLC0415
+    from registry.formats.putting import put_out, require_place  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
+    if as_json and form not in ("table", "json"):
+        raise RequestInvalidError("give --json or --format, not both")
+    require_place(output)
     enter_user_namespace()
     configure_logs("text", quiet=True)
     # Opened before there is anything to wait for.
@@ -112,10 +111,7 @@ def command(
     known = report(scan, opened, scanned_at=datetime.now(UTC))
     if opened is not None:
         opened.close()
-    if as_json or output == "json":
-        typer.echo(json.dumps(_document(image, known), indent=2))
-    else:
-        _print(known)
+    put_out(FORMS["json" if as_json else form].write(known, image), output)
     raise typer.Exit(_code(known, fail_on))
 
 
@@ -176,82 +172,3 @@ def _code(known: Report, fail_on: Threshold | None) -> int:
     if any(severity in counted for severity in found):
         return 1
     return 0 if known.scan.is_complete() and not known.not_looked_up else 2
-
-
-def _document(image: str, known: Report) -> dict[str, object]:
-    return {
-        "image": image,
-        **known.scan.model_dump(mode="json", exclude={"lease"}),
-        "complete": known.scan.is_complete(),
-        "advisories": None
-        if known.advisories is None
-        else {"generation": known.advisories.generation, "not_looked_up": dict(known.not_looked_up)},
-        "vulnerabilities": [
-            {
-                **{name: value for name, value in asdict(one).items() if name != "published_at"},
-                "published_at": None if one.published_at is None else one.published_at.isoformat(),
-            }
-            for one in known.matches
-        ],
-    }
-
-
-def _print(known: Report) -> None:
-    scan = known.scan
-    system = f"{scan.system.name or scan.system.id}; " if scan.system else ""
-    kinds = [one.kind for one in scan.packages]
-    of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-    typer.echo(f"{scan.digest} {scan.platform}")
-    typer.echo(printable(f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"))
-    if known.advisories is None:
-        typer.echo(NO_ADVISORIES)
-    else:
-        _print_matches(scan, known.matches)
-    for ecosystem, count in known.not_looked_up.items():
-        of = f"of {ecosystem}" if ecosystem else "whose system advisories have no name for"
-        typer.echo(
-            printable(f"not looked up: {count} packages {of}, about which these advisories say nothing")
-        )
-    if scan.found:
-        typer.echo(f"\n{len(scan.found)} things found in its files and configuration:")
-        for one in scan.found:
-            line = "" if one.line is None else f":{one.line}"
-            where = _where(one.layer, one.deleted_in_layer)
-            said = f" [{one.evidence}]" if one.evidence else ""
-            typer.echo(
-                printable(f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}")
-            )
-    if not scan.is_complete():
-        typer.echo("\nThis scan is not complete:")
-        for gap in scan.incomplete[:_GAPS_SHOWN]:
-            where = f" {gap.where}" if gap.where else ""
-            typer.echo(printable(f"  {gap.scanner}{where}{_where(gap.layer, None)}: {gap.reason}"))
-        if len(scan.incomplete) > _GAPS_SHOWN:
-            typer.echo(f"  … and {len(scan.incomplete) - _GAPS_SHOWN} more (--json has all)")
-        if scan.truncated:
-            typer.echo("  there was more than the document may hold")
-
-
-def _print_matches(scan: Scan, matches: Sequence[Match]) -> None:
-    from registry.contract.scan import WORST_FIRST  # noqa: PLC0415
-
-    if not matches:
-        typer.echo("no vulnerabilities that these advisories know")
-        return
-    typer.echo(f"\n{len(matches)} vulnerabilities:")
-    for one in sorted(matches, key=lambda one: (WORST_FIRST.index(one.severity), one.id)):
-        package = scan.packages[one.package_index]
-        fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"
-        if one.state == "unknown":
-            fixed = "its version cannot be compared"
-        exploited = ", exploited" if one.kev else ""
-        where = _where(package.layer, None)
-        line = f"  {one.severity:<8} {one.id}  {package.name} {package.version}{where}: {fixed}{exploited}"
-        typer.echo(printable(line))
-
-
-def _where(layer: int | None, deleted_in: int | None) -> str:
-    if layer is None:
-        return ""
-    deleted = "" if deleted_in is None else f", deleted in layer {deleted_in}"
-    return f" (layer {layer}{deleted})"

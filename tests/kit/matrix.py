@@ -224,6 +224,7 @@ API = {
     "GET /repositories/{name}/scans/{digest}/packages": "scans",
     "GET /repositories/{name}/scans/{digest}/found": "scans",
     "GET /repositories/{name}/scans/{digest}/incomplete": "scans",
+    "GET /repositories/{name}/scans/{digest}/report": "scans",
     "GET /packages": "any",
     "GET /repositories/{name}/bases/{digest}": "pull",
     "GET /repositories/{name}/children/{digest}": "pull",

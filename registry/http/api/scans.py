@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypeVar
+from urllib.parse import urlsplit
 
+from aiohttp import web
 from pydantic import Field
 
 from registry.content import manifests
@@ -12,10 +14,13 @@ from registry.content.administration import find
 from registry.content.manifests import StoredManifest
 from registry.contract.scan import Found, Incomplete, Package, Scan
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
+from registry.formats.forms import FORMS
+from registry.formats.names import Format
 from registry.http.api.fields import ContentDigest, RepositoryName
 from registry.http.api.logrights import require_scans
-from registry.http.api.models import Answer, Page, PageQuery
+from registry.http.api.models import Answer, Page, PageQuery, Query
 from registry.http.api.routes import Call, Route
+from registry.http.authentication import base_url
 from registry.http.parsers import PARSERS
 from registry.oci.digest import parse_content_digest
 from registry.trials.scanreading import (
@@ -27,6 +32,7 @@ from registry.trials.scanreading import (
     parse_position,
     read_scan,
 )
+from registry.trials.scanreport import read_report
 from registry.trials.states import plain_text
 
 T = TypeVar("T")
@@ -40,6 +46,12 @@ class PackagesQuery(PageQuery):
         default=None, max_length=64, description="As OSV names it: `Debian:12`, `PyPI`, `npm`."
     )
     version: str | None = Field(default=None, max_length=300, description="Exactly this one.")
+
+
+class ReportQuery(Query):
+    """In which format."""
+
+    format: Format = Field(default="json", description="As other programs read it.")
 
 
 class HolderAnswer(Answer):
@@ -80,6 +92,35 @@ async def list_scanned_incompletely(
 ) -> Page[Incomplete]:
     """What the newest scan of an image could not look at, or not to its end."""
     return _page(query, (await _scan(call, name, digest)).incomplete)
+
+
+async def show_report(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: ReportQuery
+) -> web.Response:
+    """All that is known of an image: its newest scan, and the vulnerabilities that advisories know now.
+
+    CycloneDX 1.6, SPDX 2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. For
+    the same scan and the same advisories it has the same bytes.
+    """
+    services, parsers = call.services, call.request.app[PARSERS]
+    manifest = await _image(call, name, digest)
+    known = await read_report(
+        services.database,
+        services.blobs,
+        manifest,
+        advisories=services.settings.advisories_file,
+        parsers=parsers,
+    )
+    form = FORMS[query.format]
+    host = urlsplit(base_url(call.request)).netloc
+    return web.Response(
+        body=await parsers.run(form.write, known, f"{host}/{name}@{digest}"),
+        headers={
+            "Content-Type": form.media_type,
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": "sandbox",
+        },
+    )
 
 
 async def list_package_holders(call: Call, query: PackagesQuery) -> Page[HolderAnswer]:
@@ -143,5 +184,6 @@ ROUTES = (
             ("incomplete", list_scanned_incompletely),
         )
     ),
+    Route("GET", f"{_OF}/report", "anyone", show_report, errors=(*_GONE, NotFoundError)),
     Route("GET", "/packages", "anyone", list_package_holders),
 )

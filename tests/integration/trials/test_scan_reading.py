@@ -9,7 +9,9 @@ import sys
 from asyncio.subprocess import PIPE
 from typing import Any
 
+from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.advisories import affects, filed, record
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.sources import ROOT
 from tests.kit.trials import Port, ScriptedWorker, tiny_image, tiny_index
@@ -69,6 +71,30 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     missing = await ask(port.admin, "GET", f"/api/v1/repositories/team%2Fnew/scans/{unscanned}/packages")
     assert (missing.status, "there is no scan of" in missing.json["detail"]) == (404, True)
 
+    # All of it, as other programs read it: with the vulnerabilities that advisories know now.
+    asked = f"/api/v1{base}/report"
+    unmatched = await ask(port.admin, "GET", asked)
+    assert (unmatched.status, unmatched.json["advisories"]) == (200, None)
+    affected = affects("Debian:12", "openssl", "introduced=0", "fixed=1:1.2.14")
+    known = record("DEBIAN-CVE-2026-1", affected, upstream=["CVE-2026-1"])
+    file = port.registry.services.settings.advisories_file
+    file.parent.mkdir()
+    filed(file, known)[0].close()
+    for form, one in FORMS.items():
+        answer = await ask(port.admin, "GET", asked, params={"format": form})
+        assert (answer.status, answer.headers["Content-Type"]) == (200, one.media_type)
+        assert answer.body == (await ask(port.admin, "GET", asked, params={"format": form})).body
+        assert (b"CVE-2026-1" in answer.body) == (form != "spdx")
+    report = (await ask(port.admin, "GET", asked)).json
+    assert report["image"].endswith(f"/{repository}@{digest}")
+    assert [(one["package"], one["fixed_version"]) for one in report["vulnerabilities"]] == [
+        ("libssl3", "1:1.2.14")
+    ]
+    await api(port.admin, "GET", f"{base}/report", params={"format": "xml"}, status=400)
+    missing = await ask(port.admin, "GET", f"/api/v1/repositories/team%2Fnew/scans/{unscanned}/report")
+    assert missing.status == 404
+    assert (await ask(port.reader, "GET", asked)).status == 403
+
     # Whoever may only pull is told the counts, and nothing of what is in it.
     refused = await ask(port.reader, "GET", f"/api/v1{base}")
     assert (refused.status, "for those who may push" in refused.json["detail"]) == (403, True)
@@ -122,6 +148,10 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     assert "scripted 1.0" in await command("image", "scans", image)
     holding = ("image", "holding", "openssl", "--version", "3.0.18", "--json")
     assert [one["digest"] for one in json.loads(await command(*holding))] == [second["digest"]]
+    assert "fixed in 1:1.2.14" in await command("image", "report", image)
+    assert (
+        json.loads(await command("image", "report", image, "--format", "spdx"))["spdxVersion"] == "SPDX-2.3"
+    )
     assert "was not scanned" in await command("image", "packages", "team/new:1", code=2)
     wrong = ("image", "packages", image, "--platform", "linux/s390x")
     assert "not scanned for linux/s390x, but for linux/amd64" in await command(*wrong, code=64)

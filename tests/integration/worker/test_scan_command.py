@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from registry.formats.names import Format
 from registry.main import run
 from tests.kit.advisories import affects, filed, record
 from tests.kit.images import Image, fifo, file, make_image, make_layer, symlink, write_layout
+from tests.kit.planted import UPPER, made, token
 
 STATUS = b"Package: bash\nStatus: install ok installed\nVersion: 5.2.15-2+b7\nArchitecture: amd64\n\n"
 BASE = make_layer(
@@ -46,7 +48,8 @@ def test_an_image_is_scanned_without_a_server_or_a_runtime(
     assert f"{image.digest} linux/amd64\nDebian 12; 2 layers; 1 packages (1 dpkg)\n" in said
     assert "no advisories were given" in said
     document = json.loads(scan(image, "--json"))
-    assert document == json.loads(scan(image, "--format", "json"))
+    again = json.loads(scan(image, "--format", "json"))
+    assert document | {"scanned_at": ""} == again | {"scanned_at": ""}
     assert (document["complete"], document["advisories"], document["vulnerabilities"]) == (True, None, [])
     assert document["packages"][0] | {"licences": []} == {
         "kind": "dpkg",
@@ -77,6 +80,8 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     )
     document: Any = json.loads(scan(image, *options, "--json"))
     (found,) = document["vulnerabilities"]
+    assert (found["package"], found["layer"], found["excused"]) == ("bash", 0, None)
+    assert found["purl"] == "pkg:deb/debian/bash@5.2.15-2%2Bb7?arch=amd64&distro=debian-12"
     assert (found["id"], found["package_index"], found["fixed_version"]) == ("CVE-2026-1", 0, "5.2.15-3")
     assert document["advisories"]["generation"]
     # What has no severity is not harmless.
@@ -94,6 +99,29 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     scan(other, *options, "--fail-on", "critical", code=2)
     missing = scan(image, "--advisories", str(tmp_path / "none"), code=2)
     assert "there is no file of advisories" in missing
+
+
+def test_a_secret_is_redacted_in_every_format(scan: Scan, tmp_path: Path) -> None:
+    secret, key = token("ghp_"), f"AKIA{made(UPPER, 16)}"
+    history = [{"created_by": f"RUN curl -H 'Authorization: {secret}' x"}, {"created_by": "COPY . ."}]
+    image = make_image(
+        BASE,
+        make_layer(file("srv/settings", f"token = {secret}\n".encode())),
+        config={"Env": [f"AWS_ACCESS_KEY_ID={key}"], "Labels": {"a": secret}},
+        document={"history": history},
+    )
+    for form in get_args(Format):
+        target = tmp_path / f"{form}.txt"
+        assert scan(image, "--format", form, "--output", str(target)) == ""
+        said = target.read_text()
+        assert (secret not in said, key not in said) == (True, True), form
+        # What it is of is told: an SBOM tells of no findings.
+        assert ("srv/settings" in said) == (form in ("table", "json", "sarif")), form
+        assert "COPY . ." in said, form
+    assert [one.name for one in tmp_path.iterdir() if one.name.startswith(".")] == []
+    assert "is a folder" in scan(image, "--output", str(tmp_path), code=64)
+    assert "is no folder" in scan(image, "--output", str(tmp_path / "no" / "x"), code=64)
+    assert "not both" in scan(image, "--json", "--format", "spdx", code=64)
 
 
 def test_rules_of_ones_own_are_searched_for(scan: Scan, tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What all formats tell alike: the tool, where a thing came from, what could not be looked at."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from urllib.parse import quote
+
+from registry.advisories.report import Report
+from registry.contract.scan import Scan
+
+TOOL = "seatrial"
+NO_ADVISORIES = "no advisories were given: which vulnerabilities its packages have was not looked up"
+_NAMESPACE = uuid.UUID("6d1bf8a2-52ab-4f3c-9d3e-7f2f0c1a9b55")
+
+
+def tool_version() -> str:
+    """The version of whoever writes the document."""
+    return version("seatrial")
+
+
+def time_of(at: datetime) -> str:
+    """RFC 3339 in UTC with whole seconds: no format here takes less, and SPDX no more."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def dumped(document: object) -> bytes:
+    """A document of JSON as it is written; the same for the same values."""
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def same_for(document: object) -> uuid.UUID:
+    """A UUID that is the same for the same values, and for no others."""
+    return uuid.uuid5(_NAMESPACE, json.dumps(document, sort_keys=True))
+
+
+def address_of(vulnerability: str) -> str:
+    """A page about a vulnerability."""
+    return f"https://osv.dev/vulnerability/{quote(vulnerability, safe='')}"
+
+
+def layer_of(scan: Scan, index: int) -> str:
+    """A layer in words: its number and its line of the history."""
+    line = " ".join(scan.layers[index].created_by.split())
+    return f"layer {index} ({line})" if line else f"layer {index}"
+
+
+def gaps_of(scan: Scan) -> Iterator[str]:
+    """What could not be looked at, a sentence for each; none: all of the image was looked at."""
+    for one in scan.incomplete:
+        where = f" {one.where}" if one.where else ""
+        layer = "" if one.layer is None else f" (layer {one.layer})"
+        yield f"{one.scanner}{where}{layer}: {one.reason}"
+    if scan.truncated:
+        yield "there was more than the document may hold"
+
+
+def not_looked_up_of(known: Report) -> Iterator[str]:
+    """Which packages nobody looked up, a sentence for each ecosystem."""
+    if known.advisories is None:
+        yield NO_ADVISORIES
+    for ecosystem, count in known.not_looked_up.items():
+        of = f"of {ecosystem}" if ecosystem else "whose system advisories have no name for"
+        yield f"not looked up: {count} packages {of}, about which these advisories say nothing"

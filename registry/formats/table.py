@@ -1,0 +1,90 @@
+"""A report as lines for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from registry.advisories.report import Excused, Report
+from registry.contract.scan import WORST_FIRST
+from registry.formats.shown import gaps_of, layer_of, not_looked_up_of
+from registry.oci.printable import printable
+
+_GAPS_SHOWN = 20
+
+
+def table(known: Report, image: str) -> bytes:
+    """The text. Nothing that an image holds moves a cursor or ends a line."""
+    return "".join(f"{printable(line)}\n" for line in _lines(known)).encode()
+
+
+def _lines(known: Report) -> Iterator[str]:
+    scan = known.scan
+    system = f"{scan.system.name or scan.system.id}; " if scan.system else ""
+    kinds = [one.kind for one in scan.packages]
+    of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
+    yield f"{scan.digest} {scan.platform}"
+    yield f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"
+    yield from not_looked_up_of(known)
+    if known.advisories is not None:
+        yield from _vulnerabilities(known)
+    if scan.found:
+        yield ""
+        yield f"{len(scan.found)} things found in its files and configuration:"
+        for one in scan.found:
+            line = "" if one.line is None else f":{one.line}"
+            where = _where(one.layer, one.deleted_in_layer)
+            said = f" [{one.evidence}]" if one.evidence else ""
+            yield f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}"
+    yield from _layers(known)
+    gaps = list(gaps_of(scan))
+    if gaps:
+        yield ""
+        yield "This scan is not complete:"
+        yield from (f"  {gap}" for gap in gaps[:_GAPS_SHOWN])
+        if len(gaps) > _GAPS_SHOWN:
+            yield f"  … and {len(gaps) - _GAPS_SHOWN} more (--format json has all)"
+
+
+def _vulnerabilities(known: Report) -> Iterator[str]:
+    matches = sorted(known.matches, key=lambda one: (WORST_FIRST.index(one.severity), one.id))
+    if not matches:
+        yield "no vulnerabilities that these advisories know"
+        return
+    excuses = known.excuses()
+    yield ""
+    yield f"{len(matches)} vulnerabilities:"
+    for one in matches:
+        package = known.scan.packages[one.package_index]
+        fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"
+        if one.state == "unknown":
+            fixed = "its version cannot be compared"
+        exploited = ", exploited" if one.kev else ""
+        said = _excused(excuses.get((one.id, one.package_index)))
+        where = _where(package.layer, None)
+        what = f"{package.name} {package.version}{where}"
+        yield f"  {one.severity:<8} {one.id}  {what}: {fixed}{exploited}{said}"
+
+
+def _excused(excused: Excused | None) -> str:
+    if excused is None:
+        return ""
+    why = f": {excused.justification}" if excused.justification else ""
+    return f"; excused by {excused.author} ({excused.by}, {excused.status}{why})"
+
+
+def _layers(known: Report) -> Iterator[str]:
+    """The lines of the history that brought what was found."""
+    scan = known.scan
+    named = {scan.packages[one.package_index].layer for one in known.matches}
+    named |= {layer for one in scan.found for layer in (one.layer, one.deleted_in_layer) if layer is not None}
+    if any(scan.layers[index].created_by for index in named):
+        yield ""
+        yield "layers of these, by their lines in the image's history:"
+        yield from (f"  {layer_of(scan, index)}" for index in sorted(named))
+
+
+def _where(layer: int | None, deleted_in: int | None) -> str:
+    if layer is None:
+        return ""
+    deleted = "" if deleted_in is None else f", deleted in layer {deleted_in}"
+    return f" (layer {layer}{deleted})"

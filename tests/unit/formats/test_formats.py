@@ -1,0 +1,251 @@
+"""Formats of a report: their own schemas take them, whatever an image holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+from packageurl import PackageURL
+from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
+
+from registry.advisories.file import Source, Status
+from registry.advisories.matching import Match
+from registry.advisories.report import Excused, Report
+from registry.contract.scan import Package, PackageKind, Scan, System
+from registry.formats.forms import FORMS
+from registry.formats.names import Format
+from registry.formats.purls import purl_of
+from tests.kit.scans import make_found, make_package, make_scan
+from tests.kit.sources import ROOT
+
+AT = datetime(2026, 11, 29, 12, 30, 15, 123456, tzinfo=UTC)
+DIGEST = "sha256:" + "1" * 64
+IMAGE = "host.example:5000/team/app:1.2"
+HOSTILE = (
+    "\x1b[2J\r\n\0\u202e \ud7ff\ufffe[a](javascript:x) ?#@%/../..//&=<script>\N{PILE OF POO}{" + '"' + "\\"
+)
+DEBIAN = System(id="debian", version="12", name="Debian GNU/Linux 12 (bookworm)")
+SOURCE = Source("debian", "tracker", "x", AT, None, "MIT", False, 1, 0, DIGEST, ())
+MATCH = Match(
+    package_index=0,
+    id="CVE-2025-9230",
+    aliases=("DSA-6015-1",),
+    kind="vulnerability",
+    severity="high",
+    score=7.5,
+    summary="Out-of-bounds read",
+    fixed_version="3.0.17-1~deb12u3",
+    state="affected",
+    kev=True,
+    epss=0.25,
+    published_at=AT,
+)
+SPDX = Draft7Validator(json.loads((ROOT / "tests" / "data" / "schemas" / "spdx-2.3.json").read_text()))
+CYCLONEDX = JsonStrictValidator(SchemaVersion.V1_6)
+
+
+def scan_of(*packages: Mapping[str, Any], said: str = "", **members: Any) -> Scan:
+    lines = ("ADD base", f"RUN apt-get install{said}")
+    layers = [{"diff_id": f"sha256:{n}" + "d" * 63, "created_by": line} for n, line in enumerate(lines)]
+    job = {"lease": "", "digest": DIGEST, "platform": "linux/amd64"}
+    scan = make_scan(job, *map(dict, packages), layers=layers, system=DEBIAN.model_dump(), **members)
+    return Scan.model_validate_json(json.dumps(scan))
+
+
+def report_of(said: str = "") -> Report:
+    """A report with something of everything."""
+    openssl = make_package(
+        "libssl3", "3.0.17-1~deb12u2", source="openssl", architecture="amd64", layer=1, licences=["MIT", said]
+    )
+    lodash = make_package(f"lodash{said}", f"4.17.15{said}", kind="npm", ecosystem="npm", path=f"a{said}")
+    scan = scan_of(
+        openssl,
+        lodash,
+        lodash,
+        {**lodash, "path": "b"},
+        said=said,
+        found=[
+            make_found(title=f"a token{said}", line=3, deleted_in_layer=1),
+            make_found(kind="misconfiguration", rule="ST-USER-ROOT", where=f"user{said}", layer=None),
+            make_found(kind="malware", rule="eicar", where=f"a: b{said}", severity="unknown", evidence=""),
+        ],
+        incomplete=[{"scanner": "rpm", "where": f"x{said}", "reason": f"cut short{said}", "layer": 0}],
+        truncated=True,
+    )
+    unscored = replace(
+        MATCH, score=None, fixed_version=None, epss=None, kev=False, severity="unknown", published_at=None
+    )
+    matches = (
+        MATCH,
+        *(
+            replace(unscored, package_index=at, id=f"CVE-2020-1{said}", summary=said, state="unknown")
+            for at in (1, 2, 3)
+        ),
+    )
+    excused = (
+        Excused(MATCH.id, 0, "vex", "not_affected", "component_not_present", f"them{said}", None),
+        Excused(matches[2].id, 2, "waiver", "waived", f"we live with it{said}", "admin", AT),
+    )
+    return Report(scan, AT, matches, Status("g1", (SOURCE,)), {"npm": 3, "": 1}, excused)
+
+
+def written(form: Format, known: Report, image: str = IMAGE) -> Any:
+    """The document, held to its schema."""
+    raw = FORMS[form].write(known, image)
+    assert raw == FORMS[form].write(known, image)
+    if form == "table":
+        return raw.decode()
+    document = json.loads(raw)
+    if form == "cyclonedx":
+        assert CYCLONEDX.validate_str(raw.decode()) is None
+        refs = [one["bom-ref"] for one in document["components"]]
+        assert len({*refs, "image"}) == len(refs) + 1
+        named = [one["ref"] for each in document.get("vulnerabilities", ()) for one in each["affects"]]
+        assert {*named, *document["dependencies"][0]["dependsOn"]} <= set(refs)
+    elif form == "spdx":
+        SPDX.validate(document)
+        ids = [one["SPDXID"] for one in document["packages"]]
+        assert len({*ids, "SPDXRef-DOCUMENT"}) == len(ids) + 1
+        assert {one["relatedSpdxElement"] for one in document["relationships"]} == set(ids)
+    elif form == "sarif":
+        Sarif.model_validate_json(raw)
+        (run,) = document["runs"]
+        rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+        assert [rules[one["ruleIndex"]] for one in run["results"]] == [
+            one["ruleId"] for one in run["results"]
+        ]
+    return document
+
+
+@pytest.mark.parametrize("form", get_args(Format))
+def test_a_hostile_image_is_written_as_its_schema_says(form: Format) -> None:
+    for said in ("", HOSTILE):
+        document = written(form, report_of(said))
+        if form == "table":
+            assert all(letter.isprintable() or letter == "\n" for letter in document)
+    written(form, Report(scan_of(), AT), "oci:some where/lay:out")
+
+
+@settings(deadline=None, derandomize=True)
+@example("\x85", "", "dpkg")
+@example("/", " ", "npm")
+@example("@", "@", "npm")
+@given(st.text(max_size=40), st.text(max_size=40), st.sampled_from(get_args(PackageKind)))
+def test_every_purl_is_one(name: str, version: str, kind: PackageKind) -> None:
+    package = Package(kind=kind, ecosystem="", name=name, version=version, path="x", layer=0)
+    purl = purl_of(package, DEBIAN)
+    assert purl is None or PackageURL.from_string(purl).type
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "version", "purl"),
+    [
+        ("dpkg", "libc6", "2:2.36-9+b1", "deb/debian/libc6@2:2.36-9%2Bb1?arch=amd64&distro=debian-12"),
+        ("apk", "musl", "1.2.5-r0", "apk/debian/musl@1.2.5-r0?arch=amd64&distro=debian-12"),
+        ("rpm", "ssl", "1:1.1.1k-7", "rpm/debian/ssl@1.1.1k-7?arch=amd64&distro=debian-12&epoch=1"),
+        ("python", "Foo_Bar", "1.0", "pypi/foo-bar@1.0"),
+        ("npm", "@scope/name", "1.0", "npm/%40scope/name@1.0"),
+        ("go", "golang.org/x/text", "v0.3.5", "golang/golang.org/x/text@v0.3.5"),
+        ("go", "stdlib", "1.26.8", "golang/stdlib@1.26.8"),
+        ("go", "example.com/app", "(devel)", "golang/example.com/app"),
+        ("rust", "serde", "1.0", "cargo/serde@1.0"),
+        ("java", "org.a:b", "2.14.1", "maven/org.a/b@2.14.1"),
+    ],
+)
+def test_packages_are_named_as_the_world_names_them(
+    kind: PackageKind, name: str, version: str, purl: str
+) -> None:
+    package = Package(
+        kind=kind, ecosystem="", name=name, version=version, architecture="amd64", path="x", layer=0
+    )
+    assert purl_of(package, DEBIAN) == f"pkg:{purl}"
+
+
+def test_cyclonedx_says_what_is_affected_and_what_is_excused() -> None:
+    document = written("cyclonedx", report_of())
+    meta = document["metadata"]
+    assert meta["timestamp"] == "2026-11-29T12:30:15Z"
+    assert meta["component"]["hashes"] == [{"alg": "SHA-256", "content": "1" * 64}]
+    assert meta["component"]["purl"] == (
+        f"pkg:oci/app@{DIGEST}?arch=amd64&repository_url=host.example:5000/team/app&tag=1.2"
+    )
+    ssl = document["components"][1]
+    assert ssl["licenses"] == [{"license": {"name": "MIT"}}]
+    properties = {one["name"]: one["value"] for one in ssl["properties"]}
+    assert (properties["seatrial:layer:index"], properties["seatrial:source"]) == ("1", "openssl")
+    first, second, third = document["vulnerabilities"]
+    assert first["analysis"] == {
+        "detail": "vex by them: component_not_present",
+        "state": "not_affected",
+        "justification": "code_not_present",
+    }
+    assert first["ratings"] == [{"severity": "high", "score": 7.5}]
+    assert first["recommendation"] == "Update to 3.0.17-1~deb12u3 or later."
+    told = {one["name"]: one["value"] for one in first["properties"]}
+    assert told["seatrial:introducedBy"] == "layer 1 (RUN apt-get install)"
+    assert (told["seatrial:kev"], told["seatrial:epss"]) == ("true", "0.25")
+    # Those of which the same is known are one, the excused one stands apart.
+    assert (len(second["affects"]), "analysis" in second) == (2, False)
+    assert (len(third["affects"]), third["analysis"]["state"]) == (1, "exploitable")
+    # That nobody looked is not that there is nothing.
+    assert "vulnerabilities" not in written("cyclonedx", Report(scan_of(), AT))
+    assert written("cyclonedx", Report(scan_of(), AT, advisories=Status("g", ())))["vulnerabilities"] == []
+
+
+def test_an_sbom_is_the_same_whatever_advisories_say() -> None:
+    known = report_of()
+    document = written("spdx", known)
+    assert document == written("spdx", replace(known, matches=(), advisories=None, excused=()))
+    image, system, ssl = document["packages"][:3]
+    assert (image["primaryPackagePurpose"], image["versionInfo"]) == ("CONTAINER", DIGEST)
+    assert (system["name"], system["versionInfo"]) == ("debian", "12")
+    assert ssl["externalRefs"][0]["referenceLocator"].startswith("pkg:deb/debian/libssl3@3.0.17-1~deb12u2?")
+    assert ssl["sourceInfo"] == "var/lib/dpkg/status of layer 1 (RUN apt-get install)"
+    other = written("spdx", replace(known, scanned_at=AT.replace(day=30)))
+    assert document["documentNamespace"] != other["documentNamespace"]
+
+
+def test_sarif_has_levels_places_and_what_was_not_looked_at() -> None:
+    (run,) = written("sarif", report_of())["runs"]
+    ssl, *_, secret, user, malware = run["results"]
+    assert (ssl["ruleId"], ssl["level"]) == ("CVE-2025-9230", "error")
+    assert "fixed in 3.0.17-1~deb12u3; brought by layer 1 (RUN apt-get install)" in ssl["message"]["text"]
+    assert ssl["suppressions"][0]["justification"].startswith("not_affected by them (vex)")
+    place = ssl["locations"][0]["physicalLocation"]["artifactLocation"]
+    assert place == {"uri": "var/lib/dpkg/status", "uriBaseId": "IMAGE"}
+    assert secret["locations"][0]["physicalLocation"]["region"] == {"startLine": 3}
+    assert secret["properties"]["deletedInLayer"] == 1
+    assert user["locations"][0]["logicalLocations"] == [{"fullyQualifiedName": "user"}]
+    # A colon would make a scheme of what is before it.
+    assert malware["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] == "a%3A%20b"
+    assert malware["level"] == "warning"
+    rule = run["tool"]["driver"]["rules"][0]
+    assert (rule["properties"]["security-severity"], rule["helpUri"]) == (
+        "7.5",
+        "https://osv.dev/vulnerability/CVE-2025-9230",
+    )
+    (invocation,) = run["invocations"]
+    told = [one["message"]["text"] for one in invocation["toolExecutionNotifications"]]
+    assert invocation["executionSuccessful"] is False
+    assert "rpm x (layer 0): cut short" in told
+    assert "not looked up: 3 packages of npm, about which these advisories say nothing" in told
+
+
+def test_the_table_says_what_mends_it_and_what_brought_it() -> None:
+    said = written("table", report_of())
+    assert (
+        "high     CVE-2025-9230  libssl3 3.0.17-1~deb12u2 (layer 1): fixed in 3.0.17-1~deb12u3, exploited"
+        in said
+    )
+    assert "; excused by them (vex, not_affected: component_not_present)\n" in said
+    assert "  layer 1 (RUN apt-get install)\n" in said
+    assert "no advisories were given" in written("table", Report(scan_of(), AT))
