@@ -36,6 +36,7 @@ interop: ## clients and runtimes built with Go
 	@scripts/python.sh
 	@scripts/tools.sh
 	@scripts/debian.sh
+	@scripts/truth.sh
 	$(PYTEST) tests/interop
 
 hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md

@@ -48,10 +48,11 @@ def build_rpms(folder: Path) -> list[Path]:
 
 
 def install(root: Path, *packages: Path) -> Path:
-    """Installs below ``root``; the folder of its database."""
+    """Installs below ``root``, or makes a database of nothing there; the folder of its database."""
     root.mkdir(exist_ok=True)
-    command = ["rpm", "--root", str(root), "--dbpath", "/var/lib/rpm", "--nodeps", "-i"]
-    subprocess.run([*command, *map(str, packages)], check=True, capture_output=True)
+    command = ["rpm", "--root", str(root), "--dbpath", "/var/lib/rpm"]
+    command += ["--nodeps", "-i", *map(str, packages)] if packages else ["--initdb"]
+    subprocess.run(command, check=True, capture_output=True)
     return root / "var/lib/rpm"
 
 
