@@ -47,7 +47,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "whoami": ("registry.cli.whoami",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
-        "scan": ("sandbox.cli.scan",),
+        "scan": ("sandbox.cli.scan", "sandbox.cli.scandiff"),
         "spec": ("sandbox.cli.spec",),
         "bundle": ("sandbox.cli.bundle",),
         "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
@@ -108,8 +108,17 @@ class _Commands(TyperGroup):
         """The command that the arguments ask for, and what is left of them."""
         name, command, rest = super().resolve_command(ctx, args)
         other = alternative(name) if name else None
-        if other is not None and any(text.partition("=")[0] == other[0] for text in rest):
-            return name, other[1], rest
+        if other is None:
+            return name, command, rest
+        chosen_by, chosen = other
+        if not chosen_by.startswith("-"):
+            return (
+                (f"{name} {chosen_by}", chosen, rest[1:])
+                if rest[:1] == [chosen_by]
+                else (name, command, rest)
+            )
+        if any(text.partition("=")[0] == chosen_by for text in rest):
+            return name, chosen, rest
         return name, command, rest
 
 
@@ -191,7 +200,8 @@ def run(arguments: list[str]) -> int:
 
 
 def alternative(name: str) -> tuple[str, Any] | None:
-    """The other command of that name, and the option that chooses it; ``None`` where there is one only."""
+    """The other command of that name, and the option or first word that chooses it; ``None`` where there is
+    one only."""
     for module in (importlib.import_module(path) for path in COMMANDS.get(name, ())):
         if hasattr(module, "CHOSEN_BY"):
             return module.CHOSEN_BY, _command(name, [module])

@@ -13,14 +13,16 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.formats.difference import difference, difference_document, difference_table
 from registry.formats.names import Format
 from registry.formats.putting import put_out, require_place
+from registry.formats.reading import parse_document
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(
     no_args_is_help=True,
     help="What images are: show, children; what scans found: scans, packages, findings, incomplete, report, "
-    "holding.",
+    "diff, holding.",
 )
 
 Platform = Annotated[
@@ -166,13 +168,28 @@ def show_report(
         raise RequestInvalidError("give --json or --format, not both")
     require_place(output)
     client = connect(server, token_file)
-    name, digest = _named(client, image)
-    scans = _wanted(_scans(client, name, digest), image, platform)
-    if len(scans) > 1:
-        there = ", ".join(scan["platform"] for scan in scans)
-        raise RequestInvalidError(f"{image} was scanned for {there}: say which with --platform, or by digest")
-    asked = f"{part(name)}/scans/{part(scans[0]['digest'])}/report?format={'json' if as_json else form}"
-    put_out(client.text(f"/repositories/{asked}").encode(), output)
+    put_out(_report(client, image, platform, form="json" if as_json else form), output)
+
+
+@app.command("diff")
+def show_difference(
+    before: Annotated[str, typer.Argument(metavar="IMAGE", help="The first: NAME:TAG or NAME@DIGEST.")],
+    after: Annotated[str, typer.Argument(metavar="OTHER", help="The second, which may be of another name.")],
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what is different from one image to another by their newest scans: packages and findings."""
+    client = connect(server, token_file)
+    found = [
+        parse_document(_report(client, image, platform, form="json"), what=f"the report of {image}")
+        for image in (before, after)
+    ]
+    (old_name, old), (new_name, new) = found
+    result = difference(old, new, names=(old_name, new_name))
+    put_out(difference_document(result) if as_json else difference_table(result), None)
 
 
 @app.command("holding")
@@ -246,6 +263,16 @@ def _base_layers(client: Client, name: str, digest: str) -> dict[str, int]:
             raise NotFoundError(f"no base of {name}@{one['digest']} is known here; leave out --own")
         layers[one["digest"]] = one["base"]["layers"]
     return layers
+
+
+def _report(client: Client, image: str, platform: str | None, *, form: Format) -> bytes:
+    name, digest = _named(client, image)
+    scans = _wanted(_scans(client, name, digest), image, platform)
+    if len(scans) > 1:
+        there = ", ".join(scan["platform"] for scan in scans)
+        raise RequestInvalidError(f"{image} was scanned for {there}: say which with --platform, or by digest")
+    asked = f"{part(name)}/scans/{part(scans[0]['digest'])}/report?format={form}"
+    return client.text(f"/repositories/{asked}").encode()
 
 
 def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:

@@ -29,6 +29,8 @@ from sandbox.cli.workshop import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from registry.advisories.report import Report
     from registry.contract.scan import Scan
     from registry.oci.platform import Platform
@@ -36,16 +38,29 @@ if TYPE_CHECKING:
 
 Threshold = Literal["info", "low", "medium", "high", "critical"]
 SEVERITIES: tuple[Threshold, ...] = get_args(Threshold)
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("--output", metavar="FILE", help="Write it to this file, not to the terminal."),
+]
+AdvisoriesOption = Annotated[
+    Path | None,
+    typer.Option("--advisories", metavar="FILE", help="File of advisories, to look up vulnerabilities in."),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state",
+        metavar="DIR",
+        help="Folder whose cache holds layers, and what was found in them. [default: that of run]",
+    ),
+]
 
 
 def command(
     *,
     image: ImageArgument,
     form: Annotated[Format, typer.Option("--format", help="How to print what was found.")] = "table",
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", metavar="FILE", help="Write it to this file, not to the terminal."),
-    ] = None,
+    output: OutputOption = None,
     fail_on: Annotated[
         Threshold | None,
         typer.Option(
@@ -55,22 +70,10 @@ def command(
             "counts.",
         ),
     ] = None,
-    advisories: Annotated[
-        Path | None,
-        typer.Option(
-            "--advisories", metavar="FILE", help="File of advisories, to look up vulnerabilities in."
-        ),
-    ] = None,
+    advisories: AdvisoriesOption = None,
     rules: RulesOption = None,
     platform: PlatformOption = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(
-            "--state",
-            metavar="DIR",
-            help="Folder whose cache holds layers, and what was found in them. [default: that of run]",
-        ),
-    ] = None,
+    state: StateOption = None,
     username: UsernameOption = None,
     password_file: PasswordFileOption = None,
     plain_http: PlainHttpOption = False,
@@ -80,17 +83,42 @@ def command(
 
     Nothing of the image is run or unpacked, and no container runtime is needed. Exit code 0; with --fail-on 1
     where something of that severity or above was found, and 2 where nothing was but not all of the image
-    could be looked at; 2 for an error, 64 for wrong usage.
+    could be looked at; 2 for an error, 64 for wrong usage. 'seatrial scan diff A B' compares two images.
     """
-    from registry.advisories.file import open_advisories  # noqa: PLC0415
-    from registry.advisories.report import report  # noqa: PLC0415
     from registry.formats.forms import FORMS  # noqa: PLC0415
     from registry.formats.putting import put_out, require_place  # noqa: PLC0415
-    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     if as_json and form not in ("table", "json"):
         raise RequestInvalidError("give --json or --format, not both")
     require_place(output)
+    (known,) = reports_of(
+        (image,),
+        advisories=advisories,
+        rules=rules,
+        platform=platform,
+        state=state,
+        credentials=read_credentials(username, password_file),
+        plain_http=plain_http,
+    )
+    put_out(FORMS["json" if as_json else form].write(known, image), output)
+    raise typer.Exit(_code(known, fail_on))
+
+
+def reports_of(
+    images: Sequence[str],
+    *,
+    advisories: Path | None,
+    rules: Path | None,
+    platform: str | None,
+    state: Path | None,
+    credentials: tuple[str, str] | None,
+    plain_http: bool,
+) -> list[Report]:
+    """The reports of images that are scanned now, one after the other."""
+    from registry.advisories.file import open_advisories  # noqa: PLC0415
+    from registry.advisories.report import report  # noqa: PLC0415
+    from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
+
     enter_user_namespace()
     configure_logs("text", quiet=True)
     # Opened before there is anything to wait for.
@@ -98,21 +126,16 @@ def command(
     scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
-    scan = asyncio.run(
-        _scan(
-            image,
-            base,
-            chosen_platform(platform),
-            credentials=read_credentials(username, password_file),
-            plain_http=plain_http,
-            scanner=scanner,
+    chosen = chosen_platform(platform)
+    found = []
+    for image in images:
+        scan = asyncio.run(
+            _scan(image, base, chosen, credentials=credentials, plain_http=plain_http, scanner=scanner)
         )
-    )
-    known = report(scan, opened, scanned_at=datetime.now(UTC))
+        found.append(report(scan, opened, scanned_at=datetime.now(UTC)))
     if opened is not None:
         opened.close()
-    put_out(FORMS["json" if as_json else form].write(known, image), output)
-    raise typer.Exit(_code(known, fail_on))
+    return found
 
 
 async def _scan(

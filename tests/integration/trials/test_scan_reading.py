@@ -152,6 +152,8 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     assert (
         json.loads(await command("image", "report", image, "--format", "spdx"))["spdxVersion"] == "SPDX-2.3"
     )
+    changed = await command("image", "diff", image, f"{second['repository']}@{second['digest']}")
+    assert "  ~ dpkg libssl3 1:1.2.13 -> 1:1.2.13, 3.0.18\n" in changed
     assert "was not scanned" in await command("image", "packages", "team/new:1", code=2)
     wrong = ("image", "packages", image, "--platform", "linux/s390x")
     assert "not scanned for linux/s390x, but for linux/amd64" in await command(*wrong, code=64)

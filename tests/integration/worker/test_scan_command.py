@@ -124,6 +124,29 @@ def test_a_secret_is_redacted_in_every_format(scan: Scan, tmp_path: Path) -> Non
     assert "not both" in scan(image, "--json", "--format", "spdx", code=64)
 
 
+def test_two_images_are_compared(scan: Scan, tmp_path: Path) -> None:
+    newer = STATUS.replace(b"5.2.15-2+b7", b"5.2.15-3")
+    images = [
+        make_image(BASE),
+        make_image(BASE, make_layer(file("var/lib/dpkg/status", newer), file("a", token("ghp_").encode()))),
+    ]
+    for number, image in enumerate(images):
+        write_layout(tmp_path / str(number), image, tag="v1")
+    first, second = f"oci:{tmp_path}/0:v1", f"oci:{tmp_path}/1:v1"
+    said = scan("diff", first, second)
+    assert "packages: 0 added, 0 removed, 1 changed\n  ~ dpkg bash 5.2.15-2+b7 -> 5.2.15-3\n" in said
+    assert "findings new: 1 critical\n" in said
+    # A report that was kept stands for its image.
+    kept = tmp_path / "first.json"
+    scan(first, "--json", "--output", str(kept))
+    found = json.loads(scan("diff", str(kept), second, "--json", "--fail-on-new", "high", code=1))
+    assert [one["id"] for one in found["findings"]["new"]["items"]] == ["ST-SECRET-GITHUB-TOKEN"]
+    scan("diff", second, str(kept), "--fail-on-new", "info")
+    assert "Missing argument" in scan("diff", first, code=64)
+    kept.write_text("{}")
+    assert "is no report" in scan("diff", str(kept), second, code=64)
+
+
 def test_rules_of_ones_own_are_searched_for(scan: Scan, tmp_path: Path) -> None:
     (tmp_path / "ours.yar").write_text('rule Ours { strings: $ = "bash" condition: any of them }')
     assert "high     Ours  var/lib/dpkg/status" in scan(make_image(BASE), "--rules", str(tmp_path))
