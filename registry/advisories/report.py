@@ -52,6 +52,8 @@ class Report:
     advisories: Status | None = None
     not_looked_up: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     excused: tuple[Excused, ...] = ()
+    notes: tuple[str, ...] = ()
+    """what was to count for it and does not, as a statement that makes no sense"""
 
     def is_complete(self) -> bool:
         """Whether all of the image was looked at, and all of its packages were looked up."""

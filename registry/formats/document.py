@@ -52,6 +52,7 @@ def as_json(known: Report, image: str) -> dict[str, Any]:
             "not_looked_up": dict(known.not_looked_up),
         },
         "vulnerabilities": vulnerabilities,
+        "notes": list(known.notes),
     }
 
 

@@ -35,6 +35,22 @@ def is_document(file: Path) -> bool:
         return False
 
 
+def read_bytes(file: Path, *, limit_bytes: int) -> bytes:
+    """A file that a command was told.
+
+    Raises:
+        RequestInvalidError: it cannot be read, or has more than ``limit_bytes``.
+    """
+    try:
+        with file.open("rb") as opened:
+            raw = opened.read(limit_bytes + 1)
+    except OSError as error:
+        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from None
+    if len(raw) > limit_bytes:
+        raise RequestInvalidError(f"{file} has more than {limit_bytes} bytes")
+    return raw
+
+
 def read_document(file: Path) -> tuple[str, Report]:
     """The image's name and its report, from a file that ``--format json`` wrote.
 
@@ -43,14 +59,7 @@ def read_document(file: Path) -> tuple[str, Report]:
     Raises:
         RequestInvalidError: it cannot be read, or is no such document; the message says why.
     """
-    try:
-        with file.open("rb") as opened:
-            raw = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise RequestInvalidError(f"{file} cannot be read: {error.strerror}") from None
-    if len(raw) > MAX_BYTES:
-        raise RequestInvalidError(f"{file} has more than {MAX_BYTES} bytes")
-    return parse_document(raw, what=str(file))
+    return parse_document(read_bytes(file, limit_bytes=MAX_BYTES), what=str(file))
 
 
 def parse_document(raw: bytes, *, what: str) -> tuple[str, Report]:
@@ -87,5 +96,6 @@ def _parsed(document: Mapping[str, Any]) -> tuple[str, Report]:
         None if advisories is None else Status(str(advisories["generation"]), ()),
         MappingProxyType({} if advisories is None else dict(advisories["not_looked_up"])),
         tuple(_EXCUSED.validate_json(json.dumps(one)) for one in excused),
+        tuple(map(str, document.get("notes", ()))),
     )
     return str(document["image"]), known

@@ -59,7 +59,8 @@ def gaps_of(scan: Scan) -> Iterator[str]:
 
 
 def not_looked_up_of(known: Report) -> Iterator[str]:
-    """Which packages nobody looked up, a sentence for each ecosystem."""
+    """Which packages nobody looked up, a sentence for each ecosystem; and what else did not count."""
+    yield from known.notes
     if known.advisories is None:
         yield NO_ADVISORIES
     for ecosystem, count in known.not_looked_up.items():

@@ -46,6 +46,15 @@ AdvisoriesOption = Annotated[
     Path | None,
     typer.Option("--advisories", metavar="FILE", help="File of advisories, to look up vulnerabilities in."),
 ]
+VexOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--vex",
+        metavar="FILE",
+        help="Statements of OpenVEX or CycloneDX about vulnerabilities that need not be mended; may be given "
+        "several times.",
+    ),
+]
 StateOption = Annotated[
     Path | None,
     typer.Option(
@@ -71,6 +80,7 @@ def command(
         ),
     ] = None,
     advisories: AdvisoriesOption = None,
+    vex: VexOption = None,
     rules: RulesOption = None,
     platform: PlatformOption = None,
     state: StateOption = None,
@@ -94,6 +104,7 @@ def command(
     (known,) = reports_of(
         (image,),
         advisories=advisories,
+        vex=vex or (),
         rules=rules,
         platform=platform,
         state=state,
@@ -108,6 +119,7 @@ def reports_of(
     images: Sequence[str],
     *,
     advisories: Path | None,
+    vex: Sequence[Path],
     rules: Path | None,
     platform: str | None,
     state: Path | None,
@@ -117,12 +129,16 @@ def reports_of(
     """The reports of images that are scanned now, one after the other."""
     from registry.advisories.file import open_advisories  # noqa: PLC0415
     from registry.advisories.report import report  # noqa: PLC0415
+    from registry.formats.excusing import excuse  # noqa: PLC0415
+    from registry.formats.reading import read_bytes  # noqa: PLC0415
+    from registry.formats.vex import MAX_BYTES, read_vex  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     enter_user_namespace()
     configure_logs("text", quiet=True)
     # Opened before there is anything to wait for.
     opened = None if advisories is None else open_advisories(advisories)
+    statements = [read_vex(read_bytes(one, limit_bytes=MAX_BYTES), what=str(one)) for one in vex]
     scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
@@ -132,7 +148,7 @@ def reports_of(
         scan = asyncio.run(
             _scan(image, base, chosen, credentials=credentials, plain_http=plain_http, scanner=scanner)
         )
-        found.append(report(scan, opened, scanned_at=datetime.now(UTC)))
+        found.append(excuse(report(scan, opened, scanned_at=datetime.now(UTC)), statements, image))
     if opened is not None:
         opened.close()
     return found
@@ -191,7 +207,9 @@ def _code(known: Report, fail_on: Threshold | None) -> int:
         return 0
     # What has no severity is never taken for harmless.
     counted = (*SEVERITIES[SEVERITIES.index(fail_on) :], "unknown")
-    found = [*(one.severity for one in known.scan.found), *(one.severity for one in known.matches)]
+    excuses = known.excuses()
+    counting = [one for one in known.matches if (one.id, one.package_index) not in excuses]
+    found = [*(one.severity for one in known.scan.found), *(one.severity for one in counting)]
     if any(severity in counted for severity in found):
         return 1
     return 0 if known.scan.is_complete() and not known.not_looked_up else 2

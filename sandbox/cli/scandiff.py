@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from sandbox.cli.scan import SEVERITIES, AdvisoriesOption, OutputOption, StateOption, Threshold, reports_of
+from sandbox.cli.scan import (
+    SEVERITIES,
+    AdvisoriesOption,
+    OutputOption,
+    StateOption,
+    Threshold,
+    VexOption,
+    reports_of,
+)
 from sandbox.cli.workshop import (
     JsonOption,
     PasswordFileOption,
@@ -37,6 +45,7 @@ def command(
         ),
     ] = None,
     advisories: AdvisoriesOption = None,
+    vex: VexOption = None,
     rules: RulesOption = None,
     platform: PlatformOption = None,
     state: StateOption = None,
@@ -67,6 +76,7 @@ def command(
         found = reports_of(
             images,
             advisories=advisories,
+            vex=vex or (),
             rules=rules,
             platform=platform,
             state=state,

@@ -87,6 +87,23 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     # What has no severity is not harmless.
     scan(image, *options, "--fail-on", "critical", code=1)
     scan(image, "--fail-on", "high", code=0)
+    # What somebody answers for is told, and not counted.
+    statement = {
+        "vulnerability": {"name": "CVE-2026-1"},
+        "products": [{"@id": "pkg:deb/debian/bash"}],
+        "status": "not_affected",
+        "justification": "vulnerable_code_not_in_execute_path",
+    }
+    told = {"@context": "https://openvex.dev/ns/v0.2.0", "author": "us", "statements": [statement, {}]}
+    (tmp_path / "vex.json").write_text(json.dumps(told))
+    answered = (*options, "--vex", str(tmp_path / "vex.json"))
+    said = scan(image, *answered, "--fail-on", "critical")
+    assert "excused by us (vex, not_affected: vulnerable_code_not_in_execute_path)" in said
+    assert "vex.json: 1 statements count for nothing: its status is none of OpenVEX\n" in said
+    (found,) = json.loads(scan(image, *answered, "--json"))["vulnerabilities"]
+    assert found["excused"]["author"] == "us"
+    (tmp_path / "vex.json").write_text("{}")
+    assert "vex.json is no document of OpenVEX" in scan(image, *answered, code=64)
     # It runs as root.
     scan(image, "--fail-on", "medium", code=1)
     # That nothing was found says nothing where nothing is known.
