@@ -16,9 +16,11 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -27,11 +29,13 @@ from aiohttp.web_app import _cached_build_middleware
 
 from registry.auth.firststart import admin_token_file, ensure_admin
 from registry.cli.process import opened_services
+from registry.db.migrate import upgrade
 from registry.events.attempts import Pace
 from registry.http.server import running_server
 from registry.http.services import Services
 from registry.settings import Settings
 from tests.kit.ports import free_port
+from tests.kit.warm import ForkedProcess, can_fork, start_seatrial
 
 STOP_SECONDS = 60
 ADMIN = "admin"
@@ -122,8 +126,9 @@ async def running_replicas(
 class RegistryProcess:
     """``seatrial serve`` as a process of its own, which can be killed and started again on the same data.
 
-    ``program`` is the command ``seatrial``, that of the clone if not given, and ``through`` what runs it
-    elsewhere: as another user, in another network namespace. ``host`` is where it listens.
+    ``program`` is the command ``seatrial``; if not given, that of the clone, with all imported where that is
+    the same (see warm.py). ``through`` is what runs it elsewhere: as another user, in another network
+    namespace. ``host`` is where it listens.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class RegistryProcess:
         data: Path,
         database_url: str | None = None,
         *,
-        program: Sequence[str] = (sys.executable, "-m", "registry.main"),
+        program: Sequence[str] = (),
         through: Sequence[str] = (),
         host: str = "127.0.0.1",
         **settings: str,
@@ -142,26 +147,14 @@ class RegistryProcess:
         self._program = program
         self._through = through
         self._host = host
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedProcess | None = None
         self._port = free_port()
 
     def start(self) -> Registry:
         """Start it and wait until it listens; after a kill it takes the same port again, which nobody had."""
         read_end, write_end = os.pipe()
         with self.log.open("ab") as log, os.fdopen(read_end) as ready:
-            self._process = subprocess.Popen(
-                [
-                    # Named here too: what it runs through may begin with an environment of its own.
-                    *(*self._through, "/usr/bin/env", *map("=".join, self._environment.items())),
-                    *(*self._program, "serve", "--ready-fd", str(write_end)),
-                    *("--data", str(self.data), "--listen", f"{self._host}:{self._port}"),
-                ],
-                env=inherited(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(write_end,),
-            )
+            self._process = self._start(log.fileno(), write_end)
             os.close(write_end)
             told = ready.read()  # ends when it has listened, or when it has died
         if not told:
@@ -172,6 +165,36 @@ class RegistryProcess:
         scheme, _, host = address.partition("://")
         certificate = self.data / "tls" / "certificate.pem" if scheme == "https" else None
         return Registry(host, token, certificate=certificate)
+
+    def _start(self, output: int, ready: int) -> subprocess.Popen[bytes] | ForkedProcess:
+        arguments = ["serve", "--data", str(self.data), "--listen", f"{self._host}:{self._port}"]
+        if not self._program and not self._through and can_fork():
+            if "SEATRIAL_DATABASE_URL" not in self._environment and not self.data.exists():
+                self._prepare_database()
+            environment = {**inherited(), **self._environment}
+            return start_seatrial(arguments, environment=environment, output=output, ready=ready)
+        return subprocess.Popen(
+            [
+                # Named here too: what it runs through may begin with an environment of its own.
+                *(*self._through, "/usr/bin/env", *map("=".join, self._environment.items())),
+                *(self._program or (sys.executable, "-m", "registry.main")),
+                *(*arguments, "--ready-fd", str(ready)),
+            ],
+            env=inherited(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            pass_fds=(ready,),
+        )
+
+    def _prepare_database(self) -> None:
+        """Have the server find its schema there, as after another start: to make it takes longer than to
+        start. The tests of first starts and of migrations let the server make it."""
+        with suppress(OSError):  # which is the server's to tell
+            self.data.mkdir(mode=0o700)
+            path = self.data / "seatrial.db"
+            path.touch(mode=0o600)
+            path.write_bytes(_newest_schema())
 
     @property
     def pid(self) -> int:
@@ -207,6 +230,15 @@ class RegistryProcess:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@cache
+def _newest_schema() -> bytes:
+    """A file of SQLite with no rows but those that migrations make."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "seatrial.db"
+        upgrade(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 def inherited() -> Mapping[str, str]:
