@@ -230,12 +230,12 @@ async def test_who_answered_is_known_when_it_is_over(workplace: Workplace, tmp_p
     assert judge(report).verdict == "pass", report
     # Nor is one believed that has ended, unless it was seen to listen.
     ends = expect | {"exit": 0}
-    calls = "until echo go | nc db 7; do sleep 0.1; done; sleep 5"
+    calls = "until echo go | nc db 7; do sleep 0.1; done; sleep 20"
     report = await tried(workplace, tmp_path / "ended", calls, services, expect=ends)
     assert report.error is not None, report
     assert report.error.reason == "service-failed"
     assert "on port 8080" in report.error.message
-    own = "httpd -p 8080; sleep 5"
+    own = "httpd -p 8080; sleep 20"
     report = await tried(workplace, tmp_path / "own-ended", own, services, expect=ends)
     assert judge(report).verdict == "pass", report
     (run,) = report.runs
