@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
@@ -105,6 +105,8 @@ class Advisories:
         self._path = path
         self._connection = connection
         self._opened = opened
+        self.put_at = datetime.fromtimestamp(opened[1] // 1000 / 1_000_000, UTC)
+        """When it was put in its place."""
         self.generation = str(self._one("SELECT value FROM meta WHERE key = 'generation'"))
         """A digest of all that decides what matches; the same as long as no source says anything else."""
 
@@ -168,6 +170,16 @@ class Advisories:
     def covers(self, ecosystem: str) -> bool:
         """Whether anything is here about an ecosystem: where nothing is, finding nothing says nothing."""
         return bool(self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", ecosystem))
+
+    def ecosystems(self) -> tuple[str, ...]:
+        """All ecosystems that :meth:`covers`, in their order."""
+        # From one to the next: it need not read all records.
+        rows = self._rows(
+            "WITH RECURSIVE each(one) AS (SELECT min(ecosystem) FROM affected UNION ALL "
+            "SELECT (SELECT min(ecosystem) FROM affected WHERE ecosystem > one) FROM each "
+            "WHERE one IS NOT NULL) SELECT one FROM each WHERE one IS NOT NULL"
+        )
+        return tuple(str(one) for (one,) in rows)
 
     def elsewhere(self, name: str) -> tuple[Severity, float | None]:
         """What the record with the highest score says of a vulnerability, whatever package it is about."""

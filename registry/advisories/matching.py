@@ -19,6 +19,9 @@ from registry.contract.scan import Severity
 State = Literal["affected", "unknown"]
 """``unknown``: there are advisories about the package, and nobody can say whether they hold for it."""
 
+RULES = 1
+"""Raised whenever the same file is to give other matches than before: then all is matched again."""
+
 _KINDS: tuple[Kind, ...] = ("malicious", "vulnerability", "informational")
 _CVE = re.compile(r"CVE-(\d{4})-(\d+)")
 

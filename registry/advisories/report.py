@@ -54,6 +54,8 @@ class Report:
     excused: tuple[Excused, ...] = ()
     notes: tuple[str, ...] = ()
     """what was to count for it and does not, as a statement that makes no sense"""
+    first_seen_at: Mapping[tuple[str, int], datetime] = field(default_factory=lambda: MappingProxyType({}))
+    """Since when a registry knows of a match, by its ``id`` and ``package_index``; empty without one."""
 
     def is_complete(self) -> bool:
         """Whether all of the image was looked at, and all of its packages were looked up."""

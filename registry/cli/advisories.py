@@ -17,6 +17,7 @@ from registry.cli.logins import Login, load_logins
 from registry.cli.options import ConfigOption, DataOption
 from registry.cli.output import print_json, print_table
 from registry.cli.progress import progress_bar
+from registry.cli.rematching import matching, rematch
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.oci.names import parse_image_name
 from registry.oci.printable import printable
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 MAX_DOWNLOAD_BYTES = 8 * 1024**3
 app = typer.Typer(help="Advisories: what is known to be wrong with packages.", no_args_is_help=True)
+app.command()(matching)
+app.command()(rematch)
 
 FileOption = Annotated[
     Path | None,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
+from registry.contract.scan import WORST_FIRST, FoundKind, Severity
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.formats.difference import difference, difference_document, difference_table
 from registry.formats.names import Format
@@ -25,6 +27,10 @@ app = typer.Typer(
     "diff, holding.",
 )
 
+MatchKind = Literal["vulnerability", "informational", "malicious"]
+Kind = Literal[
+    "vulnerability", "informational", "malicious", "secret", "malware", "misconfiguration", "licence"
+]
 Platform = Annotated[
     str | None,
     typer.Option("--platform", metavar="OS/ARCH", help="Of an index only this one, as in linux/arm64."),
@@ -36,9 +42,11 @@ _SCAN = (
     "platform",
     "system",
     "packages",
+    "vulnerabilities",
     "found",
     "incomplete",
     "truncated",
+    "advisories_as_of",
     "scanner",
     "worker",
     "taken_at",
@@ -121,14 +129,41 @@ def list_findings(
     *,
     platform: Platform = None,
     own: Own = False,
+    severity: Annotated[
+        Severity | None,
+        typer.Option("--severity", help="This one or worse; those of an unknown one are always there."),
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option("--kind", help="One kind only.")] = None,
+    fixable: Annotated[
+        bool, typer.Option("--fixable", help="Only vulnerabilities that another version mends.")
+    ] = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List what is wrong in an image, as its newest scan found it: secrets, malware, misconfiguration."""
-    found = _found(connect(server, token_file), image, "found", platform, own=own)
-    columns = ("platform", "severity", "kind", "rule", "where", "layer", "deleted_in_layer", "title")
-    print_list(found, columns, as_json=as_json)
+    """List what is wrong in an image by its newest scan: vulnerabilities, secrets, malware and the like.
+
+    Vulnerabilities are as advisories have them now. What nobody has looked up is said.
+    """
+    client = connect(server, token_file)
+    scanned = _scanned(client, image, platform, own=own)
+    rows: list[Any] = []
+    if kind is None or kind in get_args(MatchKind):
+        asked = {"severity": severity, "kind": kind, "fixable": "true" if fixable else None}
+        rows += [{**one, **_of_match(one)} for one in scanned.items("vulnerabilities", asked)]
+    if not fixable and (kind is None or kind in get_args(FoundKind)):
+        rows += [
+            {**one, "id": one["rule"]}
+            for one in scanned.items("found")
+            if kind in (None, one["kind"]) and _is_at_least(one["severity"], severity)
+        ]
+    rows.sort(key=lambda one: (one["platform"], WORST_FIRST.index(one["severity"])))
+    columns = ("platform", "severity", "kind", "id", "where", "version", "fixed_version", "layer", "title")
+    print_list(rows, columns, as_json=as_json)
+    for scan in scanned.scans:
+        if not as_json and scan["not_looked_up"]:
+            of = ", ".join(f"{count} {name or 'others'}" for name, count in scan["not_looked_up"].items())
+            typer.echo(f"{scan['platform']}: advisories were not asked, or say nothing, of {of}", err=True)
 
 
 @app.command("incomplete")
@@ -275,6 +310,25 @@ def _report(client: Client, image: str, platform: str | None, *, form: Format) -
     return client.text(f"/repositories/{asked}").encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """Scans of one image, of an index those of its platforms; of each the layers that count begin at one."""
+
+    client: Client
+    name: str
+    scans: Sequence[Any]
+    first_layers: Mapping[str, int]
+
+    def items(self, what: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
+        """What of them is at ``what``, with its platform."""
+        for scan in self.scans:
+            path = f"/repositories/{part(self.name)}/scans/{part(scan['digest'])}/{what}"
+            for one in self.client.items(path, {"limit": 1000, **(query or {})}):
+                layer = one.get("layer")
+                if layer is None or layer >= self.first_layers.get(scan["digest"], 0):
+                    yield {"platform": scan["platform"], **one}
+
+
 def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:
     wanted = [scan for scan in scans if platform in (None, scan["platform"])]
     if not wanted:
@@ -283,19 +337,25 @@ def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:
     return wanted
 
 
-def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
+def _scanned(client: Client, image: str, platform: str | None, *, own: bool) -> _Scanned:
     name, digest = _named(client, image)
     wanted = _wanted(_scans(client, name, digest), image, platform)
-    base_layers: dict[str, int] = {}
+    first_layers: dict[str, int] = {}
     for scan in wanted if own else ():
-        base_layers |= _base_layers(client, name, scan["digest"])
+        first_layers |= _base_layers(client, name, scan["digest"])
+    return _Scanned(client, name, wanted, first_layers)
 
-    def rows() -> Iterator[Any]:
-        for scan in wanted:
-            path = f"/repositories/{part(name)}/scans/{part(scan['digest'])}/{what}"
-            for one in client.items(path, {"limit": 1000}):
-                layer = one.get("layer")
-                if layer is None or layer >= base_layers.get(scan["digest"], 0):
-                    yield {"platform": scan["platform"], **one}
 
-    return list(rows())
+def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
+    return list(_scanned(client, image, platform, own=own).items(what))
+
+
+def _of_match(one: Any) -> dict[str, Any]:
+    exploited = "exploited; " if one["kev"] else ""
+    unknown = "perhaps; " if one["state"] == "unknown" else ""
+    return {"where": one["package"], "title": f"{exploited}{unknown}{one['summary']}"}
+
+
+def _is_at_least(severity: str, wanted: str | None) -> bool:
+    order = [str(one) for one in WORST_FIRST]
+    return wanted is None or severity == "unknown" or order.index(severity) <= order.index(wanted)

@@ -36,6 +36,7 @@ EventKind = Literal[
     "image.blocked",
     "image.unblocked",
     "image.will_block",
+    "image.findings_changed",
     "image.promoted",
     "promotion.requested",
     "promotion.ended",
@@ -104,6 +105,8 @@ EventKind = Literal[
     "upstream.deleted",
     "collection.asked",
     "collection.ended",
+    "matching.begun",
+    "matching.ended",
 ]
 
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
@@ -135,6 +138,7 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "image.blocked": "somebody blocked an image or a layer, or such an image was pushed",
         "image.unblocked": "somebody took a block back",
         "image.will_block": "an image that had passed turned bad, and is refused from the time that is in it",
+        "image.findings_changed": "advisories say other things of an image's packages than before",
         "image.promoted": "a tag was set to an image of elsewhere, with all that belongs to it",
         "promotion.requested": "somebody asked for a promotion that another one has to grant",
         "promotion.ended": "somebody refused such a request, or took it back",
@@ -203,6 +207,8 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "upstream.deleted": "images of another registry are no longer tried, and what was copied is gone",
         "collection.asked": "an administrator had the store collected",
         "collection.ended": "a collection that was asked for, or removed something, has ended",
+        "matching.begun": "another file of advisories counts, and all packages are matched with it",
+        "matching.ended": "all packages are matched, and all images told of what changed",
     }
 )
 """One sentence for each; the docs' table is made of them."""

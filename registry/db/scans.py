@@ -28,6 +28,8 @@ scans = Table(
     # Whether there was more than a document may hold.
     Column("truncated", Boolean, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    # The line of the history of each layer, base first, as a JSON list.
+    Column("layers", Text),
 )
 
 image_scans = Table(
@@ -59,8 +61,11 @@ components = Table(
     # Of a distribution's package its source, by which advisories name it; else as the package.
     Column("source", Bytewise, nullable=False),
     Column("source_version", Bytewise, nullable=False),
+    # By which matching (registry.db.matchings) advisories were last looked up for it; 0: by none yet.
+    Column("matching", Id, nullable=False, server_default="0"),
     Index(None, "name", "ecosystem"),
     Index(None, "source", "ecosystem"),
+    Index(None, "matching", "id"),
 )
 
 scan_components = Table(
@@ -76,5 +81,7 @@ scan_components = Table(
     ),
     # Whether a distribution's package brought it, wherever it is: it is matched through that one only.
     Column("owned", Boolean, nullable=False),
+    # The first layer that brought it, from 0 on; of what is owned in part the first that is not.
+    Column("layer", Integer),
     Index(None, "component_id", "scan_id"),
 )

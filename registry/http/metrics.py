@@ -151,6 +151,13 @@ class Metrics:
         self._advisories_age = self._newest(
             "seatrial_advisories_age_seconds", "Age of the oldest source of advisories; 0: there is none."
         )
+        self._unmatched = self._newest(
+            "seatrial_matching_packages_left",
+            "Packages that are to be matched with the advisories that count.",
+        )
+        self._untold = self._newest(
+            "seatrial_matching_images_untold", "Images that are to be told that their findings changed."
+        )
         self._swept = Counter(
             "seatrial_swept",
             "What was over and removed by this process (rows; of logs, the parts of trials), by what it was.",
@@ -186,6 +193,11 @@ class Metrics:
         oldest = standing.oldest_at
         self._advisories.set(len(standing.status.sources) if standing.status else 0)
         self._advisories_age.set(max((datetime.now(UTC) - oldest).total_seconds(), 0) if oldest else 0)
+
+    def matches(self, *, left: int, untold: int) -> None:
+        """How far matching is."""
+        self._unmatched.set(left)
+        self._untold.set(untold)
 
     def delivers(self, backlog: Deliveries) -> None:
         """How it stands with deliveries."""

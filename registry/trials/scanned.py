@@ -79,6 +79,16 @@ def component_of(package: Package) -> Component:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A package in an image: whether all that is there of it belongs to a distribution's package, and the
+    first layer that brought it; of what belongs to one in part, the first that brought the rest."""
+
+    component: Component
+    owned: bool
+    layer: int
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A scan as it is kept: no lease, and no character in it that moves a cursor."""
 
@@ -90,8 +100,10 @@ class Document:
     scanner: str
     system: str
     scanned: Scanned
-    components: Sequence[tuple[Component, bool]]
-    """Each once, and whether all that is there of it belongs to a distribution's package."""
+    layers: Sequence[str]
+    """The line of the history of each, base first."""
+    held: Sequence[Held]
+    """Each package once."""
 
 
 def document_of(scan: Scan) -> Document:
@@ -117,7 +129,8 @@ def document_of(scan: Scan) -> Document:
             incomplete=len(harmless.incomplete),
             truncated=harmless.truncated,
         ),
-        components=_components(harmless.packages),
+        layers=[layer.created_by for layer in harmless.layers],
+        held=_held(harmless.packages),
     )
 
 
@@ -126,13 +139,15 @@ def parse_document(packed: bytes) -> Scan:
     return Scan.model_validate_json(zstd.decompress(packed))
 
 
-def _components(packages: Sequence[Package]) -> Sequence[tuple[Component, bool]]:
-    owned: dict[Component, bool] = {}
+def _held(packages: Sequence[Package]) -> Sequence[Held]:
+    found: dict[Component, Held] = {}
     for package in packages:
         component = component_of(package)
-        owned[component] = owned.get(component, True) and package.owned_by is not None
+        this = Held(component, package.owned_by is not None, package.layer)
+        before = found.get(component, this)
+        found[component] = min(before, this, key=lambda one: (one.owned, one.layer))
     # In one order, so that two who store the same wait for each other in turn.
-    return sorted(owned.items(), key=lambda item: item[0].key)
+    return sorted(found.values(), key=lambda one: one.component.key)
 
 
 def _harmless(value: Any) -> Any:

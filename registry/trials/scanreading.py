@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from registry.db.content import blobs, edges, manifests, repositories
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.asking import may_read_log
+from registry.trials.matched import looked_up, read_packed
 from registry.trials.scanned import parse_document
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ _POSITION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class ScanView:
-    """The newest scan of an image. ``system`` is empty where the image names none."""
+    """The newest scan of an image. ``system`` is empty where the image names none.
+
+    ``vulnerabilities`` is what advisories say of its packages; ``not_looked_up`` counts, by ecosystem, those
+    that nobody has looked up yet or that the advisories say nothing about: of them nothing is known. The
+    oldest source of the advisories is of ``advisories_as_of``; null: there are none.
+    """
 
     digest: str
     platform: str
@@ -47,9 +53,13 @@ class ScanView:
     document_digest: str
     worker: str
     taken_at: datetime
+    vulnerabilities: int
+    not_looked_up: Mapping[str, int]
+    advisories_as_of: datetime | None
 
 
 _VIEW = (
+    scans.c.id,
     *(scans.c[name] for name in ScanView.__dataclass_fields__ if name in scans.c),
     image_scans.c.worker,
     image_scans.c.taken_at,
@@ -69,8 +79,18 @@ async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[S
         )
         .order_by(scans.c.platform, scans.c.digest)
     )
-    async with database.read_once() as connection:
-        return [ScanView(**row._asdict()) for row in await connection.execute(query)]
+    async with database.read() as connection:
+        found = [row._asdict() for row in await connection.execute(query)]
+        looked = await looked_up(connection, [row.pop("id") for row in found])
+    return [
+        ScanView(
+            **row,
+            vulnerabilities=one.matches,
+            not_looked_up=one.not_looked_up,
+            advisories_as_of=one.advisories_as_of,
+        )
+        for row, one in zip(found, looked, strict=True)
+    ]
 
 
 async def read_scan(
@@ -91,9 +111,7 @@ async def read_scan(
         locator = (await connection.execute(query)).scalar()
     if locator is None:
         raise NotFoundError(f"there is no scan of {manifest.digest} itself")
-    async with store.open_blob(locator) as opened:
-        packed = b"".join([chunk async for chunk in opened.chunks()])
-    return await parsers.run(parse_document, packed)
+    return await parsers.run(parse_document, await read_packed(store, locator))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ A scan counts for the image that the lease is for, in the lease's repository, an
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from registry.db.dialect import batches, insert, insert_ignoring_conflict, porti
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.db.trials import is_leased, parts
 from registry.db.types import db_time
-from registry.errors import ConflictError, RequestInvalidError
+from registry.errors import ConflictError, RequestInvalidError, UnavailableError
 from registry.trials.scanned import Document, parse_scanned
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
-    from registry.trials.scanned import Component
+    from registry.trials.scanned import Component, Scanned
     from registry.trials.verdicts import Reporter
 
 _AT_ONCE = 50
@@ -43,20 +44,44 @@ class _Part:
     scan: str | None
 
 
+async def require_any(database: Database, *, worker: Reporter) -> None:
+    """For whoever is about to read what a worker sends, which is large.
+
+    Raises:
+        ConflictError: the worker has no live lease.
+    """
+    mine = (parts.c.lease_account_id == worker.account_id, parts.c.lease_expires_at > db_time())
+    async with database.read_once() as connection:
+        if (await connection.execute(select(parts.c.id).where(*mine).limit(1))).first() is None:
+            raise _not_leased()
+
+
+async def require_asked(database: Database, *, worker: Reporter, lease: str) -> None:
+    """For whoever is about to make what is kept of what a worker sent, which takes long.
+
+    Raises:
+        ConflictError: the lease is another's or over, or its job was not to scan.
+    """
+    async with database.read_once() as connection:
+        _asked(await _find(connection, worker, lease))
+
+
 async def take(
     database: Database, store: BlobStore, *, worker: Reporter, lease: str, document: Document
-) -> None:
-    """Keep a scan of the image that a lease is for. Sent again it changes nothing.
+) -> int:
+    """Keep a scan of the image that a lease is for. Sent again it changes nothing. The number of the lease's
+    repository.
 
     Raises:
         ConflictError: the lease is another's or over, its job was not to scan, or another scan was taken for
             it.
         RequestInvalidError: the scan is of another image.
+        UnavailableError: a collection removed the same bytes just now.
     """
     async with database.read_once() as connection:
         part = await _find(connection, worker, lease)
     if _is_taken(part, document):
-        return
+        return part.repository_id
     locator = await _store(database, store, document)
     is_used = False
     try:
@@ -65,7 +90,7 @@ async def take(
             # Again under the lock: it may have been taken back, or sent twice at once.
             part = await _find(connection, worker, lease)
             if _is_taken(part, document):
-                return
+                return part.repository_id
             scan_id, is_used = await _record(connection, document, locator)
             await _count_for_image(connection, part, scan_id, worker)
             await connection.execute(
@@ -75,6 +100,7 @@ async def take(
         # Where nobody knows whether it was committed, they stay, for collection.
         if not is_used and locator is not None:
             await store.delete(locator)
+    return part.repository_id
 
 
 async def sweep(database: Database) -> int:
@@ -105,10 +131,22 @@ async def _find(connection: AsyncConnection, worker: Reporter, lease: str) -> _P
     columns = (parts.c[name] for name in _Part.__dataclass_fields__)
     part = (await connection.execute(select(*columns).where(is_leased(lease, worker.account_id)))).first()
     if part is None:
-        raise ConflictError(
-            "this lease is not a live one of this worker: it has run out, was reported on, or is another's"
-        )
+        raise _not_leased()
     return _Part(*part)
+
+
+def _not_leased() -> ConflictError:
+    return ConflictError(
+        "this lease is not a live one of this worker: it has run out, was reported on, or is another's"
+    )
+
+
+def _asked(part: _Part) -> Scanned:
+    """Where the scan of the part stands, which was asked for."""
+    standing = parse_scanned(part.scan)
+    if standing is None or standing.state in ("off", "unable"):
+        raise ConflictError("this lease's job is not to scan the image")
+    return standing
 
 
 def _is_taken(part: _Part, document: Document) -> bool:
@@ -118,9 +156,7 @@ def _is_taken(part: _Part, document: Document) -> bool:
             f"the lease is for {part.digest} on {part.platform}, the scan of {document.image[:100]} on "
             f"{document.platform[:100]}"
         )
-    standing = parse_scanned(part.scan)
-    if standing is None or standing.state in ("off", "unable"):
-        raise ConflictError("this lease's job is not to scan the image")
+    standing = _asked(part)
     if standing.state == "asked":
         return False
     if standing.document_digest != str(document.digest):
@@ -157,7 +193,7 @@ async def _record(connection: AsyncConnection, document: Document, locator: str 
     else:
         blob = await blob_use.store_row(connection, digest, size=len(document.packed), locator=locator)
     if blob is None:
-        raise ConflictError("the scan's bytes were removed just now; send it again")
+        raise UnavailableError("the scan's bytes were removed just now; send it again")
     blob_id, standing = blob
     counted = document.scanned
     made = insert_ignoring_conflict(
@@ -175,6 +211,7 @@ async def _record(connection: AsyncConnection, document: Document, locator: str 
             "incomplete": counted.incomplete,
             "truncated": counted.truncated,
             "created_at": db_time(),
+            "layers": json.dumps(document.layers),
         },
     )
     scan_id = (await connection.execute(made.returning(scans.c.id))).scalar()
@@ -182,10 +219,15 @@ async def _record(connection: AsyncConnection, document: Document, locator: str 
         same = select(scans.c.id).where(scans.c.document_digest == str(document.digest))
         scan_id = (await connection.execute(same.with_for_update(read=True, key_share=True))).scalar_one()
     else:
-        ids = await _intern(connection, [component for component, _ in document.components])
+        ids = await _intern(connection, [one.component for one in document.held])
         rows = [
-            {"scan_id": scan_id, "component_id": ids[component.key], "owned": owned}
-            for component, owned in document.components
+            {
+                "scan_id": scan_id,
+                "component_id": ids[one.component.key],
+                "owned": one.owned,
+                "layer": one.layer,
+            }
+            for one in document.held
         ]
         if rows:
             await connection.execute(sql_insert(scan_components), rows)

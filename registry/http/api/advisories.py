@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from registry.advisories.standing import standing
+from registry.auth.access import require_writable
+from registry.errors import NotFoundError
 from registry.http.api.routes import Call, Route
+from registry.http.matching import MATCHER, REMATCH
 from registry.http.parsers import PARSERS
+from registry.trials.rematching import Progress, ask, progress_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,13 @@ class AdvisorySource:
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryStatus:
-    """``problem`` is why no vulnerabilities are found, ``generation`` what is matched; each may be null."""
+    """``problem`` is why no vulnerabilities are found, ``generation`` that of this host's file; each may be
+    null. ``matching`` is by the file that counts for all replicas: null where there never was one."""
 
     problem: str | None
     generation: str | None
     sources: Sequence[AdvisorySource]
+    matching: Progress | None
 
 
 async def show_advisories(call: Call) -> AdvisoryStatus:
@@ -57,7 +63,22 @@ async def show_advisories(call: Call) -> AdvisoryStatus:
             )
             for one in (found.status.sources if found.status else ())
         ],
+        await progress_of(call.services.database),
     )
 
 
-ROUTES = (Route("GET", "/advisories", "account", show_advisories),)
+async def match_again(call: Call) -> Progress:
+    """Match all packages of all images again, with the file of advisories of the host that answers.
+
+    It counts from now on, whichever counted before."""
+    require_writable(read_only=call.services.settings.read_only)
+    app = call.request.app
+    begun = await ask(call.services.database, app[MATCHER], actor=call.actor)
+    app[REMATCH].set()
+    return begun
+
+
+ROUTES = (
+    Route("GET", "/advisories", "account", show_advisories),
+    Route("POST", "/advisories/matchings", "admin", match_again, status=202, errors=(NotFoundError,)),
+)

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import Field
 
+from registry.advisories.values import Kind
 from registry.content import manifests
 from registry.content.administration import find
 from registry.content.manifests import StoredManifest
-from registry.contract.scan import Found, Incomplete, Package, Scan
+from registry.contract.scan import Found, Incomplete, Package, Scan, Severity
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
 from registry.formats.forms import FORMS
 from registry.formats.names import Format
@@ -23,6 +24,7 @@ from registry.http.api.routes import Call, Route
 from registry.http.authentication import base_url
 from registry.http.parsers import PARSERS
 from registry.oci.digest import parse_content_digest
+from registry.trials import vulnerabilities as use
 from registry.trials.scanreading import (
     Holder,
     ScanView,
@@ -34,6 +36,7 @@ from registry.trials.scanreading import (
 )
 from registry.trials.scanreport import read_report
 from registry.trials.states import plain_text
+from registry.trials.vulnerabilities import Vulnerability
 
 T = TypeVar("T")
 
@@ -52,6 +55,18 @@ class ReportQuery(Query):
     """In which format."""
 
     format: Format = Field(default="json", description="As other programs read it.")
+
+
+class VulnerabilitiesQuery(PageQuery):
+    """Which vulnerabilities."""
+
+    severity: Severity | None = Field(
+        default=None, description="This one or worse; those of an unknown one are always there."
+    )
+    fixable: bool | None = Field(
+        default=None, description="Those that a version mends; false: those that none does."
+    )
+    kind: Kind | None = Field(default=None, description="One kind of them only.")
 
 
 class HolderAnswer(Answer):
@@ -85,6 +100,23 @@ async def list_scanned_findings(
 ) -> Page[Found]:
     """What the newest scan of an image found wrong that does not depend on advisories; secrets redacted."""
     return _page(query, (await _scan(call, name, digest)).found)
+
+
+async def list_vulnerabilities(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: VulnerabilitiesQuery
+) -> Page[Vulnerability]:
+    """What advisories say of the packages of an image, the worst first.
+
+    How many packages nobody has looked up, and how old the advisories are, stands with its scan."""
+    found = await use.list_vulnerabilities(
+        call.services.database,
+        await _image(call, name, digest),
+        wanted=use.Wanted(query.severity, query.fixable, query.kind),
+        limit=query.limit + 1,
+        after=query.cursor,
+    )
+    page = query.page(found, key=lambda one: one.position)
+    return Page([one.vulnerability for one in page.items], page.next)
 
 
 async def list_scanned_incompletely(
@@ -181,6 +213,7 @@ ROUTES = (
         for what, handler in (
             ("packages", list_scanned_packages),
             ("found", list_scanned_findings),
+            ("vulnerabilities", list_vulnerabilities),
             ("incomplete", list_scanned_incompletely),
         )
     ),

@@ -20,15 +20,18 @@ from registry.contract.specfile import parse_run_spec
 from registry.errors import ConflictError, RequestInvalidError
 from registry.http.authentication import authenticate_worker
 from registry.http.body import leave_expectation, read_all
+from registry.http.matching import MATCHER
 from registry.http.metrics import METRICS
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES
+from registry.http.sweeps import tried
 from registry.http.worker.messages import parse_unversioned, read_message
 from registry.oci.platform import parse_platform
 from registry.settings import SettingsError
 from registry.trials import livelog, queue, scans, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.imagespecs import read_attached
+from registry.trials.matching import match_arrived
 from registry.trials.scanned import document_of
 from registry.trials.secrets import values_for
 from registry.trials.services import images_for
@@ -126,15 +129,26 @@ async def take_log(request: web.Request) -> web.Response:
 async def take_scan(request: web.Request) -> web.Response:
     """``POST /worker/v1/scan``: what was found in the image of a lease, before its report."""
     services = request.app[SERVICES]
-    await authenticate_worker(request)
+    database = services.database
+    await scans.require_any(database, worker=_reporter(await authenticate_worker(request)))
     raw = await read_all(request, MAX_SCAN_BYTES)
     parsers = request.app[PARSERS]
     said = await parsers.run(parse_unversioned, raw, Scan)
-    document = await parsers.run(document_of, said)
     actor = await authenticate_worker(request)  # it may have been revoked while it sent that
-    await scans.take(
-        services.database, services.blobs, worker=_reporter(actor), lease=said.lease, document=document
+    await scans.require_asked(database, worker=_reporter(actor), lease=said.lease)
+    document = await parsers.run(document_of, said)
+    repository_id = await scans.take(
+        database, services.blobs, worker=_reporter(actor), lease=said.lease, document=document
     )
+    arrived = match_arrived(
+        database,
+        request.app[MATCHER],
+        document_digest=str(document.digest),
+        repository_id=repository_id,
+        image=document.image,
+    )
+    # What could not be matched is not lost, and is matched as soon as it can be.
+    await tried("packages of a scan", arrived, done="matched")
     log.info("scan taken", worker=actor.name, digest=document.image, incomplete=document.scanned.incomplete)
     return web.Response(status=204)
 

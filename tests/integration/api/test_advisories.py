@@ -30,7 +30,12 @@ async def test_the_standing_of_advisories_is_told(tmp_path: Path, database_url: 
             }
 
         assert (await ask(client, "GET", "/api/v1/advisories")).status == 401
-        missing = {"problem": "there is no file of advisories", "generation": None, "sources": []}
+        missing = {
+            "problem": "there is no file of advisories",
+            "generation": None,
+            "sources": [],
+            "matching": None,
+        }
         nothing = {"seatrial_advisories_sources": "0.0", "seatrial_advisories_age_seconds": "0.0"}
         assert await told() == (missing, nothing)
         build(path, [incoming("own", one, None, fixed_only=True)])

@@ -110,12 +110,23 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO collections VALUES (1, 'a', 1, 1, 'done', '', 0, 0, 0, 0, 0, 0, 1)")
         connection.execute("INSERT INTO dead_blobs VALUES ('00', 1, 1)")
         connection.execute(
-            "INSERT INTO scans SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1 FROM blobs"
+            "INSERT INTO scans"
+            " SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1, '[]' FROM blobs"
         )
         connection.execute("INSERT INTO image_scans SELECT max(id), 1, 'w', 1 FROM manifests")
         connection.execute("INSERT INTO chain_prefixes SELECT max(id), 1, 'sha256:d' FROM manifests")
-        connection.execute("INSERT INTO components VALUES (1, 'k', 'npm', 'npm', 'ä', '1', 'ä', '1')")
-        connection.execute("INSERT INTO scan_components VALUES (1, 1, 0)")
+        connection.execute("INSERT INTO components VALUES (1, 'k', 'npm', 'npm', 'ä', '1', 'ä', '1', 1)")
+        connection.execute("INSERT INTO scan_components VALUES (1, 1, 0, NULL)")
+        connection.execute(
+            "INSERT INTO matchings VALUES (1, 'sha256:g', 1, 1, 1, '[]', '[]', 1, 1, 1, 1, 1, 1)"
+        )
+        connection.execute(
+            "INSERT INTO component_findings VALUES"
+            " (1, 'CVE-1', '[]', 'vulnerability', 'high', 7.5, 'ä', NULL, 'affected', 1, 0.25, NULL, 1)"
+        )
+        connection.execute("INSERT INTO finding_changes VALUES (1, 1, 'CVE-1', 'new', 'high', NULL)")
+        connection.execute("INSERT INTO changed_images SELECT max(id), 1 FROM manifests")
+        connection.execute("INSERT INTO rejudgings SELECT max(id), 1 FROM manifests")
         connection.execute("INSERT INTO trial_seconds VALUES ('team/', 1, 0.5)")
         connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")
         connection.execute(

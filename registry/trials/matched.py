@@ -1,0 +1,202 @@
+"""What is known of the packages of one image, from rows: its matches, and the whole of it as a report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import case, func, select
+
+from registry.advisories.matching import Match
+from registry.advisories.report import Report
+from registry.db.content import blobs
+from registry.db.matchings import component_findings, matchings
+from registry.db.scans import components, image_scans, scan_components, scans
+from registry.trials.matcher import parse_status
+from registry.trials.scanned import component_of, parse_document
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.advisories.file import Status
+    from registry.contract.scan import Scan
+    from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What advisories say of an image's packages, by the packages' keys
+    (:attr:`registry.trials.scanned.Component.key`); those that a distribution's package brought have none.
+
+    ``advisories`` is the file that counts now, ``None`` where none ever did. ``unmatched`` are packages that
+    nobody has looked up; of ``ecosystems`` the file has records.
+    """
+
+    matches: Mapping[str, tuple[tuple[Match, datetime], ...]]
+    unmatched: frozenset[str]
+    advisories: Status | None
+    ecosystems: frozenset[str]
+
+
+async def known_of(connection: AsyncConnection, manifest_id: int) -> Known | None:
+    """The matches of the packages of an image's newest scan, each with the time since when the registry knows
+    of it; ``None``: it was not scanned. No document is read for it."""
+    scan_id = (
+        await connection.execute(
+            select(image_scans.c.scan_id).where(image_scans.c.manifest_id == manifest_id)
+        )
+    ).scalar()
+    if scan_id is None:
+        return None
+    here = (scan_components.c.scan_id == scan_id, scan_components.c.owned.is_(False))
+    query = (
+        select(components.c.key, *component_findings.c)
+        .join(scan_components, scan_components.c.component_id == components.c.id)
+        .join(component_findings, component_findings.c.component_id == components.c.id)
+        .where(*here)
+        .order_by(components.c.key, component_findings.c.advisory)
+    )
+    matches: dict[str, list[tuple[Match, datetime]]] = {}
+    for row in await connection.execute(query):
+        matches.setdefault(row.key, []).append((match_of(row), row.first_seen_at))
+    unmatched = (
+        select(components.c.key)
+        .join(scan_components, scan_components.c.component_id == components.c.id)
+        .where(*here, components.c.matching == 0)
+    )
+    counts = (await connection.execute(select(matchings).order_by(matchings.c.id.desc()).limit(1))).first()
+    return Known(
+        matches=MappingProxyType({key: tuple(found) for key, found in matches.items()}),
+        unmatched=frozenset((await connection.execute(unmatched)).scalars()),
+        advisories=None if counts is None else parse_status(counts.generation, counts.sources),
+        ecosystems=frozenset(() if counts is None else json.loads(counts.ecosystems)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LookedUp:
+    """How many matches the packages of a scan have, and of which packages, by ecosystem, nobody knows."""
+
+    matches: int
+    not_looked_up: Mapping[str, int]
+    advisories_as_of: datetime | None
+
+
+async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> list[LookedUp]:
+    """What of scans was looked up, in their order."""
+    here = (scan_components.c.scan_id.in_(scan_ids), scan_components.c.owned.is_(False))
+    matches = (
+        select(scan_components.c.scan_id, func.count().label("matches"))
+        .join(component_findings, component_findings.c.component_id == scan_components.c.component_id)
+        .where(*here)
+        .group_by(scan_components.c.scan_id)
+    )
+    of_ecosystems = (
+        select(
+            scan_components.c.scan_id,
+            components.c.ecosystem,
+            func.count(),
+            func.sum(case((components.c.matching == 0, 1), else_=0)),
+        )
+        .join(components, components.c.id == scan_components.c.component_id)
+        .where(*here)
+        .group_by(scan_components.c.scan_id, components.c.ecosystem)
+        .order_by(components.c.ecosystem)
+    )
+    counts = (await connection.execute(_COUNTS)).first()
+    covered = set() if counts is None else set(json.loads(counts.ecosystems))
+    status = None if counts is None else parse_status(counts.generation, counts.sources)
+    as_of = None if status is None else min((one.as_of for one in status.sources), default=None)
+    found = {row.scan_id: row.matches for row in await connection.execute(matches)}
+    unknown: dict[int, dict[str, int]] = {}
+    for scan_id, ecosystem, packages, unmatched in await connection.execute(of_ecosystems):
+        count = unmatched if ecosystem in covered else packages
+        if count:
+            unknown.setdefault(scan_id, {})[ecosystem] = count
+    return [LookedUp(found.get(one, 0), unknown.get(one, {}), as_of) for one in scan_ids]
+
+
+async def report_of(
+    connection: AsyncConnection, store: BlobStore, manifest_id: int, *, parsers: Threads
+) -> Report | None:
+    """What is known of an image by its newest scan; ``None``: it was not scanned. It reads the document,
+    which may take a second of a thread: :func:`known_of` does not.
+
+    Packages that nobody has looked up are counted among ``not_looked_up``; where that is so of all of them,
+    the report has no advisories.
+    """
+    query = (
+        select(blobs.c.locator, image_scans.c.taken_at)
+        .join(scans, scans.c.blob_id == blobs.c.id)
+        .join(image_scans, image_scans.c.scan_id == scans.c.id)
+        .where(image_scans.c.manifest_id == manifest_id)
+    )
+    row = (await connection.execute(query)).first()
+    known = await known_of(connection, manifest_id)
+    if row is None or known is None:
+        return None
+    return await parsers.run(_report, await read_packed(store, row.locator), row.taken_at, known)
+
+
+async def read_packed(store: BlobStore, locator: str) -> bytes:
+    """The bytes of a scan's document, as they are stored."""
+    async with store.open_blob(locator) as opened:
+        return b"".join([chunk async for chunk in opened.chunks()])
+
+
+def _report(packed: bytes, taken_at: datetime, known: Known) -> Report:
+    return report_from(parse_document(packed), taken_at, known)
+
+
+def report_from(scan: Scan, taken_at: datetime, known: Known) -> Report:
+    """The report of a scan whose packages are known. Pure."""
+    matches: list[Match] = []
+    first_seen_at: dict[tuple[str, int], datetime] = {}
+    not_looked_up: Counter[str] = Counter()
+    looked_up = 0
+    for index, package in enumerate(scan.packages):
+        if package.owned_by is not None:
+            continue
+        key = component_of(package).key
+        if key in known.unmatched or package.ecosystem not in known.ecosystems:
+            not_looked_up[package.ecosystem] += 1
+        looked_up += key not in known.unmatched
+        for match, since in known.matches.get(key, ()):
+            matches.append(replace(match, package_index=index))
+            first_seen_at[match.id, index] = since
+    was_looked_up = looked_up > 0 or not not_looked_up
+    return Report(
+        scan,
+        taken_at,
+        matches=tuple(matches),
+        advisories=known.advisories if was_looked_up else None,
+        not_looked_up=MappingProxyType({one: not_looked_up[one] for one in sorted(not_looked_up)}),
+        first_seen_at=MappingProxyType(first_seen_at),
+    )
+
+
+def match_of(row: Any) -> Match:
+    """The match that a row of ``component_findings`` is, as of the package with index 0."""
+    return Match(
+        package_index=0,
+        id=row.advisory,
+        aliases=tuple(json.loads(row.aliases)),
+        kind=row.kind,
+        severity=row.severity,
+        score=row.score,
+        summary=row.summary,
+        fixed_version=row.fixed_version,
+        state=row.state,
+        kev=row.kev,
+        epss=row.epss,
+        published_at=row.published_at,
+    )
+
+
+_COUNTS = select(matchings).order_by(matchings.c.id.desc()).limit(1)

@@ -1,0 +1,134 @@
+"""The file of advisories as this process has it, open in a thread of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+
+from registry.advisories.file import Advisories, Source, Status, identity, open_advisories
+from registry.advisories.matching import Look, Match
+from registry.errors import NotFoundError, UnavailableError
+from registry.storage.threads import Threads
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_log = structlog.get_logger("seatrial.advisories")
+_TIMES = ("as_of", "newest_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is told of a file: when it was put in its place on this host, when its newest source was as it is
+    there, and what it has records of. ``sources`` and ``ecosystems`` are JSON lists."""
+
+    generation: str
+    put_at: datetime
+    as_of: datetime
+    sources: str
+    ecosystems: str
+
+
+class Named(Protocol):
+    """What is looked up of a package: the name and version that advisories know it by."""
+
+    @property
+    def ecosystem(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def source_version(self) -> str: ...
+
+
+class Matcher:
+    """Opens the file when there is one, and another as soon as it has taken its place."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = Threads("matcher", 1)
+        self._opened: tuple[Advisories, Facts] | None = None
+        self._broken: tuple[int, int] | None = None
+
+    async def facts(self) -> Facts | None:
+        """What there is now; ``None``: no file, or none that can be read, which is logged once."""
+        return await self._threads.run(self._facts)
+
+    async def look_up(self, generation: str, packages: Sequence[Named]) -> list[tuple[Match, ...]] | None:
+        """The matches of each package; ``None`` where there is another generation by now.
+
+        Raises:
+            UnavailableError: the file is damaged.
+        """
+        return await self._threads.run(self._look_up, generation, packages)
+
+    async def close(self) -> None:
+        """Let go of the file and the thread."""
+        await self._threads.run(self._let_go)
+        self._threads.close()
+
+    def _facts(self) -> Facts | None:
+        if self._opened is not None and self._opened[0].is_current:
+            return self._opened[1]
+        self._let_go()
+        found = None
+        with suppress(OSError):
+            found = identity(self._path)
+        if found is None or found == self._broken:
+            return None
+        try:
+            self._opened = _opened(self._path)
+        except NotFoundError:
+            return None
+        except UnavailableError as error:
+            self._broken = found
+            _log.warning("packages cannot be matched", reason=error.message)
+            return None
+        return self._opened[1]
+
+    def _look_up(self, generation: str, packages: Sequence[Named]) -> list[tuple[Match, ...]] | None:
+        if self._opened is None or self._opened[1].generation != generation:
+            return None
+        look = Look(self._opened[0])
+        return [look.up(one.ecosystem, one.source, one.source_version) for one in packages]
+
+    def _let_go(self) -> None:
+        if self._opened is not None:
+            self._opened[0].close()
+            self._opened = None
+
+
+def _opened(path: Path) -> tuple[Advisories, Facts]:
+    advisories = open_advisories(path)
+    try:
+        status = advisories.status()
+        return advisories, Facts(
+            generation=advisories.generation,
+            put_at=advisories.put_at,
+            as_of=max((one.as_of for one in status.sources), default=advisories.put_at),
+            sources=json.dumps([_told(one) for one in status.sources]),
+            ecosystems=json.dumps(advisories.ecosystems()),
+        )
+    except BaseException:
+        advisories.close()
+        raise
+
+
+def _told(source: Source) -> dict[str, Any]:
+    values = asdict(source)
+    return values | {name: values[name].isoformat() for name in _TIMES if values[name] is not None}
+
+
+def parse_status(generation: str, sources: str) -> Status:
+    """The standing of the file that :class:`Facts` were told of."""
+    found = []
+    for values in json.loads(sources):
+        times = {name: datetime.fromisoformat(values[name]) for name in _TIMES if values[name] is not None}
+        skipped = tuple((reason, count, example) for reason, count, example in values["skipped"])
+        found.append(Source(**{**values, **times, "skipped": skipped}))
+    return Status(generation, tuple(found))
