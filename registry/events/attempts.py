@@ -73,7 +73,7 @@ def retry_seconds(attempts: int, pace: Pace, *, jitter: float, asked: float | No
     """
     # Beyond 2**30 nothing grows any more.
     usual = min(pace.first_retry_seconds * (1 << min(attempts - 1, 30)), pace.last_retry_seconds)
-    return max(usual * (0.75 + 0.5 * jitter), min(asked or 0.0, _RETRY_AFTER_MAX))
+    return max(usual * (0.75 + 0.5 * jitter), asked or 0.0)
 
 
 def rest_seconds(failures: int, pace: Pace, *, jitter: float) -> float | None:
@@ -84,11 +84,14 @@ def rest_seconds(failures: int, pace: Pace, *, jitter: float) -> float | None:
 
 
 def parse_retry_after(headers: Mapping[str, str], status: int) -> float | None:
-    """``Retry-After`` in seconds, where the status is one that has it; a date is not looked at."""
-    text = headers.get("Retry-After", "")
+    """``Retry-After`` in seconds, an hour at most, where the status is one that has it; a date is not looked
+    at."""
+    text = next((value for name, value in headers.items() if name.lower() == "retry-after"), "")
     if status not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return None
-    return float(text) if text.isascii() and text.isdigit() and len(text) < 9 else None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        return None
+    return min(float(text), _RETRY_AFTER_MAX)
 
 
 def logged(log: str, attempt: Attempt) -> str:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -148,9 +149,9 @@ class Copier:
             await upstreamtrials.open_copied(self.database, self.settings, copy, digest=digest, images=images)
         except SeatrialError as error:
             passes = (isinstance(error, CopyError) and error.passes) or await self._is_moved(copy)
-            await self._finish(
-                copy, error.message, upstreamtrials.try_later if passes else upstreamtrials.fail
-            )
+            asked = error.asked_seconds if isinstance(error, CopyError) else None
+            later = partial(upstreamtrials.try_later, asked_seconds=asked)
+            await self._finish(copy, error.message, later if passes else upstreamtrials.fail)
         except (SQLAlchemyError, OSError) as error:
             # Its lease runs out, and somebody looks again.
             _log.warning("an image could not be copied", trial=copy.trial_id, reason=repr(error))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from yarl import URL
 
 from registry.errors import SeatrialError
+from registry.events.attempts import parse_retry_after
 from registry.net.guarded import OutgoingError, parse_url
 from registry.oci.digest import Digest, digest_of
 from registry.oci.mediatypes import INDEXES, MANIFESTS
@@ -45,6 +46,8 @@ class CopyError(SeatrialError):
     code = "UNAVAILABLE"
     passes = False
     """Whether it may go otherwise a moment later."""
+    asked_seconds: float | None = None
+    """How long the other registry asks to be left alone before that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class UpstreamClient:
         reply = await self._asked(url, {"Accept": _ACCEPTED}, max_bytes)
         if reply.status == HTTPStatus.UNAUTHORIZED and await self._answer(reply.headers):
             reply = await self._asked(url, {"Accept": _ACCEPTED}, max_bytes)
-        self._require_ok(reply.status, f"{self._name} {reference}")
+        self._require_ok(reply.status, reply.headers, f"{self._name} {reference}")
         digest = digest_of(reply.body, stated.algorithm if stated else "sha256")
         if stated not in (None, digest):
             raise CopyError(f"{self._host} answers with other bytes than {stated}: they have {digest}")
@@ -117,7 +120,7 @@ class UpstreamClient:
                 hops += 1
                 url = self._redirected(url, told, hops)
                 continue
-            self._require_ok(status, f"the blob {digest} of {self._name}")
+            self._require_ok(status, told, f"the blob {digest} of {self._name}")
             raise CopyError(f"{self._host} answers {status} to a request for the blob {digest}")
 
     @property
@@ -206,7 +209,7 @@ class UpstreamClient:
             )
         except OutgoingError as error:
             raise _copy_error(error.message, passes=error.passes) from None
-        self._require_ok(reply.status, f"a token for {self._name}")
+        self._require_ok(reply.status, reply.headers, f"a token for {self._name}")
         try:
             answer = json.loads(reply.body)
             token = answer.get("token") or answer.get("access_token")
@@ -220,7 +223,7 @@ class UpstreamClient:
         pair = f"{self._upstream.username}:{self._secret}"
         return f"Basic {base64.b64encode(pair.encode()).decode()}"
 
-    def _require_ok(self, status: int, what: str) -> None:
+    def _require_ok(self, status: int, headers: Mapping[str, str], what: str) -> None:
         if status == HTTPStatus.OK:
             return
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
@@ -228,15 +231,18 @@ class UpstreamClient:
             raise CopyError(f"{self._host} refuses {what} ({status}); it was asked {whom}")
         if status == HTTPStatus.NOT_FOUND:
             raise CopyError(f"{self._host} has no {what}")
+        asked = parse_retry_after(headers, status)
         if status == HTTPStatus.TOO_MANY_REQUESTS:
-            raise _copy_error(f"{self._host} takes no more requests for now ({status})", passes=True)
+            said = f"{self._host} takes no more requests for now ({status})"
+            raise _copy_error(said, passes=True, asked_seconds=asked)
         passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        raise _copy_error(f"{self._host} answers {status} to a request for {what}", passes=passes)
+        said = f"{self._host} answers {status} to a request for {what}"
+        raise _copy_error(said, passes=passes, asked_seconds=asked)
 
 
-def _copy_error(message: str, *, passes: bool) -> CopyError:
+def _copy_error(message: str, *, passes: bool, asked_seconds: float | None = None) -> CopyError:
     error = CopyError(message)
-    error.passes = passes
+    error.passes, error.asked_seconds = passes, asked_seconds
     return error
 
 

@@ -206,12 +206,15 @@ async def give_back(database: Database, copy: Copy) -> None:
             )
 
 
-async def try_later(database: Database, copy: Copy, reason: str) -> None:
-    """Begin a copy again after a pause, and say so; where it was begun as often as may be, :func:`fail`."""
+async def try_later(
+    database: Database, copy: Copy, reason: str, *, asked_seconds: float | None = None
+) -> None:
+    """Begin a copy again after a pause, or a longer one that the other registry asks for, and say so; where
+    it was begun as often as may be, :func:`fail`."""
     if copy.attempts >= ATTEMPTS:
         await fail(database, copy, f"{reason}; it was tried {ATTEMPTS} times")
         return
-    pause = PAUSES[copy.attempts - 1]
+    pause = max(PAUSES[copy.attempts - 1], timedelta(seconds=asked_seconds or 0.0))
     said = f"tried again within {pause.total_seconds():g} s or a little more: {reason}"
     async with database.write() as connection:
         left = await connection.execute(

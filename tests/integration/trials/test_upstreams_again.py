@@ -51,6 +51,24 @@ async def test_what_may_pass_is_asked_again_by_itself(
         await asyncio.sleep(0.1)
     assert (shown["state"], shown["verdict"]) == ("queued", None)
     assert shown["reason"].startswith("tried again within 3600 s or a little more: ")
+    # What the other registry asks for counts where it is longer, up to an hour.
+    monkeypatch.setattr(upstreamtrials, "PAUSES", (timedelta(seconds=20),) * 3)
+    for said, kept in (("1200", 1200), ("1799107200", 3600)):
+        elsewhere.answers["/v2/lib/app/manifests/1"] = Said(429, headers={"Retry-After": said})
+        async with port.database.write() as connection:
+            await connection.execute(update(upstream_copies).values(run_after=db_time()))
+        for _ in range(SECONDS * 10):
+            shown = await api(port.admin, "GET", f"/trials/{trial['id']}")
+            if f"within {kept} s" in shown["reason"] and "(429)" in shown["reason"]:
+                break
+            await asyncio.sleep(0.1)
+        assert shown["reason"].startswith(f"tried again within {kept} s or a little more: "), shown
+        async with port.database.read() as connection:
+            due = select(upstream_copies.c.trial_id).where(
+                upstream_copies.c.run_after > db_time(timedelta(seconds=kept / 2)),
+                upstream_copies.c.run_after <= db_time(timedelta(seconds=kept)),
+            )
+            assert (await connection.execute(due)).scalar_one() == trial["id"]
     elsewhere.answers["/v2/lib/app/manifests/1"] = good
     async with port.database.write() as connection:
         await connection.execute(update(upstream_copies).values(run_after=db_time()))
