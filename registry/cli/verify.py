@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "blocked": 1}
 EXIT_ERROR = 2
 _ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
+_LOOKS = 5
+_GONE = "the registry names it, and does not have it"
 
 
 def command(
@@ -79,7 +82,7 @@ def command(
         raise typer.Exit(_verify_all(client, image, keys, as_json=as_json))
     name, tag, given = split_repository_reference(image)
     digest = given or digest_of_tag(client, name, tag or "latest")
-    read = _read(client, name, digest, keys)
+    read = [one for _, one in _read(client, name, digest, keys)]
     from registry.trials.verifying import word_of  # noqa: PLC0415
 
     word = word_of(read)
@@ -123,25 +126,40 @@ def digest_of_tag(client: Client, name: str, tag: str) -> Digest:
     return digest_of(raw)
 
 
-def _read(client: Client, name: str, digest: Digest, keys: Sequence[PublicKey]) -> list[Read]:
-    """Each statement that the registry names as its own about the image: others may be attached as well, and
-    many."""
-    attested = client.items(f"/repositories/{part(name)}/attestations", {"digest": str(digest)})
-    return [
-        _read_one(client, name, digest, parse_content_digest(one["referrer"]), keys)
-        for one in attested
-        if one["referrer"] is not None
-    ]
+def _read(client: Client, name: str, digest: Digest, keys: Sequence[PublicKey]) -> list[tuple[str, Read]]:
+    """Each statement that the registry names as its own about the image, with its predicate: others may be
+    attached as well, and many.
+
+    A newer verdict takes the place of what was listed: what is gone by then is asked for anew.
+    """
+    gone: set[str] = set()
+    for _ in range(_LOOKS):
+        attested = client.items(f"/repositories/{part(name)}/attestations", {"digest": str(digest)})
+        named = {one["referrer"]: one["predicate"] for one in attested if one["referrer"] is not None}
+        read = [
+            (predicate, _read_one(client, name, digest, parse_content_digest(referrer), keys))
+            for referrer, predicate in named.items()
+        ]
+        missing = {one.source for _, one in read if one.refused == _GONE}
+        if missing <= gone:
+            break
+        gone |= missing
+    return read
 
 
 def _read_one(client: Client, name: str, digest: Digest, referrer: Digest, keys: Sequence[PublicKey]) -> Read:
     from registry.trials.sigstore import BUNDLE_MAX_BYTES  # noqa: PLC0415
     from registry.trials.verifying import Read, read_bundle  # noqa: PLC0415
 
-    manifest = parse_manifest(checked(client, name, "manifests", referrer, MAX_BYTES))
-    if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
-        return Read(str(referrer), None, "it is no statement about this image")
-    bundle = checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
+    try:
+        manifest = parse_manifest(checked(client, name, "manifests", referrer, MAX_BYTES))
+        if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
+            return Read(str(referrer), None, "it is no statement about this image")
+        bundle = checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
+    except CallError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+        return Read(str(referrer), None, _GONE)
     return read_bundle(str(referrer), bundle, digest, keys, repository=name)
 
 
@@ -241,16 +259,12 @@ def _verify_bundle(file: Path, image: str | None, key: Path | None, *, as_json: 
 def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json: bool) -> int:
     listed: list[Any] = list(client.items(f"/repositories/{part(name)}/attestations"))
     wrong = [dict(one) for one in client.items(f"/repositories/{part(name)}/attestations/differences")]
-    good: dict[str, set[str]] = {}
-    for one in listed:
-        if one["signed_at"] is None:
-            continue
-        if one["digest"] not in good:
-            read = _read(client, name, parse_content_digest(one["digest"]), keys)
-            good[one["digest"]] = {each.source for each in read if each.statement is not None}
-        if one["referrer"] not in good[one["digest"]]:
-            what = "its signature does not verify, or it is about another image or repository"
-            wrong.append({"digest": one["digest"], "predicate": one["predicate"], "what": what})
+    signed = dict.fromkeys(one["digest"] for one in listed if one["signed_at"] is not None)
+    for digest in signed:
+        for predicate, one in _read(client, name, parse_content_digest(digest), keys):
+            if one.statement is None:
+                what = f"it does not verify: {one.refused}"
+                wrong.append({"digest": digest, "predicate": predicate, "what": what})
     if as_json:
         print_json({"attested": listed, "differences": wrong})
     elif wrong:
@@ -258,5 +272,5 @@ def _verify_all(client: Client, name: str, keys: Sequence[PublicKey], *, as_json
     elif not listed:
         raise NotFoundError(f"nothing in {name} has a verdict")
     else:
-        typer.echo(f"{len(listed)} statements about {len(good)} images of {name}: all as the database says")
+        typer.echo(f"{len(listed)} statements about {len(signed)} images of {name}: all as the database says")
     return EXIT_ERROR if wrong else 0

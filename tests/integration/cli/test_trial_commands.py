@@ -22,6 +22,7 @@ from registry.trials import logkeeping
 from registry.trials.evidence import pack, unpack
 from tests.kit.access import api, make_token
 from tests.kit.distribution import push_image
+from tests.kit.forgetful import forgetful
 from tests.kit.images import Image, make_index
 from tests.kit.server import Registry, RegistryProcess
 from tests.kit.trials import REPOSITORY, ScriptedWorker, make_error, pull_token, tiny_image, worker_token
@@ -381,7 +382,7 @@ def test_wrong_usage_and_errors(shell: Shell, arguments: tuple[str, ...], code: 
 
 
 def test_what_is_signed_is_verified_by_its_exit_code(
-    registry: Registry, shell: Shell, worker_secret: str, tmp_path: Path
+    registry: Registry, shell: Shell, token_file: Path, worker_secret: str, tmp_path: Path
 ) -> None:
     keys = tmp_path / "keys"
     for tag, code, state, members in (
@@ -454,6 +455,10 @@ def test_what_is_signed_is_verified_by_its_exit_code(
     assert {one["reason"] for one in distrusted["refused"]} == {"no key that is trusted here signed it"}
     assert "as the database says" in shell("verify", "--all", REPOSITORY)
     assert "does not verify" in shell("verify", "--all", REPOSITORY, "--key", str(others), code=2)
+    # A newer verdict has taken the place of a statement since it was listed; or it is gone for ever.
+    for times, code, said in ((1, 0, "as the database says"), (100, 2, "does not have it")):
+        with forgetful(registry, times=times) as peer:
+            assert said in Shell(peer, token_file, shell.capsys)("verify", "--all", REPOSITORY, code=code)
     others.write_text("no key")
     assert "holds no public key" in shell("verify", REPOSITORY, "--key", str(others), code=64)
     assert shell("keys", "export") == Path(key).read_text()
