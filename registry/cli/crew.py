@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client.multiprocess import mark_process_dead
 
 from registry.cli.counters import CountersFolder, make_counters_folder
-from registry.cli.supervision import Child, keep_running, seatrial
+from registry.cli.supervision import Child, ending_signals, keep_running, seatrial
 from registry.http.listener import bind
 from registry.settings import Settings, SettingsError
 
@@ -85,7 +85,7 @@ class Crew:
         ]
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ending_signals():
             loop.add_signal_handler(number, self._signalled, stop)
         stopped = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(self._start_first())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +17,7 @@ from registry.auth.oidc.opened import open_oidc
 from registry.auth.secretkey import open_secret_key
 from registry.auth.tokens import add_worker_token, is_known_token
 from registry.auth.tokenservice import open_token_service
+from registry.cli.supervision import ending_signals
 from registry.content.uploadledger import DatabaseLedger
 from registry.db.engine import Database
 from registry.db.inuse import serving
@@ -67,7 +67,7 @@ async def serve(
     worker: OwnWorker | None = None,
     sockets: list[socket.socket] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, and finish what runs then, or until the second of them; ``ready`` is
+    """Serve until a signal that ends it, and finish what runs then, or until the second; ``ready`` is
     told once it serves. ``sockets`` listen already, for several processes; else they are made.
 
     The database has the newest schema already.
@@ -83,7 +83,7 @@ async def serve(
         (hurry if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, told_to_end)
     async with serving(settings.effective_database_url), opened_services(settings) as services:
         first = await ensure_admin(services.database, settings)

@@ -58,7 +58,8 @@ def command(
     All settings can be given in a TOML file (--config) or as SEATRIAL_NAME in the environment; the command
     line wins. First start makes the account 'admin' and writes its token to DATA/admin.token.
 
-    SIGTERM and Ctrl-C end it: /readyz says no, running transfers are finished. A second one ends it at once.
+    SIGTERM, Ctrl-C and closing the terminal end it: /readyz says no, running transfers are finished. A second
+    one ends it at once.
     """
     given = {
         "data": data,

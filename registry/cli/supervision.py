@@ -108,6 +108,13 @@ async def keep_running(child: Child, start: Callable[[], Awaitable[Process]]) ->
             typer.echo(f"The {child.name} cannot be started: {error.strerror or error}.", err=True)
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """What ends a process in order: SIGTERM, Ctrl-C, and a terminal that is closed, unless whoever started it
+    has that ignored, as ``nohup`` does."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGINT) if is_ignored else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
 def seatrial(*arguments: str) -> list[str]:
     """The command line of another ``seatrial`` process, under the same Python."""
     return [sys.executable, "-m", "registry.main", *arguments]

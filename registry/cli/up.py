@@ -33,7 +33,7 @@ from registry.cli.options import (
     command_line,
     server_settings,
 )
-from registry.cli.supervision import Child, keep_running, seatrial
+from registry.cli.supervision import Child, ending_signals, keep_running, seatrial
 from registry.contract.capabilities import parse_allowed
 from registry.errors import SeatrialError, UnavailableError
 from registry.settings import Settings
@@ -116,7 +116,7 @@ def command(
 
     Two processes: started as root, the registry drops to a user who owns the data folder, and the worker
     keeps what it needs to isolate what it runs. Where nothing can be isolated the registry serves alone.
-    SIGTERM and Ctrl-C end both; a second Ctrl-C ends runs at once.
+    SIGTERM, Ctrl-C and closing the terminal end both; a second Ctrl-C ends runs at once.
     """
     # What "serve" shares with this command, it gets as it was given here; the rest it reads by itself.
     shared = {
@@ -181,7 +181,8 @@ class _House:
         """Run until told to stop; the exit code."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        for number in ending_signals():
+            loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGINT, self._interrupt, stop)
         stopped = asyncio.create_task(stop.wait())
         starting = asyncio.create_task(self._start())

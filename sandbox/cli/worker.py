@@ -271,4 +271,7 @@ def _listen_to_signals(drain: Drain, grace_seconds: float) -> None:
         drain.now.set()
 
     loop.add_signal_handler(signal.SIGTERM, terminate)
+    # From a terminal that is closed; nohup has it ignored.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, terminate)
     loop.add_signal_handler(signal.SIGINT, interrupt)

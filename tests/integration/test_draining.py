@@ -1,10 +1,12 @@
-"""SIGTERM: what runs is finished, nothing new is promised, and the end comes."""
+"""SIGTERM or a closed terminal: what runs is finished, nothing new is promised, and the end comes."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import os
+import re
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -102,7 +104,7 @@ async def test_what_takes_too_long_is_broken_off_and_can_go_on(server: RegistryP
         location = await start_upload(client, NAME)
         push = asyncio.create_task(patch(client, location, stalls()))
         await until(lambda: offset(asking, location))
-        server.terminate()
+        hang_up(server)
         assert await until_closed(server) == 0
         with suppress(aiohttp.ClientError):  # a refusal, or the end of the connection
             assert await push >= 400
@@ -113,6 +115,14 @@ async def test_what_takes_too_long_is_broken_off_and_can_go_on(server: RegistryP
         assert await patch(client, location, once(content[held:])) == 202
         async with client.put(location, params={"digest": digest_of(content)}) as response:
             assert response.status == 201, await response.text()
+
+
+def hang_up(server: RegistryProcess) -> None:
+    """Do what a terminal does that is closed; SIGTERM where nohup, by which the tests may run, has that
+    ignored."""
+    ignored = re.findall(r"SigIgn:\s*(\w+)", Path(f"/proc/{server.pid}/status").read_text())[0]
+    is_heard = not int(ignored, 16) >> (signal.SIGHUP - 1) & 1
+    os.kill(server.pid, signal.SIGHUP if is_heard else signal.SIGTERM)
 
 
 async def patch(client: aiohttp.ClientSession, location: str, body: AsyncIterator[bytes]) -> int:
