@@ -8,10 +8,12 @@ import json
 import os
 import socket
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from registry.cli.apart import do_apart
 from registry.cli.options import (
     ConfigOption,
     DataOption,
@@ -82,12 +84,13 @@ def command(
             ready=lambda told: _tell(ready_fd, told),
         )
         raise typer.Exit(asyncio.run(crew.run()))
-    # Only now: these need the server's libraries, and take most of the time to start.
-    from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
+    # Only now: these need the server's libraries, and take most of the time to start. The first is loaded for
+    # the process that upgrades as well.
+    import registry.db.engine  # noqa: F401, PLC0415
     from registry.http.logs import configure_logs  # noqa: PLC0415
 
     configure_logs(settings)
-    upgrade_and_tell(settings)
+    do_apart(partial(_upgrade, settings))
     # And what takes longest only for a database that can be used.
     import uvloop  # noqa: PLC0415
 
@@ -108,6 +111,12 @@ def command(
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         sockets = [socket.socket(fileno=int(text)) for text in listen_fds.split(",")] if listen_fds else None
         runner.run(serve(settings, ready=ready, worker=worker, sockets=sockets))
+
+
+def _upgrade(settings: Settings) -> None:
+    from registry.cli.upgrading import upgrade_and_tell  # noqa: PLC0415
+
+    upgrade_and_tell(settings)
 
 
 def _tell(ready_fd: int | None, told: bytes) -> None:

@@ -178,6 +178,7 @@ def test_a_migration_that_takes_something_away_raises_the_floor(path: Path) -> N
     assert (takes is None and needs == []) or "UPDATE schema_floor SET oldest" in script
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # of the tests, not of a server
 def test_serve_says_so_in_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     url = f"sqlite:///{tmp_path / 'seatrial.db'}"
     migrate.upgrade(url)
