@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.server")
 HANDSHAKE_SECONDS = 20.0
-_BACKLOG = 1024
+BACKLOG = 1024
 _HANDSHAKE_RECORD = 0x16
 _PAUSE_SECONDS = 1.0
 _GOODBYE_SECONDS = 1.0
@@ -110,7 +110,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         ):
             if family in (socket.AF_INET, socket.AF_INET6):
-                each = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+                each = socket.create_server(address[:2], family=family, backlog=BACKLOG)
                 each.setblocking(False)
                 sockets.append(each)
     except OSError:

@@ -11,8 +11,9 @@ from aiohttp import web
 from registry.http.app import create_app
 from registry.http.attesting import keep_attested
 from registry.http.front import front_of
+from registry.http.heads import bounded
 from registry.http.limits import end_slow_readers
-from registry.http.listener import TlsListener, bind
+from registry.http.listener import BACKLOG, TlsListener, bind
 from registry.http.metrics import METRICS
 from registry.http.selfsigned import certificate_files
 from registry.http.sweeps import keep_swept
@@ -108,15 +109,18 @@ async def _listening(
     sockets = sockets or bind(settings.listen_host, settings.listen_port)
     host, port = sockets[0].getsockname()[:2]
     assert runner.server is not None
+    protocol = bounded(runner.server)
     if settings.scheme == "http":
-        for each in sockets:
-            await web.SockSite(runner, each).start()
-        yield host, port
-        for site in runner.sites:
-            await site.stop()
+        loop = asyncio.get_running_loop()
+        listening = [await loop.create_server(protocol, sock=each, backlog=BACKLOG) for each in sockets]
+        try:
+            yield host, port
+        finally:
+            for each in listening:
+                each.close()
         return
     certificates = Certificates(*certificate_files(settings))
-    listener = TlsListener(runner.server, lambda: certificates.context, sockets)
+    listener = TlsListener(protocol, lambda: certificates.context, sockets)
     watching = asyncio.create_task(certificates.keep_fresh())
     try:
         yield host, port

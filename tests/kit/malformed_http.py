@@ -94,6 +94,7 @@ def lines() -> Iterator[Case]:
         ("first line folded", get + b" X: a\r\n" + host + b"\r\n", (400,)),
         ("bare LF", get.replace(b"\r", b"") + b"Host: x\n\n", (400, 401)),
         ("100 KiB header", get + host + b"X: " + b"y" * 102_400 + end, (400, 431)),
+        ("10 headers of 60 KiB", get + host + (b"X: " + b"y" * 61_440 + b"\r\n") * 10 + end, (400, 431)),
         ("70 headers of 60 KiB", get + host + (b"X: " + b"y" * 61_440 + b"\r\n") * 70 + end, (400, 431)),
         ("100 KiB address", b"GET /v2/" + b"y" * 102_400 + b" HTTP/1.1\r\n" + host + b"\r\n", (400, 414)),
         (
