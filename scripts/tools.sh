@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds what Debian has not, or has too old, once, into a folder outside the clone: $SEATRIAL_TEST_TOOLS, else
 # ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
-#   scripts/tools.sh           clients, runtimes and an S3 server: what `make interop` runs
+#   scripts/tools.sh           clients, runtimes, an S3 server and another scanner: what `make interop` runs
 #   scripts/tools.sh bench     other registries, to be measured beside this one
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
@@ -53,6 +53,8 @@ case ${1:-interop} in
     build_within buildctl v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildctl
     build_within buildkitd v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildkitd
     build_within nerdctl v2.0.4 github.com/containerd/nerdctl/v2 github.com/containerd/nerdctl/v2/cmd/nerdctl
+    # It asks for a newer Go than most have; the proxy serves that as well.
+    GOTOOLCHAIN=go1.27.3 CGO_ENABLED=0 build osv-scanner v2.6.0 github.com/google/osv-scanner/v2/cmd/osv-scanner
     CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
       -tags 'seccomp netgo osusergo' -ldflags '-s -w -extldflags "-static"'
     # Built with Go it would not know its own version.
