@@ -2,9 +2,9 @@
 
 A command is a module of ``registry.cli`` or ``sandbox.cli`` named in the table below. It offers either
 ``app``, a typer app that is a group of commands, or ``command``, a function that typer makes one command of.
-Two modules may share a name; their groups are then one, and of two single commands the second is chosen by
-the option that it names as ``CHOSEN_BY``. What is slow to import, a module imports inside its
-functions.
+Two modules may share a name; their groups are then one. A single command may have an alternative, in the
+table below that, which an option or a first word chooses. What is slow to import, a module imports inside
+its functions; what a command may load is held in tests/unit/cli/test_main.py.
 
 Exit codes: 0; 1 for a verdict of ``fail`` where a command says so; 2 for an error; 64 for wrong usage or
 settings; 130 for Ctrl-C.
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import gc
 import importlib
+import os
 import sys
 from http import HTTPStatus
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
+from registry.cli.progress import leave_out_rich
 from registry.errors import SeatrialError
 from sandbox.errors import SandboxError
 
@@ -47,10 +48,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "whoami": ("registry.cli.whoami",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
-        "scan": ("sandbox.cli.scan", "sandbox.cli.scandiff"),
+        "scan": ("sandbox.cli.scan",),
         "spec": ("sandbox.cli.spec",),
         "bundle": ("sandbox.cli.bundle",),
-        "doctor": ("sandbox.cli.doctor", "registry.cli.doctor"),
+        "doctor": ("sandbox.cli.doctor",),
         "user": ("registry.cli.user", "registry.cli.userimport"),
         "robot": ("registry.cli.robot",),
         "group": ("registry.cli.group",),
@@ -87,6 +88,10 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gc": ("registry.cli.gc",),
     }
 )
+ALTERNATIVES: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {"scan": ("diff", "sandbox.cli.scandiff"), "doctor": ("--server", "registry.cli.doctor")}
+)
+"""The option, or first word, that chooses another command of that name, and the module of that."""
 # What typer raises for wrong usage; it keeps the class itself to itself.
 _CLICK_ERROR: type[Any] = typer.BadParameter.__mro__[2]
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
@@ -107,18 +112,14 @@ class _Commands(TyperGroup):
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]
         """The command that the arguments ask for, and what is left of them."""
         name, command, rest = super().resolve_command(ctx, args)
-        other = alternative(name) if name else None
-        if other is None:
+        word, _ = ALTERNATIVES.get(name or "", (None, None))
+        if name is None or word is None:
             return name, command, rest
-        chosen_by, chosen = other
-        if not chosen_by.startswith("-"):
-            return (
-                (f"{name} {chosen_by}", chosen, rest[1:])
-                if rest[:1] == [chosen_by]
-                else (name, command, rest)
-            )
-        if any(text.partition("=")[0] == chosen_by for text in rest):
-            return name, chosen, rest
+        if not word.startswith("-"):
+            chosen = rest[:1] == [word]
+            return (f"{name} {word}", alternative(name), rest[1:]) if chosen else (name, command, rest)
+        if any(text.partition("=")[0] == word for text in rest):
+            return name, alternative(name), rest
         return name, command, rest
 
 
@@ -127,6 +128,8 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, add_completion=False, ric
 
 def _print_version(*, wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
         typer.echo(version("seatrial"))
         raise typer.Exit
 
@@ -171,6 +174,9 @@ def main() -> None:
     # What a command imports stays to its end. To look through it for garbage again and again, and once more
     # at the end, is a third of what ``serve`` takes to start and to stop.
     gc.set_threshold(_ALLOCATIONS)
+    # Nor does a package beside this one change how messages are read; to ask each for that takes a while.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # noqa: TID251  (there is no other switch)
+    leave_out_rich()
     try:
         sys.exit(run(sys.argv[1:]))
     finally:
@@ -199,13 +205,13 @@ def run(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def alternative(name: str) -> tuple[str, Any] | None:
-    """The other command of that name, and the option or first word that chooses it; ``None`` where there is
-    one only."""
-    for module in (importlib.import_module(path) for path in COMMANDS.get(name, ())):
-        if hasattr(module, "CHOSEN_BY"):
-            return module.CHOSEN_BY, _command(name, [module])
-    return None
+def alternative(name: str) -> Any:
+    """The other command of that name.
+
+    Raises:
+        KeyError: there is one only.
+    """
+    return _command(name, [importlib.import_module(ALTERNATIVES[name][1])])
 
 
 def _command(name: str, modules: list[ModuleType]) -> Any:

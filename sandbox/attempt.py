@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -32,7 +33,6 @@ from registry.contract.report import (
     Step,
 )
 from registry.contract.runspec import RunSpec
-from registry.contract.scan import Scan
 from registry.contract.serviceplan import make_service_plans, require_bounded, side_by_side
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
@@ -57,9 +57,11 @@ from sandbox.runtimes.conclude import RUN_NAME
 from sandbox.runtimes.execute import Execution, OnOutput, execute
 from sandbox.runtimes.outcome import fitting_logs
 from sandbox.runtimes.spawn import Supervisors
-from sandbox.scanners.layers import Scanner
-from sandbox.scanners.scan import failed_scan, scan_image
 from sandbox.services import ServiceSource, ServiceToRun, mounted_service, pull_services, run_folder
+
+if TYPE_CHECKING:
+    from registry.contract.scan import Scan
+    from sandbox.scanners.layers import Scanner
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
@@ -300,6 +302,8 @@ async def _scan(
     image: PulledImage, task: Task, scanning: Scanning, record: _Record, *, use: Use, progress: Progress
 ) -> None:
     """Scan, and hand in what was found; whatever becomes of it, the image is run."""
+    from sandbox.scanners.scan import failed_scan, scan_image  # noqa: PLC0415
+
     about = {"digest": record.digest or str(image.digest), "platform": record.platform, "lease": task.lease}
     try:
         scan = await scan_image(

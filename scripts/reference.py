@@ -26,7 +26,7 @@ from registry.errors import CODES
 from registry.http.api.routes import Right, Route
 from registry.http.api.shape import shape_of
 from registry.http.api.table import ROUTES, description
-from registry.main import alternative, app
+from registry.main import ALTERNATIVES, alternative, app
 from registry.settings import PREFIX, SECRET_FILES, Settings
 from sandbox.scanners.content.catalogue import CATALOGUE
 from sandbox.scanners.content.engine import Engine, compile_rules
@@ -209,8 +209,8 @@ def _commands(command: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, 
             inner = command.get_command(context, name)
             if not inner.hidden:
                 yield from _commands(inner, (*path, name))
-            if len(path) == 1 and (other := alternative(name)) is not None:
-                yield (*path, name, other[0]), other[1]
+            if len(path) == 1 and name in ALTERNATIVES:
+                yield (*path, name, ALTERNATIVES[name][0]), alternative(name)
 
 
 def _parameter(parameter: typer.core.TyperOption | typer.core.TyperArgument) -> str:

@@ -16,8 +16,6 @@ from registry.errors import RequestInvalidError
 from registry.oci.names import parse_repository_name
 from registry.oci.printable import printable
 
-CHOSEN_BY = "--server"
-"""With this option ``doctor`` is this command; without it, the one that looks at the host."""
 SUMMARIES = (
     "Clients can use this registry from here.",
     "Some things will not work: each names the line to change.",

@@ -71,7 +71,6 @@ def command(
     host has it. 'FAILED': it should be here, but did not hold.
     With --server URL it looks at a registry instead, as its clients do: doctor --server URL --help.
     """
-    from sandbox.host import describe_host, inspect_host  # noqa: PLC0415
     from sandbox.rootless import enter_user_namespace  # noqa: PLC0415
 
     if not fix and (for_user is not None or yes or dry_run):
@@ -83,6 +82,9 @@ def command(
     except SandboxError as error:
         outside = error.message
     configure_logs("text", quiet=True)
+    # Only now: a plain user's process has started anew.
+    from sandbox.host import describe_host, inspect_host  # noqa: PLC0415
+
     with tempfile.TemporaryDirectory(prefix="seatrial-doctor-") as folder:
         report = inspect_host(Path(folder) / "runtime", runtime=runtime, outside=outside)
     if report.exit_code < 2 and not quick:

@@ -26,7 +26,6 @@ from sandbox.cli.workshop import (
     read_credentials,
 )
 
-CHOSEN_BY = "diff"
 _WHAT = "An image as of scan, or a file that scan or image report wrote with --format json."
 
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
 from registry.contract.capabilities import GRANTABLE
@@ -165,6 +164,8 @@ def read_small_file(path: Path, what: str, *, limit_bytes: int = 64 * 1024) -> s
 
 def configure_logs(log_format: str, *, quiet: bool = False) -> None:
     """Log lines on stderr, as JSON or as text. Tracebacks show no local variables: some hold tokens."""
+    import structlog  # noqa: PLC0415
+
     as_json = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
         structlog.processors.JSONRenderer()

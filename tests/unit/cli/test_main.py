@@ -13,7 +13,7 @@ from registry.cli.durations import parse_duration_seconds
 from registry.cli.options import server_settings
 from registry.cli.output import cell, print_table
 from registry.errors import RequestInvalidError
-from registry.main import COMMANDS, run
+from registry.main import ALTERNATIVES, COMMANDS, run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -79,6 +79,15 @@ def test_worker_is_one_group_of_two_halves(capsys: pytest.CaptureFixture[str]) -
         assert f"\n  {name} " in shown
 
 
+@pytest.mark.parametrize("name", list(ALTERNATIVES))
+def test_a_command_has_an_alternative(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    word, _ = ALTERNATIVES[name]
+    assert run([name, "--help"]) == 0
+    usual = capsys.readouterr().out
+    assert run([name, word, "x", "--help"]) == 0
+    assert capsys.readouterr().out.partition("Options")[0] != usual.partition("Options")[0]
+
+
 def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
@@ -92,6 +101,52 @@ def test_a_command_imports_what_it_needs_and_no_more() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     for heavy in ("sqlalchemy", "aiohttp", "jwt", "registry.settings", "re2"):
         assert f"'{heavy}'" not in done.stderr
+
+
+# The program itself, with what it has loaded in the end.
+LOADED = (
+    "import atexit, sys; from registry.main import main; loaded = sys.modules.items();"
+    "atexit.register(lambda: print('loaded', *(name for name, module in loaded if module))); main()"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed", "others"),
+    [
+        ("--version", "importlib.metadata", "pydantic structlog yaml registry.contract"),
+        (
+            "tag history --server 127.0.0.1:1 a/b:c",
+            "registry.cli.client",
+            "structlog yaml registry.contract sandbox.host",
+        ),
+        ("doctor --quick", "sandbox.attempt", "registry.cli.doctor registry.cli.client sandbox.scanners"),
+        ("doctor --server 127.0.0.1:1", "registry.cli.doctor", "structlog sandbox.host"),
+    ],
+)
+def test_a_command_starts_without_what_others_need(arguments: str, needed: str, others: str) -> None:
+    command = [sys.executable, "-c", LOADED, *arguments.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # Whatever it found out: it had loaded what it does that with.
+    assert done.returncode in (0, 1, 2), done.stderr
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert needed in loaded
+    # rich comes with a bar, and aiohttp with what speaks to many at once.
+    assert not loaded & {*others.split(), "rich", "aiohttp", "sqlalchemy", "boto3"}
+
+
+def test_a_bar_is_shown_though_the_logs_were_loaded_without_what_draws_it() -> None:
+    code = (
+        "from registry.cli.progress import leave_out_rich, progress_bar; leave_out_rich()\n"
+        "import structlog, sys; assert sys.modules['rich'] is None\n"
+        "with progress_bar('collecting', 2) as tell: tell(2)\n"
+    )
+    ours, theirs = os.openpty()
+    with open(ours, "rb", buffering=0) as terminal:
+        try:
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, stderr=theirs, check=True)
+            assert b"collecting" in terminal.read(65536)
+        finally:
+            os.close(theirs)
 
 
 def test_an_image_on_the_disk_is_tried_without_a_client_for_http() -> None:
