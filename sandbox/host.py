@@ -34,6 +34,8 @@ class HostReport:
     """Every mechanism, in the order in which it is shown."""
 
     mechanisms: tuple[HostMechanism, ...]
+    runtime: str = "auto"
+    """The name of the one that was found."""
 
     @property
     def exit_code(self) -> int:
@@ -43,7 +45,8 @@ class HostReport:
 
     def proven(self, found: Mapping[str, Proof]) -> HostReport:
         """With what the self-test's run showed of each."""
-        return HostReport(tuple(_proven(one, found.get(one.name)) for one in self.mechanisms))
+        lines = tuple(_proven(one, found.get(one.name)) for one in self.mechanisms)
+        return replace(self, mechanisms=lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ def inspect_host(state: Path, *, runtime: str, outside: str | None) -> HostRepor
             *network(),
             *around(found),
             *security_modules(),
-        )
+        ),
+        runtime if found is None else found.info.name,
     )
 
 

@@ -31,7 +31,6 @@ from registry.contract.limits import Limits, lowered
 from registry.contract.report import MAX_RUNS
 from registry.contract.runspec import IMAGE_LABEL, ImageSpec, RunSpec
 from registry.contract.secrets import SecretReference
-from registry.contract.specfile import parse_image_spec
 from registry.contract.stubs import Stub, why_not_together
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import Healthcheck, ImageConfig
@@ -176,6 +175,9 @@ def make_plan(
     plan = _expect(plan, config, spec.expect if spec else Expectations())
     label = config.labels.get(IMAGE_LABEL)
     if label is not None and image_spec_allowed:
+        # Few images have one, and what reads YAML is a tenth of all that a supervisor loads.
+        from registry.contract.specfile import parse_image_spec  # noqa: PLC0415
+
         plan = _add_image_spec(plan, config, parse_image_spec(label))
     for one in attached:
         plan = _add_image_spec(plan, config, one)

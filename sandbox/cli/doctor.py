@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +88,7 @@ def command(
     with tempfile.TemporaryDirectory(prefix="seatrial-doctor-") as folder:
         report = inspect_host(Path(folder) / "runtime", runtime=runtime, outside=outside)
     if report.exit_code < 2 and not quick:
-        report = _self_tested(report, runtime, state)
+        report = _self_tested(report, state)
     failed = any(one["state"] == "failed" for one in fixes or ())
     code = FAILED if failed else report.exit_code
     if as_json:
@@ -106,8 +106,7 @@ def command(
     raise typer.Exit(code)
 
 
-def _self_tested(report: HostReport, runtime: str, folder: Path | None) -> HostReport:
-    from sandbox.host import HostReport  # noqa: PLC0415
+def _self_tested(report: HostReport, folder: Path | None) -> HostReport:
     from sandbox.hostlines import HostMechanism  # noqa: PLC0415
     from sandbox.proofs import proofs, why_failed  # noqa: PLC0415
     from sandbox.runtimes.base import DOWNGRADES  # noqa: PLC0415
@@ -120,9 +119,10 @@ def _self_tested(report: HostReport, runtime: str, folder: Path | None) -> HostR
             need="stated",
             detail="not run: there is no program for this architecture",
         )
-        return HostReport((*report.mechanisms, line))
+        return replace(report, mechanisms=(*report.mechanisms, line))
     try:
-        tried = try_own_image(runtime=runtime, allowed_downgrades=frozenset(DOWNGRADES), folder=folder)
+        # The same one by its name: it has been looked at.
+        tried = try_own_image(runtime=report.runtime, allowed_downgrades=frozenset(DOWNGRADES), folder=folder)
         failed, found = why_failed(tried), proofs(tried)
     except SandboxError as error:
         failed, found = error.message, {}
@@ -135,7 +135,7 @@ def _self_tested(report: HostReport, runtime: str, folder: Path | None) -> HostR
         without="an image could not be tried here",
         proven=failed is None,
     )
-    return HostReport((*report.proven(found).mechanisms, line))
+    return replace(report, mechanisms=(*report.proven(found).mechanisms, line))
 
 
 def _mark(one: HostMechanism) -> str:
