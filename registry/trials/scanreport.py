@@ -11,7 +11,9 @@ from registry.advisories.file import open_advisories
 from registry.advisories.report import Report, report
 from registry.db.scans import image_scans
 from registry.errors import NotFoundError, UnavailableError
+from registry.formats.excusing import excuse
 from registry.trials.scanreading import read_scan
+from registry.trials.trustedvex import read_trusted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -25,9 +27,16 @@ if TYPE_CHECKING:
 
 
 async def read_report(
-    database: Database, store: BlobStore, manifest: StoredManifest, *, advisories: Path, parsers: Threads
+    database: Database,
+    store: BlobStore,
+    manifest: StoredManifest,
+    *,
+    image: str,
+    advisories: Path,
+    parsers: Threads,
 ) -> Report:
-    """What is known of an image. Without a file of advisories that can be read, it says so.
+    """What is known of an image, which clients call ``image``. Without a file of advisories that can be read,
+    it says so. What trusted statements of VEX excuse is excused.
 
     Raises:
         NotFoundError: it was not scanned; of an index, which is scanned by its platforms, there is no report.
@@ -38,7 +47,9 @@ async def read_report(
         taken_at = (await connection.execute(query)).scalar()
     if taken_at is None:
         raise NotFoundError(f"there is no scan of {manifest.digest} itself any more")
-    return await parsers.run(_matched, scan, advisories, taken_at)
+    statements = await read_trusted(database, store, manifest, parsers=parsers)
+    known = await parsers.run(_matched, scan, advisories, taken_at)
+    return await parsers.run(excuse, known, statements, image)
 
 
 def _matched(scan: Scan, advisories: Path, scanned_at: datetime) -> Report:

@@ -36,10 +36,15 @@ def public_pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 
 def signature_of(
-    digest: str, key: ec.EllipticCurvePrivateKey, *, certificate: bytes | None = None, kind: str = SIGNED
+    digest: str,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    certificate: bytes | None = None,
+    kind: str = SIGNED,
+    predicate: Any = None,
 ) -> bytes:
-    """The bundle of a signature of ``digest``."""
-    raw = make_bundle(make_statement("", parse_digest(digest), kind, {}), key, kid="")
+    """The bundle of a signature of ``digest``, or of what a ``predicate`` says about it."""
+    raw = make_bundle(make_statement("", parse_digest(digest), kind, predicate or {}), key, kid="")
     if certificate is None:
         return raw
     document = json.loads(raw)

@@ -131,22 +131,25 @@ async def show_report(
 ) -> web.Response:
     """All that is known of an image: its newest scan, and the vulnerabilities that advisories know now.
 
-    CycloneDX 1.6, SPDX 2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. For
-    the same scan and the same advisories it has the same bytes.
+    A vulnerability is excused where a statement of OpenVEX or CycloneDX says so that is attached to the image
+    and signed by a key of the repository's rules for signatures. CycloneDX 1.6, SPDX 2.3 (an SBOM, without
+    vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. The same scan, advisories and statements have
+    the same bytes.
     """
     services, parsers = call.services, call.request.app[PARSERS]
     manifest = await _image(call, name, digest)
+    image = f"{urlsplit(base_url(call.request)).netloc}/{name}@{digest}"
     known = await read_report(
         services.database,
         services.blobs,
         manifest,
+        image=image,
         advisories=services.settings.advisories_file,
         parsers=parsers,
     )
     form = FORMS[query.format]
-    host = urlsplit(base_url(call.request)).netloc
     return web.Response(
-        body=await parsers.run(form.write, known, f"{host}/{name}@{digest}"),
+        body=await parsers.run(form.write, known, image),
         headers={
             "Content-Type": form.media_type,
             "Cache-Control": "no-store",

@@ -13,6 +13,7 @@ from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
+from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.sources import ROOT
 from tests.kit.trials import Port, ScriptedWorker, tiny_image, tiny_index
 
@@ -159,6 +160,64 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     assert "not scanned for linux/s390x, but for linux/amd64" in await command(*wrong, code=64)
     shown = await command("trial", "show", first["trial"])
     assert "scanned: 3 packages, 2 found; 1 could not be looked at" in shown
+
+
+async def test_only_statements_by_trusted_keys_excuse(port: Port) -> None:
+    worker, key, other = await port.worker("w"), new_key(), new_key()
+    await port.push(tiny_image())
+    job = await scan_next(worker, make_package("bash", "1"))
+    repository, digest = job["repository"], job["digest"]
+    file = port.registry.services.settings.advisories_file
+    file.parent.mkdir(exist_ok=True)
+    filed(file, record("CVE-2026-1", affects("Debian:12", "bash", "introduced=0", "fixed=2")))[0].close()
+    statement = {
+        "vulnerability": {"name": "CVE-2026-1"},
+        "products": [{"@id": f"pkg:oci/app@{digest}"}],
+        "status": "not_affected",
+        "justification": "component_not_present",
+    }
+    document = {"@context": "https://openvex.dev/ns/v0.2.0", "author": "us", "statements": [statement]}
+    kind = "https://openvex.dev/ns"
+
+    async def excused() -> tuple[Any, Any]:
+        path = f"/repositories/{repository.replace('/', '%2F')}/scans/{digest}/report"
+        report = await api(port.admin, "GET", path)
+        (one,) = report["vulnerabilities"]
+        return one["excused"], report["notes"]
+
+    signed = signature_of(digest, key, kind=kind, predicate=document)
+    referrer = await attach(port.admin, repository, digest, signed)
+    # Nobody trusts the key yet.
+    assert await excused() == (None, [])
+    wanted = {"on": repository, "name": "ours", "public_pem": public_pem(key)}
+    await api(port.admin, "POST", "/signature-rules", json=wanted, status=201)
+    (one, notes) = await excused()
+    assert (one["by"], one["status"], one["author"], notes) == ("vex", "not_affected", "us", [])
+    # Taken away it counts no longer; by another key, about another image, or unsigned it never does.
+    deleted = await ask(port.admin, "DELETE", f"/v2/{repository}/manifests/{referrer}")
+    assert deleted.status == 202
+    elsewhere = "sha256:" + "5" * 64
+    for bundle in (
+        signature_of(digest, other, kind=kind, predicate=document),
+        signature_of(elsewhere, key, kind=kind, predicate=document),
+        signature_of(digest, key, kind="https://example/other", predicate=document),
+        signed.replace(b'"sig":"M', b'"sig":"N'),
+        b'{"no": "bundle"}',
+    ):
+        await attach(port.admin, repository, digest, bundle)
+    assert await excused() == (None, [])
+    # Of those that are trusted it is told what makes no sense.
+    senseless = document | {"statements": [{}]}
+    referrer = await attach(
+        port.admin, repository, digest, signature_of(digest, key, kind=kind, predicate=senseless)
+    )
+    (one, (note,)) = await excused()
+    assert (one, note) == (
+        None,
+        f"{referrer}: 1 statements count for nothing: its status is none of OpenVEX",
+    )
+    await attach(port.admin, repository, digest, signature_of(digest, key, kind=kind, predicate={"a": 1}))
+    assert len((await excused())[1]) == 2
 
 
 async def test_an_index_is_scanned_by_its_platforms(port: Port) -> None:

@@ -1,0 +1,105 @@
+"""Statements of VEX that are attached to an image and signed by a key that its repository trusts.
+
+Trusted are the keys of its rules for signatures (:mod:`registry.trials.signaturerules`). A document is the
+predicate of an in-toto statement about the image, in a Sigstore bundle, as ``cosign attest --type openvex``
+or ``--type cyclonedx`` attaches it. What anybody else attaches counts for nothing, and is not told of.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from registry.content import blobs as blob_use
+from registry.db.content import edges, manifests, repositories
+from registry.errors import BlobUnknownError, RequestInvalidError
+from registry.formats.vex import Vex, read_vex
+from registry.oci.digest import Digest, parse_digest
+from registry.trials.signatures import rules_of
+from registry.trials.sigstore import (
+    BUNDLE,
+    BUNDLE_MAX_BYTES,
+    BundleInvalidError,
+    PublicKey,
+    is_signed_by,
+    parse_bundle,
+    parse_statement,
+)
+from registry.trials.verifying import parse_keys
+
+if TYPE_CHECKING:
+    from registry.content.manifests import StoredManifest
+    from registry.db.engine import Database
+    from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
+
+LOOKED_AT = 50
+"""How many bundles of one image are looked at, the last pushed first."""
+_PREDICATES = ("https://openvex.dev/ns", "https://cyclonedx.org/")
+"""How the types of predicates begin that hold such a document."""
+
+
+async def read_trusted(
+    database: Database, store: BlobStore, manifest: StoredManifest, *, parsers: Threads
+) -> Sequence[Vex]:
+    """The documents, the last pushed last. What is trusted and makes no sense is among their notes."""
+    async with database.read() as connection:
+        named = select(repositories.c.name).where(repositories.c.id == manifest.repository_id)
+        name = (await connection.execute(named)).scalar_one_or_none()
+        rules = [] if name is None else await rules_of(connection, manifest.repository_id, name)
+        trusted = [rule.public_pem for rule in rules if rule.public_pem is not None]
+        if not trusted:
+            return []
+        query = (
+            select(manifests.c.digest, edges.c.digest.label("layer"))
+            .join(edges, edges.c.manifest_id == manifests.c.id)
+            .where(
+                manifests.c.repository_id == manifest.repository_id,
+                manifests.c.subject_digest == str(manifest.digest),
+                manifests.c.artifact_type == BUNDLE,
+                manifests.c.attestation_id.is_(None),
+                manifests.c.blocked_reason.is_(None),
+                edges.c.kind == "layer",
+            )
+            .order_by(manifests.c.id.desc())
+            .limit(LOOKED_AT + 1)
+        )
+        attached = [(row.digest, parse_digest(row.layer)) for row in await connection.execute(query)]
+        layers = {layer for _, layer in attached}
+        held = await blob_use.find_all(connection, manifest.repository_id, layers)
+    keys = [key for pem in trusted for key in parse_keys(pem)]
+    found: list[Vex] = []
+    for referrer, layer in reversed(attached[:LOOKED_AT]):
+        blob = held.get(layer)
+        if blob is None or blob.size > BUNDLE_MAX_BYTES:
+            continue
+        try:
+            async with store.open_blob(blob.locator) as opened:
+                raw = b"".join([chunk async for chunk in opened.chunks()])
+        except BlobUnknownError:
+            continue
+        read = await parsers.run(_read, raw, referrer, manifest.digest, keys)
+        found += [] if read is None else [read]
+    if len(attached) > LOOKED_AT:
+        more = f"more than {LOOKED_AT} signed statements are attached: only the last were looked at"
+        found.append(Vex((), (more,)))
+    return found
+
+
+def _read(raw: bytes, referrer: str, digest: Digest, keys: Sequence[PublicKey]) -> Vex | None:
+    try:
+        bundle = parse_bundle(raw)
+        if not any(is_signed_by(bundle, key) for key in keys):
+            return None
+        statement = parse_statement(bundle.payload)
+    except BundleInvalidError:
+        return None
+    if digest not in statement.subjects or not statement.predicate_type.startswith(_PREDICATES):
+        return None
+    try:
+        return read_vex(json.dumps(statement.predicate).encode(), what=referrer)
+    except RequestInvalidError as error:
+        return Vex((), (error.message,))
