@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from registry.http import auditing
+from registry.http import auditing, server
 from tests.kit.compiled import compile_once
 from tests.kit.server import Registry, running_registry
 
@@ -28,6 +28,17 @@ def written_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry in this process writes refusals and pulls when a test has it do so, and at its end: what it
     wrote by itself meanwhile would be rows of their own."""
     monkeypatch.setattr(auditing, "WRITE_SECONDS", 3600.0)
+
+
+@pytest.fixture(autouse=True)
+def swept_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in this process sweeps when a test has it do so: not what the test is about to sweep, and
+    not at its start, which would take longer than most tests."""
+
+    async def never(*_given: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(server, "keep_swept", never)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
+import pytest
 from sqlalchemy import func, select, update
 from structlog.testing import capture_logs
 
@@ -21,6 +22,11 @@ from tests.kit.access import api, ask, bearer, make_token, make_user, make_worke
 from tests.kit.distribution import start_upload
 from tests.kit.server import Registry
 from tests.kit.sessions import signed_in
+
+
+@pytest.fixture(autouse=True)
+def swept_when_asked_for() -> None:
+    """Here a registry also sweeps by itself."""
 
 
 async def test_storage_that_fails_keeps_no_session_from_being_swept(

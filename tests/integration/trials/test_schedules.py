@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,27 +16,14 @@ from registry.db.events import events
 from registry.db.schedules import schedules
 from registry.db.trials import parts, trials
 from registry.db.types import db_time
-from registry.http import server
 from registry.http.sweeps import sweep
 from registry.trials import schedules as use
 from registry.trials.scheduling import SCHEDULED
 from tests.kit.access import api, give_role, make_user
 from tests.kit.plans import sent
-from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, open_port, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, tiny_image, tiny_index
 
 OTHER = "other/app"
-
-
-@pytest.fixture
-async def port(tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Port]:
-    """As everywhere, but that nobody looks at schedules when the test does not."""
-
-    async def never(*_given: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(server, "keep_swept", never)
-    async with open_port(tmp_path / "data", database_url) as opened:
-        yield opened
 
 
 async def test_what_is_old_is_tried_again_when_it_is_time(port: Port) -> None:
