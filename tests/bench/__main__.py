@@ -26,6 +26,7 @@ from tests.bench.pages import pages
 from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
+from tests.bench.rematching import rematching
 from tests.bench.sandboxes import running, unpacking
 from tests.bench.scaling import connections, processes
 from tests.bench.scanning import scanning
@@ -62,6 +63,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "scheduling": scheduling,
     "inventory": inventory,
     "advisories": advisories,
+    "rematching": rematching,
     "content": content,
     "scanning": scanning,
 }
