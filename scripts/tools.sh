@@ -3,6 +3,7 @@
 # ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
 #   scripts/tools.sh           clients, runtimes, an S3 server and another scanner: what `make interop` runs
 #   scripts/tools.sh bench     other registries, to be measured beside this one
+#   scripts/tools.sh kyverno   Kyverno's program: 3,000 packages and 9 GB on the way, so only when it is asked for
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
 
@@ -24,14 +25,16 @@ build() {
   ln -sfn "$name-$version" "$tools/$name"
 }
 
-# build_within NAME VERSION MODULE PACKAGE: in a module of our own, which only has to require theirs. `go install` takes
-# no module where the proxy serves no list of its versions, and none that excludes others.
+# build_within NAME VERSION MODULE PACKAGE [REPLACED]: in a module of our own, which only has to require theirs, and what
+# they replace. `go install` takes no module where the proxy serves no list of its versions, and none that excludes
+# or replaces others.
 build_within() {
-  local name=$1 version=$2 module=$3 package=$4 folder
+  local name=$1 version=$2 module=$3 package=$4 replaced=${5:-} folder
   if [[ ! -x $tools/$name-$version ]]; then
     echo "Building $name $version"
     folder=$(mktemp -d "$tools/.build-XXXXXX")
     printf 'module scratch\n\ngo 1.24\n\nrequire %s %s\n' "$module" "$version" >"$folder/go.mod"
+    [[ -z $replaced ]] || printf 'replace %s\n' "$replaced" >>"$folder/go.mod"
     printf '//go:build tools\n\npackage scratch\n\nimport _ "%s"\n' "$package" >"$folder/scratch.go"
     (cd "$folder" && CGO_ENABLED=0 GOFLAGS=-mod=mod go build -o built "$package")
     mv "$folder/built" "$tools/$name-$version"
@@ -65,8 +68,12 @@ case ${1:-interop} in
     build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg
     build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
     ;;
+  kyverno)
+    build_within kyverno v1.19.1 github.com/kyverno/kyverno github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno \
+      'k8s.io/pod-security-admission => github.com/kyverno/pod-security-admission v0.0.0-20251031094455-46f20778634f'
+    ;;
   *)
-    echo 'usage: tools.sh [interop|bench]' >&2
+    echo 'usage: tools.sh [interop|bench|kyverno]' >&2
     exit 64
     ;;
 esac

@@ -10,6 +10,8 @@ import pytest
 
 from tests.kit.server import Registry, RegistryProcess
 
+collect_ignore = [] if os.environ.get("SEATRIAL_TEST_KYVERNO") else ["test_kyverno.py"]
+
 
 @pytest.fixture(scope="session")
 def tools() -> Path:
