@@ -21,6 +21,20 @@ LINKS_MAX = 200_000
 FACTS_MAX = 120_000
 GAPS_MAX = 2_000
 """Of all layers together: each layer has its own limits, but an image has many layers."""
+DATABASES = (
+    "var/lib/dpkg/status",
+    "var/lib/dpkg/status.d",
+    "lib/apk/db/installed",
+    "usr/lib/apk/db/installed",
+    "var/lib/rpm/rpmdb.sqlite",
+    "var/lib/rpm/Packages.db",
+    "var/lib/rpm/Packages",
+    "usr/lib/sysimage/rpm/rpmdb.sqlite",
+    "usr/lib/sysimage/rpm/Packages.db",
+    "usr/lib/sysimage/rpm/Packages",
+)
+"""Where distributions keep what is installed. An image without any has no packages of theirs, so that none
+may be missed behind a folder that is a link."""
 AT_PLACE_MAX = 50
 """Things that hard links may add to one name; each module tells one of each file."""
 
@@ -89,6 +103,7 @@ def merge(
         view.told.extend(some)
     view.told.extend(merging.removed)
     view.gaps.extend(islice(_unfollowed(merging, modules), GAPS_MAX))
+    view.gaps.extend(_moved(merging, layers, modules))
     view.owned = _owned(merging, layers)
     return view
 
@@ -307,6 +322,31 @@ def _unfollowed(merging: _Merging, modules: Sequence[Module]) -> Iterable[Gap]:
             if module is None or (end is not None and module.wants(Entry(end, "file", 4096, 0o644, 0, 0))):
                 continue
             yield Gap(name, place, "is a symbolic link to what was not looked at under its own name", number)
+
+
+def _moved(merging: _Merging, layers: Sequence[LayerFacts], modules: Sequence[Module]) -> Iterable[Gap]:
+    """Databases of packages that are to be seen through a link of a folder: they were read under the name
+    that their layer gives them, or not at all."""
+    unread: dict[str, list[Gap]] = {}
+    for path in DATABASES:
+        end = merging.names.place(path)
+        for module in modules if end != path else ():
+            if _wants(module, path) and not _wants(module, end):
+                reason = "lies behind a link of a folder, and was not read there"
+                unread.setdefault(end, []).append(Gap(module.name, path, reason, None))
+    wanted = {path_digest(end) for end in unread}
+    here: set[bytes] = set()
+    for layer in layers if wanted else ():
+        for digests in layer.digests():
+            here |= wanted.intersection(each_digest(digests))
+    for end, gaps in unread.items():
+        if path_digest(end) in here:
+            yield from gaps
+
+
+def _wants(module: Module, path: str) -> bool:
+    """Whether it reads that file, or one in that folder."""
+    return any(module.wants(Entry(one, "file", 4096, 0o644, 0, 0)) for one in (path, f"{path}/a"))
 
 
 def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, tuple[str, str]]:

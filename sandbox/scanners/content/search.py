@@ -20,7 +20,6 @@ WINDOW_BYTES = 8 * 1024 * 1024
 OVERLAP_BYTES = 64 * 1024
 """Longer than any match of ours: what begins in it is told by the next window, which sees it whole."""
 _BEFORE_BYTES = 64
-MAX_FILE_BYTES = 4 * 1024 * 1024 * 1024
 MAX_ARCHIVE_BYTES = 256 * 1024 * 1024
 MAX_ARCHIVES_BYTES = 2 * 1024 * 1024 * 1024
 """Of one layer."""
@@ -119,7 +118,7 @@ class ContentSearch:
         self, content: Readable, path: str, inside: str, incomplete: list[str]
     ) -> Iterator[FoundThing]:
         known: set[tuple[str, bytes]] = set()
-        for window, start, accepted in _windows(content, incomplete):
+        for window, start, accepted in _windows(content):
             matches = self._engine.search(window)
             mine = (one for one in matches.found if accepted[0] <= start + one.start < accepted[1])
             for hit in _chosen(_hits(mine, window, start, path)):
@@ -135,7 +134,7 @@ class ContentSearch:
                 return
 
 
-def _windows(content: Readable, incomplete: list[str]) -> Iterator[tuple[bytes, int, tuple[int, int]]]:
+def _windows(content: Readable) -> Iterator[tuple[bytes, int, tuple[int, int]]]:
     """Each window, where it begins, and between which places a match must begin that is told of it."""
     end, kept, accepted = 0, b"", 0
     block = _read(content)
@@ -147,9 +146,6 @@ def _windows(content: Readable, incomplete: list[str]) -> Iterator[tuple[bytes, 
         if window[0] or window[-1] or window.count(0) != len(window):
             yield window, start, (accepted, until)
         accepted, kept, block = until, window[-(OVERLAP_BYTES + _BEFORE_BYTES) :], following
-        if end >= MAX_FILE_BYTES and block:
-            incomplete.append(f"only its first {MAX_FILE_BYTES} bytes were searched")
-            return
 
 
 def _flooded(matches: Matches, path: str) -> list[str]:

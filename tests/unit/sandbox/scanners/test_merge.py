@@ -13,6 +13,7 @@ from sandbox.images.layerstream import LayerReader
 from sandbox.scanners.document import Subject, make_scan
 from sandbox.scanners.lines import LineFile
 from sandbox.scanners.merge import AT_PLACE_MAX, FACTS_MAX, GAPS_MAX, LINKS_MAX, View, merge
+from sandbox.scanners.packages import MODULES as PACKAGE_MODULES
 from sandbox.scanners.spool import IN_MEMORY_BYTES, Spool
 from sandbox.scanners.walk import Walk, WalkLimits
 from tests.kit.images import (
@@ -151,6 +152,22 @@ def test_a_link_where_a_module_looks_is_a_gap_unless_what_it_leads_to_was_looked
     view = seen([symlink("b.txt", "/etc/passwd")], [file("b.txt", TWO)])
     assert not view.gaps
     assert packages(view) == {("two", "b.txt", 1)}
+
+
+def test_a_database_of_packages_behind_a_link_of_a_folder_is_a_gap() -> None:
+    def unread(*layers: Sequence[Member]) -> set[tuple[str, str, str]]:
+        return gaps(merge([walked(*members) for members in layers], PACKAGE_MODULES))
+
+    status = file("data/lib/dpkg/status", b"Package: a\n")
+    said = "lies behind a link of a folder, and was not read there"
+    assert unread([symlink("var/lib", "/data/lib"), status]) == {("dpkg", "var/lib/dpkg/status", said)}
+    # In a layer below the link, and the folder that distroless images have.
+    folders = (folder("data/lib/dpkg/status.d"), file("data/lib/dpkg/status.d/a"))
+    assert unread(folders, [symlink("var/lib", "../data/lib")]) == {("dpkg", "var/lib/dpkg/status.d", said)}
+    # Some have two names, and were read; a link to nothing hides nothing.
+    assert unread([symlink("lib", "usr/lib"), file("usr/lib/apk/db/installed")]) == set()
+    assert unread([symlink("var/lib/rpm", "/usr/share/rpm"), file("usr/share/rpm/Packages.db")]) == set()
+    assert unread([symlink("var/lib", "/data/lib"), file("data/x")]) == set()
 
 
 def test_modes_capabilities_and_devices_come_from_the_headers() -> None:

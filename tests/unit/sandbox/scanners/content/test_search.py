@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-import os
 import subprocess
 import sys
 import tarfile
@@ -76,44 +75,16 @@ def test_a_secret_is_told_once_wherever_it_lies_in_a_large_file(search: ContentS
     assert facts.things[0].md5 == hashlib.md5(content).hexdigest()
 
 
-def test_a_sparse_file_is_searched_to_its_limit_in_bounded_memory(
-    search: ContentSearch, tmp_path: Path
-) -> None:
-    token = planted.token("ghp_").encode()
+def test_a_sparse_file_is_searched_to_its_end(search: ContentSearch, tmp_path: Path) -> None:
+    reasons: list[str] = []
     with open(tmp_path / "sparse", "w+b") as file:
-        file.truncate(searching.MAX_FILE_BYTES + 10)
+        file.truncate(200_000_000)
         file.seek(100_000_000)
-        file.write(token)
+        file.write(planted.token("ghp_").encode())
         file.seek(0)
-        size = os.fstat(file.fileno()).st_size
-        found: list[str] = []
-        reasons: list[str] = []
-        small = ContentSearch(search._engine, "")
-        found = [thing.rule for thing in small._things(_Cut(file, 200_000_000), "sparse", "", reasons)]
+        found = [thing.rule for thing in search._things(file, "sparse", "", reasons)]
     assert found == ["ST-SECRET-GITHUB-TOKEN"]
     assert reasons == []
-    assert size > searching.MAX_FILE_BYTES
-
-
-class _Cut:
-    """The beginning of a file."""
-
-    def __init__(self, file: io.BufferedRandom, length: int) -> None:
-        self._file, self._left = file, length
-
-    def read(self, size: int, /) -> bytes:
-        piece = self._file.read(min(size, self._left))
-        self._left -= len(piece)
-        return piece
-
-
-def test_a_file_beyond_the_limit_is_said_to_be_searched_in_part(
-    search: ContentSearch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(searching, "MAX_FILE_BYTES", searching.WINDOW_BYTES)
-    content = b"." * (searching.WINDOW_BYTES + 10)
-    assert "only its first" in looked_at(search, "opt/data", content).incomplete[0]
-    assert looked_at(search, "opt/data", content[:-10]).incomplete == ()
 
 
 @pytest.mark.parametrize(
