@@ -8,7 +8,7 @@ problem documents under ``/api/``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
@@ -141,7 +141,8 @@ class DeniedError(SeatrialError):
 
 class GateRefusedError(DeniedError):
     """The gate refuses to let content be read. ``reason`` is the sentence without its advice, ``digest`` that
-    of the image, ``trial`` the id of its newest trial."""
+    of the image, ``trial`` the id of its newest trial, ``findings`` those that decide, the first few of
+    ``findings_count``."""
 
     def __init__(
         self,
@@ -152,8 +153,13 @@ class GateRefusedError(DeniedError):
         digest: str | None,
         trial: str | None,
         headers: Mapping[str, str],
+        findings: Sequence[Mapping[str, object]] = (),
+        findings_count: int = 0,
     ) -> None:
-        super().__init__(message, detail={"trial": trial, "digest": digest}, headers=headers)
+        detail: dict[str, object] = {"trial": trial, "digest": digest}
+        if findings_count:
+            detail |= {"findings": list(findings), "findings_count": findings_count}
+        super().__init__(message, detail=detail, headers=headers)
         self.repository = repository
         self.reason = reason
         self.digest = digest

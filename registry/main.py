@@ -72,6 +72,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "trial": ("registry.cli.trial",),
         "gate": ("registry.cli.gate",),
         "schedule": ("registry.cli.schedule",),
+        "policy": ("registry.cli.policy",),
         "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
         "export": ("registry.cli.export",),

@@ -281,8 +281,8 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
-def read_run_spec(path: Path) -> str:
-    """The text of a run spec, for the registry to parse.
+def read_run_spec(path: Path, *, what: str = "run spec") -> str:
+    """The text of a run spec, or what else it is, for the registry to parse.
 
     Raises:
         RequestInvalidError: it cannot be read, or is too long.
@@ -292,11 +292,11 @@ def read_run_spec(path: Path) -> str:
             raw = file.read(SPEC_MAX_BYTES + 1)
         text = raw.decode("utf-8")
     except OSError as error:
-        raise RequestInvalidError(f"the run spec {path} cannot be read: {error.strerror}") from None
+        raise RequestInvalidError(f"the {what} {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise RequestInvalidError(f"the run spec {path} is not UTF-8 text") from None
+        raise RequestInvalidError(f"the {what} {path} is not UTF-8 text") from None
     if len(raw) > SPEC_MAX_BYTES:
-        raise RequestInvalidError(f"the run spec {path} has more than {SPEC_MAX_BYTES} bytes")
+        raise RequestInvalidError(f"the {what} {path} has more than {SPEC_MAX_BYTES} bytes")
     return text
 
 

@@ -236,7 +236,10 @@ def list_holders(
         typer.Option("--ecosystem", metavar="NAME", help="As OSV names it: Debian:12, PyPI, npm."),
     ] = None,
     version: Annotated[
-        str | None, typer.Option("--version", metavar="VERSION", help="Exactly this version.")
+        str | None,
+        typer.Option(
+            "--version", metavar="VERSION|RANGE", help="Exactly this one, or a range: '<1.2.3', '>=1,<2'."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many rows at most.")] = 1000,
     server: ServerOption = SERVER,
@@ -246,7 +249,7 @@ def list_holders(
     """List the images that hold a package, the last pushed first, of repositories that you may push to."""
     asked = {"name": package, "ecosystem": ecosystem, "version": version}
     found = list(islice(connect(server, token_file).items("/packages", asked), limit))
-    columns = ("repository", "digest", "platform", "ecosystem", "name", "version", "source")
+    columns = ("repository", "digest", "platform", "ecosystem", "name", "version", "version_known", "source")
     print_list(found, columns, as_json=as_json)
 
 

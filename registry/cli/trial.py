@@ -35,6 +35,7 @@ EXIT_NOT_YET = 3
 POLL_SECONDS = 50.0
 PAUSE_SECONDS = 0.5
 LOG_LINES = 20
+FINDINGS_SHOWN = 20
 _LIST_MAX = 50
 _TRIAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Format = Literal["text", "json", "junit", "markdown", "sarif"]
@@ -287,10 +288,8 @@ def _print_trial(trial: dict[str, Any]) -> None:
         )
         if one.get("reused_from"):
             typer.echo(f"  not run again: the report of trial {one['reused_from']} was judged anew")
-        if one.get("scan_alone"):
-            typer.echo("  not run: its run spec asks for the scan alone")
-        if one.get("scan"):
-            typer.echo(f"  {_scan_words(one['scan'], is_done=one['state'] == 'done')}")
+        for line in _scan_lines(one):
+            typer.echo(f"  {cell(line)}")
         if record.get("tested"):
             typer.echo(f"  tested: {cell(record['tested'])}")
         if record.get("downgrades"):
@@ -313,6 +312,28 @@ def _print_trial(trial: dict[str, Any]) -> None:
             typer.echo("  log no longer kept")
         for line in (run["log"] or "").splitlines()[-LOG_LINES:]:
             typer.echo(f"  | {cell(line)}")
+
+
+def _scan_lines(part: dict[str, Any]) -> list[str]:
+    """What became of the scan of a part."""
+    lines = ["not run: its run spec asks for the scan alone"] if part.get("scan_alone") else []
+    if part.get("scan"):
+        lines.append(_scan_words(part["scan"], is_done=part["state"] == "done"))
+    return lines + _findings_lines(part.get("findings"))
+
+
+def _findings_lines(findings: dict[str, Any] | None) -> list[str]:
+    if findings is None:
+        return []
+    lines = [f"findings: {findings['verdict']}, by policy {findings['policy_digest'][:19]}"]
+    for one in findings["reasons"][:FINDINGS_SHOWN]:
+        about = f"{one['package']} {one['version']}".strip() or one["where"]
+        fixed = f", fixed in {one['fixed_version']}" if one["fixed_version"] else ""
+        lines.append(f"  {one['verdict']}: {one['id']} {about} {one['severity']}{fixed} ({one['rule']})")
+    if (more := findings["reasons_count"] - FINDINGS_SHOWN) > 0:
+        lines.append(f"  and {more} more")
+    lines += [f"  excused: {one['id']} {one['package']}: {one['excused']}" for one in findings["excused"]]
+    return lines
 
 
 def _scan_words(scan: dict[str, Any], *, is_done: bool) -> str:

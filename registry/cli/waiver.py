@@ -10,6 +10,7 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_coming
 from registry.cli.output import print_fields, print_json, print_list
+from registry.errors import RequestInvalidError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,7 +18,18 @@ app = typer.Typer(
 )
 Number = Annotated[int, typer.Argument(metavar="ID", min=1, help="The waiver's number.")]
 _FIELDS = (
-    *("id", "repository", "digest", "states", "reason", "standing", "requested_by", "requested_at"),
+    *(
+        "id",
+        "repository",
+        "digest",
+        "states",
+        "finding",
+        "package",
+        "reason",
+        "standing",
+        "requested_by",
+        "requested_at",
+    ),
     *("expires_at", "granted_by", "granted_at", "ended_by", "ended_at"),
 )
 
@@ -30,13 +42,20 @@ def request(
         typer.Argument(metavar="NAME@DIGEST|NAME:TAG|NAME", help="An image, or all of a repository."),
     ],
     states: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--state",
             metavar="fail|error|pending|untried|unsupported",
             help="The state in which it is let pass; may be given several times.",
         ),
-    ],
+    ] = None,
+    finding: Annotated[
+        str | None,
+        typer.Option("--finding", metavar="ID", help="Instead of a state: the one finding that is excused."),
+    ] = None,
+    package: Annotated[
+        str | None, typer.Option("--package", metavar="NAME", help="Excused in this package alone.")
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; everybody who may pull can read it.")],
     until: Annotated[
         str, typer.Option("--for", metavar="7d|TIME", help="How long, or until which day or time of UTC.")
@@ -46,7 +65,11 @@ def request(
     as_json: JsonOption = False,
 ) -> None:
     """Ask for a waiver. It counts when a maintainer has granted it."""
-    body = {"image": image, "states": states, "reason": reason, "expires_at": parse_coming(until)}
+    if not states and finding is None:
+        raise RequestInvalidError("say in which --state it is let pass, or which --finding is excused")
+    body: dict[str, Any] = {"image": image, "reason": reason, "expires_at": parse_coming(until)}
+    given = {"states": states, "finding": finding, "package": package}
+    body |= {name: value for name, value in given.items() if value}
     _print(connect(server, token_file).send("POST", "/waivers", body), as_json=as_json)
 
 

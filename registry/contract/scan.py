@@ -82,6 +82,12 @@ class Found(Wire):
     kind: FoundKind
     rule: str = Field(max_length=100)
     severity: Severity
+    real_severity: Severity | None = Field(
+        default=None,
+        exclude_if=is_none,
+        description="what it is if nobody believes the image that the file is as a distribution packed it; "
+        "left out where that is its severity",
+    )
     title: str = Field(max_length=300)
     remedy: str = Field(default="", max_length=1000)
     where: str = Field(

@@ -1,4 +1,5 @@
-"""Run specs as people write them: YAML, of which JSON is a part, read with a place for each mistake."""
+"""Run specs and findings policies as people write them: YAML, of which JSON is a part, with a place for each
+mistake."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from registry.contract.base import Wire
+from registry.contract.findingspolicy import FindingsPolicy
 from registry.contract.runspec import ImageSpec, RunSpec
 from registry.errors import RequestInvalidError
 
@@ -34,16 +36,16 @@ class Problem:
 
 
 class SpecInvalidError(RequestInvalidError):
-    """A run spec that is none."""
+    """A run spec, or what else ``what`` says, that is none."""
 
-    def __init__(self, problems: Sequence[Problem], *, several_lines: bool) -> None:
+    def __init__(self, problems: Sequence[Problem], *, several_lines: bool, what: str = "run spec") -> None:
         said = []
         for one in problems[:_PROBLEMS_MAX]:
             # What came as an object has been written on one line by us.
             place = f"line {one.line}, column {one.column}: " if several_lines else ""
             said.append(f"{place}{one.path}: {one.message}")
         more = f"; and {len(problems) - _PROBLEMS_MAX} more" if len(problems) > _PROBLEMS_MAX else ""
-        super().__init__(f"the run spec is not valid: {'; '.join(said)}{more}")
+        super().__init__(f"the {what} is not valid: {'; '.join(said)}{more}")
         self.problems = tuple(problems)
 
 
@@ -66,16 +68,25 @@ def parse_image_spec(text: str) -> ImageSpec:
     return _validated(ImageSpec, text)
 
 
+def parse_findings_policy(text: str) -> FindingsPolicy:
+    """Read a findings policy.
+
+    Raises:
+        SpecInvalidError: as :func:`parse_run_spec`.
+    """
+    return _validated(FindingsPolicy, text, what="findings policy")
+
+
 def run_spec_schema() -> dict[str, Any]:
     """The JSON Schema of run specs."""
     return dict(_schema(RunSpec))
 
 
-def _validated(kind: type[T], text: str) -> T:
+def _validated(kind: type[T], text: str, *, what: str = "run spec") -> T:
     lines = "\n" in text.strip()
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
         raise SpecInvalidError(
-            [Problem("spec", f"a run spec has at most {MAX_BYTES} bytes", 1, 1)], several_lines=False
+            [Problem("spec", f"a {what} has at most {MAX_BYTES} bytes", 1, 1)], several_lines=False, what=what
         )
     try:
         node = yaml.compose(text, Loader=_NoAliases)
@@ -83,24 +94,26 @@ def _validated(kind: type[T], text: str) -> T:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
         said = f"not YAML: {error.problem or error.context or error}"[:300]
-        raise SpecInvalidError([Problem("spec", said, line, column)], several_lines=lines) from None
+        raise SpecInvalidError(
+            [Problem("spec", said, line, column)], several_lines=lines, what=what
+        ) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         said = "it is nested too deep" if isinstance(error, RecursionError) else str(error)[:300]
         problem = Problem("spec", f"not YAML: {said}", 1, 1)
-        raise SpecInvalidError([problem], several_lines=False) from None
+        raise SpecInvalidError([problem], several_lines=False, what=what) from None
     problems = list(_of_the_text(node))
     if problems:
-        raise SpecInvalidError(problems, several_lines=lines)
+        raise SpecInvalidError(problems, several_lines=lines, what=what)
     try:
         document = None if node is None else _NoAliases("").construct_document(node)
         # JSON mode lets YAML's lists become tuples while everything else stays strict.
         return kind.model_validate_json(json.dumps(document))
     except ValidationError as error:
         found = sorted(_of_the_model(kind, node, error), key=lambda one: (one.line, one.column))
-        raise SpecInvalidError(found, several_lines=lines) from None
+        raise SpecInvalidError(found, several_lines=lines, what=what) from None
     except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         problem = Problem("spec", f"not YAML: {str(error)[:300]}", 1, 1)
-        raise SpecInvalidError([problem], several_lines=False) from None
+        raise SpecInvalidError([problem], several_lines=False, what=what) from None
 
 
 class _NoAliases(yaml.SafeLoader):

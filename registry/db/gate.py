@@ -35,8 +35,11 @@ waivers = Table(
     Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
     # Of the manifest, and if it is an index of what it lists; null: all images of the repository.
     Column("digest", Bytewise),
-    # JSON list of the states that it lets pass, sorted.
+    # JSON list of the states that it lets pass, sorted; empty where it excuses one finding.
     Column("states", Text, nullable=False),
+    # By its id, in this package alone if one is named.
+    Column("finding", Bytewise),
+    Column("package", Bytewise),
     Column("reason", Text, nullable=False),
     Column("requested_by", Text, nullable=False),
     Column("requested_account_id", Id),

@@ -15,6 +15,7 @@ from registry.http.collecting import collecting
 from registry.http.copying import copying
 from registry.http.delivering import delivering
 from registry.http.health import show_health, show_readiness
+from registry.http.judging import judging
 from registry.http.matching import matching
 from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
@@ -56,6 +57,7 @@ def create_app(services: Services) -> web.Application:
     app.cleanup_ctx.append(copying)
     app.cleanup_ctx.append(collecting)
     app.cleanup_ctx.append(matching)
+    app.cleanup_ctx.append(judging)
     app.on_cleanup.append(_leave_nothing_unsaid)
     return app
 

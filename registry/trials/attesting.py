@@ -23,6 +23,7 @@ from registry.db.dialect import batches, insert_ignoring_conflict, portions
 from registry.db.engine import move_epoch
 from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
+from registry.trials.findingspolicies import counting
 from registry.trials.relief import relief_in
 from registry.trials.specs import SCAN_ALONE_DIGEST, spec_digest
 from registry.trials.statements import JUDGED, Kind, document, part_found, state_found, trial_found
@@ -132,12 +133,14 @@ async def attest_states(connection: AsyncConnection, repository_id: int, digests
         rows += [row._asdict() for row in await connection.execute(query)]
     if not rows:
         return
+    findings = await counting(connection, repository_id, repository.name)
     policy, digest = document(
         {
             "gate": repository.gate,
             "image_spec_allowed": repository.image_spec_allowed,
             "policy_version": repository.policy_version,
             "run_spec": spec_digest(repository.run_spec),
+            **({} if findings is None else {"findings": findings.digest}),
         }
     )
     wanted = []
@@ -152,7 +155,8 @@ async def attest_states(connection: AsyncConnection, repository_id: int, digests
             continue
         wanted.append(_Found(row["digest"], "summary", "", None if found is None else _json(found)))
     if any(one.found is not None for one in wanted):
-        await _keep(connection, repository_id, {digest: policy})
+        kept = {} if findings is None else {findings.digest: findings.document}
+        await _keep(connection, repository_id, {digest: policy, **kept})
     await _put(connection, repository_id, wanted)
 
 

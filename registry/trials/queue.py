@@ -25,6 +25,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError
 from registry.settings import Settings
 from registry.trials.caps import within_caps
+from registry.trials.findingspolicies import has_policy
 from registry.trials.room import find_too_large
 from registry.trials.scanned import ASKED, OFF, UNABLE, Scanned
 from registry.trials.scheduling import due_parts, has_slot, next_part, queued_kinds, runnable_kinds
@@ -61,8 +62,13 @@ _NAME = (
     .scalar_subquery()
 )
 _SCANS = select(repositories.c.scan).where(repositories.c.id == parts.c.repository_id).correlate(parts)
-_IS_SCANNED = or_(_SCANS.scalar_subquery(), parts.c.spec_digest == SCAN_ALONE_DIGEST)
-"""Whether the image of a part is: where its spec asks for nothing else, whatever its repository wants."""
+_IS_SCANNED = or_(
+    _SCANS.scalar_subquery(),
+    parts.c.spec_digest == SCAN_ALONE_DIGEST,
+    has_policy(_NAME, parts.c.repository_id),
+)
+"""Whether the image of a part is: where its spec asks for nothing else, or its findings are judged, whatever
+its repository wants."""
 _WAITING = trials.alias("waiting")
 _START_TRIALS = (
     update(trials)

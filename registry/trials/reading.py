@@ -20,6 +20,7 @@ from registry.errors import NotFoundError
 from registry.trials.asking import may_read_log
 from registry.trials.caps import find_reached, why_held
 from registry.trials.demands import why_waiting
+from registry.trials.findingsreading import FindingsView, findings_in
 from registry.trials.history import ALL, Wanted, newest
 from registry.trials.room import why_no_room
 from registry.trials.scanned import Scanned, parse_scanned
@@ -92,6 +93,8 @@ class PartView:
     """Whether its image was scanned; null: no worker was asked to."""
     scan_alone: bool = False
     """Whether nothing of the image is run, since the run spec asks for the scan alone."""
+    findings: FindingsView | None = None
+    """What the repository's findings policy makes of the image now; null: it has none, or is at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +264,18 @@ async def _filled(
             (parts.c.spec_digest == SCAN_ALONE_DIGEST).label("scan_alone"),
             parts.c.required,
             parts.c.asked_by,
+            parts.c.repository_id,
         )
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .where(trial_parts.c.trial_id.in_(views))
         .order_by(parts.c.platform, parts.c.digest)
     )
     rows = (await connection.execute(linked)).all()
+    readable = {
+        trial.id: may_read_log(actor, repository=trial.repository, visibility=trial.visibility)
+        for trial in found
+    }
+    findings = await findings_in(connection, {(row.repository_id, row.digest) for row in rows})
     queued = [row for row in rows if row.state == "queued"]
     repository_of = {trial.id: trial.repository for trial in found}
     held = await _why_held(connection, settings, queued, repository_of)
@@ -274,12 +283,15 @@ async def _filled(
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
         values["scan"] = parse_scanned(row.scan)
         values["reason"] = held.get(row.id, row.reason)
-        del values["required"], values["asked_by"]
+        if (judged := findings.get((row.repository_id, row.digest))) is not None:
+            values["findings"] = judged if readable[row.trial_id] else judged.shortened()
+        del values["required"], values["asked_by"], values["repository_id"]
         views[values.pop("trial_id")].append(PartView(**values))
     of_logs: dict[Logs, set[str]] = {}
     for trial in found:
-        readable = may_read_log(actor, repository=trial.repository, visibility=trial.visibility)
-        of_logs.setdefault(logs if readable else "none", set()).update(one.id for one in views[trial.id])
+        of_logs.setdefault(logs if readable[trial.id] else "none", set()).update(
+            one.id for one in views[trial.id]
+        )
     runs_of: dict[str, Sequence[tuple[datetime, RunView]]] = {}
     for much, part_ids in of_logs.items():
         runs_of |= await _runs(connection, part_ids, logs=much)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.db.trials import trials
 from registry.errors import GateRefusedError
 from registry.trials.asking import Reading
+from registry.trials.findingsreading import why_refused
 from registry.trials.gate import Refuse
 
 _WARNING_MAX = 1000
@@ -19,10 +20,12 @@ async def refused(
     reading: Reading, refusal: Refuse, *, digest: str | None = None, base_url: str = ""
 ) -> GateRefusedError:
     """The error that tells of the refusal."""
-    trial = None
+    trial, count = None, 0
+    findings: Sequence[Mapping[str, object]] = ()
     if digest is not None:
-        async with reading.database.read_once() as connection:
+        async with reading.database.read() as connection:
             trial = await _newest_trial(connection, reading.repository.id, digest)
+            findings, count = await why_refused(connection, reading.repository.id, digest)
     address = "" if trial is None else f" (see {base_url}/api/v1/trials/{trial})"
     headers, advice = {}, ""
     if refusal.retry_after_seconds is not None:
@@ -34,6 +37,8 @@ async def refused(
         reason=refusal.sentence,
         digest=digest,
         trial=trial,
+        findings=findings,
+        findings_count=count,
         headers=headers,
     )
 

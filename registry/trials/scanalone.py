@@ -9,14 +9,17 @@ from registry.trials.scanned import Scanned
 NOT_RUN = "not run: the run spec asks for the scan alone"
 
 
-def judge_scan(report: Report, scanned: Scanned | None) -> Judgement:
+def judge_scan(report: Report, scanned: Scanned | None, *, by_policy: bool = False) -> Judgement:
     """What a report without a run amounts to, where ``scanned`` is what became of the scan: as good as the
-    scan is whole. Unknown is never ``pass``."""
+    scan is whole, or ``by_policy`` what the repository's findings policy makes of it afterwards. Unknown is
+    never ``pass``."""
     if report.error is not None:
         return Judgement("error", f"{report.error.reason}: {report.error.message}")
     if scanned is None or scanned.state != "taken":
         return Judgement("error", f"{NOT_RUN}, and the worker sent none")
     counted = f"{NOT_RUN}; scanned: {scanned.packages} packages, {scanned.found} found"
+    if by_policy:
+        return Judgement("pass", counted)
     if scanned.truncated:
         return Judgement("error", f"{counted}; there was more than a scan may hold")
     if scanned.incomplete:

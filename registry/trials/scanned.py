@@ -19,6 +19,8 @@ else:
     from backports import zstd
 
 _LEVEL = 6
+UNREADABLE = (zstd.ZstdError, ValueError)
+"""What :func:`parse_document` raises where the bytes are no scan."""
 Standing = Literal["asked", "off", "unable", "taken"]
 """``off``: the repository wants none. ``unable``: the worker that tried the image scans none."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from registry.trials.scanned import parse_document
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
 
+    from registry.advisories.ranges import VersionRange
     from registry.auth.actor import Actor
     from registry.auth.policy import Visibility
     from registry.content.manifests import StoredManifest
@@ -121,6 +122,8 @@ class Wanted:
     name: str
     ecosystem: str | None = None
     version: str | None = None
+    within: VersionRange | None = None
+    """Instead of a version: by the order of each ecosystem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,8 @@ class Holder:
     owned: bool
     manifest_id: int
     component_id: int
+    version_known: bool = True
+    """Whether its version could be held against the range that was asked for; else it may lie in it."""
 
     @property
     def position(self) -> Position:
@@ -180,13 +185,23 @@ async def list_holders(
             page = query if after is None else query.where(_after(after))
             rows = (await connection.execute(page)).all()
             # It is the policy that decides, and the query only finds.
-            found += [
+            held = [
                 Holder(*columns) for *columns, visibility in rows if _reads(actor, columns[0], visibility)
             ]
+            found += [one for holder in held if (one := _in_range(holder, wanted)) is not None]
             if len(rows) < limit:
                 break
             after = Position(rows[-1].manifest_id, rows[-1].component_id)
     return found[:limit]
+
+
+def _in_range(holder: Holder, wanted: Wanted) -> Holder | None:
+    """The holder, if its version lies in the range that is wanted or nobody can say."""
+    if wanted.within is None:
+        return holder
+    version = holder.version if holder.name == wanted.name else holder.source_version
+    holds = wanted.within.holds(holder.ecosystem, version)
+    return None if holds is False else replace(holder, version_known=holds is not None)
 
 
 def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:

@@ -6,7 +6,7 @@ The caller holds the repository's lock.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import cast
 
@@ -22,6 +22,7 @@ from registry.db.trials import parts, trial_parts, trials
 from registry.db.types import UtcTime, db_time
 from registry.trials.attesting import attest_part, attest_states, attest_trials
 from registry.trials.gate import ADMITTED
+from registry.trials.imagefindings import with_findings
 from registry.trials.seen import keep_seen
 from registry.trials.specs import SCAN_ALONE_DIGEST, spec_digest
 from registry.trials.states import PASSED, REASON_MAX
@@ -57,7 +58,30 @@ async def settle_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
         await _settle_batch(connection, batch)
 
 
-async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -> None:
+async def settle_again(connection: AsyncConnection, repository_id: int, digest: str) -> None:
+    """Bring all in line that rests on an image whose findings were judged just now: its own state, trials
+    that waited for that, and the states of the indexes that list it. What was told of trials stays told."""
+    mine = (parts.c.repository_id == repository_id, parts.c.digest == digest, parts.c.state == "done")
+    found = (await connection.execute(select(parts.c.id).where(*mine).order_by(parts.c.id))).scalars().all()
+    for part_id in found:
+        await settle_image(connection, part_id)
+    if not found:
+        return
+    linked = (
+        select(trials.c.id, trials.c.state)
+        .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
+        .where(trial_parts.c.part_id.in_(found))
+        .distinct()
+        .order_by(trials.c.id)
+    )
+    rows = (await connection.execute(linked)).all()
+    await settle_trials(connection, [row.id for row in rows if row.state != "done"])
+    for batch in batches(row.id for row in rows if row.state == "done"):
+        await _settle_batch(connection, batch, over=True)
+
+
+async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str], *, over: bool = False) -> None:
+    """``over``: the trials are done, and only the states of what they were about are looked at."""
     of_these = select(trials).where(trials.c.id.in_(trial_ids)).order_by(trials.c.id).with_for_update()
     found = (await connection.execute(of_these)).all()
     repository_id = found[0].repository_id
@@ -71,11 +95,14 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
     for trial_id, *columns in await connection.execute(query):
         linked[trial_id].append(_Linked(*columns))
     policy = await _policy(connection, repository_id)
+    await _add_findings(connection, repository_id, policy.repository, linked)
     open_rows, done_rows, states, told = [], [], [], []
     judged_at: dict[str, datetime | None] = {}
     for trial in found:
         outcome = _outcome(linked[trial.id])
-        if outcome.judgement is None:
+        if over:
+            pass
+        elif outcome.judgement is None:
             open_rows.append({"this": trial.id, "trial_state": outcome.state})
         else:
             verdict, reason = outcome.judgement.verdict, outcome.judgement.reason
@@ -102,13 +129,44 @@ async def _settle_batch(connection: AsyncConnection, trial_ids: Sequence[str]) -
     await set_states(connection, repository_id, policy.repository, states, judged_at=judged_at)
 
 
+async def _add_findings(
+    connection: AsyncConnection, repository_id: int, repository: str, linked: Mapping[str, list[_Linked]]
+) -> None:
+    """Let parts that are done be what a findings policy makes of their images; where that is not known yet,
+    they are as if they went on."""
+    done = [part for each in linked.values() for part in each if part.state == "done"]
+    wanted = list({part.key: (part.digest, part.verdict or "", part.reason) for part in done}.values())
+    found = await with_findings(connection, repository_id, repository, wanted)
+    changed = {
+        (digest, verdict): (state, reason)
+        for (digest, verdict, _), (_, state, reason) in zip(wanted, found, strict=True)
+        if state != verdict
+    }
+    if not changed:
+        return
+    for each in linked.values():
+        for number, part in enumerate(each):
+            if part.state == "done" and part.key in changed:
+                state, reason = changed[part.key]
+                if state == "pending":
+                    each[number] = replace(part, state="leased")
+                else:
+                    each[number] = replace(part, verdict=state, reason=reason)
+
+
 @dataclass(frozen=True, slots=True)
 class _Linked:
+    digest: str
     platform: str
     state: str
     verdict: str | None
     reason: str
     finished_at: datetime | None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What findings change it by."""
+        return self.digest, self.verdict or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +228,9 @@ async def set_states(
     ``judged_at`` is since when, by digest; else it is now.
 
     An admitted one is not made pending: it stays so until it is judged again. One that is gone has no state.
+    What passed is what the repository's findings policy makes of it.
     """
+    wanted = await with_findings(connection, repository_id, repository, wanted)
     now: dict[str, str] = {}
     for batch in batches(digest for digest, _, _ in wanted):
         rows = await connection.execute(

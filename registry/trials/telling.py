@@ -81,7 +81,13 @@ async def tell_some(connection: AsyncConnection) -> Told:
         await record_all(connection, "image.findings_changed", repository, REGISTRY, events)
     asked = [{"manifest_id": one, "asked_at": db_time()} for one in ids if changes.get(one)]
     if asked:
-        await connection.execute(insert(connection, rejudgings).values(asked).on_conflict_do_nothing())
+        rows = insert(connection, rejudgings).values(asked)
+        # Who is judging it right now has not seen this.
+        await connection.execute(
+            rows.on_conflict_do_update(
+                index_elements=[rejudgings.c.manifest_id], set_={"asked_at": rows.excluded.asked_at}
+            )
+        )
     await connection.execute(delete(changed_images).where(changed_images.c.manifest_id.in_(ids)))
     return Told(len(images), sum(len(events) for events in told.values()))
 

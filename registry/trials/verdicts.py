@@ -26,6 +26,7 @@ from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials import livelog
 from registry.trials.caps import spend
+from registry.trials.findingspolicies import is_judged_by_findings
 from registry.trials.reusing import ran_with
 from registry.trials.scanalone import judge_scan
 from registry.trials.scanned import parse_scanned
@@ -40,6 +41,7 @@ BACKOFF_MAX_SECONDS = 60
 @dataclass(frozen=True, slots=True)
 class _Part:
     id: str
+    repository_id: int
     digest: str
     platform: str
     attempts: int
@@ -84,7 +86,8 @@ async def record(
             await spend(connection, settings, part.id, seconds)
             return None
         if part.is_scan_alone:
-            judgement = judge_scan(report, parse_scanned(part.scan))
+            by_policy = await is_judged_by_findings(connection, part.repository_id)
+            judgement = judge_scan(report, parse_scanned(part.scan), by_policy=by_policy)
         else:
             judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
         log_bytes = await _store_runs(connection, part, report)

@@ -34,6 +34,7 @@ from registry.errors import (
 )
 from registry.trials.attesting import attest_states
 from registry.trials.bytwo import takes_two
+from registry.trials.findingspolicies import ask_again
 from registry.trials.relief import WAIVERS_MAX
 from registry.trials.statements import JUDGED
 
@@ -54,12 +55,15 @@ Standing = Literal["requested", "granted", "ended", "expired"]
 @dataclass(frozen=True, slots=True)
 class Waiver:
     """A waiver. Without ``digest`` it is for all images of the repository. ``standing`` is what it is now:
-    only a granted one lets anything pass."""
+    only a granted one lets anything pass. With ``finding`` it excuses that one, in ``package`` alone if that
+    is named, and nothing else: it has no states."""
 
     id: int
     repository: str
     digest: str | None
     states: tuple[WaivedState, ...]
+    finding: str | None
+    package: str | None
     reason: str
     standing: Standing
     requested_by: str
@@ -81,15 +85,20 @@ async def request(
     states: Collection[WaivedState],
     reason: str,
     expires_at: datetime,
+    finding: str | None = None,
+    package: str | None = None,
 ) -> Waiver:
-    """Ask for a waiver for an image of a repository, or for all of them.
+    """Ask for a waiver for an image of a repository, or for all of them: of states, or of one finding.
 
     Raises:
         UnauthorizedError, DeniedError, NameUnknownError: the actor may not push there, or there is none.
         ManifestUnknownError: the repository has no such image.
-        RequestInvalidError: it ends in the past, or later than ``waiver_max_days`` from now.
+        RequestInvalidError: it ends in the past, or later than ``waiver_max_days`` from now; or it is for
+            neither states nor a finding, or for both.
         ConflictError: as many are live there, or are waiting, as can be.
     """
+    if bool(states) == (finding is not None) or (package is not None and finding is None):
+        raise RequestInvalidError("a waiver is for states, or for one finding, in a package if one is named")
     repository = await find(database, actor=actor, action="push", name=name)
     async with database.write() as connection:
         if not await repos.lock(connection, repository.id):
@@ -115,6 +124,8 @@ async def request(
                 repository_id=repository.id,
                 digest=digest,
                 states=json.dumps(sorted(set(states))),
+                finding=finding,
+                package=package,
                 reason=reason,
                 requested_by=actor.shown,
                 requested_account_id=actor.account_id,
@@ -251,7 +262,11 @@ async def _change(
 
 
 async def _attest(connection: AsyncConnection, waiver: Waiver) -> None:
-    """Have the statements about the images that it lets pass name it, or name it no more."""
+    """Have the statements about the images that it lets pass name it, or name it no more; and have images
+    judged again whose finding it excuses."""
+    if waiver.finding is not None:
+        await _judge_again(connection, waiver)
+        return
     judged = sorted(JUDGED & set(waiver.states))
     query = (
         select(manifests.c.digest, manifests.c.repository_id)
@@ -259,16 +274,30 @@ async def _attest(connection: AsyncConnection, waiver: Waiver) -> None:
         .where(repositories.c.name == waiver.repository, manifests.c.state.in_(judged))
     )
     if waiver.digest is not None:
-        index = manifests.alias("index")
-        listed = (
-            select(edges.c.digest)
-            .join(index, index.c.id == edges.c.manifest_id)
-            .where(index.c.digest == waiver.digest, edges.c.kind == "child")
-        )
+        listed = _listed_by(waiver.digest)
         query = query.where(or_(manifests.c.digest == waiver.digest, manifests.c.digest.in_(listed)))
     rows = (await connection.execute(query)).all()
     if rows:
         await attest_states(connection, rows[0].repository_id, [row.digest for row in rows])
+
+
+async def _judge_again(connection: AsyncConnection, waiver: Waiver) -> None:
+    of_repository = select(repositories.c.id).where(repositories.c.name == waiver.repository)
+    which = manifests.c.repository_id.in_(of_repository) & manifests.c.runnable
+    if waiver.digest is not None:
+        which = which & or_(
+            manifests.c.digest == waiver.digest, manifests.c.digest.in_(_listed_by(waiver.digest))
+        )
+    await ask_again(connection, which)
+
+
+def _listed_by(digest: str) -> Select[Any]:
+    index = manifests.alias("index")
+    return (
+        select(edges.c.digest)
+        .join(index, index.c.id == edges.c.manifest_id)
+        .where(index.c.digest == digest, edges.c.kind == "child")
+    )
 
 
 async def _show(connection: AsyncConnection, waiver_id: int) -> Waiver:
@@ -293,6 +322,7 @@ def _told(waiver: Waiver) -> dict[str, object]:
         "waiver": waiver.id,
         "digest": waiver.digest,
         "states": list(waiver.states),
+        **({} if waiver.finding is None else {"finding": waiver.finding, "package": waiver.package}),
         "reason": waiver.reason,
         "requested_by": waiver.requested_by,
         "expires_at": waiver.expires_at.isoformat(),
@@ -309,6 +339,8 @@ _WAIVERS: Select[Any] = select(
     repositories.c.visibility,
     waivers.c.digest,
     waivers.c.states,
+    waivers.c.finding,
+    waivers.c.package,
     waivers.c.reason,
     waivers.c.requested_by,
     waivers.c.requested_account_id,

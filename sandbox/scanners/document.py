@@ -137,10 +137,13 @@ def _package(
 def _found(told: Told, thing: FoundThing, owned: Mapping[str, tuple[str, str]]) -> Found:
     # A distribution's own file, as it was packed: what looks like a secret there is an example of one.
     own = bool(thing.md5) and owned.get(told.path, ("", ""))[1] == thing.md5
+    lowered = own and told.deleted_in_layer is None
     return Found(
         kind=thing.kind,
         rule=_text(thing.rule, 100),
-        severity="info" if own and told.deleted_in_layer is None else thing.severity,
+        severity="info" if lowered else thing.severity,
+        # What says so is in the image, and whoever made the image can have written it.
+        real_severity=thing.severity if lowered and thing.severity != "info" else None,
         title=_text(thing.title, 300),
         remedy=_text(thing.remedy, 1000),
         where=shown_path(told.path, thing.path),

@@ -9,12 +9,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import Field
 
+from registry.advisories.ranges import is_range, parse_range
 from registry.advisories.values import Kind
 from registry.content import manifests
 from registry.content.administration import find
 from registry.content.manifests import StoredManifest
 from registry.contract.scan import Found, Incomplete, Package, Scan, Severity
-from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
+from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError, RequestInvalidError
 from registry.formats.forms import FORMS
 from registry.formats.names import Format
 from registry.http.api.fields import ContentDigest, RepositoryName
@@ -48,7 +49,11 @@ class PackagesQuery(PageQuery):
     ecosystem: str | None = Field(
         default=None, max_length=64, description="As OSV names it: `Debian:12`, `PyPI`, `npm`."
     )
-    version: str | None = Field(default=None, max_length=300, description="Exactly this one.")
+    version: str | None = Field(
+        default=None,
+        max_length=1000,
+        description="Exactly this one, or a range: `<1.2.3`, `>=1.0,<2`, by the order of each ecosystem.",
+    )
 
 
 class ReportQuery(Query):
@@ -81,6 +86,9 @@ class HolderAnswer(Answer):
     source: str
     source_version: str
     owned: bool = Field(description="Whether a distribution's package brought it.")
+    version_known: bool = Field(
+        description="False: nobody can say whether its version lies in the range that was asked for."
+    )
 
 
 async def show_scans(call: Call, name: RepositoryName, digest: ContentDigest) -> list[ScanView]:
@@ -179,7 +187,12 @@ def _wanted(query: PackagesQuery) -> Wanted:
     # Nothing else is stored, and PostgreSQL takes no NUL.
     given = (query.name, query.ecosystem, query.version)
     name, ecosystem, version = (None if text is None else plain_text(text) for text in given)
-    return Wanted(name or "", ecosystem, version)
+    if version is None or not is_range(version):
+        return Wanted(name or "", ecosystem, version)
+    try:
+        return Wanted(name or "", ecosystem, within=parse_range(version))
+    except ValueError as error:
+        raise RequestInvalidError(f"version: {error}") from None
 
 
 def _shown(holder: Holder) -> HolderAnswer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from registry.content import manifests
@@ -15,6 +17,8 @@ from registry.oci.digest import parse_content_digest
 from registry.oci.names import split_repository_reference
 from registry.trials import waiving as use
 
+FindingName = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[!-~]+$")]
+
 
 class NewWaiver(Body):
     """For what, in which states, until when and why. Of an image by a tag its digest is taken."""
@@ -23,7 +27,14 @@ class NewWaiver(Body):
         description="`NAME:TAG`, `NAME@DIGEST`, or `NAME` for all images of the repository.",
         examples=["team/app@sha256:" + "0" * 64],
     )
-    states: list[use.WaivedState] = Field(min_length=1, max_length=5)
+    states: list[use.WaivedState] = Field(
+        default_factory=list, max_length=5, description="In which it is let pass; or else `finding`."
+    )
+    finding: FindingName | None = Field(
+        default=None,
+        description="The only finding that is excused, as `CVE-2025-9230`; then there are no states.",
+    )
+    package: FindingName | None = Field(default=None, description="Only in this package, or in its source.")
     reason: Reason
     expires_at: Time
 
@@ -55,6 +66,8 @@ async def request_waiver(call: Call, body: NewWaiver) -> use.Waiver:
         states=body.states,
         reason=reason,
         expires_at=body.expires_at,
+        finding=body.finding,
+        package=body.package,
     )
 
 

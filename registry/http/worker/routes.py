@@ -31,6 +31,7 @@ from registry.settings import SettingsError
 from registry.trials import livelog, queue, scans, verdicts
 from registry.trials.backlog import read_backlog
 from registry.trials.imagespecs import read_attached
+from registry.trials.judging import judge_reported
 from registry.trials.matching import match_arrived
 from registry.trials.scanned import document_of
 from registry.trials.secrets import values_for
@@ -162,6 +163,8 @@ async def report(request: web.Request) -> web.Response:
     judgement = await verdicts.record(
         services.database, services.settings, worker=_reporter(actor), report=said
     )
+    judging = judge_reported(services.database, services.blobs, said.digest, parsers=request.app[PARSERS])
+    await tried("findings of an image", judging, done="judged")
     request.app[METRICS].reported(said, judgement)
     log.info(
         "report taken",

@@ -65,12 +65,13 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO signature_rules VALUES (1, 1, NULL, 'n', 'p', NULL, NULL, 'a', 1)")
         connection.execute(f"INSERT INTO signatures VALUES (1, 1, '{LOST}', x'00', x'01', NULL, NULL)")
         connection.execute(f"INSERT INTO signature_matches VALUES (1, 1, 1, '{LOST}')")
+        connection.execute("INSERT INTO findings_policies VALUES (1, NULL, 1, '{}', 'd', 'a', 1)")
         connection.execute("INSERT INTO attestation_marks VALUES ('part', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
         connection.execute(f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1)")
         connection.execute(
             "INSERT INTO waivers VALUES"
-            """ (1, 1, NULL, '["fail"]', 'r', 'a', 1, 1, 9, 'b', 2, NULL, NULL)"""
+            """ (1, 1, NULL, '["fail"]', 'r', 'a', 1, 1, 9, 'b', 2, NULL, NULL, NULL, NULL)"""
         )
         connection.execute(
             f"INSERT INTO promotions VALUES (1, 1, 't', '{LOST}', NULL, 's', 1, NULL, 'r', 'a', 1, 1, 9, 'b',"
@@ -127,6 +128,10 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO finding_changes VALUES (1, 1, 'CVE-1', 'new', 'high', NULL)")
         connection.execute("INSERT INTO changed_images SELECT max(id), 1 FROM manifests")
         connection.execute("INSERT INTO rejudgings SELECT max(id), 1 FROM manifests")
+        connection.execute(
+            "INSERT INTO image_findings SELECT max(id), 'd', NULL, 'pass', 'ä', '{}', '{}', 1, NULL, 0, 1"
+            " FROM manifests"
+        )
         connection.execute("INSERT INTO trial_seconds VALUES ('team/', 1, 0.5)")
         connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")
         connection.execute(

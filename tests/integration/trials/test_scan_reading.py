@@ -112,6 +112,13 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     asked = {"name": "libssl3", "ecosystem": "Debian:12", "version": "3.0.18"}
     assert [one["digest"] for one in await items(port.admin, "/packages", **asked)] == [second["digest"]]
     assert await items(port.admin, "/packages", name="libssl3", ecosystem="PyPI") == []
+    # By the order of its ecosystem, on pages of one.
+    both = [second["digest"], first["digest"]]
+    for version, digests in (("<1:0", both[:1]), (">1:1,<2:0", both), ("<3", [])):
+        held = await items(port.admin, "/packages", name="openssl", version=version, limit="1")
+        assert [(one["digest"], one["version_known"]) for one in held] == [(one, True) for one in digests]
+    wrong = await ask(port.admin, "GET", "/api/v1/packages", params={"name": "openssl", "version": "<"})
+    assert (wrong.status, "no bound of versions" in wrong.json["detail"]) == (400, True)
     await api(port.admin, "GET", "/packages", params={"name": "a", "cursor": "1"}, status=400)
 
     # Each sees those of the repositories that they may push to.

@@ -1,0 +1,193 @@
+"""Findings policies on repositories and namespaces: set, shown, cleared, and which one counts where."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import and_, delete, func, literal, or_, select
+
+from registry.auth.places import find_place, hold_place
+from registry.auth.policy import namespaces_above
+from registry.content.administration import require_place
+from registry.content.blocks import below
+from registry.db.access import namespaces
+from registry.db.content import manifests, repositories
+from registry.db.dialect import insert
+from registry.db.engine import move_epoch
+from registry.db.findings import findings_policies, image_findings
+from registry.db.matchings import rejudgings
+from registry.db.outbox import record
+from registry.db.types import db_time
+from registry.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.contract.findingspolicy import FindingsPolicy
+    from registry.db.engine import Database
+
+_COLUMNS = tuple(findings_policies.c[name] for name in ("document", "digest", "created_by", "created_at"))
+STATES_JUDGED = ("pass", "warn", "fail", "error", "pending")
+"""Of images whose state rests on findings as well, or will."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedPolicy:
+    """The findings policy that counts in a place, and ``on`` which it was set: there or on a namespace
+    above."""
+
+    on: str
+    policy: dict[str, Any]
+    digest: str
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """The policy that counts in a repository, as canonical JSON."""
+
+    document: str
+    digest: str
+
+
+async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:
+    """The policy that counts in a repository: its own, else that of the nearest namespace above."""
+    query = (
+        select(findings_policies.c.document, findings_policies.c.digest)
+        .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
+        .where(
+            or_(
+                findings_policies.c.repository_id == repository_id,
+                namespaces.c.name.in_(namespaces_above(name)),
+            )
+        )
+        .order_by(findings_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else Counting(row.document, row.digest)
+
+
+async def is_judged_by_findings(connection: AsyncConnection, repository_id: int) -> bool:
+    """Whether a policy counts in a repository."""
+    name = select(repositories.c.name).where(repositories.c.id == repository_id)
+    found = (await connection.execute(name)).scalar()
+    return found is not None and await counting(connection, repository_id, found) is not None
+
+
+def has_policy(name: ColumnElement[str], repository_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Whether a policy counts in a repository, in a query: its images are scanned, whatever it wants."""
+    inside = func.substr(name, 1, func.length(namespaces.c.name) + 1) == namespaces.c.name + "/"
+    above = select(literal(1)).select_from(namespaces).where(
+        namespaces.c.id == findings_policies.c.namespace_id, inside
+    )  # fmt: skip
+    return (
+        select(findings_policies.c.id)
+        .where(or_(findings_policies.c.repository_id == repository_id, above.exists()))
+        .exists()
+    )
+
+
+async def put(database: Database, *, actor: Actor, on: str, wanted: FindingsPolicy) -> PlacedPolicy:
+    """Let a policy count on a repository, or in all below a namespace that have no nearer one, for what is
+    there as well.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    async with database.write() as connection:
+        place_id = await hold_place(connection, place)
+        here = findings_policies.c[place.column] == place_id
+        before = (await connection.execute(select(findings_policies.c.digest).where(here))).scalar()
+        if before != str(wanted.digest):
+            await connection.execute(delete(findings_policies).where(here))
+            row = {
+                place.column: place_id,
+                "document": wanted.canonical(),
+                "digest": str(wanted.digest),
+                "created_by": actor.shown,
+                "created_at": db_time(),
+            }
+            await connection.execute(insert(connection, findings_policies).values(row))
+            told = {"before": before, "policy": json.loads(wanted.canonical()), "digest": str(wanted.digest)}
+            await record(connection, "findings_policy.set", place.key, actor, told)
+            await _judge_all(connection, place.key)
+        row_now = (await connection.execute(select(*_COLUMNS).where(here))).one()
+    return _placed(place.key, row_now)
+
+
+async def show(database: Database, *, actor: Actor, on: str) -> PlacedPolicy:
+    """The policy that counts on a repository, or in a namespace.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there.
+        NameUnknownError, NotFoundError: there is no such place, or no policy counts there.
+    """
+    place = await require_place(database, actor=actor, action="pull", on=on)
+    async with database.read() as connection:
+        place_id = await find_place(connection, place)
+        above = namespaces.c.name.in_(place.above)
+        query = (
+            select(func.coalesce(repositories.c.name, namespaces.c.name + "/").label("place"), *_COLUMNS)
+            .select_from(findings_policies)
+            .outerjoin(repositories, repositories.c.id == findings_policies.c.repository_id)
+            .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
+            .where(or_(findings_policies.c[place.column] == place_id, above))
+            .order_by(findings_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
+            .limit(1)
+        )
+        row = (await connection.execute(query)).first()
+    if row is None:
+        raise NotFoundError(f"no findings policy counts on {on}")
+    return _placed(row.place, row)
+
+
+async def clear(database: Database, *, actor: Actor, on: str) -> None:
+    """Take a place's own policy away; that of a namespace above counts then, if there is one.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place, or it has no policy of its own.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    async with database.write() as connection:
+        here = findings_policies.c[place.column] == await hold_place(connection, place)
+        gone = delete(findings_policies).where(here).returning(findings_policies.c.digest)
+        digest = (await connection.execute(gone)).scalar()
+        if digest is None:
+            raise NotFoundError(f"{on} has no findings policy of its own")
+        await record(connection, "findings_policy.cleared", place.key, actor, {"digest": digest})
+        await _judge_all(connection, place.key)
+
+
+async def ask_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Have images judged by their findings again, of those ``which`` have a state that rests on them."""
+    found = select(manifests.c.id, db_time()).where(which, manifests.c.state.in_(STATES_JUDGED))
+    asked = insert(connection, rejudgings).from_select(["manifest_id", "asked_at"], found)
+    await connection.execute(
+        asked.on_conflict_do_update(
+            index_elements=[rejudgings.c.manifest_id], set_={"asked_at": asked.excluded.asked_at}
+        )
+    )
+
+
+async def _judge_all(connection: AsyncConnection, key: str) -> None:
+    name = repositories.c.name
+    within = below(name, key) if key.endswith("/") else name == key
+    held = select(repositories.c.id).where(within)
+    is_judged = select(image_findings.c.manifest_id).where(image_findings.c.manifest_id == manifests.c.id)
+    which = and_(manifests.c.repository_id.in_(held), or_(manifests.c.runnable, is_judged.exists()))
+    await ask_again(connection, which)
+    await move_epoch(connection, "gate")
+
+
+def _placed(on: str, row: Any) -> PlacedPolicy:
+    return PlacedPolicy(on, json.loads(row.document), row.digest, row.created_by, row.created_at)
