@@ -23,8 +23,7 @@ from registry.oci.names import split_repository_reference
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="What images are: show, children; what scans found: scans, packages, findings, incomplete, report, "
-    "diff, holding.",
+    help="What images are built on (show, children), and what scans found in them.",
 )
 
 MatchKind = Literal["vulnerability", "informational", "malicious"]
@@ -164,6 +163,23 @@ def list_findings(
         if not as_json and scan["not_looked_up"]:
             of = ", ".join(f"{count} {name or 'others'}" for name, count in scan["not_looked_up"].items())
             typer.echo(f"{scan['platform']}: advisories were not asked, or say nothing, of {of}", err=True)
+
+
+@app.command("licences")
+def list_licences(
+    image: ImageArgument,
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the licences of the packages in an image as SPDX expressions, the most frequent first.
+
+    What no expression can be made of is shown as the metadata has it, and is not known.
+    """
+    found = _found(connect(server, token_file), image, "licences", platform)
+    print_list(found, ("platform", "packages", "is_known", "licence", "names"), as_json=as_json)
 
 
 @app.command("incomplete")

@@ -25,7 +25,10 @@ from registry.contract.scan import (
 )
 from sandbox.scanners.facts import FoundPackage, FoundSystem, FoundThing
 from sandbox.scanners.merge import Gap, Told, View
+from sandbox.scanners.packages.copyrights import RULE as COPYRIGHT
+from sandbox.scanners.packages.copyrights import package_of
 from sandbox.scanners.packages.ecosystems import ecosystem_of
+from sandbox.scanners.packages.reading import MAX_LICENCES
 
 DISTRIBUTIONS = ("dpkg", "apk", "rpm")
 SYSTEM_FILES = ("etc/os-release", "usr/lib/os-release")
@@ -51,13 +54,16 @@ def make_scan(view: View, subject: Subject, *, scanner: str, failed: Iterable[Ga
     system = _system(view.told)
     budget = _Budget()
     gaps = [_gap(gap) for gap in dict.fromkeys((*failed, *view.gaps))]
-    found = [_found(one, thing, view.owned) for one in view.told for thing in one.things]
+    words = _copyrights(view.told)
+    found = [
+        _found(one, thing, view.owned) for one in view.told for thing in one.things if thing.rule != COPYRIGHT
+    ]
     found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
     packages = [
         package
         for one in view.told
         for of_file in one.packages
-        if (package := _package(one, of_file, system, view.owned)) is not None
+        if (package := _package(one, of_file, words, system, view.owned)) is not None
     ]
     packages.sort(key=lambda one: (one.kind, one.name, one.version, one.path))
     nameless = sum(len(one.packages) for one in view.told) - len(packages)
@@ -111,7 +117,11 @@ def _system_of(found: FoundSystem) -> System:
 
 
 def _package(
-    told: Told, found: FoundPackage, system: FoundSystem | None, owned: Mapping[str, tuple[str, str]]
+    told: Told,
+    found: FoundPackage,
+    words: Mapping[str, tuple[str, ...]],
+    system: FoundSystem | None,
+    owned: Mapping[str, tuple[str, str]],
 ) -> Package | None:
     texts = (found.name, found.version, found.source, found.source_version)
     if not found.name or not found.version or any(len(one) > 300 or not _is_text(one) for one in texts):
@@ -127,11 +137,34 @@ def _package(
         architecture=_text(found.architecture, 64),
         source=found.source or None,
         source_version=found.source_version or None,
-        licences=tuple(_text(one, 300) for one in found.licences),
+        licences=tuple(_text(one, 300) for one in _licences_of(found, words)),
         path=shown_path(told.path, found.path),
         layer=told.since.get(found, told.layer),
         owned_by=owner,
     )
+
+
+def _copyrights(told: Sequence[Told]) -> Mapping[str, tuple[str, ...]]:
+    """The licences that copyright files name, by package and by source. A package whose folder is a link to
+    another's has the licences of that: both are of one source (Debian Policy, 12.3)."""
+    words: dict[str, tuple[str, ...]] = {}
+    for one in told:
+        package = package_of(one.path)
+        said = tuple(thing.title for thing in one.things if thing.rule == COPYRIGHT)
+        if package is not None and said:
+            words[f"package {package}"] = said
+    of_sources: dict[str, tuple[str, ...]] = {}
+    for found in (package for one in told for package in one.packages if package.kind == "dpkg"):
+        said = words.get(f"package {found.name}", ())
+        source = f"source {found.source or found.name}"
+        of_sources[source] = tuple(dict.fromkeys((*of_sources.get(source, ()), *said)))[:MAX_LICENCES]
+    return words | of_sources
+
+
+def _licences_of(found: FoundPackage, words: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    if found.kind != "dpkg":
+        return found.licences
+    return words.get(f"package {found.name}") or words.get(f"source {found.source or found.name}", ())
 
 
 def _found(told: Told, thing: FoundThing, owned: Mapping[str, tuple[str, str]]) -> Found:

@@ -226,6 +226,7 @@ API = {
     "GET /repositories/{name}/scans/{digest}/found": "scans",
     "GET /repositories/{name}/scans/{digest}/vulnerabilities": "scans",
     "GET /repositories/{name}/scans/{digest}/incomplete": "scans",
+    "GET /repositories/{name}/scans/{digest}/licences": "scans",
     "GET /repositories/{name}/scans/{digest}/report": "scans",
     "GET /packages": "any",
     "GET /repositories/{name}/bases/{digest}": "pull",

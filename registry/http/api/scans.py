@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 from pydantic import Field
 
+from registry.advisories.licences import LicenceCount, count_licences
 from registry.advisories.ranges import is_range, parse_range
 from registry.advisories.values import Kind
 from registry.content import manifests
@@ -183,6 +184,18 @@ async def list_package_holders(call: Call, query: PackagesQuery) -> Page[HolderA
     return Page([_shown(one) for one in page.items], page.next)
 
 
+async def list_scanned_licences(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+) -> Page[LicenceCount]:
+    """The licences of the packages that the newest scan of an image found, the most frequent first.
+
+    ``licence`` is an expression of SPDX's where ``is_known``; else what the metadata says, with
+    ``LicenseRef-…`` for what is no name of SPDX's. Up to 20 packages are named.
+    """
+    scan = await _scan(call, name, digest)
+    return _page(query, await call.request.app[PARSERS].run(count_licences, scan.packages))
+
+
 def _wanted(query: PackagesQuery) -> Wanted:
     # Nothing else is stored, and PostgreSQL takes no NUL.
     given = (query.name, query.ecosystem, query.version)
@@ -231,6 +244,7 @@ ROUTES = (
             ("found", list_scanned_findings),
             ("vulnerabilities", list_vulnerabilities),
             ("incomplete", list_scanned_incompletely),
+            ("licences", list_scanned_licences),
         )
     ),
     Route("GET", f"{_OF}/report", "anyone", show_report, errors=(*_GONE, NotFoundError)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sandbox.scanners.facts import Module
 from sandbox.scanners.packages.apk import APK
+from sandbox.scanners.packages.copyrights import COPYRIGHTS
 from sandbox.scanners.packages.dpkg import DPKG
 from sandbox.scanners.packages.java import JAVA
 from sandbox.scanners.packages.npm import NPM
@@ -12,4 +13,4 @@ from sandbox.scanners.packages.python import PYTHON
 from sandbox.scanners.packages.rpm import RPM, RPM_SQLITE
 from sandbox.scanners.packages.system import SYSTEM
 
-MODULES: tuple[Module, ...] = (SYSTEM, DPKG, APK, RPM, RPM_SQLITE, PYTHON, NPM, PROGRAMS, JAVA)
+MODULES: tuple[Module, ...] = (SYSTEM, DPKG, COPYRIGHTS, APK, RPM, RPM_SQLITE, PYTHON, NPM, PROGRAMS, JAVA)

@@ -40,8 +40,10 @@ def read(_entry: Entry, content: BinaryIO) -> Iterator[Fact]:
         raise IncompleteError("it is no JSON object")
     name, version = said.get("name"), said.get("version")
     if isinstance(name, str) and isinstance(version, str) and name and version:
-        words = [said.get("license"), *(_listed(said.get("licenses")))]
-        yield FoundPackage(kind="npm", name=name, version=version, licences=licences(*map(_word, words)))
+        # Of an old list one may choose.
+        choice = " OR ".join(licences(*map(_word, _listed(said.get("licenses")))))
+        words = licences(_word(said.get("license")), f"({choice})" if " OR " in choice else choice)
+        yield FoundPackage(kind="npm", name=name, version=version, licences=words)
 
 
 def _listed(value: object) -> list[object]:
@@ -54,4 +56,4 @@ def _word(licence: object) -> str:
     return licence if isinstance(licence, str) else ""
 
 
-NPM = Reader("npm", 1, wants, read)
+NPM = Reader("npm", 2, wants, read)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE
 from typing import Any
 
 from sqlalchemy import delete, update
@@ -16,8 +13,8 @@ from registry.db.content import chain_prefixes, manifests
 from registry.http.sweeps import sweep
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.images import Image, Layer, file, make_image, make_index, make_layer
+from tests.kit.porting import command
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
-from tests.kit.sources import ROOT
 from tests.kit.trials import Port
 
 NAMED = "org.opencontainers.image.base"
@@ -33,19 +30,6 @@ def built(*layers: Layer, **members: Any) -> Image:
 
 def address(repository: str, digest: str, what: str = "bases") -> str:
     return f"/repositories/{repository.replace('/', '%2F')}/{what}/{digest}"
-
-
-async def command(port: Port, *arguments: str, code: int = 0) -> str:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
-        cwd=ROOT,
-        env={**os.environ, "SEATRIAL_TOKEN": port.registry.token},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == code, err
-    return (err if code else out).decode()
 
 
 async def test_a_base_is_the_image_with_the_most_of_the_lowest_layers(port: Port) -> None:

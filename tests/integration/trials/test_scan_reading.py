@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE
 from typing import Any
 
 from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
+from tests.kit.porting import command
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.signing import attach, new_key, public_pem, signature_of
-from tests.kit.sources import ROOT
 from tests.kit.trials import Port, ScriptedWorker, tiny_image, tiny_index
 
 
@@ -47,6 +43,8 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
         await port.push(image, repository=f"team/app{number}")
     names = ["libc6", "libssl3", "zlib1g"]
     packages = [make_package(name, source="openssl" if name == "libssl3" else None) for name in names]
+    packages[0]["licences"] = ["LGPL-2.1+", "GPL-2"]
+    packages[1]["licences"] = ["OpenSSL, as it stands"]
     first = await scan_next(
         worker,
         *packages,
@@ -137,35 +135,32 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
         assert [one["repository"] for one in held] == sees, user
 
     # As a command.
-    async def command(*arguments: str, code: int = 0) -> str:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
-            cwd=ROOT,
-            env={**os.environ, "SEATRIAL_TOKEN": port.registry.token},
-            stdout=PIPE,
-            stderr=PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == code, err
-        return (err if code else out).decode()
-
     image = f"{repository}:1"
-    assert [one["name"] for one in json.loads(await command("image", "packages", image, "--json"))] == names
-    assert "github-token" in await command("image", "findings", f"{repository}@{digest}")
-    assert "not read" in await command("image", "incomplete", image)
-    assert "scripted 1.0" in await command("image", "scans", image)
+    assert [
+        one["name"] for one in json.loads(await command(port, "image", "packages", image, "--json"))
+    ] == names
+    assert "github-token" in await command(port, "image", "findings", f"{repository}@{digest}")
+    assert "not read" in await command(port, "image", "incomplete", image)
+    assert "scripted 1.0" in await command(port, "image", "scans", image)
+    licences = json.loads(await command(port, "image", "licences", image, "--json"))
+    assert [(one["packages"], one["is_known"], one["licence"], one["names"]) for one in licences] == [
+        (1, False, "", ["zlib1g"]),
+        (1, True, "LGPL-2.1-or-later AND GPL-2.0-only", ["libc6"]),
+        (1, False, "OpenSSL AND LicenseRef-as-it-stands", ["libssl3"]),
+    ]
     holding = ("image", "holding", "openssl", "--version", "3.0.18", "--json")
-    assert [one["digest"] for one in json.loads(await command(*holding))] == [second["digest"]]
-    assert "fixed in 1:1.2.14" in await command("image", "report", image)
+    assert [one["digest"] for one in json.loads(await command(port, *holding))] == [second["digest"]]
+    assert "fixed in 1:1.2.14" in await command(port, "image", "report", image)
     assert (
-        json.loads(await command("image", "report", image, "--format", "spdx"))["spdxVersion"] == "SPDX-2.3"
+        json.loads(await command(port, "image", "report", image, "--format", "spdx"))["spdxVersion"]
+        == "SPDX-2.3"
     )
-    changed = await command("image", "diff", image, f"{second['repository']}@{second['digest']}")
+    changed = await command(port, "image", "diff", image, f"{second['repository']}@{second['digest']}")
     assert "  ~ dpkg libssl3 1:1.2.13 -> 1:1.2.13, 3.0.18\n" in changed
-    assert "was not scanned" in await command("image", "packages", "team/new:1", code=2)
+    assert "was not scanned" in await command(port, "image", "packages", "team/new:1", code=2)
     wrong = ("image", "packages", image, "--platform", "linux/s390x")
-    assert "not scanned for linux/s390x, but for linux/amd64" in await command(*wrong, code=64)
-    shown = await command("trial", "show", first["trial"])
+    assert "not scanned for linux/s390x, but for linux/amd64" in await command(port, *wrong, code=64)
+    shown = await command(port, "trial", "show", first["trial"])
     assert "scanned: 3 packages, 2 found; 1 could not be looked at" in shown
 
 
