@@ -23,6 +23,8 @@ from registry.trials.imagespecs import attached_to
 from registry.trials.opening import UNKNOWN, TrialPolicy
 from registry.trials.platforms import is_run
 from registry.trials.reusing import vouches
+from registry.trials.scancarrying import CarriedScan, count_scans, hold_scans
+from registry.trials.scanned import OFF
 from registry.trials.signatures import find_met, keep_met, rules_of, test_of
 from registry.trials.specs import spec_digest, worker_needs
 
@@ -193,12 +195,22 @@ async def _take(connection: AsyncConnection, policy: TrialPolicy, taken: Sequenc
         return
     values_of = [column.name for column in parts.c if column.name != "id"]
     new, again = [], []
+    wants = select(repositories.c.scan).where(repositories.c.id == policy.repository_id)
+    wants_scan = (await connection.execute(wants)).scalar_one()
+    scans = await hold_scans(connection, {theirs.scan for theirs, _ in taken}) if wants_scan else {}
+    carried = []
     for theirs, mine in taken:
         values = {name: getattr(theirs, name) for name in values_of}
         values |= {"repository_id": policy.repository_id, "policy_version": policy.policy_version}
         values |= {"lease": None, "lease_account_id": None, "lease_expires_at": None}
         # The logs stay where they were written.
         values |= {"log_bytes": None}
+        if theirs.scan in scans:
+            about = (policy.repository_id, theirs.digest, theirs.worker, theirs.finished_at)
+            carried.append(CarriedScan(scans[theirs.scan], *about))
+        else:
+            # No worker was asked to scan it for this repository.
+            values |= {"scan": None if wants_scan else OFF.stored()}
         if mine is None:
             new.append({**values, "id": str(uuid_utils.uuid7())})
         else:
@@ -212,6 +224,7 @@ async def _take(connection: AsyncConnection, policy: TrialPolicy, taken: Sequenc
             await connection.execute(delete(runs).where(runs.c.part_id.in_(batch)))
     for batch in batches(theirs.id for theirs, _ in taken):
         await connection.execute(_runs(policy, batch))
+    await count_scans(connection, carried)
 
 
 def _runs(policy: TrialPolicy, part_ids: Sequence[str]) -> Any:

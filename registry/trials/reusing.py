@@ -1,7 +1,8 @@
 """What was run already is judged anew and not run again.
 
 Of a new image of a repository the report is taken that is kept of the same image under the same run spec, in
-the same namespace. Nothing else comes with it: no state, no verdict of another repository's policy, no log.
+the same namespace. With it comes its scan, and nothing else: no state, no verdict of another repository's
+policy, no log.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from registry.contract.asked import asked_by
 from registry.contract.isolation import SPEC_NEWS, STUBS
 from registry.contract.judge import Judgement, judge
 from registry.contract.report import Report
+from registry.contract.scan import SCANS
 from registry.db.accounts import accounts, workers
 from registry.db.content import repositories
 from registry.db.trials import parts, runs, trial_parts, trials
@@ -30,6 +32,8 @@ from registry.trials.demands import met, parse_demand
 from registry.trials.imagespecs import needs_with
 from registry.trials.platforms import is_run
 from registry.trials.present import ASKING
+from registry.trials.scancarrying import CarriedScan, count_scans, hold_scans
+from registry.trials.scanned import OFF, UNABLE
 from registry.trials.specs import limits_digest, required_by, spec_digest, worker_needs
 from registry.trials.states import REASON_MAX, plain_text
 
@@ -69,6 +73,8 @@ class Kept:
 
     answer: Mapping[str, Any]
     runs: Sequence[Mapping[str, Any]]
+    scan_id: int | None
+    """The scan that goes with it."""
 
 
 def ran_with(report: Report) -> str:
@@ -94,7 +100,8 @@ async def kept_reports(
     that the actor may read; that is no older than a verdict may be, and was made under the limits of now;
     whose worker may try what is in this repository and was not revoked since; and that was made with what a
     worker ran its last job with, which is here and could have this one. None counts where the run spec does
-    not say all that is done.
+    not say all that is done, nor, where images are scanned and a worker is here that could, one whose scan is
+    not here.
     """
     if not sought.images or not _says_all(sought):
         return {}
@@ -104,12 +111,17 @@ async def kept_reports(
     crew = await _crew(connection, sought.repository)
     trusted = {worker.name: worker.admitted_at for worker in crew}
     reader, run_spec = sought.actor.by_credential, sought.run_spec
+    wants_scan = any(worker.scan for worker in crew)
+    could_scan = any(worker.asks and SCANS in parse_demand(worker.mechanisms) for worker in crew)
+    scans = await hold_scans(connection, {part.scan for _, part in candidates}) if wants_scan else {}
     found: dict[RunnableImage, Kept] = {}
     loaded = 0
     for image, part in candidates:
         if image in found or not vouches(trusted, part) or loaded == _LOADED_MAX:
             continue
         if part.image_specs != sought.attached.get(image.digest):
+            continue
+        if wants_scan and could_scan and part.scan not in scans:
             continue
         if not decide(reader, "pull", part.name, part.visibility).allowed:
             continue
@@ -121,7 +133,10 @@ async def kept_reports(
             continue
         judgement = judge(report, required=required_by(run_spec), asked=asked_by(run_spec))
         if judgement.verdict != "error":
-            found[image] = _kept(part, rows, judgement)
+            scan_id = scans.get(part.scan)
+            missing = UNABLE if wants_scan else OFF
+            scan = {"scan": missing.stored() if scan_id is None else part.scan}
+            found[image] = _kept(part, rows, judgement, scan, scan_id)
     return found
 
 
@@ -133,6 +148,18 @@ async def take_reports(connection: AsyncConnection, judged: Sequence[tuple[Mappi
     await connection.execute(made, [{**row, **kept.answer} for row, kept in judged])
     of_all = [{**run, "part_id": row["id"]} for row, kept in judged for run in kept.runs]
     await connection.execute(insert(runs), of_all)
+    carried = [
+        CarriedScan(
+            scan_id=kept.scan_id,
+            repository_id=row["repository_id"],
+            digest=row["digest"],
+            worker=kept.answer["worker"],
+            finished_at=kept.answer["finished_at"],
+        )
+        for row, kept in judged
+        if kept.scan_id is not None
+    ]
+    await count_scans(connection, carried)
 
 
 def _says_all(sought: Sought) -> bool:
@@ -167,6 +194,7 @@ async def _candidates(
             parts.c.finished_at,
             parts.c.limits_digest,
             parts.c.image_specs,
+            parts.c.scan,
             repositories.c.name,
             repositories.c.visibility,
             trial.label("trial"),
@@ -204,6 +232,7 @@ async def _crew(connection: AsyncConnection, repository: str) -> Sequence[Any]:
             workers.c.ran_with,
             workers.c.admitted_at,
             repositories.c.worker_label,
+            repositories.c.scan,
             and_(*ASKING).label("asks"),
         )
         .select_from(workers)
@@ -269,7 +298,9 @@ def _report(rows: Sequence[Any]) -> Report | None:
         return None
 
 
-def _kept(part: Any, rows: Sequence[Any], judgement: Judgement) -> Kept:
+def _kept(
+    part: Any, rows: Sequence[Any], judgement: Judgement, scan: Mapping[str, Any], scan_id: int | None
+) -> Kept:
     answer = {
         "state": "done",
         "verdict": judgement.verdict,
@@ -280,8 +311,9 @@ def _kept(part: Any, rows: Sequence[Any], judgement: Judgement) -> Kept:
         "limits_digest": part.limits_digest,
         "reused_from": part.trial,
         "finished_at": part.finished_at,
+        **scan,
     }
     # What they wrote stays with those who may read it where it ran.
     instead = {"log": "", "log_truncated": True}
     names = [column.name for column in runs.c if column.name not in ("id", "part_id", *instead)]
-    return Kept(answer, [{name: getattr(row, name) for name in names} | instead for row in rows])
+    return Kept(answer, [{name: getattr(row, name) for name in names} | instead for row in rows], scan_id)
