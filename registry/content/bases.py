@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, exists, func, or_, select
+from sqlalchemy import case, exists, func, literal, or_, select, union_all
 
 from registry.auth.policy import decide
 from registry.content.pullable import pullable_ids
 from registry.db.content import chain_prefixes, edges, manifests, repositories, tag_history, tags
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import CompoundSelect, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -78,13 +78,14 @@ class Child:
 
 async def list_bases(database: Database, actor: Actor, manifest: StoredManifest) -> Sequence[BuiltOn]:
     """What an image was built on; of an index what the images that it lists were, by platform."""
-    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
+    # Not "it, or what it lists": for that all manifests of the repository would be read.
+    of_it = _itself_and_listed(manifest)
     query = (
         select(*(manifests.c[name] for name in _OF_IMAGE))
         .where(
             manifests.c.repository_id == manifest.repository_id,
             manifests.c.platform.is_not(None),
-            or_(manifests.c.id == manifest.id, manifests.c.digest.in_(listed)),
+            manifests.c.digest.in_(of_it),
         )
         .order_by(manifests.c.platform, manifests.c.digest)
     )
@@ -107,7 +108,6 @@ async def list_children(
 ) -> Sequence[Child]:
     """Images that are built on an image, or on one that an index lists, the last pushed first: at most
     ``limit`` of those after the number of one."""
-    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
     lower = manifests.alias("lower")
     depth = func.max(chain_prefixes.c.depth)
     query = (
@@ -126,7 +126,7 @@ async def list_children(
         .where(
             lower.c.repository_id == manifest.repository_id,
             lower.c.chain_id != "",
-            or_(lower.c.id == manifest.id, lower.c.digest.in_(listed)),
+            lower.c.digest.in_(_itself_and_listed(manifest)),
         )
         .group_by(manifests.c.id, repositories.c.id)
         .order_by(manifests.c.id.desc())
@@ -146,6 +146,11 @@ async def list_children(
                 break
             after = rows[-1].id
     return found[:limit]
+
+
+def _itself_and_listed(manifest: StoredManifest) -> CompoundSelect[tuple[str]]:
+    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
+    return union_all(select(literal(str(manifest.digest))), listed)
 
 
 async def _base(
