@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import uvloop
 
-from registry.http import auditing, server
+from registry.http import auditing, matching, server
 from tests.kit.compiled import compile_once
 from tests.kit.server import Registry, running_registry
 
@@ -39,6 +39,13 @@ def swept_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.Event().wait()
 
     monkeypatch.setattr(server, "keep_swept", never)
+
+
+@pytest.fixture(autouse=True)
+def matched_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in this process looks at its advisories at its start and when somebody asks for it: not
+    while a test matches, or between a scan that comes and what is looked up for it."""
+    monkeypatch.setattr(matching, "LOOK_SECONDS", 3600)
 
 
 @pytest.fixture

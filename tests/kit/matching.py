@@ -25,9 +25,11 @@ _FIRST = int(datetime.fromisoformat(AS_OF).timestamp()) - 1000 * DAY
 
 def put_file(path: Path, *records: object, day: int, source: str = "own", as_of: str = AS_OF) -> Path:
     """Put a file of advisories with these records in its place, so many days after the first."""
-    build(path, [incoming(source, *records, as_of=as_of)])
-    os.utime(path, (_FIRST + day * DAY,) * 2)
-    return path
+    aside = path.with_name(f"{path.name}.aside")
+    build(aside, [incoming(source, *records, as_of=as_of)])
+    # A registry that looks meanwhile shall never see it with the time of now.
+    os.utime(aside, (_FIRST + day * DAY,) * 2)
+    return aside.replace(path)
 
 
 @asynccontextmanager

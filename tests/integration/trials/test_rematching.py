@@ -193,6 +193,7 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
         "jinja2", "2.10", kind="python", ecosystem="PyPI", path="b", owned_by="python3-jinja2"
     )
     async with open_port(data, database_url) as port:
+        await ended(port)
         worker = await port.worker("w")
         digest = await port.push(tiny_image())
         job = await worker.claim(mechanisms=SCANNING)
@@ -272,7 +273,8 @@ async def ended(port: Port) -> None:
     """Wait until the registry has matched all by itself."""
     async with asyncio.timeout(120):
         while True:
-            if (await api(port.admin, "GET", "/advisories"))["matching"]["ended_at"]:
+            progress = (await api(port.admin, "GET", "/advisories"))["matching"]
+            if progress is not None and progress["ended_at"]:
                 return
             await asyncio.sleep(0.05)
 
