@@ -14,6 +14,12 @@ from tests.kit.trials import Port
 async def command(port: Port, *arguments: str, code: int = 0) -> str:
     """What ``seatrial`` with these arguments prints as the administrator: on its output, or where it is to
     end with an error, on the other."""
+    out, err = await printed(port, *arguments, code=code)
+    return err if code else out
+
+
+async def printed(port: Port, *arguments: str, code: int = 0) -> tuple[str, str]:
+    """What it prints on its output, and on the other."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
         cwd=ROOT,
@@ -23,4 +29,4 @@ async def command(port: Port, *arguments: str, code: int = 0) -> str:
     )
     out, err = await process.communicate()
     assert process.returncode == code, err
-    return (err if code else out).decode()
+    return out.decode(), err.decode()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
-from asyncio.subprocess import PIPE
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,8 +24,8 @@ from registry.trials.matching import match_arrived
 from tests.kit.access import api, ask
 from tests.kit.advisories import CVSS2, CVSS3, affects, record
 from tests.kit.matching import caught_up, count, open_matcher, put_file, told
+from tests.kit.porting import command, printed
 from tests.kit.scans import DIFF_ID, SCANNING, make_found, make_package, make_scan
-from tests.kit.sources import ROOT
 from tests.kit.trials import Port, ScriptedWorker, open_port, tiny_image
 
 LODASH = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
@@ -247,24 +244,22 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
 
         # As a command.
         image = f"team/app@{digest}"
-        rows = json.loads((await command(port, "image", "findings", image, "--json"))[0])
+        rows = json.loads(await command(port, "image", "findings", image, "--json"))
         assert {one["id"] for one in rows} == {one["id"] for one in shown} | {"github-token"}
         only = ("image", "findings", image, "--json", "--kind")
-        assert [one["id"] for one in json.loads((await command(port, *only, "secret"))[0])] == [
-            "github-token"
-        ]
-        fixable = json.loads((await command(port, *only, "vulnerability", "--fixable"))[0])
+        assert [one["id"] for one in json.loads(await command(port, *only, "secret"))] == ["github-token"]
+        fixable = json.loads(await command(port, *only, "vulnerability", "--fixable"))
         assert [one["id"] for one in fixable] == ["CVE-2020-8203"]
-        out, err = await command(port, "image", "findings", image, "--severity", "critical")
+        out, err = await printed(port, "image", "findings", image, "--severity", "critical")
         assert "CVE-2020-8203" in out
         assert "GHSA-none" not in out
         assert "say nothing, of 1 Debian:12" in err
 
         # By hand: the file that is there counts, though nothing in it is new.
-        progress = json.loads((await command(port, "advisories", "rematch", "--json"))[0])
+        progress = json.loads(await command(port, "advisories", "rematch", "--json"))
         assert progress["generation"] == (await api(port.admin, "GET", "/advisories"))["generation"]
         await ended(port)
-        shown_progress, _ = await command(port, "advisories", "matching")
+        shown_progress = await command(port, "advisories", "matching")
         assert "3 packages matched, 0 of them otherwise than before; 0 images told" in shown_progress
         assert len(await told(port.database, "matching.begun")) == 2
 
@@ -290,19 +285,6 @@ async def pages(port: Port, path: str, **query: str) -> list[Any]:
             return found
         cursor = {"cursor": page["next"]}
     raise AssertionError("it has no end")
-
-
-async def command(port: Port, *arguments: str) -> tuple[str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
-        cwd=ROOT,
-        env={**os.environ, "SEATRIAL_TOKEN": port.registry.token},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == 0, err
-    return out.decode(), err.decode()
 
 
 async def test_the_file_that_was_put_in_its_place_last_counts(port: Port, tmp_path: Path) -> None:
