@@ -27,7 +27,7 @@ def test_a_changed_file_is_read_or_named(seed: Seed) -> None:
 
 
 @pytest.mark.parametrize("path", sorted({seed.path for seed in SEEDS}))
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(data=st.binary(max_size=2000))
 def test_no_bytes_raise_anything(path: str, data: bytes) -> None:
     Seed(path, data).look(data.ljust(1024, b"\0"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.advisories.file import Status
@@ -227,7 +227,6 @@ NAMES = (
 )
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6) | JSON, max_size=3), JSON, JSON)
 def test_whatever_stands_in_it_is_read_or_told(statements: list[Any], other: Any, more: Any) -> None:
     known = report_of(HOSTILE)

@@ -195,7 +195,7 @@ def test_only_the_databases_are_looked_at() -> None:
     assert wanting(FOLDER + "Name") == wanting("srv/rpmdb.sqlite") == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     page_size=st.sampled_from([512, 1024, 4096, 65_536]),
     sizes=st.lists(st.integers(0, 20_000), max_size=40),
