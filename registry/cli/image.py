@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import typer
 
+from registry.advisories.values import Kind as MatchKind
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
@@ -26,10 +27,7 @@ app = typer.Typer(
     help="What images are built on (show, children), and what scans found in them.",
 )
 
-MatchKind = Literal["vulnerability", "informational", "malicious"]
-Kind = Literal[
-    "vulnerability", "informational", "malicious", "secret", "malware", "misconfiguration", "licence"
-]
+Kind = Literal[MatchKind, FoundKind]
 Platform = Annotated[
     str | None,
     typer.Option("--platform", metavar="OS/ARCH", help="Of an index only this one, as in linux/arm64."),

@@ -70,7 +70,7 @@ async def known_of(connection: AsyncConnection, manifest_id: int) -> Known | Non
         .join(scan_components, scan_components.c.component_id == components.c.id)
         .where(*here, components.c.matching == 0)
     )
-    counts = (await connection.execute(select(matchings).order_by(matchings.c.id.desc()).limit(1))).first()
+    counts = (await connection.execute(_COUNTS)).first()
     return Known(
         matches=MappingProxyType({key: tuple(found) for key, found in matches.items()}),
         unmatched=frozenset((await connection.execute(unmatched)).scalars()),

@@ -21,7 +21,6 @@ from registry.trials.findingsjudge import Outcome, is_licence_let_pass, judge
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
-EXACT = {"secrets": "low", "malware": "info"}
 
 
 def source(form: str, *, days: int = 1) -> Source:
