@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Any
 
 from tests.kit.plainuser import as_user, plain_user
+from tests.kit.toolfolder import tools_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference" / "hosts"
@@ -111,8 +112,7 @@ def _lacking(said: Mapping[str, dict[str, Any] | None]) -> Iterator[str]:
 def measure() -> Iterator[tuple[str, dict[str, Any]]]:
     """What this machine can show, kind by kind."""
     yield "root", ask_doctor(("env", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"), "--runtime", "runc")
-    tools = os.environ.get("SEATRIAL_TEST_TOOLS") or Path.home() / ".cache/seatrial/tools"
-    current = ("env", f"PATH={tools}:/usr/sbin:/usr/bin:/sbin:/bin")
+    current = ("env", f"PATH={tools_folder()}:/usr/sbin:/usr/bin:/sbin:/bin")
     yield "root-current-runc", ask_doctor(current, "--runtime", "runc")
     yield "root-runsc", ask_doctor(current, "--runtime", "runsc")
     with plain_user() as name:

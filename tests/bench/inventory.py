@@ -13,14 +13,14 @@ from pathlib import Path
 
 from tests.bench.figures import Figure
 from tests.kit.looking import walked
+from tests.kit.toolfolder import tools_folder
 
 ROUNDS = 3
-TOOLS = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or Path.home() / ".cache/seatrial/tools")
 
 
 def inventory(folder: Path) -> Iterator[Figure]:
     """Processor time and memory, start of the interpreter included."""
-    (packed,) = TOOLS.glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     root = folder / "root"
     root.mkdir()
     subprocess.run(["tar", "--zstd", "-xf", packed, "-C", root, "--exclude=./dev/*"], check=True)

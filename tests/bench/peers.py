@@ -17,6 +17,7 @@ from pathlib import Path
 from tests.bench.load import SERVER_CORE, Target
 from tests.bench.processes import started, wait_ready
 from tests.kit.ports import free_port
+from tests.kit.toolfolder import tools_folder
 
 _CONFIG = """
 version: 0.1
@@ -144,8 +145,7 @@ def _distribution(
 
 
 def _built(name: str) -> str:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "seatrial/tools"
-    path = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or cache) / name
+    path = tools_folder() / name
     if not path.exists():
         raise MissingError(f"{name} is not built: scripts/tools.sh bench")
     return str(path)

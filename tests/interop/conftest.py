@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit.server import Registry, RegistryProcess
+from tests.kit.toolfolder import tools_folder
 
 collect_ignore = [] if os.environ.get("SEATRIAL_TEST_KYVERNO") else ["test_kyverno.py"]
 
@@ -16,8 +17,7 @@ collect_ignore = [] if os.environ.get("SEATRIAL_TEST_KYVERNO") else ["test_kyver
 @pytest.fixture(scope="session")
 def tools() -> Path:
     """Folder with the clients and a current runc; see ``scripts/tools.sh``."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or Path(cache) / "seatrial" / "tools")
+    folder = tools_folder()
     if not (folder / "crane").exists():
         pytest.skip("the tools are not built: make interop")
     return folder

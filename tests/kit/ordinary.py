@@ -6,11 +6,11 @@ All lie on one layer, which ``scripts/debian.sh`` makes once for a machine.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from tests.kit.images import Image, Layer, file, folder, make_image, make_layer, symlink, zstd
+from tests.kit.toolfolder import tools_folder
 
 _ZSTD_LAYER = "application/vnd.oci.image.layer.v1.tar+zstd"
 _NGINX = """\
@@ -106,9 +106,7 @@ def app(environ, start_response):
 
 def find_base() -> Path | None:
     """The layer that all lie on, if it was made."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    tools = Path(os.environ.get("SEATRIAL_TEST_TOOLS") or Path(cache) / "seatrial" / "tools")
-    return next(iter(sorted(tools.glob("debian-*.tar.zst"))), None)
+    return next(iter(sorted(tools_folder().glob("debian-*.tar.zst"))), None)
 
 
 def ordinary_images(base: Path) -> Mapping[str, Image]:

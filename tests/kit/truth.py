@@ -6,7 +6,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import sqlite3
 import subprocess
 import tarfile
@@ -34,6 +33,7 @@ from tests.kit.images import (
     zstd,
 )
 from tests.kit.rpms import build_rpms, install
+from tests.kit.toolfolder import tools_folder
 
 SITE = "usr/lib/python3.9/site-packages"
 LOG4J = "org.apache.logging.log4j"
@@ -64,15 +64,14 @@ class Row:
     secrets: tuple[str, ...] = ()
 
 
-def tools() -> Path:
-    """Where the scripts keep what they fetched and built."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("SEATRIAL_TEST_TOOLS") or cache / "seatrial/tools")
+def fetched() -> Path:
+    """What ``scripts/truth.sh`` has fetched and built."""
+    return tools_folder() / "truth-1"
 
 
 def debian() -> Layer:
     """A minimal Debian 12 with Python, as its own packages make it."""
-    (packed,) = tools().glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     whole = hashlib.sha256()
     with zstd.open(packed) as stream:
         while piece := stream.read(1 << 20):
@@ -82,7 +81,7 @@ def debian() -> Layer:
 
 def dpkg_status() -> str:
     """What dpkg wrote in that layer."""
-    (packed,) = tools().glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     with zstd.open(packed) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if member.name == "./var/lib/dpkg/status":
@@ -125,9 +124,7 @@ def rows(folder_: Path) -> Iterator[Row]:
     yield Row(
         "8",
         "a stripped Go program with an old module",
-        make_image(
-            make_layer(file("ahoy", (tools() / "truth-1/old").read_bytes(), 0o755)), config=RESTRICTED
-        ),
+        make_image(make_layer(file("ahoy", (fetched() / "old").read_bytes(), 0o755)), config=RESTRICTED),
         None,
         known={"golang.org/x/text": frozenset({"CVE-2021-38561", "CVE-2022-32149", "CVE-2026-56852"})},
         least={"golang.org/x/text": 3},
@@ -141,7 +138,8 @@ def rows(folder_: Path) -> Iterator[Row]:
         "15",
         "a Go program with nothing to say against it",
         make_image(
-            make_layer(file("ahoy", (tools() / "truth-1/clean").read_bytes(), 0o755)), config=RESTRICTED
+            make_layer(file("ahoy", (fetched() / "clean").read_bytes(), 0o755)),
+            config=RESTRICTED,
         ),
         None,
         listed=GO,
@@ -186,7 +184,7 @@ def _rpm(folder_: Path) -> Iterator[Row]:
 
 def _python() -> Row:
     members = []
-    for wheel in sorted((tools() / "truth-1/wheels").glob("*.whl")):
+    for wheel in sorted((fetched() / "wheels").glob("*.whl")):
         with zipfile.ZipFile(wheel) as opened:
             members += [
                 file(f"{SITE}/{name}", opened.read(name))
@@ -219,7 +217,7 @@ def _python() -> Row:
 def _npm() -> Row:
     members = []
     for name in ("lodash-4.17.15", "jquery-1.12.4"):
-        with tarfile.open(tools() / f"truth-1/npm/{name}.tgz") as tar:
+        with tarfile.open(fetched() / f"npm/{name}.tgz") as tar:
             for member in tar:
                 opened = tar.extractfile(member)
                 assert opened is not None
@@ -245,9 +243,7 @@ def _zipped(name: str, data: bytes) -> bytes:
 
 
 def _java() -> Row:
-    core, api = (
-        (tools() / f"truth-1/java/{name}-2.14.1.jar").read_bytes() for name in ("log4j-core", "log4j-api")
-    )
+    core, api = ((fetched() / f"java/{name}-2.14.1.jar").read_bytes() for name in ("log4j-core", "log4j-api"))
     assert hashlib.sha1(core).hexdigest().startswith("9141212b")
     nested = _zipped("app.war", _zipped("WEB-INF/lib/log4j-core-2.14.1.jar", core))
     members = (
@@ -359,7 +355,7 @@ def _unpacked(folder_: Path, status: str) -> Layer:
     for one in ("info", "updates", "triggers"):
         (database / one).mkdir(parents=True)
     (database / "status").write_text(status)
-    (package,) = (tools() / "truth-1/deb").glob("*.deb")
+    (package,) = (fetched() / "deb").glob("*.deb")
     command = ["dpkg", f"--root={root}", "--force-depends", "--force-not-root", "--unpack", package]
     subprocess.run(command, check=True, capture_output=True)
     (database / "status-old").unlink(missing_ok=True)

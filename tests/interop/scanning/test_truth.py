@@ -24,7 +24,8 @@ from registry.advisories.importing import Given, source_of, spread
 from registry.advisories.matching import Look
 from tests.kit.advisories import affects, incoming, record
 from tests.kit.images import write_layout
-from tests.kit.truth import LOG4J, Row, rows, tools
+from tests.kit.toolfolder import tools_folder
+from tests.kit.truth import LOG4J, Row, fetched, rows
 from tests.kit.truthpage import PAGE, page
 
 pytestmark = pytest.mark.timeout(900)
@@ -72,7 +73,7 @@ Documents = Mapping[str, Any]
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Row]:
-    if not (tools() / "truth-1").exists():
+    if not fetched().exists():
         pytest.skip("their packages are not there: make interop")
     return {row.number: row for row in rows(tmp_path_factory.mktemp("rows"))}
 
@@ -157,7 +158,7 @@ def test_vulnerabilities_are_those_of_the_old_packages_alone(
 
 
 def test_debians_packages_are_those_that_dpkg_lists(scanned: Documents, tmp_path: Path) -> None:
-    (packed,) = tools().glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     subprocess.run(["tar", "--zstd", "-xf", packed, "-C", tmp_path, "./var/lib/dpkg/status"], check=True)
     form = r"${db:Status-Abbrev} ${Package} ${Version} ${Architecture} ${source:Package} ${source:Version}\n"
     asked = ["dpkg-query", f"--admindir={tmp_path}/var/lib/dpkg", "-W", "-f", form]
@@ -182,7 +183,7 @@ def test_debians_packages_are_those_that_dpkg_lists(scanned: Documents, tmp_path
 
 def test_go_programs_have_the_modules_that_gos_tool_lists(scanned: Documents) -> None:
     for number, name in (("8", "old"), ("15", "clean")):
-        asked = ["go", "version", "-m", tools() / "truth-1" / name]
+        asked = ["go", "version", "-m", fetched() / name]
         said = subprocess.run(asked, check=True, capture_output=True, text=True).stdout
         first, *lines = said.splitlines()
         listed = [("stdlib", first.rpartition(": go")[2].split()[0])]
