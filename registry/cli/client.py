@@ -24,7 +24,7 @@ from registry.errors import RequestInvalidError, SeatrialError
 _DEFAULT_TOKEN_FILE = Path("data/admin.token")
 _TOKEN_PREFIX = "seatrial_"  # noqa: S105  (what tells a token from the path of a file)
 TIMEOUT_SECONDS = 60.0
-SPEC_MAX_BYTES = 64 * 1024
+TEXT_MAX_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,22 +281,22 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
-def read_run_spec(path: Path, *, what: str = "run spec") -> str:
-    """The text of a run spec, or what else it is, for the registry to parse.
+def read_text(path: Path, *, what: str) -> str:
+    """The text of a file that people write, for the registry to parse; ``what`` it is called in errors.
 
     Raises:
         RequestInvalidError: it cannot be read, or is too long.
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(SPEC_MAX_BYTES + 1)
+            raw = file.read(TEXT_MAX_BYTES + 1)
         text = raw.decode("utf-8")
     except OSError as error:
         raise RequestInvalidError(f"the {what} {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise RequestInvalidError(f"the {what} {path} is not UTF-8 text") from None
-    if len(raw) > SPEC_MAX_BYTES:
-        raise RequestInvalidError(f"the {what} {path} has more than {SPEC_MAX_BYTES} bytes")
+    if len(raw) > TEXT_MAX_BYTES:
+        raise RequestInvalidError(f"the {what} {path} has more than {TEXT_MAX_BYTES} bytes")
     return text
 
 

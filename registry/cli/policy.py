@@ -10,19 +10,20 @@ import typer
 
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, read_run_spec
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, read_text
 from registry.cli.output import print_fields, print_json, print_table
 from registry.cli.places import OnArgument
 
 app = typer.Typer(no_args_is_help=True, help="Findings policies: set, preview, show and clear them.")
 _FIELDS = ("on", "digest", "created_by", "created_at")
+PolicyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The findings policy (YAML or JSON).")]
 
 
 @app.command("set")
 def set_policy(
     *,
     on: OnArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The findings policy (YAML or JSON).")],
+    file: PolicyFile,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -31,7 +32,7 @@ def set_policy(
 
     What is there is judged by it again, without a run.
     """
-    body = {"on": on, "policy": read_run_spec(file, what="findings policy")}
+    body = {"on": on, "policy": read_text(file, what="findings policy")}
     _print(connect(server, token_file).send("PUT", "/findings-policy", body), as_json=as_json)
 
 
@@ -39,14 +40,14 @@ def set_policy(
 def preview_policy(
     *,
     on: OnArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The findings policy (YAML or JSON).")],
+    file: PolicyFile,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what a policy would make of the images that are there, if it counted. Nothing changes."""
     client = connect(server, token_file)
-    body: dict[str, Any] = {"on": on, "policy": read_run_spec(file, what="findings policy")}
+    body: dict[str, Any] = {"on": on, "policy": read_text(file, what="findings policy")}
     found: list[dict[str, Any]] = []
     while True:
         page = client.send("POST", "/findings-policy/preview", body)

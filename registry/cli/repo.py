@@ -9,7 +9,7 @@ import typer
 
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_run_spec
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_text
 from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_list
 from registry.cli.switches import parse_switch
@@ -305,7 +305,7 @@ def _wanted(
     if scan is not None:
         wanted["scan"] = parse_switch("--scan", scan)
     if run_spec is not None:
-        wanted["run_spec"] = None if run_spec == "none" else read_run_spec(Path(run_spec))
+        wanted["run_spec"] = None if run_spec == "none" else read_text(Path(run_spec), what="run spec")
     if worker_label is not None:
         wanted["worker_label"] = None if worker_label == "none" else worker_label
     if turned_bad is not None:

@@ -19,7 +19,7 @@ from registry.cli.client import (
     TokenOption,
     connect,
     part,
-    read_run_spec,
+    read_text,
 )
 from registry.cli.durations import parse_past
 from registry.cli.output import cell, print_fields, print_json, print_list
@@ -202,7 +202,7 @@ def start_trial(
         raise RequestInvalidError("give --follow or --json, not both")
     body: dict[str, object] = {"image": image}
     if spec is not None:
-        body["spec"] = read_run_spec(spec)
+        body["spec"] = read_text(spec, what="run spec")
     if upstream is not None:
         body["upstream"] = upstream
     client = connect(server, token_file)
