@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import filter as filter_names
 from fnmatch import fnmatchcase
 from functools import cache
 from types import MappingProxyType
@@ -95,6 +96,12 @@ class Licences:
     expression: str | None
     unknown: tuple[str, ...] = ()
 
+    @property
+    def named(self) -> str | None:
+        """What a rule can name: the expression, or what is wholly unknown as ``LicenseRef-…``; ``None``: the
+        metadata says nothing."""
+        return self.expression or " AND ".join(dict.fromkeys(map(_reference, self.unknown))) or None
+
 
 def parse_licences(kind: PackageKind, texts: Sequence[str]) -> Licences:
     """The licences of a package as its metadata has them. All of several texts hold; only those of a Python
@@ -122,13 +129,15 @@ def judge_licences(expression: str | None, allow: Sequence[str], deny: Sequence[
     """
     if not expression:
         return "unknown"
-    try:
-        tree = _licensing().parse(expression, strict=True)
-    except (ExpressionError, RecursionError):
-        return "unknown"
+    tree = _tree(expression)
     if tree is None:
         return "unknown"
     return _judged(tree, *(tuple(map(str.lower, names)) for names in (allow, deny)))
+
+
+def unknown_names(names: Iterable[str]) -> Sequence[str]:
+    """Which names of a rule name nothing that SPDX knows, and no ``LicenseRef-…``: it would never apply."""
+    return [name for name in names if not all(map(_names_some, name.lower().split(" with ")))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +190,15 @@ def _licensing() -> Licensing:
     )
 
 
+def _tree(text: str) -> Any | None:
+    """What an expression says; ``None``: it is none. Whoever makes an image writes it."""
+    try:
+        return _licensing().parse(text, strict=True)
+    except (ExpressionError, RecursionError, AssertionError, IndexError):
+        # The last two where an operator or a parenthesis has nothing beside it.
+        return None
+
+
 def _is_of_spdx(name: str) -> bool:
     return not name.startswith(_UNKNOWN) and name != "GPL"
 
@@ -194,10 +212,7 @@ def _parse(text: str) -> Licences:
     unknown = [word for word in words if word.startswith(_UNKNOWN)]
     if single is None and not set(words) - set(unknown) - set(_OPERATORS.values()):
         return Licences(None, (text,) if text else ())
-    try:
-        tree = _licensing().parse(" ".join(words), strict=True)
-    except (ExpressionError, RecursionError):
-        return Licences(None, (text,))
+    tree = _tree(" ".join(words))
     if tree is None:
         return Licences(None, (text,) if text else ())
     return Licences(tree.render(), (text,) if unknown else ())
@@ -254,9 +269,15 @@ def _by_lower_case() -> Mapping[str, str]:
     return MappingProxyType(found)
 
 
+def _names_some(pattern: str) -> bool:
+    known = _by_lower_case()
+    return pattern in known or pattern.startswith(_UNKNOWN.lower()) or bool(filter_names(known, pattern))
+
+
 def _reference(word: str) -> str:
-    """A name of our own for what is none."""
-    return _UNKNOWN + (re.sub(r"[^A-Za-z0-9.-]+", "-", word).strip("-")[:60] or "unknown")
+    """A name of our own for what is none; one that is such a name stays it."""
+    plain = re.sub(r"[^A-Za-z0-9.-]+", "-", word.removeprefix(_UNKNOWN))
+    return _UNKNOWN + (plain[:60].strip("-") or "unknown")
 
 
 def _judged(tree: Any, allow: Sequence[str], deny: Sequence[str]) -> LicenceVerdict:

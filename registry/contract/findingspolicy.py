@@ -18,6 +18,10 @@ Least = Literal["info", "low", "medium", "high", "critical"]
 Then = Literal["fail", "warn"]
 Otherwise = Literal["error", "fail", "warn"]
 Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]{0,99}$")]
+LicenceName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9*][A-Za-z0-9.+*-]{0,99}( WITH [A-Za-z0-9*][A-Za-z0-9.+*-]{0,99})?$")
+]
+"""As SPDX names it; ``*``: any characters."""
 RULES_MAX = 20
 IDS_MAX = 100
 
@@ -64,18 +68,17 @@ class VulnerabilityRule(Wire):
 
 
 class LicenceRule(Wire):
-    """Which licences packages may have, by their SPDX ids."""
+    """Which licences packages may have, by their SPDX names, with ``*`` for any characters. What is denied
+    is so though it is allowed as well."""
 
-    deny: tuple[Id, ...] = Field(default=(), max_length=IDS_MAX)
-    allow: tuple[Id, ...] = Field(
-        default=(), max_length=IDS_MAX, description="no others; a package of which none is known is unknown"
-    )
+    allow: tuple[LicenceName, ...] = Field(default=(), max_length=IDS_MAX, description="these, and no others")
+    deny: tuple[LicenceName, ...] = Field(default=(), max_length=IDS_MAX, description="not these")
     then: Then = "fail"
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> LicenceRule:
-        if bool(self.deny) == bool(self.allow):
-            raise ValueError("licences are named that are denied, or those that are allowed, and not both")
+    def _says_something(self) -> LicenceRule:
+        if not self.deny and not self.allow:
+            raise ValueError("licences are named that are allowed, or those that are denied, or both")
         return self
 
 
@@ -114,7 +117,7 @@ class FindingsPolicy(Wire):
         default="error", description="a rule asks for a severity, score or likelihood that is not known"
     )
     licence_unknown: Otherwise = Field(
-        default="error", description="licences are allowed by name, and a package names none"
+        default="error", description="a package names no licence, or one that nobody knows and no list names"
     )
 
     @field_validator("version", mode="before")

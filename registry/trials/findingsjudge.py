@@ -6,24 +6,26 @@ as soon as one does not; else nobody knows, and that is never a pass.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from registry.advisories.licences import MAX_TEXT, Licences, judge_licences, parse_licences
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.contract.findingspolicy import FindingsPolicy, LicenceRule, VulnerabilityRule
 from registry.contract.judge import Verdict
-from registry.contract.scan import Found, Package
+from registry.contract.scan import Found, Package, PackageKind
 
 Sort = Literal["vulnerability", "malware", "secret", "misconfiguration", "licence", "unknown"]
 _RANK: Mapping[str, int] = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "fail", "warn", "pass")
-_WORD = re.compile(r"[A-Za-z0-9.+-]+")
-_OPERATORS = frozenset({"AND", "OR", "WITH"})
 _OF_ADVISORIES = frozenset({"advisories_missing", "advisories_max_age_days", "ecosystem_not_covered"})
+LICENCES_READ_MAX = 1_000_000
+"""So many characters of licences are read for one image, which takes two seconds at most: the image writes
+them. The others are unknown."""
+_LICENCE_MAX = 200
 TOLD_MAX = 3
 """How many findings a sentence names; it counts the others."""
 
@@ -270,32 +272,40 @@ def _of_found(rule: str, sort: Sort, one: Found, severity: str) -> Reason:
 
 
 def _licences(policy: FindingsPolicy, report: Report) -> Iterator[Reason]:
-    rule = policy.licences
-    if rule is None:
+    if policy.licences is None:
         return
+    judged: dict[tuple[PackageKind, tuple[str, ...]], Reason | None] = {}
+    read = 0
     for package in report.scan.packages:
         if package.owned_by is not None:
             continue
-        if not package.licences:
-            if rule.allow:
-                yield Reason(policy.licence_unknown, "licence_unknown", "licence", "no licence is known",
-                             package=package.name, version=package.version)  # fmt: skip
-            continue
-        refused = [one for one in package.licences if not is_licence_let_pass(rule, one)]
-        if refused:
-            named = f"licences {'deny' if rule.deny else 'allow'}"
-            yield Reason(rule.then, named, "licence", ", ".join(refused),
-                         package=package.name, version=package.version)  # fmt: skip
+        said = (package.kind, package.licences)
+        if said not in judged:
+            read += sum(min(len(text), MAX_TEXT) for text in package.licences)
+            judged[said] = (
+                _of_licences(policy, policy.licences, parse_licences(*said))
+                if read <= LICENCES_READ_MAX
+                else _no_licence(policy, "there is more text of licences than is read")
+            )
+        if (reason := judged[said]) is not None:
+            yield replace(reason, package=package.name, version=package.version)
 
 
-def is_licence_let_pass(rule: LicenceRule, expression: str) -> bool:
-    """Whether an expression of SPDX licences is let pass: of those with ``OR`` and nothing else between them
-    one that is let pass is enough, of all others each must be."""
-    words = _WORD.findall(expression)
-    named = [one for one in words if one.upper() not in _OPERATORS]
-    passed = [(one not in rule.deny) if rule.deny else (one in rule.allow) for one in named]
-    only_or = {one.upper() for one in words if one.upper() in _OPERATORS} == {"OR"}
-    return any(passed) if only_or else bool(named) and all(passed)
+def _of_licences(policy: FindingsPolicy, rule: LicenceRule, licences: Licences) -> Reason | None:
+    named = licences.named
+    verdict = judge_licences(named, rule.allow, rule.deny)
+    if verdict == "allowed":
+        return None
+    if named is None or verdict == "unknown":
+        said = "no licence is known" if named is None else f"not all is known of {named[:_LICENCE_MAX]}"
+        return _no_licence(policy, said)
+    is_listed = judge_licences(named, (), rule.deny) == "denied"
+    name = f"licences {'deny' if is_listed else 'allow'}"
+    return Reason(rule.then, name, "licence", named[:_LICENCE_MAX])
+
+
+def _no_licence(policy: FindingsPolicy, said: str) -> Reason:
+    return Reason(policy.licence_unknown, "licence_unknown", "licence", said)
 
 
 def _advice(decisive: Collection[Reason]) -> str:

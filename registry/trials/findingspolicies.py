@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, func, literal, or_, select
 
+from registry.advisories.licences import unknown_names
 from registry.auth.places import find_place, hold_place
 from registry.auth.policy import namespaces_above
 from registry.content.administration import require_place
 from registry.content.blocks import below
+from registry.contract.specfile import parse_findings_policy
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
@@ -21,7 +23,7 @@ from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import rejudgings
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import NotFoundError
+from registry.errors import NotFoundError, RequestInvalidError
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -54,6 +56,23 @@ class Counting:
 
     document: str
     digest: str
+
+
+def parse_policy(text: str) -> FindingsPolicy:
+    """Read a policy that somebody sets.
+
+    Raises:
+        SpecInvalidError: it is none.
+        RequestInvalidError: it names licences that there are not.
+    """
+    policy = parse_findings_policy(text)
+    rule = policy.licences
+    if rule is not None and (wrong := unknown_names((*rule.allow, *rule.deny))):
+        raise RequestInvalidError(
+            f"the findings policy is not valid: licences: SPDX has no {', '.join(wrong)}; what it does "
+            "not know is named by its words, as LicenseRef-public-domain"
+        )
+    return policy
 
 
 async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import Field
 
 from registry.contract.findingspolicy import FindingsPolicy
-from registry.contract.specfile import parse_findings_policy
 from registry.errors import NameInvalidError, NameUnknownError, NotFoundError
 from registry.http.api.fields import Id, PlaceKey
 from registry.http.api.models import Body, Query
@@ -83,7 +82,7 @@ async def preview_findings_policy(call: Call, body: PreviewedPolicy) -> PreviewP
 
 async def _parsed(call: Call, body: NewFindingsPolicy) -> FindingsPolicy:
     text = body.policy if isinstance(body.policy, str) else json.dumps(body.policy)
-    return await call.request.app[PARSERS].run(parse_findings_policy, text)
+    return await call.request.app[PARSERS].run(use.parse_policy, text)
 
 
 async def clear_findings_policy(call: Call, query: FindingsPolicyQuery) -> None:

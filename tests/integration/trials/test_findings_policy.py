@@ -296,5 +296,10 @@ async def test_who_may_what_and_what_is_no_policy(port: Port) -> None:
     refused = await ask(port.admin, "PUT", "/api/v1/findings-policy", json=wrong)
     assert refused.status == 400
     assert "the findings policy is not valid: line 2" in refused.json["detail"]
+    # A name that would never apply denies nothing.
+    wrong = {**body, "policy": "version: 1\nlicences: {deny: [GPL-3]}"}
+    refused = await ask(port.admin, "PUT", "/api/v1/findings-policy", json=wrong)
+    assert refused.status == 400
+    assert "licences: SPDX has no GPL-3; what it does not know" in refused.json["detail"]
     none = await ask(port.admin, "DELETE", "/api/v1/findings-policy", params={"on": REPOSITORY})
     assert (none.status, none.json["detail"]) == (404, f"{REPOSITORY} has no findings policy of its own")

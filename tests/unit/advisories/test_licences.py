@@ -66,6 +66,10 @@ def test_what_is_known_in_part_is_not_lost() -> None:
     found = parse_licences("dpkg", ("GPL-3", "weird terms"))
     assert found == Licences("GPL-3.0-only AND LicenseRef-weird-terms", ("weird terms",))
     assert parse_licences("dpkg", ()) == Licences(None)
+    # What a name was made for is known by that name, and its name is not made longer.
+    assert parse_licences("dpkg", ("0", "MIT")).named == "MIT AND LicenseRef-0"
+    assert parse_licences("npm", ("LicenseRef-0 AND MIT",)).named == "LicenseRef-0 AND MIT"
+    assert parse_licences("dpkg", ("LicenseRef-0", "BSD")).named == "LicenseRef-0 AND LicenseRef-BSD"
 
 
 GPL = "GPL-2.0-or-later"
@@ -98,6 +102,14 @@ def test_a_rule_judges_an_expression(
     expression: str | None, allow: tuple[str, ...], deny: tuple[str, ...], verdict: str
 ) -> None:
     assert judge_licences(expression, allow, deny) == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["and MIT", "exceptionand/or", ")", "( OR --", "()classpath exception and ", "(" * 300]
+)
+def test_what_is_no_expression_is_unknown(text: str) -> None:
+    assert parse_licences("dpkg", (text,)) == Licences(None, (text,))
+    assert judge_licences(text, ("*",), ()) == "unknown"
 
 
 @given(st.lists(st.text(alphabet="MITGPLBSD-+20().,/ \u00e9andorwith", max_size=300), max_size=3))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from registry.advisories.file import Source, Status
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
-from registry.contract.findingspolicy import FindingsPolicy, LicenceRule
+from registry.contract.findingspolicy import FindingsPolicy
 from registry.contract.scan import Found, Incomplete, Package, Scan, ScannedLayer
-from registry.contract.specfile import parse_findings_policy
 from registry.errors import RequestInvalidError
-from registry.trials.findingsjudge import Outcome, is_licence_let_pass, judge
+from registry.trials.findingsjudge import LICENCES_READ_MAX, Outcome, judge
+from registry.trials.findingspolicies import parse_policy
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64
@@ -67,7 +67,7 @@ def report(*matches: Match, scan: dict[str, Any] | None = None, **members: Any) 
 
 
 def policy(text: str = "") -> FindingsPolicy:
-    return parse_findings_policy(f"version: 1\n{text}")
+    return parse_policy(f"version: 1\n{text}")
 
 
 def judged(text: str, *matches: Match, **members: Any) -> Outcome:
@@ -155,7 +155,13 @@ def test_grace_is_counted_from_when_the_registry_knew() -> None:
             "vulnerabilities: [{severity: high}]",
             {"not_looked_up": MappingProxyType({"": 2, "npm": 1})},
         ),
-        ("licence_unknown", "licences: {allow: [MIT]}", {}),
+        ("licence_unknown", "licences: {allow: ['*']}", {}),
+        ("licence_unknown", "licences: {deny: [AGPL-3.0-only]}", {}),
+        (
+            "licence_unknown",
+            "licences: {deny: [AGPL-3.0-only]}",
+            {"scan": {"packages": (package(licences=("BSD and MIT",)),)}},
+        ),
         (
             "severity_unknown",
             "secrets: high",
@@ -178,7 +184,8 @@ def test_no_scan_is_no_pass() -> None:
 
 
 def test_nothing_wrong_passes() -> None:
-    outcome = judged("vulnerabilities: [{severity: low}]\nsecrets: low\nlicences: {deny: [AGPL-3.0-only]}")
+    text = "vulnerabilities: [{severity: low}]\nsecrets: low\nlicences: {deny: [AGPL-3.0-only]}"
+    outcome = judged(text, scan={"packages": (package(licences=("MIT",)),)})
     assert (outcome.verdict, outcome.reasons, outcome.sentence) == ("pass", (), "")
     # Where nothing is said of vulnerabilities, advisories are not needed.
     assert judged("secrets: low", advisories=None).verdict == "pass"
@@ -209,21 +216,38 @@ def test_misconfigurations_go_by_their_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("deny", "allow", "expression", "passes"),
+    ("rule", "words", "verdict", "said"),
     [
-        (("GPL-3.0-only",), (), "MIT", True),
-        (("GPL-3.0-only",), (), "GPL-3.0-only", False),
-        (("GPL-3.0-only",), (), "MIT OR GPL-3.0-only", True),
-        (("GPL-3.0-only",), (), "MIT AND GPL-3.0-only", False),
-        (("GPL-3.0-only",), (), "(MIT OR GPL-3.0-only) AND BSD-3-Clause", False),
-        ((), ("MIT",), "MIT", True),
-        ((), ("MIT",), "MIT OR AGPL-3.0-only", True),
-        ((), ("MIT",), "MIT AND AGPL-3.0-only", False),
-        ((), ("MIT",), "", False),
+        ("deny: [GPL-3.0-only]", "MIT", "pass", ""),
+        ("deny: [GPL-3.0-only]", "GPL-3", "fail", "GPL-3.0-only in openssl 3.0.17 (rules: licences deny)"),
+        ("deny: [GPL-*]", "MIT OR GPL-3.0-only", "pass", ""),
+        ("deny: [GPL-*]", "BSD and GPL-3.0-only", "fail", "(rules: licences deny)"),
+        ("deny: [GPL-*]", "BSD", "error", "not all is known of LicenseRef-BSD in openssl 3.0.17"),
+        ("deny: [LicenseRef-BSD]", "BSD", "fail", "LicenseRef-BSD in openssl"),
+        ("allow: [LicenseRef-BSD]", "BSD", "pass", ""),
+        ("allow: [MIT]", "ISC", "fail", "ISC in openssl 3.0.17 (rules: licences allow)"),
+        ("allow: [MIT, GPL-*], deny: [GPL-3.0-*]", "GPL-2", "pass", ""),
+        ("allow: [MIT, GPL-*], deny: [GPL-3.0-*]", "GPL-3", "fail", "(rules: licences deny)"),
+        ("deny: [GPL-2.0-only WITH Classpath-*]", "GPL-2 with classpath exception", "fail", "Classpath"),
+        ("deny: [GPL-*], then: warn", "GPL-2", "warn", "warns of GPL-2.0-only"),
     ],
 )
-def test_licences(deny: tuple[str, ...], allow: tuple[str, ...], expression: str, passes: bool) -> None:
-    assert is_licence_let_pass(LicenceRule(deny=deny, allow=allow), expression) is passes
+def test_licences_are_read_as_spdx_and_judged(rule: str, words: str, verdict: str, said: str) -> None:
+    held = package(licences=(words,))
+    brought = package("part", licences=("AGPL-3.0-only",), owned_by="openssl")
+    outcome = judged(f"licences: {{{rule}}}", scan={"packages": (held, brought)})
+    assert (outcome.verdict, said in outcome.sentence) == (verdict, True)
+
+
+def test_so_many_licences_that_reading_them_takes_long_are_unknown() -> None:
+    each = 50 * 300
+    many = [
+        package(str(n), licences=(f"{n}" + "x" * 300,) * 50) for n in range(LICENCES_READ_MAX // each + 1)
+    ]
+    said = "there is more text of licences than is read"
+    for packages, is_read in ((many[:-1], True), (many, False)):
+        outcome = judged("licences: {deny: [MIT]}", scan={"packages": tuple(packages)})
+        assert (outcome.verdict, any(one.id == said for one in outcome.reasons)) == ("error", not is_read)
 
 
 def test_what_is_excused_stays_listed_and_excuses_nothing_else() -> None:
@@ -240,8 +264,12 @@ def test_what_is_excused_stays_listed_and_excuses_nothing_else() -> None:
     [
         ("vulnerabilities: [{grace_days: 3}]", "a rule says which vulnerabilities"),
         ("vulnerabilities: [{severity: worst}]", "vulnerabilities"),
-        ("licences: {}", "not both"),
-        ("licences: {deny: [A], allow: [B]}", "not both"),
+        ("licences: {}", "or both"),
+        ("licences: {deny: []}", "or both"),
+        ("licences: {deny: [GPL-3]}", "SPDX has no GPL-3;"),
+        ("licences: {deny: [MIT WITH Class], allow: [GPL3*]}", "SPDX has no GPL3*, MIT WITH Class;"),
+        ("licences: {deny: ['GPL [23]']}", "licences.deny.0"),
+        ("licences: {allow: [MIT OR ISC]}", "licences.allow.0"),
         ("secret: high", "did you mean 'secrets'"),
         ("incomplete: pass", "incomplete"),
         ("vulnerabilities: [{score: 11}]", "vulnerabilities.0.score"),
@@ -257,7 +285,7 @@ def test_a_policy_that_is_none_is_refused_by_name(text: str, why: str) -> None:
 def test_a_policy_has_one_text_for_each_meaning() -> None:
     one = policy("vulnerabilities: [{severity: high, then: fail}]\nincomplete: error")
     assert one.canonical() == '{"version":1,"vulnerabilities":[{"severity":"high"}]}'
-    assert parse_findings_policy(one.canonical()) == one
+    assert parse_policy(one.canonical()) == one
 
 
 @given(
