@@ -44,6 +44,13 @@ class Effects(Protocol):
         """Decide the state of the image and make its trial where one is due."""
         ...
 
+    async def referrer_deleted(
+        self, connection: AsyncConnection, repository_id: int, subject_digest: str
+    ) -> None:
+        """Look again at what rests on what was said of an image, of a repository whose lock the caller
+        holds."""
+        ...
+
     async def tag_moved(
         self, connection: AsyncConnection, repository_id: int, manifest_id: int, actor: Actor
     ) -> None:

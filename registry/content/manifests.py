@@ -219,6 +219,7 @@ async def delete(
     *,
     conditions: Conditions = NO_CONDITIONS,
     actor: Actor,
+    effects: Effects,
 ) -> None:
     """Remove the manifest from the repository, and each tag that points to it.
 
@@ -258,6 +259,8 @@ async def delete(
             connection, or_(manifests.c.attestation_id.in_(attested), manifests.c.id == manifest_id)
         )
         await connection.execute(sql_delete(attestations).where(*about_it))
+        if row.subject_digest is not None:
+            await effects.referrer_deleted(connection, repository.id, row.subject_digest)
         await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})
         await move_epoch(connection, "content")
 

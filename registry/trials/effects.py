@@ -17,6 +17,7 @@ from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.attesting import attest_states, sign_again
+from registry.trials.findingspolicies import judge_again, of_image
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.imagespecs import note_image_spec
@@ -44,8 +45,17 @@ class TrialEffects:
         """
         await require_not_our_own(connection, pushed)
         await self._try_image(connection, pushed)
+        subject = pushed.manifest.subject
+        if pushed.bundle is not None and subject is not None and pushed.created:
+            await judge_again(connection, of_image(pushed.repository_id, str(subject.digest)))
         await note_signature(connection, pushed, self.trust)
         await note_image_spec(connection, pushed)
+
+    async def referrer_deleted(
+        self, connection: AsyncConnection, repository_id: int, subject_digest: str
+    ) -> None:
+        """Have the image judged again: a statement of VEX may have gone."""
+        await judge_again(connection, of_image(repository_id, subject_digest))
 
     async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
         """Find the signatures that are required where they lie now, and have what is attested signed under

@@ -198,6 +198,21 @@ async def ask_again(connection: AsyncConnection, which: ColumnElement[bool]) -> 
     )
 
 
+async def judge_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
+    """Have those of ``which`` images that were judged, or are to be, judged again by what excuses their
+    findings now."""
+    there = [
+        select(table.c.manifest_id).where(table.c.manifest_id == manifests.c.id).exists()
+        for table in (image_findings, rejudgings)
+    ]
+    await ask_again(connection, and_(which, or_(*there)))
+
+
+def of_image(repository_id: int, digest: str) -> ColumnElement[bool]:
+    """That a row is that of an image of a repository."""
+    return and_(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
+
+
 async def _judge_all(connection: AsyncConnection, key: str) -> None:
     name = repositories.c.name
     within = below(name, key) if key.endswith("/") else name == key

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from registry.content import repositories as repos
+from registry.content.manifests import find_in
 from registry.contract.specfile import parse_findings_policy
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
@@ -24,6 +25,8 @@ from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import matchings, rejudgings
 from registry.db.types import db_time
 from registry.errors import BlobUnknownError, SeatrialError
+from registry.formats.excusing import excuse
+from registry.oci.digest import parse_digest
 from registry.trials.findingsjudge import Outcome, Reason, judge
 from registry.trials.findingspolicies import Counting, counting
 from registry.trials.findingswaivers import excused_in
@@ -32,6 +35,7 @@ from registry.trials.matched import report_of
 from registry.trials.scanned import UNREADABLE
 from registry.trials.settling import settle_again
 from registry.trials.states import REASON_MAX, plain_text
+from registry.trials.trustedvex import read_trusted
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -180,9 +184,14 @@ async def look(
                 report = await report_of(connection, store, manifest_id, parsers=parsers)
             except (BlobUnknownError, *UNREADABLE) as error:
                 problem = f"its scan cannot be read: {type(error).__name__}"
+        manifest = await find_in(connection, image.repository_id, parse_digest(image.digest))
         if report is not None:
             waived = await excused_in(connection, image.repository_id, image.digest, report)
             report = replace(report, excused=(*report.excused, *waived))
+    if report is not None and manifest is not None:
+        # What clients call the image nobody knows here: statements name it by digest, or a package.
+        stated = await read_trusted(database, store, manifest, parsers=parsers)
+        report = await parsers.run(excuse, report, stated, "") if stated else report
     return Looked(
         image.repository_id,
         image.digest,

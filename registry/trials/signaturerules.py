@@ -21,10 +21,14 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.events.webhooks import may_manage
 from registry.trials.signatures import find_met, keep_met, test_of
+from registry.trials.trustedvex import judge_stated
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+
     from registry.auth.actor import Actor
+    from registry.auth.places import Place
     from registry.db.engine import Database
 
 RULES_MAX = 20
@@ -82,8 +86,7 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
     place = await require_place(database, actor=actor, action="configure", on=on)
     name = _name(wanted)
     _require_one(wanted)
-    name_of = repositories.c.name
-    within = below(name_of, place.key) if place.is_namespace else name_of == place.name
+    within = _within(place)
     test, looked = test_of(wanted), set[int]()
     # What takes long comes before the transaction, which holds up others.
     async with database.read() as connection:
@@ -113,6 +116,7 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
         signed = select(signatures.c.repository_id)
         locked = select(repositories.c.id).where(within, repositories.c.id.in_(signed))
         await connection.execute(locked.order_by(repositories.c.id).with_for_update(key_share=True))
+        await judge_stated(connection, within)
         await move_epoch(connection, "gate")
         met += await find_met(connection, test, within, looked=looked)
         await keep_met(connection, rule.id, met)
@@ -133,14 +137,21 @@ async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
     # Who may not is not told so: the place may be a repository that is not for him to know.
     if key is None or not may_manage(actor, key):
         raise missing
+    place = parse_place(key)
     async with database.write() as connection:
-        await hold_place(connection, parse_place(key))
+        await hold_place(connection, place)
         this = delete(signature_rules).where(signature_rules.c.id == rule_id).returning(*_COLUMNS)
         row = (await connection.execute(this)).first()
         if row is None:
             raise missing
         await record(connection, "signature_rule.deleted", key, actor, _told(SignatureRule(*row)))
+        await judge_stated(connection, _within(place))
         await move_epoch(connection, "gate")
+
+
+def _within(place: Place) -> ColumnElement[bool]:
+    name = repositories.c.name
+    return below(name, place.key) if place.is_namespace else name == place.name
 
 
 def _name(wanted: Wanted) -> str:

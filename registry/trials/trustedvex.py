@@ -11,13 +11,14 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import and_, select
 
 from registry.content import blobs as blob_use
 from registry.db.content import edges, manifests, repositories
 from registry.errors import BlobUnknownError, RequestInvalidError
 from registry.formats.vex import Vex, read_vex
 from registry.oci.digest import Digest, parse_digest
+from registry.trials.findingspolicies import judge_again
 from registry.trials.signatures import rules_of
 from registry.trials.sigstore import (
     BUNDLE,
@@ -31,6 +32,9 @@ from registry.trials.sigstore import (
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
     from registry.content.manifests import StoredManifest
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
@@ -87,6 +91,19 @@ async def read_trusted(
         more = f"more than {LOOKED_AT} signed statements are attached: only the last were looked at"
         found.append(Vex((), (more,)))
     return found
+
+
+async def judge_stated(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+    """Have images judged again about which something is stated, of the repositories ``within``: other keys
+    are trusted there now."""
+    stated = manifests.alias()
+    about = select(stated.c.id).where(
+        stated.c.repository_id == manifests.c.repository_id,
+        stated.c.subject_digest == manifests.c.digest,
+        stated.c.artifact_type == BUNDLE,
+    )
+    held = manifests.c.repository_id.in_(select(repositories.c.id).where(within))
+    await judge_again(connection, and_(held, about.exists()))
 
 
 def _read(raw: bytes, referrer: str, digest: Digest, keys: Sequence[PublicKey]) -> Vex | None:

@@ -111,7 +111,14 @@ async def delete(call: Call) -> web.Response:
     conditions = parse_conditions(call.request)
     database, repository, actor = call.services.database, call.repository, call.actor
     if isinstance(reference, Digest):
-        await manifests.delete(database, repository, reference, conditions=conditions, actor=actor)
+        await manifests.delete(
+            database,
+            repository,
+            reference,
+            conditions=conditions,
+            actor=actor,
+            effects=call.services.effects,
+        )
     else:
         await tags.delete(database, repository, reference, conditions=conditions, actor=actor)
     return web.Response(status=202)

@@ -21,6 +21,7 @@ from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
 from tests.kit.matching import caught_up, count, put_file, told
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
+from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, tiny_image, tiny_index
 
 LODASH = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
@@ -214,6 +215,60 @@ async def test_a_waiver_excuses_one_finding_for_a_while(port: Port) -> None:
     assert "only in tests" in excused["excused"]
     await api(port.admin, "POST", f"/waivers/{waiver['id']}/revoke")
     await until(port, digest, "fail")
+
+
+async def judged(port: Port) -> None:
+    """Wait until nobody asks for an image to be judged any more."""
+    asked = 1
+    async with asyncio.timeout(60):
+        while asked:
+            await asyncio.sleep(0.05)
+            asked = await count(port.database, rejudgings)
+
+
+async def test_statements_by_trusted_keys_excuse_findings(port: Port) -> None:
+    await make_repository(port.admin, REPOSITORY)
+    await put_policy(port)
+    await advise(port, OF_LODASH, HARMLESS, day=1)
+    digest = await tried(port, await port.worker("w"), LODASH)
+    await until(port, digest, "fail")
+    statement = {
+        "vulnerability": {"name": CVE},
+        "products": [{"@id": f"pkg:oci/app@{digest}"}],
+        "status": "not_affected",
+        "justification": "component_not_present",
+    }
+    document = {"@context": "https://openvex.dev/ns/v0.2.0", "author": "us", "statements": [statement]}
+    key, other = new_key(), new_key()
+    bundle, foreign = (
+        signature_of(digest, one, kind="https://openvex.dev/ns", predicate=document) for one in (key, other)
+    )
+    wanted = {"on": REPOSITORY, "name": "ours", "public_pem": public_pem(key)}
+
+    async def trust() -> str:
+        return str((await api(port.admin, "POST", "/signature-rules", json=wanted, status=201))["id"])
+
+    rule = await trust()
+    # A key that is trusted is one that must sign.
+    await attach(port.admin, REPOSITORY, digest, signature_of(digest, key))
+    await attach(port.admin, REPOSITORY, digest, foreign)
+    await judged(port)
+    assert await port.state(digest) == "fail", "anybody may attach statements"
+    referrer = await attach(port.admin, REPOSITORY, digest, bundle)
+    await until(port, digest, "pass")
+    (trial,) = await port.trials(digest)
+    (excused,) = trial["parts"][0]["findings"]["excused"]
+    assert (excused["id"], excused["excused"]) == (CVE, "vex of us: not_affected, component_not_present")
+    # What is taken away excuses nothing any more: the statement, or the trust in its key.
+    gone = await ask(port.admin, "DELETE", f"/v2/{REPOSITORY}/manifests/{referrer}")
+    assert gone.status == 202
+    await until(port, digest, "fail")
+    await attach(port.admin, REPOSITORY, digest, bundle)
+    await until(port, digest, "pass")
+    await api(port.admin, "DELETE", f"/signature-rules/{rule}", status=204)
+    await until(port, digest, "fail")
+    await trust()
+    await until(port, digest, "pass")
 
 
 def in_days(days: int) -> str:
