@@ -13,11 +13,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
-from sqlalchemy import update
+from sqlalchemy import Insert, insert, literal, select, update
 
 from registry.db.content import manifests
 from registry.db.engine import move_epoch
+from registry.db.findings import image_findings
 from registry.db.types import db_time
+from registry.trials.imagefindings import NOTHING
 from tests.kit.access import Answer, ask, make_repository, make_token
 from tests.kit.distribution import push_blob, put_manifest
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, Image, descriptor, digest_of, make_index, to_json
@@ -31,6 +33,12 @@ ROWS: Mapping[str, Mapping[str, object]] = {
     "blocked": {"state": "pass", "blocked_reason": "a test"},
 }
 """Columns of the states that are not one word on a row."""
+FOUND = "-by-findings"
+BY_FINDINGS = tuple(
+    (gate, f"{state}{FOUND}") for gate in ("enforce", "hold") for state in ("fail", "error", "warn")
+)
+"""States that a findings policy gave, beside which its reasons stand."""
+FINDING = {"id": "CVE-1", "rule": "high", "package": "a", "version": "1", "fixed_version": "2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,11 @@ class Spot:
     index: Image
     good: Image
     signature: str
+
+    @property
+    def row(self) -> str:
+        """Its state as the table has it."""
+        return self.state.removesuffix(FOUND)
 
     @property
     def repository(self) -> str:
@@ -135,8 +148,8 @@ async def promote(walker: Walker, spot: Spot) -> Outcome:
 
 
 def _cell(walker: Walker, spot: Spot) -> type:
-    answer: type = TABLE[spot.state][GATES.index(spot.gate)]
-    if walker.is_writer and (answer in (WAIT, EARLIER) or (answer is NO and spot.state != "blocked")):
+    answer: type = TABLE[spot.row][GATES.index(spot.gate)]
+    if walker.is_writer and (answer in (WAIT, EARLIER) or (answer is NO and spot.row != "blocked")):
         return YES
     return answer
 
@@ -146,7 +159,7 @@ def _told(answer: type, spot: Spot, pushed: str, *, status: int = 200, by_tag: b
     if answer is EARLIER:
         if by_tag:
             return Outcome(status, str(spot.good.digest), warned=True)
-        answer = WAIT if spot.state == "pending" else NO
+        answer = WAIT if spot.row == "pending" else NO
     if answer in (YES, HEADER):
         return Outcome(status, pushed, warned=answer is HEADER)
     return Outcome(403, retry=answer is WAIT)
@@ -221,7 +234,8 @@ async def test_every_way_to_the_bytes_of_an_image(tmp_path: Path, database_url: 
             await make_repository(port.admin, repository, gate=gate)
             await port.push(good, repository=repository, tag="good")
             await push_blob(port.admin, repository, EMPTY)
-            spots += [await _prepared(port, gate, state, good) for state in TABLE]
+            found = (state for on, state in BY_FINDINGS if on == gate)
+            spots += [await _prepared(port, gate, state, good) for state in (*TABLE, *found)]
         await _stand(port, spots)
         scopes = ("repository:walk/*:pull", "repository:mine/*:pull,push")
         reader = await _client(port, (await make_token(port.admin, *scopes))["token"])
@@ -237,6 +251,10 @@ async def test_every_way_to_the_bytes_of_an_image(tmp_path: Path, database_url: 
                 ]
         assert wrong == []
         for spot in spots:
+            if spot.state.endswith(FOUND) and spot.row != "warn":
+                refused = await ask(reader, "GET", f"/v2/{spot.repository}/manifests/{spot.image.digest}")
+                (named,) = refused.json["errors"][0]["detail"]["findings"]
+                assert named == FINDING
             listed = await ask(reader, "GET", f"/v2/{spot.repository}/referrers/{spot.image.digest}")
             assert [one["digest"] for one in listed.json["manifests"]] == [spot.signature]
 
@@ -270,8 +288,10 @@ async def _stand(port: Port, spots: list[Spot]) -> None:
     """Let the images stand in their states, and those of before pass."""
     async with port.database.write() as connection:
         for spot in spots:
-            values = {"state": spot.state, "state_reason": "because", "state_at": db_time()}
-            values |= ROWS.get(spot.state, {})
+            values: dict[str, object] = {"state": spot.row, "state_reason": "because", "state_at": db_time()}
+            values |= ROWS.get(spot.row, {})
+            if spot.state.endswith(FOUND):
+                await connection.execute(_found(spot))
             for digest, columns in (
                 (spot.good.digest, {"state": "pass", "state_at": db_time()}),
                 (spot.image.digest, values),
@@ -281,6 +301,23 @@ async def _stand(port: Port, spots: list[Spot]) -> None:
                     update(manifests).where(manifests.c.digest == digest).values(columns)
                 )
         await move_epoch(connection, "gate")
+
+
+def _found(spot: Spot) -> Insert:
+    """What a policy made of the image of a spot."""
+    decisive = {"verdict": spot.row, "severity": "", "where": "", **FINDING}
+    values = {
+        "policy_digest": literal("sha256:0"),
+        "verdict": literal(spot.row),
+        "reason": literal("because"),
+        "reasons": literal(json.dumps({"count": 1, "first": [decisive]})),
+        "excused": literal(NOTHING),
+        "judged_at": db_time(),
+        "waits": literal(False),
+        "matching": literal(0),
+    }
+    image = select(manifests.c.id, *values.values()).where(manifests.c.digest == spot.image.digest)
+    return insert(image_findings).from_select(["manifest_id", *values], image)
 
 
 async def _client(port: Port, token: str) -> aiohttp.ClientSession:
