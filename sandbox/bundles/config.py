@@ -52,6 +52,8 @@ MASKED = (
 )
 """What says too much of the host, whoever asks: empty in a run."""
 _READONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+# All containers of a host share some 3,000 of them.
+_TERMINALS = ("ptmxmode=0666", "mode=0620", "gid=5", "max=64")
 _OOM_SCORE = 500
 _CPU_PERIOD = 100_000
 # What the runtime's own start inside the run needs under a limit of data, with some to spare.
@@ -290,9 +292,7 @@ def _mounts(plan: Plan, config: ImageConfig, surroundings: Surroundings) -> list
         _mount("/proc", "proc", *plain),
         # Never the image's own.
         _mount("/dev", "tmpfs", "nosuid", "noexec", "strictatime", "mode=755", "size=64k", "nr_inodes=64"),
-        _mount(
-            "/dev/pts", "devpts", "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"
-        ),
+        _mount("/dev/pts", "devpts", "nosuid", "noexec", "newinstance", *_TERMINALS),
         _mount("/dev/shm", "tmpfs", *plain, "mode=1777", f"size={shared}", "nr_inodes=4096"),  # noqa: S108
         _mount("/dev/mqueue", "mqueue", *plain),
         # The kernel shows it only to who owns the network namespace; to another it is an empty folder.

@@ -69,14 +69,16 @@ def conclude(
         command=shown_command(trial.job.plan.command),
         exit_code=ending.exit_code if ending else None,
         signal=fatal_signal(ending, init=trial.job.plan.init),
-        reason=end_reason(
+        reason="oom"
+        if trial.hoards
+        else end_reason(
             ending,
             watched.over,
             usage=usage,
             disk_full=rootfs.nearly_full(),
             init=trial.job.plan.init,
         ),
-        oom_killed=usage.oom_kills > 0,
+        oom_killed=usage.oom_kills > 0 or trial.hoards,
         seconds=watched.seconds,
         services_seconds=trial.services_seconds,
         cpu_seconds=usage.cpu_seconds,
@@ -115,7 +117,7 @@ def _stop(trial: Underway, watched: Watched, log: LogBuffer) -> tuple[Observatio
             signal_number(trial.job.config.stop_signal),
             log=log,
             grace_seconds=grace,
-            cancelled=trial.cancelled,
+            cancelled=partial(_given_up, trial),
             kill_all=partial(kill_group, trial.cgroups, trial.cgroup),
             send=trial.runtime.sender(trial.job.run_id),
             companions=trial.companions,
@@ -133,6 +135,11 @@ def _stop(trial: Underway, watched: Watched, log: LogBuffer) -> tuple[Observatio
         given_seconds=grace,
     )
     return (*watched.observations, observed)
+
+
+def _given_up(trial: Underway) -> bool:
+    trial.end_hoarder()
+    return trial.cancelled()
 
 
 def _why_unknown(trial: Underway, watched: Watched, log: LogBuffer, usage: Usage) -> ReportError | None:

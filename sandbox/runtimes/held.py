@@ -13,6 +13,7 @@ from sandbox.runtimes.readings import (
     parse_cpu_set,
     read_limits,
 )
+from sandbox.runtimes.sockets import hold_sockets
 from sandbox.runtimes.underway import Underway
 
 
@@ -60,6 +61,8 @@ def _verify_main_limits(trial: Underway, applied: AppliedLimits) -> Mechanism:
     detail = (
         f"v{trial.cgroups.version}: memory {applied.memory_bytes}, pids {applied.pids}, cpus {applied.cpus}"
     )
+    if trial.cgroups.version == 1:
+        detail += f", sockets {hold_sockets(trial.cgroups, trial.cgroup, limits.memory_bytes)}"
     if applied.cpu_weight is not None:
         detail += f", cpu weight {applied.cpu_weight} as all runs"
     if spare:

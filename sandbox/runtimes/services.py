@@ -66,7 +66,7 @@ def start_services(trial: Underway) -> None:
     trial.services_seconds = time.monotonic() - started
 
 
-def look_after(services: Iterable[ServiceAtWork], _seconds: float = 0.0) -> None:
+def look_after(services: Iterable[ServiceAtWork]) -> None:
     """Take in what the services write, and see that each still runs.
 
     Raises:
@@ -175,7 +175,7 @@ def _start(trial: Underway, at_work: ServiceAtWork, service: ServiceJob) -> None
         log=log,
         limits=service.plan.limits.model_copy(update={"wall_seconds": service.ready_seconds}),
         cancelled=trial.cancelled,
-        sample=partial(look_after, [one for one in trial.services if one is not at_work]),
+        sample=partial(_look_at_beginning, trial, at_work),
         companions=(trial.pid, *trial.companions),
     )
     _require_ready(at_work, watched, service.ready_seconds, log)
@@ -187,6 +187,11 @@ def _start(trial: Underway, at_work: ServiceAtWork, service: ServiceJob) -> None
     trial.mechanisms.append(
         Mechanism(name=f"service {service.name}"[:64], applied=True, detail=detail[:1000])
     )
+
+
+def _look_at_beginning(trial: Underway, at_work: ServiceAtWork, _seconds: float) -> None:
+    look_after(one for one in trial.services if one is not at_work)
+    at_work.trial.end_hoarder()
 
 
 def _require_same(trial: Underway, own: Underway) -> None:

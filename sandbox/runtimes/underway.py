@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from sandbox.runtimes.hooks import CreateHook
 from sandbox.runtimes.job import RunJob
 from sandbox.runtimes.output import LogBuffer
 from sandbox.runtimes.sampling import Samples, looking
+from sandbox.runtimes.sockets import netlink_bytes, share_of
 
 
 @dataclass(slots=True)
@@ -60,6 +63,8 @@ class Underway:
     """The ports that the run itself was seen to listen on, beside services."""
     joins: int = 0
     """The process whose network is this one's as well; 0: it has one of its own."""
+    hoards: bool = False
+    """Whether it was ended for what the kernel held for its sockets."""
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
@@ -74,6 +79,17 @@ class Underway:
         """Look at what changes while the command runs."""
         self.samples.tick(seconds)
         self.stubs.read()
+        self.end_hoarder()
+
+    def end_hoarder(self) -> None:
+        """Kill the command where the kernel holds too much for sockets that no control group counts."""
+        if self.runtime.info.kernel == "own" or self.hoards:
+            return
+        each = (self, *(service.trial for service in self.services))
+        if netlink_bytes(self.pid) > share_of(sum(one.job.plan.limits.memory_bytes for one in each)):
+            self.hoards = True
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
