@@ -167,6 +167,11 @@ class Advisories:
         with damage_is_said(self._path):
             return [_candidate(row) for row in rows]
 
+    def count_about(self, ecosystem: str, package: str) -> int:
+        """How many :meth:`about` has."""
+        query = "SELECT count(*) FROM affected WHERE ecosystem = ? AND package = ?"
+        return int(self._rows(query, ecosystem, package)[0][0])
+
     def covers(self, ecosystem: str) -> bool:
         """Whether anything is here about an ecosystem: where nothing is, finding nothing says nothing."""
         return bool(self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", ecosystem))

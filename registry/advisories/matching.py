@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol
@@ -178,6 +178,12 @@ class _Group:
     names: set[str]
     hits: list[_Hit]
 
+    def join(self, other: _Group) -> None:
+        """Take in what is about the same."""
+        self.keys |= other.keys
+        self.names |= other.names
+        self.hits += other.hits
+
 
 def _judge(order: str, version: str, candidate: Candidate) -> tuple[State, str | None] | None:
     """Whether a record holds for a version, and what mends it; ``None`` if not.
@@ -245,25 +251,31 @@ def _latest(order: str, versions: Sequence[str]) -> str | None:
     return latest[1] if latest else None
 
 
-def _grouped(hits: Iterable[_Hit]) -> list[_Group]:
-    groups: list[_Group] = []
+def _grouped(hits: Iterable[_Hit]) -> Iterable[_Group]:
+    # By key: a kernel has thousands of records, and whoever pushes an image says which versions there are.
+    groups: dict[int, _Group] = {}
+    of_key: dict[str, int] = {}
+    for number, new in enumerate(_alone(hits)):
+        groups[number] = new
+        first, *others = sorted({number, *(of_key[key] for key in new.keys if key in of_key)})
+        of_key |= dict.fromkeys(new.keys, first)
+        for other in others:
+            joined = groups.pop(other)
+            groups[first].join(joined)
+            of_key |= dict.fromkeys(joined.keys, first)
+    return groups.values()
+
+
+def _alone(hits: Iterable[_Hit]) -> Iterator[_Group]:
     for hit in hits:
         one = hit.candidate
         if len(one.upstream) > 1:
             # A bulletin about several vulnerabilities is no name of any one of them.
             for name in one.upstream:
-                _join(groups, _Group({name}, {name, one.id}, [hit]))
+                yield _Group({name}, {name, one.id}, [hit])
         else:
             names = {one.id, *one.aliases, *one.upstream}
-            _join(groups, _Group(set(names), names, [hit]))
-    return groups
-
-
-def _join(groups: list[_Group], new: _Group) -> None:
-    for group in [group for group in groups if group.keys & new.keys]:
-        groups.remove(group)
-        new = _Group(group.keys | new.keys, group.names | new.names, group.hits + new.hits)
-    groups.append(new)
+            yield _Group(set(names), names, [hit])
 
 
 def _rank(name: str) -> tuple[int, int, int, str]:

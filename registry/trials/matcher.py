@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -11,15 +12,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
+from registry.advisories.ecosystems import fold
 from registry.advisories.file import Advisories, Source, Status, identity, open_advisories
 from registry.advisories.matching import Look, Match
-from registry.errors import NotFoundError, UnavailableError
+from registry.errors import NotFoundError, RequestInvalidError, UnavailableError
 from registry.storage.threads import Threads
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _log = structlog.get_logger("seatrial.advisories")
+LOOKED_AT_MAX = 1_000_000
+"""How many records the packages of one image may be held against. All packages of a distribution's kernel in
+two versions have half as many; who makes a list of packages up could have billions, each of them a row."""
+MATCHES_AT_ONCE = 20_000
+"""How many matches are in memory at once, but for those of one package."""
 _TIMES = ("as_of", "newest_at")
 
 
@@ -59,8 +66,18 @@ class Matcher:
         """What there is now; ``None``: no file, or none that can be read, which is logged once."""
         return await self._threads.run(self._facts)
 
+    async def require_bounded(self, packages: Sequence[Named]) -> None:
+        """For packages that a stranger's image lists, each of which is held against all that advisories say
+        of its name.
+
+        Raises:
+            RequestInvalidError: that would be more than anybody's image has.
+        """
+        await self._threads.run(self._require_bounded, packages)
+
     async def look_up(self, generation: str, packages: Sequence[Named]) -> list[tuple[Match, ...]] | None:
-        """The matches of each package; ``None`` where there is another generation by now.
+        """The matches of each package, of as many of the first as make about ``MATCHES_AT_ONCE``; ``None``
+        where there is another generation by now.
 
         Raises:
             UnavailableError: the file is damaged.
@@ -94,13 +111,37 @@ class Matcher:
     def _look_up(self, generation: str, packages: Sequence[Named]) -> list[tuple[Match, ...]] | None:
         if self._opened is None or self._opened[1].generation != generation:
             return None
-        look = Look(self._opened[0])
-        return [look.up(one.ecosystem, one.source, one.source_version) for one in packages]
+        look, count = Look(self._opened[0]), 0
+        found: list[tuple[Match, ...]] = []
+        for one in packages:
+            if count >= MATCHES_AT_ONCE:
+                break
+            found.append(look.up(one.ecosystem, one.source, one.source_version))
+            count += len(found[-1])
+        return found
+
+    def _require_bounded(self, packages: Sequence[Named]) -> None:
+        if self._facts() is None or self._opened is None:
+            return
+        # With a damaged file nothing is matched, and a scan is kept all the same.
+        with suppress(UnavailableError):
+            _require_bounded(self._opened[0], packages)
 
     def _let_go(self) -> None:
         if self._opened is not None:
             self._opened[0].close()
             self._opened = None
+
+
+def _require_bounded(advisories: Advisories, packages: Sequence[Named]) -> None:
+    total = 0
+    for (ecosystem, name), count in Counter((one.ecosystem, one.source) for one in packages).items():
+        total += count * advisories.count_about(ecosystem, fold(ecosystem, name))
+        if total > LOOKED_AT_MAX:
+            raise RequestInvalidError(
+                f"its packages are to be held against more than {LOOKED_AT_MAX} records of advisories: "
+                f"{count} of them are from {name}"
+            )
 
 
 def _opened(path: Path) -> tuple[Advisories, Facts]:

@@ -140,18 +140,23 @@ async def match_arrived(
         .where(scans.c.document_digest == document_digest, components.c.matching < number)
     )
     async with database.read_once() as connection:
-        behind = [Behind(*row) for row in await connection.execute(of_scan)]
+        left = [Behind(*row) for row in await connection.execute(of_scan)]
     this = select(manifests.c.id).where(
         manifests.c.repository_id == repository_id, manifests.c.digest == image
     )
-    for portion in portions(behind):
-        found = await matcher.look_up(facts.generation, portion)
+    while left:
+        found = await matcher.look_up(facts.generation, left[:AT_ONCE])
         if found is None:
             return
         async with database.write() as connection:
             besides = (await connection.execute(this)).scalar()
-            by_id = {one.id: matches for one, matches in zip(portion, found, strict=True)}
-            await write(connection, number, by_id, besides=besides)
+            await write(connection, number, by_id(left, found), besides=besides)
+        left = left[len(found) :]
+
+
+def by_id(packages: Sequence[Behind], found: Sequence[Sequence[Match]]) -> Mapping[int, Sequence[Match]]:
+    """What was found of the first packages, by the packages' numbers."""
+    return {one.id: matches for one, matches in zip(packages, found, strict=False)}
 
 
 def behind(number: int) -> Select[Any]:

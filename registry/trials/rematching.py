@@ -22,7 +22,7 @@ from registry.db.scans import components
 from registry.db.types import db_time
 from registry.errors import NotFoundError
 from registry.trials.matcher import parse_status
-from registry.trials.matching import Behind, begin, behind, number_of, write
+from registry.trials.matching import Behind, begin, behind, by_id, number_of, write
 from registry.trials.telling import IMAGES_AT_ONCE, Told, forget_told, tell_some
 
 if TYPE_CHECKING:
@@ -138,10 +138,9 @@ async def _match_all(
         found = await matcher.look_up(facts.generation, some)
         if found is None:
             raise _TakenOverError
-        by_id = {one.id: matches for one, matches in zip(some, found, strict=True)}
         async with database.write() as connection:
             lease = await _renew(connection, number, lease)
-            counted = await write(connection, number, by_id)
+            counted = await write(connection, number, by_id(some, found))
             await _count(connection, number, matched=counted.matched, changed=counted.changed)
 
 

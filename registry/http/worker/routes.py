@@ -138,6 +138,7 @@ async def take_scan(request: web.Request) -> web.Response:
     actor = await authenticate_worker(request)  # it may have been revoked while it sent that
     await scans.require_asked(database, worker=_reporter(actor), lease=said.lease)
     document = await parsers.run(document_of, said)
+    await request.app[MATCHER].require_bounded([one.component for one in document.held])
     repository_id = await scans.take(
         database, services.blobs, worker=_reporter(actor), lease=said.lease, document=document
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,19 @@ def test_an_unknown_match_of_one_record_and_a_certain_one_of_another_are_certain
     with closing(advisories):
         (one,) = match(advisories, [Thing("npm", "a", "1.0.0")])
     assert (one.state, one.id) == ("affected", "CVE-2026-1")
+
+
+def test_thousands_of_vulnerabilities_of_one_package_take_no_square_of_their_time(tmp_path: Path) -> None:
+    # As a kernel has them; which versions of it there are, says whoever pushes an image.
+    names = [f"CVE-2020-{number}" for number in range(45_000)]
+    bulletins = [
+        record(f"B-{at}", affects("Debian:12", "linux", "introduced=0"), upstream=names[at : at + 500])
+        for at in range(0, len(names), 500)
+    ]
+    advisories, _ = filed(tmp_path / "a.db", *bulletins)
+    with closing(advisories):
+        began = time.process_time()
+        found = match(advisories, [Thing("Debian:12", "linux", "1")])
+        took = time.process_time() - began
+    assert [one.id for one in found] == sorted(names)
+    assert took < 30, "by pairs it were a minute"
