@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.bindings import Binding
 from registry.contract.isolation import SECRETS
+from registry.contract.runspec import SCAN_ALONE_SPEC
 from registry.db.accounts import accounts, workers
 from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, portions
 from registry.db.signatures import signatures
 from registry.db.trials import parts, runs
+from registry.trials.findingspolicies import is_judged_by_findings
 from registry.trials.images import RunnableImage
 from registry.trials.imagespecs import attached_to
 from registry.trials.opening import UNKNOWN, TrialPolicy
@@ -196,7 +198,11 @@ async def _take(connection: AsyncConnection, policy: TrialPolicy, taken: Sequenc
     values_of = [column.name for column in parts.c if column.name != "id"]
     new, again = [], []
     wants = select(repositories.c.scan).where(repositories.c.id == policy.repository_id)
-    wants_scan = (await connection.execute(wants)).scalar_one()
+    wants_scan = (
+        (await connection.execute(wants)).scalar_one()
+        or policy.run_spec == SCAN_ALONE_SPEC
+        or await is_judged_by_findings(connection, policy.repository_id)
+    )
     scans = await hold_scans(connection, {theirs.scan for theirs, _ in taken}) if wants_scan else {}
     carried = []
     for theirs, mine in taken:

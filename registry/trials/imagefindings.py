@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
 
-from registry.db.content import manifests
+from registry.contract.runspec import SCAN_ALONE_SPEC
+from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, insert, insert_ignoring_conflict
 from registry.db.findings import image_findings
-from registry.db.matchings import rejudgings
+from registry.db.matchings import changed_images, rejudgings
 from registry.db.scans import image_scans, scans
+from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.trials.findingspolicies import counting
+from registry.trials.scanalone import judge_scanned
+from registry.trials.scanned import parse_scanned
+from registry.trials.specs import SCAN_ALONE_DIGEST
 from registry.trials.states import REASON_MAX
 
 if TYPE_CHECKING:
@@ -59,7 +64,7 @@ async def with_findings(
         return wanted
     policy = await counting(connection, repository_id, repository)
     if policy is None:
-        return wanted
+        return await _without_policy(connection, repository_id, wanted)
     found: dict[str, Row[Any]] = {}
     for batch in batches(digest for digest, _, _ in wanted):
         here = (manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch))
@@ -87,6 +92,37 @@ async def with_findings(
     return states
 
 
+async def _without_policy(
+    connection: AsyncConnection, repository_id: int, wanted: Sequence[Wanted]
+) -> Sequence[Wanted]:
+    """The states where no policy counts: one of which nothing is run is as good as its scan is whole, and a
+    policy that counted when it was scanned may have made more of it."""
+    gaps: dict[str, str] = {}
+    for batch in batches(digest for digest, _, _ in wanted):
+        query = (
+            select(parts.c.digest, parts.c.scan)
+            .join(repositories, repositories.c.id == parts.c.repository_id)
+            .where(
+                parts.c.repository_id == repository_id,
+                parts.c.digest.in_(batch),
+                parts.c.spec_digest == SCAN_ALONE_DIGEST,
+                parts.c.policy_version == repositories.c.policy_version,
+                parts.c.state == "done",
+                repositories.c.run_spec == SCAN_ALONE_SPEC,
+            )
+        )
+        for row in await connection.execute(query):
+            judged = judge_scanned(parse_scanned(row.scan))
+            if judged.verdict == "error":
+                gaps[row.digest] = judged.reason
+    return [
+        (digest, "error", gaps[digest])
+        if state in ("pass", "warn") and digest in gaps
+        else (digest, state, why)
+        for digest, state, why in wanted
+    ]
+
+
 async def _taken_over(connection: AsyncConnection, image: Row[Any], policy_digest: str) -> Row[Any] | None:
     """What the same policy made of the same scan of the same image in another repository, where nobody
     excused anything, written down for this one; ``None``: nothing."""
@@ -99,6 +135,11 @@ async def _taken_over(connection: AsyncConnection, image: Row[Any], policy_diges
             image_findings.c.document_digest == image.newest,
             image_findings.c.excused == NOTHING,
             or_(image_findings.c.changes_at.is_(None), image_findings.c.changes_at > db_time()),
+            # What is going to be judged again there would never be here.
+            ~select(rejudgings.c.manifest_id).where(rejudgings.c.manifest_id == manifests.c.id).exists(),
+            ~select(changed_images.c.manifest_id)
+            .where(changed_images.c.manifest_id == manifests.c.id)
+            .exists(),
         )
         .limit(1)
     )

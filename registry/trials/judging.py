@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import and_, delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select
 
 from registry.content import repositories as repos
 from registry.content.manifests import find_in
@@ -24,7 +24,7 @@ from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import matchings, rejudgings
 from registry.db.types import db_time
-from registry.errors import BlobUnknownError, SeatrialError
+from registry.errors import BlobUnknownError
 from registry.formats.excusing import excuse
 from registry.oci.digest import parse_digest
 from registry.trials.findingsjudge import Outcome, Reason, judge
@@ -71,15 +71,19 @@ class Looked:
 
 
 async def judge_due(database: Database, store: BlobStore, *, parsers: Threads) -> int:
-    """Judge the next images that somebody asked for, or whose time has come; how many. Nothing is asked of
-    the others where no policy counts anywhere."""
+    """Judge the next images that somebody asked for, and those whose time has come; how many were. Nothing is
+    asked of the others where no policy counts anywhere."""
+    is_asked = select(rejudgings.c.manifest_id).where(
+        rejudgings.c.manifest_id == image_findings.c.manifest_id
+    )
     later = (
         select(image_findings.c.manifest_id)
         .where(
             or_(
                 image_findings.c.changes_at <= db_time(),
                 and_(image_findings.c.waits, image_findings.c.matching < _ENDED.scalar_subquery()),
-            )
+            ),
+            ~is_asked.exists(),
         )
         .order_by(image_findings.c.manifest_id)
         .limit(AT_ONCE)
@@ -90,19 +94,29 @@ async def judge_due(database: Database, store: BlobStore, *, parsers: Threads) -
             return 0
     async with database.read_once() as connection:
         due = list((await connection.execute(asked.limit(AT_ONCE))).scalars())
-    if not due:
-        async with database.read_once() as connection:
-            due = list((await connection.execute(later)).scalars())
+    async with database.read_once() as connection:
+        # However much is asked for: what excuses an image shall end when it was to.
+        due += (await connection.execute(later)).scalars()
+    judged = 0
     for manifest_id in due:
         try:
             await judge_image(database, store, manifest_id, parsers=parsers)
-        except (OSError, SeatrialError) as error:
-            # One whose scan cannot be read now lets the others go first.
+            judged += 1
+        except Exception as error:  # whatever one image does, the others are judged
             log.warning("findings of an image not judged", image=manifest_id, reason=repr(error))
-            async with database.write() as connection:
-                this = update(rejudgings).where(rejudgings.c.manifest_id == manifest_id)
-                await connection.execute(this.values(asked_at=db_time()))
-    return len(due)
+            await _put_last(database, manifest_id)
+    return judged
+
+
+async def _put_last(database: Database, manifest_id: int) -> None:
+    """One that cannot be judged now lets the others go first."""
+    this = select(manifests.c.id, db_time()).where(manifests.c.id == manifest_id)
+    async with database.write() as connection:
+        asked = insert(connection, rejudgings).from_select(["manifest_id", "asked_at"], this)
+        again = {"asked_at": asked.excluded.asked_at}
+        await connection.execute(
+            asked.on_conflict_do_update(index_elements=[rejudgings.c.manifest_id], set_=again)
+        )
 
 
 async def judge_reported(database: Database, store: BlobStore, digest: str, *, parsers: Threads) -> int:
@@ -129,10 +143,13 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
     """Judge an image by what is known of it now, and bring all states in line that rest on it."""
     looked = await look(database, store, manifest_id, parsers=parsers)
     if looked is None:
+        # It is none that is judged, and asked for it stays so.
+        async with database.write() as connection:
+            await connection.execute(delete(rejudgings).where(rejudgings.c.manifest_id == manifest_id))
         return
     answered = (rejudgings.c.manifest_id == manifest_id, rejudgings.c.asked_at == looked.asked_at)
     if looked.policy is None and not looked.is_judged:
-        # No policy counts there, and none did.
+        # No policy counts there, and its state rests on none.
         async with database.write() as connection:
             await connection.execute(delete(rejudgings).where(*answered))
         return
@@ -172,7 +189,7 @@ async def look(
                 select(rejudgings.c.asked_at).where(rejudgings.c.manifest_id == manifest_id)
             )
         ).scalar()
-        query = JUDGED.add_columns(manifests.c.repository_id, db_time().label("now"))
+        query = JUDGED.add_columns(manifests.c.repository_id, manifests.c.state, db_time().label("now"))
         image = (await connection.execute(query.where(manifests.c.id == manifest_id))).first()
         if image is None:
             return None
@@ -201,7 +218,8 @@ async def look(
         matching,
         report,
         problem,
-        image.policy_digest is not None,
+        # One that waits for it is to wait no longer where no policy counts any more.
+        image.policy_digest is not None or image.state == "pending",
         image.now,
     )
 

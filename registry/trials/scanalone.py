@@ -15,13 +15,22 @@ def judge_scan(report: Report, scanned: Scanned | None, *, by_policy: bool = Fal
     never ``pass``."""
     if report.error is not None:
         return Judgement("error", f"{report.error.reason}: {report.error.message}")
+    if by_policy and scanned is not None and scanned.state == "taken":
+        return Judgement("pass", _counted(scanned))
+    return judge_scanned(scanned)
+
+
+def judge_scanned(scanned: Scanned | None) -> Judgement:
+    """The same without a policy, of an image that could be looked at."""
     if scanned is None or scanned.state != "taken":
         return Judgement("error", f"{NOT_RUN}, and the worker sent none")
-    counted = f"{NOT_RUN}; scanned: {scanned.packages} packages, {scanned.found} found"
-    if by_policy:
-        return Judgement("pass", counted)
+    counted = _counted(scanned)
     if scanned.truncated:
         return Judgement("error", f"{counted}; there was more than a scan may hold")
     if scanned.incomplete:
         return Judgement("error", f"{counted}; {scanned.incomplete} could not be looked at")
     return Judgement("pass", counted)
+
+
+def _counted(scanned: Scanned) -> str:
+    return f"{NOT_RUN}; scanned: {scanned.packages} packages, {scanned.found} found"

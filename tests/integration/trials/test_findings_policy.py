@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, insert, select, update
 
 from registry.cli.trial import _print_trial
 from registry.db.content import manifests, repositories
 from registry.db.findings import image_findings
-from registry.db.matchings import rejudgings
+from registry.db.matchings import changed_images, rejudgings
+from registry.db.types import db_time
 from registry.trials.imagefindings import NOTHING, with_findings
 from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
@@ -335,6 +336,19 @@ async def test_what_the_same_policy_made_of_the_same_scan_is_taken_over(port: Po
         assert state == "fail"
         assert CVE in reason
         assert (await connection.execute(select(rejudgings))).all() == []
+        # Nothing is taken from where it is about to be judged again: nobody would do so here.
+        first = await connection.scalar(
+            select(manifests.c.id).where(manifests.c.digest == digest, manifests.c.id != row.id)
+        )
+        for due in (
+            insert(rejudgings).values(manifest_id=first, asked_at=db_time()),
+            insert(changed_images).values(manifest_id=first, first_change=1),
+        ):
+            await connection.execute(delete(image_findings).where(image_findings.c.manifest_id == row.id))
+            await connection.execute(due)
+            ((_, state, _),) = await with_findings(connection, row.repository_id, "team/other", wanted)
+            assert state == "pending"
+            await connection.execute(delete(due.table).where(due.table.c.manifest_id == first))
         # Nothing is taken from where somebody excused something, or another policy counts.
         for change in ({"excused": "{}"}, {"excused": NOTHING, "policy_digest": "sha256:0"}):
             await connection.execute(delete(image_findings).where(image_findings.c.manifest_id == row.id))
