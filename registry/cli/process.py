@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -84,7 +85,8 @@ async def serve(
 
     loop = asyncio.get_running_loop()
     for number in ending_signals():
-        loop.add_signal_handler(number, told_to_end)
+        # A shell tells again of a terminal that is closed, of which the system has told already.
+        loop.add_signal_handler(number, stop.set if number == signal.SIGHUP else told_to_end)
     async with serving(settings.effective_database_url), opened_services(settings) as services:
         first = await ensure_admin(services.database, settings)
         token = await _worker_token(services.database, worker) if worker else None

@@ -273,5 +273,6 @@ def _listen_to_signals(drain: Drain, grace_seconds: float) -> None:
     loop.add_signal_handler(signal.SIGTERM, terminate)
     # From a terminal that is closed; nohup has it ignored.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-        loop.add_signal_handler(signal.SIGHUP, terminate)
+        # A shell tells of it again.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None if drain.asked.is_set() else terminate())
     loop.add_signal_handler(signal.SIGINT, interrupt)
