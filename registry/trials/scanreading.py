@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
 
+_IN_RANGE_AT_ONCE = 1000
 _POSITION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
 
 
@@ -178,7 +179,9 @@ async def list_holders(
 ) -> Sequence[Holder]:
     """Images that hold a package, by their newest scan, the last pushed first; at most ``limit`` of those
     after a position. Only of repositories whose scans the actor may read."""
-    query = _holders(actor, wanted, is_sqlite=database.is_sqlite).limit(limit)
+    # Of those in a range there may be none among very many.
+    at_once = limit if wanted.within is None else max(limit, _IN_RANGE_AT_ONCE)
+    query = _holders(actor, wanted, is_sqlite=database.is_sqlite).limit(at_once)
     found: list[Holder] = []
     async with database.read() as connection:
         while len(found) < limit:
@@ -189,7 +192,7 @@ async def list_holders(
                 Holder(*columns) for *columns, visibility in rows if _reads(actor, columns[0], visibility)
             ]
             found += [one for holder in held if (one := _in_range(holder, wanted)) is not None]
-            if len(rows) < limit:
+            if len(rows) < at_once:
                 break
             after = Position(rows[-1].manifest_id, rows[-1].component_id)
     return found[:limit]

@@ -8,6 +8,7 @@ from typing import Any
 from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
+from tests.kit.plans import listening
 from tests.kit.porting import command
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.signing import attach, new_key, public_pem, signature_of
@@ -115,6 +116,10 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     for version, digests in (("<1:0", both[:1]), (">1:1,<2:0", both), ("<3", [])):
         held = await items(port.admin, "/packages", name="openssl", version=version, limit="1")
         assert [(one["digest"], one["version_known"]) for one in held] == [(one, True) for one in digests]
+    sent: list[str] = []
+    with listening(lambda text, _: sent.append(text)):
+        assert await items(port.admin, "/packages", name="openssl", version="<0.1", limit="1") == []
+    assert sum("JOIN scan_components" in one for one in sent) == 1, "not one for each that is outside of it"
     wrong = await ask(port.admin, "GET", "/api/v1/packages", params={"name": "openssl", "version": "<"})
     assert (wrong.status, "no bound of versions" in wrong.json["detail"]) == (400, True)
     await api(port.admin, "GET", "/packages", params={"name": "a", "cursor": "1"}, status=400)
