@@ -196,7 +196,8 @@ async def _play(yard: Yard, runs: int, kill_every: int | None, go_on: Callable[[
                 count.violations.append(f"no run has ended for {_STUCK_SECONDS:.0f} s")
                 break
             if kill_every and count.runs - killed_at >= kill_every:
-                killed_at = count.runs
+                # Not from where it stands: some have ended meanwhile, and the kills would become fewer.
+                killed_at += kill_every
                 await asyncio.sleep(yard.chance.uniform(0, 0.5))
                 worker.kill()
                 count.kills += 1
