@@ -41,6 +41,13 @@ def test_every_module_imports_alone() -> None:
     assert result.returncode == 0, result.stderr
 
 
+def test_what_make_bench_and_make_soak_start_can_be_imported() -> None:
+    """No other test loads them, and what they share with the tests changes."""
+    line = "import tests.bench.__main__, tests.soak.__main__"
+    done = subprocess.run([sys.executable, "-c", line], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_modules_that_import_each_other_are_seen(tmp_path: Path) -> None:
     package = tmp_path / "registry" / "content"
     package.mkdir(parents=True)

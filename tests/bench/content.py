@@ -15,14 +15,14 @@ from sandbox.scanners.content.engine import Engine, compile_rules
 from sandbox.scanners.facts import Entry
 from sandbox.scanners.loading import load_modules
 from tests.bench.figures import Figure
-from tests.bench.inventory import TOOLS
+from tests.kit.toolfolder import tools_folder
 
 ROUNDS = 3
 
 
 def content(folder: Path) -> Iterator[Figure]:
     """Megabytes a second of processor time: of the rules alone, and of all modules with archives opened."""
-    (packed,) = TOOLS.glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     root = folder / "root"
     root.mkdir()
     subprocess.run(["tar", "--zstd", "-xf", packed, "-C", root, "--exclude=./dev/*"], check=True)

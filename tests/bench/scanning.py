@@ -25,7 +25,6 @@ from sandbox.images.sourcefile import LayoutSource
 from sandbox.scanners.layers import ScanLimits, make_scanner
 from sandbox.scanners.scan import scan_image
 from tests.bench.figures import Figure, over
-from tests.bench.inventory import TOOLS
 from tests.kit.images import (
     OCI_LAYER,
     Layer,
@@ -35,6 +34,7 @@ from tests.kit.images import (
     tiny_files,
     write_layout,
 )
+from tests.kit.toolfolder import tools_folder
 
 ROUNDS = 3
 MANY = 1_000_000
@@ -43,7 +43,7 @@ STATUS = b"Package: own\nStatus: install ok installed\nVersion: 1\nArchitecture:
 
 def scanning(folder: Path) -> Iterator[Figure]:
     """On one processor. Processor time is that of the worker and of all its children."""
-    (packed,) = TOOLS.glob("debian-12-bare-*.tar.zst")
+    (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     with subprocess.Popen(["zstd", "-dc", packed], stdout=subprocess.PIPE) as unpacking:
         assert unpacking.stdout is not None
         base, size = _gzipped(iter(lambda: unpacking.stdout.read(1 << 20), b""))  # type: ignore[union-attr]
