@@ -19,7 +19,7 @@ from registry.db.content import manifests, repositories
 from registry.db.dialect import batches, portions
 from registry.db.signatures import signatures
 from registry.db.trials import parts, runs
-from registry.trials.findingspolicies import is_judged_by_findings
+from registry.trials.findingspolicies import counting_in
 from registry.trials.images import RunnableImage
 from registry.trials.imagespecs import attached_to
 from registry.trials.opening import UNKNOWN, TrialPolicy
@@ -201,7 +201,7 @@ async def _take(connection: AsyncConnection, policy: TrialPolicy, taken: Sequenc
     wants_scan = (
         (await connection.execute(wants)).scalar_one()
         or policy.run_spec == SCAN_ALONE_SPEC
-        or await is_judged_by_findings(connection, policy.repository_id)
+        or await counting_in(connection, policy.repository_id) is not None
     )
     scans = await hold_scans(connection, {theirs.scan for theirs, _ in taken}) if wants_scan else {}
     carried = []

@@ -93,11 +93,11 @@ async def counting(connection: AsyncConnection, repository_id: int, name: str) -
     return None if row is None else Counting(row.document, row.digest)
 
 
-async def is_judged_by_findings(connection: AsyncConnection, repository_id: int) -> bool:
-    """Whether a policy counts in a repository."""
+async def counting_in(connection: AsyncConnection, repository_id: int) -> Counting | None:
+    """As :func:`counting`, where only the repository's id is known; ``None`` too where it is gone."""
     name = select(repositories.c.name).where(repositories.c.id == repository_id)
     found = (await connection.execute(name)).scalar()
-    return found is not None and await counting(connection, repository_id, found) is not None
+    return None if found is None else await counting(connection, repository_id, found)
 
 
 def has_policy(name: ColumnElement[str], repository_id: ColumnElement[int]) -> ColumnElement[bool]:

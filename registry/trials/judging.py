@@ -18,7 +18,7 @@ from sqlalchemy import and_, delete, func, or_, select
 from registry.content import repositories as repos
 from registry.content.manifests import find_in
 from registry.contract.specfile import parse_findings_policy
-from registry.db.content import manifests, repositories
+from registry.db.content import manifests
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
@@ -28,7 +28,7 @@ from registry.errors import BlobUnknownError
 from registry.formats.excusing import excuse
 from registry.oci.digest import parse_digest
 from registry.trials.findingsjudge import Outcome, Reason, judge
-from registry.trials.findingspolicies import Counting, counting
+from registry.trials.findingspolicies import Counting, counting_in
 from registry.trials.findingswaivers import excused_in
 from registry.trials.imagefindings import JUDGED
 from registry.trials.matched import report_of
@@ -38,7 +38,6 @@ from registry.trials.states import REASON_MAX, plain_text
 from registry.trials.trustedvex import read_trusted
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection
     from structlog.typing import FilteringBoundLogger
 
     from registry.advisories.report import Report
@@ -158,7 +157,7 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
         if not await repos.lock(connection, looked.repository_id):
             return
         held = (await connection.execute(JUDGED.where(manifests.c.id == manifest_id))).first()
-        policy = await _counting(connection, looked.repository_id)
+        policy = await counting_in(connection, looked.repository_id)
         if held is None or policy != looked.policy or held.newest != looked.document_digest:
             # Another scan or policy came meanwhile, and whoever brought it has asked again.
             return
@@ -193,7 +192,7 @@ async def look(
         image = (await connection.execute(query.where(manifests.c.id == manifest_id))).first()
         if image is None:
             return None
-        policy = await _counting(connection, image.repository_id)
+        policy = await counting_in(connection, image.repository_id)
         matching: int = (await connection.execute(_ENDED)).scalar_one()
         report, problem = None, ""
         if policy is not None or for_policy:
@@ -222,12 +221,6 @@ async def look(
         image.policy_digest is not None or image.state == "pending",
         image.now,
     )
-
-
-async def _counting(connection: AsyncConnection, repository_id: int) -> Counting | None:
-    name = select(repositories.c.name).where(repositories.c.id == repository_id)
-    found = (await connection.execute(name)).scalar()
-    return None if found is None else await counting(connection, repository_id, found)
 
 
 def _judged(policy: Counting, looked: Looked) -> Outcome:

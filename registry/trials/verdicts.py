@@ -26,7 +26,7 @@ from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import Settings
 from registry.trials import livelog
 from registry.trials.caps import spend
-from registry.trials.findingspolicies import is_judged_by_findings
+from registry.trials.findingspolicies import counting_in
 from registry.trials.reusing import ran_with
 from registry.trials.scanalone import judge_scan
 from registry.trials.scanned import parse_scanned
@@ -86,7 +86,7 @@ async def record(
             await spend(connection, settings, part.id, seconds)
             return None
         if part.is_scan_alone:
-            by_policy = await is_judged_by_findings(connection, part.repository_id)
+            by_policy = await counting_in(connection, part.repository_id) is not None
             judgement = judge_scan(report, parse_scanned(part.scan), by_policy=by_policy)
         else:
             judgement = judge(report, required=required_by(part.run_spec), asked=asked_by(part.run_spec))
