@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+import json
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -25,6 +26,13 @@ def as_before(message: W) -> W:
     """The message without what has been added to it since the first version: as an older side takes it."""
     fields = type(message).model_fields.items()
     return message.model_copy(update={name: None for name, field in fields if field.exclude_if is is_none})
+
+
+def canonical_json(document: Wire, **named: Any) -> str:
+    """JSON with sorted keys, and nothing that is merely the default but what is ``named``: one for each
+    meaning."""
+    told = {**named, **document.model_dump(mode="json", exclude_defaults=True)}
+    return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
 
 def is_none(value: object) -> bool:

@@ -5,12 +5,11 @@ What is not known is never a pass: it gives ``error``, or by name ``fail`` or ``
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from registry.contract.base import Wire
+from registry.contract.base import Wire, canonical_json
 from registry.oci.digest import Digest, digest_of
 
 Least = Literal["info", "low", "medium", "high", "critical"]
@@ -130,8 +129,7 @@ class FindingsPolicy(Wire):
 
     def canonical(self) -> str:
         """JSON with sorted keys and nothing that is merely the default: one for each meaning."""
-        document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
-        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return canonical_json(self, version=self.version)
 
     @property
     def digest(self) -> Digest:

@@ -7,13 +7,12 @@ expectations and lower limits, nothing else.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from registry.contract.base import Wire, is_empty, is_none
+from registry.contract.base import Wire, canonical_json, is_empty, is_none
 from registry.contract.cases import MAX_ATTEMPTS, MAX_CASES, Case
 from registry.contract.checks import CHECKS, SCAN_ALONE
 from registry.contract.expectations import Arguments, Command, Expectations
@@ -244,8 +243,7 @@ class RunSpec(Wire):
 
     def canonical(self) -> str:
         """JSON with sorted keys and nothing that is merely the default: one for each meaning."""
-        document = {"version": self.version, **self.model_dump(mode="json", exclude_defaults=True)}
-        return json.dumps(document, sort_keys=True, separators=(",", ":"))
+        return canonical_json(self, version=self.version)
 
     @property
     def digest(self) -> Digest:
