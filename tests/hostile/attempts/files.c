@@ -143,8 +143,9 @@ ATTEMPT(climb_first,
 	char path[4096] = "/proc/1/cwd/../../../../../../../..";
 	return fact("canary") ? first_byte(strcat(path, fact("canary"))) : ENODATA;)
 ATTEMPT(left_open,
-	/* Beside the standard streams only the pipe to the runner and the folder that is read here. */
-	char target[256]; struct dirent *entry; DIR *folder = opendir("/proc/1/fd");
+	/* Beside the standard streams only the runner's pipe to this child, of which it may not have closed the
+	   other end yet: no file, no socket, no other pipe, nothing without a name. */
+	char target[256], own[256] = ""; struct dirent *entry; DIR *folder = opendir("/proc/1/fd");
 	if (!folder)
 		return errno;
 	while ((entry = readdir(folder))) {
@@ -153,6 +154,12 @@ ATTEMPT(left_open,
 			continue;
 		target[size] = 0;
 		if (target[0] == '/' && strcmp(target, "/dev/null"))
+			return 0;
+		if (atoi(entry->d_name) <= 2)
+			continue;
+		if (!*own && !strncmp(target, "pipe:", 5))
+			strcpy(own, target);
+		if (strcmp(target, own))
 			return 0;
 	}
 	return ENOENT;)
