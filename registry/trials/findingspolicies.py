@@ -189,7 +189,12 @@ async def clear(database: Database, *, actor: Actor, on: str) -> None:
 
 async def ask_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
     """Have images judged by their findings again, of those ``which`` have a state that rests on them."""
-    found = select(manifests.c.id, db_time()).where(which, manifests.c.state.in_(STATES_JUDGED))
+    # In one order, as all who ask: two would wait for each other's rows.
+    found = (
+        select(manifests.c.id, db_time())
+        .where(which, manifests.c.state.in_(STATES_JUDGED))
+        .order_by(manifests.c.id)
+    )
     asked = insert(connection, rejudgings).from_select(["manifest_id", "asked_at"], found)
     await connection.execute(
         asked.on_conflict_do_update(

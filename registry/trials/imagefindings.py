@@ -70,7 +70,7 @@ async def with_findings(
         here = (manifests.c.repository_id == repository_id, manifests.c.digest.in_(batch))
         found |= {row.digest: row for row in await connection.execute(JUDGED.where(*here))}
     states: list[Wanted] = []
-    missing: dict[int, None] = {}
+    missing: set[int] = set()
     for digest, state, reason in wanted:
         row = found.get(digest)
         if state not in ("pass", "warn") or row is None:
@@ -79,14 +79,14 @@ async def with_findings(
         if (row.policy_digest, row.document_digest) != (policy.digest, row.newest):
             row = await _taken_over(connection, row, policy.digest) or row
         if (row.policy_digest, row.document_digest) != (policy.digest, row.newest):
-            missing[row.id] = None
+            missing.add(row.id)
             states.append((digest, "pending", BEING_JUDGED))
         elif row.verdict == "pass":
             states.append((digest, state, reason))
         else:
             said = f"{row.reason}; {reason}" if state == row.verdict else row.reason
             states.append((digest, row.verdict, said[:REASON_MAX]))
-    for manifest_id in missing:
+    for manifest_id in sorted(missing):
         asked = {"manifest_id": manifest_id, "asked_at": db_time()}
         await connection.execute(insert_ignoring_conflict(connection, rejudgings, asked))
     return states

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import and_, delete, func, or_, select
+from sqlalchemy import Delete, and_, delete, func, or_, select
 
 from registry.content import repositories as repos
 from registry.content.manifests import find_in
@@ -146,11 +146,11 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
         async with database.write() as connection:
             await connection.execute(delete(rejudgings).where(rejudgings.c.manifest_id == manifest_id))
         return
-    answered = (rejudgings.c.manifest_id == manifest_id, rejudgings.c.asked_at == looked.asked_at)
+    answered = _answered(manifest_id, looked.asked_at)
     if looked.policy is None and not looked.is_judged:
         # No policy counts there, and its state rests on none.
         async with database.write() as connection:
-            await connection.execute(delete(rejudgings).where(*answered))
+            await connection.execute(answered)
         return
     outcome = None if looked.policy is None else await parsers.run(_judged, looked.policy, looked)
     async with database.write() as connection:
@@ -173,9 +173,18 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
                 **_columns(outcome),
             }
             await connection.execute(insert(connection, image_findings).values(row))
-        await connection.execute(delete(rejudgings).where(*answered))
         await settle_again(connection, looked.repository_id, looked.digest)
+        # Last: whoever asks for all of them has those that this asks for, and waits for this one.
+        await connection.execute(answered)
         await move_epoch(connection, "gate")
+
+
+def _answered(manifest_id: int, asked_at: datetime | None) -> Delete:
+    """Forget that this was asked for. Whoever asks again just now is not waited for: that stays asked."""
+    asked = select(rejudgings.c.manifest_id).where(
+        rejudgings.c.manifest_id == manifest_id, rejudgings.c.asked_at == asked_at
+    )
+    return delete(rejudgings).where(rejudgings.c.manifest_id.in_(asked.with_for_update(skip_locked=True)))
 
 
 async def look(

@@ -5,25 +5,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from registry.cli.trial import _print_trial
 from registry.db.content import manifests, repositories
+from registry.db.engine import Database
 from registry.db.findings import image_findings
 from registry.db.matchings import changed_images, rejudgings
 from registry.db.types import db_time
+from registry.storage.filesystem import FilesystemStore
+from registry.storage.threads import Threads
+from registry.trials.findingspolicies import ask_again
 from registry.trials.imagefindings import NOTHING, with_findings
+from registry.trials.judging import judge_image
 from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
 from tests.kit.matching import caught_up, count, put_file, told
+from tests.kit.postgres import until_somebody_waits
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.signing import attach, new_key, public_pem, signature_of
-from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, open_port, tiny_image, tiny_index
 
 LODASH = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
 CVE = "CVE-2020-8203"
@@ -304,6 +311,46 @@ async def test_an_index_is_as_good_as_its_worst_platform_and_a_policy_above_coun
     await ask(port.admin, "DELETE", "/api/v1/findings-policy", params={"on": "team/"})
     gone = await ask(port.admin, "GET", "/api/v1/findings-policy", params={"on": "team/"})
     assert gone.status == 404
+
+
+async def test_who_judges_holds_nothing_that_one_who_asks_for_more_waits_for(
+    tmp_path: Path, make_postgres_url: Callable[[], str]
+) -> None:
+    """One asks for all images of an index while another of them is judged, which asks for the first, too."""
+    url = make_postgres_url()
+    async with open_port(tmp_path / "data", url) as port:
+        await make_repository(port.admin, REPOSITORY)
+        await advise(port, HARMLESS, day=1)
+        await put_policy(port)
+        worker = await port.worker("w")
+        index, _ = tiny_index("linux/amd64", "linux/amd64")
+        digest = await port.push(index)
+        for _ in range(2):
+            job = await worker.claim(mechanisms=SCANNING)
+            assert (await worker.post("scan", make_scan(job))).status == 204
+            assert (await worker.report(job)).status == 204
+        await until(port, digest, "pass")
+    # With the registry's own loops at an end: this alone judges.
+    store, parsers = FilesystemStore(tmp_path / "data"), Threads("parser", 1)
+    database = Database(url)
+    rows = select(manifests.c.id).where(manifests.c.digest != digest, manifests.c.state == "pass")
+    async with database.read() as connection:
+        first, second = (await connection.execute(rows.order_by(manifests.c.id))).scalars()
+    async with database.write() as asking:
+        await ask_again(asking, manifests.c.id == first)
+        async with database.write() as connection:
+            await connection.execute(delete(image_findings).where(image_findings.c.manifest_id == first))
+            await ask_again(connection, manifests.c.id == second)
+        judging = asyncio.create_task(judge_image(database, store, second, parsers=parsers))
+        await until_somebody_waits(database, asking)
+        # Only held by who waits for this transaction could it not be had at once.
+        await asking.execute(text("SET LOCAL lock_timeout = '500ms'"))
+        await ask_again(asking, manifests.c.id == second)
+    await judging
+    assert await count(database, rejudgings) == 2, "it was asked for again meanwhile"
+    assert await count(database, image_findings) == 1
+    await database.close()
+    parsers.close()
 
 
 async def test_what_the_same_policy_made_of_the_same_scan_is_taken_over(port: Port) -> None:
