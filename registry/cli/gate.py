@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import (
+    Client,
+    ImageArgument,
+    JsonOption,
+    ServerOption,
+    TokenOption,
+    connect,
+    part,
+)
 from registry.cli.durations import parse_coming, parse_past
 from registry.cli.output import cell, print_fields, print_json, print_list, print_table
 from registry.errors import RequestInvalidError
@@ -20,17 +28,13 @@ app = typer.Typer(
 _ALGORITHMS = tuple(f"{name}:" for name in ALGORITHMS)
 
 
-Target = Annotated[
-    str,
-    typer.Argument(metavar="NAME@DIGEST|NAME:TAG|DIGEST", help="An image, or with --in a digest alone."),
-]
 Where = Annotated[
     str | None,
     typer.Option(
         "--in",
         metavar="NAME|NAMESPACE/|*",
-        help="Where a digest is blocked: a repository, a namespace with a slash at its end, or * for the "
-        "whole registry.",
+        help="Where a digest or package is blocked: a repository, a namespace with a slash at its end, or * "
+        "for the whole registry.",
     ),
 ]
 
@@ -38,12 +42,26 @@ Where = Annotated[
 @app.command("block")
 def block(
     *,
-    target: Target,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME@DIGEST|NAME:TAG|DIGEST]", help="An image, or with --in a digest alone."
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is refused reads it.")],
     where: Where = None,
     layer: Annotated[
         bool, typer.Option("--layer", help="The digest is that of a layer: block all images with it.")
     ] = False,
+    package: Annotated[
+        str | None,
+        typer.Option(
+            "--package",
+            metavar="ECOSYSTEM/NAME[RANGE]",
+            help="All images that hold a package, by their scans, as 'npm/lodash<4.17.21'; without --in "
+            "everywhere.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -51,8 +69,17 @@ def block(
     """Refuse an image to everybody, above every verdict and every gate.
 
     By a digest with --in, also what is pushed later: an image, or with --layer all images that have a layer.
+    By --package all images that scans found it in, also those that are scanned later.
     """
+    if (target is None) == (package is None):
+        raise RequestInvalidError("name an image, a digest, or with --package a package, and one of them")
     client = connect(server, token_file)
+    if package is not None:
+        if layer:
+            raise RequestInvalidError("--layer goes with a digest")
+        _block(client, {"on": where or "*", "package": package, "reason": reason}, as_json=as_json)
+        return
+    assert target is not None
     if not target.startswith(_ALGORITHMS):
         if where is not None or layer:
             raise RequestInvalidError("--in and --layer go with a digest alone, as in sha256:…")
@@ -64,14 +91,16 @@ def block(
         return
     if where is None:
         raise RequestInvalidError("say where with --in: a repository, a namespace as in team/, or '*'")
-    asked = {"on": where, "digest": target, "layer": layer, "reason": reason}
+    _block(client, {"on": where, "digest": target, "layer": layer, "reason": reason}, as_json=as_json)
+
+
+def _block(client: Client, asked: Mapping[str, Any], *, as_json: bool) -> None:
     made = client.send("POST", "/gate/blocks", asked)
     if as_json:
         print_json(made)
     else:
-        typer.echo(
-            f"block {made['id']}: {made['kind']} {target} in {where}; {made['images']} images are there now"
-        )
+        what = f"{made['kind']} {made['package'] or made['digest']} in {made['on']}"
+        typer.echo(f"block {made['id']}: {what}; {made['images']} images are there now")
 
 
 @app.command("unblock")
@@ -114,7 +143,7 @@ def list_blocks(
     """List blocks: those of what is yours, and for administrators and auditors all."""
     asked = {} if where is None else {"on": where}
     found = list(connect(server, token_file).items("/gate/blocks", asked))
-    columns = ("id", "on", "kind", "digest", "images", "reason", "actor", "created_at")
+    columns = ("id", "on", "kind", "digest", "package", "images", "reason", "actor", "created_at")
     print_list(found, columns, as_json=as_json)
 
 

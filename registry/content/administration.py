@@ -335,7 +335,7 @@ async def move(
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
             await move_epoch(connection, "content", "access", "gate")
             moved_here = repositories.c.id == repository.id
-            await blocks.catch_all(connection, moved_here, effects)
+            await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)
             await bury(connection, name)
     except IntegrityError:

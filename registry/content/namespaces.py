@@ -377,7 +377,7 @@ async def rename(
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
             await move_epoch(connection, "content", "access", "gate")
             moved_here = blocks.below(repositories.c.name, f"{to}/")
-            await blocks.catch_all(connection, moved_here, effects)
+            await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)
             await bury(connection, *names)
     except IntegrityError:

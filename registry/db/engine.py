@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, nullcontext
 from copy import copy
 from typing import Any, Literal, cast
 
-from sqlalchemy import create_engine, event, text, update
+from sqlalchemy import create_engine, event, select, text, update
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -169,6 +169,13 @@ async def move_epoch(connection: AsyncConnection, *names: Epoch) -> None:
         return
     await connection.execute(update(epochs).values({name: epochs.c[name] + 1 for name in names}))
     connection.info[_MOVED] = True
+
+
+async def hold_epochs(connection: AsyncConnection) -> None:
+    """Let nobody move an epoch before this transaction ends, and see all that was there when one was moved
+    last: as :func:`move_epoch`, for who has changed nothing yet that caches know."""
+    if not connection.info.get(_LEFT):
+        await connection.execute(select(epochs.c.gate).with_for_update())
 
 
 def leave_epochs(connection: AsyncConnection) -> None:

@@ -139,7 +139,7 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "findings_policy.cleared": "a place has no findings policy of its own any more",
         "schedule.created": "images of a place are to be tried again and again",
         "schedule.deleted": "images of a place are tried again by that schedule no longer",
-        "image.blocked": "somebody blocked an image or a layer, or such an image was pushed",
+        "image.blocked": "an image, a layer or a package was blocked, or such an image was pushed or scanned",
         "image.unblocked": "somebody took a block back",
         "image.will_block": "an image that had passed turned bad, and is refused from the time that is in it",
         "image.findings_changed": "advisories say other things of an image's packages than before",

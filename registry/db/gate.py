@@ -16,16 +16,40 @@ blocks = Table(
     Column("namespace_id", Id, ForeignKey("namespaces.id", ondelete="CASCADE")),
     CheckConstraint("repository_id IS NULL OR namespace_id IS NULL", name="on_one"),
     Column("kind", Text, nullable=False),
-    CheckConstraint("kind IN ('image', 'layer')", name="kind"),
-    # Of the manifest; or of a layer or config, of whatever image.
+    CheckConstraint("kind IN ('image', 'layer', 'package')", name="kind"),
+    # Of the manifest; or of a layer or config, of whatever image; empty where a package is named.
     Column("digest", Bytewise, nullable=False),
     Column("reason", Text, nullable=False),
     # Empty where an older version did it.
     Column("actor", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    # Of a package: its ecosystem, with or without the release; its name or that of its source; and a range of
+    # versions, empty: all.
+    Column("ecosystem", Bytewise),
+    Column("package", Bytewise),
+    Column("versions", Text),
     # What a push looks for.
     Index(None, "digest"),
+    # What a scan looks for.
+    Index(None, "package"),
     *(Index(None, column, "id") for column in ("repository_id", "namespace_id")),
+)
+
+block_components = Table(
+    "block_components",
+    metadata,
+    # Which packages of scans a block names: only code can compare versions.
+    Column(
+        "block_id", Id, ForeignKey("blocks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    ),
+    Column(
+        "component_id",
+        Id,
+        ForeignKey("components.id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    Index(None, "component_id", "block_id"),
 )
 
 waivers = Table(

@@ -1,4 +1,4 @@
-"""Blocking by hand: an image, or a layer of whatever image, above every verdict and every gate."""
+"""Blocking by hand: an image, or all with a layer or a package, above every verdict and every gate."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, ManifestUnknownError, NotFoundError
 from registry.events.webhooks import may_manage
 from registry.trials.attesting import attest_states
+from registry.trials.packageblocks import PackageRange, hold_scans_of, link
 from registry.trials.states import REASON_MAX
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from registry.content.repositories import Repository
     from registry.db.engine import Database
 
-BlockKind = Literal["image", "layer"]
+BlockKind = Literal["image", "layer", "package"]
 EVERYWHERE = "*"
 COUNTED_MAX = 1000
 
@@ -46,23 +47,32 @@ COUNTED_MAX = 1000
 @dataclass(frozen=True, slots=True)
 class Block:
     """A block. ``on`` is a repository, a namespace with a slash at its end, or ``*``; ``images`` is how many
-    images there are refused by it now, counted to 1000."""
+    images there are refused by it now, counted to 1000. One of a package has ``package`` and no digest."""
 
     id: int
     on: str
     kind: BlockKind
     digest: str
+    package: str | None
     reason: str
     actor: str
     created_at: datetime
     images: int
 
 
-async def add(
-    database: Database, *, actor: Actor, on: str, kind: BlockKind, digest: str, reason: str
-) -> Block:
-    """Forbid everybody to read an image, or all images with a layer, in a repository, a namespace (with a
-    slash at its end) or everywhere (``*``): those that are there, and those that are pushed later.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is blocked: by its digest, or a package."""
+
+    kind: BlockKind
+    digest: str = ""
+    package: PackageRange | None = None
+
+
+async def add(database: Database, *, actor: Actor, on: str, target: Target, reason: str) -> Block:
+    """Forbid everybody to read an image, or all images with a layer or a package, in a repository, a
+    namespace (with a slash at its end) or everywhere (``*``): those that are there, and those that are pushed
+    later, or of which it is known later that they hold the package.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer there; of everywhere, no administrator.
@@ -71,7 +81,7 @@ async def add(
     """
     await _require_right(database, actor, on)
     async with database.write() as connection:
-        block_id = await _add(connection, _place(on), kind=kind, digest=digest, reason=reason, actor=actor)
+        block_id = await _add(connection, _place(on), target, reason=reason, actor=actor)
         return await _show(connection, block_id)
 
 
@@ -88,7 +98,7 @@ async def block_image(
         if (await connection.execute(held)).first() is None:
             raise ManifestUnknownError(f"{repository.name} has no manifest {digest}")
         place = Place(repository.name, is_namespace=False)
-        await _add(connection, place, kind="image", digest=digest, reason=reason, actor=actor)
+        await _add(connection, place, Target("image", digest), reason=reason, actor=actor)
 
 
 async def unblock_image(database: Database, repository: Repository, *, digest: str, actor: Actor) -> None:
@@ -152,8 +162,7 @@ async def remove(database: Database, *, actor: Actor, block_id: int) -> None:
         here = (*concerned(place, gone.kind, gone.digest), manifests.c.blocked_reason == gone.reason)
         other = matching().with_only_columns(blocks.c.reason).order_by(blocks.c.id).limit(1)
         await _rewrite(connection, here, other.scalar_subquery())
-        data = {"kind": gone.kind, "digest": gone.digest, "reason": None, "block": block_id}
-        await record(connection, "image.unblocked", _told(place), actor, data)
+        await record(connection, "image.unblocked", _told(place), actor, _data(block, reason=None))
 
 
 async def list_blocks(
@@ -205,60 +214,71 @@ def _told(place: Place | None) -> str | None:
 
 
 async def _add(
-    connection: AsyncConnection,
-    place: Place | None,
-    *,
-    kind: BlockKind,
-    digest: str,
-    reason: str,
-    actor: Actor,
+    connection: AsyncConnection, place: Place | None, target: Target, *, reason: str, actor: Actor
 ) -> int:
-    kept = reason[:REASON_MAX]
+    package = target.package
+    # Who is refused reads which package.
+    kept = (reason if package is None else f"it holds {package}: {reason}")[:REASON_MAX]
     keys: dict[str, int | None] = {"repository_id": None, "namespace_id": None}
     if place is not None:
         keys[place.column] = await hold_place(connection, place)
-    same = (
-        *(blocks.c[column].is_not_distinct_from(number) for column, number in keys.items()),
-        blocks.c.kind == kind,
-        blocks.c.digest == digest,
-    )
+    named = {
+        "kind": target.kind,
+        "digest": target.digest,
+        "ecosystem": None if package is None else package.ecosystem,
+        "package": None if package is None else package.name,
+        "versions": None if package is None else package.versions,
+    }
+    same = [blocks.c[name].is_not_distinct_from(value) for name, value in {**keys, **named}.items()]
     # Said again, it is another reason.
     before = (
         (await connection.execute(delete(blocks).where(*same).returning(blocks.c.reason))).scalars().all()
     )
     made = await connection.execute(
         insert(blocks)
-        .values(
-            **keys,
-            kind=kind,
-            digest=digest,
-            reason=kept,
-            actor=actor.shown,
-            created_at=db_time(),
-        )
+        .values(**keys, **named, reason=kept, actor=actor.shown, created_at=db_time())
         .returning(blocks.c.id)
     )
     block_id: int = made.scalar_one()
     stands = manifests.c.blocked_reason
-    here = (*concerned(place, kind, digest), stands.is_(None) | stands.in_(before))
-    await _rewrite(connection, here, kept)
-    data = {"kind": kind, "digest": digest, "reason": kept, "block": block_id}
-    await record(connection, "image.blocked", _told(place), actor, data)
+    here = (*concerned(place, target.kind, target.digest, block_id), stands.is_(None) | stands.in_(before))
+    if package is not None:
+        await link(connection, block_id)
+    await _rewrite(connection, here, kept, of_package=None if package is None else block_id)
+    row = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).one()
+    await record(connection, "image.blocked", _told(place), actor, _data(row, reason=kept))
     return block_id
 
 
-async def _rewrite(connection: AsyncConnection, here: Sequence[ColumnElement[bool]], reason: Any) -> None:
+def _data(block: Row[Any], *, reason: str | None) -> dict[str, Any]:
+    """As events name it."""
+    package = {} if block.package is None else {"package": block.package}
+    return {"kind": block.kind, "digest": block.digest, **package, "reason": reason, "block": block.id}
+
+
+async def _rewrite(
+    connection: AsyncConnection,
+    here: Sequence[ColumnElement[bool]],
+    reason: Any,
+    *,
+    of_package: int | None = None,
+) -> None:
     """Write this reason to the images that are ``here``, also to those that are being pushed, and have what
     the gate makes of them attested anew.
 
     Repositories first, then rows, then the epochs: whoever records a verdict takes them in this order. Until
-    the epochs are moved, more is pushed and moved to here, and that is caught by the second write.
+    the epochs are moved, more is pushed and moved to here, and scans bring what the block ``of_package``
+    names: that is caught by the second write.
     """
     concerned_now = select(manifests.c.repository_id).where(*here)
     locked = select(repositories.c.id).where(repositories.c.id.in_(concerned_now)).order_by(repositories.c.id)
     await connection.execute(locked.with_for_update(key_share=True))
+    if of_package is not None:
+        await hold_scans_of(connection, of_package)
     written = await _write_reason(connection, here, reason, but=frozenset())
     await move_epoch(connection, "gate")
+    if of_package is not None:
+        await link(connection, of_package)
     await _write_reason(connection, here, reason, but=written)
 
 
@@ -290,7 +310,8 @@ async def _show(connection: AsyncConnection, block_id: int) -> Block:
 
 
 async def _counted(connection: AsyncConnection, row: Row[Any]) -> Block:
-    found = select(manifests.c.id).where(*concerned(_place(row.on), row.kind, row.digest)).limit(COUNTED_MAX)
+    here = concerned(_place(row.on), row.kind, row.digest, row.id)
+    found = select(manifests.c.id).where(*here).limit(COUNTED_MAX)
     images = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
     return Block(**row._asdict(), images=images)
 
@@ -301,6 +322,7 @@ _BLOCKS: Select[Any] = (
         func.coalesce(repositories.c.name, namespaces.c.name + "/", EVERYWHERE).label("on"),
         blocks.c.kind,
         blocks.c.digest,
+        (blocks.c.ecosystem + "/" + blocks.c.package + blocks.c.versions).label("package"),
         blocks.c.reason,
         blocks.c.actor,
         blocks.c.created_at,

@@ -325,7 +325,7 @@ async def _blocked(
 ) -> list[str]:
     """Why blocks that count in the destination refuse what came in."""
     for ids in portions(list(copied.created.values())):
-        await blocks.catch_all(connection, manifests.c.id.in_(ids), effects)
+        await blocks.catch_all(connection, manifests.c.id.in_(ids), effects.images_blocked)
     rows: list[str] = []
     for portion in batches(one.digest for one in members):
         query = select(manifests.c.digest, manifests.c.blocked_reason).where(

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from registry.db.content import manifests
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.scans import image_scans, scans
+from registry.trials.packageblocks import catch_carried
 from registry.trials.scanned import parse_scanned
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ async def hold_scans(connection: AsyncConnection, stored: Collection[str | None]
 async def count_scans(connection: AsyncConnection, carried: Sequence[CarriedScan]) -> None:
     """Let scans count for images; one that has a scan keeps it. The caller holds the repositories' locks and,
     by :func:`hold_scans`, the scans."""
+    new = []
     for one in carried:
         image = select(manifests.c.id).where(
             manifests.c.repository_id == one.repository_id, manifests.c.digest == one.digest
@@ -67,4 +69,7 @@ async def count_scans(connection: AsyncConnection, carried: Sequence[CarriedScan
             "worker": one.worker,
             "taken_at": one.finished_at,
         }
-        await connection.execute(insert_ignoring_conflict(connection, image_scans, values))
+        counted = await connection.execute(insert_ignoring_conflict(connection, image_scans, values))
+        if counted.rowcount:
+            new.append(manifest_id)
+    await catch_carried(connection, new)

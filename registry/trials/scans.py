@@ -21,6 +21,7 @@ from registry.db.scans import components, image_scans, scan_components, scans
 from registry.db.trials import is_leased, parts
 from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError, UnavailableError
+from registry.trials.packageblocks import catch_scanned
 from registry.trials.scanned import Document, parse_scanned
 
 if TYPE_CHECKING:
@@ -92,10 +93,12 @@ async def take(
             if _is_taken(part, document):
                 return part.repository_id
             scan_id, is_used = await _record(connection, document, locator)
-            await _count_for_image(connection, part, scan_id, worker)
+            manifest_id = await _count_for_image(connection, part, scan_id, worker)
             await connection.execute(
                 update(parts).where(parts.c.id == part.id).values(scan=document.scanned.stored())
             )
+            if manifest_id is not None:
+                await catch_scanned(connection, manifest_id, scan_id)
     finally:
         # Where nobody knows whether it was committed, they stay, for collection.
         if not is_used and locator is not None:
@@ -252,16 +255,20 @@ def _columns(component: Component) -> dict[str, str]:
     return {name: getattr(component, name) for name in type(component).__dataclass_fields__}
 
 
-async def _count_for_image(connection: AsyncConnection, part: _Part, scan_id: int, worker: Reporter) -> None:
-    """Let a scan be the newest of the part's image; one that was deleted meanwhile has none."""
+async def _count_for_image(
+    connection: AsyncConnection, part: _Part, scan_id: int, worker: Reporter
+) -> int | None:
+    """Let a scan be the newest of the part's image, and give its number; one that was deleted meanwhile has
+    none."""
     image = select(manifests.c.id).where(
         manifests.c.repository_id == part.repository_id, manifests.c.digest == part.digest
     )
-    manifest_id = (await connection.execute(image)).scalar()
+    manifest_id: int | None = (await connection.execute(image)).scalar()
     if manifest_id is None:
-        return
+        return None
     values = {"scan_id": scan_id, "worker": worker.name, "taken_at": db_time()}
     newest = insert(connection, image_scans).values(manifest_id=manifest_id, **values)
     await connection.execute(
         newest.on_conflict_do_update(index_elements=[image_scans.c.manifest_id], set_=values)
     )
+    return manifest_id

@@ -17,6 +17,7 @@ from registry.errors import (
     NameInvalidError,
     NameUnknownError,
     NotFoundError,
+    RequestInvalidError,
 )
 from registry.http.api.fields import ContentDigest, Id, NamespaceName, PlaceKey, Time
 from registry.http.api.images import Image, ImageQuery, find_image, named
@@ -37,6 +38,7 @@ from registry.trials.gate import (
     Wait,
     Word,
 )
+from registry.trials.packageblocks import parse_package
 from registry.trials.reading import why_not_run
 
 PREVIEWED = timedelta(days=30)
@@ -53,10 +55,16 @@ class BlockedImage(Image):
 
 
 class NewBlock(Body):
-    """What to block where: by the digest of a manifest, or of a layer (or config) of whatever image."""
+    """What to block where: by the digest of a manifest, or of a layer (or config) of whatever image; or a
+    package, and with it all images that scans found it in, now and later."""
 
     on: BlockPlace
-    digest: ContentDigest
+    digest: ContentDigest | None = None
+    package: str | None = Field(
+        default=None,
+        description="`ECOSYSTEM/NAME`, with or without a range of versions behind it; instead of a digest.",
+        examples=["npm/lodash<4.17.21", "Debian:12/openssl"],
+    )
     layer: bool = Field(default=False, description="It is the digest of a layer, or of a config.")
     reason: Reason
 
@@ -205,18 +213,27 @@ async def unblock(call: Call, body: Image) -> None:
 
 
 async def create_block(call: Call, body: NewBlock) -> blocking.Block:
-    """Refuse an image, or all images with a layer, to everybody.
+    """Refuse an image, or all images with a layer or a package, to everybody.
 
-    Those that are there at once, and those that are pushed later.
+    Those that are there at once, and those that are pushed, or of which a scan finds the package, later.
     """
     return await blocking.add(
         call.services.database,
         actor=call.actor,
         on=body.on,
-        kind="layer" if body.layer else "image",
-        digest=str(parse_content_digest(body.digest)),
+        target=_target(body),
         reason=one_line(body.reason),
     )
+
+
+def _target(body: NewBlock) -> blocking.Target:
+    if body.package is not None:
+        if body.digest is not None or body.layer:
+            raise RequestInvalidError("a block names a digest or a package, and not both")
+        return blocking.Target("package", package=parse_package(body.package))
+    if body.digest is None:
+        raise RequestInvalidError("a block names a digest or a package")
+    return blocking.Target("layer" if body.layer else "image", str(parse_content_digest(body.digest)))
 
 
 async def list_blocks(call: Call, query: BlocksQuery) -> Page[blocking.Block]:

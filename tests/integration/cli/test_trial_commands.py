@@ -232,6 +232,15 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     number = str(made["id"])
     assert shell.json("gate", "unblock", number) == {"id": number, "deleted": True}
     assert shell.json("gate", "list", "team/") == []
+    said = shell("gate", "block", "--package", "npm/lodash<4", "--in", "team/", "--reason", "old")
+    assert "package npm/lodash<4 in team/; 0 images are there now" in said
+    made = shell.json("gate", "block", "--package", "npm/lodash<4", "--reason", "old")
+    assert (made["on"], made["package"], made["reason"]) == (
+        ("*", "npm/lodash<4", "it holds npm/lodash<4: old")
+    )
+    assert "npm/lodash<4" in shell("gate", "list", "*")
+    for block in shell.json("gate", "list"):
+        shell("gate", "unblock", str(block["id"]))
     waiver = shell.json(
         *("waiver", "request", f"{REPOSITORY}:told", "--state", "fail", "--state", "error"),
         *("--for", "7d", "--reason", "a hotfix"),
@@ -344,6 +353,10 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
         (("gate", "block", "sha256:" + "0" * 64, "--reason", "r"), 64),
         (("gate", "block", f"{REPOSITORY}:1", "--layer", "--reason", "r"), 64),
         (("gate", "block", "sha256:12", "--in", "team/", "--reason", "r"), 64),
+        (("gate", "block", "--reason", "r"), 64),
+        (("gate", "block", f"{REPOSITORY}:1", "--package", "npm/a", "--reason", "r"), 64),
+        (("gate", "block", "--layer", "--package", "npm/a", "--reason", "r"), 64),
+        (("gate", "block", "--package", "lodash", "--reason", "r"), 64),
         (("gate", "unblock", "999"), 2),
         (("repo", "set", REPOSITORY, "--turned-bad-days", "soon"), 64),
         (("repo", "set", REPOSITORY, "--trial-keep-days", "soon"), 64),

@@ -68,7 +68,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO findings_policies VALUES (1, NULL, 1, '{}', 'd', 'a', 1)")
         connection.execute("INSERT INTO attestation_marks VALUES ('part', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
-        connection.execute(f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1)")
+        connection.execute(
+            f"INSERT INTO blocks VALUES (1, NULL, 1, 'layer', '{LOST}', 'r', 'a', 1, NULL, NULL, NULL)"
+        )
         connection.execute(
             "INSERT INTO waivers VALUES"
             """ (1, 1, NULL, '["fail"]', 'r', 'a', 1, 1, 9, 'b', 2, NULL, NULL, NULL, NULL)"""
@@ -118,6 +120,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO chain_prefixes SELECT max(id), 1, 'sha256:d' FROM manifests")
         connection.execute("INSERT INTO components VALUES (1, 'k', 'npm', 'npm', 'ä', '1', 'ä', '1', 1)")
         connection.execute("INSERT INTO scan_components VALUES (1, 1, 0, NULL)")
+        connection.execute("INSERT INTO block_components VALUES (1, 1)")
         connection.execute(
             "INSERT INTO matchings VALUES (1, 'sha256:g', 1, 1, 1, '[]', '[]', 1, 1, 1, 1, 1, 1)"
         )
