@@ -8,7 +8,7 @@ libraries fall back to older calls, as they would on an older kernel.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.resources import files
 from types import MappingProxyType
 
@@ -21,7 +21,7 @@ _ARCHITECTURES = {
     "ppc64le": "SCMP_ARCH_PPC64LE",
     "s390x": "SCMP_ARCH_S390X",
 }
-_ENOSYS, _EPERM, _EAFNOSUPPORT, _EPROTONOSUPPORT = 38, 1, 97, 93
+_ENOSYS, _EPERM, _ENOMEM, _ENOPROTOOPT, _EPROTONOSUPPORT, _EAFNOSUPPORT = 38, 1, 12, 92, 93, 97
 # Every CLONE_NEW* flag that clone takes: time, cgroup, uts, ipc, user, pid, net, and mount.
 _CLONE_NEW = 0x7E020080
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _NETLINK_ROUTE = 1, 2, 10, 16, 0
@@ -35,8 +35,14 @@ _INTERNET = (
     (_AF_INET, _DATAGRAM, 1),
     (_AF_INET6, _DATAGRAM, 58),
 )
-# Levels whose options are all allowed: of sockets, TCP, UDP, ICMPv6, raw, netlink, TLS.
-_LEVELS = (1, 6, 17, 58, 255, 270, 282)
+# Levels whose options are all allowed: UDP, ICMPv6, raw, netlink, TLS.
+_LEVELS = (17, 58, 255, 270, 282)
+_SOCKET, _TCP_LEVEL = 1, 6
+HELD_OPTIONS: Mapping[int, tuple[int, ...]] = MappingProxyType(
+    {_SOCKET: (26, 50, 51, 52), _TCP_LEVEL: (14, 32, 38, 39, 40, 41, 42)}
+)
+"""By level, the options that have the kernel keep what it counts to no run: filters, which are made into code
+of the kernel, and keys of TCP (MD5, AO). 127 is the last number that any level is given."""
 _IP, _IPV6, _NETFILTER = 0, 41, 64
 # Above the first of netfilter IPv6 has options of its own (traffic class, source choice, hop count).
 _IPV6_OPTIONS = (66, 67, 70, 72, 73, 76)
@@ -46,7 +52,14 @@ _NODES = (0, 0o100000, 0o010000, 0o140000)
 _DEVICES = (0o020000, 0o060000)
 # Each of those, for a kernel that compares one by one.
 _CLONE_FLAGS = tuple(1 << bit for bit in range(32) if _CLONE_NEW & 1 << bit)
-ARGUMENT_CALLS = ("clone", "getsockopt", "mknod", "mknodat", "setsockopt", "socket", "socketpair")
+HUGE_PAGES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"mmap": (3, 0x40000), "memfd_create": (1, 0x4), "shmget": (2, 0o4000)}
+)
+"""The calls that ask for huge pages, which no limit of memory counts: in which argument, and by which bit."""
+ARGUMENT_CALLS = (
+    *("clone", "getsockopt", "memfd_create", "mknod", "mknodat", "mmap", "setsockopt", "shmget"),
+    *("socket", "socketpair"),
+)
 """The calls that are allowed for some arguments only."""
 # What a capability is for, and the list has not.
 _CALLS: Mapping[str, tuple[str, ...]] = MappingProxyType({"SYS_CHROOT": ("chroot",)})
@@ -92,8 +105,15 @@ def make_seccomp(machine: str, capabilities: Collection[str] = ()) -> dict[str, 
                 for family, kind, protocol in _INTERNET
             ),
             _allow("socketpair", _equal(0, _AF_UNIX)),
+            *(_allow("getsockopt", _equal(1, level)) for level in HELD_OPTIONS),
             *_socket_options("getsockopt"),
+            *(
+                _allow("setsockopt", _equal(1, level), _masked(2, mask, value))
+                for level, refused in HELD_OPTIONS.items()
+                for mask, value in _all_but(refused)
+            ),
             *_socket_options("setsockopt"),
+            *_small_pages(machine),
             *(_allow("mknod", _masked(1, _NODE_TYPE_MASK, kind)) for kind in _NODES),
             *(_allow("mknodat", _masked(2, _NODE_TYPE_MASK, kind)) for kind in _NODES),
             *_familiar_refusals(),
@@ -121,8 +141,8 @@ def kernel_seccomp(capabilities: Collection[str] = ()) -> dict[str, object]:
 
 
 def _socket_options(name: str) -> list[dict[str, object]]:
-    """All but the tables of netfilter. Equal or less only: the kernel looks at the lower half of a number, so
-    that one with a bit above would be greater here and forbidden there."""
+    """Of the other levels, all but the tables of netfilter. Equal or less only: the kernel looks at the lower
+    half of a number, so that one with a bit above would be greater here and forbidden there."""
     return [
         *(_allow(name, _equal(1, level)) for level in _LEVELS),
         *(
@@ -131,6 +151,26 @@ def _socket_options(name: str) -> list[dict[str, object]]:
         ),
         *(_allow(name, _equal(1, _IPV6), _equal(2, option)) for option in _IPV6_OPTIONS),
     ]
+
+
+def _all_but(refused: tuple[int, ...], first: int = 0, size: int = 128) -> Iterator[tuple[int, int]]:
+    """Masks and values that the numbers below 128 have, but for ``refused``."""
+    inside = [one for one in refused if first <= one < first + size]
+    if not inside:
+        yield 0xFFFFFFFF & -size, first
+    elif size > 1:
+        yield from _all_but(refused, first, size // 2)
+        yield from _all_but(refused, first + size // 2, size // 2)
+
+
+def _small_pages(machine: str) -> Iterator[dict[str, object]]:
+    for name, (index, bit) in HUGE_PAGES.items():
+        if machine == "s390x" and name == "mmap":
+            # It hands over an address of its arguments, which no filter can read.
+            yield _allow(name, _argument(0, "SCMP_CMP_GE", 0, 0))
+        else:
+            yield _allow(name, _masked(index, bit, 0))
+            yield _refuse(name, _ENOMEM, _masked(index, bit, bit))
 
 
 def _familiar_refusals() -> list[dict[str, object]]:
@@ -148,7 +188,12 @@ def _familiar_refusals() -> list[dict[str, object]]:
         for name, index in (("mknod", 1), ("mknodat", 2))
         for kind in _DEVICES
     ]
+    options = [(level, option) for level, refused in HELD_OPTIONS.items() for option in refused]
     return [
+        *(
+            _refuse("setsockopt", _ENOPROTOOPT, _equal(1, level), _equal(2, option))
+            for level, option in options
+        ),
         *(_refuse("socket", number, *arguments) for number, arguments in socket),
         *(_refuse(name, _EPERM, argument) for name, argument in nodes),
     ]

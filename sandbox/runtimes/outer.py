@@ -17,6 +17,7 @@ from collections.abc import Collection, Mapping
 from registry.contract.report import Mechanism
 from sandbox import bpf, landlock
 from sandbox.bpf import Instruction, Machine
+from sandbox.bundles.seccomp import HELD_OPTIONS, HUGE_PAGES
 from sandbox.errors import SandboxError
 from sandbox.runtimes.base import RuntimeInfo
 from sandbox.runtimes.watch import read_status
@@ -104,8 +105,12 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
 JUDGED: Mapping[str, tuple[int, int]] = {
     "ioctl": (16, 29),
     "keyctl": (250, 219),
+    "memfd_create": (319, 279),
+    "mmap": (9, 222),
     "personality": (135, 92),
     "seccomp": (317, 277),
+    "setsockopt": (54, 208),
+    "shmget": (29, 194),
     "socket": (41, 198),
     "socketpair": (53, 199),
 }
@@ -141,6 +146,11 @@ def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
             (bpf.GIVE, 0, 0, bpf.ALLOW),
         ],
         "keyctl": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_KEYRING_REQUESTS, errno.ENOSYS)],
+        **{
+            name: [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[index]), (bpf.AND, 0, 0, bit), *_only((0,), errno.EPERM)]
+            for name, (index, bit) in HUGE_PAGES.items()
+        },
+        "setsockopt": _judge_options(),
         "personality": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_PERSONALITIES, errno.EPERM)],
         "seccomp": [
             (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
@@ -179,6 +189,27 @@ def _judge_sockets() -> list[Instruction]:
         *_when(socket.AF_INET6, internet),
         *_when(socket.AF_NETLINK, netlink),
         *_only((socket.AF_UNIX,), errno.EAFNOSUPPORT),
+    ]
+
+
+def _judge_options() -> list[Instruction]:
+    """All but those that have the kernel keep what it counts to nobody."""
+    refuse = bpf.refuse(errno.ENOPROTOOPT)
+    return [
+        (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
+        *(
+            step
+            for level, options in HELD_OPTIONS.items()
+            for step in _when(
+                level,
+                [
+                    (bpf.LOAD, 0, 0, bpf.ARGUMENTS[2]),
+                    *(one for option in options for one in _when(option, [refuse])),
+                    (bpf.GIVE, 0, 0, bpf.ALLOW),
+                ],
+            )
+        ),
+        (bpf.GIVE, 0, 0, bpf.ALLOW),
     ]
 
 

@@ -12,7 +12,8 @@ from tests.kit.hoststate import host_state
 from tests.kit.runtime_contract import docked
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="all isolation needs root")
-# What gVisor's own kernel lets a run do to that kernel: its devices, settings, namespaces and counters.
+# What gVisor's own kernel lets a run do to that kernel: its devices, settings, namespaces and counters. Its
+# huge pages are ordinary memory of the run.
 INSIDE = {
     *("open: /dev/fuse", "open: /dev/net/tun", "write: overcommit_memory", "write: domainname"),
     *(
@@ -22,7 +23,7 @@ INSIDE = {
         "read: kernel's command line",
     ),
     *("read: /sys/fs", "clone3: user", "socketpair: TIPC", "getsockopt: old netfilter", "io_setup", "msgget"),
-    *("syncfs", "mincore", "setpriority: -20"),
+    *("syncfs", "mincore", "setpriority: -20", "mmap: huge pages", "shmget: huge pages"),
 }
 MOST = {"runc": 220, "crun": 220, "runsc": 330}
 """System calls that answer anything but ENOSYS: the host's kernel, or for runsc its own."""

@@ -4,6 +4,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/tcp.h>
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
@@ -195,6 +197,23 @@ ATTEMPT(fanotify, return SAY(syscall(SYS_fanotify_init, 0x200, 0));)
 ATTEMPT(memory_policy, return SAY(syscall(SYS_set_mempolicy, 0, NULL, 0));)
 ATTEMPT(page_cache, unsigned char state; return PAST(mincore((void *)0x1000, 1, &state), ENOMEM);)
 
+/* --- what the kernel keeps for a run and counts to nobody --- */
+ATTEMPT(huge_pages_mapped,
+	/* Not reserved: it succeeds though the host has set none aside. */
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_HUGETLB;
+	return mmap(NULL, 1 << 21, PROT_READ, flags, -1, 0) == MAP_FAILED ? errno : 0;)
+ATTEMPT(huge_pages_of_a_file, return SAY(memfd_create("huge", MFD_HUGETLB));)
+ATTEMPT(huge_pages_shared, return SAY(shmget(IPC_PRIVATE, 1 << 21, SHM_HUGETLB | SHM_NORESERVE | 0600));)
+ATTEMPT(key_of_a_peer,
+	struct tcp_md5sig key = {.tcpm_keylen = 8};
+	struct sockaddr_in *peer = (void *)&key.tcpm_addr;
+	peer->sin_family = AF_INET;
+	return SAY(setsockopt(socket(AF_INET, SOCK_STREAM, 0), IPPROTO_TCP, TCP_MD5SIG, &key, sizeof key));)
+ATTEMPT(filter_of_a_socket,
+	struct sock_filter all = {.code = BPF_RET | BPF_K, .k = 0xffff};
+	struct sock_fprog program = {1, &all};
+	return SAY(setsockopt(socket(AF_INET, SOCK_DGRAM, 0), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));)
+
 /* --- the host as a whole --- */
 ATTEMPT(reboot_, return PAST(syscall(SYS_reboot, 0, 0, 0, 0), EINVAL);)
 ATTEMPT(swap_on, return PAST(syscall(SYS_swapon, "/none", 0), ENOENT);)
@@ -275,6 +294,9 @@ const struct entry ATTEMPTS_KERNEL[] = {
 	ROW("personality", personality_), ROW("msgget", message_queue), ROW("syslog", kernel_log),
 	ROW("vmsplice", gift_pages), ROW("syncfs", flush_host), ROW("seccomp: listener", own_filter),
 	ROW("fanotify_init", fanotify), ROW("set_mempolicy", memory_policy), ROW("mincore", page_cache),
+	ROW("mmap: huge pages", huge_pages_mapped), ROW("memfd_create: huge pages", huge_pages_of_a_file),
+	ROW("shmget: huge pages", huge_pages_shared), ROW("setsockopt: key of TCP", key_of_a_peer),
+	ROW("setsockopt: filter", filter_of_a_socket),
 	ROW("reboot", reboot_), ROW("swapon", swap_on), ROW("swapoff", swap_off), ROW("acct", accounting),
 	ROW("kexec_load", load_kernel), ROW("init_module", load_module), ROW("finit_module", load_module_file),
 	ROW("delete_module", unload_module), ROW("sethostname", host_name), ROW("setdomainname", domain_name),

@@ -61,6 +61,7 @@ sys.path.insert(0, sys.argv[1])
 from sandbox import bpf
 from sandbox.runtimes.outer import JUDGED, REFUSED, make_program
 libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
 machine = bpf.this_machine()
 bpf.install(make_program(machine))
 
@@ -71,6 +72,14 @@ def call(number, *arguments):
 def opened(family, kind=socket.SOCK_STREAM, protocol=0):
     try:
         socket.socket(family, kind, protocol).close()
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "OK"
+
+def told(level, option):
+    try:
+        with socket.socket() as one:
+            one.setsockopt(level, option, bytes(16))
     except OSError as error:
         return errno.errorcode[error.errno]
     return "OK"
@@ -96,6 +105,12 @@ print(json.dumps({
     "pair of TIPC": call(JUDGED["socketpair"][machine.column], 30, 1, 0, ctypes.addressof(room)),
     "listener": call(JUDGED["seccomp"][machine.column], 1, 8, 0),
     "filter": call(JUDGED["seccomp"][machine.column], 1, 1, 0),
+    "key": told(6, 14), "filter of a socket": told(1, 26), "no delay": told(6, 1), "reuse": told(1, 2),
+    "huge": call(JUDGED["mmap"][machine.column], 0, 1 << 21, 1, 0x44022, -1, 0),
+    "small": call(JUDGED["mmap"][machine.column], 0, 4096, 1, 0x22, -1, 0),
+    "huge file": call(JUDGED["memfd_create"][machine.column], ctypes.addressof(room), 4),
+    "small file": call(JUDGED["memfd_create"][machine.column], ctypes.addressof(room), 1),
+    "huge and shared": call(JUDGED["shmget"][machine.column], 0, 1 << 21, 0o4600),
     "raw": opened(socket.AF_INET, socket.SOCK_RAW, 1), "raw 6": opened(socket.AF_INET6, socket.SOCK_RAW, 58),
     "routes": opened(socket.AF_NETLINK, socket.SOCK_RAW, 0),
     "netfilter": opened(socket.AF_NETLINK, socket.SOCK_RAW, 12),
@@ -128,6 +143,9 @@ def test_what_is_refused_and_what_is_not() -> None:
         **dict.fromkeys(("unix", "stream", "stream 6", "datagram", "routes", "TCP", "pair"), "OK"),
         **dict.fromkeys(("raw", "raw 6", "SCTP", "UDP lite", "pair of TIPC"), "EPERM"),
         **dict.fromkeys(("netfilter", "xfrm"), "EPROTONOSUPPORT"),
+        **dict.fromkeys(("key", "filter of a socket"), "ENOPROTOOPT"),
+        **dict.fromkeys(("no delay", "reuse", "small", "small file"), "OK"),
+        **dict.fromkeys(("huge", "huge file", "huge and shared"), "EPERM"),
         "listener": "EINVAL",
         "filter": "EFAULT",
         **dict.fromkeys(("packet", "vsock", "crypto", "bluetooth", "bpf"), "EAFNOSUPPORT"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.bundles.seccomp import ARGUMENT_CALLS, allowed_syscalls, make_seccomp
+from sandbox.bundles.seccomp import ARGUMENT_CALLS, HELD_OPTIONS, allowed_syscalls, make_seccomp
 from scripts.syscalls import LIST, make_list, read_review
 
 X86_64, AARCH64 = 0xC000003E, 0xC00000B7
@@ -61,3 +61,17 @@ def test_no_rule_is_about_one_argument_twice() -> None:
     for rule in rules[1:]:
         indexes = [one["index"] for one in rule["args"]]
         assert len(indexes) == len(set(indexes))
+
+
+@pytest.mark.parametrize("level", HELD_OPTIONS)
+def test_which_options_of_sockets_and_tcp_are_allowed(level: int) -> None:
+    """Each number once, but those that have the kernel keep what it counts to nobody."""
+    rules: Any = make_seccomp("x86_64")["syscalls"]
+    masks = [
+        (one["args"][1]["value"], one["args"][1]["valueTwo"])
+        for one in rules
+        if one["names"] == ["setsockopt"] and one["action"] == "SCMP_ACT_ALLOW"
+        if one["args"][0]["value"] == level
+    ]
+    allowed = [number for number in range(512) for mask, value in masks if number & mask == value]
+    assert sorted(allowed) == [number for number in range(128) if number not in HELD_OPTIONS[level]]
