@@ -11,20 +11,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from registry.advisories.licences import MAX_TEXT, Licences, judge_licences, parse_licences
+from registry.advisories.licences import Licences, judge_licences, read_licences
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.contract.findingspolicy import FindingsPolicy, LicenceRule, VulnerabilityRule
 from registry.contract.judge import Verdict
-from registry.contract.scan import Found, Package, PackageKind
+from registry.contract.scan import Found, Package
 
 Sort = Literal["vulnerability", "malware", "secret", "misconfiguration", "licence", "unknown"]
 _RANK: Mapping[str, int] = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "fail", "warn", "pass")
 _OF_ADVISORIES = frozenset({"advisories_missing", "advisories_max_age_days", "ecosystem_not_covered"})
-LICENCES_READ_MAX = 1_000_000
-"""So many characters of licences are read for one image, which takes two seconds at most: the image writes
-them. The others are unknown."""
 _LICENCE_MAX = 200
 TOLD_MAX = 3
 """How many findings a sentence names; it counts the others."""
@@ -274,18 +271,13 @@ def _of_found(rule: str, sort: Sort, one: Found, severity: str) -> Reason:
 def _licences(policy: FindingsPolicy, report: Report) -> Iterator[Reason]:
     if policy.licences is None:
         return
-    judged: dict[tuple[PackageKind, tuple[str, ...]], Reason | None] = {}
-    read = 0
-    for package in report.scan.packages:
-        if package.owned_by is not None:
-            continue
-        said = (package.kind, package.licences)
+    judged: dict[Licences | None, Reason | None] = {}
+    for package, said in read_licences(report.scan.packages):
         if said not in judged:
-            read += sum(min(len(text), MAX_TEXT) for text in package.licences)
             judged[said] = (
-                _of_licences(policy, policy.licences, parse_licences(*said))
-                if read <= LICENCES_READ_MAX
-                else _no_licence(policy, "there is more text of licences than is read")
+                _no_licence(policy, "there is more text of licences than is read")
+                if said is None
+                else _of_licences(policy, policy.licences, said)
             )
         if (reason := judged[said]) is not None:
             yield replace(reason, package=package.name, version=package.version)

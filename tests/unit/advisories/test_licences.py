@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.advisories.licences import Licences, count_licences, judge_licences, parse_licences
+from registry.advisories.licences import (
+    READ_MAX,
+    Licences,
+    count_licences,
+    judge_licences,
+    parse_licences,
+)
 from registry.contract.scan import Package, PackageKind
 
 KNOWN = [
@@ -14,6 +20,7 @@ KNOWN = [
     ("dpkg", ("GPL-1+ or Artistic-2, and BSD-3-clause",),
      "(GPL-1.0-or-later OR Artistic-2.0) AND BSD-3-Clause"),
     ("dpkg", ("GPL-2 or MIT", "ISC"), "(GPL-2.0-only OR MIT) AND ISC"),
+    ("dpkg", ("MIT, ISC, Zlib",), "MIT AND ISC AND Zlib"),
     ("dpkg", ("GPL-3+ with GCC-Runtime-Library exception", "GFDL-NIV-1.3+"),
      "GPL-3.0-or-later WITH GCC-exception-3.1 AND GFDL-1.3-no-invariants-or-later"),
     ("rpm", ("GPLv2+ and LGPLv2+ and (MPLv2.0 or ASL 2.0)",),
@@ -121,13 +128,25 @@ def test_whatever_metadata_says_is_an_expression_or_unknown(texts: list[str]) ->
         assert judge_licences(found.expression, ("*",), ()) in ("allowed", "unknown")
 
 
-def test_licences_are_counted_over_an_image() -> None:
-    def package(name: str, *licences: str, owned_by: str | None = None) -> Package:
-        return Package(
-            kind="dpkg", ecosystem="Debian:12", name=name, version="1", licences=licences, path="x", layer=0,
-            owned_by=owned_by,
-        )  # fmt: skip
+def package(name: str, *licences: str, owned_by: str | None = None) -> Package:
+    return Package(
+        kind="dpkg", ecosystem="Debian:12", name=name, version="1", licences=licences, path="x", layer=0,
+        owned_by=owned_by,
+    )  # fmt: skip
 
+
+def test_of_more_text_than_is_read_the_licences_are_not_known() -> None:
+    each = 50 * 300
+    many = [
+        package(str(n), *(f"{n} {k}".ljust(300, "x") for k in range(50))) for n in range(READ_MAX // each)
+    ]
+    found = count_licences([package("a", "MIT"), *many, package("b", "ISC"), package("c", "MIT")])
+    short = {one.licence: (one.is_known, one.packages) for one in found if len(one.licence) < 300}
+    # What was read stays known, wherever it comes again.
+    assert short == {"MIT": (True, 2), "ISC": (False, 1)}
+
+
+def test_licences_are_counted_over_an_image() -> None:
     found = count_licences(
         [
             package("a", "Expat"),

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.advisories.file import Source, Status
+from registry.advisories.licences import READ_MAX
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.contract.findingspolicy import FindingsPolicy
 from registry.contract.scan import Found, Incomplete, Package, Scan, ScannedLayer
 from registry.errors import RequestInvalidError
-from registry.trials.findingsjudge import LICENCES_READ_MAX, Outcome, judge
+from registry.trials.findingsjudge import Outcome, judge
 from registry.trials.findingspolicies import parse_policy
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -241,9 +242,7 @@ def test_licences_are_read_as_spdx_and_judged(rule: str, words: str, verdict: st
 
 def test_so_many_licences_that_reading_them_takes_long_are_unknown() -> None:
     each = 50 * 300
-    many = [
-        package(str(n), licences=(f"{n}" + "x" * 300,) * 50) for n in range(LICENCES_READ_MAX // each + 1)
-    ]
+    many = [package(str(n), licences=(f"{n}" + "x" * 300,) * 50) for n in range(READ_MAX // each + 1)]
     said = "there is more text of licences than is read"
     for packages, is_read in ((many[:-1], True), (many, False)):
         outcome = judged("licences: {deny: [MIT]}", scan={"packages": tuple(packages)})
