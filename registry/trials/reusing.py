@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from sqlalchemy import and_, func, insert, select
+from sqlalchemy import and_, func, insert, or_, select
 
 from registry.auth.bindings import Binding
 from registry.auth.policy import decide, namespace_of
@@ -29,6 +29,7 @@ from registry.db.trials import parts, runs, trial_parts, trials
 from registry.db.types import db_time
 from registry.trials.asking import max_verdict_age
 from registry.trials.demands import met, parse_demand
+from registry.trials.findingspolicies import has_policy
 from registry.trials.imagespecs import needs_with
 from registry.trials.platforms import is_run
 from registry.trials.present import ASKING
@@ -232,7 +233,7 @@ async def _crew(connection: AsyncConnection, repository: str) -> Sequence[Any]:
             workers.c.ran_with,
             workers.c.admitted_at,
             repositories.c.worker_label,
-            repositories.c.scan,
+            or_(repositories.c.scan, has_policy(repositories.c.name, repositories.c.id)).label("scan"),
             and_(*ASKING).label("asks"),
         )
         .select_from(workers)

@@ -39,7 +39,8 @@ async def finish(worker: ScriptedWorker, *, scan: bool, mechanisms: tuple[str, .
 
 async def test_a_kept_report_comes_with_its_scan_or_not_at_all(port: Port) -> None:
     async def push(image: Image, name: str, **settings: Any) -> str:
-        await make_repository(port.admin, f"team/{name}")
+        if name != "ruled":
+            await make_repository(port.admin, f"team/{name}")
         await api(port.admin, "PATCH", f"/repositories/team%2F{name}", json=settings or {"gate": "enforce"})
         return await port.push(image, repository=f"team/{name}")
 
@@ -58,8 +59,15 @@ async def test_a_kept_report_comes_with_its_scan_or_not_at_all(port: Port) -> No
     assert await worker.claim(mechanisms=SCANNING) is None
     assert await scanned(port, "team/unscanned", digest) == []
     assert (await part(port, "team/unscanned", digest))["scan"]["state"] == "off"
+    # A findings policy wants one, whatever the repository says.
+    await make_repository(port.admin, "team/ruled")
+    policy = {"on": "team/ruled", "policy": {"version": 1, "secrets": "high"}}
+    await api(port.admin, "PUT", "/findings-policy", json=policy)
+    await push(image, "ruled", scan=False)
+    assert await worker.claim(mechanisms=SCANNING) is None
+    assert await scanned(port, "team/ruled", digest) == [("w", 1)]
     # The copy's scan is the copy's: it stays when the first image goes.
-    for name in ("first", "unscanned"):
+    for name in ("first", "unscanned", "ruled"):
         await api(port.admin, "DELETE", f"/repositories/team%2F{name}", status=204)
     assert await use.sweep(port.database) == 0
     assert await scanned(port, "team/second", digest) == [("w", 1)]
