@@ -22,8 +22,8 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
 MAX_BYTES = 8 * 1024 * 1024
 MAX_STATEMENTS = 10_000
-MAX_PRODUCTS = 20_000
-"""Of all statements of a document together, with the parts of each product."""
+MAX_NAMED = 20_000
+"""So many names all statements of a document have together, of vulnerabilities, products and their parts."""
 _TEXT_MAX = 500
 Status = Literal["not_affected", "fixed", "affected", "under_investigation"]
 _STATUSES: Mapping[str, Status] = MappingProxyType(
@@ -72,6 +72,11 @@ class Statement:
     said_at: datetime
     products: tuple[Product, ...]
 
+    @property
+    def named(self) -> int:
+        """How many names it has of vulnerabilities, products and their parts."""
+        return len(self.names) + sum(1 + len(product.parts) for product in self.products)
+
 
 @dataclass(frozen=True, slots=True)
 class Vex:
@@ -101,7 +106,7 @@ def read_vex(raw: bytes, *, what: str) -> Vex:
         raise RequestInvalidError(f"{what} is no document of OpenVEX (its '@context') or CycloneDX")
     found: list[Statement] = []
     unfit: Counter[str] = Counter()
-    products = 0
+    named = 0
     for number, one in enumerate(each):
         if number == MAX_STATEMENTS:
             unfit[f"there are more than {MAX_STATEMENTS}"] += 1
@@ -109,9 +114,9 @@ def read_vex(raw: bytes, *, what: str) -> Vex:
         if isinstance(one, str):
             unfit[one] += 1
             continue
-        products += sum(1 + len(product.parts) for product in one.products)
-        if products > MAX_PRODUCTS:
-            unfit[f"they name more than {MAX_PRODUCTS} products"] += 1
+        named += one.named
+        if named > MAX_NAMED:
+            unfit[f"they name more than {MAX_NAMED} vulnerabilities and products"] += 1
             break
         found.append(one)
     notes = tuple(f"{what}: {count} statements count for nothing: {why}" for why, count in unfit.items())

@@ -16,7 +16,7 @@ from sqlalchemy import and_, select
 from registry.content import blobs as blob_use
 from registry.db.content import edges, manifests, repositories
 from registry.errors import BlobUnknownError, RequestInvalidError
-from registry.formats.vex import Vex, read_vex
+from registry.formats.vex import MAX_NAMED, Vex, read_vex
 from registry.oci.digest import Digest, parse_digest
 from registry.trials.findingspolicies import judge_again
 from registry.trials.signatures import rules_of
@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from registry.storage.threads import Threads
 
 LOOKED_AT = 50
-"""How many bundles of one image are looked at, the last pushed first."""
+"""How many bundles of one image are looked at, the last pushed first, and no more once they name
+:data:`~registry.formats.vex.MAX_NAMED`."""
 _PREDICATES = ("https://openvex.dev/ns", "https://cyclonedx.org/")
 """How the types of predicates begin that hold such a document."""
 
@@ -51,8 +52,8 @@ async def read_trusted(
 ) -> Sequence[Vex]:
     """The documents, the last pushed last. What is trusted and makes no sense is among their notes."""
     async with database.read() as connection:
-        named = select(repositories.c.name).where(repositories.c.id == manifest.repository_id)
-        name = (await connection.execute(named)).scalar_one_or_none()
+        its_name = select(repositories.c.name).where(repositories.c.id == manifest.repository_id)
+        name = (await connection.execute(its_name)).scalar_one_or_none()
         rules = [] if name is None else await rules_of(connection, manifest.repository_id, name)
         trusted = [rule.public_pem for rule in rules if rule.public_pem is not None]
         if not trusted:
@@ -76,7 +77,11 @@ async def read_trusted(
         held = await blob_use.find_all(connection, manifest.repository_id, layers)
     keys = [key for pem in trusted for key in parse_keys(pem)]
     found: list[Vex] = []
-    for referrer, layer in reversed(attached[:LOOKED_AT]):
+    looked_at = named = 0
+    for referrer, layer in attached[:LOOKED_AT]:
+        if named > MAX_NAMED:
+            break
+        looked_at += 1
         blob = held.get(layer)
         if blob is None or blob.size > BUNDLE_MAX_BYTES:
             continue
@@ -87,10 +92,11 @@ async def read_trusted(
             continue
         read = await parsers.run(_read, raw, referrer, manifest.digest, keys)
         found += [] if read is None else [read]
-    if len(attached) > LOOKED_AT:
-        more = f"more than {LOOKED_AT} signed statements are attached: only the last were looked at"
-        found.append(Vex((), (more,)))
-    return found
+        named += 0 if read is None else sum(one.named for one in read.statements)
+    if len(attached) > looked_at:
+        more = f"only the last {looked_at} of the signed statements that are attached were looked at"
+        found.insert(0, Vex((), (more,)))
+    return found[::-1]
 
 
 async def judge_stated(connection: AsyncConnection, within: ColumnElement[bool]) -> None:

@@ -192,9 +192,13 @@ def test_a_document_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         3,
         ("it: 1 statements count for nothing: there are more than 3",),
     )
-    monkeypatch.setattr(vex, "MAX_PRODUCTS", 4)
+    monkeypatch.setattr(vex, "MAX_NAMED", 6)
     found = read_vex(openvex(*[said(LIBSSL, OPENSSL)] * 3), what="it")
     assert (len(found.statements), len(found.notes)) == (2, 1)
+    many = said(LIBSSL) | {"vulnerability": {"name": CVE, "aliases": ["CVE-2", "CVE-3", "CVE-4", "CVE-5"]}}
+    found = read_vex(openvex(many, many), what="it")
+    why = "they name more than 6 vulnerabilities and products"
+    assert (len(found.statements), found.notes) == (1, (f"it: 1 statements count for nothing: {why}",))
     monkeypatch.setattr(vex, "MAX_BYTES", 100)
     with pytest.raises(RequestInvalidError, match="has more than 100 bytes"):
         read_vex(openvex(), what="it")
