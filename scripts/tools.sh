@@ -2,7 +2,7 @@
 # Builds what Debian has not, or has too old, once, into a folder outside the clone: $SEATRIAL_TEST_TOOLS, else
 # ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
 #   scripts/tools.sh           clients, runtimes, an S3 server and another scanner: what `make interop` runs
-#   scripts/tools.sh bench     other registries, to be measured beside this one
+#   scripts/tools.sh bench     other registries and scanners, to be measured beside this one
 #   scripts/tools.sh kyverno   Kyverno's program: 3,000 packages and 9 GB on the way, so only when it is asked for
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
@@ -67,6 +67,8 @@ case ${1:-interop} in
   bench)
     build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg
     build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
+    CGO_ENABLED=0 build syft v1.57.0 github.com/anchore/syft/cmd/syft
+    GOEXPERIMENT=jsonv2 CGO_ENABLED=0 build trivy v0.74.0 github.com/aquasecurity/trivy/cmd/trivy
     ;;
   kyverno)
     build_within kyverno v1.19.1 github.com/kyverno/kyverno github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno \

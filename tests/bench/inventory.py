@@ -12,10 +12,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.figures import Figure
+from tests.bench.peers import MissingError, built
 from tests.kit.looking import walked
 from tests.kit.toolfolder import tools_folder
 
 ROUNDS = 3
+_MEASURE = """
+import json, resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps({"cpu_seconds": used.ru_utime + used.ru_stime, "peak_mib": used.ru_maxrss / 1024}))
+"""
 
 
 def inventory(folder: Path) -> Iterator[Figure]:
@@ -31,6 +38,33 @@ def inventory(folder: Path) -> Iterator[Figure]:
     peak = sorted(one["peak_mib"] for one in found)
     yield Figure(f"{what}, processor time", cpu[1], "s", low=cpu[0], high=cpu[-1])
     yield Figure(f"{what}, peak memory", peak[1], "MiB", low=peak[0], high=peak[-1])
+    # Of trivy the database of Java archives is not asked for: without it, it would end at the first one.
+    trivy = ["rootfs", "--offline-scan", "--skip-db-update", "--skip-java-db-update", "--format", "cyclonedx"]
+    skipped = ["--skip-files", "**/*.jar", "--cache-dir", str(folder / "trivy"), str(root)]
+    for name, options, of_cpu, of_peak in (
+        ("syft", [f"dir:{root}", "--output", "json"], None, None),
+        ("trivy", [*trivy, *skipped], 1.0, 1 / 3),
+    ):
+        theirs = [_peer(built(name), *options) for _ in range(ROUNDS)]
+        for key, measure, most in (
+            ("cpu_seconds", "processor time", of_cpu),
+            ("peak_mib", "peak memory", of_peak),
+        ):
+            ratio = sorted(one[key] for one in found)[1] / sorted(one[key] for one in theirs)[1]
+            note = f"{name}: {sorted(one[key] for one in theirs)[1]:.2f}"
+            yield Figure(f"{what}, {measure} beside {name}", ratio, "times", at_most=most, note=note)
+
+
+def _peer(program: str, *options: str) -> dict[str, float]:
+    """What another scanner takes. Measured by a small process: what a child has taken counts from what it was
+    forked from."""
+    measure = [sys.executable, "-I", "-c", _MEASURE, program, *options]
+    environment = os.environ | {"SYFT_CHECK_FOR_APP_UPDATE": "false"}
+    done = subprocess.run(measure, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise MissingError(f"{program} ends with an error: {done.stderr.strip()[-300:]}")
+    measured: dict[str, float] = json.loads(done.stdout)
+    return measured
 
 
 def _measured(root: Path) -> dict[str, float]:

@@ -51,7 +51,7 @@ class MissingError(Exception):
 @contextmanager
 def distribution(folder: Path, *, logs: bool, core: int | None = SERVER_CORE) -> Iterator[Target]:
     """distribution v3, its in-memory cache of descriptors on; ``logs`` as its own defaults have them."""
-    program = _built("registry")
+    program = built("registry")
     with _distribution([program, "serve"], folder, logs=logs, core=core, name="distribution") as target:
         yield target
 
@@ -67,7 +67,7 @@ def docker_registry(folder: Path, *, core: int | None = SERVER_CORE) -> Iterator
 @contextmanager
 def olareg(folder: Path, *, core: int | None = SERVER_CORE) -> Iterator[Target]:
     """olareg with a folder as its store; it has no access log."""
-    program, port = _built("olareg"), free_port()
+    program, port = built("olareg"), free_port()
     folder.mkdir()
     command = [program, "serve", "--addr", "127.0.0.1", "--port", str(port), "--dir", str(folder / "data")]
     (folder / "data").mkdir()
@@ -113,10 +113,12 @@ def bare(folder: Path, loop: str, body: bytes, *, core: int | None = SERVER_CORE
 def versions() -> dict[str, str]:
     """What each peer that is there calls itself."""
     asked = {
-        "distribution": (_built, "registry", "--version"),
-        "olareg": (_built, "olareg", "version"),
+        "distribution": (built, "registry", "--version"),
+        "olareg": (built, "olareg", "version"),
         "docker-registry": (_installed, "docker-registry", "--version"),
         "nginx": (_installed, "nginx", "-v"),
+        "syft": (built, "syft", "--version"),
+        "trivy": (built, "trivy", "--version"),
     }
     found = {}
     for name, (find, program, option) in asked.items():
@@ -144,7 +146,12 @@ def _distribution(
         yield Target(name, port, (process.pid,))
 
 
-def _built(name: str) -> str:
+def built(name: str) -> str:
+    """Where a program is that scripts/tools.sh builds.
+
+    Raises:
+        MissingError: it is not built.
+    """
     path = tools_folder() / name
     if not path.exists():
         raise MissingError(f"{name} is not built: scripts/tools.sh bench")
