@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -51,7 +52,7 @@ async def open_source(
     try:
         name = parse_image_name(image)
     except SeatrialError as error:
-        raise SandboxError("pull-failed", f"{error.message}; and it is no file either") from None
+        raise SandboxError("pull-failed", f"{error.message}; {_what_else(image)}") from None
     # Most that is run by hand lies on the disk, and needs no client for HTTP.
     from sandbox.images.sourcehttp import registry_source  # noqa: PLC0415
 
@@ -61,8 +62,18 @@ async def open_source(
 
 
 def is_file(path: str) -> bool:
-    """Whether a file of this name is there."""
-    return Path(path).is_file()
+    """Whether a file of this name is there. No file has a name that is too long for one."""
+    return os.path.isfile(path)
+
+
+def _what_else(image: str) -> str:
+    """What ``IMAGE`` may have been meant as, where it is no name of an image and no file."""
+    folder, _ = _layout_and_tag(image)
+    if is_file(str(folder / "oci-layout")):
+        return f"but there is a layout in that folder: oci:{image}"
+    if os.path.isdir(folder):
+        return "and the folder of that name has no layout in it (no file oci-layout)"
+    return "and it is no file either"
 
 
 def is_loopback(host: str) -> bool:
@@ -78,6 +89,6 @@ def is_loopback(host: str) -> bool:
 
 def _layout_and_tag(text: str) -> tuple[Path, str]:
     folder, colon, tag = text.rpartition(":")
-    if colon and not Path(text).is_dir():
+    if colon and not os.path.isdir(text):
         return Path(folder), tag
     return Path(text), ""
