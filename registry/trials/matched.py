@@ -122,15 +122,17 @@ async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> lis
     return [LookedUp(found.get(one, 0), unknown.get(one, {}), as_of) for one in scan_ids]
 
 
-async def report_of(
-    connection: AsyncConnection, store: BlobStore, manifest_id: int, *, parsers: Threads
-) -> Report | None:
-    """What is known of an image by its newest scan; ``None``: it was not scanned. It reads the document,
-    which may take a second of a thread: :func:`known_of` does not.
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An image's newest scan, as it is stored under ``locator``, and what is known of its packages."""
 
-    Packages that nobody has looked up are counted among ``not_looked_up``; where that is so of all of them,
-    the report has no advisories.
-    """
+    locator: str
+    taken_at: datetime
+    known: Known
+
+
+async def stored_of(connection: AsyncConnection, manifest_id: int) -> Stored | None:
+    """What a report of an image is made of; ``None``: it was not scanned."""
     query = (
         select(blobs.c.locator, image_scans.c.taken_at)
         .join(scans, scans.c.blob_id == blobs.c.id)
@@ -139,9 +141,25 @@ async def report_of(
     )
     row = (await connection.execute(query)).first()
     known = await known_of(connection, manifest_id)
-    if row is None or known is None:
-        return None
-    return await parsers.run(_report, await read_packed(store, row.locator), row.taken_at, known)
+    return None if row is None or known is None else Stored(row.locator, row.taken_at, known)
+
+
+async def read_stored(store: BlobStore, stored: Stored, *, parsers: Threads) -> Report:
+    """The report. It reads the document, which may take a second of a thread: better without a connection.
+
+    Packages that nobody has looked up are counted among ``not_looked_up``; where that is so of all of them,
+    the report has no advisories.
+    """
+    packed = await read_packed(store, stored.locator)
+    return await parsers.run(_report, packed, stored.taken_at, stored.known)
+
+
+async def report_of(
+    connection: AsyncConnection, store: BlobStore, manifest_id: int, *, parsers: Threads
+) -> Report | None:
+    """What is known of an image by its newest scan; ``None``: it was not scanned."""
+    stored = await stored_of(connection, manifest_id)
+    return None if stored is None else await read_stored(store, stored, parsers=parsers)
 
 
 async def read_packed(store: BlobStore, locator: str) -> bytes:

@@ -1,61 +1,40 @@
-"""The report of a stored image: its newest scan, and what advisories say of it now."""
+"""The report of a stored image: its newest scan, and what advisories say of that now."""
 
 from __future__ import annotations
 
-from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
-
-from registry.advisories.file import open_advisories
-from registry.advisories.report import Report, report
-from registry.db.scans import image_scans
-from registry.errors import NotFoundError, UnavailableError
+from registry.errors import NotFoundError
 from registry.formats.excusing import excuse
-from registry.trials.scanreading import read_scan
+from registry.trials.findingswaivers import excused_in
+from registry.trials.matched import read_stored, stored_of
 from registry.trials.trustedvex import read_trusted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from pathlib import Path
-
+    from registry.advisories.report import Report
     from registry.content.manifests import StoredManifest
-    from registry.contract.scan import Scan
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
 
 
 async def read_report(
-    database: Database,
-    store: BlobStore,
-    manifest: StoredManifest,
-    *,
-    image: str,
-    advisories: Path,
-    parsers: Threads,
+    database: Database, store: BlobStore, manifest: StoredManifest, *, image: str, parsers: Threads
 ) -> Report:
-    """What is known of an image, which clients call ``image``. Without a file of advisories that can be read,
-    it says so. What trusted statements of VEX excuse is excused.
+    """What is known of an image, which clients call ``image``; what was not looked up, it says so. What live
+    waivers and trusted statements of VEX excuse is excused.
 
     Raises:
         NotFoundError: it was not scanned; of an index, which is scanned by its platforms, there is no report.
     """
-    scan = await read_scan(database, store, manifest, parsers=parsers)
-    query = select(image_scans.c.taken_at).where(image_scans.c.manifest_id == manifest.id)
-    async with database.read_once() as connection:
-        taken_at = (await connection.execute(query)).scalar()
-    if taken_at is None:
-        raise NotFoundError(f"there is no scan of {manifest.digest} itself any more")
+    async with database.read() as connection:
+        stored = await stored_of(connection, manifest.id)
+    if stored is None:
+        raise NotFoundError(f"there is no scan of {manifest.digest} itself")
+    known = await read_stored(store, stored, parsers=parsers)
+    async with database.read() as connection:
+        waived = await excused_in(connection, manifest.repository_id, str(manifest.digest), known)
+    known = replace(known, excused=(*known.excused, *waived))
     statements = await read_trusted(database, store, manifest, parsers=parsers)
-    known = await parsers.run(_matched, scan, advisories, taken_at)
     return await parsers.run(excuse, known, statements, image)
-
-
-def _matched(scan: Scan, advisories: Path, scanned_at: datetime) -> Report:
-    try:
-        with closing(open_advisories(advisories)) as opened:
-            return report(scan, opened, scanned_at=scanned_at)
-    except (NotFoundError, UnavailableError):
-        # How it stands with the file is told elsewhere; what the image holds is known without it.
-        return report(scan, None, scanned_at=scanned_at)

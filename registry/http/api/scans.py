@@ -138,24 +138,18 @@ async def list_scanned_incompletely(
 async def show_report(
     call: Call, name: RepositoryName, digest: ContentDigest, query: ReportQuery
 ) -> web.Response:
-    """All that is known of an image: its newest scan, and the vulnerabilities that advisories know now.
+    """All that is known of an image: its newest scan, and what advisories said of its packages when the
+    registry looked them up last.
 
-    A vulnerability is excused where a statement of OpenVEX or CycloneDX says so that is attached to the image
-    and signed by a key of the repository's rules for signatures. CycloneDX 1.6, SPDX 2.3 (an SBOM, without
-    vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. The same scan, advisories and statements have
-    the same bytes.
+    A vulnerability is excused where a live waiver says so, or a statement of OpenVEX or CycloneDX that is
+    attached to the image and signed by a key of the repository's rules for signatures. CycloneDX 1.6, SPDX
+    2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. The same scan, matches,
+    waivers and statements have the same bytes.
     """
     services, parsers = call.services, call.request.app[PARSERS]
     manifest = await _image(call, name, digest)
     image = f"{urlsplit(base_url(call.request)).netloc}/{name}@{digest}"
-    known = await read_report(
-        services.database,
-        services.blobs,
-        manifest,
-        image=image,
-        advisories=services.settings.advisories_file,
-        parsers=parsers,
-    )
+    known = await read_report(services.database, services.blobs, manifest, image=image, parsers=parsers)
     form = FORMS[query.format]
     return web.Response(
         body=await parsers.run(form.write, known, image),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
+from tests.kit.matching import caught_up
 from tests.kit.plans import listening
 from tests.kit.porting import command
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
@@ -80,6 +82,11 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     file = port.registry.services.settings.advisories_file
     file.parent.mkdir()
     filed(file, known)[0].close()
+    # By this process, or by the server, whichever comes first.
+    await caught_up(port.database, file)
+    async with asyncio.timeout(60):
+        while not (await ask(port.admin, "GET", asked)).json["vulnerabilities"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
     for form, one in FORMS.items():
         answer = await ask(port.admin, "GET", asked, params={"format": form})
         assert (answer.status, answer.headers["Content-Type"]) == (200, one.media_type)
@@ -171,12 +178,12 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
 
 async def test_only_statements_by_trusted_keys_excuse(port: Port) -> None:
     worker, key, other = await port.worker("w"), new_key(), new_key()
-    await port.push(tiny_image())
-    job = await scan_next(worker, make_package("bash", "1"))
-    repository, digest = job["repository"], job["digest"]
     file = port.registry.services.settings.advisories_file
     file.parent.mkdir(exist_ok=True)
     filed(file, record("CVE-2026-1", affects("Debian:12", "bash", "introduced=0", "fixed=2")))[0].close()
+    await port.push(tiny_image())
+    job = await scan_next(worker, make_package("bash", "1"))
+    repository, digest = job["repository"], job["digest"]
     statement = {
         "vulnerability": {"name": "CVE-2026-1"},
         "products": [{"@id": f"pkg:oci/app@{digest}"}],
