@@ -23,7 +23,7 @@ class Excused:
     """A match that need not be mended, and who says so: it is shown all the same.
 
     ``id`` and ``package_index`` are the match's. ``status`` and ``justification`` are words of OpenVEX
-    (``not_affected``, ``component_not_present``), or free text where ``by`` is a waiver. ``author`` said it;
+    (``not_affected``, ``component_not_present``); of a waiver which one it is, and why. ``author`` said it;
     ``expires_at`` is ``None`` where it holds for good. One that has expired is in no report.
     """
 

@@ -10,6 +10,7 @@ from registry.advisories.report import Report
 from registry.formats.cyclonedx import cyclonedx
 from registry.formats.document import document
 from registry.formats.names import Format
+from registry.formats.openvex import openvex
 from registry.formats.sarif import sarif
 from registry.formats.spdx import spdx
 from registry.formats.table import table
@@ -30,5 +31,6 @@ FORMS: Mapping[Format, Form] = MappingProxyType(
         "sarif": Form("application/sarif+json", sarif),
         "cyclonedx": Form("application/vnd.cyclonedx+json; version=1.6", cyclonedx),
         "spdx": Form("application/spdx+json", spdx),
+        "openvex": Form("application/json", openvex),
     }
 )

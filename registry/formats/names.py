@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from typing import Literal
 
-Format = Literal["table", "json", "sarif", "cyclonedx", "spdx"]
+Format = Literal["table", "json", "sarif", "cyclonedx", "spdx", "openvex"]

@@ -49,8 +49,8 @@ async def excused_in(
             match.id,
             match.package_index,
             "waiver",
-            row.reason,
             f"waiver {row.id}",
+            row.reason,
             row.granted_by,
             row.expires_at,
         )

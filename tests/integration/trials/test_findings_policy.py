@@ -221,6 +221,15 @@ async def test_a_waiver_excuses_one_finding_for_a_while(port: Port) -> None:
     (excused,) = trial["parts"][0]["findings"]["excused"]
     assert excused["id"] == CVE
     assert "only in tests" in excused["excused"]
+    # A report of it says so as well, and writes the statement of VEX for other tools.
+    path = f"/repositories/{REPOSITORY.replace('/', '%2F')}/scans/{digest}/report"
+    (reported,) = (await api(port.admin, "GET", path))["vulnerabilities"]
+    assert (reported["excused"]["by"], reported["excused"]["author"]) == ("waiver", "admin")
+    (statement,) = (await api(port.admin, "GET", path, params={"format": "openvex"}))["statements"]
+    assert (statement["vulnerability"]["name"], statement["status"]) == (CVE, "affected")
+    said = statement["action_statement"]
+    assert said.startswith(f"waiver {waiver['id']} until ")
+    assert said.endswith(": only in tests")
     await api(port.admin, "POST", f"/waivers/{waiver['id']}/revoke")
     await until(port, digest, "fail")
 

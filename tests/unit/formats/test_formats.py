@@ -21,9 +21,11 @@ from registry.advisories.file import Source, Status
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.contract.scan import Package, PackageKind, Scan, System
+from registry.formats.excusing import excuse
 from registry.formats.forms import FORMS
 from registry.formats.names import Format
 from registry.formats.purls import purl_of
+from registry.formats.vex import read_vex
 from tests.kit.scans import make_found, make_package, make_scan
 from tests.kit.sources import ROOT
 
@@ -123,6 +125,9 @@ def written(form: Format, known: Report, image: str = IMAGE) -> Any:
         assert [rules[one["ruleIndex"]] for one in run["results"]] == [
             one["ruleId"] for one in run["results"]
         ]
+    elif form == "openvex":
+        read = read_vex(raw, what="it")
+        assert (len(read.statements), read.notes) == (len(document["statements"]), ())
     return document
 
 
@@ -248,3 +253,20 @@ def test_the_table_says_what_mends_it_and_what_brought_it() -> None:
     assert "; excused by them (vex, not_affected: component_not_present)\n" in said
     assert "  layer 1 (RUN apt-get install)\n" in said
     assert "no advisories were given" in written("table", Report(scan_of(), AT))
+
+
+def test_what_somebody_answers_for_is_written_as_vex_and_read_again() -> None:
+    known = report_of()
+    document = written("openvex", known)
+    by_vex, by_waiver = document["statements"]
+    assert (by_vex["status"], by_vex["justification"]) == ("not_affected", "component_not_present")
+    # Who waives lives with it, and says nothing of whether it does harm.
+    assert (by_waiver["status"], by_waiver["supplier"]) == ("affected", "admin")
+    assert by_waiver["action_statement"] == "waived until 2026-11-29T12:30:15Z: we live with it"
+    assert [one["@id"] for one in by_waiver["products"][0]["subcomponents"]] == ["pkg:npm/lodash@4.17.15"]
+    # So another scan of it takes from the document what is not to be mended, and nothing more.
+    again = excuse(
+        replace(known, excused=()), [read_vex(FORMS["openvex"].write(known, IMAGE), what="it")], IMAGE
+    )
+    assert [(one.id, one.package_index, one.by) for one in again.excused] == [(MATCH.id, 0, "vex")]
+    assert written("openvex", replace(known, excused=()))["statements"] == []
