@@ -24,6 +24,8 @@ PREFIX = "SEATRIAL_"
 Network = IPv4Network | IPv6Network
 Gate = Literal["off", "warn", "enforce", "hold"]
 """What a repository does with images that did not pass."""
+AttestScans = Literal["none", "public", "all"]
+"""Of the images of which repositories what was found in a scan is signed and attached."""
 _CLIENT_NAMES = frozenset({"SERVER", "TOKEN", "CONFIG", "CA_FILE", "PLAIN_HTTP"})
 """Variables that only commands about a server read; they are no settings of the server."""
 SECRET_FILES = ("database_url", "storage_url")
@@ -167,6 +169,12 @@ class Settings(BaseModel):
         default=False,
         description="whether signed verdicts say what was seen as well; who may pull an image reads them, "
         "also one that is made public later",
+    )
+    attest_scans: AttestScans = Field(
+        default="none",
+        description="of the images of which repositories an SBOM, and what advisories say of it, is signed "
+        "and attached: none, the public ones, or all; who may pull an image reads it, also one that is made "
+        "public later",
     )
     lease_seconds: float = Field(default=20.0, ge=1, le=3600, description="how long a worker may be silent")
     verdict_max_age_days: int = Field(

@@ -144,16 +144,17 @@ def _add_image(client: Client, found: _Found, digest: Digest) -> Manifest | None
 
 
 def _add_statement(client: Client, found: _Found, referrer: Digest) -> None:
-    from registry.trials.sigstore import BUNDLE_MAX_BYTES, parse_bundle, parse_statement  # noqa: PLC0415
+    from registry.trials.sigstore import OWN_MAX_BYTES, parse_bundle, parse_statement  # noqa: PLC0415
 
     raw = checked(client, found.name, "manifests", referrer, MAX_BYTES)
     manifest = parse_manifest(raw)
     for _, one in manifest.edges():
-        found.blobs[one.digest] = checked(client, found.name, "blobs", one.digest, BUNDLE_MAX_BYTES)
+        found.blobs[one.digest] = checked(client, found.name, "blobs", one.digest, OWN_MAX_BYTES)
     found.manifests[referrer] = raw
     found.statements += 1
     bundle = found.blobs[manifest.layers[0].digest]
-    for document in _documents(parse_statement(parse_bundle(bundle).payload).predicate):
+    statement = parse_statement(parse_bundle(bundle, limit_bytes=OWN_MAX_BYTES).payload)
+    for document in _documents(statement.predicate):
         if document not in found.blobs:
             _add_document(client, found, document)
 

@@ -148,14 +148,14 @@ def _read(client: Client, name: str, digest: Digest, keys: Sequence[PublicKey]) 
 
 
 def _read_one(client: Client, name: str, digest: Digest, referrer: Digest, keys: Sequence[PublicKey]) -> Read:
-    from registry.trials.sigstore import BUNDLE_MAX_BYTES  # noqa: PLC0415
+    from registry.trials.sigstore import OWN_MAX_BYTES  # noqa: PLC0415
     from registry.trials.verifying import Read, read_bundle  # noqa: PLC0415
 
     try:
         manifest = parse_manifest(checked(client, name, "manifests", referrer, MAX_BYTES))
         if manifest.subject is None or manifest.subject.digest != digest or len(manifest.layers) != 1:
             return Read(str(referrer), None, "it is no statement about this image")
-        bundle = checked(client, name, "blobs", manifest.layers[0].digest, BUNDLE_MAX_BYTES)
+        bundle = checked(client, name, "blobs", manifest.layers[0].digest, OWN_MAX_BYTES)
     except CallError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
@@ -195,8 +195,20 @@ def _shown(name: str, digest: Digest, word: Word, read: Sequence[Read], state: s
         "state": state or None,
         "summary": word.summary,
         "results": word.results,
+        "scans": [{"referrer": one.source, "predicate": predicate} for one, predicate in _of_scans(read)],
         "refused": [{"referrer": one.source, "reason": one.refused} for one in read if one.statement is None],
     }
+
+
+def _of_scans(read: Sequence[Read]) -> list[tuple[Read, str]]:
+    """What is signed of a scan, each with the type of its predicate."""
+    from registry.trials.statements import OF_SCANS, PREDICATES  # noqa: PLC0415
+
+    types = [PREDICATES[kind] for kind in OF_SCANS]
+    signed = [(one, one.statement.predicate_type) for one in read if one.statement is not None]
+    return sorted(
+        (one for one in signed if one[1] in types), key=lambda one: (types.index(one[1]), one[0].source)
+    )
 
 
 def _print(name: str, digest: Digest, word: Word, read: Sequence[Read], state: str) -> None:
@@ -215,6 +227,8 @@ def _print(name: str, digest: Digest, word: Word, read: Sequence[Read], state: s
             typer.echo(f"    without: {cell(said['downgrades'])}")
         if said.get("reason"):
             typer.echo(f"    {cell(said['reason'])}")
+    for signed, predicate in _of_scans(read):
+        typer.echo(f"  {predicate} in {signed.source}")
     for one in read:
         if one.statement is None:
             typer.echo(f"  {one.source}: {cell(one.refused)}")

@@ -231,8 +231,8 @@ attestations = Table(
     # Of the image or index that it is about.
     Column("digest", Bytewise, nullable=False),
     Column("kind", Text, nullable=False),
-    CheckConstraint("kind IN ('result', 'summary')", name="kind"),
-    # A result's; empty for a summary, of which an image has one.
+    CheckConstraint("kind IN ('result', 'summary', 'cyclonedx', 'spdx', 'matches')", name="kind"),
+    # A result's; empty for all others, of which an image has one each.
     Column("spec_digest", Bytewise, nullable=False),
     # JSON of what was found, as it was when it was found: nothing that changes later is signed for it.
     Column("found", Text, nullable=False),
@@ -241,6 +241,8 @@ attestations = Table(
     Column("run_after", UtcTime, nullable=False),
     Column("signed_at", UtcTime),
     Column("kid", Bytewise),
+    # Why it is never signed, as it is.
+    Column("left_out", Text),
     UniqueConstraint("repository_id", "digest", "kind", "spec_digest"),
     Index(None, "signed_at", "id"),
     Index(None, "kid"),

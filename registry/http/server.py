@@ -15,6 +15,7 @@ from registry.http.heads import bounded
 from registry.http.limits import end_slow_readers
 from registry.http.listener import BACKLOG, TlsListener, bind
 from registry.http.metrics import METRICS
+from registry.http.parsers import PARSERS
 from registry.http.selfsigned import certificate_files
 from registry.http.sweeps import keep_swept
 from registry.http.tls import Certificates
@@ -77,7 +78,7 @@ async def running_server(
     runner.server.request_handler = front_of(app, runner.server.request_handler)
     tasks = [
         asyncio.create_task(keep_swept(services, app[METRICS])),
-        asyncio.create_task(keep_attested(services)),
+        asyncio.create_task(keep_attested(services, app[PARSERS])),
         asyncio.create_task(end_slow_readers(runner.server, settings)),
     ]
     traffic = app[TRAFFIC]

@@ -20,6 +20,7 @@ from registry.trials import (
     logkeeping,
     promotionrows,
     receiving,
+    scanattesting,
     scans,
     schedules,
     upstreamkeeping,
@@ -75,6 +76,10 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("wrong passwords", attempts.trim(database))
     if not settings.read_only:
         await tried("verdicts", attest_missing(database), done="attested")
+        scanned = scanattesting.attest_missing_scans(database, settings.attest_scans)
+        await tried("scans", scanned, done="attested")
+        unwanted = scanattesting.forget_unwanted_scans(database, settings.attest_scans)
+        await tried("statements of scans", unwanted)
         await tried("layers of images", chains.learn_missing(database, services.blobs), done="looked at")
     for what, told in (
         ("uploads", "swept expired uploads"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, exists, literal, or_, select, union
@@ -24,7 +25,7 @@ from registry.db.trials import parts, trials
 from registry.errors import DeniedError, NotFoundError, RequestInvalidError
 from registry.trials.asking import is_writer
 from registry.trials.specs import spec_digest
-from registry.trials.statements import JUDGED, PREDICATES
+from registry.trials.statements import JUDGED, OF_SCANS, PREDICATES
 from registry.trials.unattested import unattested_parts, unattested_trials
 
 if TYPE_CHECKING:
@@ -39,23 +40,31 @@ _DIFFERENCES = (
     (PREDICATES["result"], _GONE),
     (PREDICATES["summary"], _GONE),
     (PREDICATES["summary"], "the summary is not what the gate makes of the image"),
+    *((PREDICATES[kind], _GONE) for kind in OF_SCANS),
 )
+_GONE_OF: Mapping[str, int] = MappingProxyType(
+    {"result": 1, "summary": 2, **{kind: number for number, kind in enumerate(OF_SCANS, 4)}}
+)
+"""Which of the differences it is that an attestation of a kind is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attested:
-    """One signed statement about an image. ``verdict`` is that of a result, the state of a summary;
-    ``referrer`` is the digest of the manifest that holds it, ``None`` as long as it is not signed."""
+    """One signed statement about an image. ``verdict`` is that of a result, the state of a summary, ``None``
+    of what is said of a scan. ``referrer`` is the digest of the manifest that holds it, ``None`` as long as
+    it is not signed; ``left_out`` says why it is not to be. One with a referrer and without ``signed_at`` is
+    about to be replaced."""
 
     id: int
     digest: str
     predicate: str
     spec_digest: str | None
-    verdict: str
+    verdict: str | None
     made_at: datetime
     signed_at: datetime | None
     kid: str | None
     referrer: str | None
+    left_out: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +152,7 @@ async def list_differences(
         RequestInvalidError: no cursor.
     """
     held = await find(database, actor=actor, action="pull", name=repository)
-    lost = select(attestations.c.digest, case((attestations.c.kind == "result", 1), else_=2)).where(
+    lost = select(attestations.c.digest, case(dict(_GONE_OF), value=attestations.c.kind)).where(
         attestations.c.repository_id == held.id, attestations.c.signed_at.is_not(None), ~_stands_whole()
     )
     found = union(
@@ -180,11 +189,12 @@ def _attested(row: Any) -> Attested:
         digest=row.digest,
         predicate=PREDICATES[row.kind],
         spec_digest=row.spec_digest or None,
-        verdict=found.get("verdict") or found["state"],
+        verdict=found.get("verdict") or found.get("state"),
         made_at=row.made_at,
         signed_at=row.signed_at,
         kid=row.kid,
         referrer=row.referrer,
+        left_out=row.left_out,
     )
 
 

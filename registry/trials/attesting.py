@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.content.manifests import remove_rows
@@ -26,7 +26,15 @@ from registry.db.types import db_time
 from registry.trials.findingspolicies import counting
 from registry.trials.relief import relief_in
 from registry.trials.specs import SCAN_ALONE_DIGEST, spec_digest
-from registry.trials.statements import JUDGED, Kind, document, part_found, state_found, trial_found
+from registry.trials.statements import (
+    JUDGED,
+    Kind,
+    ScanKind,
+    document,
+    part_found,
+    state_found,
+    trial_found,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +115,45 @@ async def attest_trials(connection: AsyncConnection, trial_ids: Sequence[str]) -
             await _put(connection, done[0]["repository_id"], wanted)
 
 
+async def attest_scan(
+    connection: AsyncConnection, repository_id: int, digest: str, *, scan: str, kinds: Sequence[ScanKind]
+) -> None:
+    """Have what was found in a scan, whose document has the digest ``scan``, attested on its image. Of the
+    same scan that is said already nothing is said again."""
+    found = _json({"scan": scan})
+    await _put(connection, repository_id, [_Found(digest, kind, "", found) for kind in kinds])
+
+
+async def attest_matches_again(connection: AsyncConnection, manifest_ids: Sequence[int]) -> None:
+    """Have what advisories say of the packages of images, where that is attested, attested as it is now. What
+    was signed stands until then: no lock of a repository is needed here."""
+    query = (
+        select(attestations.c.id)
+        .join(
+            manifests,
+            and_(
+                manifests.c.repository_id == attestations.c.repository_id,
+                manifests.c.digest == attestations.c.digest,
+            ),
+        )
+        .where(manifests.c.id.in_(manifest_ids), attestations.c.kind == "matches")
+        # All who take several wait for each other in turn.
+        .order_by(attestations.c.id)
+        .with_for_update(of=attestations)
+    )
+    ids = (await connection.execute(query)).scalars().all()
+    if ids:
+        again = {"signed_at": None, "left_out": None, "made_at": db_time(), "run_after": db_time()}
+        await connection.execute(update(attestations).where(attestations.c.id.in_(ids)).values(again))
+
+
 async def sign_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
     """Take away what is signed of these attestations, to sign it anew; the caller moves an epoch."""
     ids = select(attestations.c.id).where(which)
+    await connection.execute(ids.order_by(attestations.c.id).with_for_update())
     await remove_rows(connection, manifests.c.attestation_id.in_(ids))
     await connection.execute(
-        update(attestations).where(which).values(signed_at=None, kid=None, run_after=db_time())
+        update(attestations).where(which).values(signed_at=None, kid=None, left_out=None, run_after=db_time())
     )
 
 

@@ -27,6 +27,7 @@ from registry.db.matchings import changed_images, component_findings, finding_ch
 from registry.db.outbox import record
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.db.types import Id, db_time
+from registry.trials.attesting import attest_matches_again
 from registry.trials.states import plain_text
 
 if TYPE_CHECKING:
@@ -150,7 +151,9 @@ async def match_arrived(
             return
         async with database.write() as connection:
             besides = (await connection.execute(this)).scalar()
-            await write(connection, number, by_id(left, found), besides=besides)
+            counted = await write(connection, number, by_id(left, found), besides=besides)
+            if counted.changed and besides is not None:
+                await attest_matches_again(connection, [besides])
         left = left[len(found) :]
 
 

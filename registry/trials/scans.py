@@ -22,12 +22,14 @@ from registry.db.trials import is_leased, parts
 from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError, UnavailableError
 from registry.trials.packageblocks import catch_scanned
+from registry.trials.scanattesting import attest_new_scan
 from registry.trials.scanned import Document, parse_scanned
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
+    from registry.settings import AttestScans
     from registry.storage.store import BlobStore
     from registry.trials.scanned import Component, Scanned
     from registry.trials.verdicts import Reporter
@@ -68,10 +70,16 @@ async def require_asked(database: Database, *, worker: Reporter, lease: str) -> 
 
 
 async def take(
-    database: Database, store: BlobStore, *, worker: Reporter, lease: str, document: Document
+    database: Database,
+    store: BlobStore,
+    *,
+    worker: Reporter,
+    lease: str,
+    document: Document,
+    attested: AttestScans,
 ) -> int:
-    """Keep a scan of the image that a lease is for. Sent again it changes nothing. The number of the lease's
-    repository.
+    """Keep a scan of the image that a lease is for, and have it attested where that is wanted. Sent again it
+    changes nothing. The number of the lease's repository.
 
     Raises:
         ConflictError: the lease is another's or over, its job was not to scan, or another scan was taken for
@@ -94,6 +102,8 @@ async def take(
                 return part.repository_id
             scan_id, is_used = await _record(connection, document, locator)
             manifest_id = await _count_for_image(connection, part, scan_id, worker)
+            scan = str(document.digest)
+            await attest_new_scan(connection, attested, part.repository_id, part.digest, scan=scan)
             await connection.execute(
                 update(parts).where(parts.c.id == part.id).values(scan=document.scanned.stored())
             )

@@ -1,8 +1,9 @@
 """Signing what is to be attested, and storing it as a referrer of its image.
 
 The bytes come first, under an upload session, so that the sweep takes them where a kill comes next. Then one
-transaction, in which the row is still the one that was signed: the referrer, and that it is done. Of two
+transaction, in which the row is still the one that was claimed: the referrer, and that it is done. Of two
 replicas that sign the same, the second finds it done; what neither ends is begun again after :data:`LEASE`.
+Verdicts go before scans, which take longer.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from registry.auth.actor import REGISTRY
 from registry.auth.keyring import open_attestation_ring
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
-from registry.content.manifests import store_rows
+from registry.content.manifests import remove_rows, store_rows
 from registry.content.references import Origin
 from registry.content.uploads import start_own
 from registry.db.accounts import keys
@@ -40,10 +41,14 @@ from registry.oci.digest import Digest, digest_of, parse_digest
 from registry.oci.manifest import parse_manifest
 from registry.oci.mediatypes import OCI_MANIFEST
 from registry.trials.attesting import sign_again
-from registry.trials.sigstore import BUNDLE, make_bundle, make_statement
-from registry.trials.statements import PREDICATES, Signer, result_predicate, summary_predicate
+from registry.trials.scanattesting import LeftOutError, is_due, read_scan_predicate
+from registry.trials.sigstore import BUNDLE, OWN_MAX_BYTES, make_bundle, make_statement
+from registry.trials.statements import OF_SCANS, PREDICATES, Signer, result_predicate, summary_predicate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.engine import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.settings import Settings
     from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
 
 LEASE = timedelta(seconds=60)
 EMPTY = b"{}"
@@ -67,6 +73,7 @@ class Attester:
     store: BlobStore
     settings: Settings
     secret_key: SecretKey
+    parsers: Threads
 
     async def sign_all(self) -> int:
         """Sign what is due, one after another; returns how much it was.
@@ -79,12 +86,15 @@ class Attester:
         ring = await open_attestation_ring(self.database, self.secret_key)
         await self._unsign()
         done = 0
-        while await self._is_due():
+        while (due := await self._due()) is not None:
             self.database.require_room()
-            claimed = await self._claim()
+            claimed = await self._claim(due)
             if claimed is None:
                 break
-            done += await self._sign(claimed, ring)
+            try:
+                done += await self._sign(claimed, ring)
+            except LeftOutError as error:
+                await self._leave_out(claimed, str(error))
         return done
 
     async def _unsign(self) -> None:
@@ -98,15 +108,20 @@ class Attester:
             await sign_again(connection, by_it)
             await move_epoch(connection, "content")
 
-    async def _is_due(self) -> bool:
-        async with self.database.read_once() as connection:
-            return (await connection.execute(_DUE)).first() is not None
+    async def _due(self) -> Select[Any] | None:
+        """What finds the next that is due; ``None``: nothing is."""
+        wanted = self.settings.attest_scans
+        for due in (_DUE,) if wanted == "none" else (_DUE, _SCANS_DUE.where(is_due(wanted))):
+            async with self.database.read_once() as connection:
+                if (await connection.execute(due)).first() is not None:
+                    return due
+        return None
 
-    async def _claim(self) -> Row[Any] | None:
+    async def _claim(self, due: Select[Any]) -> Row[Any] | None:
         async with self.database.write() as connection:
             claimed = await connection.execute(
                 update(attestations)
-                .where(attestations.c.id == _DUE.with_for_update(skip_locked=True).scalar_subquery())
+                .where(attestations.c.id == due.with_for_update(skip_locked=True).scalar_subquery())
                 .values(run_after=db_time(LEASE))
                 .returning(attestations)
             )
@@ -123,8 +138,13 @@ class Attester:
         if repository is None:
             return False
         found = json.loads(row.found)
-        findings = self.settings.attest_findings
-        if row.kind == "result":
+        findings, place = self.settings.attest_findings, signer.place_of(repository)
+        predicate: Mapping[str, object] | None
+        if row.kind in OF_SCANS:
+            predicate = await read_scan_predicate(
+                self.database, self.store, row, place=place, signer=signer, parsers=self.parsers
+            )
+        elif row.kind == "result":
             predicate = result_predicate(found, digest=row.digest, findings=findings)
         else:
             predicate = summary_predicate(
@@ -136,15 +156,26 @@ class Attester:
                 results=results,
                 findings=findings,
             )
-        statement = make_statement(signer.place_of(repository), digest, PREDICATES[row.kind], predicate)
-        assert isinstance(ring.private, ec.EllipticCurvePrivateKey)
-        bundle = make_bundle(statement, ring.private, kid=ring.kid)
+        if predicate is None:
+            return False
+        bundle = await self.parsers.run(_signed, place, digest, PREDICATES[row.kind], predicate, ring)
+        if len(bundle) > OWN_MAX_BYTES:
+            raise LeftOutError(f"signed it has {len(bundle)} bytes; {OWN_MAX_BYTES} are the limit")
         empty = await self._held(EMPTY) or await self._upload(row.repository_id, EMPTY)
         uploads = [empty, await self._upload(row.repository_id, bundle)]
         stored, unused = await self._store(row, repository, uploads, kid=ring.kid)
         for locator in unused:
             await self.store.delete(locator)
         return stored
+
+    async def _leave_out(self, row: Row[Any], reason: str) -> None:
+        """Say that it is not signed as it is, and why; what was signed for it before goes."""
+        async with self.database.write() as connection:
+            await repos.lock(connection, row.repository_id)
+            this = update(attestations).where(*_is_claimed(row)).values(left_out=reason)
+            if (await connection.execute(this)).rowcount:
+                await remove_rows(connection, manifests.c.attestation_id == row.id)
+                await move_epoch(connection, "content")
 
     async def _held(self, content: bytes) -> _Upload | None:
         """The blob with this content, if the registry has it already."""
@@ -169,9 +200,7 @@ class Attester:
         config, layer = uploads
         async with self.database.write() as connection:
             await repos.lock(connection, row.repository_id)
-            this = select(attestations.c.id).where(
-                attestations.c.id == row.id, attestations.c.signed_at.is_(None)
-            )
+            this = select(attestations.c.id).where(*_is_claimed(row))
             stands = (await connection.execute(this.with_for_update())).first() is not None
             # A rename has nothing to sign again of what was not signed yet.
             named = select(repositories.c.name).where(repositories.c.id == row.repository_id)
@@ -181,6 +210,8 @@ class Attester:
             await connection.execute(delete(upload_sessions).where(upload_sessions.c.id.in_(sessions)))
             if not stands or subject is None:
                 return False, [one.locator for one in uploads if one.locator is not None]
+            if row.kind == "matches":
+                await remove_rows(connection, manifests.c.attestation_id == row.id)
             unused = [await _link(connection, row.repository_id, one) for one in uploads]
             raw = _manifest(row, subject, config=config, layer=layer)
             manifest_id, _ = await store_rows(
@@ -219,12 +250,22 @@ class _Upload:
     size: int
 
 
+def _is_claimed(row: Row[Any]) -> list[ColumnElement[bool]]:
+    """Whether it is not signed yet, and is what it was when it was claimed."""
+    this = [attestations.c.id == row.id, attestations.c.signed_at.is_(None)]
+    if row.kind == "matches":
+        # Its row stays when what it is about changes, and is then due at once.
+        this.append(attestations.c.run_after == row.run_after)
+    return this
+
+
 _THIS, _OF_SAME = attestations.alias("this"), attestations.alias("of_same")
 _DUE = (
     select(_THIS.c.id)
     .where(
         _THIS.c.signed_at.is_(None),
         _THIS.c.run_after <= db_time(),
+        _THIS.c.kind.not_in(OF_SCANS),
         # A summary names the results that it rests on.
         or_(
             _THIS.c.kind == "result",
@@ -239,6 +280,24 @@ _DUE = (
     .order_by(_THIS.c.id)
     .limit(1)
 )
+_SCANS_DUE = (
+    select(attestations.c.id)
+    .where(
+        attestations.c.signed_at.is_(None),
+        attestations.c.left_out.is_(None),
+        attestations.c.run_after <= db_time(),
+    )
+    .order_by(attestations.c.id)
+    .limit(1)
+)
+
+
+def _signed(
+    place: str, digest: Digest, predicate_type: str, predicate: Mapping[str, object], ring: KeyRing
+) -> bytes:
+    statement = make_statement(place, digest, predicate_type, predicate)
+    assert isinstance(ring.private, ec.EllipticCurvePrivateKey)
+    return make_bundle(statement, ring.private, kid=ring.kid)
 
 
 async def _whole(content: bytes) -> AsyncIterator[bytes]:

@@ -23,8 +23,9 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 """Media type of a bundle, and artifact type of the manifest that holds one."""
 BUNDLE_MAX_BYTES = 256 * 1024
-"""What a bundle may have to be read here. Those with a whole SBOM in them are larger, and are content like
-any."""
+"""What a bundle that anybody made may have to be read here."""
+OWN_MAX_BYTES = 16 * 1024 * 1024
+"""What a bundle of the registry's own may have, with a whole SBOM in it."""
 STATEMENT = "https://in-toto.io/Statement/v1"
 PAYLOAD = "application/vnd.in-toto+json"
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
@@ -85,14 +86,14 @@ def make_bundle(payload: bytes, private: ec.EllipticCurvePrivateKey, *, kid: str
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def parse_bundle(raw: bytes) -> Bundle:
+def parse_bundle(raw: bytes, *, limit_bytes: int = BUNDLE_MAX_BYTES) -> Bundle:
     """Read a bundle of version 0.3 that holds a statement.
 
     Raises:
         BundleInvalidError: it is none, is too large, or has not exactly one signature.
     """
-    if len(raw) > BUNDLE_MAX_BYTES:
-        raise BundleInvalidError(f"it has {len(raw)} bytes; {BUNDLE_MAX_BYTES} are the limit")
+    if len(raw) > limit_bytes:
+        raise BundleInvalidError(f"it has {len(raw)} bytes; {limit_bytes} are the limit")
     try:
         document = parse_json_object(raw)
     except JsonInvalidError as error:

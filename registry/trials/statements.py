@@ -2,7 +2,8 @@
 
 A *result* is a test-result (https://in-toto.io/attestation/test-result/v0.1): what came of a trial under one
 run spec. A *summary* is a verification summary (https://slsa.dev/verification_summary/v1): what the gate
-makes of the image. Both have members of our own below ``seatrial``.
+makes of the image. Both have members of our own below ``seatrial``. What is said of scans is made in
+:mod:`registry.trials.scanstatements`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,20 @@ from registry.trials.specs import IMAGE_SUGGESTED
 if TYPE_CHECKING:
     from registry.trials.relief import LiveWaiver
 
-Kind = Literal["result", "summary"]
+ScanKind = Literal["cyclonedx", "spdx", "matches"]
+Kind = Literal["result", "summary"] | ScanKind
 PREDICATES: Mapping[Kind, str] = MappingProxyType(
     {
         "result": "https://in-toto.io/attestation/test-result/v0.1",
         "summary": "https://slsa.dev/verification_summary/v1",
+        "cyclonedx": "https://cyclonedx.org/bom",
+        "spdx": "https://spdx.dev/Document",
+        "matches": "https://cosign.sigstore.dev/attestation/vuln/v1",
     }
 )
+SBOMS: tuple[ScanKind, ...] = ("cyclonedx", "spdx")
+OF_SCANS: tuple[ScanKind, ...] = (*SBOMS, "matches")
+"""Of which an image has one each."""
 _RESULTS: Mapping[str, str] = MappingProxyType({"pass": "PASSED", "warn": "WARNED"})
 """All else failed: what is not known is no pass."""
 _TESTS_MAX = 100

@@ -17,6 +17,7 @@ from registry.db.outbox import record_all
 from registry.db.scans import components, image_scans, scan_components
 from registry.db.sweeping import sweep
 from registry.db.types import Id, db_time
+from registry.trials.attesting import attest_matches_again
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -73,12 +74,15 @@ async def tell_some(connection: AsyncConnection) -> Told:
     ids = [image.manifest_id for image in images]
     changes = await _changes(connection, ids)
     told: dict[str, list[dict[str, object]]] = {}
+    told_of: list[int] = []
     for image in images:
         said = says(changes.get(image.manifest_id, {}))
         if said is not None:
             told.setdefault(image.name, []).append({"digest": image.digest, **said})
+            told_of.append(image.manifest_id)
     for repository, events in told.items():
         await record_all(connection, "image.findings_changed", repository, REGISTRY, events)
+    await attest_matches_again(connection, told_of)
     asked = [{"manifest_id": one, "asked_at": db_time()} for one in ids if changes.get(one)]
     if asked:
         rows = insert(connection, rejudgings).values(asked)

@@ -13,6 +13,7 @@ from registry.errors import SeatrialError
 from registry.oci.digest import Digest
 from registry.oci.names import parse_image_name
 from registry.trials.sigstore import (
+    OWN_MAX_BYTES,
     BundleInvalidError,
     PublicKey,
     Statement,
@@ -70,7 +71,7 @@ def read_bundle(
     """What a bundle says about the image ``digest`` in this repository, if one of ``keys`` signed it: what is
     good enough for one repository is not for another."""
     try:
-        bundle = parse_bundle(raw)
+        bundle = parse_bundle(raw, limit_bytes=OWN_MAX_BYTES)
         if not any(is_signed_by(bundle, key) for key in keys):
             return Read(source, None, "no key that is trusted here signed it")
         statement = parse_statement(bundle.payload)

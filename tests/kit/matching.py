@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -16,8 +17,9 @@ from registry.advisories.building import build
 from registry.db.engine import Database
 from registry.db.events import events
 from registry.trials.matcher import Matcher
-from registry.trials.rematching import catch_up
+from registry.trials.rematching import catch_up, progress_of
 from tests.kit.advisories import AS_OF, incoming
+from tests.kit.trials import Port
 
 DAY = 24 * 3600
 _FIRST = int(datetime.fromisoformat(AS_OF).timestamp()) - 1000 * DAY
@@ -59,3 +61,16 @@ async def count(database: Database, table: Any) -> int:
     """How many rows there are."""
     async with database.read() as connection:
         return int((await connection.execute(select(func.count()).select_from(table))).scalar_one())
+
+
+async def advise(port: Port, *records: object, day: int) -> None:
+    """Let this be all that a registry knows of packages from now on, and of each image that holds them."""
+    assert port.registry.services is not None
+    path = port.registry.services.settings.advisories_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put_file(path, *records, day=day)
+    # By this process, or by the server, whichever comes first.
+    await caught_up(port.database, path)
+    async with asyncio.timeout(60):
+        while (progress := await progress_of(port.database)) is None or progress.ended_at is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

@@ -138,13 +138,12 @@ async def list_scanned_incompletely(
 async def show_report(
     call: Call, name: RepositoryName, digest: ContentDigest, query: ReportQuery
 ) -> web.Response:
-    """All that is known of an image: its newest scan, and what advisories said of its packages when the
-    registry looked them up last.
+    """All that is known of an image: its newest scan, and what advisories say of its packages.
 
     A vulnerability is excused where a live waiver says so, or a statement of OpenVEX or CycloneDX that is
     attached to the image and signed by a key of the repository's rules for signatures. CycloneDX 1.6, SPDX
-    2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, JSON of our own, or a table. The same scan, matches,
-    waivers and statements have the same bytes.
+    2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, OpenVEX 0.2 (what is excused), JSON of our own, or a
+    table. The same scan, matches, waivers and statements have the same bytes.
     """
     services, parsers = call.services, call.request.app[PARSERS]
     manifest = await _image(call, name, digest)

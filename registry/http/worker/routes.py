@@ -140,7 +140,12 @@ async def take_scan(request: web.Request) -> web.Response:
     document = await parsers.run(document_of, said)
     await request.app[MATCHER].require_bounded([one.component for one in document.held])
     repository_id = await scans.take(
-        database, services.blobs, worker=_reporter(actor), lease=said.lease, document=document
+        database,
+        services.blobs,
+        worker=_reporter(actor),
+        lease=said.lease,
+        document=document,
+        attested=services.settings.attest_scans,
     )
     arrived = match_arrived(
         database,

@@ -21,6 +21,7 @@ from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.http.sweeps import sweep
 from registry.oci.digest import parse_digest
+from registry.storage.threads import Threads
 from registry.trials.signing import Attester
 from registry.trials.sigstore import BUNDLE
 from registry.trials.unattested import attest_missing
@@ -313,7 +314,9 @@ async def test_keys_are_replaced_and_stolen_ones_sign_nothing_that_counts(port: 
 def attester(port: Port) -> Attester:
     services = port.registry.services
     assert services is not None
-    return Attester(services.database, services.blobs, services.settings, services.secret_key)
+    parsers = Threads("parser", 1)
+    port.stack.callback(parsers.close)
+    return Attester(services.database, services.blobs, services.settings, services.secret_key, parsers)
 
 
 async def test_many_sign_at_once_and_each_statement_is_stored_once(
@@ -386,7 +389,7 @@ async def test_verdicts_of_an_older_version_are_attested_by_the_sweep(port: Port
     assert (await word(port, digest)).summary is not None
     assert (await word(port, images[0].digest)).summary is not None
     assert await api(port.reader, "GET", f"{PLACE}/attestations/differences") == NONE
-    for wrong in ("x", f"{digest}.4", "1"):
+    for wrong in ("x", f"{digest}.7", "1"):
         asked = {"cursor": wrong}
         await api(port.reader, "GET", f"{PLACE}/attestations/differences", status=400, params=asked)
     async with port.database.write() as connection:

@@ -26,7 +26,7 @@ from registry.trials.imagefindings import NOTHING, with_findings
 from registry.trials.judging import judge_image
 from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
-from tests.kit.matching import caught_up, count, put_file, told
+from tests.kit.matching import advise, count, told
 from tests.kit.postgres import until_somebody_waits
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.signing import attach, new_key, public_pem, signature_of
@@ -46,19 +46,6 @@ RULE = "high or worse, with a fix"
 
 async def put_policy(port: Port, policy: Any = POLICY, on: str = REPOSITORY) -> Any:
     return await api(port.admin, "PUT", "/findings-policy", json={"on": on, "policy": policy})
-
-
-def file_of(port: Port) -> Path:
-    assert port.registry.services is not None
-    path = port.registry.services.settings.advisories_file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-async def advise(port: Port, *records: Any, day: int) -> None:
-    """Let this be all that is known of packages from now on."""
-    put_file(file_of(port), *records, day=day)
-    await caught_up(port.database, file_of(port))
 
 
 async def until(port: Port, digest: str, state: str, *, repository: str = REPOSITORY) -> None:

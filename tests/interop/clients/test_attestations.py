@@ -4,21 +4,26 @@ for."""
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 
 from registry.content.references import SIGNATURE_MAX_BYTES
 from tests.kit.access import api, make_repository
+from tests.kit.advisories import affects, record
 from tests.kit.clients import ClientError, Clients, Screen, client_home
 from tests.kit.distribution import push_blob, push_image, put_manifest
 from tests.kit.images import digest_of, to_json
+from tests.kit.matching import put_file
+from tests.kit.scans import SCANNING, make_package, make_scan
 from tests.kit.server import ADMIN, Registry, RegistryProcess
 from tests.kit.sources import ROOT
 from tests.kit.trials import REPOSITORY, ScriptedWorker, pull_token, tiny_image, worker_token
@@ -28,34 +33,50 @@ SUMMARY = "https://slsa.dev/verification_summary/v1"
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
-    """One that tries what is pushed."""
+    """One that tries what is pushed, and says what it found in what was scanned."""
+    folder = tmp_path_factory.mktemp("attested")
+    known = record("CVE-2020-8203", affects("npm", "lodash", "introduced=0", "fixed=4.17.19"))
     process = RegistryProcess(
-        tmp_path_factory.mktemp("attested") / "data", trial_on_push="true", trial_platforms="linux/amd64"
+        folder / "data",
+        trial_on_push="true",
+        trial_platforms="linux/amd64",
+        attest_scans="all",
+        advisories=str(put_file(folder / "advisories.sqlite", known, day=1)),
     )
     yield process.start()
     process.stop()
 
 
-async def tried(registry: Registry, tag: str, *, met: bool, repository: str = REPOSITORY) -> str:
-    """Push an image, have a worker report on it, and wait for what is signed; the digest."""
+async def tried(
+    registry: Registry, tag: str, *, met: bool, repository: str = REPOSITORY, packages: Sequence[Any] = ()
+) -> str:
+    """Push an image, have a worker report on it, and on the packages in it if there are some, and wait for
+    what is signed; the digest."""
     async with registry.client() as admin:
+        async with asyncio.timeout(60):
+            # Its advisories are looked at as soon as it has started.
+            while (await api(admin, "GET", "/advisories"))["matching"] is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         digest = await push_image(admin, repository, tag, tiny_image())
         headers = {"Authorization": f"Bearer {await worker_token(admin, 'one')}"}
         async with registry.client(anonymous=True) as client:
             client.headers.update(headers)
             worker = ScriptedWorker(client, "one")
-            answer = await worker.report(await worker.claim(), met=met, exit_code=0 if met else 1)
+            job = await worker.claim(mechanisms=SCANNING if packages else ())
+            if packages:
+                assert (await worker.post("scan", make_scan(job, *packages))).status == 204
+            answer = await worker.report(job, met=met, exit_code=0 if met else 1)
             assert answer.status == 204
         path = f"/repositories/{repository.replace('/', '%2F')}/attestations"
-        await signed(admin, path, digest)
+        await signed(admin, path, digest, count=5 if packages else 2)
     return digest
 
 
-async def signed(admin: aiohttp.ClientSession, path: str, digest: str) -> set[str]:
-    """Wait for what is signed of an image; the referrers."""
+async def signed(admin: aiohttp.ClientSession, path: str, digest: str, *, count: int = 2) -> set[str]:
+    """Wait for what is signed of an image, so many statements; the referrers."""
     for _ in range(600):
         listed = (await api(admin, "GET", path, params={"digest": digest}))["items"]
-        if len(listed) == 2 and all(one["signed_at"] for one in listed):
+        if len(listed) == count and all(one["signed_at"] for one in listed):
             return {one["referrer"] for one in listed}
         await asyncio.sleep(0.05)
     raise AssertionError("not signed")
@@ -139,6 +160,31 @@ def test_the_page_s_lines_verify_a_pass_and_stop_at_a_fail(tools: Path, registry
                 "cosign", "verify-attestation", "--key", "cosign.pub", "--insecure-ignore-tlog=true",
                 "--type", SUMMARY, image,
             )  # fmt: skip
+
+
+def test_cosign_verifies_what_is_signed_of_a_scan(tools: Path, registry: Registry) -> None:
+    lodash = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
+    digest = asyncio.run(tried(registry, "scanned", met=True, packages=[lodash]))
+
+    async def keys() -> str:
+        async with registry.client(anonymous=True) as nobody:
+            return "".join(one["public_pem"] for one in (await api(nobody, "GET", "/keys"))["items"])
+
+    with client_home(tools) as clients:
+        clients.sign_in(registry.host, ADMIN, registry.token)
+        (clients.folder / "registry.pub").write_text(asyncio.run(keys()))
+        found = {}
+        for kind in ("cyclonedx", "spdxjson", "vuln"):
+            verified = clients.run(
+                "cosign", "verify-attestation", "--key", "registry.pub", "--insecure-ignore-tlog=true",
+                "--type", kind, f"{registry.host}/{REPOSITORY}@{digest}",
+            )  # fmt: skip
+            (line,) = [one for one in verified.splitlines() if one.startswith('{"payload')]
+            found[kind] = json.loads(base64.b64decode(json.loads(line)["payload"]))["predicate"]
+    assert [one["purl"] for one in found["cyclonedx"]["components"]] == ["pkg:npm/lodash@4.17.15"]
+    assert found["spdxjson"]["spdxVersion"] == "SPDX-2.3"
+    (known,) = found["vuln"]["scanner"]["result"]["vulnerabilities"]
+    assert (known["id"], known["fixedVersion"]) == ("CVE-2020-8203", "4.17.19")
 
 
 def test_what_is_pushed_signed_and_waited_for_is_pulled_by_another(tools: Path, registry: Registry) -> None:
