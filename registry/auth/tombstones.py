@@ -25,8 +25,8 @@ _SECONDS = 3600.0
 
 
 async def bury(connection: AsyncConnection, *names: str) -> None:
-    """Write down that the names were given up, in the transaction that did it and after that has moved the
-    access epoch: nobody else moves it until the transaction ends."""
+    """Write down that the names were given up, in the transaction that did it and after that has taken hold
+    of the access epoch: nobody else moves it until the transaction ends."""
     if not names:
         return
     epoch = (await connection.execute(select(epochs.c.access))).scalar_one()

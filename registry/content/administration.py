@@ -28,7 +28,7 @@ from registry.content.tagpatterns import parse_tag_patterns, patterns_of, stored
 from registry.contract.runspec import RunSpec
 from registry.db.content import manifests, repositories, tags, upload_sessions
 from registry.db.dialect import batches
-from registry.db.engine import Database, move_epoch
+from registry.db.engine import Database, hold_epochs
 from registry.db.events import events
 from registry.db.outbox import record
 from registry.errors import ConflictError, NameUnknownError
@@ -294,7 +294,7 @@ async def remove_in(
     await hold_all_of(connection, Place(repository.name, is_namespace=False))
     await connection.execute(sql_delete(repositories).where(*this))
     await record(connection, "repository.deleted", repository.name, actor, {})
-    await move_epoch(connection, "content", "access", "gate")
+    await hold_epochs(connection, "content", "access", "gate")
     await bury(connection, repository.name)
     return uploads
 
@@ -333,7 +333,7 @@ async def move(
             # Else they would be taken for those of whoever gets the old name.
             await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
-            await move_epoch(connection, "content", "access", "gate")
+            await hold_epochs(connection, "content", "access", "gate")
             moved_here = repositories.c.id == repository.id
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)

@@ -4,7 +4,7 @@ A block names an image, or a layer of whatever image, or a package that an image
 repository, a namespace or everywhere. An index that lists the layer itself, as build caches do, counts as an
 image with it, whatever it says of its type.
 The reason stands on the row of each image that it concerns, so that a read looks nowhere else. Whoever blocks
-and whoever pushes at the same time meet at the row of the epochs: it is moved before the last look, and so
+and whoever pushes at the same time meet at the row of the epochs: it is held before the last look, and so
 either the push is seen or the block.
 """
 
@@ -57,7 +57,7 @@ async def catch(
 ) -> None:
     """Refuse an image that has just been stored, if a block names it or a layer of it.
 
-    ``digests`` has its own first. The caller holds the repository's lock and has moved an epoch.
+    ``digests`` has its own first. The caller holds the repository's lock and holds the epochs.
     """
     above = namespaces_above(name)
     in_namespace = select(namespaces.c.id).where(namespaces.c.name.in_(above))
@@ -85,7 +85,7 @@ async def catch(
 
 async def catch_all(connection: AsyncConnection, within: ColumnElement[bool], blocked: Blocked) -> bool:
     """Refuse what lies ``within`` and a block names, now that it lies in another namespace, or more is known
-    of it; whether there was any. The caller holds the repositories' locks and has moved or holds an epoch."""
+    of it; whether there was any. The caller holds the repositories' locks, and the epochs or the scans."""
     first = matching().with_only_columns(blocks.c.id).order_by(blocks.c.id).limit(1).scalar_subquery()
     caught = await connection.execute(
         select(manifests.c.digest, repositories.c.id.label("repository_id"), repositories.c.name)

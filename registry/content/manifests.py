@@ -26,7 +26,7 @@ from registry.db.content import (
     tags,
 )
 from registry.db.dialect import insert_ignoring_conflict
-from registry.db.engine import move_epoch
+from registry.db.engine import hold_epochs, move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import DeniedError, DigestInvalidError, ManifestUnknownError
@@ -198,7 +198,7 @@ async def put(
         await record(connection, "manifest.pushed", name, actor, data)
         for tag in tag_names:
             await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
-        await move_epoch(connection, "content")
+        await (hold_epochs if created else move_epoch)(connection, "content")
         if created:
             made_of = [str(target.digest) for _, target in manifest.edges()]
             await blocks.catch(

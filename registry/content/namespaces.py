@@ -29,7 +29,7 @@ from registry.db.access import namespaces
 from registry.db.accounts import accounts
 from registry.db.content import repositories
 from registry.db.dialect import batches
-from registry.db.engine import Database, move_epoch
+from registry.db.engine import Database, hold_epochs, move_epoch
 from registry.db.events import events
 from registry.db.outbox import record
 from registry.db.trials import trial_seconds
@@ -375,7 +375,7 @@ async def rename(
                 await _replace_prefix(connection, accounts.c.name, f"{name}{separator}", f"{to}{separator}")
             told = {"name": [name, to], "repositories": len(names)}
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
-            await move_epoch(connection, "content", "access", "gate")
+            await hold_epochs(connection, "content", "access", "gate")
             moved_here = blocks.below(repositories.c.name, f"{to}/")
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)

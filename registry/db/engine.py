@@ -26,6 +26,7 @@ Epoch = Literal["content", "access", "gate"]
 First = Callable[[AsyncConnection], Awaitable[None]]
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 _MOVED = "seatrial_moved"
+_MOVING = "seatrial_moving"
 _LEFT = "seatrial_left"
 _BEGIN = "seatrial_begin"
 
@@ -83,6 +84,8 @@ class Database:
         self._writer: asyncio.Lock | nullcontext[None] = asyncio.Lock() if self.is_sqlite else nullcontext()
         self._look = _look(self._engine, staleness_seconds)
         self._first: tuple[First, ...] = ()
+        self.has_committed = False
+        """Whether a transaction that may write has, since :meth:`beginning_with`."""
         self.bell = Bell()
         """Rung after each commit of this process that moved an epoch; other replicas are seen by looking."""
 
@@ -107,21 +110,23 @@ class Database:
         self._reserve.look()
         async with self._writer, self._writing.connect() as connection:
             async with connection.begin():
-                for name in (_MOVED, _LEFT):
+                for name in (_MOVED, _MOVING, _LEFT):
                     connection.info.pop(name, None)
                 for first in self._first:
                     await first(connection)
                 yield connection
-            self._first = ()
+                if moving := connection.info.pop(_MOVING, None):
+                    await hold_epochs(connection, *moving)
+            self._first, self.has_committed = (), True
             if connection.info.pop(_MOVED, False):
                 self._look.forget()
                 self.bell.ring()
 
-    def beginning_with(self, first: First) -> Database:
+    def beginning_with(self, *first: First) -> Database:
         """This database for one request, whose first transaction that commits begins with ``first``, after
         what it was to begin with before."""
         other = copy(self)
-        other._first = (*self._first, first)
+        other._first, other.has_committed = (*self._first, *first), False
         return other
 
     def require_room(self) -> None:
@@ -163,19 +168,28 @@ class Database:
 async def move_epoch(connection: AsyncConnection, *names: Epoch) -> None:
     """Tell every cache on every replica to look again, in the transaction that made it necessary.
 
-    Last statement of a transaction where possible: the row is shared by all writers until the commit.
+    It is that transaction's last statement, wherever this is called: the row is shared by all writers until
+    the commit, and whoever held it while waiting for another row could be waited for by who holds that.
+    """
+    if not connection.info.get(_LEFT):
+        # A dictionary for its order; each name once.
+        connection.info.setdefault(_MOVING, {}).update(dict.fromkeys(names))
+
+
+async def hold_epochs(connection: AsyncConnection, *names: Epoch) -> None:
+    """Let nobody move an epoch before this transaction ends, and see all that was there when one was moved
+    last; and move these, if any, at once.
+
+    Take every row first that others may hold who hold or move an epoch later: after this, none but rows of
+    the transaction's own repositories, whose locks it has.
     """
     if connection.info.get(_LEFT):
         return
+    if not names:
+        await connection.execute(select(epochs.c.gate).with_for_update())
+        return
     await connection.execute(update(epochs).values({name: epochs.c[name] + 1 for name in names}))
     connection.info[_MOVED] = True
-
-
-async def hold_epochs(connection: AsyncConnection) -> None:
-    """Let nobody move an epoch before this transaction ends, and see all that was there when one was moved
-    last: as :func:`move_epoch`, for who has changed nothing yet that caches know."""
-    if not connection.info.get(_LEFT):
-        await connection.execute(select(epochs.c.gate).with_for_update())
 
 
 def leave_epochs(connection: AsyncConnection) -> None:

@@ -86,6 +86,11 @@ class Metrics:
             registry=self.registry,
             multiprocess_mode="livesum",
         )
+        self.broken_off = Counter(
+            "seatrial_http_requests_repeated",
+            "Times that a request was begun again, as the database broke it off to end a deadlock.",
+            registry=self.registry,
+        )
         self.blob_bytes = Counter(
             "seatrial_blob_bytes",
             "Bytes of blobs moved, by direction.",

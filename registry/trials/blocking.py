@@ -19,7 +19,7 @@ from registry.content.administration import require_place
 from registry.content.blocks import below, concerned, matching
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
-from registry.db.engine import move_epoch
+from registry.db.engine import hold_epochs, move_epoch
 from registry.db.gate import blocks
 from registry.db.outbox import record
 from registry.db.types import db_time
@@ -267,7 +267,7 @@ async def _rewrite(
     the gate makes of them attested anew.
 
     Repositories first, then rows, then the epochs: whoever records a verdict takes them in this order. Until
-    the epochs are moved, more is pushed and moved to here, and scans bring what the block ``of_package``
+    the epochs are held, more is pushed and moved to here, and scans bring what the block ``of_package``
     names: that is caught by the second write.
     """
     concerned_now = select(manifests.c.repository_id).where(*here)
@@ -276,7 +276,7 @@ async def _rewrite(
     if of_package is not None:
         await hold_scans_of(connection, of_package)
     written = await _write_reason(connection, here, reason, but=frozenset())
-    await move_epoch(connection, "gate")
+    await hold_epochs(connection, "gate")
     if of_package is not None:
         await link(connection, of_package)
     await _write_reason(connection, here, reason, but=written)

@@ -105,7 +105,7 @@ async def carry_signatures(
     connection: AsyncConnection, *, source_id: int, repository: tuple[int, str], created: Mapping[str, int]
 ) -> None:
     """Let the signatures among referrers that are new in a repository (its id and name) be known there, and
-    meet its rules. They were verified when they were pushed. The caller moves an epoch before."""
+    meet its rules. They were verified when they were pushed. The caller holds the epochs."""
     into_id, name = repository
     old, new = manifests.alias("old"), manifests.alias("new")
     same = [signatures.c[each] for each in ("subject_digest", "payload", "signature", "issuer", "subject")]

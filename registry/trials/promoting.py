@@ -26,7 +26,7 @@ from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import manifests, tags
 from registry.db.dialect import batches, portions
-from registry.db.engine import Database, move_epoch
+from registry.db.engine import Database, hold_epochs
 from registry.db.types import db_time
 from registry.errors import (
     ConflictError,
@@ -176,8 +176,8 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
     """
     digest = str(offer.digest)
     if await repos.find_in(connection, offer.to.name) is None:
-        # The namespace first, as who renames it does. Then the source: whoever makes a repository holds the
-        # epochs from then on, which those who change the source want while they hold that.
+        # The namespace first, as who renames it does. Then the source: whoever gives that the new name has it
+        # while he waits for who makes a repository of this name.
         await repos.require_namespace(connection, namespace_of(offer.to.name), actor=offer.actor)
         await repos.lock(connection, offer.source.id)
     into = await repos.find_or_create(connection, offer.to.name, settings=settings, actor=offer.actor)
@@ -209,7 +209,7 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
     except DeniedError as error:
         refusals.append(error.message)
     # Whoever blocks something or requires a signature meets this here: the one or the other sees both.
-    await move_epoch(connection, "content", "gate")
+    await hold_epochs(connection, "content", "gate")
     await carry_signatures(
         connection, source_id=source.id, repository=(into.id, into.name), created=copied.created
     )

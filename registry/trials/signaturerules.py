@@ -13,7 +13,7 @@ from registry.auth.places import find_place, hold_place, parse_place
 from registry.content.administration import require_place
 from registry.content.blocks import below
 from registry.db.content import repositories
-from registry.db.engine import move_epoch
+from registry.db.engine import hold_epochs, move_epoch
 from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.signatures import signature_rules, signatures
@@ -117,7 +117,7 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
         locked = select(repositories.c.id).where(within, repositories.c.id.in_(signed))
         await connection.execute(locked.order_by(repositories.c.id).with_for_update(key_share=True))
         await judge_stated(connection, within)
-        await move_epoch(connection, "gate")
+        await hold_epochs(connection, "gate")
         met += await find_met(connection, test, within, looked=looked)
         await keep_met(connection, rule.id, met)
         await record(connection, "signature_rule.created", place.key, actor, _told(rule))

@@ -17,7 +17,7 @@ from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories, tag_history, tags
-from registry.db.engine import move_epoch
+from registry.db.engine import hold_epochs
 from registry.db.signatures import signature_matches, signature_rules, signatures
 from registry.db.types import db_time
 from registry.oci.mediatypes import MANIFESTS
@@ -93,7 +93,7 @@ async def note_signature(connection: AsyncConnection, pushed: ManifestPushed, tr
         values |= {"issuer": identity.issuer, "subject": identity.subject}
     await connection.execute(insert(signatures).values(values))
     # Whoever makes a rule meets this push here: the one or the other sees both.
-    await move_epoch(connection, "content")
+    await hold_epochs(connection, "content")
     this = (await connection.execute(_SIGNATURES.where(signatures.c.manifest_id == pushed.manifest_id))).one()
     for rule in await rules_of(connection, pushed.repository_id, pushed.repository):
         if test_of(rule)(this):
@@ -157,7 +157,7 @@ async def keep_met(connection: AsyncConnection, rule_id: int, manifest_ids: Sequ
 
 async def match_moved(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
     """Find the signatures in these repositories that meet the rules above the place where they lie now. The
-    caller holds their locks and has moved an epoch."""
+    caller holds their locks and holds the epochs."""
     signed = exists().where(signatures.c.repository_id == repositories.c.id)
     moved = await connection.execute(select(repositories.c.id, repositories.c.name).where(within, signed))
     for repository in moved.all():

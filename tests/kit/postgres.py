@@ -159,6 +159,17 @@ def _wait(running: PostgresServer, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.05)
 
 
+async def until_waiting(database: Database, pid: int) -> None:
+    """Wait until the transaction of this server process waits for a lock."""
+    waiting = text("SELECT cardinality(pg_blocking_pids(:pid))")
+    async with asyncio.timeout(60):
+        while True:
+            async with database.read_once() as connection:
+                if (await connection.execute(waiting, {"pid": pid})).scalar_one():
+                    return
+            await asyncio.sleep(0.01)
+
+
 async def until_somebody_waits(database: Database, holder: AsyncConnection, *, count: int = 1) -> None:
     """Wait until so many transactions wait for a lock that ``holder`` has."""
     pid = (await holder.execute(text("SELECT pg_backend_pid()"))).scalar_one()

@@ -38,6 +38,7 @@ from registry.auth.actor import ANONYMOUS, Actor
 from registry.auth.lastlook import last_look
 from registry.contract.runspec import RunSpec
 from registry.contract.specfile import parse_run_spec
+from registry.db.engine import Database
 from registry.errors import (
     DeniedError,
     MediaTypeUnsupportedError,
@@ -45,6 +46,7 @@ from registry.errors import (
     SeatrialError,
     UnauthorizedError,
 )
+from registry.http.again import again_if_broken_off
 from registry.http.api import once
 from registry.http.api.models import Body, Nothing, Query, Stored, Versioned, problems
 from registry.http.api.shape import Handler, Shape, shape_of
@@ -126,11 +128,19 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
                 actor = await _authorized(request, route.right)
 
             async def carry_out(services: Services) -> web.StreamResponse:
-                if route.method != "GET" and actor.account_id is not None:
-                    looking = services.database.beginning_with(last_look(database, actor, epoch=epoch))
-                    services = replace(
-                        services, database=looking, oidc=replace(services.oidc, database=looking)
-                    )
+                if route.method == "GET" or actor.account_id is None:
+                    return await attempt(services)
+                look = last_look(database, actor, epoch=epoch)
+
+                async def looking(own: Database) -> web.StreamResponse:
+                    oidc = replace(services.oidc, database=own)
+                    return await attempt(replace(services, database=own, oidc=oidc))
+
+                return await again_if_broken_off(
+                    request, lambda: services.database.beginning_with(look), looking
+                )
+
+            async def attempt(services: Services) -> web.StreamResponse:
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})
                 call = Call(request=request, response=response, services=services, actor=actor)
                 answer = await route.handler(call, **arguments)

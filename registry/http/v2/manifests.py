@@ -10,6 +10,7 @@ from aiohttp import web
 from registry.content import manifests, tags
 from registry.errors import TagInvalidError
 from registry.events.pulls import Pulled, Tally
+from registry.http.again import again_if_broken_off
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
@@ -21,6 +22,7 @@ from registry.oci.names import parse_reference, parse_tag
 from registry.trials.admission import admit_manifest
 
 if TYPE_CHECKING:
+    from registry.db.engine import Database
     from registry.http.v2.call import Call
 
 TAGS_MAX = 100
@@ -79,20 +81,24 @@ async def put(call: Call) -> web.Response:
         call.request, services.settings.manifest_max_bytes, setting="SEATRIAL_MANIFEST_MAX_BYTES"
     )
     manifest = await _parse(call.request, raw)
-    digest = await manifests.put(
-        services.database,
-        services.blobs,
-        call.name,
-        stated=stated,
-        tag_names=tag_names,
-        raw=raw,
-        manifest=manifest,
-        conditions=conditions,
-        settings=services.settings,
-        actor=await call.pusher_now(),
-        effects=services.effects,
-        parsers=call.request.app[PARSERS],
-    )
+
+    async def attempt(database: Database) -> Digest:
+        return await manifests.put(
+            database,
+            services.blobs,
+            call.name,
+            stated=stated,
+            tag_names=tag_names,
+            raw=raw,
+            manifest=manifest,
+            conditions=conditions,
+            settings=services.settings,
+            actor=await call.pusher_now(),
+            effects=services.effects,
+            parsers=call.request.app[PARSERS],
+        )
+
+    digest = await again_if_broken_off(call.request, services.database.beginning_with, attempt)
     headers = {
         "Location": f"/v2/{call.name}/manifests/{digest}",
         "Docker-Content-Digest": str(digest),
@@ -109,18 +115,17 @@ async def delete(call: Call) -> web.Response:
     """A tag: that tag. A digest: the manifest and every tag of it."""
     reference = parse_reference(call.reference)
     conditions = parse_conditions(call.request)
-    database, repository, actor = call.services.database, call.repository, call.actor
-    if isinstance(reference, Digest):
-        await manifests.delete(
-            database,
-            repository,
-            reference,
-            conditions=conditions,
-            actor=actor,
-            effects=call.services.effects,
-        )
-    else:
-        await tags.delete(database, repository, reference, conditions=conditions, actor=actor)
+    repository, actor, effects = call.repository, call.actor, call.services.effects
+
+    async def attempt(database: Database) -> None:
+        if isinstance(reference, Digest):
+            await manifests.delete(
+                database, repository, reference, conditions=conditions, actor=actor, effects=effects
+            )
+        else:
+            await tags.delete(database, repository, reference, conditions=conditions, actor=actor)
+
+    await again_if_broken_off(call.request, call.services.database.beginning_with, attempt)
     return web.Response(status=202)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import insert, make_url, select, text, update
 
-from registry.db.engine import Database, move_epoch
+from registry.db.accounts import accounts
+from registry.db.engine import Database, hold_epochs, move_epoch
+from registry.db.types import db_time
+from tests.kit.postgres import until_somebody_waits
 
 
 @pytest.fixture
@@ -35,6 +38,65 @@ async def test_each_epoch_moves_by_itself_and_everybody_sees_it(pair: tuple[Data
     await move(two, "access", "gate")
     assert await one.epochs() == await two.epochs()
     assert (await one.epochs()).access == before.access + 1
+
+
+@pytest.mark.parametrize("moving", [move_epoch, hold_epochs])
+async def test_what_is_moved_and_held_counts_once(
+    pair: tuple[Database, Database], moving: Callable[..., Awaitable[None]]
+) -> None:
+    one, two = pair
+    before = await two.epochs()
+    async with one.write() as connection:
+        await move_epoch(connection, "content", "access")
+        await moving(connection, "gate")
+        await move_epoch(connection, "content")
+    after = await two.epochs()
+    assert (after.content, after.access) == (before.content + 1, before.access + 1)
+    assert after.gate == before.gate + 1
+    async with one.write() as connection:
+        await connection.execute(select(accounts))
+    assert await two.epochs() == after, "what one transaction moved is not moved by the next"
+
+
+async def test_who_moves_an_epoch_and_goes_on_keeps_nobody_waiting(
+    make_postgres_url: Callable[[], str],
+) -> None:
+    """Else who has the row that this one wants next would wait for the epochs: a deadlock."""
+    database = Database(make_postgres_url())
+    async with database.write() as connection:
+        await connection.execute(insert(accounts).values(name="ann", kind="user", created_at=db_time()))
+    wanted = update(accounts).values(name="bob")
+    before = await database.epochs()
+    async with asyncio.timeout(60), database.write() as early:
+        await move_epoch(early, "content")
+        async with database.write() as late:
+            await late.execute(wanted)
+            await move_epoch(late, "content")
+        await early.execute(wanted)
+    assert (await database.epochs()).content == before.content + 2
+    await database.close()
+
+
+async def test_who_holds_the_epochs_sees_what_others_did_who_held_them(
+    make_postgres_url: Callable[[], str],
+) -> None:
+    database = Database(make_postgres_url())
+    read: list[str] = []
+
+    async def look() -> None:
+        async with database.write() as connection:
+            await hold_epochs(connection, "gate")
+            read.extend((await connection.execute(select(accounts.c.name))).scalars())
+
+    async with asyncio.timeout(60):
+        async with database.write() as first:
+            await hold_epochs(first, "gate")
+            looking = asyncio.create_task(look())
+            await until_somebody_waits(database, first)
+            await first.execute(insert(accounts).values(name="ann", kind="user", created_at=db_time()))
+        await looking
+    assert read == ["ann"]
+    await database.close()
 
 
 async def test_nobody_is_told_of_a_moment_before_he_asked(pair: tuple[Database, Database]) -> None:
