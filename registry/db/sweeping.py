@@ -15,8 +15,10 @@ AT_ONCE = 1000
 
 
 async def sweep(database: Database, key: Column[Any], over: ColumnElement[bool]) -> int:
-    """Delete the rows of the table of ``key``, its primary key, that are ``over``; how many."""
-    first = select(key).where(over).limit(AT_ONCE)
+    """Delete the rows of the table of ``key``, its primary key, that are ``over``; how many. What somebody
+    else has at the moment stays for the next time: who waits for one row while he has others can be waited
+    for."""
+    first = select(key).where(over).limit(AT_ONCE).with_for_update(skip_locked=True)
     swept = 0
     while True:
         async with database.write() as connection:
