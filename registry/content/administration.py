@@ -292,11 +292,19 @@ async def remove_in(
     # Deleted, not looked up: an upload that is becoming a blob right now is no longer among them.
     uploads = await _end_uploads(connection, repository.id)
     await hold_all_of(connection, Place(repository.name, is_namespace=False))
+    await _hold_images(connection, repository.id)
     await connection.execute(sql_delete(repositories).where(*this))
     await record(connection, "repository.deleted", repository.name, actor, {})
     await hold_epochs(connection, "content", "access", "gate")
     await bury(connection, repository.name)
     return uploads
+
+
+async def _hold_images(connection: AsyncConnection, repository_id: int) -> None:
+    """Lock the images that are about to go with a repository, in the order in which others hold several: a
+    cascade has another, and would wait for those who wait for it."""
+    held = select(manifests.c.id).where(manifests.c.repository_id == repository_id).order_by(manifests.c.id)
+    await connection.execute(select(func.count()).select_from(held.with_for_update().subquery()))
 
 
 async def move(

@@ -312,6 +312,8 @@ async def _note(
             .distinct()
             .select_from(_HOLDERS)
             .where(*_holding(ids, besides))
+            # Each is held by it, and waited for.
+            .order_by(image_scans.c.manifest_id)
         )
         marked = insert(connection, changed_images).from_select(["manifest_id", "first_change"], images)
         await connection.execute(marked.on_conflict_do_nothing())

@@ -67,6 +67,8 @@ async def tell_some(connection: AsyncConnection) -> Told:
         .join(repositories, repositories.c.id == manifests.c.repository_id)
         .order_by(changed_images.c.manifest_id)
         .limit(IMAGES_AT_ONCE)
+        # Who deletes one of them takes it first, and what goes with it in another order.
+        .with_for_update(read=True, key_share=True, of=manifests)
     )
     images = (await connection.execute(query)).all()
     if not images:
