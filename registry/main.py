@@ -75,6 +75,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "policy": ("registry.cli.policy",),
         "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
+        "import": ("registry.cli.importing",),
         "export": ("registry.cli.export",),
         "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),
@@ -90,7 +91,11 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 ALTERNATIVES: Mapping[str, tuple[str, str]] = MappingProxyType(
-    {"scan": ("diff", "sandbox.cli.scandiff"), "doctor": ("--server", "registry.cli.doctor")}
+    {
+        "scan": ("diff", "sandbox.cli.scandiff"),
+        "doctor": ("--server", "registry.cli.doctor"),
+        "export": ("--with-evidence", "registry.cli.evidence"),
+    }
 )
 """The option, or first word, that chooses another command of that name, and the module of that."""
 # What typer raises for wrong usage; it keeps the class itself to itself.

@@ -53,6 +53,10 @@ mmdebstrap|command mmdebstrap|makes the layer that ordinary images lie on
 zstd|command zstd|and compresses it
 containerd|command containerd|another client: ctr, with a containerd of its own
 docker.io|file /usr/bin/docker|another client, with an engine of its own
+umoci|command umoci|reads the layouts that are exported
+rsync|command rsync|keeps copies of them
+wget|command wget|mirrors those that are served
+vsftpd|command vsftpd|an ftp server to import from
 npm|command npm|fetches packages of npm, to be found by the scanner
 maven|command mvn|fetches packages of Maven, to be found by the scanner
 caddy|command caddy|a proxy in front, with the example configuration

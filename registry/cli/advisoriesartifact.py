@@ -70,7 +70,7 @@ def push(path: Path, client: ArtifactClient, advance: Advance) -> Moved:
     config = Descriptor(_EMPTY_TYPE, digest_of(_EMPTY), len(_EMPTY))
     client.store(config, io.BytesIO(_EMPTY))
     raw = _manifest(config, layer, status, f"sha256:{whole.hexdigest()}")
-    client.tag(raw)
+    client.put(client.name.reference, raw, OCI_MANIFEST)
     return Moved(digest_of(raw), changed=True)
 
 

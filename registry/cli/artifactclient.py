@@ -11,21 +11,24 @@ import hashlib
 import http.client
 import json
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from registry.cli.client import CallError, opener
 from registry.errors import ContentTooLargeError, UnavailableError
+from registry.layouts.errors import LayoutError
+from registry.layouts.members import Reader
 from registry.oci.descriptor import Descriptor
-from registry.oci.digest import digest_of
+from registry.oci.digest import Digest, digest_of
 from registry.oci.manifest import MAX_BYTES
-from registry.oci.mediatypes import OCI_MANIFEST
+from registry.oci.mediatypes import INDEXES, MANIFESTS
 from registry.oci.names import ImageName
 from registry.oci.printable import printable
 
@@ -33,6 +36,12 @@ _SECONDS = 60.0
 _PIECE_BYTES = 1024 * 1024
 _REDIRECTS_MAX = 4
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_PASSING = frozenset({429, 500, 502, 503, 504})
+_TRIES = 4
+"""More after the first, each of them longer after the one before."""
+_CHUNK_BYTES = 8 * 1024 * 1024
+_ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
+_NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
 _PARAMETER = re.compile(r'([a-zA-Z]+)="([^"\\]*)"')
 
 Advance = Callable[[int], None]
@@ -60,13 +69,84 @@ class ArtifactClient:
             UnavailableError: it has another digest.
             ContentTooLargeError: it is larger than manifests may be.
         """
-        with self._asked("GET", f"manifests/{self.name.reference}", {"Accept": OCI_MANIFEST}) as answer:
+        return self.manifest_of(self.name.digest or self.name.reference)
+
+    def manifest_of(self, reference: str | Digest) -> bytes:
+        """The manifest or index under a tag or a digest.
+
+        Raises:
+            CallError, UnavailableError, ContentTooLargeError: as :meth:`manifest`.
+        """
+        with self._asked("GET", f"manifests/{reference}", {"Accept": _ANY_MANIFEST}) as answer:
             raw = answer.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise ContentTooLargeError(f"the manifest of {self.name} has more than {MAX_BYTES} bytes")
-        if self.name.digest is not None and digest_of(raw, self.name.digest.algorithm) != self.name.digest:
-            raise UnavailableError(f"{self.name.host} answers with other bytes than {self.name.digest}")
+        if isinstance(reference, Digest) and digest_of(raw, reference.algorithm) != reference:
+            raise UnavailableError(f"{self.name.host} answers with other bytes than {reference}")
         return raw
+
+    def digest_at(self, reference: str | Digest) -> str | None:
+        """The digest of the manifest under a tag or a digest; ``None``: there is none.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        headers = {"Accept": _ANY_MANIFEST}
+        with self._asked("HEAD", f"manifests/{reference}", headers, missing=True) as answer:
+            return answer.headers.get("Docker-Content-Digest", "") if answer.status == 200 else None
+
+    def has(self, blob: Digest) -> bool:
+        """Whether the repository has the blob.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        with self._asked("HEAD", f"blobs/{blob}", {}, missing=True) as answer:
+            return answer.status == 200
+
+    def listed(self, place: str, name: str) -> Iterator[Any]:
+        """What all pages of a list have under ``name``, of ``tags/list`` or ``referrers/DIGEST``.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        while place:
+            with self._asked("GET", place, {}) as answer:
+                link = _NEXT.match(answer.headers.get("Link") or "")
+                page = answer.read(MAX_BYTES + 1)
+                place = urljoin(answer.geturl(), link[1]) if link else ""
+            try:
+                yield from json.loads(page)[name] or ()
+            except (ValueError, KeyError, TypeError):
+                raise CallError(f"{self.name.host} does not answer like a registry", status=0) from None
+
+    def pieces(self, blob: Descriptor, offset: int = 0) -> Iterator[bytes]:
+        """The bytes of a blob from ``offset`` on, not verified. A connection that breaks is made again, and
+        goes on where it broke, as long as that brings more.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        fruitless = 0
+        while offset < blob.size:
+            before, broken = offset, CallError(f"{self.name.host} breaks off {blob.digest}", status=0)
+            headers = {"Range": f"bytes={offset}-"} if offset else {}
+            try:
+                with self._asked("GET", f"blobs/{blob.digest}", headers) as answer:
+                    if offset and answer.status != 206:
+                        raise CallError(f"{self.name.host} gives no part of {blob.digest}", status=0)
+                    while piece := answer.read(min(_PIECE_BYTES, blob.size + 1 - offset)):
+                        offset += len(piece)
+                        yield piece
+            except CallError as error:
+                if error.status and error.status not in _PASSING:
+                    raise
+                broken = error
+            fruitless = 0 if offset > before else fruitless + 1
+            if fruitless > _TRIES:
+                raise broken
+            if offset < blob.size:
+                time.sleep(fruitless)
 
     def fetch(self, blob: Descriptor, target: IO[bytes], advance: Advance) -> None:
         """Write the bytes of a blob.
@@ -101,14 +181,69 @@ class ArtifactClient:
         with self._asked("PUT", place, headers, body=content):
             pass
 
-    def tag(self, raw: bytes) -> None:
-        """Put a manifest under the tag of the name.
+    def upload(self, blob: Descriptor, content: Reader, advance: Advance) -> None:
+        """Upload a blob chunk by chunk. A connection that breaks is made again, and goes on where it broke.
+
+        Raises:
+            CallError: refused, failed or not reached.
+            LayoutError: it has other bytes than its descriptor says; nothing is stored.
+        """
+        state, offset = hashlib.new(blob.digest.algorithm), 0
+        with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
+            place = _location(answer)
+        chunk = _chunk(content, blob.size)
+        while offset + len(chunk) < blob.size and chunk:
+            place = self._append(place, offset, chunk)
+            state.update(chunk)
+            offset += len(chunk)
+            advance(len(chunk))
+            chunk = _chunk(content, blob.size - offset)
+        state.update(chunk)
+        size = offset + len(chunk) + len(content.read(1))
+        if size != blob.size or state.hexdigest() != blob.digest.encoded:
+            with self._asked("DELETE", place, {}, missing=True):
+                pass
+            seen = f"{size} bytes" if size != blob.size else f"{blob.digest.algorithm}:{state.hexdigest()}"
+            raise LayoutError("mismatch", f"what is there as {blob.digest} ({blob.size} bytes) is {seen}")
+        place += ("&" if "?" in place else "?") + urlencode({"digest": str(blob.digest)})
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(chunk))}
+        with self._asked("PUT", place, headers, body=chunk):
+            advance(len(chunk))
+
+    def _append(self, place: str, offset: int, chunk: bytes) -> str:
+        """One chunk of an upload; where the next one goes."""
+        for turn in range(_TRIES + 1):
+            headers = {
+                "Content-Type": "application/octet-stream",
+                "Content-Length": str(len(chunk)),
+                "Content-Range": f"{offset}-{offset + len(chunk) - 1}",
+            }
+            try:
+                with self._asked("PATCH", place, headers, body=chunk) as answer:
+                    return _location(answer)
+            except CallError as error:
+                if turn == _TRIES or (error.status and error.status not in _PASSING):
+                    raise
+            time.sleep(turn)
+            with self._asked("GET", place, {}) as answer:
+                place = _location(answer)
+                end = int((answer.headers.get("Range") or "0-0").rpartition("-")[2])
+            taken = end + 1 - offset if end else 0
+            if not 0 <= taken <= len(chunk):
+                raise CallError(f"{self.name.host} has lost a part of the upload; try again", status=0)
+            offset, chunk = offset + taken, chunk[taken:]
+            if not chunk:
+                return place
+        raise AssertionError("the last turn returns or raises")
+
+    def put(self, reference: str | Digest, raw: bytes, media_type: str) -> None:
+        """Put a manifest under a tag or its digest.
 
         Raises:
             CallError: refused, failed or not reached.
         """
-        headers = {"Content-Type": OCI_MANIFEST, "Content-Length": str(len(raw))}
-        with self._asked("PUT", f"manifests/{self.name.reference}", headers, body=raw):
+        headers = {"Content-Type": media_type, "Content-Length": str(len(raw))}
+        with self._asked("PUT", f"manifests/{reference}", headers, body=raw):
             pass
 
     @contextmanager
@@ -130,6 +265,7 @@ class ArtifactClient:
             request = urllib.request.Request(url, data=body, headers=sent, method=method)  # noqa: S310
             try:
                 with opener(url, self.ca_file if own else None).open(request, timeout=_SECONDS) as answer:
+                    self._answered = False
                     yield answer
                 return
             except urllib.error.HTTPError as error:
@@ -193,3 +329,17 @@ def _refusal(error: urllib.error.HTTPError, name: ImageName) -> str:
     with contextlib.suppress(OSError, ValueError, KeyError, IndexError, TypeError):
         said = json.loads(error.read(_PIECE_BYTES))["errors"][0]["message"]
     return f"{name} is refused: {error.code}: {printable(str(said)[:300])}"
+
+
+def _location(answer: http.client.HTTPResponse) -> str:
+    return urljoin(answer.geturl(), answer.headers.get("Location", ""))
+
+
+def _chunk(content: Reader, left: int) -> bytes:
+    """The next of ``left`` bytes, as many as are sent at once."""
+    found: list[bytes] = []
+    wanted = min(left, _CHUNK_BYTES)
+    while wanted > 0 and (piece := content.read(min(wanted, _PIECE_BYTES))):
+        found.append(piece)
+        wanted -= len(piece)
+    return b"".join(found)

@@ -12,9 +12,9 @@ import typer
 from registry.oci.printable import printable
 
 
-def print_json(value: object) -> None:
+def print_json(value: object, *, err: bool = False) -> None:
     """Print ``value`` as JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False), err=err)
 
 
 def print_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str]) -> None:

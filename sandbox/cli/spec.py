@@ -84,7 +84,8 @@ def init(
     image: Annotated[
         str | None,
         typer.Argument(
-            metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
+            metavar="IMAGE",
+            help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar or zip of a layout.",
         ),
     ] = None,
     example: Annotated[

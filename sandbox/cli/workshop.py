@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ImageArgument = Annotated[
     str,
     typer.Argument(
-        metavar="IMAGE", help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar of a layout."
+        metavar="IMAGE",
+        help="HOST/NAME:TAG, HOST/NAME@DIGEST, oci:FOLDER[:TAG], or a tar or zip of a layout.",
     ),
 ]
 UsernameOption = Annotated[str | None, typer.Option("--username", help="User of the image's registry.")]

@@ -17,6 +17,7 @@ from typing import IO, cast
 
 from isal import igzip, igzip_lib
 
+from registry.layouts.tarheaders import DIGITS_MAX, HEADER_MAX_BYTES, has_digit_run
 from sandbox.images.tarpolicy import LayerError
 
 if sys.version_info >= (3, 14):
@@ -26,20 +27,8 @@ else:
 
 # Each block costs some handing over between the two threads, which on a busy host is a wait every time.
 BLOCK_BYTES = 4 * 1024 * 1024
-HEADER_MAX_BYTES = 1024 * 1024
 _GZIP, _ZSTD, _ZSTD_SKIPPABLE = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x2a\x4d\x18"
 _ZERO = b"\0" * tarfile.BLOCKSIZE
-_DIGIT_RUN = b"1" * 300
-_DIGITS_AS_ONE = bytes(0x31 if 0x30 <= byte <= 0x39 else 0x30 for byte in range(256))
-
-
-def has_digit_run(data: bytes) -> bool:
-    """Whether a header has more digits in a row than any name may have.
-
-    ``tarfile`` before Python 3.11.10 looks through them in a time that grows with the square of the run
-    (CVE-2024-6232): one header of a megabyte is half an hour.
-    """
-    return _DIGIT_RUN in data.translate(_DIGITS_AS_ONE)
 
 
 class LayerReader:
@@ -78,7 +67,7 @@ class LayerReader:
         while len(data) < size and (piece := self.read_some(size - len(data))):
             data += piece
         if has_digit_run(data):
-            raise LayerError("layer-invalid", f"has {len(_DIGIT_RUN)} digits in a row in a header")
+            raise LayerError("layer-invalid", f"has {DIGITS_MAX} digits in a row in a header")
         return data
 
     def read_some(self, size: int) -> memoryview:

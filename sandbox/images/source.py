@@ -13,7 +13,7 @@ from registry.errors import SeatrialError
 from registry.oci.descriptor import Descriptor
 from registry.oci.names import parse_image_name
 from sandbox.errors import SandboxError
-from sandbox.images.sourcefile import ArchiveSource, LayoutSource
+from sandbox.images.sourcefile import LayoutSource
 
 
 class ImageSource(Protocol):
@@ -33,7 +33,7 @@ class ImageSource(Protocol):
 async def open_source(
     image: str, *, credentials: tuple[str, str] | None = None, insecure: bool = False
 ) -> AsyncIterator[tuple[ImageSource, str]]:
-    """The source and the reference that ``IMAGE`` means: ``oci:FOLDER[:TAG]``, the path of a tar file,
+    """The source and the reference that ``IMAGE`` means: ``oci:FOLDER[:TAG]``, the path of a tar or zip,
     ``HOST/NAME:TAG`` or ``HOST/NAME@DIGEST``.
 
     ``credentials`` are user and password; ``insecure`` lets a host that is not this machine speak http.
@@ -43,10 +43,11 @@ async def open_source(
     """
     if image.startswith("oci:"):
         folder, tag = _layout_and_tag(image.removeprefix("oci:"))
-        yield LayoutSource(folder), tag
+        with LayoutSource(folder) as layout:
+            yield layout, tag
         return
     if is_file(image):
-        with ArchiveSource(Path(image)) as archive:
+        with LayoutSource(Path(image)) as archive:
             yield archive, ""
         return
     try:

@@ -325,7 +325,7 @@ async def test_what_a_person_types(tmp_path: Path) -> None:
         ("oci:{0}/nothing", "no readable index.json"),
         ("{0}/nothing.tar", "no file either"),
         ("{0}/junk", "not a plain tar"),
-        ("{0}/empty.tar", "neither an index.json nor a manifest.json"),
+        ("{0}/empty.tar", "no index.json, and no manifest.json"),
         ("just-a-name", "does not start with a registry host"),
         ("127.0.0.1:1/team/app:v1", "cannot be reached"),
     ],
