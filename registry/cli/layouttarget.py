@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from registry.cli.client import CallError, opener
 from registry.errors import RequestInvalidError
 from registry.layouts.archivewriting import TarTarget, ZipTarget
+from registry.layouts.errors import LayoutError
 from registry.layouts.folder import FolderTarget
 from registry.oci.printable import printable
 
@@ -45,8 +46,13 @@ def open_target(text: str, *, ca_file: Path | None) -> Iterator[Target]:
     if text == "-":
         if sys.stdout.isatty():
             raise RequestInvalidError("an archive is nothing for a terminal; send it to a file or a pipe")
-        yield TarTarget(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        try:
+            yield TarTarget(sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            # Or Python tries once more at its end, and says so.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise LayoutError("invalid", "who reads standard output left before the end") from None
     elif text.startswith(("http://", "https://")):
         with tempfile.TemporaryFile() as spooled:
             file = cast("IO[bytes]", spooled)

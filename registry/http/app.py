@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from registry.http import hooks, oauth, token, v2
+from registry.http import hooks, layouts, oauth, token, v2
 from registry.http.accesslog import ACCESS_LOG, AccessLog
 from registry.http.answers import ANSWERS, Answers
 from registry.http.api import table
@@ -52,6 +52,7 @@ def create_app(services: Services) -> web.Application:
     worker_routes.add_routes(app)
     hooks.add_routes(app)
     v2.add_routes(app)
+    layouts.add_routes(app)
     app.cleanup_ctx.append(auditing)
     app.cleanup_ctx.append(delivering)
     app.cleanup_ctx.append(copying)

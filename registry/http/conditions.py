@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from registry.errors import PreconditionFailedError, RequestInvalidError
 from registry.oci.conditions import Conditions, EntityTags, parse_entity_tags
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
 
@@ -39,6 +42,15 @@ def is_known(request: web.Request, digest: str) -> bool:
     except RequestInvalidError:
         return False  # the worst that comes of it is an answer in full
     return held is not None and held.has_weakly(digest)
+
+
+def is_unchanged(request: web.Request, headers: Mapping[str, str]) -> bool:
+    """Whether the client holds what was last changed when ``headers`` say, by its time; entity tags come
+    first (RFC 9110, 13.1.3)."""
+    since = request.if_modified_since
+    if "If-None-Match" in request.headers or since is None or "Last-Modified" not in headers:
+        return False
+    return since >= parsedate_to_datetime(headers["Last-Modified"])
 
 
 def range_applies(request: web.Request, digest: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import uuid_utils
@@ -11,8 +12,11 @@ from registry.http.services import SERVICES
 from registry.oci.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 REQUEST_ID_HEADER = "X-Request-Id"
 _CLIENT_MAX = 200
 _GIVEN_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")

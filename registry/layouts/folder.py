@@ -18,7 +18,7 @@ from registry.layouts.errors import LayoutError
 from registry.layouts.members import PIECE_BYTES, FolderMembers, read_whole
 from registry.layouts.writing import JsonEntry, verified
 from registry.oci.descriptor import as_list, as_object
-from registry.oci.layout import INDEX_PATH, MARKER, MARKER_PATH, blob_path, check_marker
+from registry.oci.layout import CONTENT_TIME, INDEX_PATH, MARKER, MARKER_PATH, blob_path, check_marker
 from registry.oci.manifest import MAX_BYTES
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 UNFINISHED = ".unfinished"
 """Has what was begun, for the next time; no part of the layout."""
-_BLOB_TIME = 315_532_800
-"""1980: content never changes under its digest, and two exports of it shall not differ by their times."""
 
 
 class FolderTarget:
@@ -121,7 +119,7 @@ class FolderTarget:
                     for piece in verified(digest, size, pieces(0), hashlib.new(digest.algorithm)):
                         file.write(piece)
                 file.flush()
-                os.utime(file.fileno(), (_BLOB_TIME, _BLOB_TIME))
+                os.utime(file.fileno(), (CONTENT_TIME, CONTENT_TIME))
                 os.fsync(file.fileno())
             part.replace(path)
 

@@ -12,6 +12,9 @@ from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
 MARKER_PATH, INDEX_PATH = "oci-layout", "index.json"
 MARKER = b'{"imageLayoutVersion":"1.0.0"}'
+CONTENT_TIME = 315_532_800
+"""1980-01-01, in seconds since 1970: when content was last changed, for those who compare times. It never is
+under its digest, so that two copies of it shall not differ by that."""
 REF_NAME = "org.opencontainers.image.ref.name"
 FULL_NAME = "io.containerd.image.name"
 """Under which Docker and containerd take an image in: with host and repository."""

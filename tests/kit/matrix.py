@@ -114,6 +114,11 @@ V2 = {
     "DELETE upload": "push",
 }
 
+LAYOUT = {
+    f"{method} {file}": "pull" for file in ("", "oci-layout", "index.json") for method in ("GET", "HEAD")
+}
+"""Files of a layout, after ``/layout/NAME/``; of its content see the tests of layouts."""
+
 API = {
     "GET /run-spec.schema.json": "any",
     "GET /openapi.json": "any",

@@ -10,7 +10,8 @@ from aiohttp import web
 from registry.content import blobs
 from registry.errors import BlobUnknownError
 from registry.http.answers import remember
-from registry.http.conditions import is_known, range_applies
+from registry.http.conditions import is_known, is_unchanged, range_applies
+from registry.http.headers import NO_HEADERS
 from registry.http.proxies import client_address
 from registry.http.services import SERVICES
 from registry.http.v2.download import send_blob
@@ -19,6 +20,8 @@ from registry.oci.ranges import parse_range
 from registry.trials.admission import admit_blob
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from structlog.typing import FilteringBoundLogger
 
     from registry.content.blobs import Blob
@@ -27,8 +30,9 @@ if TYPE_CHECKING:
 log: FilteringBoundLogger = structlog.get_logger("seatrial.http")
 
 
-async def read(call: Call) -> web.StreamResponse:
-    """The bytes, or ranges of them, if an admitted manifest of the repository names them."""
+async def read(call: Call, more: Mapping[str, str] = NO_HEADERS) -> web.StreamResponse:
+    """The bytes, or ranges of them, if an admitted manifest of the repository names them; with ``more``
+    headers."""
     services, request = call.services, call.request
     digest = parse_content_digest(call.reference)
     blob = await blobs.find(services.database, call.repository, digest)
@@ -44,16 +48,16 @@ async def read(call: Call) -> web.StreamResponse:
     if blob.condemned:
         if not services.settings.read_only:
             await blobs.revive(services.database, call.repository, blob)
-        return await send(request, blob)
-    whole = web.Response(headers=_headers(blob))
+        return await send(request, blob, more)
+    whole = web.Response(headers={**_headers(blob), **more})
     remember(request, whole, actor=call.actor, epochs=call.epochs, until=admitted.until, content=blob)
-    return await send(request, blob)
+    return await send(request, blob, more)
 
 
-async def send(request: web.Request, blob: Blob) -> web.StreamResponse:
-    """Answer with a blob that may be read."""
-    digest, headers = str(blob.digest), _headers(blob)
-    if is_known(request, digest):
+async def send(request: web.Request, blob: Blob, more: Mapping[str, str] = NO_HEADERS) -> web.StreamResponse:
+    """Answer with a blob that may be read, with ``more`` headers."""
+    digest, headers = str(blob.digest), {**_headers(blob), **more}
+    if is_known(request, digest) or is_unchanged(request, headers):
         del headers["Content-Type"]
         return web.Response(status=304, headers=headers)
     if request.method == "HEAD":

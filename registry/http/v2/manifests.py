@@ -14,7 +14,8 @@ from registry.http.again import again_if_broken_off
 from registry.http.answers import remember
 from registry.http.authentication import base_url
 from registry.http.body import read_all
-from registry.http.conditions import is_known, parse_conditions
+from registry.http.conditions import is_known, is_unchanged, parse_conditions
+from registry.http.headers import NO_HEADERS
 from registry.http.parsers import PARSERS
 from registry.oci.digest import Digest
 from registry.oci.manifest import Manifest, parse_manifest
@@ -22,6 +23,8 @@ from registry.oci.names import parse_reference, parse_tag
 from registry.trials.admission import admit_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from registry.db.engine import Database
     from registry.http.v2.call import Call
 
@@ -29,8 +32,9 @@ TAGS_MAX = 100
 _PARSED_AT_ONCE_BYTES = 64 * 1024
 
 
-async def read(call: Call) -> web.Response:
-    """The bytes as they were pushed, whatever ``Accept`` says, if the gate lets them pass."""
+async def read(call: Call, more: Mapping[str, str] = NO_HEADERS) -> web.Response:
+    """The bytes as they were pushed, whatever ``Accept`` says, if the gate lets them pass; with ``more``
+    headers."""
     services = call.services
     reference = parse_reference(call.reference)
     tag = None if isinstance(reference, Digest) else str(reference)
@@ -51,8 +55,8 @@ async def read(call: Call) -> web.Response:
     if call.request.method == "GET":
         # Also where the client has the bytes already: it asks because it is about to use them.
         services.pulls.note(tally, call.actor.address, perf_counter())
-    headers = {**admitted.headers, "Docker-Content-Digest": digest, "ETag": f'"{digest}"'}
-    if is_known(call.request, digest):
+    headers = {**admitted.headers, "Docker-Content-Digest": digest, "ETag": f'"{digest}"', **more}
+    if is_known(call.request, digest) or is_unchanged(call.request, headers):
         return web.Response(status=304, headers=headers)
     response = web.Response(body=stored.raw, headers=headers, content_type=stored.media_type)
     remember(

@@ -37,18 +37,27 @@ def parse_path(raw_path: str) -> Target:
     """
     if raw_path in ("/v2", _PREFIX):
         return Target("base")
+    path = decoded(raw_path, _PREFIX)
+    if path == "_catalog":
+        return Target("catalog")
+    keyword, name, reference = _split(path.split("/"))
+    return Target(keyword, parse_repository_name(name), reference)
+
+
+def decoded(raw_path: str, prefix: str) -> str:
+    """What follows the prefix, decoded once.
+
+    Raises:
+        NameInvalidError: it is too long, no UTF-8, or hides a slash or a NUL.
+    """
     if len(raw_path) > PATH_MAX:
         raise NameInvalidError(f"the path has {len(raw_path)} characters; {PATH_MAX} are the limit")
     if _UNSAFE.search(raw_path):
         raise NameInvalidError("the path has an encoded slash, backslash or NUL, or an incomplete escape")
     try:
-        path = unquote(raw_path.removeprefix(_PREFIX), errors="strict")
+        return unquote(raw_path.removeprefix(prefix), errors="strict")
     except UnicodeDecodeError:
         raise NameInvalidError("the path is not UTF-8") from None
-    if path == "_catalog":
-        return Target("catalog")
-    keyword, name, reference = _split(path.split("/"))
-    return Target(keyword, parse_repository_name(name), reference)
 
 
 def _split(parts: list[str]) -> tuple[Keyword, str, str]:

@@ -18,7 +18,7 @@ from registry.http.v2.routes import ROUTES as V2_ROUTES
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
-from tests.kit.matrix import ACTORS, API, GENERAL, OTHERS, PLACED, PLACES, V2
+from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, OTHERS, PLACED, PLACES, V2
 from tests.kit.server import Registry, running_registry
 from tests.kit.world import World, make_world
 
@@ -97,6 +97,21 @@ async def test_what_the_distribution_api_has_without_a_place(crowd: dict[str, ai
         if right in GENERAL
         for actor in ACTORS
     }
+
+
+async def test_layouts(crowd: dict[str, aiohttp.ClientSession]) -> None:
+    found, differing = {}, []
+    for row in LAYOUT:
+        method, _, file = row.partition(" ")
+        for actor, session in crowd.items():
+            names = [f"{place}/app" if place != "missing" else "missing/00x" for place in PLACES]
+            answers = [(name, await ask(session, method, f"/layout/{name}/{file}")) for name in names]
+            found[row, actor] = "".join(sign(answer) for _, answer in answers)
+            if PLACED["pull"][actor][2] != "+":
+                looks = [look(answer, name) for name, answer in answers[2:]]
+                differing += [(row, actor, looks)] if looks[0] != looks[1] else []
+    assert found == {(row, actor): PLACED[right][actor] for row, actor, right in placed(LAYOUT)}
+    assert differing == []
 
 
 def placed(table: dict[str, str]) -> list[tuple[str, str, str]]:

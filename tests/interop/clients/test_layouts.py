@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 from registry.main import run
 from tests.kit.clients import Clients
 from tests.kit.images import busybox_image, file, make_index, make_layer, write_layout, write_layout_tar
-from tests.kit.server import Registry
+from tests.kit.server import ADMIN, Registry
 
 ONE = busybox_image(layers=[make_layer(file("l", b"one"))])
 TWO = busybox_image(layers=[make_layer(file("l", b"two"))])
@@ -192,3 +193,43 @@ def test_ftp(seatrial: None, ftp: str, capsys: pytest.CaptureFixture[str]) -> No
         capsys.readouterr()
         assert run(["import", f"{ftp}/{missing}", "layouts/ftp"]) == 2
         assert "550" in capsys.readouterr().err
+
+
+def test_wget_and_curl(
+    exported: Path, registry: Registry, clients: Clients, name: str, tmp_path: Path
+) -> None:
+    root = f"{registry.url}/layout/{name}/"
+    mirror = (
+        "wget", "--mirror", "--no-parent", "--no-host-directories", f"--cut-dirs={1 + len(name.split('/'))}",
+        "--reject", "index.html*", "--user", ADMIN, "--password", registry.token,
+        "--directory-prefix", tmp_path / "mirror", root,
+    )  # fmt: skip
+
+    def mirrored() -> list[str]:
+        done = subprocess.run(mirror, capture_output=True, text=True, check=True, timeout=SECONDS)
+        return re.findall(r"^HTTP request sent, awaiting response... (\d+)", done.stderr, re.MULTILINE)
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        return {one.name: one.read_bytes() for one in (folder / "blobs" / "sha256").iterdir()}
+
+    assert "304" not in mirrored()
+    assert contents(tmp_path / "mirror") == contents(exported)
+    assert json.loads(clients.skopeo("inspect", "--raw", f"oci:{tmp_path / 'mirror'}:v1")) == json.loads(
+        ONE.manifest
+    )
+    clients.run("umoci", "unpack", "--rootless", "--image", f"{tmp_path / 'mirror'}:v2", tmp_path / "bundle")
+    assert clients.run("regctl", "image", "digest", f"ocidir://{tmp_path / 'mirror'}:many") == MANY.digest
+    # The second time nothing is fetched that has a digest for its name.
+    answers = mirrored()
+    assert answers.count("304") == len(contents(exported)) + 1  # and oci-layout
+    assert run(["import", root, f"{name}/copy"]) == 2  # nobody signed in there
+    (tmp_path / ".netrc").write_text(f"machine 127.0.0.1 login {ADMIN} password {registry.token}\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert run(["import", root, f"{name}/copy"]) == 0
+    # A download that broke off goes on.
+    (blob,) = (f"blobs/sha256/{layer.digest[7:]}" for layer in ONE.layers[:1])
+    whole = ONE.layers[0].blob
+    (tmp_path / "part").write_bytes(whole[: len(whole) // 2])
+    curl = ("curl", "--fail", "--silent", "--user", f"{ADMIN}:{registry.token}", "--continue-at", "-")
+    subprocess.run((*curl, "--output", tmp_path / "part", root + blob), check=True, timeout=SECONDS)
+    assert (tmp_path / "part").read_bytes() == whole
