@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_a_target_that_is_none_is_refused(programs: Path) -> None:
 
 def test_ci_runs_each_target_that_there_is() -> None:
     targets = (ROOT / "Makefile").read_text()
-    called = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if "make " in line]
-    assert [line.split("make ")[1] for line in called] == ["check", "test", "interop", "vm", "demo"]
+    called = re.findall(r"^(?:ONCE=1 )?make (\w+)", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert called == ["setup", "check", "test", "vm", "interop", "demo"]
     for name in ("setup", "check", "test", "interop", "vm", "hostile", "bench", "demo", "docs"):
         assert f"\n{name}: ##" in targets
