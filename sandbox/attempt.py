@@ -37,13 +37,14 @@ from registry.contract.serviceplan import make_service_plans, require_bounded, s
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
+from registry.oci.strictjson import parse_json_object
 from sandbox.budget import Room
 from sandbox.bundles.capabilities import require_allowed
 from sandbox.errors import SandboxError
 from sandbox.ids import leased_ids
 from sandbox.images.cache import Cache, Use
 from sandbox.images.collect import CacheLimits, make_room
-from sandbox.images.pull import PulledImage, pull
+from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.snapshots import PreparedImage, prepare
 from sandbox.images.source import ImageSource
@@ -62,6 +63,7 @@ from sandbox.services import ServiceSource, ServiceToRun, mounted_service, pull_
 if TYPE_CHECKING:
     from registry.contract.scan import Scan
     from sandbox.scanners.layers import Scanner
+    from sandbox.scanners.others.running import ScannerSource
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]
@@ -98,6 +100,8 @@ class Scanning:
 
     scanner: Scanner
     hand_in: Callable[[Scan], Awaitable[None]]
+    others: Sequence[ScannerSource] = ()
+    """What else looks at it, in containers of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +247,7 @@ async def _carry_out(
                 prepared = await prepare(image, left(), use, reserve_bytes=reserve_bytes)
             started = time.monotonic()
             with _step(record.steps, "scan", progress):
-                await _scan(image, task, task.scanning, record, use=use, progress=progress)
+                await _scan(prepared, task, task.scanning, record, workplace, use=use, progress=progress)
             left = partial(_left, task.prepare, deadline_at + time.monotonic() - started)
     if task.is_scan_alone:
         return
@@ -299,11 +303,19 @@ async def _carry_out(
 
 
 async def _scan(
-    image: PulledImage, task: Task, scanning: Scanning, record: _Record, *, use: Use, progress: Progress
+    prepared: PreparedImage,
+    task: Task,
+    scanning: Scanning,
+    record: _Record,
+    workplace: Workplace,
+    *,
+    use: Use,
+    progress: Progress,
 ) -> None:
     """Scan, and hand in what was found; whatever becomes of it, the image is run."""
-    from sandbox.scanners.scan import failed_scan, scan_image  # noqa: PLC0415
+    from sandbox.scanners.scan import failed_scan, raw_config, scan_image  # noqa: PLC0415
 
+    image = prepared.image
     about = {"digest": record.digest or str(image.digest), "platform": record.platform, "lease": task.lease}
     try:
         scan = await scan_image(
@@ -316,6 +328,19 @@ async def _scan(
     except Exception as error:  # a scan that fails is no scan without findings, and no reason not to run
         log.exception("scan failed", digest=record.digest)
         scan = failed_scan(image, scanning.scanner, f"the scan failed: {type(error).__name__}", **about)
+    if scanning.others:
+        from sandbox.scanners.others.running import Looking, with_others  # noqa: PLC0415
+
+        looking = Looking(
+            prepared,
+            parse_json_object(raw_config(image, use)),
+            task.platform,
+            task.ceiling,
+            task.prepare,
+            workplace,
+            progress,
+        )
+        scan = await with_others(scan, scanning.others, looking)
     await scanning.hand_in(scan)
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from registry.advisories.file import Advisories, Status
 from registry.advisories.matching import Match, match, not_looked_up
+from registry.advisories.reported import with_reported, without_reported
 from registry.contract.scan import Scan
 
 By = Literal["vex", "waiver"]
@@ -73,11 +74,12 @@ def report(scan: Scan, advisories: Advisories | None, *, scanned_at: datetime) -
         UnavailableError: the file is damaged.
     """
     if advisories is None:
-        return Report(scan, scanned_at)
+        return Report(scan, scanned_at, matches=with_reported(scan, ()))
+    unknown = without_reported(scan, not_looked_up(advisories, scan.packages))
     return Report(
         scan,
         scanned_at,
-        matches=tuple(match(advisories, scan.packages)),
+        matches=with_reported(scan, match(advisories, scan.packages)),
         advisories=advisories.status(),
-        not_looked_up=MappingProxyType(not_looked_up(advisories, scan.packages)),
+        not_looked_up=MappingProxyType(unknown),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 LEASE = "^[A-Za-z0-9_-]{1,128}$"
 """What the name of a lease looks like."""
@@ -48,3 +48,10 @@ def is_empty(value: object) -> bool:
 def is_false(value: object) -> bool:
     """As :func:`is_none`, for what is a switch."""
     return value is False
+
+
+def first_problem(error: ValidationError) -> str:
+    """What is wrong first with what was to be such a message, and where."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

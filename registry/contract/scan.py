@@ -6,7 +6,7 @@ afterwards (:mod:`registry.advisories`).
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -17,8 +17,13 @@ MAX_SCAN_BYTES = 32 * 1024 * 1024
 MAX_PACKAGES = 50_000
 MAX_FOUND = 10_000
 MAX_INCOMPLETE = 1_000
+MAX_REPORTED = 10_000
+MAX_OTHERS = 8
+NAME = r"^[a-z0-9](?:[a-z0-9_.-]{0,30}[a-z0-9])?$"
+"""What the name of another scanner looks like."""
 
-PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
+PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java", "other"]
+"""``other``: of a kind that only another scanner knows."""
 FoundKind = Literal["secret", "malware", "misconfiguration", "licence"]
 Severity = Literal["unknown", "info", "low", "medium", "high", "critical"]
 """In their order. ``unknown`` stands apart: it is never taken for harmless."""
@@ -26,6 +31,8 @@ WORST_FIRST: tuple[Severity, ...] = ("critical", "high", "unknown", "medium", "l
 """How findings are sorted."""
 SCANS = "scan"
 """What a worker says among its mechanisms that scans images: only such a one is asked to."""
+OTHER_SCANNERS = "other scanners"
+"""What a worker says among its mechanisms that can have other scanners look at an image."""
 
 
 class System(Wire):
@@ -74,6 +81,9 @@ class Package(Wire):
         exclude_if=is_none,
         description="the distribution's package that the file belongs to; matched only through that one",
     )
+    scanner: str | None = Field(
+        default=None, pattern=NAME, exclude_if=is_none, description="which other scanner says so; null: ours"
+    )
 
 
 class Found(Wire):
@@ -99,6 +109,34 @@ class Found(Wire):
     deleted_in_layer: int | None = Field(
         default=None, ge=0, exclude_if=is_none, description="no longer seen in the image, but in its layers"
     )
+    scanner: str | None = Field(
+        default=None, pattern=NAME, exclude_if=is_none, description="which other scanner says so; null: ours"
+    )
+
+
+class Reported(Wire):
+    """A vulnerability that another scanner reports, by advisories of its own. It stays as it was told: when
+    our advisories change it is not looked up again."""
+
+    scanner: str = Field(default="", pattern=f"{NAME}|^$", description="filled in by the worker")
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}$", description="its CVE, if it has one")
+    aliases: tuple[Annotated[str, Field(max_length=100)], ...] = Field(
+        default=(), max_length=20, exclude_if=is_empty
+    )
+    package: int = Field(ge=0, description="which one of the packages, from 0 on")
+    severity: Severity = "unknown"
+    score: float | None = Field(default=None, ge=0, le=10, exclude_if=is_none, description="of CVSS")
+    summary: str = Field(default="", max_length=300)
+    fixed_version: str | None = Field(default=None, max_length=300, exclude_if=is_none)
+
+
+class OtherScanner(Wire):
+    """An image that looked at the image under test as well, and how that ended."""
+
+    name: str = Field(pattern=NAME)
+    image: str = Field(max_length=600, description="NAME@DIGEST")
+    said: str = Field(default="", max_length=200, description="what it says of itself: name and version")
+    state: Literal["complete", "incomplete", "failed"]
 
 
 class Incomplete(Wire):
@@ -127,6 +165,15 @@ class Scan(Wire):
     truncated: bool = Field(
         default=False, exclude_if=is_false, description="there was more than the document may hold"
     )
+    reported: tuple[Reported, ...] = Field(default=(), max_length=MAX_REPORTED, exclude_if=is_empty)
+    others: tuple[OtherScanner, ...] = Field(default=(), max_length=MAX_OTHERS, exclude_if=is_empty)
+
+    @model_validator(mode="after")
+    def _packages_are_there(self) -> Scan:
+        last = max((one.package for one in self.reported), default=-1)
+        if last >= len(self.packages):
+            raise ValueError(f"it names package {last}, and has {len(self.packages)}, counted from 0")
+        return self
 
     @model_validator(mode="after")
     def _layers_are_there(self) -> Scan:

@@ -64,7 +64,7 @@ def cyclonedx(known: Report, image: str) -> bytes:
         # Nothing says that there is no more than what was found: programs bring what names itself nowhere.
         "compositions": [{"aggregate": "incomplete", "assemblies": [IMAGE]}],
     }
-    if known.advisories is not None:
+    if known.advisories is not None or known.matches:
         body["vulnerabilities"] = _vulnerabilities(known, refs)
     serial = same_for(body)
     document = {

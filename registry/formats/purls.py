@@ -21,6 +21,7 @@ _TYPES: Mapping[PackageKind, str] = MappingProxyType(
         "go": "golang",
         "rust": "cargo",
         "java": "maven",
+        "other": "generic",
     }
 )
 DISTRIBUTED = ("deb", "apk", "rpm")

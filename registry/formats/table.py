@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from registry.advisories.report import Excused, Report
+from registry.advisories.reported import reporters_of
 from registry.contract.scan import WORST_FIRST
 from registry.formats.shown import gaps_of, layer_of, not_looked_up_of
 from registry.oci.printable import printable
@@ -24,8 +25,10 @@ def _lines(known: Report) -> Iterator[str]:
     of_kinds = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
     yield f"{scan.digest} {scan.platform}"
     yield f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"
+    for other in scan.others:
+        yield f"{other.name} ({other.image}) looked as well: {other.state}{_called(other.said)}"
     yield from not_looked_up_of(known)
-    if known.advisories is not None:
+    if known.advisories is not None or known.matches:
         yield from _vulnerabilities(known)
     if scan.found:
         yield ""
@@ -34,6 +37,7 @@ def _lines(known: Report) -> Iterator[str]:
             line = "" if one.line is None else f":{one.line}"
             where = _where(one.layer, one.deleted_in_layer)
             said = f" [{one.evidence}]" if one.evidence else ""
+            said += f" (says {one.scanner})" if one.scanner else ""
             yield f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}"
     yield from _layers(known)
     gaps = list(gaps_of(scan))
@@ -51,6 +55,7 @@ def _vulnerabilities(known: Report) -> Iterator[str]:
         yield "no vulnerabilities that these advisories know"
         return
     excuses = known.excuses()
+    reporters = reporters_of(known.scan)
     yield ""
     yield f"{len(matches)} vulnerabilities:"
     for one in matches:
@@ -60,9 +65,15 @@ def _vulnerabilities(known: Report) -> Iterator[str]:
             fixed = "its version cannot be compared"
         exploited = ", exploited" if one.kev else ""
         said = _excused(excuses.get((one.id, one.package_index)))
+        by = reporters.get((one.package_index, one.id), ())
+        said = f" (says {', '.join(by)}){said}" if by else said
         where = _where(package.layer, None)
         what = f"{package.name} {package.version}{where}"
         yield f"  {one.severity:<8} {one.id}  {what}: {fixed}{exploited}{said}"
+
+
+def _called(said: str) -> str:
+    return f", {said}" if said else ""
 
 
 def _excused(excused: Excused | None) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import case, func, select
 
 from registry.advisories.matching import Match
 from registry.advisories.report import Report
+from registry.advisories.reported import with_reported, without_reported
 from registry.db.content import blobs
 from registry.db.matchings import component_findings, matchings
 from registry.db.scans import components, image_scans, scan_components, scans
@@ -189,12 +190,13 @@ def report_from(scan: Scan, taken_at: datetime, known: Known) -> Report:
             matches.append(replace(match, package_index=index))
             first_seen_at[match.id, index] = since
     was_looked_up = looked_up > 0 or not not_looked_up
+    unknown = without_reported(scan, not_looked_up)
     return Report(
         scan,
         taken_at,
-        matches=tuple(matches),
+        matches=with_reported(scan, matches),
         advisories=known.advisories if was_looked_up else None,
-        not_looked_up=MappingProxyType({one: not_looked_up[one] for one in sorted(not_looked_up)}),
+        not_looked_up=MappingProxyType({one: unknown[one] for one in sorted(unknown)}),
         first_seen_at=MappingProxyType(first_seen_at),
     )
 

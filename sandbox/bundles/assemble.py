@@ -54,10 +54,19 @@ def assemble(
     init = surroundings.init if plan.init else None
     given = frozenset(plan.capabilities)
     bundle = Bundle(
-        document, rootfs, config.volumes, downgrades, plan.command[0], init, given, surroundings.network
+        document,
+        rootfs,
+        config.volumes,
+        downgrades,
+        plan.command[0],
+        init,
+        given,
+        surroundings.network,
+        surroundings.binds,
     )
     check_image(bundle)
-    prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts)
+    folders = [one.destination for one in surroundings.binds]
+    prepare_rootfs(rootfs, plan, config, ids=ids, hosts=hosts, folders=folders)
     # Once more, now that what was missing is there: nothing below the mount points may have been a link.
     check_image(bundle)
     check_config(bundle)

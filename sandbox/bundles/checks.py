@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.bundles.config import INIT, NAMESPACES, ROOT_CAPABILITIES
+from sandbox.bundles.config import INIT, NAMESPACES, ROOT_CAPABILITIES, Bind, bind_mount
 from sandbox.bundles.prepare import MOUNT_POINTS
 from sandbox.bundles.rootfs import Rootfs, parts
 from sandbox.bundles.seccomp import kernel_seccomp
@@ -41,6 +41,8 @@ class Bundle:
     """What the run was given by name, without ``CAP_``."""
     network: Path | None = None
     """The network namespace of the run that this container joins."""
+    binds: tuple[Bind, ...] = ()
+    """The folders of the worker that the run may read."""
 
 
 Check = Callable[[Bundle], None]
@@ -127,9 +129,10 @@ def ids_are_mapped_away(bundle: Bundle) -> None:
 
 
 def nothing_of_the_host_is_mounted(bundle: Bundle) -> None:
-    """Only file systems that are made for the run; no bind but that of the init, read-only, and no hook that
-    runs on the host."""
-    mounts = bundle.document["mounts"]
+    """Only file systems that are made for the run; no bind but that of the init and of what the run is to
+    look at, read-only, and no hook that runs on the host."""
+    given = [bind_mount(one) for one in bundle.binds]
+    mounts = [one for one in bundle.document["mounts"] if one not in given]
     foreign = {str(mount["type"]) for mount in mounts if not _is_init(mount, bundle.init)} - _MOUNT_TYPES
     if foreign or "hooks" in bundle.document:
         raise SandboxError("isolation-missing", f"not only fresh file systems are mounted: {sorted(foreign)}")

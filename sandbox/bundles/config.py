@@ -60,6 +60,17 @@ _CPU_PERIOD = 100_000
 _RUNTIME_BYTES = 128 * _MIB
 
 
+BIND_OPTIONS = ("bind", "ro", "nosuid", "nodev", "noexec")
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A folder of the worker that a run sees: it reads there, and neither writes nor executes anything."""
+
+    source: Path
+    destination: str
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """The facts of this host and runtime that a bundle depends on."""
@@ -93,6 +104,8 @@ class Surroundings:
     """The device below the writable layer, where its rate can be limited."""
     network: Path | None = None
     """The network namespace of another container of the run, which this one joins."""
+    binds: tuple[Bind, ...] = ()
+    """What the run is to look at, beside its own files."""
 
 
 def make_config(
@@ -146,7 +159,11 @@ def make_config(
         "root": {"path": str(root), "readonly": plan.read_only},
         "hostname": HOSTNAME,
         "process": _process(plan, user, surroundings, downgrades),
-        "mounts": [*_mounts(plan, config, surroundings), *_init_mount(plan, surroundings)],
+        "mounts": [
+            *_mounts(plan, config, surroundings),
+            *_init_mount(plan, surroundings),
+            *(bind_mount(one) for one in surroundings.binds),
+        ],
         "annotations": make_annotations(config),
         "linux": linux,
     }
@@ -166,6 +183,16 @@ def _init_mount(plan: Plan, surroundings: Surroundings) -> list[dict[str, object
         return []
     options = ["bind", "ro", "nosuid", "nodev"]
     return [{"destination": INIT, "type": "bind", "source": str(surroundings.init), "options": options}]
+
+
+def bind_mount(bind: Bind) -> dict[str, object]:
+    """As it stands in the document."""
+    return {
+        "destination": bind.destination,
+        "type": "bind",
+        "source": str(bind.source),
+        "options": list(BIND_OPTIONS),
+    }
 
 
 def make_annotations(config: ImageConfig) -> dict[str, str]:

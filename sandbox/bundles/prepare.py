@@ -27,9 +27,10 @@ def prepare_rootfs(
     *,
     ids: IdRange,
     hosts: Sequence[tuple[IPv4Address, str]] = (),
+    folders: Sequence[str] = (),
 ) -> None:
-    """Make the folders that the bundle mounts on, the volumes and the working folder; write /etc/hosts,
-    /etc/hostname and /etc/resolv.conf. Everything belongs to the run's own root.
+    """Make the folders that the bundle mounts on (``folders`` are more of them), the volumes and the working
+    folder; write /etc/hosts, /etc/hostname and /etc/resolv.conf. Everything belongs to the run's own root.
 
     Files are written, not bound over: an image may have links there, and a bind would follow them and show a
     path of the host in the run's mount table.
@@ -38,7 +39,7 @@ def prepare_rootfs(
         SandboxError: ``image-refused``: something of the image stands in the way.
     """
     owner = (ids.base, ids.base)
-    for path in (*MOUNT_POINTS, *temporary_folders(plan, config)):
+    for path in (*MOUNT_POINTS, *temporary_folders(plan, config), *folders):
         rootfs.make_folder(path, owner=owner)
     # As /tmp is everywhere; and older runtimes give a tmpfs the mode of the folder below it.
     for path in ("/tmp", *temporary_folders(plan, config)):  # noqa: S108

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,6 +24,7 @@ from registry.oci.printable import printable
 from sandbox.cli.beside import host_of, images_beside, sources_beside
 from sandbox.cli.follow import Follower
 from sandbox.cli.workshop import (
+    OWN_CEILING,
     CapabilityOption,
     DowngradeOption,
     EgressOption,
@@ -37,14 +38,13 @@ from sandbox.cli.workshop import (
     UsernameOption,
     chosen_platform,
     configure_logs,
+    free_workplace,
     let_others_pass,
     network_policy,
-    own_folder,
     read_credentials,
     read_small_file,
 )
 from sandbox.cli.writes import WritesKeeper
-from sandbox.errors import SandboxError
 from sandbox.masking import Masker
 from sandbox.network.permits import DEFAULT_BITS_PER_SECOND
 
@@ -55,7 +55,6 @@ if TYPE_CHECKING:
 
 EXIT_CODES = {"pass": 0, "warn": 0, "fail": 1, "error": 2}
 LOG_LINES = 20
-MAX_STATES = 64
 
 
 def command(
@@ -155,20 +154,12 @@ def command(
         spec=run_spec,
         image_spec_allowed=True,
         limits=Limits(),
-        ceiling=Limits(
-            memory_bytes=2**40,
-            cpus=1024,
-            pids=65536,
-            written_bytes=2**40,
-            wall_seconds=86400,
-            alive_seconds=86400,
-            log_bytes=2 * 1024**2,
-        ),
+        ceiling=OWN_CEILING,
         prepare=PrepareLimits(),
         on_output=follower.take if follower else None,
         secrets=secrets,
     )
-    opened = _opened(
+    opened = free_workplace(
         state,
         runtime=runtime,
         allowed_downgrades=frozenset(allow_downgrade or ()),
@@ -249,26 +240,6 @@ def _progress() -> Progress:
     if not sys.stderr.isatty():
         return lambda _: None
     return lambda step: typer.echo(f"  … {step}", err=True)
-
-
-@contextmanager
-def _opened(state: Path | None, **options: Any) -> Iterator[Workplace]:
-    """One of the folders below ``state`` that nobody uses, opened with the ``options``."""
-    from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
-
-    base = state or own_folder()
-    # Runs side by side have a folder each, and one cache.
-    for number in range(MAX_STATES):
-        with ExitStack() as stack:
-            try:
-                workplace, _ = stack.enter_context(
-                    opened_workplace(base / str(number), cache=base / "cache", **options)
-                )
-            except InUseError:
-                continue
-            yield workplace
-            return
-    raise SandboxError("worker-error", f"{MAX_STATES} runs are going on already")
 
 
 def _document(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -13,16 +14,22 @@ import typer
 
 from registry.errors import RequestInvalidError
 from registry.formats.names import Format
+from sandbox.cli.beside import host_of
+from sandbox.cli.otherscanners import Beside, Others, look_beside, named_scanners
 from sandbox.cli.workshop import (
+    DowngradeOption,
     ImageArgument,
     JsonOption,
     PasswordFileOption,
     PlainHttpOption,
     PlatformOption,
     RulesOption,
+    RuntimeOption,
     UsernameOption,
     chosen_platform,
     configure_logs,
+    free_workplace,
+    let_others_pass,
     own_folder,
     read_credentials,
     scanner_with,
@@ -55,6 +62,15 @@ VexOption = Annotated[
         "several times.",
     ),
 ]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        metavar="[NAME=]IMAGE",
+        help="Have this image look as well, in a container without a network: one with the label "
+        "io.seatrial.scanner. What it finds is told under NAME. May be given several times.",
+    ),
+]
 StateOption = Annotated[
     Path | None,
     typer.Option(
@@ -82,6 +98,9 @@ def command(
     advisories: AdvisoriesOption = None,
     vex: VexOption = None,
     rules: RulesOption = None,
+    others: WithOption = None,
+    runtime: RuntimeOption = "auto",
+    allow_downgrade: DowngradeOption = None,
     platform: PlatformOption = None,
     state: StateOption = None,
     username: UsernameOption = None,
@@ -91,7 +110,7 @@ def command(
 ) -> None:
     """Say what an image holds: packages, secrets, malware, misconfiguration, vulnerabilities.
 
-    Nothing of the image is run or unpacked, and no container runtime is needed. Exit code 0; with --fail-on 1
+    Nothing of the image is run or unpacked, and no container runtime is needed but for --with. Exit code 0; with --fail-on 1
     where something of that severity or above was found, and 2 where nothing was but not all of the image
     could be looked at; 2 for an error, 64 for wrong usage. 'seatrial scan diff A B' compares two images.
     """
@@ -110,6 +129,7 @@ def command(
         state=state,
         credentials=read_credentials(username, password_file),
         plain_http=plain_http,
+        others=Others(named_scanners(others or ()), runtime, frozenset(allow_downgrade or ())),
     )
     put_out(FORMS["json" if as_json else form].write(known, image), output)
     raise typer.Exit(_code(known, fail_on))
@@ -125,6 +145,7 @@ def reports_of(
     state: Path | None,
     credentials: tuple[str, str] | None,
     plain_http: bool,
+    others: Others | None = None,
 ) -> list[Report]:
     """The reports of images that are scanned now, one after the other."""
     from registry.advisories.file import open_advisories  # noqa: PLC0415
@@ -144,11 +165,27 @@ def reports_of(
     base.mkdir(mode=0o711, parents=True, exist_ok=True)
     chosen = chosen_platform(platform)
     found = []
-    for image in images:
-        scan = asyncio.run(
-            _scan(image, base, chosen, credentials=credentials, plain_http=plain_http, scanner=scanner)
-        )
-        found.append(excuse(report(scan, opened, scanned_at=datetime.now(UTC)), statements, image))
+    with ExitStack() as stack:
+        beside = None
+        if others is not None and others.images:
+            let_others_pass()
+            opening = free_workplace(
+                base, runtime=others.runtime, allowed_downgrades=others.allowed_downgrades
+            )
+            beside = Beside(others.images, stack.enter_context(opening))
+        for image in images:
+            scan = asyncio.run(
+                _scan(
+                    image,
+                    base,
+                    chosen,
+                    credentials=credentials,
+                    plain_http=plain_http,
+                    scanner=scanner,
+                    beside=beside,
+                )
+            )
+            found.append(excuse(report(scan, opened, scanned_at=datetime.now(UTC)), statements, image))
     if opened is not None:
         opened.close()
     return found
@@ -162,6 +199,7 @@ async def _scan(
     credentials: tuple[str, str] | None,
     plain_http: bool,
     scanner: Scanner,
+    beside: Beside | None,
 ) -> Scan:
     from functools import partial  # noqa: PLC0415
 
@@ -194,6 +232,17 @@ async def _scan(
                 platform=str(pulled.platform),
                 on_layer=lambda number, of: show(f"scan: layer {number} of {of}"),
             )
+            if beside is not None:
+                scan = await look_beside(
+                    scan,
+                    pulled,
+                    use,
+                    beside,
+                    host=host_of(image),
+                    credentials=credentials,
+                    plain_http=plain_http,
+                    show=show,
+                )
         collect(cache, limits)
     return scan
 

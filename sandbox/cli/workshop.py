@@ -5,20 +5,35 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from registry.contract.capabilities import GRANTABLE
+from registry.contract.limits import Limits
 from registry.errors import RequestInvalidError
 from registry.oci.platform import Platform, parse_platform, platform_of_machine
 from sandbox.errors import SandboxError
 from sandbox.network.permits import NetworkPolicy, parse_permit
 
 if TYPE_CHECKING:
+    from sandbox.attempt import Workplace
     from sandbox.scanners.layers import Scanner
 
+MAX_STATES = 64
+OWN_CEILING = Limits(
+    memory_bytes=2**40,
+    cpus=1024,
+    pids=65536,
+    written_bytes=2**40,
+    wall_seconds=86400,
+    alive_seconds=86400,
+    log_bytes=2 * 1024**2,
+)
+"""Of runs on one's own machine."""
 ImageArgument = Annotated[
     str,
     typer.Argument(
@@ -200,3 +215,23 @@ def own_folder() -> Path:
     if found.st_uid != os.geteuid() or folder.is_symlink():
         raise SandboxError("worker-error", f"{folder} belongs to somebody else; give a folder with --state")
     return folder
+
+
+@contextmanager
+def free_workplace(state: Path | None, **options: Any) -> Iterator[Workplace]:
+    """One of the folders below ``state`` that nobody uses, opened with the ``options``."""
+    from sandbox.workplace import InUseError, opened_workplace  # noqa: PLC0415
+
+    base = state or own_folder()
+    # Runs side by side have a folder each, and one cache.
+    for number in range(MAX_STATES):
+        with ExitStack() as stack:
+            try:
+                workplace, _ = stack.enter_context(
+                    opened_workplace(base / str(number), cache=base / "cache", **options)
+                )
+            except InUseError:
+                continue
+            yield workplace
+            return
+    raise SandboxError("worker-error", f"{MAX_STATES} runs are going on already")

@@ -12,6 +12,7 @@ from pathlib import Path
 from registry.contract.plan import Plan
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from registry.oci.imageconfig import ImageConfig
+from sandbox.bundles.config import Bind
 from sandbox.errors import SandboxError
 from sandbox.ids import IdRange
 from sandbox.network.permits import PinnedNetwork
@@ -70,6 +71,7 @@ async def execute(
     cpu_set: str | None = None,
     on_output: OnOutput | None = None,
     services: Sequence[ServiceJob] = (),
+    binds: Sequence[Bind] = (),
 ) -> Execution:
     """Run ``plan`` in the prepared root file system and observe it.
 
@@ -79,6 +81,7 @@ async def execute(
     operator permitted of ``plan.network``, ``cpu_set`` the only processors of the worker's runs;
     ``on_output`` gets the output as it comes, as bytes of the image and within the limit of the log.
     ``services`` are started first, each in a root file system and folder of its own of the same kind.
+    ``binds`` are folders of the worker that it sees, read-only.
 
     Whatever happens, cancellation included, container, cgroups and processes of the run are gone when this
     returns or raises, those of its services as well; ``root`` and ``run_dir`` are left to the caller.
@@ -102,6 +105,7 @@ async def execute(
         cpu_set=cpu_set,
         services=tuple(services),
         names=(*(one.name for one in plan.stubs), *(one.name for one in services)),
+        binds=tuple(binds),
     )
     async with _followed(on_output) as live_fd:
         result = await _supervised(job, runtime, supervisors, live_fd)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from registry.contract.plan import Plan
 from registry.contract.report import Mechanism, ReportError, Run, Step
 from registry.oci.imageconfig import ImageConfig
+from sandbox.bundles.config import Bind
 from sandbox.network.permits import PinnedNetwork
 from sandbox.runtimes.base import RuntimeInfo
 
@@ -53,6 +54,8 @@ class RunJob:
     """Started before it, in this order."""
     names: tuple[str, ...] = ()
     """What stands for its loopback in /etc/hosts, its own name included where it is a service."""
+    binds: tuple[Bind, ...] = ()
+    """What it is to look at, beside its own files."""
 
     def of_service(self, service: ServiceJob) -> RunJob:
         """The job of one of its services: what it reaches is the run's loopback and no more, also where the
@@ -71,6 +74,7 @@ class RunJob:
             id_size=service.id_size,
             network=network,
             services=(),
+            binds=(),
         )
 
 

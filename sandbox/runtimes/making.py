@@ -120,6 +120,7 @@ def _make_bundle(trial: Underway, rootfs: Rootfs) -> None:
         cpu_set=job.cpu_set,
         spare_pids=spare_pids(job.plan.limits.pids) if info.kernel == "own" else 0,
     )
+    trial.surroundings = replace(trial.surroundings, binds=job.binds)
     if trial.joins:
         trial.surroundings = replace(trial.surroundings, network=Path(f"/proc/{trial.joins}/ns/net"))
     trial.document = assemble(

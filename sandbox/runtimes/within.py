@@ -180,16 +180,33 @@ def _pivot(pid: int, answer: Mapping[str, Any], document: Mapping[str, Any], roo
     if root is None:
         return Mechanism(name="pivot_root", applied=True, detail=verify_kernel_root(pid, started=False))
     mounts = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    points = [line.split()[4] for line in mounts]
+    fields = [line.split() for line in mounts]
+    points = [one[4] for one in fields]
     image = os.stat(root)
     if answer["root"] != [image.st_dev, image.st_ino]:
         raise SandboxError("isolation-missing", "the run's root is not the image's")
     foreign = [one for one in points if not _expected(one, document)]
     if foreign:
         raise SandboxError("isolation-missing", f"something else is mounted inside: {foreign[0][:200]}")
+    binds = _binds(document, {one[4]: frozenset(one[5].split(",")) for one in fields})
     host = "of the host's tree only the init" if INIT in points else "none of the host's tree"
+    if binds:
+        host = f"{host}, and {binds} folders to be looked at, read-only"
     detail = f"the mount namespace begins at the image; {len(points)} mounts, {host}"
     return Mechanism(name="pivot_root", applied=True, detail=detail)
+
+
+def _binds(document: Mapping[str, Any], options: Mapping[str, frozenset[str]]) -> int:
+    """How many folders of the worker the run sees; none that it may change or execute."""
+    asked = [one for one in document["mounts"] if one["type"] == "bind" and one["destination"] != INIT]
+    for mount in asked:
+        held = options.get(mount["destination"], frozenset())
+        if lacking := {"ro", "nosuid", "nodev", "noexec"} - held:
+            where = f"{mount['destination']} is not {', '.join(sorted(lacking))}"
+            raise SandboxError(
+                "isolation-missing", f"what is shown to the run can be more than read: {where}"
+            )
+    return len(asked)
 
 
 def _expected(point: str, document: Mapping[str, Any]) -> bool:

@@ -33,7 +33,7 @@ from sandbox.scanners.packages.reading import MAX_LICENCES
 DISTRIBUTIONS = ("dpkg", "apk", "rpm")
 SYSTEM_FILES = ("etc/os-release", "usr/lib/os-release")
 """The first that is there says what the system is (os-release(5))."""
-_BUDGET_BYTES = 24 * 1024 * 1024
+DOCUMENT_BYTES = 24 * 1024 * 1024
 """Less than the document may have: some of it is not counted here."""
 W = TypeVar("W", bound=Wire)
 
@@ -52,7 +52,7 @@ class Subject:
 def make_scan(view: View, subject: Subject, *, scanner: str, failed: Iterable[Gap] = ()) -> Scan:
     """The document; ``failed`` stands before all other gaps."""
     system = _system(view.told)
-    budget = _Budget()
+    room = Room()
     gaps = [_gap(gap) for gap in dict.fromkeys((*failed, *view.gaps))]
     words = _copyrights(view.told)
     found = [
@@ -70,9 +70,9 @@ def make_scan(view: View, subject: Subject, *, scanner: str, failed: Iterable[Ga
     if nameless:
         reason = f"{nameless} packages have no name or version that could be one"
         gaps.insert(0, Incomplete(scanner="packages", reason=reason))
-    kept_gaps = budget.take(gaps, MAX_INCOMPLETE)
-    kept_packages = budget.take(packages, MAX_PACKAGES)
-    kept_found = budget.take(found, MAX_FOUND)
+    kept_gaps = room.take(gaps, MAX_INCOMPLETE)
+    kept_packages = room.take(packages, MAX_PACKAGES)
+    kept_found = room.take(found, MAX_FOUND)
     return Scan(
         lease=subject.lease,
         scanner=scanner[:200],
@@ -86,13 +86,15 @@ def make_scan(view: View, subject: Subject, *, scanner: str, failed: Iterable[Ga
         packages=kept_packages,
         found=kept_found,
         incomplete=kept_gaps,
-        truncated=budget.spent,
+        truncated=room.spent,
     )
 
 
 @dataclass(slots=True)
-class _Budget:
-    left: int = _BUDGET_BYTES
+class Room:
+    """What a document has room for yet; ``spent``: there was more."""
+
+    left: int = DOCUMENT_BYTES
     spent: bool = False
 
     def take(self, some: Sequence[W], most: int) -> tuple[W, ...]:

@@ -39,7 +39,7 @@ async def scan_image(
     """Scan an image whose blobs are held by ``use``. What could not be looked at is in the document: this
     raises nothing that has to do with the image. ``on_layer`` is told the number, from 1, of each layer, and
     how many there are."""
-    config = parse_json_object(_raw_config(image, use))
+    config = parse_json_object(raw_config(image, use))
     subject = Subject(
         digest=digest,
         platform=platform,
@@ -120,6 +120,7 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-def _raw_config(image: PulledImage, use: Use) -> bytes:
+def raw_config(image: PulledImage, use: Use) -> bytes:
+    """The configuration of an image whose blobs are held by ``use``, as it came."""
     assert image.manifest.config is not None
     return use.cache.blob(image.manifest.config.digest).read_bytes()

@@ -1,0 +1,1 @@
+"""Other scanners: images that look at the image under test, in a container of their own."""
