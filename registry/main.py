@@ -73,6 +73,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "gate": ("registry.cli.gate",),
         "schedule": ("registry.cli.schedule",),
         "policy": ("registry.cli.policy",),
+        "scanner": ("registry.cli.scanner",),
         "signature": ("registry.cli.signature",),
         "verify": ("registry.cli.verify",),
         "import": ("registry.cli.importing",),

@@ -63,7 +63,7 @@ from sandbox.services import ServiceSource, ServiceToRun, mounted_service, pull_
 if TYPE_CHECKING:
     from registry.contract.scan import Scan
     from sandbox.scanners.layers import Scanner
-    from sandbox.scanners.others.running import ScannerSource
+    from sandbox.scanners.others.source import ScannerSource
 
 Progress = Callable[[str], None]
 LookAtWrites = Callable[[Upper], None]

@@ -20,7 +20,7 @@ from registry.contract.asked import asked_by
 from registry.contract.isolation import SPEC_NEWS
 from registry.contract.job import Job
 from registry.contract.report import ErrorReason, Report, ReportError
-from registry.contract.scan import SCANS, Incomplete, Scan
+from registry.contract.scan import OTHER_SCANNERS, SCANS, Incomplete, Scan
 from registry.oci.platform import parse_platform
 from sandbox.attempt import MESSAGE_MAX, Scanning, Task, Workplace, try_image
 from sandbox.client import JobUnknown, LeaseOver, RegistryClient, RegistryRefusal, RegistryUnreachable
@@ -29,6 +29,7 @@ from sandbox.images.sourcehttp import registry_source
 from sandbox.livelog import LiveLog
 from sandbox.metrics import WorkerMetrics
 from sandbox.scanners.layers import Scanner
+from sandbox.scanners.others.source import ScannerSource
 from sandbox.services import ServiceSource
 
 CLAIM_SECONDS = 20.0
@@ -95,7 +96,7 @@ async def _work(post: Post, platforms: tuple[str, ...], slots: int) -> None:
                 wait_seconds=CLAIM_SECONDS,
                 disk_bytes=None if disk is None else disk.room_bytes,
                 disk_most_bytes=None if disk is None else disk.most_bytes,
-                mechanisms=(*post.mechanisms, *SPEC_NEWS, SCANS),
+                mechanisms=(*post.mechanisms, *SPEC_NEWS, SCANS, OTHER_SCANNERS),
             )
             answer = await _unless(drain.asked, claiming)
         except RegistryUnreachable as error:
@@ -215,6 +216,17 @@ async def _attempt(post: Post, job: Job, live: LiveLog) -> Report:
             )
             for one in job.services or ()
         ]
+        others = [
+            ScannerSource(
+                one.name,
+                one.repository,
+                one.digest,
+                await stack.enter_async_context(source_of(one.repository)),
+            )
+            for one in job.scanners or ()
+        ]
+        if task.scanning is not None:
+            task = replace(task, scanning=replace(task.scanning, others=others))
         return await try_image(source, replace(task, services=services), workplace=post.workplace)
 
 
@@ -263,7 +275,8 @@ async def _hand_in_scan(client: RegistryClient, scan: Scan, *, drain: Drain) -> 
             raise
         log.error("scan refused", digest=scan.digest, reason=str(refusal))
         gap = Incomplete(scanner="worker", reason=f"the scan was refused: {refusal}"[:300])
-        instead = scan.model_copy(update={"packages": (), "found": (), "incomplete": (gap,)})
+        nothing = {"packages": (), "found": (), "reported": (), "others": ()}
+        instead = scan.model_copy(update={**nothing, "incomplete": (gap,)})
         with suppress(RegistryRefusal):
             await _deliver(partial(client.scan, instead), drain, "scan")
 

@@ -19,7 +19,7 @@ Role = Literal["reader", "writer", "maintainer", "owner"]
 @dataclass(frozen=True, slots=True)
 class Lease:
     """What a worker's pull token opens: one part's image in one repository, while the lease lives, and those
-    of its ``services``, by repository and digest."""
+    of its ``services`` and of other scanners, by repository and digest."""
 
     id: str
     repository: str

@@ -9,6 +9,7 @@ from pydantic import Field
 from registry.contract.base import LEASE, Wire, is_false, is_none
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import IMAGE_SPECS_MAX, ImageSpec, RunSpec
+from registry.contract.scan import MAX_OTHERS, NAME
 
 MECHANISM = "^[A-Za-z0-9][A-Za-z0-9_ -]{0,63}$"
 """What the name of a mechanism looks like."""
@@ -46,7 +47,7 @@ class ClaimRequest(Wire):
         exclude_if=is_none,
         description="isolation that its runs can have, which run specs may demand, and what of run specs it "
         "knows that not every worker does (run-spec secrets, run-spec stubs, run-spec services, run-spec "
-        "referrers), and whether it scans (scan); null: it does not say",
+        "referrers), and whether it scans (scan, other scanners); null: it does not say",
     )
 
 
@@ -54,6 +55,14 @@ class JobService(Wire):
     """The image of one of the spec's services, for the job's platform."""
 
     name: str = Field(max_length=253, description="as the spec has it")
+    repository: str
+    digest: str = Field(description="digest of the image manifest, never of an index")
+
+
+class JobScanner(Wire):
+    """The image of another scanner that is to look at the image, for the job's platform."""
+
+    name: str = Field(pattern=NAME, description="under which it tells what it finds")
     repository: str
     digest: str = Field(description="digest of the image manifest, never of an index")
 
@@ -68,8 +77,8 @@ class AttachedSpec(Wire):
 class Job(Wire):
     """One part: try this image, for this platform, under this spec.
 
-    The pull token opens exactly the manifest, config and layers of the image and of its services, and dies
-    with the lease.
+    The pull token opens exactly the manifest, config and layers of the image, of its services and of other
+    scanners, and dies with the lease.
     """
 
     protocol: int
@@ -106,6 +115,12 @@ class Job(Wire):
         default=False,
         exclude_if=is_false,
         description="scan the image's layers, and send what was found before the report",
+    )
+    scanners: tuple[JobScanner, ...] | None = Field(
+        default=None,
+        max_length=MAX_OTHERS,
+        exclude_if=is_none,
+        description="what else is to look at it then",
     )
 
 

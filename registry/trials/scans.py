@@ -15,7 +15,7 @@ from sqlalchemy import insert as sql_insert
 
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
-from registry.db.content import blobs, manifests
+from registry.db.content import blobs, manifests, repositories
 from registry.db.dialect import batches, insert, insert_ignoring_conflict, portions
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.db.trials import is_leased, parts
@@ -59,14 +59,18 @@ async def require_any(database: Database, *, worker: Reporter) -> None:
             raise _not_leased()
 
 
-async def require_asked(database: Database, *, worker: Reporter, lease: str) -> None:
-    """For whoever is about to make what is kept of what a worker sent, which takes long.
+async def require_asked(database: Database, *, worker: Reporter, lease: str) -> tuple[int, str]:
+    """For whoever is about to make what is kept of what a worker sent, which takes long. The number and name
+    of the lease's repository.
 
     Raises:
         ConflictError: the lease is another's or over, or its job was not to scan.
     """
     async with database.read_once() as connection:
-        _asked(await _find(connection, worker, lease))
+        part = await _find(connection, worker, lease)
+        _asked(part)
+        name = select(repositories.c.name).where(repositories.c.id == part.repository_id)
+        return part.repository_id, (await connection.execute(name)).scalar_one()
 
 
 async def take(

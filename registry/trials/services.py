@@ -60,23 +60,36 @@ async def with_digests(database: Database, settings: Settings, *, actor: Actor, 
 
 async def _found(database: Database, settings: Settings, actor: Actor, service: Service) -> tuple[str, str]:
     name, reference = parted(service.image)
-    repository = await repos.find(database, name)
-    visibility = repository.visibility if repository is not None else None
+    what = f"the service {service.name}"
+    return await find_image(database, settings, actor, repository=name, reference=reference, what=what)
+
+
+async def find_image(
+    database: Database, settings: Settings, actor: Actor, *, repository: str, reference: str, what: str
+) -> tuple[str, str]:
+    """The repository and digest of an image that runs for others, which ``actor`` chose and may pull; as any
+    reader, not as one who may push there. ``what`` it is called in errors.
+
+    Raises:
+        RequestInvalidError: there is none that the actor may pull, or it cannot be run.
+        DeniedError: the gate refuses it.
+    """
+    name = repository
+    found = await repos.find(database, name)
+    visibility = found.visibility if found is not None else None
+    between = "@" if ":" in reference else ":"
     unknown = RequestInvalidError(
-        f"the service {service.name}: there is no image {service.image} in this registry that {actor.shown} "
-        "may pull"
+        f"{what}: there is no image {name}{between}{reference} in this registry that {actor.shown} may pull"
     )
     # Whoever may not pull learns nothing of what there is.
-    if repository is None or not decide(actor, "pull", name, visibility).allowed:
+    if found is None or not decide(actor, "pull", name, visibility).allowed:
         raise unknown
     try:
-        manifest = await manifest_use.get(database, repository, parse_reference(reference))
+        manifest = await manifest_use.get(database, found, parse_reference(reference))
     except ManifestUnknownError:
         raise unknown from None
     tag = None if ":" in reference else reference
-    answer = await ask(
-        Reading(database, settings, actor, repository, as_reader=True), manifest, manifest, tag=tag
-    )
+    answer = await ask(Reading(database, settings, actor, found, as_reader=True), manifest, manifest, tag=tag)
     digest = str(manifest.digest)
     match answer.decision:
         case AdmitEarlier():
@@ -84,13 +97,11 @@ async def _found(database: Database, settings: Settings, actor: Actor, service: 
         case Admit() | AdmitWithWarning():
             pass
         case refusal:
-            raise DeniedError(f"the service {service.name}: {refusal.sentence}")
+            raise DeniedError(f"{what}: {refusal.sentence}")
     async with database.read_once() as connection:
-        inventory = await images_of_stored(connection, repository.id, digest)
+        inventory = await images_of_stored(connection, found.id, digest)
     if inventory.untriable is not None:
-        raise RequestInvalidError(
-            f"the service {service.name}: {name}@{digest} cannot be run: {inventory.untriable[1]}"
-        )
+        raise RequestInvalidError(f"{what}: {name}@{digest} cannot be run: {inventory.untriable[1]}")
     return name, digest
 
 
@@ -137,24 +148,37 @@ def _fitting(inventory: Inventory, platform: str) -> Sequence[RunnableImage]:
 
 async def _image_for(connection: AsyncConnection, service: Service, platform: str) -> JobService:
     name, digest = parted(service.image)
-    where = f"the service {service.name}: {service.image}"
-    repository = await repos.find_in(connection, name)
-    if repository is None:
-        raise RequestInvalidError(f"{where} is gone")
-    inventory = await images_of_stored(connection, repository.id, digest)
+    what = f"the service {service.name}: {service.image}"
+    image = await image_for(connection, repository=name, digest=digest, what=what, platform=platform)
+    return JobService(name=service.name, repository=image[0], digest=image[1])
+
+
+async def image_for(
+    connection: AsyncConnection, *, repository: str, digest: str, what: str, platform: str
+) -> tuple[str, str]:
+    """The repository and digest of the image, never of an index, that a worker of a platform runs for
+    others. ``what`` it is called in errors.
+
+    Raises:
+        RequestInvalidError: it is gone or blocked by now, or not for the platform.
+    """
+    found = await repos.find_in(connection, repository)
+    if found is None:
+        raise RequestInvalidError(f"{what} is gone")
+    inventory = await images_of_stored(connection, found.id, digest)
     if inventory.untriable is not None:
-        raise RequestInvalidError(f"{where} cannot be run: {inventory.untriable[1]}")
+        raise RequestInvalidError(f"{what} cannot be run: {inventory.untriable[1]}")
     fitting = _fitting(inventory, platform)
     if not fitting:
         there = ", ".join(sorted({one.platform for one in inventory.images}))[:300]
-        raise RequestInvalidError(f"{where} is not for {platform}; its platforms: {there}")
+        raise RequestInvalidError(f"{what} is not for {platform}; its platforms: {there}")
     image = fitting[0]
     blocked = select(manifests.c.id).where(
-        manifests.c.repository_id == repository.id,
+        manifests.c.repository_id == found.id,
         manifests.c.digest.in_([digest, image.digest]),
         manifests.c.blocked_reason.is_not(None),
     )
     if (await connection.execute(blocked.limit(1))).first() is not None:
         # Why it is stands where the image is, for those who may read it there.
-        raise RequestInvalidError(f"{where} is blocked")
-    return JobService(name=service.name, repository=name, digest=image.digest)
+        raise RequestInvalidError(f"{what} is blocked")
+    return repository, image.digest

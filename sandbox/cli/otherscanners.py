@@ -48,8 +48,8 @@ def named_scanners(given: Sequence[str]) -> Mapping[str, str]:
             name, image = _name_of(one), one
         if not image or not re.fullmatch(NAME, name):
             raise RequestInvalidError(
-                f"--with {one[:100]}: {name[:40]!r} is no name of a scanner; give it one of lower case letters, "
-                "digits, '.', '_' and '-' with --with NAME=IMAGE"
+                f"--with {one[:100]}: {name[:40]!r} is no name of a scanner; give it one of lower case "
+                "letters, digits, '.', '_' and '-' with --with NAME=IMAGE"
             )
         if name in found:
             raise RequestInvalidError(
@@ -89,7 +89,8 @@ async def look_beside(
     from sandbox.cli.workshop import OWN_CEILING, chosen_platform  # noqa: PLC0415
     from sandbox.images.snapshots import prepare  # noqa: PLC0415
     from sandbox.images.source import open_source  # noqa: PLC0415
-    from sandbox.scanners.others.running import Looking, ScannerSource, with_others  # noqa: PLC0415
+    from sandbox.scanners.others.running import Looking, with_others  # noqa: PLC0415
+    from sandbox.scanners.others.source import ScannerSource  # noqa: PLC0415
     from sandbox.scanners.scan import raw_config  # noqa: PLC0415
 
     config = parse_json_object(raw_config(pulled, use))

@@ -110,9 +110,10 @@ def command(
 ) -> None:
     """Say what an image holds: packages, secrets, malware, misconfiguration, vulnerabilities.
 
-    Nothing of the image is run or unpacked, and no container runtime is needed but for --with. Exit code 0; with --fail-on 1
-    where something of that severity or above was found, and 2 where nothing was but not all of the image
-    could be looked at; 2 for an error, 64 for wrong usage. 'seatrial scan diff A B' compares two images.
+    Nothing of the image is run, and but for --with nothing is unpacked and no container runtime is needed.
+    Exit code 0; with --fail-on 1 where something of that severity or above was found, and 2 where nothing was
+    but not all of the image could be looked at; 2 for an error, 64 for wrong usage. 'seatrial scan diff A B'
+    compares two images.
     """
     from registry.formats.forms import FORMS  # noqa: PLC0415
     from registry.formats.putting import put_out, require_place  # noqa: PLC0415

@@ -28,9 +28,8 @@ _CLOSED_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class ShownImage:
-    """``target`` has all files, ``layers`` those of each layer, base first, as overlay has them (a whiteout is
-    a device 0:0). ``closed`` are paths of ``target`` that cannot be read all the same, as far as there is room
-    for them."""
+    """``target`` has all files, ``layers`` those of each layer, base first, as overlay has them (a whiteout
+    is a device 0:0). ``closed`` are paths of ``target`` that cannot be read all the same, the first few."""
 
     target: Path
     layers: tuple[Path, ...]
@@ -114,7 +113,7 @@ def _open_one(ids: IdRange, name: str, fd: int, where: str, closed: list[str]) -
 
 def readable_mode(mode: int, *, own: bool, group: bool) -> int:
     """The permissions with which the container's root can read a file or folder of this mode, which is its
-    ``own`` or of its ``group``, without any capability; of what is neither a file nor a folder as they are."""
+    ``own`` or of its ``group``, without any capability; those of what is neither stay as they are."""
     bits = stat.S_IMODE(mode)
     if stat.S_ISDIR(mode):
         needed = 0o5

@@ -199,10 +199,10 @@ def _pivot(pid: int, answer: Mapping[str, Any], document: Mapping[str, Any], roo
 def _binds(document: Mapping[str, Any], options: Mapping[str, frozenset[str]]) -> int:
     """How many folders of the worker the run sees; none that it may change or execute."""
     asked = [one for one in document["mounts"] if one["type"] == "bind" and one["destination"] != INIT]
-    for mount in asked:
-        held = options.get(mount["destination"], frozenset())
+    for one in asked:
+        held = options.get(one["destination"], frozenset())
         if lacking := {"ro", "nosuid", "nodev", "noexec"} - held:
-            where = f"{mount['destination']} is not {', '.join(sorted(lacking))}"
+            where = f"{one['destination']} is not {', '.join(sorted(lacking))}"
             raise SandboxError(
                 "isolation-missing", f"what is shown to the run can be more than read: {where}"
             )

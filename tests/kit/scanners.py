@@ -1,4 +1,4 @@
-"""Images that scan: a static busybox with a script, which keeps the contract of docs/scanners.md or breaks it."""
+"""Images that scan: a static busybox with a script, which keeps their contract or breaks it."""
 
 from __future__ import annotations
 

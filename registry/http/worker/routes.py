@@ -15,7 +15,7 @@ from registry.contract import PROTOCOL_VERSION
 from registry.contract.job import AttachedSpec, ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
 from registry.contract.livelog import CHUNK_MAX, LogChunk
 from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
-from registry.contract.scan import MAX_SCAN_BYTES, Scan
+from registry.contract.scan import MAX_OTHERS, MAX_SCAN_BYTES, OTHER_SCANNERS, Scan
 from registry.contract.specfile import parse_run_spec
 from registry.errors import ConflictError, RequestInvalidError
 from registry.http.authentication import authenticate_worker
@@ -34,12 +34,13 @@ from registry.trials.imagespecs import read_attached
 from registry.trials.judging import judge_reported
 from registry.trials.matching import match_arrived
 from registry.trials.scanned import document_of
+from registry.trials.scanners import wanted_in, with_unanswered
 from registry.trials.secrets import values_for
 from registry.trials.services import images_for
 from registry.trials.verdicts import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from structlog.typing import FilteringBoundLogger
 
@@ -101,7 +102,8 @@ async def claim(request: web.Request) -> web.Response:
         answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=None, drain=found.drain)
     else:
         log.info("job leased", worker=actor.name, part=found.part, attempt=found.attempt)
-        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=await _job(request, actor, found))
+        job = await _job(request, actor, found, mechanisms=asked.mechanisms or ())
+        answer = ClaimResponse(protocol=PROTOCOL_VERSION, job=job)
     return _json(answer.model_dump_json())
 
 
@@ -136,7 +138,8 @@ async def take_scan(request: web.Request) -> web.Response:
     parsers = request.app[PARSERS]
     said = await parsers.run(parse_unversioned, raw, Scan)
     actor = await authenticate_worker(request)  # it may have been revoked while it sent that
-    await scans.require_asked(database, worker=_reporter(actor), lease=said.lease)
+    here = await scans.require_asked(database, worker=_reporter(actor), lease=said.lease)
+    said = with_unanswered(said, await wanted_in(database, *here, said.platform))
     document = await parsers.run(document_of, said)
     await request.app[MATCHER].require_bounded([one.component for one in document.held])
     repository_id = await scans.take(
@@ -181,12 +184,14 @@ async def report(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job | None:
+async def _job(
+    request: web.Request, actor: Actor, claimed: queue.Claimed, *, mechanisms: Sequence[str]
+) -> Job | None:
     """The job; ``None`` where its spec was stored by a version that took what this one does not, or names a
     secret or a service's image that is gone: then that is the verdict. What cannot be read now is put back at
     once, since no worker knows of the lease. Whoever claimed it may ask again."""
     try:
-        return await _make_job(request, actor, claimed)
+        return await _make_job(request, actor, claimed, mechanisms)
     except (SettingsError, SQLAlchemyError, OSError) as problem:
         log.error("job cannot be handed out", part=claimed.part, reason=repr(problem))
         message = "the registry could not read what the job needs; its log has the reason"
@@ -198,7 +203,9 @@ async def _job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Jo
     return None
 
 
-async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) -> Job:
+async def _make_job(
+    request: web.Request, actor: Actor, claimed: queue.Claimed, mechanisms: Sequence[str]
+) -> Job:
     services = request.app[SERVICES]
     settings = services.settings
     spec, secrets = None, None
@@ -217,11 +224,17 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
     image_specs = [
         AttachedSpec(digest=one.digest, spec=await request.app[PARSERS].run(one.parse)) for one in attached
     ]
+    others = []
+    # For a worker that knows of none it would be a job that it cannot read: its scan is incomplete then.
+    if claimed.scan and OTHER_SCANNERS in mechanisms:
+        here = (claimed.repository_id, claimed.repository, claimed.platform)
+        found = await wanted_in(services.database, *here)
+        others = [one.image for one in found if one.image is not None][:MAX_OTHERS]
     lease = Lease(
         id=claimed.lease,
         repository=claimed.repository,
         digest=claimed.digest,
-        services=tuple((one.repository, one.digest) for one in beside),
+        services=tuple((one.repository, one.digest) for one in (*beside, *others)),
     )
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS
@@ -245,6 +258,7 @@ async def _make_job(request: web.Request, actor: Actor, claimed: queue.Claimed) 
         services=tuple(beside) or None,
         image_specs=tuple(image_specs) or None,
         scan=claimed.scan,
+        scanners=tuple(others) or None,
     )
 
 

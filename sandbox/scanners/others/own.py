@@ -1,4 +1,4 @@
-"""Reports in our own format: the document of a scan (registry.contract.scan), as far as one fills it in. Pure."""
+"""Reports in our own format: the document of a scan, as far as a scanner fills it in. Pure."""
 
 from __future__ import annotations
 

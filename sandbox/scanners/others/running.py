@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,16 +43,16 @@ from sandbox.errors import SandboxError
 from sandbox.ids import IdRange, leased_ids
 from sandbox.images.cache import Use
 from sandbox.images.collect import make_room
-from sandbox.images.pull import PulledImage, pull
+from sandbox.images.pull import pull
 from sandbox.images.rootfs import mounted_rootfs
 from sandbox.images.shown import ShownImage, shown_image
 from sandbox.images.snapshots import PreparedImage, prepare
-from sandbox.images.source import ImageSource
 from sandbox.runtimes.execute import execute
 from sandbox.scanners.document import shown_path
 from sandbox.scanners.others.merging import with_failed, with_said
 from sandbox.scanners.others.reading import read_said
 from sandbox.scanners.others.said import ReportInvalidError
+from sandbox.scanners.others.source import ScannerSource
 from sandbox.services import run_folder
 
 if TYPE_CHECKING:
@@ -60,17 +60,6 @@ if TYPE_CHECKING:
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger("seatrial.worker")
 _LAST_LINE_MAX = 120
-
-
-@dataclass(frozen=True, slots=True)
-class ScannerSource:
-    """Where the image of one scanner comes from; ``reference`` is a tag or a digest. What it finds is told
-    under ``name``; ``image`` is its own, without the digest."""
-
-    name: str
-    image: str
-    reference: str
-    source: ImageSource = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +86,9 @@ async def with_others(scan: Scan, scanners: Sequence[ScannerSource], looking: Lo
         image = one.image
         try:
             with looking.workplace.cache.used() as use:
-                pulled, prepared, declared = await _ready(one, looking, use)
-                image = f"{one.image}@{pulled.digest}"
-                run, raw, gaps = await _look(one.name, pulled.config, prepared, declared, scan, looking)
+                prepared, declared = await _ready(one, looking, use)
+                image = f"{one.image}@{prepared.image.digest}"
+                run, raw, gaps = await _look(one.name, prepared, declared, scan=scan, looking=looking)
                 added = await asyncio.to_thread(
                     _told, added, scan, one.name, image, declared, run=run, raw=raw, gaps=gaps
                 )
@@ -119,9 +108,7 @@ def _why(error: ReportInvalidError | OSError) -> str:
     return f"the worker could not have it look: {error.strerror or error}"
 
 
-async def _ready(
-    one: ScannerSource, looking: Looking, use: Use
-) -> tuple[PulledImage, PreparedImage, Declaration]:
+async def _ready(one: ScannerSource, looking: Looking, use: Use) -> tuple[PreparedImage, Declaration]:
     workplace = looking.workplace
     pulled = await pull(
         one.source,
@@ -133,19 +120,19 @@ async def _ready(
     )
     declared = parse_declaration(pulled.config.labels.get(SCANNER_LABEL))
     reserve = workplace.cache_limits.reserve_bytes
-    return pulled, await prepare(pulled, looking.prepare, use, reserve_bytes=reserve), declared
+    return await prepare(pulled, looking.prepare, use, reserve_bytes=reserve), declared
 
 
 async def _look(
     name: str,
-    config: ImageConfig,
     prepared: PreparedImage,
     declared: Declaration,
+    *,
     scan: Scan,
     looking: Looking,
 ) -> tuple[Run, bytes | None, Sequence[Incomplete]]:
     """One run of a scanner: how it ended, what it left, and what it could not have looked at."""
-    workplace = looking.workplace
+    workplace, config = looking.workplace, prepared.image.config
     limits = declared.limited(looking.ceiling)
     workplace.room.budget.require_possible(limits)
     plan = make_scanner_plan(config, declared, limits, now=int(time.time()))

@@ -60,12 +60,13 @@ FACTS = (
     ("outside", "ls / | grep -c '^work$\\|^lib64$'; true"),
 )
 TELL = SUBJECT + "".join(f'say "{name}" "$({command})"\n' for name, command in FACTS)
-LOOK = f"""
-facts=
-say() {{ facts="$facts,{{\\"kind\\":\\"misconfiguration\\",\\"rule\\":\\"$1\\",\\"severity\\":\\"info\\",\\"title\\":\\"$2\\",\\"where\\":\\"x\\"}}"; }}
-{TELL}
-echo "{{\\"scanner\\":\\"looker 1\\",\\"digest\\":\\"$digest\\",\\"found\\":[${{facts#,}}]}}" > /out/report.json
-"""
+FOUND = '{"kind":"misconfiguration","rule":"%s","severity":"info","title":"%s","where":"x"}'
+LOOK = (
+    f'comma=\nsay() {{ printf \'%s{FOUND}\' "$comma" "$1" "$2" >> /tmp/found; comma=,; }}\n'
+    + TELL
+    + """{ printf '{"scanner":"looker 1","digest":"%s","found":[' $digest; cat /tmp/found; echo ']}'; } """
+    + "> /out/report.json\n"
+)
 Scan = Callable[..., str]
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="tests/hostile/images scans as a plain user")

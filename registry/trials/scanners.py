@@ -1,0 +1,202 @@
+"""Other scanners: which images of this registry look at those of a repository, or of all below a namespace.
+
+They are told by who keeps a place, and pinned by digest. That one did not look makes a scan incomplete.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, or_
+
+from registry.auth.places import find_place, hold_place
+from registry.auth.policy import namespaces_above
+from registry.content.administration import require_place
+from registry.contract.job import JobScanner
+from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, NAME, Incomplete, Scan
+from registry.db.access import namespaces
+from registry.db.dialect import insert
+from registry.db.outbox import record
+from registry.db.placed import with_place
+from registry.db.scanners import scanners
+from registry.db.types import db_time
+from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.oci.names import split_repository_reference
+from registry.trials.services import find_image, image_for
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.places import Place
+    from registry.db.engine import Database
+    from registry.settings import Settings
+
+_NOT_LOOKED = "the worker did not have it look at the image"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedScanner:
+    """One scanner, ``on`` the place where it was set; ``image`` is ``NAME@DIGEST``."""
+
+    on: str
+    name: str
+    image: str
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One scanner that is to look at an image: what the worker is told, or why it cannot be told."""
+
+    name: str
+    image: JobScanner | None
+    problem: str = ""
+
+
+async def put(
+    database: Database, settings: Settings, *, actor: Actor, on: str, name: str, image: str
+) -> PlacedScanner:
+    """Have an image look at those of a place from now on, under a name; one of that name is replaced.
+
+    ``image`` is ``NAME:TAG`` or ``NAME@DIGEST``; a tag is resolved now.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place, or the gate refuses the
+            image.
+        NameUnknownError, NotFoundError: there is no such place.
+        RequestInvalidError: no name of a scanner; there is no such image that the actor may pull, or it
+            cannot be run.
+        ConflictError: there are as many as may look at one image.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    if not re.fullmatch(NAME, name):
+        raise RequestInvalidError(
+            f"{name[:40]!r} is no name of a scanner: it has lower case letters, digits, '.', '_' and '-', at "
+            "most 32"
+        )
+    repository, tag, digest = split_repository_reference(image)
+    reference = str(digest or tag or "latest")
+    pinned = await find_image(
+        database, settings, actor, repository=repository, reference=reference, what=f"the scanner {name}"
+    )
+    async with database.write() as connection:
+        place_id = await hold_place(connection, place)
+        here = (scanners.c[place.column] == place_id, scanners.c.name == name)
+        before = (await connection.execute(delete(scanners).where(*here).returning(*_IMAGE))).first()
+        held = {row.name for row in await connection.execute(_on(place, place_id))}
+        if len(held | {name}) > MAX_OTHERS:
+            raise ConflictError(f"{MAX_OTHERS} scanners look at images of {on}, which is the limit")
+        row = {
+            place.column: place_id,
+            "name": name,
+            "image": pinned[0],
+            "digest": pinned[1],
+            "created_by": actor.shown,
+            "created_at": db_time(),
+        }
+        made = await connection.execute(insert(connection, scanners).values(row).returning(*scanners.c))
+        placed = _placed(place.key, made.one())
+        told = {"scanner": name, "before": _shown(before), "image": placed.image}
+        if told["before"] != placed.image:
+            await record(connection, "scanner.set", place.key, actor, told)
+    return placed
+
+
+async def remove(database: Database, *, actor: Actor, on: str, name: str) -> None:
+    """Have a scanner look at the images of a place no longer; one of a namespace above looks again.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place, or it has no scanner of that name.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    async with database.write() as connection:
+        here = scanners.c[place.column] == await hold_place(connection, place)
+        gone = delete(scanners).where(here, scanners.c.name == name).returning(*_IMAGE)
+        row = (await connection.execute(gone)).first()
+        if row is None:
+            raise NotFoundError(f"{on} has no scanner {name[:40]!r} of its own")
+        told = {"scanner": name, "image": _shown(row)}
+        await record(connection, "scanner.removed", place.key, actor, told)
+
+
+async def list_scanners(database: Database, *, actor: Actor, on: str) -> Sequence[PlacedScanner]:
+    """The scanners that look at the images of a place, by name, with where each was set.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there.
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    place = await require_place(database, actor=actor, action="pull", on=on)
+    async with database.read() as connection:
+        place_id = await find_place(connection, place)
+        found = await connection.execute(_on(place, place_id))
+        return [_placed(row.place, row) for row in _nearest(found.all())]
+
+
+async def wanted_in(database: Database, repository_id: int, name: str, platform: str) -> Sequence[Wanted]:
+    """The scanners that are to look at an image of a repository, for a worker of a platform."""
+    async with database.read_once() as connection:
+        found = _nearest((await connection.execute(_of(repository_id, name))).all())
+        return [await _wanted(connection, row, platform) for row in found]
+
+
+async def _wanted(connection: AsyncConnection, row: Any, platform: str) -> Wanted:
+    try:
+        repository, digest = await image_for(
+            connection, repository=row.image, digest=row.digest, what=_shown(row) or "", platform=platform
+        )
+    except RequestInvalidError as problem:
+        return Wanted(row.name, None, problem.message)
+    return Wanted(row.name, JobScanner(name=row.name, repository=repository, digest=digest))
+
+
+def with_unanswered(said: Scan, wanted: Sequence[Wanted]) -> Scan:
+    """The scan, which is incomplete as to each scanner that was to look and did not. Pure."""
+    looked = {(one.name, one.image) for one in said.others}
+    gaps = [
+        Incomplete(scanner=one.name, reason=(one.problem or _NOT_LOOKED)[:300])
+        for one in wanted
+        if one.image is None or (one.name, f"{one.image.repository}@{one.image.digest}") not in looked
+    ]
+    return (
+        said.model_copy(update={"incomplete": (*gaps, *said.incomplete)[:MAX_INCOMPLETE]}) if gaps else said
+    )
+
+
+def _of(repository_id: int, name: str) -> Any:
+    above = namespaces.c.name.in_(namespaces_above(name))
+    return _QUERY.where(or_(scanners.c.repository_id == repository_id, above))
+
+
+def _on(place: Place, place_id: int) -> Any:
+    above = namespaces.c.name.in_(place.above)
+    return _QUERY.where(or_(scanners.c[place.column] == place_id, above))
+
+
+def _nearest(rows: Sequence[Any]) -> Sequence[Any]:
+    """One of each name, that of the nearest place; by name."""
+    found: dict[str, Any] = {}
+    for row in rows:
+        found.setdefault(row.name, row)
+    return [found[name] for name in sorted(found)]
+
+
+def _shown(row: Any) -> str | None:
+    return None if row is None else f"{row.image}@{row.digest}"
+
+
+def _placed(on: str, row: Any) -> PlacedScanner:
+    return PlacedScanner(on, row.name, f"{row.image}@{row.digest}", row.created_by, row.created_at)
+
+
+_IMAGE = (scanners.c.image, scanners.c.digest)
+_QUERY = with_place(scanners, *scanners.c).order_by(
+    scanners.c.repository_id.is_(None), func.length(namespaces.c.name).desc(), scanners.c.name
+)
