@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from registry.main import run
+from tests.integration.worker.conftest import REPOSITORY, Yard
 from tests.kit.images import (
     Image,
+    busybox_image,
     busybox_layer,
     file,
     folder,
@@ -236,3 +238,26 @@ def test_what_can_be_no_scanner_is_refused(scan: Scan) -> None:
     assert "is no name of a scanner" in scan(options=("--with", "A B=oci:/x"), code=64)
     both = ("--with", "a=oci:/x", "--with", "a=oci:/y")
     assert "two scanners are named a" in scan(options=both, code=64)
+
+
+def test_a_worker_has_a_scanner_of_the_registry_look(make_yard: Callable[..., Yard]) -> None:
+    yard = make_yard()
+    yard.worker("scanner").start()
+    # Whoever has nothing to look at ends badly: of a scanner the scan is enough.
+    alone = {"name": "tools/looker", "run_spec": {"version": 1, "checks": ["scan"]}}
+    yard.call("POST", "/api/v1/repositories", json=alone)
+    secret = {"kind": "secret", "rule": "token", "severity": "high", "title": "a token", "where": "srv/x"}
+    digest = yard.push(scanner_image(leaves({"found": [secret]})), "1", repository="tools/looker")
+    (tried,) = yard.call("GET", "/api/v1/trials", params={"image": "tools/looker", "tag": "1", "wait": "60"})
+    assert tried["verdict"] == "pass", tried
+    yard.call("POST", "/api/v1/repositories", json={"name": REPOSITORY})
+    wanted = {"on": "team/", "name": "looker", "image": "tools/looker:1"}
+    assert yard.call("PUT", "/api/v1/scanners", json=wanted)["image"] == f"tools/looker@{digest}"
+    image = busybox_image(("/bin/sh", "-c", "exit 0"))
+    looked_at = yard.push(image, "1")
+    (part,) = yard.verdict("1")["parts"]
+    assert (part["verdict"], part["scan"]["incomplete"]) == ("pass", 0), part
+    path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}/scans/{looked_at}/found"
+    found = {one["rule"]: one.get("scanner") for one in yard.call("GET", path)["items"]}
+    assert found["token"] == "looker"
+    assert found["ST-USER-ROOT"] is None
