@@ -140,7 +140,8 @@ def list_findings(
 ) -> None:
     """List what is wrong in an image by its newest scan: vulnerabilities, secrets, malware and the like.
 
-    Vulnerabilities are as advisories have them now. What nobody has looked up is said.
+    Vulnerabilities are as advisories have them now; those that another scanner reported, with its name, as
+    they were told then. What nobody has looked up is said.
     """
     client = connect(server, token_file)
     scanned = _scanned(client, image, platform, own=own)
@@ -148,6 +149,12 @@ def list_findings(
     if kind is None or kind in get_args(MatchKind):
         asked = {"severity": severity, "kind": kind, "fixable": "true" if fixable else None}
         rows += [{**one, **_of_match(one)} for one in scanned.items("vulnerabilities", asked)]
+    if kind in (None, "vulnerability"):
+        rows += [
+            {**one, "kind": "vulnerability", "where": one["package"], "title": one["summary"]}
+            for one in scanned.items("reported")
+            if _is_at_least(one["severity"], severity) and (one["fixed_version"] or not fixable)
+        ]
     if not fixable and (kind is None or kind in get_args(FoundKind)):
         rows += [
             {**one, "id": one["rule"]}
@@ -155,7 +162,12 @@ def list_findings(
             if kind in (None, one["kind"]) and _is_at_least(one["severity"], severity)
         ]
     rows.sort(key=lambda one: (one["platform"], WORST_FIRST.index(one["severity"])))
-    columns = ("platform", "severity", "kind", "id", "where", "version", "fixed_version", "layer", "title")
+    columns: tuple[str, ...] = (
+        *("platform", "severity", "kind", "id", "where"),
+        *("version", "fixed_version", "layer", "title"),
+    )
+    if any(one.get("scanner") for one in rows):
+        columns = (*columns, "scanner")
     print_list(rows, columns, as_json=as_json)
     for scan in scanned.scans:
         if not as_json and scan["not_looked_up"]:

@@ -230,6 +230,7 @@ API = {
     "GET /repositories/{name}/scans/{digest}/packages": "scans",
     "GET /repositories/{name}/scans/{digest}/found": "scans",
     "GET /repositories/{name}/scans/{digest}/vulnerabilities": "scans",
+    "GET /repositories/{name}/scans/{digest}/reported": "scans",
     "GET /repositories/{name}/scans/{digest}/incomplete": "scans",
     "GET /repositories/{name}/scans/{digest}/licences": "scans",
     "GET /repositories/{name}/scans/{digest}/report": "scans",

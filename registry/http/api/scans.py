@@ -15,7 +15,7 @@ from registry.advisories.values import Kind
 from registry.content import manifests
 from registry.content.administration import find
 from registry.content.manifests import StoredManifest
-from registry.contract.scan import Found, Incomplete, Package, Scan, Severity
+from registry.contract.scan import Found, Incomplete, Package, Reported, Scan, Severity
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError, RequestInvalidError
 from registry.formats.forms import FORMS
 from registry.formats.names import Format
@@ -92,6 +92,21 @@ class HolderAnswer(Answer):
     )
 
 
+class ReportedAnswer(Answer):
+    """A vulnerability that another scanner reports, by advisories of its own."""
+
+    scanner: str
+    id: str
+    aliases: tuple[str, ...]
+    package: str
+    version: str
+    severity: Severity
+    score: float | None
+    summary: str
+    fixed_version: str | None
+    layer: int
+
+
 async def show_scans(call: Call, name: RepositoryName, digest: ContentDigest) -> list[ScanView]:
     """The newest scan of an image; of an index those of its platforms. For those who may read the log."""
     return list(await list_scans(call.services.database, await _image(call, name, digest)))
@@ -126,6 +141,31 @@ async def list_vulnerabilities(
     )
     page = query.page(found, key=lambda one: one.position)
     return Page([one.vulnerability for one in page.items], page.next)
+
+
+async def list_reported(
+    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+) -> Page[ReportedAnswer]:
+    """Vulnerabilities that other scanners reported in the newest scan of an image: as they were told then."""
+    scan = await _scan(call, name, digest)
+    page = _page(query, scan.reported)
+    return Page([_reported(scan, one) for one in page.items], page.next)
+
+
+def _reported(scan: Scan, one: Reported) -> ReportedAnswer:
+    package = scan.packages[one.package]
+    return ReportedAnswer(
+        scanner=one.scanner,
+        id=one.id,
+        aliases=one.aliases,
+        package=package.name,
+        version=package.version,
+        severity=one.severity,
+        score=one.score,
+        summary=one.summary,
+        fixed_version=one.fixed_version,
+        layer=package.layer,
+    )
 
 
 async def list_scanned_incompletely(
@@ -236,6 +276,7 @@ ROUTES = (
             ("packages", list_scanned_packages),
             ("found", list_scanned_findings),
             ("vulnerabilities", list_vulnerabilities),
+            ("reported", list_reported),
             ("incomplete", list_scanned_incompletely),
             ("licences", list_scanned_licences),
         )

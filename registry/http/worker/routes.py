@@ -12,7 +12,15 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.actor import Lease
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.job import AttachedSpec, ClaimRequest, ClaimResponse, Job, RenewRequest, RenewResponse
+from registry.contract.job import (
+    AttachedSpec,
+    ClaimRequest,
+    ClaimResponse,
+    Job,
+    JobScanner,
+    RenewRequest,
+    RenewResponse,
+)
 from registry.contract.livelog import CHUNK_MAX, LogChunk
 from registry.contract.report import MAX_REPORT_BYTES, Report, ReportError
 from registry.contract.scan import MAX_OTHERS, MAX_SCAN_BYTES, OTHER_SCANNERS, Scan
@@ -224,7 +232,7 @@ async def _make_job(
     image_specs = [
         AttachedSpec(digest=one.digest, spec=await request.app[PARSERS].run(one.parse)) for one in attached
     ]
-    others = []
+    others: Sequence[JobScanner] = ()
     # For a worker that knows of none it would be a job that it cannot read: its scan is incomplete then.
     if claimed.scan and OTHER_SCANNERS in mechanisms:
         here = (claimed.repository_id, claimed.repository, claimed.platform)
@@ -234,7 +242,10 @@ async def _make_job(
         id=claimed.lease,
         repository=claimed.repository,
         digest=claimed.digest,
-        services=tuple((one.repository, one.digest) for one in (*beside, *others)),
+        services=(
+            *((one.repository, one.digest) for one in beside),
+            *((one.repository, one.digest) for one in others),
+        ),
     )
     # The lease bounds the token's life; this only has to outlast the longest preparation.
     seconds = int(settings.prepare.seconds) + PULL_TOKEN_MARGIN_SECONDS

@@ -15,6 +15,7 @@ from registry.contract.scan import (
     WORST_FIRST,
     Incomplete,
     OtherScanner,
+    Package,
     Reported,
     Scan,
 )
@@ -59,7 +60,7 @@ def with_said(scan: Scan, said: Said, name: str, image: str, gaps: Sequence[Inco
             for path in ("", package.path):
                 there.setdefault((kind, package.name, package.version, path), index)
     numbers: list[int | None] = []
-    added = []
+    added: list[Package] = []
     for package in said.packages:
         same = (package.kind, package.name, package.version)
         known = there.get((*same, package.path), there.get((*same, "")))

@@ -83,7 +83,8 @@ def _result(saying: Saying, result: Mapping[str, object], rule: Mapping[str, obj
     name = text(result.get("ruleId")) or text(rule.get("id")) or "?"
     properties = members(rule.get("properties"))
     tags = {text(one).lower() for one in items(properties.get("tags"))}
-    title = text(members(rule.get("shortDescription")).get("text"))
+    titles = [text(members(rule.get(one)).get("text")) for one in ("shortDescription", "fullDescription")]
+    title = next((one for one in titles if one and one != name), "")
     message = text(members(result.get("message")).get("text"))[:_MESSAGE_MAX]
     where = members(next(iter(items(result.get("locations"))), None)).get("physicalLocation")
     path = unquote(text(members(members(where).get("artifactLocation")).get("uri"))).removeprefix("file://")
@@ -107,7 +108,7 @@ def _result(saying: Saying, result: Mapping[str, object], rule: Mapping[str, obj
             )
         )
         return
-    kind = next((_KINDS[one] for one in sorted(tags) if one in _KINDS), "misconfiguration")
+    kind: FoundKind = next((_KINDS[one] for one in sorted(tags) if one in _KINDS), "misconfiguration")
     # The message of a secret may quote it.
     said = title if kind == "secret" else title or message
     saying.found.append(
