@@ -138,7 +138,7 @@ async def put(database: Database, *, actor: Actor, on: str, wanted: FindingsPoli
             await connection.execute(insert(connection, findings_policies).values(row))
             told = {"before": before, "policy": json.loads(wanted.canonical()), "digest": str(wanted.digest)}
             await record(connection, "findings_policy.set", place.key, actor, told)
-            await _judge_all(connection, place.key)
+            await judge_all(connection, place.key)
         row_now = (await connection.execute(select(*_COLUMNS).where(here))).one()
     return _placed(place.key, row_now)
 
@@ -184,7 +184,7 @@ async def clear(database: Database, *, actor: Actor, on: str) -> None:
         if digest is None:
             raise NotFoundError(f"{on} has no findings policy of its own")
         await record(connection, "findings_policy.cleared", place.key, actor, {"digest": digest})
-        await _judge_all(connection, place.key)
+        await judge_all(connection, place.key)
 
 
 async def ask_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
@@ -218,7 +218,8 @@ def of_image(repository_id: int, digest: str) -> ColumnElement[bool]:
     return and_(manifests.c.repository_id == repository_id, manifests.c.digest == digest)
 
 
-async def _judge_all(connection: AsyncConnection, key: str) -> None:
+async def judge_all(connection: AsyncConnection, key: str) -> None:
+    """Have all images of a place, by its key, judged by their findings again."""
     name = repositories.c.name
     within = below(name, key) if key.endswith("/") else name == key
     held = select(repositories.c.id).where(within)

@@ -33,6 +33,7 @@ from registry.trials.findingswaivers import excused_in
 from registry.trials.imagefindings import JUDGED
 from registry.trials.matched import report_of
 from registry.trials.scanned import UNREADABLE
+from registry.trials.scanners import wanted_of, with_unanswered
 from registry.trials.settling import settle_again
 from registry.trials.states import REASON_MAX, plain_text
 from registry.trials.trustedvex import read_trusted
@@ -211,6 +212,9 @@ async def look(
                 problem = f"its scan cannot be read: {type(error).__name__}"
         manifest = await find_in(connection, image.repository_id, parse_digest(image.digest))
         if report is not None:
+            # It may be of elsewhere, where fewer were to look.
+            scan = with_unanswered(report.scan, await wanted_of(connection, manifest_id))
+            report = replace(report, scan=scan)
             waived = await excused_in(connection, image.repository_id, image.digest, report)
             report = replace(report, excused=(*report.excused, *waived))
     if report is not None and manifest is not None:

@@ -35,6 +35,7 @@ from registry.trials.platforms import is_run
 from registry.trials.present import ASKING
 from registry.trials.scancarrying import CarriedScan, count_scans, hold_scans
 from registry.trials.scanned import OFF, UNABLE
+from registry.trials.scanners import is_any
 from registry.trials.specs import limits_digest, required_by, spec_digest, worker_needs
 from registry.trials.states import REASON_MAX, plain_text
 
@@ -102,7 +103,7 @@ async def kept_reports(
     whose worker may try what is in this repository and was not revoked since; and that was made with what a
     worker ran its last job with, which is here and could have this one. None counts where the run spec does
     not say all that is done, nor, where images are scanned and a worker is here that could, one whose scan is
-    not here.
+    not here; nor any where other scanners look as well.
     """
     if not sought.images or not _says_all(sought):
         return {}
@@ -113,6 +114,9 @@ async def kept_reports(
     trusted = {worker.name: worker.admitted_at for worker in crew}
     reader, run_spec = sought.actor.by_credential, sought.run_spec
     wants_scan = any(worker.scan for worker in crew)
+    if wants_scan and await is_any(connection, sought.repository):
+        # Which of them looked where it was scanned is in a document that is not read here.
+        return {}
     could_scan = any(worker.asks and SCANS in parse_demand(worker.mechanisms) for worker in crew)
     scans = await hold_scans(connection, {part.scan for _, part in candidates}) if wants_scan else {}
     found: dict[RunnableImage, Kept] = {}

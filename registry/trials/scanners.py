@@ -11,21 +11,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, or_
+from sqlalchemy import delete, func, or_, select
 
 from registry.auth.places import find_place, hold_place
 from registry.auth.policy import namespaces_above
+from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.contract.job import JobScanner
-from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, NAME, Incomplete, Scan
+from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, NAME, Incomplete, OtherScanner, Scan
 from registry.db.access import namespaces
+from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.scanners import scanners
+from registry.db.scans import image_scans
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.oci.names import split_repository_reference
+from registry.trials.findingspolicies import judge_all
+from registry.trials.images import images_of_stored
 from registry.trials.services import find_image, image_for
 
 if TYPE_CHECKING:
@@ -52,11 +57,23 @@ class PlacedScanner:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One scanner that is to look at an image: what the worker is told, or why it cannot be told."""
+    """One scanner that is to look at an image, by its own image: ``digests`` are those that it may have, none
+    for any. ``job`` is what a worker is told; ``problem`` says why it cannot be told."""
 
     name: str
-    image: JobScanner | None
+    image: str
+    digests: frozenset[str]
+    job: JobScanner | None = None
     problem: str = ""
+
+    def is_answered(self, others: Sequence[OtherScanner]) -> bool:
+        """Whether it has looked."""
+        return any(
+            one.name == self.name
+            and one.image.startswith(f"{self.image}@")
+            and (not self.digests or one.image.rpartition("@")[2] in self.digests)
+            for one in others
+        )
 
 
 async def put(
@@ -105,6 +122,7 @@ async def put(
         told = {"scanner": name, "before": _shown(before), "image": placed.image}
         if told["before"] != placed.image:
             await record(connection, "scanner.set", place.key, actor, told)
+            await judge_all(connection, place.key)
     return placed
 
 
@@ -124,6 +142,7 @@ async def remove(database: Database, *, actor: Actor, on: str, name: str) -> Non
             raise NotFoundError(f"{on} has no scanner {name[:40]!r} of its own")
         told = {"scanner": name, "image": _shown(row)}
         await record(connection, "scanner.removed", place.key, actor, told)
+        await judge_all(connection, place.key)
 
 
 async def list_scanners(database: Database, *, actor: Actor, on: str) -> Sequence[PlacedScanner]:
@@ -147,30 +166,64 @@ async def wanted_in(database: Database, repository_id: int, name: str, platform:
         return [await _wanted(connection, row, platform) for row in found]
 
 
+async def is_any(connection: AsyncConnection, name: str) -> bool:
+    """Whether any scanner is to look at the images of a repository."""
+    repository_id = select(repositories.c.id).where(repositories.c.name == name).scalar_subquery()
+    return (await connection.execute(_of(repository_id, name).limit(1))).first() is not None
+
+
+async def wanted_of(connection: AsyncConnection, manifest_id: int) -> Sequence[Wanted]:
+    """The scanners that were to look at a stored image: those that were set when it came to its repository,
+    or when its newest scan was taken. That may have been elsewhere."""
+    query = (
+        select(manifests.c.repository_id, repositories.c.name, manifests.c.pushed_at, image_scans.c.taken_at)
+        .join(repositories, repositories.c.id == manifests.c.repository_id)
+        .join(image_scans, image_scans.c.manifest_id == manifests.c.id)
+        .where(manifests.c.id == manifest_id)
+    )
+    image = (await connection.execute(query)).first()
+    if image is None:
+        return ()
+    since = max(image.pushed_at, image.taken_at)
+    rows = _nearest((await connection.execute(_of(image.repository_id, image.name))).all())
+    found = []
+    for row in rows:
+        if row.created_at <= since:
+            repository = await repos.find_in(connection, row.image)
+            digests: frozenset[str] = frozenset()
+            if repository is not None:
+                below = await images_of_stored(connection, repository.id, row.digest)
+                digests = frozenset(one.digest for one in below.images)
+            found.append(Wanted(row.name, row.image, digests))
+    return found
+
+
 async def _wanted(connection: AsyncConnection, row: Any, platform: str) -> Wanted:
     try:
         repository, digest = await image_for(
             connection, repository=row.image, digest=row.digest, what=_shown(row) or "", platform=platform
         )
     except RequestInvalidError as problem:
-        return Wanted(row.name, None, problem.message)
-    return Wanted(row.name, JobScanner(name=row.name, repository=repository, digest=digest))
+        return Wanted(row.name, row.image, frozenset(), problem=problem.message)
+    job = JobScanner(name=row.name, repository=repository, digest=digest)
+    return Wanted(row.name, row.image, frozenset({digest}), job)
 
 
 def with_unanswered(said: Scan, wanted: Sequence[Wanted]) -> Scan:
     """The scan, which is incomplete as to each scanner that was to look and did not. Pure."""
-    looked = {(one.name, one.image) for one in said.others}
+    told = {one.scanner for one in said.incomplete}
     gaps = [
         Incomplete(scanner=one.name, reason=(one.problem or _NOT_LOOKED)[:300])
         for one in wanted
-        if one.image is None or (one.name, f"{one.image.repository}@{one.image.digest}") not in looked
+        if one.problem or not one.is_answered(said.others)
     ]
-    return (
-        said.model_copy(update={"incomplete": (*gaps, *said.incomplete)[:MAX_INCOMPLETE]}) if gaps else said
-    )
+    gaps = [one for one in gaps if one.scanner not in told]
+    if not gaps:
+        return said
+    return said.model_copy(update={"incomplete": (*gaps, *said.incomplete)[:MAX_INCOMPLETE]})
 
 
-def _of(repository_id: int, name: str) -> Any:
+def _of(repository_id: Any, name: str) -> Any:
     above = namespaces.c.name.in_(namespaces_above(name))
     return _QUERY.where(or_(scanners.c.repository_id == repository_id, above))
 

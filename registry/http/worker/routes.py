@@ -237,7 +237,7 @@ async def _make_job(
     if claimed.scan and OTHER_SCANNERS in mechanisms:
         here = (claimed.repository_id, claimed.repository, claimed.platform)
         found = await wanted_in(services.database, *here)
-        others = [one.image for one in found if one.image is not None][:MAX_OTHERS]
+        others = [one.job for one in found if one.job is not None][:MAX_OTHERS]
     lease = Lease(
         id=claimed.lease,
         repository=claimed.repository,

@@ -154,6 +154,39 @@ async def test_what_another_scanner_reports_decides_and_may_be_excused(port: Por
     assert "CVE-2026-2 in rack 1.0 (critical, fixed in 2)" in trial["reason"]
 
 
+async def test_what_came_from_where_nobody_else_looked_is_incomplete(port: Port) -> None:
+    await make_repository(port.admin, REPOSITORY)
+    worker = await port.worker("w")
+    digest = await admitted(port, worker)
+    image = tiny_image()
+    await port.push(image, repository="team/base")
+    job = await worker.claim(mechanisms=OTHERS)
+    assert (job["digest"], "scanners" in job) == (image.digest, False)
+    await worker.post("scan", make_scan(job))
+    await worker.report(job)
+    await put(port, on="team/")
+    # What is known of it elsewhere is not enough here: it is tried, and scanned, anew.
+    await port.push(image)
+    again = await worker.claim(mechanisms=OTHERS)
+    asked = [{"name": "looker", "repository": TOOL, "digest": digest}]
+    assert (again["digest"], again["scanners"]) == (image.digest, asked)
+    await worker.post("scan", make_scan(again))
+    await worker.report(again)
+    assert await gaps(port, again) == [("looker", "the worker did not have it look at the image")]
+    # Of what was scanned before it was set a policy asks for no more than there was.
+    for name, verdict in (("team/base", "pass"), (REPOSITORY, "error")):
+        body = {"on": name, "policy": {"version": 1, "secrets": "high"}}
+        page = await api(port.admin, "POST", "/findings-policy/preview", json=body)
+        assert [one["verdict"] for one in page["items"]] == [verdict], name
+    # And of what comes by another way than a push as much as of all others.
+    body = {"source": "team/base:1", "to": "team/other:1"}
+    await api(port.admin, "POST", "/promotions", status=201, json=body)
+    body = {"on": "team/other", "policy": {"version": 1, "secrets": "high"}}
+    page = await api(port.admin, "POST", "/findings-policy/preview", json=body)
+    (one,) = page["items"]
+    assert (one["verdict"], "looker could not look at it" in one["reason"]) == ("error", True)
+
+
 async def test_a_scan_names_only_scanners_and_packages_that_are_in_it(port: Port) -> None:
     await make_repository(port.admin, REPOSITORY)
     worker = await port.worker("w")
