@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,14 +45,17 @@ async def shown_image(prepared: PreparedImage, folder: Path, ids: IdRange) -> As
     Raises:
         SandboxError: as :func:`sandbox.images.rootfs.mounted_rootfs`.
     """
-    async with mounted_rootfs(prepared, folder, ids, written_bytes=OPENED_BYTES) as mounted:
-        layers: list[Path] = []
-        try:
-            closed = await asyncio.to_thread(_open_to, ids, mounted.path)
-            await asyncio.to_thread(_show_layers, prepared, folder / "layers", ids, layers)
-            yield ShownImage(mounted.path, tuple(layers), closed)
-        finally:
-            await asyncio.shield(asyncio.to_thread(_hide_layers, layers))
+    loop = asyncio.get_running_loop()
+    # One thread, so that what is begun is over before it is taken back.
+    with ThreadPoolExecutor(1, "shown") as executor:
+        async with mounted_rootfs(prepared, folder, ids, written_bytes=OPENED_BYTES) as mounted:
+            layers: list[Path] = []
+            try:
+                closed = await loop.run_in_executor(executor, _open_to, ids, mounted.path)
+                await loop.run_in_executor(executor, _show_layers, prepared, folder / "layers", ids, layers)
+                yield ShownImage(mounted.path, tuple(layers), closed)
+            finally:
+                await asyncio.shield(loop.run_in_executor(executor, _hide_layers, layers))
 
 
 def _show_layers(prepared: PreparedImage, folder: Path, ids: IdRange, shown: list[Path]) -> None:
@@ -86,29 +90,44 @@ def _hide_layers(shown: Sequence[Path]) -> None:
 
 
 def _open_to(ids: IdRange, root: Path) -> tuple[str, ...]:
-    """Let the container's root read all files and folders; those that stay closed."""
+    """Let the container's root read all files and folders; the first of those that stay closed."""
     closed: list[str] = []
-    for where, folders, files, fd in os.fwalk(root, follow_symlinks=False):
-        for name in (".", *files) if where == str(root) else files:
-            _open_one(ids, name, fd, where, closed)
-        for name in folders:
-            _open_one(ids, name, fd, where, closed)
-    return tuple(one.removeprefix(f"{root}/") for one in closed)
-
-
-def _open_one(ids: IdRange, name: str, fd: int, where: str, closed: list[str]) -> None:
-    info = os.stat(name, dir_fd=fd, follow_symlinks=False)
-    mode = readable_mode(info.st_mode, own=info.st_uid == ids.base, group=info.st_gid == ids.base)
-    if mode == stat.S_IMODE(info.st_mode):
-        return
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        # Neither a link nor a device, and nothing moves.
-        os.chmod(name, mode, dir_fd=fd)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES):
-            raise
-        if len(closed) < _CLOSED_MAX:
-            closed.append(f"{where}/{name}")
+        _open_one(ids, ".", top, "", closed)
+        todo = ["."]
+        while todo:
+            where = todo.pop()
+            # Each from the top, through no link: names are the image's.
+            flags = os.O_RDONLY | os.O_DIRECTORY
+            resolve = kernel.RESOLVE_BENEATH | kernel.RESOLVE_NO_SYMLINKS
+            folder = kernel.openat2(top, os.fsencode(where), flags=flags, resolve=resolve)
+            try:
+                for name in os.listdir(folder):
+                    below = name if where == "." else f"{where}/{name}"
+                    if _open_one(ids, name, folder, below, closed):
+                        todo.append(below)
+            finally:
+                os.close(folder)
+    finally:
+        os.close(top)
+    return tuple(closed)
+
+
+def _open_one(ids: IdRange, name: str, folder: int, path: str, closed: list[str]) -> bool:
+    """Let one entry be read; whether it is a folder."""
+    info = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    mode = readable_mode(info.st_mode, own=info.st_uid == ids.base, group=info.st_gid == ids.base)
+    if mode != stat.S_IMODE(info.st_mode):
+        try:
+            # Neither a link nor a device, and nothing moves.
+            os.chmod(name, mode, dir_fd=folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EPERM, errno.EACCES):
+                raise
+            if len(closed) < _CLOSED_MAX:
+                closed.append(path)
+    return stat.S_ISDIR(info.st_mode)
 
 
 def readable_mode(mode: int, *, own: bool, group: bool) -> int:
