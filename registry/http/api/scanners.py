@@ -53,8 +53,9 @@ class ScannersPage:
 
 
 async def list_scanners(call: Call, query: ScannersQuery) -> ScannersPage:
-    """The scanners that look at the images of a repository, or of all below a namespace, and on which place
-    each was set: there or above it. Of one name the nearest looks."""
+    """The scanners that look at the images of a repository, or of all below a namespace.
+
+    Each with the place where it was set: there or above it. Of one name the nearest looks."""
     return ScannersPage(await use.list_scanners(call.services.database, actor=call.actor, on=query.on))
 
 
