@@ -22,9 +22,11 @@ from tests.kit.images import (
     folder,
     make_image,
     make_layer,
+    symlink,
     whiteout,
     write_layout,
 )
+from tests.kit.runs import runtime_name
 from tests.kit.scanners import SUBJECT, leaves, scanner_image
 from tests.kit.worker import PATH, WorkerProcess, why_no_runs
 
@@ -51,7 +53,7 @@ FACTS = (
     ("writes target", "touch /target/x 2>/dev/null && echo yes || echo no"),
     ("writes layers", "touch /layers/1/x 2>/dev/null && echo yes || echo no"),
     ("runs it", "/target/bin/busybox true 2>/dev/null && echo yes || echo no"),
-    ("network", "ls /sys/class/net | tr '\\n' ' '"),
+    ("network", "grep : /proc/net/dev | cut -d: -f1 | tr -d ' ' | tr '\\n' ' '"),
     ("closed", "cat /target/srv/closed/file"),
     ("nobody", "cat /target/srv/nobody"),
     ("gone", "ls /target/opt; cat /layers/1/opt/gone"),
@@ -97,7 +99,7 @@ def scan(yard: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 
     def type_it(*scanners: Image | str, image: Image = TARGET, code: int = 0, options: Any = ()) -> str:
         given = [word for number, one in enumerate(scanners) for word in ("--with", f"s{number}={name(one)}")]
-        state = ("--state", str(yard / "state"))
+        state = ("--state", str(yard / "state"), "--runtime", runtime_name())
         assert run(["scan", name(image), *state, *given, *options]) == code
         out, err = capsys.readouterr()
         return out or err
@@ -180,6 +182,7 @@ def test_what_scanners_find_is_told_under_their_names(scan: Scan) -> None:
     assert "high     CVE-2026-1  bash 5.2.15-2+b7 (layer 1): fixed in 6 (says s0, s1)\n" in said
 
 
+LINKED = make_layer(symlink("target", "/etc"))
 HOSTILE = {
     "no label": ("echo", {"label": ""}, "its label io.seatrial.scanner is not JSON"),
     "no format": ("echo", {"format": "pdf"}, "its label io.seatrial.scanner: format: "),
@@ -191,6 +194,7 @@ HOSTILE = {
         {"limits": {"memory_bytes": 16 * 1024**2}},
         "it needs more memory than it has",
     ),
+    "a link at /target": ("echo", {}, "/target must be a real folder in the image"),
     "a link": ("ln -s /in/image.json /out/report.json", {}, "/out/report.json is not a plain file"),
     "a FIFO": ("mkfifo /out/report.json", {}, "/out/report.json is not a plain file"),
     "too large": (
@@ -218,7 +222,10 @@ def test_a_scanner_that_breaks_the_contract_makes_the_scan_incomplete(scan: Scan
     names = list(HOSTILE)
     found = {}
     for group in (names[:7], names[7:]):
-        images = [scanner_image(HOSTILE[one][0], **HOSTILE[one][1]) for one in group]
+        images = [
+            scanner_image(HOSTILE[one][0], *([LINKED] if "/target" in one else []), **HOSTILE[one][1])
+            for one in group
+        ]
         document = json.loads(scan(*images, options=("--json",)))
         assert not document["complete"]
         assert {one["state"] for one in document["others"]} == {"failed"}

@@ -18,7 +18,7 @@ from registry.oci.imageconfig import ImageConfig, Port
 from registry.oci.platform import Platform
 from sandbox.bundles.capabilities import require_allowed
 from sandbox.bundles.checks import CONFIG_CHECKS, Bundle, check_config
-from sandbox.bundles.config import ROOT_CAPABILITIES, Surroundings, make_annotations, make_config
+from sandbox.bundles.config import ROOT_CAPABILITIES, Bind, Surroundings, make_annotations, make_config
 from sandbox.bundles.rootfs import Rootfs
 from sandbox.bundles.seccomp import make_seccomp
 from sandbox.bundles.users import ContainerUser
@@ -205,6 +205,28 @@ def test_what_is_made_passes_the_checks() -> None:
         check_config(bundle(made))
     without = frozenset({"seccomp"})
     check_config(bundle(document(downgrades=without), without))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"options": ["bind", "rw", "nosuid", "nodev", "noexec"]},
+        {"options": ["bind", "ro", "nosuid", "nodev"]},
+        {"options": ["rbind", "ro", "nosuid", "nodev", "noexec"]},
+        {"source": "/etc"},
+        {"destination": "/elsewhere"},
+    ],
+)
+def test_only_what_is_to_be_looked_at_is_bound_and_only_to_be_read(changed: dict[str, Any]) -> None:
+    binds = (Bind(Path("/worker/target"), "/target"), Bind(Path("/worker/0"), "/layers/0"))
+    made = document(here=replace(HERE, binds=binds))
+    check_config(replace(bundle(made), binds=binds))
+    with pytest.raises(SandboxError, match="not only fresh file systems"):
+        check_config(bundle(made))
+    mount = next(one for one in made["mounts"] if one["destination"] == "/target")
+    mount.update(changed)
+    with pytest.raises(SandboxError, match="not only fresh file systems"):
+        check_config(replace(bundle(made), binds=binds))
 
 
 def _drop(kind: str) -> Callable[[dict[str, Any]], None]:
