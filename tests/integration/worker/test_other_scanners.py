@@ -247,24 +247,44 @@ def test_what_can_be_no_scanner_is_refused(scan: Scan) -> None:
     assert "two scanners are named a" in scan(options=both, code=64)
 
 
-def test_a_worker_has_a_scanner_of_the_registry_look(make_yard: Callable[..., Yard]) -> None:
+def test_a_worker_has_a_scanner_of_the_registry_look(
+    make_yard: Callable[..., Yard], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     yard = make_yard()
     yard.worker("scanner").start()
+    (tmp_path / "token").write_text(yard.registry.token)
+
+    def typed(*arguments: str) -> str:
+        capsys.readouterr()
+        where = ("--server", yard.registry.url, "--token-file", str(tmp_path / "token"))
+        assert run([*arguments, *where]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
     # Whoever has nothing to look at ends badly: of a scanner the scan is enough.
     alone = {"name": "tools/looker", "run_spec": {"version": 1, "checks": ["scan"]}}
     yard.call("POST", "/api/v1/repositories", json=alone)
     secret = {"kind": "secret", "rule": "token", "severity": "high", "title": "a token", "where": "srv/x"}
-    digest = yard.push(scanner_image(leaves({"found": [secret]})), "1", repository="tools/looker")
+    gem = {"kind": "other", "ecosystem": "", "name": "rack", "version": "1.0", "path": "Gemfile.lock"}
+    told = {
+        "found": [secret],
+        "packages": [{**gem, "layer": 0}],
+        "reported": [{"id": "CVE-2026-2", "package": 0, "severity": "critical", "fixed_version": "2"}],
+    }
+    digest = yard.push(scanner_image(leaves(told)), "1", repository="tools/looker")
     (tried,) = yard.call("GET", "/api/v1/trials", params={"image": "tools/looker", "tag": "1", "wait": "60"})
     assert tried["verdict"] == "pass", tried
     yard.call("POST", "/api/v1/repositories", json={"name": REPOSITORY})
-    wanted = {"on": "team/", "name": "looker", "image": "tools/looker:1"}
-    assert yard.call("PUT", "/api/v1/scanners", json=wanted)["image"] == f"tools/looker@{digest}"
-    image = busybox_image(("/bin/sh", "-c", "exit 0"))
-    looked_at = yard.push(image, "1")
+    placed = json.loads(typed("scanner", "set", "team/", "looker", "tools/looker:1", "--json"))
+    assert placed["image"] == f"tools/looker@{digest}"
+    assert f"tools/looker@{digest}" in typed("scanner", "list", REPOSITORY)
+    yard.push(busybox_image(("/bin/sh", "-c", "exit 0")), "1")
     (part,) = yard.verdict("1")["parts"]
     assert (part["verdict"], part["scan"]["incomplete"]) == ("pass", 0), part
-    path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}/scans/{looked_at}/found"
-    found = {one["rule"]: one.get("scanner") for one in yard.call("GET", path)["items"]}
-    assert found["token"] == "looker"
-    assert found["ST-USER-ROOT"] is None
+    found = json.loads(typed("image", "findings", f"{REPOSITORY}:1", "--json"))
+    by = {one["id"]: one.get("scanner") for one in found}
+    assert (by["token"], by["CVE-2026-2"], by["ST-USER-ROOT"]) == ("looker", "looker", None)
+    lines = typed("image", "findings", f"{REPOSITORY}:1", "--fixable").splitlines()
+    assert [one.split()[3] for one in lines if "looker" in one] == ["CVE-2026-2"]
+    assert "CVE-2026-2  rack 1.0" in typed("image", "report", f"{REPOSITORY}:1")
+    assert json.loads(typed("scanner", "remove", "team/", "looker", "--yes", "--json"))["removed"] is True
+    assert json.loads(typed("scanner", "list", REPOSITORY, "--json")) == []
