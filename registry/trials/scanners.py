@@ -31,6 +31,7 @@ from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.oci.names import split_repository_reference
 from registry.trials.findingspolicies import judge_all
 from registry.trials.images import images_of_stored
+from registry.trials.scannerlabels import require_scanner
 from registry.trials.services import find_image, image_for
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from registry.auth.places import Place
     from registry.db.engine import Database
     from registry.settings import Settings
+    from registry.storage.store import BlobStore
 
 _NOT_LOOKED = "the worker did not have it look at the image"
 
@@ -77,7 +79,7 @@ class Wanted:
 
 
 async def put(
-    database: Database, settings: Settings, *, actor: Actor, on: str, name: str, image: str
+    database: Database, store: BlobStore, settings: Settings, *, actor: Actor, on: str, name: str, image: str
 ) -> PlacedScanner:
     """Have an image look at those of a place from now on, under a name; one of that name is replaced.
 
@@ -87,8 +89,8 @@ async def put(
         UnauthorizedError, DeniedError: the actor is no maintainer of the place, or the gate refuses the
             image.
         NameUnknownError, NotFoundError: there is no such place.
-        RequestInvalidError: no name of a scanner; there is no such image that the actor may pull, or it
-            cannot be run.
+        RequestInvalidError: no name of a scanner; there is no such image that the actor may pull, it cannot
+            be run, or says by no label that it is one.
         ConflictError: there are as many as may look at one image.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
@@ -102,6 +104,7 @@ async def put(
     pinned = await find_image(
         database, settings, actor, repository=repository, reference=reference, what=f"the scanner {name}"
     )
+    await require_scanner(database, store, repository=pinned[0], digest=pinned[1], what=f"the scanner {name}")
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         here = (scanners.c[place.column] == place_id, scanners.c.name == name)

@@ -66,6 +66,7 @@ async def put_scanner(call: Call, body: NewScanner) -> use.PlacedScanner:
     """
     return await use.put(
         call.services.database,
+        call.services.blobs,
         call.services.settings,
         actor=call.actor,
         on=body.on,

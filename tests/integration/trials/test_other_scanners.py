@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from registry.contract.otherscanner import SCANNER_LABEL
 from tests.kit.access import api, ask, make_repository
 from tests.kit.matching import told
 from tests.kit.scans import SCANNING, make_package, make_scan
@@ -22,7 +23,7 @@ async def put(port: Port, *, on: str = REPOSITORY, status: int = 200, **members:
 
 async def admitted(port: Port, worker: ScriptedWorker) -> str:
     """A scanner's image that the gate admits."""
-    digest = await port.push(tiny_image(name="looker"), repository=TOOL)
+    digest = await port.push(tiny_image(Labels={SCANNER_LABEL: '{"version": 1}'}), repository=TOOL)
     job = await worker.claim(mechanisms=OTHERS)
     assert job["digest"] == digest
     await worker.post("scan", make_scan(job))
@@ -55,8 +56,12 @@ async def test_what_the_gate_admits_may_look(port: Port) -> None:
     missing = await put(port, status=400)
     assert f"the scanner looker: there is no image {TOOL}:1 in this registry" in missing["detail"]
     await port.push(tiny_image(name="looker"), repository=TOOL)
+    none = await worker.claim(mechanisms=OTHERS)
     refused = await put(port, status=403)
     assert refused["detail"].startswith("the scanner looker: ")
+    assert (await worker.report(none)).status == 204
+    unlabelled = await put(port, status=400)
+    assert unlabelled["detail"] == "the scanner looker: it is no scanner: it has no label io.seatrial.scanner"
     digest = await admitted(port, worker)
     assert "is no name of a scanner" in (await put(port, status=400, name="A B"))["detail"]
     placed = await put(port, on="team/")
