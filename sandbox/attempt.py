@@ -37,7 +37,6 @@ from registry.contract.serviceplan import make_service_plans, require_bounded, s
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
-from registry.oci.strictjson import parse_json_object
 from sandbox.budget import Room
 from sandbox.bundles.capabilities import require_allowed
 from sandbox.errors import SandboxError
@@ -333,7 +332,7 @@ async def _scan(
 
         looking = Looking(
             prepared,
-            parse_json_object(raw_config(image, use)),
+            raw_config(image, use),
             task.platform,
             task.ceiling,
             task.prepare,

@@ -84,7 +84,6 @@ async def look_beside(
         SandboxError: the image cannot be unpacked, or one of the others cannot be had.
     """
     from registry.contract.limits import PrepareLimits  # noqa: PLC0415
-    from registry.oci.strictjson import parse_json_object  # noqa: PLC0415
     from sandbox.cli.beside import host_of  # noqa: PLC0415
     from sandbox.cli.workshop import OWN_CEILING, chosen_platform  # noqa: PLC0415
     from sandbox.images.snapshots import prepare  # noqa: PLC0415
@@ -93,7 +92,7 @@ async def look_beside(
     from sandbox.scanners.others.source import ScannerSource  # noqa: PLC0415
     from sandbox.scanners.scan import raw_config  # noqa: PLC0415
 
-    config = parse_json_object(raw_config(pulled, use))
+    config = raw_config(pulled, use)
     show("unpack")
     reserve = beside.workplace.cache_limits.reserve_bytes
     prepared = await prepare(pulled, PrepareLimits(), use, reserve_bytes=reserve)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ from registry.contract.scan import Incomplete, Scan
 from registry.errors import RequestInvalidError
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
+from registry.oci.strictjson import parse_json_object
 from sandbox.bundles.config import Bind
 from sandbox.bundles.rootfs import Rootfs, open_rootfs
 from sandbox.errors import SandboxError
@@ -67,8 +68,8 @@ class Looking:
     """What scanners look at: ``target``, which is unpacked, and what is told of it."""
 
     target: PreparedImage
-    config: Mapping[str, object]
-    """Its configuration as it came, read from JSON."""
+    raw_config: bytes
+    """Its configuration as it came."""
     platform: Platform
     """Of the worker: what scanners run on."""
     ceiling: Limits
@@ -214,7 +215,7 @@ def _hand_over(root: Path, ids: IdRange, scan: Scan, looking: Looking) -> None:
             }
             for layer, blob in zip(scan.layers, looking.target.image.manifest.layers, strict=True)
         ],
-        "config": looking.config,
+        "config": parse_json_object(looking.raw_config),
     }
     with open_rootfs(root) as rootfs:
         for path in (IMAGE_FILE, REPORT_FILE):
