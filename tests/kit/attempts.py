@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import functools
 import json
 import os
 import shutil
@@ -44,10 +43,9 @@ from sandbox.syscalls import (
     unmount,
     unshare,
 )
+from tests.kit.programs import compiled
 from tests.kit.runs import MIB, Harbour, image_config
-from tests.kit.sources import ROOT
 
-SOURCES, BUILT = ROOT / "tests" / "hostile" / "attempts", ROOT / "tools" / "probe"
 METADATA, ADDRESS = "169.254.169.254", "192.0.2.1"
 _PATIENT = Limits(alive_seconds=0.3, wall_seconds=120, memory_bytes=64 * MIB, pids=64)
 _ALL_CAPABILITIES = """
@@ -183,22 +181,6 @@ class Measurement:
     problem: str = ""
 
 
-@functools.cache
-def _probe(folder: Path) -> Path:
-    # A machine of make vm has no compiler.
-    return BUILT if BUILT.exists() else build_probe(folder)
-
-
-def build_probe(folder: Path) -> Path:
-    """The program that attacks, compiled into ``folder``; it needs nothing else."""
-    program = folder / "probe"
-    sources = [SOURCES / name for name in ("probe.c", "kernel.c", "files.c")]
-    subprocess.run(
-        ["gcc", "-O1", "-Wall", "-Wextra", "-Werror", "-static", "-o", program, *sources], check=True
-    )
-    return program
-
-
 def measure(
     port: Harbour,
     mode: str,
@@ -232,10 +214,13 @@ def beyond_the_list(walked: Measurement) -> set[int]:
 def _evil_root(port: Harbour) -> Path:
     """A root folder with the probe, and what would help it if it counted: device nodes, a setuid copy."""
     root = port.rootfs()
-    shutil.copy(_probe(port.folder), root / "bin/probe")
+    probe = port.folder / "probe"
+    if not probe.exists():
+        probe = compiled("probe", port.folder)
+    shutil.copy(probe, root / "bin/probe")
     for name in ("mnt", "nodes", "dev/net"):
         (root / name).mkdir(parents=True)
-    shutil.copy(_probe(port.folder), root / "nodes/setuid")
+    shutil.copy(probe, root / "nodes/setuid")
     for name, (kind, major, minor) in _NODES.items():
         os.mknod(root / name, kind | 0o666, os.makedev(major, minor))
     port.own(root)

@@ -58,7 +58,8 @@ def get_image(recipe: Recipe) -> Image:
 
 
 def make_cargo(image: Image, folder: Path, programs: Sequence[Path]) -> Path:
-    """A drive with this checkout and ``programs`` (in ``tools``), compiled for the machine's Python."""
+    """A drive with this checkout and ``programs``, files or folders (in ``tools``), compiled for its
+    Python."""
     cargo = folder / "cargo"
     for name in _PARTS:
         shutil.copytree(ROOT / name, cargo / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,7 +72,8 @@ def make_cargo(image: Image, folder: Path, programs: Sequence[Path]) -> Path:
     metadata.write_text(f"Metadata-Version: 2.1\nName: seatrial\nVersion: {version('seatrial')}\n")
     (cargo / "tools").mkdir()
     for program in programs:
-        shutil.copy2(program, cargo / "tools" / program.name)
+        copy = shutil.copytree if program.is_dir() else shutil.copy2
+        copy(program, cargo / "tools" / program.name)
     compile_all(image.python, cargo)
     _label(cargo)
     make_disk(cargo, folder / "cargo.ext4", "192M")

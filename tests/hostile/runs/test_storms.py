@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,10 +17,10 @@ import pytest
 
 from sandbox.runtimes.ownkernel import spare_pids
 from tests.kit.hoststate import host_state
+from tests.kit.programs import is_here, put_program
 from tests.kit.runs import MIB, Harbour, image_config
 from tests.kit.runs import QUICK as _QUICK
 
-_LIBRARY = re.compile(r"(/\S+\.so\S*) \(0x")
 QUICK = _QUICK.model_copy(update={"wall_seconds": 8, "log_bytes": 200_000})
 STORMS = {
     "processes": "--fork 4 --fork-max 64",
@@ -52,13 +50,10 @@ STORMS = {
 def program_root(port: Harbour, *programs: str) -> Path:
     """A root folder with programs of this host and the libraries that they load."""
     root = port.rootfs()
-    wanted = dict.fromkeys(programs)
     for one in programs:
-        said = subprocess.run(["ldd", one], capture_output=True, text=True, check=True).stdout
-        wanted.update(dict.fromkeys(_LIBRARY.findall(said)))
-    for one in wanted:
-        (root / one[1:]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(one, root / one[1:])
+        if not is_here(one):
+            pytest.skip(f"needs {one}; CI has it")
+        put_program(one, root)
     (root / "small").mkdir()
     port.own(root)
     (root / "small").chmod(0o777)
@@ -118,9 +113,7 @@ async def stormed(port: Harbour, root: Path, *command: str, user: str = "") -> N
 
 @pytest.mark.parametrize("storm", STORMS)
 async def test_stress(storm: str, port: Harbour) -> None:
-    if shutil.which("stress-ng") is None:
-        pytest.skip("needs stress-ng; CI has it")
-    root = program_root(port, "/usr/bin/stress-ng")
+    root = program_root(port, "stress-ng")
     arguments = [*STORMS[storm].split(), "--temp-path", "/small"]
     await stormed(
         port,
@@ -135,9 +128,7 @@ async def test_stress(storm: str, port: Harbour) -> None:
 
 @pytest.mark.parametrize("user", ["", "1000:1000"])
 async def test_random_system_calls(user: str, port: Harbour) -> None:
-    if shutil.which("trinity") is None:
-        pytest.skip("needs trinity; CI has it")
-    root = program_root(port, str(shutil.which("trinity")))
+    root = program_root(port, "trinity")
     rights = ("--dangerous",) if not user else ()
     command = ("/usr/bin/trinity", "-q", "-l", "off", "-N", "30000", "-C", "4", *rights)
     await stormed(port, root, "/bin/sh", "-c", f"cd /small && exec {' '.join(command)}", user=user)
