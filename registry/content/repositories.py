@@ -207,6 +207,14 @@ async def lock(connection: AsyncConnection, repository_id: int) -> bool:
     return held.first() is not None
 
 
+async def hold(connection: AsyncConnection, repository_id: int) -> bool:
+    """Let nobody delete or rename this repository before the transaction ends; who changes what is in it goes
+    on. False: it is gone."""
+    this = select(repositories.c.id).where(repositories.c.id == repository_id)
+    held = await connection.execute(this.with_for_update(read=True, key_share=True))
+    return held.first() is not None
+
+
 def from_row(row: Row[Any]) -> Repository:
     """The value of a row of :data:`COLUMNS`."""
     return Repository(**row._asdict())

@@ -241,6 +241,9 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
         raise ConflictError(error.message) from None
     try:
         async with database.write() as connection:
+            # First, as who removes the repository: that has it, and then waits for the session.
+            if not await repos.hold(connection, session.repository_id):
+                raise unknown()
             # Whoever removes the row has finished the upload; the bytes are durable and named nowhere yet.
             ended = await connection.execute(
                 delete(upload_sessions)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, insert, select, update
 
 from registry.auth.actor import REGISTRY, Actor
+from registry.auth.places import hold_columns, parse_place
 from registry.auth.policy import itself_and_above
 from registry.content import manifests
 from registry.content import repositories as repos
@@ -160,6 +161,8 @@ async def _start(
     upstream: Upstream | None,
 ) -> Taken:
     async with database.write() as connection:
+        # First, as who removes the place, and the hook with it.
+        await hold_columns(connection, None if hook.place is None else parse_place(hook.place))
         values = {"hook_id": hook.id, "key": key, "trials": "[]", "at": db_time()}
         inserted = await connection.execute(
             insert_ignoring_conflict(connection, hook_messages, values).returning(hook_messages.c.key)
