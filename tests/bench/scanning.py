@@ -24,6 +24,7 @@ from sandbox.images.snapshots import prepare
 from sandbox.images.sourcefile import LayoutSource
 from sandbox.scanners.layers import ScanLimits, make_scanner
 from sandbox.scanners.scan import scan_image
+from tests.bench.commands import in_memory
 from tests.bench.figures import Figure, over
 from tests.kit.images import (
     OCI_LAYER,
@@ -42,27 +43,36 @@ STATUS = b"Package: own\nStatus: install ok installed\nVersion: 1\nArchitecture:
 
 
 def scanning(folder: Path) -> Iterator[Figure]:
-    """On one processor. Processor time is that of the worker and of all its children."""
+    """On one processor, the images in memory. Processor time is that of the worker and its children."""
+    memory = folder / "memory"
     (packed,) = tools_folder().glob("debian-12-bare-*.tar.zst")
     with subprocess.Popen(["zstd", "-dc", packed], stdout=subprocess.PIPE) as unpacking:
         assert unpacking.stdout is not None
         base, size = _gzipped(iter(lambda: unpacking.stdout.read(1 << 20), b""))  # type: ignore[union-attr]
-    first = write_layout(folder / "first", make_image(base))
-    cold = [_measured(first, folder / f"cold-{number}") for number in range(ROUNDS)]
-    what = f"an image of {size / 1e6:.0f} MB with {cold[0]['packages']:.0f} packages that nobody has seen"
-    yield over(f"{what}: pulled, unpacked, scanned", [one["cpu"] for one in cold], "s of CPU", at_most=5.0)
-    yield over(f"{what}: of this the scan", [one["scan_cpu"] for one in cold], "s of CPU")
-    yield over(f"{what}: peak memory of the scan", [one["peak_mib"] for one in cold], "MiB", at_most=256)
-    state = folder / "known"
-    _measured(first, state)
-    again = []
-    for number in range(ROUNDS):
-        top = make_layer(file(f"app/{number}", os.urandom(100_000)), file("app/status.d/own", STATUS))
-        again.append(_measured(write_layout(folder / f"top-{number}", make_image(base, top)), state))
-    yield over(
-        "a push on a base that is known: scanned", [one["scan_cpu"] for one in again], "s of CPU", at_most=0.5
-    )
-    yield over("a push on a base that is known: scanned, by the clock", [one["scan"] for one in again], "s")
+    with in_memory(memory):
+        first = write_layout(memory / "first", make_image(base))
+        cold = [_measured(first, memory / f"cold-{number}") for number in range(ROUNDS)]
+        what = f"an image of {size / 1e6:.0f} MB with {cold[0]['packages']:.0f} packages that nobody has seen"
+        yield over(
+            f"{what}: pulled, unpacked, scanned", [one["cpu"] for one in cold], "s of CPU", at_most=5.0
+        )
+        yield over(f"{what}: of this the scan", [one["scan_cpu"] for one in cold], "s of CPU")
+        yield over(f"{what}: peak memory of the scan", [one["peak_mib"] for one in cold], "MiB", at_most=256)
+        state = memory / "known"
+        _measured(first, state)
+        again = []
+        for number in range(ROUNDS):
+            top = make_layer(file(f"app/{number}", os.urandom(100_000)), file("app/status.d/own", STATUS))
+            again.append(_measured(write_layout(memory / f"top-{number}", make_image(base, top)), state))
+        yield over(
+            "a push on a base that is known: scanned",
+            [one["scan_cpu"] for one in again],
+            "s of CPU",
+            at_most=0.5,
+        )
+        yield over(
+            "a push on a base that is known: scanned, by the clock", [one["scan"] for one in again], "s"
+        )
     crowd, size = _gzipped(chain(tiny_files(MANY), (b"\0" * 1024,)))
     layout = write_layout(folder / "crowd", make_image(crowd))
     most = _measured(layout, folder / "many", "--only-scan")
