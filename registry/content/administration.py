@@ -341,8 +341,9 @@ async def move(
             # Else they would be taken for those of whoever gets the old name.
             await connection.execute(update(events).where(events.c.repository == name).values(repository=to))
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
-            await hold_epochs(connection, "content", "access", "gate")
             moved_here = repositories.c.id == repository.id
+            await effects.repositories_renamed(connection, moved_here)
+            await hold_epochs(connection, "content", "access", "gate")
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)
             await bury(connection, name)

@@ -64,6 +64,11 @@ class Effects(Protocol):
         """Say of images of a repository, whose lock the caller holds, that nobody may read them now."""
         ...
 
+    async def repositories_renamed(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+        """Ask for what rests on where these repositories lie now, whose locks the caller holds; it holds the
+        epochs after this."""
+        ...
+
     async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
         """Look at what counts where these repositories lie now, whose locks the caller holds; it has moved an
         epoch."""

@@ -375,8 +375,9 @@ async def rename(
                 await _replace_prefix(connection, accounts.c.name, f"{name}{separator}", f"{to}{separator}")
             told = {"name": [name, to], "repositories": len(names)}
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
-            await hold_epochs(connection, "content", "access", "gate")
             moved_here = blocks.below(repositories.c.name, f"{to}/")
+            await effects.repositories_renamed(connection, moved_here)
+            await hold_epochs(connection, "content", "access", "gate")
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)
             await bury(connection, *names)

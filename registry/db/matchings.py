@@ -56,7 +56,7 @@ component_findings = Table(
     Column("kev", Boolean, nullable=False),
     Column("epss", Float),
     Column("published_at", UtcTime),
-    # Since when this registry knows of it, under whatever name.
+    # Since when this registry knows of it, under whatever name and in whatever version of the package.
     Column("first_seen_at", UtcTime, nullable=False),
     Index(None, "advisory", "component_id"),
 )

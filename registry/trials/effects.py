@@ -17,7 +17,7 @@ from registry.db.types import db_time
 from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.attesting import attest_states, sign_again
-from registry.trials.findingspolicies import judge_again, of_image
+from registry.trials.findingspolicies import judge_again, judge_moved, of_image
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.imagespecs import note_image_spec
@@ -56,6 +56,10 @@ class TrialEffects:
     ) -> None:
         """Have the image judged again: a statement of VEX may have gone."""
         await judge_again(connection, of_image(repository_id, subject_digest))
+
+    async def repositories_renamed(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+        """Have images judged by the findings policy that counts there."""
+        await judge_moved(connection, within)
 
     async def repositories_moved(self, connection: AsyncConnection, within: ColumnElement[bool]) -> None:
         """Find the signatures that are required where they lie now, and have what is attested signed under

@@ -24,6 +24,7 @@ from registry.db.matchings import rejudgings
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.trials.rejudging import ask_again
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 _COLUMNS = tuple(findings_policies.c[name] for name in ("document", "digest", "created_by", "created_at"))
-STATES_JUDGED = ("pass", "warn", "fail", "error", "pending")
+RESTS_ON_FINDINGS = manifests.c.state.in_(("pass", "warn", "fail", "error", "pending"))
 """Of images whose state rests on findings as well, or will."""
 
 
@@ -187,22 +188,6 @@ async def clear(database: Database, *, actor: Actor, on: str) -> None:
         await judge_all(connection, place.key)
 
 
-async def ask_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
-    """Have images judged by their findings again, of those ``which`` have a state that rests on them."""
-    # In one order, as all who ask: two would wait for each other's rows.
-    found = (
-        select(manifests.c.id, db_time())
-        .where(which, manifests.c.state.in_(STATES_JUDGED))
-        .order_by(manifests.c.id)
-    )
-    asked = insert(connection, rejudgings).from_select(["manifest_id", "asked_at"], found)
-    await connection.execute(
-        asked.on_conflict_do_update(
-            index_elements=[rejudgings.c.manifest_id], set_={"asked_at": asked.excluded.asked_at}
-        )
-    )
-
-
 async def judge_again(connection: AsyncConnection, which: ColumnElement[bool]) -> None:
     """Have those of ``which`` images that were judged, or are to be, judged again by what excuses their
     findings now."""
@@ -210,7 +195,14 @@ async def judge_again(connection: AsyncConnection, which: ColumnElement[bool]) -
         select(table.c.manifest_id).where(table.c.manifest_id == manifests.c.id).exists()
         for table in (image_findings, rejudgings)
     ]
-    await ask_again(connection, and_(which, or_(*there)))
+    await ask_again(connection, and_(which, or_(*there), RESTS_ON_FINDINGS))
+
+
+async def judge_moved(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+    """Have the images of repositories judged again that lie below another namespace from now on. The caller
+    does not hold the epochs yet."""
+    if (await connection.execute(select(findings_policies.c.id).limit(1))).first() is not None:
+        await _judge_within(connection, within)
 
 
 def of_image(repository_id: int, digest: str) -> ColumnElement[bool]:
@@ -222,11 +214,15 @@ async def judge_all(connection: AsyncConnection, key: str) -> None:
     """Have all images of a place, by its key, judged by their findings again."""
     name = repositories.c.name
     within = below(name, key) if key.endswith("/") else name == key
-    held = select(repositories.c.id).where(within)
-    is_judged = select(image_findings.c.manifest_id).where(image_findings.c.manifest_id == manifests.c.id)
-    which = and_(manifests.c.repository_id.in_(held), or_(manifests.c.runnable, is_judged.exists()))
-    await ask_again(connection, which)
+    await _judge_within(connection, within)
     await move_epoch(connection, "gate")
+
+
+async def _judge_within(connection: AsyncConnection, within: ColumnElement[bool]) -> None:
+    held = manifests.c.repository_id.in_(select(repositories.c.id).where(within))
+    is_judged = select(image_findings.c.manifest_id).where(image_findings.c.manifest_id == manifests.c.id)
+    runs = or_(manifests.c.runnable, is_judged.exists())
+    await ask_again(connection, and_(held, runs, RESTS_ON_FINDINGS))
 
 
 def _placed(on: str, row: Any) -> PlacedPolicy:

@@ -14,7 +14,7 @@ from registry.content.blocks import below
 from registry.contract.judge import Verdict
 from registry.db.content import manifests, repositories
 from registry.trials.findingsjudge import judge
-from registry.trials.findingspolicies import STATES_JUDGED
+from registry.trials.findingspolicies import RESTS_ON_FINDINGS
 from registry.trials.judging import look
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def preview(
     query = (
         select(manifests.c.id, name, manifests.c.digest, manifests.c.state)
         .join(repositories, repositories.c.id == manifests.c.repository_id)
-        .where(within, manifests.c.runnable, manifests.c.state.in_(STATES_JUDGED), manifests.c.id > after)
+        .where(within, manifests.c.runnable, RESTS_ON_FINDINGS, manifests.c.id > after)
         .order_by(manifests.c.id)
         .limit(min(limit, IMAGES_MAX))
     )

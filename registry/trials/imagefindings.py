@@ -14,13 +14,14 @@ from sqlalchemy import or_, select
 
 from registry.contract.runspec import SCAN_ALONE_SPEC
 from registry.db.content import manifests, repositories
-from registry.db.dialect import batches, insert, insert_ignoring_conflict
+from registry.db.dialect import batches, insert
 from registry.db.findings import image_findings
 from registry.db.matchings import changed_images, rejudgings
 from registry.db.scans import image_scans, scans
 from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.trials.findingspolicies import counting
+from registry.trials.rejudging import ask
 from registry.trials.scanalone import judge_scanned
 from registry.trials.scanned import parse_scanned
 from registry.trials.specs import SCAN_ALONE_DIGEST
@@ -86,9 +87,7 @@ async def with_findings(
         else:
             said = f"{row.reason}; {reason}" if state == row.verdict else row.reason
             states.append((digest, row.verdict, said[:REASON_MAX]))
-    for manifest_id in sorted(missing):
-        asked = {"manifest_id": manifest_id, "asked_at": db_time()}
-        await connection.execute(insert_ignoring_conflict(connection, rejudgings, asked))
+    await ask(connection, missing)
     return states
 
 

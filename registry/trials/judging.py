@@ -32,6 +32,7 @@ from registry.trials.findingspolicies import Counting, counting_in
 from registry.trials.findingswaivers import excused_in
 from registry.trials.imagefindings import JUDGED
 from registry.trials.matched import report_of
+from registry.trials.rejudging import ask_again
 from registry.trials.scanned import UNREADABLE
 from registry.trials.scanners import wanted_of, with_unanswered
 from registry.trials.settling import settle_again
@@ -110,13 +111,8 @@ async def judge_due(database: Database, store: BlobStore, *, parsers: Threads) -
 
 async def _put_last(database: Database, manifest_id: int) -> None:
     """One that cannot be judged now lets the others go first."""
-    this = select(manifests.c.id, db_time()).where(manifests.c.id == manifest_id)
     async with database.write() as connection:
-        asked = insert(connection, rejudgings).from_select(["manifest_id", "asked_at"], this)
-        again = {"asked_at": asked.excluded.asked_at}
-        await connection.execute(
-            asked.on_conflict_do_update(index_elements=[rejudgings.c.manifest_id], set_=again)
-        )
+        await ask_again(connection, manifests.c.id == manifest_id)
 
 
 async def judge_reported(database: Database, store: BlobStore, digest: str, *, parsers: Threads) -> int:

@@ -31,6 +31,8 @@ from registry.trials.attesting import attest_matches_again
 from registry.trials.states import plain_text
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -194,6 +196,7 @@ async def write(
     difference = _Difference([], [], [], [])
     for component_id in mine:
         _differ(difference, component_id, kept.get(component_id, {}), found[component_id], now)
+    await _date(connection, [one for one in difference.inserted if one["first_seen_at"] == now])
     await _carry_out(connection, difference)
     changed = {change["component_id"] for change in difference.changes}
     await _note(connection, difference.changes, sorted(changed), besides)
@@ -236,6 +239,35 @@ def _differ(
     for one in left.values():
         difference.deleted.append({"this": component_id, "which": one.advisory})
         difference.changes.append(_noted(component_id, one._mapping, "gone"))
+
+
+async def _date(connection: AsyncConnection, new: Sequence[dict[str, Any]]) -> None:
+    """Date what is new of a package by the first of its versions that is known to have had it: with another
+    version that has it too, no grace begins anew."""
+    packages: dict[int, tuple[str, str]] = {}
+    for ids in portions(sorted({one["component_id"] for one in new})):
+        named = select(components.c.id, components.c.ecosystem, components.c.source)
+        for package in (await connection.execute(named.where(components.c.id.in_(ids)))).all():
+            packages[package.id] = (package.ecosystem, package.source)
+    sources = sorted({source for _, source in packages.values()})
+    first: dict[tuple[str, str, str], datetime] = {}
+    for some in portions(sorted({one["advisory"] for one in new})):
+        query = (
+            select(
+                components.c.ecosystem,
+                components.c.source,
+                component_findings.c.advisory,
+                func.min(component_findings.c.first_seen_at).label("since"),
+            )
+            .join(components, components.c.id == component_findings.c.component_id)
+            .where(component_findings.c.advisory.in_(some), components.c.source.in_(sources))
+            .group_by(components.c.ecosystem, components.c.source, component_findings.c.advisory)
+        )
+        for row in await connection.execute(query):
+            first[row.ecosystem, row.source, row.advisory] = row.since
+    for one in new:
+        since = first.get((*packages[one["component_id"]], one["advisory"]))
+        one["first_seen_at"] = since or one["first_seen_at"]
 
 
 def _row(match: Match) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from sqlalchemy import delete, func, literal, select
 from registry.auth.actor import REGISTRY
 from registry.contract.scan import WORST_FIRST
 from registry.db.content import manifests, repositories
-from registry.db.dialect import in_turn, insert
-from registry.db.matchings import changed_images, finding_changes, rejudgings
+from registry.db.dialect import in_turn
+from registry.db.matchings import changed_images, finding_changes
 from registry.db.outbox import record_all
 from registry.db.scans import components, image_scans, scan_components
 from registry.db.sweeping import sweep
-from registry.db.types import Id, db_time
+from registry.db.types import Id
 from registry.trials.attesting import attest_matches_again
+from registry.trials.rejudging import ask_again
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -85,15 +86,7 @@ async def tell_some(connection: AsyncConnection) -> Told:
     for repository, events in told.items():
         await record_all(connection, "image.findings_changed", repository, REGISTRY, events)
     await attest_matches_again(connection, told_of)
-    asked = [{"manifest_id": one, "asked_at": db_time()} for one in ids if changes.get(one)]
-    if asked:
-        rows = insert(connection, rejudgings).values(asked)
-        # Who is judging it right now has not seen this.
-        await connection.execute(
-            rows.on_conflict_do_update(
-                index_elements=[rejudgings.c.manifest_id], set_={"asked_at": rows.excluded.asked_at}
-            )
-        )
+    await ask_again(connection, manifests.c.id.in_([one for one in ids if changes.get(one)]))
     await connection.execute(delete(changed_images).where(changed_images.c.manifest_id.in_(ids)))
     return Told(len(images), sum(len(events) for events in told.values()))
 

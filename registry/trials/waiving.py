@@ -34,7 +34,8 @@ from registry.errors import (
 )
 from registry.trials.attesting import attest_states
 from registry.trials.bytwo import takes_two
-from registry.trials.findingspolicies import ask_again
+from registry.trials.findingspolicies import RESTS_ON_FINDINGS
+from registry.trials.rejudging import ask_again
 from registry.trials.relief import WAIVERS_MAX
 from registry.trials.statements import JUDGED
 
@@ -288,7 +289,7 @@ async def _judge_again(connection: AsyncConnection, waiver: Waiver) -> None:
         which = which & or_(
             manifests.c.digest == waiver.digest, manifests.c.digest.in_(_listed_by(waiver.digest))
         )
-    await ask_again(connection, which)
+    await ask_again(connection, which & RESTS_ON_FINDINGS)
 
 
 def _listed_by(digest: str) -> Select[Any]:

@@ -21,9 +21,9 @@ from registry.db.matchings import changed_images, rejudgings
 from registry.db.types import db_time
 from registry.storage.filesystem import FilesystemStore
 from registry.storage.threads import Threads
-from registry.trials.findingspolicies import ask_again
 from registry.trials.imagefindings import NOTHING, with_findings
 from registry.trials.judging import judge_image
+from registry.trials.rejudging import ask_again
 from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
 from tests.kit.matching import advise, count, told
@@ -76,6 +76,29 @@ async def tried(port: Port, worker: ScriptedWorker, *packages: Any, **scanned: A
     assert (await worker.post("scan", make_scan(job, *packages, **scanned))).status == 204
     assert (await worker.report(job)).status == 204
     return digest
+
+
+async def test_what_is_moved_is_judged_by_what_counts_there(port: Port) -> None:
+    for name in ("strict", "team"):
+        await api(port.admin, "POST", "/namespaces", status=201, json={"name": name})
+    await put_policy(port, on="strict/")
+    await advise(port, OF_LODASH, HARMLESS, day=1)
+    worker = await port.worker("w")
+    digest = await tried(port, worker, LODASH)
+    await until(port, digest, "pass")
+
+    async def move(what: str, to: str) -> None:
+        await api(port.admin, "POST", f"/{what}/rename", json={"name": to})
+
+    assert REPOSITORY == "team/app"
+    await move("repositories/team%2Fapp", "strict/app")
+    await until(port, digest, "fail", repository="strict/app")
+    await move("repositories/strict%2Fapp", "team/app")
+    await until(port, digest, "pass")
+    await move("namespaces/team", "strict/team")
+    await until(port, digest, "fail", repository="strict/team/app")
+    await move("namespaces/strict%2Fteam", "team")
+    await until(port, digest, "pass")
 
 
 async def test_a_refusal_says_what_is_wrong_and_it_is_judged_again_without_a_run(

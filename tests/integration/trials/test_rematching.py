@@ -213,6 +213,16 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
         assert [await count(port.database, one) for one in (changed_images, rejudgings)] == [0, 0]
         assert await told(port.database, "image.findings_changed") == []
         assert (await worker.report(job)).status == 204
+        # Another version of the package that has them too is no news of them: five, four of them twice.
+        async with port.database.write() as connection:
+            long_ago = db_time(-timedelta(days=9))
+            await connection.execute(update(component_findings).values(first_seen_at=long_ago))
+        await port.push(tiny_image())
+        job = await worker.claim(mechanisms=SCANNING)
+        scan = make_scan(job, {**LODASH, "version": "4.17.16"})
+        assert (await worker.post("scan", scan)).status == 204
+        known = await rows(port, component_findings.c.advisory, component_findings.c.first_seen_at)
+        assert (len(known), len(set(known))) == (9, 5)
 
         # The worst first, by pages; what distributions brought is their matter.
         base = f"/repositories/team%2Fapp/scans/{digest}"
@@ -244,8 +254,8 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
 
         # As a command.
         image = f"team/app@{digest}"
-        rows = json.loads(await command(port, "image", "findings", image, "--json"))
-        assert {one["id"] for one in rows} == {one["id"] for one in shown} | {"github-token"}
+        listed = json.loads(await command(port, "image", "findings", image, "--json"))
+        assert {one["id"] for one in listed} == {one["id"] for one in shown} | {"github-token"}
         only = ("image", "findings", image, "--json", "--kind")
         assert [one["id"] for one in json.loads(await command(port, *only, "secret"))] == ["github-token"]
         fixable = json.loads(await command(port, *only, "vulnerability", "--fixable"))
@@ -260,7 +270,7 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
         assert progress["generation"] == (await api(port.admin, "GET", "/advisories"))["generation"]
         await ended(port)
         shown_progress = await command(port, "advisories", "matching")
-        assert "3 packages matched, 0 of them otherwise than before; 0 images told" in shown_progress
+        assert "4 packages matched, 0 of them otherwise than before; 0 images told" in shown_progress
         assert len(await told(port.database, "matching.begun")) == 2
 
 
