@@ -100,6 +100,18 @@ LogKeep = Annotated[
         help="How much of the logs of its runs is kept, as in 200MiB: the newest.",
     ),
 ]
+HistoryDays = Annotated[
+    str | None,
+    typer.Option(
+        "--history-keep-days",
+        metavar="N|default",
+        help="How many days a tag's history says where the tag stood, after it moved on.",
+    ),
+]
+HistoryLines = Annotated[
+    str | None,
+    typer.Option("--history-keep-lines", metavar="N|default", help="How many moves of each tag are kept."),
+]
 _FIELDS = (
     "name",
     "visibility",
@@ -114,6 +126,8 @@ _FIELDS = (
     "turned_bad_days",
     "trial_keep_days",
     "log_keep_bytes",
+    "history_keep_days",
+    "history_keep_lines",
     "quota_bytes",
     "used_bytes",
     "tags",
@@ -138,6 +152,8 @@ def create(
     turned_bad_days: TurnedBadDays = None,
     trial_keep_days: TrialKeepDays = None,
     log_keep: LogKeep = None,
+    history_keep_days: HistoryDays = None,
+    history_keep_lines: HistoryLines = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -157,6 +173,8 @@ def create(
         turned_bad_days=turned_bad_days,
         trial_keep_days=trial_keep_days,
         log_keep=log_keep,
+        history_keep_days=history_keep_days,
+        history_keep_lines=history_keep_lines,
         quota=quota,
     )
     made = connect(server, token_file).send("POST", "/repositories", {"name": name, **wanted})
@@ -179,6 +197,8 @@ def change(
     turned_bad_days: TurnedBadDays = None,
     trial_keep_days: TrialKeepDays = None,
     log_keep: LogKeep = None,
+    history_keep_days: HistoryDays = None,
+    history_keep_lines: HistoryLines = None,
     quota: Quota = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -202,6 +222,8 @@ def change(
         turned_bad_days=turned_bad_days,
         trial_keep_days=trial_keep_days,
         log_keep=log_keep,
+        history_keep_days=history_keep_days,
+        history_keep_lines=history_keep_lines,
         quota=quota,
     )
     if not wanted:
@@ -291,6 +313,8 @@ def _wanted(
     turned_bad_days: str | None,
     trial_keep_days: str | None,
     log_keep: str | None,
+    history_keep_days: str | None,
+    history_keep_lines: str | None,
     quota: str | None,
 ) -> dict[str, Any]:
     wanted: dict[str, Any] = {
@@ -316,6 +340,10 @@ def _wanted(
         wanted["trial_keep_days"] = parse_number_or_default("--trial-keep-days", trial_keep_days)
     if log_keep is not None:
         wanted["log_keep_bytes"] = None if log_keep == "default" else parse_size_bytes(log_keep)
+    if history_keep_days is not None:
+        wanted["history_keep_days"] = parse_number_or_default("--history-keep-days", history_keep_days)
+    if history_keep_lines is not None:
+        wanted["history_keep_lines"] = parse_number_or_default("--history-keep-lines", history_keep_lines)
     if quota is not None:
         wanted["quota_bytes"] = None if quota == "none" else parse_size_bytes(quota)
     return wanted

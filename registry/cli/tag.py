@@ -2,49 +2,124 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.durations import parse_past
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
 
-app = typer.Typer(help="Tags: list, show, history, rollback, delete.", no_args_is_help=True)
+app = typer.Typer(
+    help="Tags: list, show, history, move, copy, rollback, restore, delete, protect.", no_args_is_help=True
+)
 
+Name = Annotated[str, typer.Argument(metavar="NAME", help="As in team/app.")]
 NameAndTag = Annotated[str, typer.Argument(metavar="NAME:TAG", help="As in team/app:1.2.")]
+Reason = Annotated[
+    str | None,
+    typer.Option("--reason", help="Why, for the tag's history, which everybody reads who may pull."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Try it, and change nothing.")]
 _FIELDS = ("name", "digest", "media_type", "size", "updated_at", "updated_by")
+_LISTED = ("name", "digest", "updated_at", "updated_by", "platforms", "state")
+_DELETED = ("name", "digest", "at", "actor", "is_there", "restorable_until", "reason")
+_MOVES = ("at", "action", "old_digest", "new_digest", "actor", "address", "token_name", "reason")
 
 
 @app.command("list")
 def list_tags(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As in team/app.")],
+    name: Name,
     *,
+    glob: Annotated[
+        str | None, typer.Option("--name", metavar="PATTERN", help="Named so; '*' is any text, as in 'v1.*'.")
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option("--regex", metavar="RE2", help="Whose whole name this pattern matches.")
+    ] = None,
+    semver: Annotated[
+        str | None,
+        typer.Option(
+            "--semver", metavar="RANGE", help="Versions in a range, as in '>=1.2 <2 stable' or '*'."
+        ),
+    ] = None,
+    digest: Annotated[str | None, typer.Option("--digest", help="That stand at this image.")] = None,
+    platform: Annotated[
+        str | None, typer.Option("--platform", metavar="OS/ARCH", help="Of images for it, as in linux/arm64.")
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", metavar="NAME[=VALUE]", help="Of images with this label or annotation."),
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Of images in this state, as in pass or fail.")
+    ] = None,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="Of images with a signature, or without.")
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="AGE|TIME", help="That moved since, as in 7d.")
+    ] = None,
+    before: Annotated[
+        str | None, typer.Option("--before", metavar="AGE|TIME", help="That have not moved since.")
+    ] = None,
+    order: Annotated[
+        str,
+        typer.Option(
+            "--order",
+            metavar="name|updated|version",
+            help="By name; the last moved, or newest version first.",
+        ),
+    ] = "name",
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="So many at most.")] = None,
+    deleted: Annotated[
+        bool, typer.Option("--deleted", help="Those that were deleted, and until when they can come back.")
+    ] = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tags of a repository."""
-    found = list(connect(server, token_file).items(f"/repositories/{part(name)}/tags"))
-    print_list(found, ("name", "digest", "updated_at", "updated_by"), as_json=as_json)
+    """List the tags of a repository, those that are asked for."""
+    query: dict[str, object] = {
+        "glob": glob,
+        "regex": regex,
+        "semver": semver,
+        "digest": digest,
+        "platform": platform,
+        "label": label,
+        "state": state,
+        "signed": None if signed is None else str(signed).lower(),
+        "updated_since": None if since is None else parse_past(since),
+        "updated_before": None if before is None else parse_past(before),
+        "order": None if order == "name" else order,
+    }
+    query = {key: value for key, value in query.items() if value is not None}
+    if deleted and query:
+        raise RequestInvalidError("--deleted takes nothing else but --limit: what is deleted is in no order")
+    path = f"/repositories/{part(name)}/{'deleted-tags' if deleted else 'tags'}"
+    items = connect(server, token_file).items(path, query)
+    found = [item for _, item in zip(range(limit), items, strict=False)] if limit else list(items)
+    print_list(found, _DELETED if deleted else _LISTED, as_json=as_json)
 
 
 @app.command()
 def show(
     tag: NameAndTag,
     *,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="AGE|TIME", help="Where it stood then, as in 7d or 2026-01-31T12:00."),
+    ] = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a tag stands."""
-    found = connect(server, token_file).get(_path(tag))
-    if as_json:
-        print_json(found)
-    else:
-        print_fields(found, _FIELDS)
+    """Show where a tag stands, or stood at a time."""
+    query = {} if at is None else {"at": parse_past(at)}
+    _print(connect(server, token_file).get(_path(tag), query), as_json=as_json)
 
 
 @app.command()
@@ -55,9 +130,46 @@ def history(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the moves of a tag, newest first; also of one that was deleted."""
+    """List the moves of a tag, newest first; also of one that was deleted.
+
+    From where and with which API token is told to those who manage the repository, and to auditors.
+    """
     found = list(connect(server, token_file).items(f"{_path(tag)}/history"))
-    print_list(found, ("at", "action", "old_digest", "new_digest", "actor", "reason"), as_json=as_json)
+    print_list(found, _MOVES, as_json=as_json)
+
+
+@app.command()
+def move(
+    tag: NameAndTag,
+    to: Annotated[str, typer.Argument(metavar="DIGEST|TAG", help="An image of the same repository.")],
+    *,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Point a tag at another image of its repository; into another repository goes seatrial promote."""
+    body = {"to": to, **_why(reason, dry_run=dry_run)}
+    moved = connect(server, token_file).send("POST", f"{_path(tag)}/move", body)
+    _print(moved, as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def copy(
+    tag: NameAndTag,
+    to: Annotated[str, typer.Argument(metavar="NEW_TAG", help="A tag of the same repository.")],
+    *,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make another tag that stands where this one does."""
+    body = {"to": to, **_why(reason, dry_run=dry_run)}
+    made = connect(server, token_file).send("POST", f"{_path(tag)}/copy", body)
+    _print(made, as_json=as_json, dry_run=dry_run)
 
 
 @app.command()
@@ -70,31 +182,72 @@ def rollback(
             "--to", metavar="DIGEST", help="Where to. [default: where it stood before its last move]"
         ),
     ] = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Point a tag at where it stood before; a deleted tag comes back."""
-    body = {} if to is None else {"to": to}
+    body = ({} if to is None else {"to": to}) | _why(reason, dry_run=dry_run)
     moved = connect(server, token_file).send("POST", f"{_path(tag)}/rollback", body)
-    if as_json:
-        print_json(moved)
-    else:
-        print_fields(moved, _FIELDS)
+    _print(moved, as_json=as_json, dry_run=dry_run)
+
+
+@app.command()
+def restore(
+    tag: NameAndTag,
+    *,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", metavar="DIGEST", help="Where to. [default: where it stood when it was deleted]"
+        ),
+    ] = None,
+    reason: Reason = None,
+    dry_run: DryRun = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring back a tag that was deleted; its image too, if that was deleted no longer ago than the grace of
+    collections and you may delete."""
+    body = ({} if to is None else {"to": to}) | _why(reason, dry_run=dry_run)
+    made = connect(server, token_file).send("POST", f"{_path(tag)}/restore", body)
+    _print(made, as_json=as_json, dry_run=dry_run)
 
 
 @app.command()
 def delete(
     tag: NameAndTag,
     *,
+    reason: Reason = None,
+    dry_run: DryRun = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Delete a tag; the image stays, by digest."""
-    connect(server, token_file).send("DELETE", _path(tag))
+    """Delete a tag; the image stays, by digest. seatrial tag restore brings the tag back."""
+    query = {"reason": reason, "dry_run": "true" if dry_run else None}
+    connect(server, token_file).remove(_path(tag), query)
     if as_json:
-        print_json({"tag": tag, "deleted": True})
+        print_json({"tag": tag, "deleted": not dry_run})
+    elif dry_run:
+        typer.echo("nothing was changed; it would be deleted")
+
+
+def _why(reason: str | None, *, dry_run: bool) -> dict[str, Any]:
+    given: dict[str, Any] = {} if reason is None else {"reason": reason}
+    return given | ({"dry_run": True} if dry_run else {})
+
+
+def _print(found: dict[str, Any], *, as_json: bool, dry_run: bool = False) -> None:
+    if as_json:
+        print_json(found)
+        return
+    if dry_run:
+        typer.echo("nothing was changed; this is where it would stand")
+    print_fields(found, _FIELDS)
 
 
 def _path(text: str) -> str:

@@ -57,6 +57,8 @@ class RepositoryDetails:
     turned_bad_days: int | None
     trial_keep_days: int | None
     log_keep_bytes: int | None
+    history_keep_days: int | None
+    history_keep_lines: int | None
     quota_bytes: int | None
     used_bytes: int
     created_at: datetime
@@ -92,6 +94,10 @@ class RepositoryChange:
     clear_trial_keep_days: bool = False
     log_keep_bytes: int | None = None
     clear_log_keep_bytes: bool = False
+    history_keep_days: int | None = None
+    clear_history_keep_days: bool = False
+    history_keep_lines: int | None = None
+    clear_history_keep_lines: bool = False
     quota_bytes: int | None = None
     clear_quota: bool = False
 
@@ -115,6 +121,8 @@ class RepositoryChange:
             "turned_bad_days": self.turned_bad_days,
             "trial_keep_days": self.trial_keep_days,
             "log_keep_bytes": self.log_keep_bytes,
+            "history_keep_days": self.history_keep_days,
+            "history_keep_lines": self.history_keep_lines,
             "quota_bytes": self.quota_bytes,
         }
         values = {column: value for column, value in values.items() if value is not None}
@@ -126,12 +134,16 @@ class RepositoryChange:
             "turned_bad_days": self.clear_turned_bad_days,
             "trial_keep_days": self.clear_trial_keep_days,
             "log_keep_bytes": self.clear_log_keep_bytes,
+            "history_keep_days": self.clear_history_keep_days,
+            "history_keep_lines": self.clear_history_keep_lines,
             "quota_bytes": self.clear_quota,
         }
         return values | {column: None for column, clear in cleared.items() if clear}
 
 
-OPERATORS = frozenset({"quota_bytes", "trial_keep_days", "log_keep_bytes"})
+OPERATORS = frozenset(
+    {"quota_bytes", "trial_keep_days", "log_keep_bytes", "history_keep_days", "history_keep_lines"}
+)
 """What only administrators change."""
 
 
@@ -158,8 +170,8 @@ async def create(
 
 
 def require_operator_right(actor: Actor, wanted: RepositoryChange) -> None:
-    """A quota limits those who manage a repository, and what is kept of their trials is room or evidence of
-    the operator's, so that neither is for them to set.
+    """A quota limits those who manage a repository, and what is kept of their trials and their tags' history
+    is room or evidence of the operator's, so that neither is for them to set.
 
     Raises:
         UnauthorizedError, DeniedError: it changes one of these, and the actor is no administrator.
@@ -356,6 +368,7 @@ def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | No
     given = [settings.turned_bad, settings.turned_bad_days]
     tags_tried = () if trial_tags is None else ({"trial_tags": trial_tags},)
     kept = [settings.trial_keep_days, settings.log_keep_bytes]
+    history = [settings.history_keep_days, settings.history_keep_lines]
     return entity_tag(
         settings.created_at,
         settings.visibility,
@@ -370,6 +383,7 @@ def settings_tag(settings: Any, run_spec: object, trial_tags: Sequence[str] | No
         *tags_tried,
         *(() if settings.scan else ("unscanned",)),
         *(("kept", *kept) if any(each is not None for each in kept) else ()),
+        *(("history", *history) if any(each is not None for each in history) else ()),
     )
 
 
@@ -407,6 +421,8 @@ _DETAILS = select(
     repositories.c.turned_bad_days,
     repositories.c.trial_keep_days,
     repositories.c.log_keep_bytes,
+    repositories.c.history_keep_days,
+    repositories.c.history_keep_lines,
     repositories.c.quota_bytes,
     repositories.c.created_at,
     quotas.used_bytes(repositories.c.id).label("used_bytes"),

@@ -48,6 +48,7 @@ async def learn(connection: AsyncConnection, manifest_id: int, chain: Sequence[s
         "chain_id": chain[-1] if chain else "",
         "base_name": origin.base_name,
         "base_digest": origin.base_digest,
+        "labels": origin.labels_text,
     }
     unknown = or_(manifests.c.chain_id.is_(None), manifests.c.chain_id == "")
     this = update(manifests).where(manifests.c.id == manifest_id, unknown).values(values)

@@ -24,6 +24,7 @@ from registry.db.collections import dead_blobs
 from registry.db.content import (
     blob_links,
     blobs,
+    deleted_manifests,
     edges,
     manifest_contents,
     manifests,
@@ -174,8 +175,9 @@ async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
     return Step(None, removed=len(rows), freed_bytes=sum(row.size for row in rows))
 
 
-async def remove_manifests(database: Database, position: str) -> Step:
-    """Remove bytes of manifests after the digest ``position`` that no repository has any more."""
+async def remove_manifests(database: Database, position: str, *, grace: timedelta) -> Step:
+    """Remove bytes of manifests after the digest ``position`` that no repository has any more, nor had within
+    the ``grace``: what was deleted can be brought back for so long."""
     contents = manifest_contents.c
     async with database.read_once() as connection:
         window = (
@@ -185,7 +187,7 @@ async def remove_manifests(database: Database, position: str) -> Step:
             .limit(_LOOKED_AT)
             .subquery()
         )
-        used = exists().where(manifests.c.digest == window.c.digest)
+        used = _is_kept(window.c.digest, grace)
         rows = await connection.execute(select(window.c.digest, used.label("used")).order_by(window.c.digest))
         seen = rows.all()
     removed = 0
@@ -193,12 +195,18 @@ async def remove_manifests(database: Database, position: str) -> Step:
         async with database.write() as connection:
             held = select(contents.digest).where(contents.digest.in_(digests)).order_by(contents.digest)
             await connection.execute(held.with_for_update())
-            unused = ~exists().where(manifests.c.digest == contents.digest)
+            unused = ~_is_kept(contents.digest, grace)
             gone = await connection.execute(
                 delete(manifest_contents).where(contents.digest.in_(digests), unused)
             )
             removed += gone.rowcount
     return Step(seen[-1].digest if seen else None, removed=removed)
+
+
+def _is_kept(digest: ColumnElement[str], grace: timedelta) -> ColumnElement[bool]:
+    deleted = deleted_manifests.c
+    lately = exists().where(deleted.digest == digest, deleted.deleted_at > db_time(-grace))
+    return or_(exists().where(manifests.c.digest == digest), lately)
 
 
 async def delete_bytes(database: Database, store: BlobStore) -> Step:

@@ -157,7 +157,7 @@ async def _step(database: Database, store: BlobStore, collection: Collection, *,
         case "blobs":
             return await collecting.remove_blobs(database, collection.position)
         case "manifests":
-            return await collecting.remove_manifests(database, collection.position)
+            return await collecting.remove_manifests(database, collection.position, grace=grace)
         case _:
             return await collecting.delete_bytes(database, store)
 

@@ -241,6 +241,6 @@ def _too_deep(digest: str) -> ConflictError:
 
 _SAME = (
     *("digest", "media_type", "size", "artifact_type", "annotations", "subject_digest"),
-    *("runnable", "platform", "source", "revision"),
+    *("runnable", "platform", "source", "revision", "labels"),
 )
 """What a row says of the content, wherever it is."""

@@ -20,11 +20,13 @@ from registry.db.content import (
     attestations,
     blob_links,
     blobs,
+    deleted_manifests,
     edges,
     manifest_contents,
     manifests,
     tags,
 )
+from registry.db.dialect import insert as insert_or
 from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import hold_epochs, move_epoch
 from registry.db.outbox import record
@@ -158,37 +160,15 @@ async def put(
     if stated not in (None, digest):
         raise DigestInvalidError(f"the manifest has digest {digest}, not {stated}")
     database.require_room()
-    origin = await image_origin(database, store, name, manifest, parsers=parsers)
-    bundle = await attached_bundle(database, store, name, manifest)
+    arrival = await look_at(database, store, name, digest, raw=raw, manifest=manifest, parsers=parsers)
     async with database.write() as connection:
         repository = await repos.find_or_create(connection, name, settings=settings, actor=actor)
         # One at a time per repository: references and tags stay as checked until this commits.
         await repos.lock(connection, repository.id)
         if conditions:
             await _require(connection, repository.id, digest, tag_names, conditions)
-        missing = await require_references(
-            connection, repository.id, digest, manifest, sparse_images=settings.sparse_images
-        )
-        manifest_id, created = await store_rows(
-            connection, repository.id, digest, raw=raw, manifest=manifest, origin=origin, actor=actor
-        )
-        if created:
-            await quotas.enforce(connection, repository.id, len(raw))
-        await effects.manifest_pushed(
-            connection,
-            ManifestPushed(
-                repository_id=repository.id,
-                repository=name,
-                manifest_id=manifest_id,
-                digest=digest,
-                manifest=manifest,
-                platform=origin.platform,
-                missing=missing,
-                created=created,
-                actor=actor,
-                bundle=bundle,
-                tags=tag_names,
-            ),
+        manifest_id, created = await take_in(
+            connection, settings, repository, arrival, actor=actor, effects=effects, tag_names=tag_names
         )
         data = {
             "digest": str(digest),
@@ -200,16 +180,106 @@ async def put(
             await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
         await (hold_epochs if created else move_epoch)(connection, "content")
         if created:
-            made_of = [str(target.digest) for _, target in manifest.edges()]
-            await blocks.catch(
-                connection,
-                repository_id=repository.id,
-                name=name,
-                manifest_id=manifest_id,
-                digests=[str(digest), *dict.fromkeys(made_of)],
-                effects=effects,
-            )
+            await catch_blocked(connection, repository, arrival, manifest_id, effects=effects)
     return digest
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A manifest on its way into a repository, with what was read of it beforehand: where an image comes
+    from, and the signature that a referrer holds."""
+
+    digest: Digest
+    raw: bytes
+    manifest: Manifest
+    origin: Origin
+    bundle: bytes | None
+
+
+async def look_at(
+    database: Database,
+    store: BlobStore,
+    name: str,
+    digest: Digest,
+    *,
+    raw: bytes,
+    manifest: Manifest,
+    parsers: Threads,
+) -> Arrival:
+    """Read what :func:`take_in` needs to know and no transaction can wait for."""
+    origin = await image_origin(database, store, name, manifest, parsers=parsers)
+    bundle = await attached_bundle(database, store, name, manifest)
+    return Arrival(digest, raw, manifest, origin, bundle)
+
+
+async def take_in(
+    connection: AsyncConnection,
+    settings: Settings,
+    repository: Repository,
+    arrival: Arrival,
+    *,
+    actor: Actor,
+    effects: Effects,
+    tag_names: Sequence[str],
+) -> tuple[int, bool]:
+    """Make the rows of a manifest, which these tags are to name, with its effects; its number, and whether it
+    is new. The caller holds the repository's lock.
+
+    Raises:
+        ManifestBlobUnknownError, ManifestInvalidError, DeniedError: as :func:`put`.
+    """
+    manifest, digest = arrival.manifest, arrival.digest
+    missing = await require_references(
+        connection, repository.id, digest, manifest, sparse_images=settings.sparse_images
+    )
+    manifest_id, created = await store_rows(
+        connection,
+        repository.id,
+        digest,
+        raw=arrival.raw,
+        manifest=manifest,
+        origin=arrival.origin,
+        actor=actor,
+    )
+    if created:
+        await quotas.enforce(connection, repository.id, len(arrival.raw))
+    await effects.manifest_pushed(
+        connection,
+        ManifestPushed(
+            repository_id=repository.id,
+            repository=repository.name,
+            manifest_id=manifest_id,
+            digest=digest,
+            manifest=manifest,
+            platform=arrival.origin.platform,
+            missing=missing,
+            created=created,
+            actor=actor,
+            bundle=arrival.bundle,
+            tags=tag_names,
+        ),
+    )
+    return manifest_id, created
+
+
+async def catch_blocked(
+    connection: AsyncConnection,
+    repository: Repository,
+    arrival: Arrival,
+    manifest_id: int,
+    *,
+    effects: Effects,
+) -> None:
+    """Let blocks count for a manifest that is new; last of all, since it moves an epoch."""
+    made_of = [str(target.digest) for _, target in arrival.manifest.edges()]
+    await blocks.catch(
+        connection,
+        repository_id=repository.id,
+        name=repository.name,
+        manifest_id=manifest_id,
+        digests=[str(arrival.digest), *dict.fromkeys(made_of)],
+        effects=effects,
+    )
 
 
 async def delete(
@@ -221,7 +291,8 @@ async def delete(
     actor: Actor,
     effects: Effects,
 ) -> None:
-    """Remove the manifest from the repository, and each tag that points to it.
+    """Remove the manifest from the repository, and each tag that points to it. For the grace of collections
+    it can be brought back (:mod:`registry.content.restoring`).
 
     Raises:
         PreconditionFailedError: one of the conditions does not hold.
@@ -236,6 +307,7 @@ async def delete(
         found = await connection.execute(
             select(
                 manifests.c.id,
+                manifests.c.media_type,
                 manifests.c.blocked_reason,
                 manifests.c.subject_digest,
                 manifests.c.attestation_id,
@@ -255,6 +327,7 @@ async def delete(
         about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
         attested = select(attestations.c.id).where(*about_it)
         await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
+        await _keep_for_now(connection, repository.id, digest, media_type=row.media_type, actor=actor)
         await remove_rows(
             connection, or_(manifests.c.attestation_id.in_(attested), manifests.c.id == manifest_id)
         )
@@ -263,6 +336,18 @@ async def delete(
             await effects.referrer_deleted(connection, repository.id, row.subject_digest)
         await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})
         await move_epoch(connection, "content")
+
+
+async def _keep_for_now(
+    connection: AsyncConnection, repository_id: int, digest: Digest, *, media_type: str, actor: Actor
+) -> None:
+    """Let a manifest that goes be brought back for a time."""
+    values = {"media_type": media_type, "deleted_by": actor.shown, "deleted_at": db_time()}
+    await connection.execute(
+        insert_or(connection, deleted_manifests)
+        .values(repository_id=repository_id, digest=str(digest), **values)
+        .on_conflict_do_update(index_elements=["repository_id", "digest"], set_=values)
+    )
 
 
 def unknown(reference: str | Digest) -> ManifestUnknownError:
@@ -344,6 +429,7 @@ async def store_rows(
         "workload": actor.workload_text,
         "source": origin.source,
         "revision": origin.revision,
+        "labels": origin.labels_text,
         # Null would say that nobody has looked.
         "chain_id": (chain[-1] if chain else "") if platform is not None else None,
         "base_name": origin.base_name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -40,6 +41,8 @@ SIGNATURE_MAX_BYTES = 64 * 1024
 """What is larger is an attestation, and no signature."""
 _STATEMENTS_MAX_BYTES = 64 * 1024 * 1024
 _ORIGIN_MAX = 500
+LABELS_MAX = 100
+_LABEL_MAX = 300
 _SAID = ("source", "revision", "base.name", "base.digest")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
@@ -48,7 +51,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 class Origin:
     """What an image says of itself: its ``os/architecture[/variant]`` if it can be run, where it comes from
     and what it was built on (image-spec, annotations.md: ``org.opencontainers.image.source``, ``.revision``,
-    ``.base.name`` and ``.base.digest``), and the diff IDs of its layers."""
+    ``.base.name`` and ``.base.digest``), the diff IDs of its layers, and labels of its config, those that are
+    not too long; ``None``: it could not be read."""
 
     platform: str | None
     source: str | None = None
@@ -56,6 +60,12 @@ class Origin:
     base_name: str | None = None
     base_digest: str | None = None
     diff_ids: tuple[Digest, ...] = ()
+    labels: Mapping[str, str] | None = None
+
+    @property
+    def labels_text(self) -> str | None:
+        """The labels as rows keep them."""
+        return None if self.labels is None else json.dumps(self.labels, separators=(",", ":"))
 
 
 async def require_references(
@@ -137,15 +147,30 @@ async def image_origin(
         platform = str(parse_platform(str(config_values.platform)))
     except (ManifestInvalidError, ValueError):
         platform = UNKNOWN_PLATFORM
-    return _origin(platform, said, config_values.diff_ids)
+    return _origin(platform, said, config_values.diff_ids, _short(config_values.labels))
 
 
-def _origin(platform: str | None, said: Mapping[str, str], diff_ids: tuple[Digest, ...] = ()) -> Origin:
+def _short(labels: Mapping[str, str]) -> dict[str, str]:
+    """The labels that rows keep."""
+    kept = {
+        name: text
+        for name, text in sorted(labels.items())
+        if len(name) + len(text) <= _LABEL_MAX and "\0" not in name + text
+    }
+    return dict(list(kept.items())[:LABELS_MAX])
+
+
+def _origin(
+    platform: str | None,
+    said: Mapping[str, str],
+    diff_ids: tuple[Digest, ...] = (),
+    labels: Mapping[str, str] | None = None,
+) -> Origin:
     source, revision, base_name, base_digest = (
         text if text and len(text) <= _ORIGIN_MAX and "\0" not in text else None
         for text in (said.get(f"org.opencontainers.image.{name}") for name in _SAID)
     )
-    return Origin(platform, source, revision, base_name, base_digest, diff_ids)
+    return Origin(platform, source, revision, base_name, base_digest, diff_ids, labels)
 
 
 async def attached_bundle(

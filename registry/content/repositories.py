@@ -43,6 +43,7 @@ class Repository:
     quota_bytes: int | None
     turned_bad: TurnedBad | None = None
     turned_bad_days: int | None = None
+    history_keep_lines: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ COLUMNS: Select[Any] = select(
     repositories.c.quota_bytes,
     repositories.c.turned_bad,
     repositories.c.turned_bad_days,
+    repositories.c.history_keep_lines,
 )
 
 

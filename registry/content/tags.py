@@ -1,51 +1,34 @@
-"""Tags: names that move, and the history of their moves."""
+"""Tags: names that move."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from sqlalchemy import bindparam, select, update
 from sqlalchemy import delete as sql_delete
-from sqlalchemy import insert as sql_insert
-from sqlalchemy import select
 
-from registry.auth.actor import stored_workload
 from registry.content import repositories as repos
-from registry.db.content import manifests, tag_history, tags
+from registry.content import taghistory
+from registry.db.content import manifests, tags
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import DeniedError, ManifestUnknownError, NameUnknownError
 from registry.oci.conditions import NO_CONDITIONS
+from registry.oci.versions import version_key
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy.ext.asyncio import AsyncConnection
 
-    from registry.auth.actor import Actor, Workload
+    from registry.auth.actor import Actor
     from registry.content.repositories import Repository
+    from registry.content.taghistory import TagAction
     from registry.db.engine import Database
     from registry.oci.conditions import Conditions
     from registry.oci.digest import Digest
 
-TagAction = Literal["push", "delete", "rollback", "promotion"]
-
-
-@dataclass(frozen=True, slots=True)
-class TagMove:
-    """One line of a tag's history, ``None`` standing for no manifest; ``id`` rises with each. ``reason``
-    names the promotion that did it, if one did."""
-
-    id: int
-    action: str
-    old_digest: str | None
-    new_digest: str | None
-    actor: str
-    workload: Workload | None
-    reason: str | None
-    at: datetime
+_AT_ONCE = 1000
 
 
 async def list_names(
@@ -64,29 +47,6 @@ async def list_names(
     async with database.read_once() as connection:
         rows = await connection.execute(query.order_by(tags.c.name).limit(limit))
         return [row.name for row in rows]
-
-
-async def history(
-    database: Database, repository: Repository, tag: str, *, limit: int, before: int | None = None
-) -> list[TagMove]:
-    """The tag's moves, newest first, at most ``limit``, those before the id ``before``; also of a tag that is
-    no more."""
-    columns = tag_history.c
-    query = select(
-        columns.id,
-        columns.action,
-        columns.old_digest,
-        columns.new_digest,
-        columns.actor,
-        columns.workload,
-        columns.reason,
-        columns.at,
-    ).where(columns.repository_id == repository.id, columns.name == tag)
-    if before is not None:
-        query = query.where(columns.id < before)
-    async with database.read_once() as connection:
-        rows = await connection.execute(query.order_by(columns.id.desc()).limit(limit))
-        return [TagMove(**{**row._asdict(), "workload": stored_workload(row.workload)}) for row in rows]
 
 
 async def move(
@@ -121,13 +81,18 @@ async def move(
         return None
     if attestation_id is not None:
         raise DeniedError(f"{digest} is what the registry attests of an image, and no tag can name it")
-    values = {"manifest_id": manifest_id, "updated_at": db_time(), "updated_by": actor.shown}
+    values = {
+        "manifest_id": manifest_id,
+        "updated_at": db_time(),
+        "updated_by": actor.shown,
+        "version_key": version_key(tag),
+    }
     await connection.execute(
         insert(connection, tags)
         .values(repository_id=repository.id, name=tag, **values)
         .on_conflict_do_update(index_elements=["repository_id", "name"], set_=values)
     )
-    line = await _remember(
+    line = await taghistory.remember(
         connection, repository, tag, action, actor=actor, old=old_digest, new=str(digest), reason=reason
     )
     data = {"tag": tag, "old_digest": old_digest, "new_digest": str(digest)}
@@ -142,8 +107,10 @@ async def delete(
     *,
     conditions: Conditions = NO_CONDITIONS,
     actor: Actor,
+    reason: str | None = None,
+    dry_run: bool = False,
 ) -> None:
-    """Remove the tag and nothing else.
+    """Remove the tag and nothing else; with ``dry_run`` only see that it could be.
 
     Raises:
         PreconditionFailedError: one of the conditions does not hold.
@@ -162,7 +129,9 @@ async def delete(
         if digest is None:
             raise _unknown(tag)
         conditions.require(digest, f"tag {tag}")
-        await drop(connection, repository, tag, digest, actor=actor)
+        if dry_run:
+            return
+        await drop(connection, repository, tag, digest, actor=actor, reason=reason)
         await move_epoch(connection, "content")
 
 
@@ -188,41 +157,36 @@ async def drop(
     digest: str,
     *,
     actor: Actor,
+    action: TagAction = "delete",
     reason: str | None = None,
 ) -> None:
     """Remove a tag that stands at ``digest``, in the caller's transaction."""
     await connection.execute(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )
-    await _remember(connection, repository, tag, "delete", actor=actor, old=digest, new=None, reason=reason)
+    await taghistory.remember(
+        connection, repository, tag, action, actor=actor, old=digest, new=None, reason=reason
+    )
     await record(connection, "tag.deleted", repository.name, actor, {"tag": tag, "old_digest": digest})
 
 
-async def _remember(
-    connection: AsyncConnection,
-    repository: Repository,
-    tag: str,
-    action: TagAction,
-    *,
-    actor: Actor,
-    old: str | None,
-    new: str | None,
-    reason: str | None = None,
-) -> int:
-    made = await connection.execute(
-        sql_insert(tag_history)
-        .values(
-            repository_id=repository.id,
-            name=tag,
-            action=action,
-            old_digest=old,
-            new_digest=new,
-            actor=actor.shown,
-            address=actor.address,
-            workload=actor.workload_text,
-            reason=reason,
-            at=db_time(),
+async def learn_versions(database: Database) -> int:
+    """Have the tags ordered as versions that an older version has written; how many there were."""
+    query = select(tags.c.repository_id, tags.c.name).where(tags.c.version_key == "").limit(_AT_ONCE)
+    learnt = 0
+    while True:
+        async with database.read_once() as connection:
+            rows = (await connection.execute(query)).all()
+        if not rows:
+            return learnt
+        changed = [
+            {"its_repository": row.repository_id, "its_name": row.name, "key": version_key(row.name)}
+            for row in rows
+        ]
+        this = (
+            tags.c.repository_id == bindparam("its_repository"),
+            tags.c.name == bindparam("its_name"),
         )
-        .returning(tag_history.c.id)
-    )
-    return int(made.scalar_one())
+        async with database.write() as connection:
+            await connection.execute(update(tags).where(*this).values(version_key=bindparam("key")), changed)
+        learnt += len(rows)

@@ -70,6 +70,10 @@ repositories = Table(
     Column("log_keep_bytes", BigInteger),
     # What a worker must be labelled with to try its images; null: nothing.
     Column("worker_label", Text),
+    # How long lines of its tags' history are kept that say where a tag stood and stands no more, and how many
+    # of each tag; null: for ever, and as many as there are by default.
+    Column("history_keep_days", Integer),
+    Column("history_keep_lines", Integer),
     Column("created_at", UtcTime, nullable=False),
     # The catalog of those who see some kinds only.
     Index(None, "visibility", "name"),
@@ -165,6 +169,8 @@ manifests = Table(
     # (org.opencontainers.image.source and .revision).
     Column("source", Text),
     Column("revision", Text),
+    # JSON object of the labels of an image's config, some of them; null: not looked at.
+    Column("labels", Text),
     # The chain ID of all its layers, as its config has them; empty: that says none; null: not looked at yet.
     Column("chain_id", Bytewise, index=True),
     # What it says it was built on (org.opencontainers.image.base.name and .digest).
@@ -293,7 +299,23 @@ tags = Table(
     Column("manifest_id", Id, ForeignKey("manifests.id", ondelete="CASCADE"), nullable=False, index=True),
     Column("updated_at", UtcTime, nullable=False),
     Column("updated_by", Text, nullable=False),
+    # Orders tags as versions (registry.oci.versions.version_key); empty: not looked at.
+    Column("version_key", Bytewise, nullable=False, server_default=text("''")),
+    # Pages of tags by version and by age.
+    Index(None, "repository_id", "version_key", "name"),
+    Index(None, "repository_id", "updated_at", "name"),
+    # What an older version has written.
+    Index(
+        "ix_tags_unversioned",
+        "repository_id",
+        "name",
+        postgresql_where=text("version_key = ''"),
+        sqlite_where=text("version_key = ''"),
+    ),
 )
+
+TAG_ACTIONS = ("push", "delete", "rollback", "promotion", "restore", "move", "copy", "retention", "import")
+"""Why a tag moved."""
 
 tag_history = Table(
     "tag_history",
@@ -306,14 +328,54 @@ tag_history = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint("action IN ('push', 'delete', 'rollback', 'promotion')", name="action"),
+    CheckConstraint(f"action IN ({', '.join(repr(action) for action in TAG_ACTIONS)})", name="action"),
     Column("old_digest", Bytewise),
     Column("new_digest", Bytewise),
     Column("actor", Text, nullable=False),
     Column("address", Text),
+    # The API token that it was done with; null: none, or an older version did it.
+    Column("token_id", Bytewise),
     # As in manifests.
     Column("workload", Text),
     Column("reason", Text),
     Column("at", UtcTime, nullable=False),
+    # Since when the tag no longer stands where this says; null: it does. That it was deleted is over at once.
+    Column("over_at", UtcTime),
     Index(None, "repository_id", "name", "id"),
+    Index(
+        None,
+        "repository_id",
+        "over_at",
+        postgresql_where=text("over_at IS NOT NULL"),
+        sqlite_where=text("over_at IS NOT NULL"),
+    ),
+    # Pages of tags that were deleted. By time, which no other index has: so it is this one that is read.
+    Index(
+        "ix_tag_history_deleted",
+        "repository_id",
+        "at",
+        "id",
+        postgresql_where=text("new_digest IS NULL"),
+        sqlite_where=text("new_digest IS NULL"),
+    ),
+)
+
+deleted_manifests = Table(
+    "deleted_manifests",
+    metadata,
+    # What was deleted and can be brought back: no collection takes its bytes before the grace is over.
+    Column("id", Id, primary_key=True, autoincrement=True),
+    Column("repository_id", Id, ForeignKey("repositories.id", ondelete="CASCADE"), nullable=False),
+    # A version that does not know of this may take the bytes.
+    Column(
+        "digest",
+        Bytewise,
+        ForeignKey("manifest_contents.digest", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("media_type", Text, nullable=False),
+    Column("deleted_by", Text, nullable=False),
+    Column("deleted_at", UtcTime, nullable=False, index=True),
+    UniqueConstraint("repository_id", "digest"),
 )

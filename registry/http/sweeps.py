@@ -1,17 +1,18 @@
 """What the registry does by itself every ten minutes: what is over goes (uploads, sessions, API
 tokens, deliveries, requests for promotions, idempotency keys, wrong passwords), what repositories keep
-of logs is shortened, what a schedule says is tried again, and what is not attested is to be."""
+of logs and histories is shortened, what a schedule says is tried again, and what is not attested is to be."""
 
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
-from registry.content import chains, uploads
+from registry.content import chains, restoring, taghistory, tags, uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
 from registry.trials import (
@@ -70,6 +71,9 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("trials", keeping.sweep(database, keep))
     await over("logs", logkeeping.sweep(database, keep_bytes=settings.log_keep_bytes))
     await over("scans", scans.sweep(database))
+    await over("histories of tags", taghistory.sweep(database))
+    grace = timedelta(seconds=settings.collection_grace_seconds)
+    await over("deleted manifests", restoring.sweep_deleted(database, grace=grace))
     if queued := await tried("schedules", schedules.run_due(database, settings), done="queued"):
         log.info("queued images that a schedule says to try again", count=queued)
     await over("idempotency keys", idempotency.sweep_expired(database))
@@ -81,6 +85,7 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
         unwanted = scanattesting.forget_unwanted_scans(database, settings.attest_scans)
         await tried("statements of scans", unwanted)
         await tried("layers of images", chains.learn_missing(database, services.blobs), done="looked at")
+        await tried("versions of tags", tags.learn_versions(database), done="looked at")
     for what, told in (
         ("uploads", "swept expired uploads"),
         ("trials", "swept old trials"),

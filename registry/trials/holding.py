@@ -12,12 +12,10 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select
 
+from registry.content.taghistory import LINES_MAX
 from registry.db.content import STATE_COLUMNS, manifests, tag_history
 from registry.db.engine import Database
 from registry.db.types import db_time
-
-MOVES_MAX = 1000
-"""How far back is looked: what a tag was before its last so many moves is not what its readers wait for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +86,5 @@ _MOVES = (
     )
     .where(tag_history.c.repository_id == bindparam("repository_id"), tag_history.c.name == bindparam("tag"))
     .order_by(tag_history.c.id.desc())
-    .limit(MOVES_MAX)
+    .limit(LINES_MAX)
 )

@@ -333,7 +333,9 @@ async def _require_unmoved(connection: AsyncConnection, repository_id: int, held
         .order_by(tag_history.c.id.desc())
         .limit(1)
     )
-    row = (await connection.execute(last)).one()
+    row = (await connection.execute(last)).first()
+    if row is None:
+        raise ConflictError(f"{held.repository}:{held.tag} was deleted since promotion {held.id}")
     if row.id != held.move_id:
         raise ConflictError(
             f"{held.repository}:{held.tag} was moved since promotion {held.id}, by {row.actor} on "

@@ -9,6 +9,7 @@ from pydantic import Field
 from registry.auth.policy import Visibility
 from registry.content import administration as use
 from registry.content.repositories import TurnedBad
+from registry.content.taghistory import LINES_MAX
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError
 from registry.http.api.fields import NamespaceName, RepositoryName
 from registry.http.api.models import Body, Page, PageQuery, Stored
@@ -54,6 +55,19 @@ class RepositoryChange(Body):
         le=2**62,
         description="How much of the logs of its runs is kept, the newest; null is as the settings say. For "
         "administrators.",
+    )
+    history_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36500,
+        description="Days that a history says where a tag stood, after it moved on; null is for ever. "
+        "For administrators.",
+    )
+    history_keep_lines: int | None = Field(
+        default=None,
+        ge=1,
+        le=LINES_MAX,
+        description=f"How many moves of each tag are kept; null is {LINES_MAX}. For administrators.",
     )
     quota_bytes: int | None = Field(default=None, ge=0, le=2**62)
 
@@ -196,6 +210,10 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
         clear_trial_keep_days=body.clears("trial_keep_days"),
         log_keep_bytes=body.log_keep_bytes,
         clear_log_keep_bytes=body.clears("log_keep_bytes"),
+        history_keep_days=body.history_keep_days,
+        clear_history_keep_days=body.clears("history_keep_days"),
+        history_keep_lines=body.history_keep_lines,
+        clear_history_keep_lines=body.clears("history_keep_lines"),
         quota_bytes=body.quota_bytes,
         clear_quota=body.clears("quota_bytes"),
     )

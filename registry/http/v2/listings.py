@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 PAGE_MAX = 1000
 ARTIFACT_TYPES_MAX = 20
 _DIGITS_MAX = 9
-_ROW_DIGITS_MAX = 18
+ROW_DIGITS_MAX = 18
 
 
 async def show_base(call: Call) -> web.Response:
     """end-1: whether the credential is one."""
     require_sign_in(call.actor)
-    return _json(call, {})
+    return json_answer(call, {})
 
 
 async def show_catalog(call: Call) -> web.Response:
@@ -41,7 +41,7 @@ async def show_catalog(call: Call) -> web.Response:
     names = await catalog.list_names(
         call.services.database, actor=actor, limit=page.limit + 1, after=page.after
     )
-    return _json(call, {"repositories": names[: page.limit]}, _next("/v2/_catalog", page, names))
+    return json_answer(call, {"repositories": names[: page.limit]}, _next("/v2/_catalog", page, names))
 
 
 async def show_tags(call: Call) -> web.Response:
@@ -51,7 +51,7 @@ async def show_tags(call: Call) -> web.Response:
         call.services.database, call.repository, limit=page.limit + 1, after=page.after
     )
     link = _next(f"/v2/{call.name}/tags/list", page, names)
-    return _json(call, {"name": call.name, "tags": names[: page.limit]}, link)
+    return json_answer(call, {"name": call.name, "tags": names[: page.limit]}, link)
 
 
 async def show_referrers(call: Call) -> web.Response:
@@ -61,13 +61,13 @@ async def show_referrers(call: Call) -> web.Response:
     types = [kind.replace("\0", "") for kind in query.getall("artifactType", []) if kind]
     if len(types) > ARTIFACT_TYPES_MAX:
         raise RequestInvalidError(f"{len(types)} artifact types; {ARTIFACT_TYPES_MAX} are the limit")
-    limit = _parse_limit(call.request)
+    limit = parse_limit(call.request)
     page = await referrers.list_page(
         call.services.database,
         call.repository,
         subject,
         artifact_types=types,
-        after=_parse_number(query.get("last") or "0", "last", digits=_ROW_DIGITS_MAX),
+        after=parse_number(query.get("last") or "0", "last", digits=ROW_DIGITS_MAX),
         limit=limit,
     )
     headers = {"OCI-Filters-Applied": "artifactType"} if types else {}
@@ -88,19 +88,29 @@ class _Page:
 
 
 def _parse_page(request: web.Request) -> _Page:
-    limit = _parse_limit(request)
+    limit = parse_limit(request)
     after = request.query.get("last") or None
     if after is not None and "\0" in after:
         raise PaginationInvalidError("last has a NUL character, which no name has")
     return _Page(limit, after)
 
 
-def _parse_limit(request: web.Request) -> int:
+def parse_limit(request: web.Request) -> int:
+    """How many entries ``n`` asks for, as far as a page has them.
+
+    Raises:
+        PaginationInvalidError: it is no number.
+    """
     text = request.query.get("n")
-    return PAGE_MAX if text is None else min(_parse_number(text, "n"), PAGE_MAX)
+    return PAGE_MAX if text is None else min(parse_number(text, "n"), PAGE_MAX)
 
 
-def _parse_number(text: str, name: str, *, digits: int = _DIGITS_MAX) -> int:
+def parse_number(text: str, name: str, *, digits: int = _DIGITS_MAX) -> int:
+    """The number in a parameter; of more digits than anything has, one that is larger than all.
+
+    Raises:
+        PaginationInvalidError: it is none.
+    """
     if not (text.isascii() and text.isdigit()):
         raise PaginationInvalidError(f"{name} must be a number of entries, 0 or more, not {text[:40]!r}")
     return int(text) if len(text) <= digits else 10**digits
@@ -114,7 +124,8 @@ def _next(path: str, page: _Page, names: list[str]) -> dict[str, str]:
     return {"Link": f'<{path}?n={page.limit}&last={last}>; rel="next"'}
 
 
-def _json(call: Call, document: object, headers: Mapping[str, str] | None = None) -> web.Response:
+def json_answer(call: Call, document: object, headers: Mapping[str, str] | None = None) -> web.Response:
+    """Answer with JSON, and with 304 whoever has it."""
     body = json.dumps(document, separators=(",", ":")).encode()
     return _answer(call, body, headers or {}, content_type="application/json")
 

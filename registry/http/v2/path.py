@@ -10,7 +10,19 @@ from urllib.parse import unquote
 from registry.errors import NameInvalidError, NotFoundError
 from registry.oci.names import parse_repository_name
 
-Keyword = Literal["base", "catalog", "tags", "manifests", "blobs", "uploads", "upload", "referrers"]
+Keyword = Literal[
+    "base",
+    "catalog",
+    "tags",
+    "manifests",
+    "blobs",
+    "uploads",
+    "upload",
+    "referrers",
+    "extensions",
+    "repository-extensions",
+    "tag-history",
+]
 PATH_MAX = 1024
 _PREFIX = "/v2/"
 _UNSAFE = re.compile(r"%(?:2f|5c|00)|%(?![0-9a-f]{2})", re.IGNORECASE)
@@ -40,6 +52,8 @@ def parse_path(raw_path: str) -> Target:
     path = decoded(raw_path, _PREFIX)
     if path == "_catalog":
         return Target("catalog")
+    if path == "_oci/ext/discover":
+        return Target("extensions")
     keyword, name, reference = _split(path.split("/"))
     return Target(keyword, parse_repository_name(name), reference)
 
@@ -62,6 +76,10 @@ def decoded(raw_path: str, prefix: str) -> str:
 
 def _split(parts: list[str]) -> tuple[Keyword, str, str]:
     match parts:
+        case [*name, "_oci", "ext", "discover"]:
+            return "repository-extensions", "/".join(name), ""
+        case [*name, "_seatrial", "tags", "history"]:
+            return "tag-history", "/".join(name), ""
         case [*name, "tags", "list"]:
             return "tags", "/".join(name), ""
         case [*name, "manifests", reference]:

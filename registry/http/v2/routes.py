@@ -18,7 +18,7 @@ from registry.http.authentication import authenticate, challenge
 from registry.http.limits import RUNNING_UPLOADS
 from registry.http.middleware import ROUTE
 from registry.http.services import SERVICES
-from registry.http.v2 import blobs, listings, manifests, uploads
+from registry.http.v2 import blobs, extensions, listings, manifests, uploads
 from registry.http.v2.call import Call
 from registry.http.v2.path import Keyword, Target, parse_path
 from registry.oci.names import parse_repository_name
@@ -49,6 +49,9 @@ ROUTES: tuple[Route, ...] = (
     Route("catalog", _READ, None, listings.show_catalog),
     Route("tags", _READ, "pull", listings.show_tags),
     Route("referrers", _READ, "pull", listings.show_referrers),
+    Route("extensions", _READ, None, extensions.discover),
+    Route("repository-extensions", _READ, "pull", extensions.discover_in),
+    Route("tag-history", _READ, "pull", extensions.show_tag_history),
     Route("manifests", _READ, "pull", manifests.read),
     Route("manifests", ("PUT",), "push", manifests.put),
     Route("manifests", ("DELETE",), "delete", manifests.delete),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import aiohttp
 from sqlalchemy import func, select
 
+from registry.content.restoring import sweep_deleted
 from registry.db.content import blob_links, blobs, manifests, tag_history, tags
 from registry.db.events import events
 from tests.kit.access import api, ask, basic, make_repository, make_token, make_user
@@ -143,7 +146,7 @@ async def test_a_deleted_tag_comes_back(client: aiohttp.ClientSession) -> None:
     assert (await api(client, "POST", f"{PATH}/tags/1/rollback", json={}))["digest"] == one
 
 
-async def test_where_a_tag_cannot_go(client: aiohttp.ClientSession) -> None:
+async def test_where_a_tag_cannot_go(registry: Registry, client: aiohttp.ClientSession) -> None:
     one = await push_small(client, NAME, "1", annotations={"n": "1"})
     other = await push_small(client, NAME, "2", annotations={"n": "2"})
     rollback = f"{PATH}/tags/1/rollback"
@@ -160,6 +163,9 @@ async def test_where_a_tag_cannot_go(client: aiohttp.ClientSession) -> None:
     await api(client, "POST", f"{PATH}/tags/.bad/rollback", status=400, json={})
     await push_small(client, NAME, "1", annotations={"n": "3"})
     assert (await ask(client, "DELETE", f"/v2/{NAME}/manifests/{one}")).status == 202
+    services = registry.services
+    assert services is not None
+    assert await sweep_deleted(services.database, grace=timedelta(0)) == 1
     answer = await ask(client, "POST", f"/api/v1{rollback}", json={})
     assert answer.status == 409
     assert "was deleted from team/app" in answer.json["detail"]

@@ -118,6 +118,9 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             " SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1, '[]' FROM blobs"
         )
         connection.execute("INSERT INTO image_scans SELECT max(id), 1, 'w', 1 FROM manifests")
+        connection.execute(
+            "INSERT INTO deleted_manifests SELECT 1, 1, min(digest), 'm', 'a', 1 FROM manifest_contents"
+        )
         connection.execute("INSERT INTO chain_prefixes SELECT max(id), 1, 'sha256:d' FROM manifests")
         connection.execute("INSERT INTO components VALUES (1, 'k', 'npm', 'npm', 'ä', '1', 'ä', '1', 1)")
         connection.execute("INSERT INTO scan_components VALUES (1, 1, 0, NULL)")

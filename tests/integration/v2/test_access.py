@@ -138,6 +138,8 @@ def address(route: Route, name: str, session: str) -> str:
     return {
         "tags": f"/v2/{name}/tags/list",
         "referrers": f"/v2/{name}/referrers/{raw_digest}",
+        "repository-extensions": f"/v2/{name}/_oci/ext/discover",
+        "tag-history": f"/v2/{name}/_seatrial/tags/history?tag=v1",
         "manifests": f"/v2/{name}/manifests/v1",
         "blobs": f"/v2/{name}/blobs/{raw_digest}",
         "uploads": f"/v2/{name}/blobs/uploads/",
@@ -148,7 +150,7 @@ def address(route: Route, name: str, session: str) -> str:
 def test_the_table_is_whole() -> None:
     rows = [(route.keyword, method) for route in ROUTES for method in route.methods]
     assert len(rows) == len(set(rows)), "one row for each keyword and method"
-    needed = {route.action for route in ROUTES if route.keyword not in ("base", "catalog")}
+    needed = {route.action for route in ROUTES if route.keyword not in ("base", "catalog", "extensions")}
     assert None not in needed
     for route in ROUTES:
         if set(route.methods) & {"PUT", "POST", "PATCH"}:

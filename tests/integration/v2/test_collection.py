@@ -316,7 +316,7 @@ async def test_pushes_of_what_is_being_collected_lose_nothing(
         while not ended.is_set():
             await collecting.review_links(services.database, grace=timedelta(0))
             await collecting.remove_blobs(services.database, "")
-            await collecting.remove_manifests(services.database, "")
+            await collecting.remove_manifests(services.database, "", grace=timedelta(0))
             await collecting.delete_bytes(services.database, services.blobs)
 
     async def push_and_delete(number: int) -> None:

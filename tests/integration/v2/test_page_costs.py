@@ -7,10 +7,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from sqlalchemy import update
+from sqlalchemy import insert, literal, select, update
 
-from registry.db.content import repositories
+from registry.db.content import deleted_manifests, manifests, repositories, tag_history, tags
+from registry.db.dialect import portions
 from registry.db.engine import Database
+from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, give_role, make_token, make_user, registry_token
 from tests.kit.plans import recorded, require_ranges
 from tests.kit.rows import COMMON_TYPE, FEW, RARE_TYPE, REPOSITORY, SUBJECT, Rows, fill
@@ -40,6 +42,62 @@ async def test_tags(registry: Registry, client: aiohttp.ClientSession) -> None:
         assert "last=t00002501" in answer.headers["Link"]
         answer = await ask(client, "GET", f"/v2/{REPOSITORY}/tags/list")
         assert len(answer.json["tags"]) == 1000
+    await require_ranges(database_of(registry), statements)
+
+
+async def test_tags_as_they_are_searched(registry: Registry, client: aiohttp.ClientSession) -> None:
+    """In each order, whatever is asked for: also where nothing is found."""
+    path = "/repositories/long%2Flists/tags"
+    with recorded("tags") as statements:
+        for query in (
+            {},
+            {"cursor": "t00002499"},
+            {"glob": "t00004*1"},
+            {"glob": "*9", "platform": "linux/amd64", "label": "a=b", "signed": "true", "state": "pass"},
+            {"order": "updated"},
+            {"order": "updated", "cursor": "0:t00002500", "updated_since": "1970-01-01T00:00:00Z"},
+            {"order": "version", "regex": ".*9", "semver": "*"},
+            {"order": "version", "cursor": ":t00002500"},
+        ):
+            page = await api(client, "GET", path, params={"limit": "2", **query})
+            assert page["next"], query
+    await require_ranges(database_of(registry), statements)
+    page = await api(client, "GET", path, params={"limit": "2", "cursor": "t00002499"})
+    assert [one["name"] for one in page["items"]] == ["t00002500", "t00002501"]
+    last = {"order": "updated", "cursor": "0:t00002500", "limit": "2"}
+    page = await api(client, "GET", path, params=last)
+    assert [one["name"] for one in page["items"]] == ["t00002499", "t00002498"]
+
+
+async def test_histories(registry: Registry, client: aiohttp.ClientSession) -> None:
+    async with database_of(registry).write() as connection:
+        number = (await connection.execute(select(tags.c.repository_id).limit(1))).scalar_one()
+        line = {"repository_id": number, "action": "push", "actor": "a"}
+        rows = [{**line, "name": f"t{n % 50:08}", "new_digest": f"sha256:{n:064x}"} for n in range(COUNT)]
+        gone = [{**line, "name": f"gone{n:08}", "old_digest": SUBJECT} for n in range(COUNT)]
+        # Of all repositories, as it is where there is more than one.
+        rows += [each | {"repository_id": number + n % 100} for n, each in enumerate(gone)]
+        for some in portions(rows):
+            await connection.execute(insert(tag_history).values(at=db_time()), list(some))
+        columns = ("repository_id", "digest", "media_type", "deleted_by", "deleted_at")
+        kept = select(manifests.c.repository_id, manifests.c.digest, literal("m"), literal("a"), db_time())
+        await connection.execute(insert(deleted_manifests).from_select(columns, kept))
+        await connection.exec_driver_sql("ANALYZE")
+    with recorded("tag_history") as statements:
+        for path, query in (
+            ("tags/t00000007/history", {}),
+            ("tags/t00000007/history", {"cursor": "3000"}),
+            ("tags/t00000007", {"at": "2100-01-01T00:00:00Z"}),
+            ("deleted-tags", {}),
+            ("deleted-tags", {"cursor": "9000000000000000:1"}),
+        ):
+            found = await api(
+                client,
+                "GET",
+                f"/repositories/long%2Flists/{path}",
+                params={**query, "limit": "2"} if "at" not in query else query,
+            )
+            assert found.get("next") or found["digest"], path
     await require_ranges(database_of(registry), statements)
 
 

@@ -1,0 +1,257 @@
+"""Tags of a repository that are wanted: by name, age, digest, platform, label, state and signature, in an
+order that an index has.
+
+A page looks at a bounded number of tags, so that none costs more than another, whatever is asked for: where
+few are found among them it is short, or empty, and still says where the next one begins.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import or_, select
+
+from registry.content.nameranges import NameRange
+from registry.content.taghistory import cursor_of, parse_cursor
+from registry.content.tagmatching import glob_prefix, parse_matcher
+from registry.db.content import STATE_COLUMNS, edges, manifests, tags
+from registry.db.dialect import portions
+from registry.db.signatures import signatures
+from registry.db.types import db_time
+from registry.errors import RequestInvalidError
+from registry.oci.names import parse_tag
+from registry.trials.states import effective_state
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.db.engine import Database
+
+Order = Literal["name", "updated", "version"]
+_LOOKED_AT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label of an image's config, or an annotation of its manifest; ``value`` ``None``: whatever it is."""
+
+    name: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which tags; ``None`` asks for nothing. ``order``: by name; or the last moved, or the newest version
+    first."""
+
+    glob: str | None = None
+    regex: str | None = None
+    semver: str | None = None
+    digest: str | None = None
+    platform: str | None = None
+    label: Label | None = None
+    state: str | None = None
+    signed: bool | None = None
+    updated_since: datetime | None = None
+    updated_before: datetime | None = None
+    order: Order = "name"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTag:
+    """A tag, where it stands, since when and by whom; of the image its platforms, those of what an index
+    lists, and its state."""
+
+    name: str
+    digest: str
+    media_type: str
+    size: int
+    updated_at: datetime
+    updated_by: str
+    platforms: Sequence[str]
+    state: str
+
+
+def parse_label(text: str) -> Label:
+    """``NAME`` or ``NAME=VALUE``.
+
+    Raises:
+        RequestInvalidError: without a name.
+    """
+    name, equals, value = text.partition("=")
+    if not name:
+        raise RequestInvalidError(f"{text[:80]!r} is no label: NAME, or NAME=VALUE")
+    return Label(name, value if equals else None)
+
+
+async def search(
+    database: Database,
+    repository_id: int,
+    wanted: Wanted,
+    *,
+    limit: int,
+    cursor: str | None,
+    max_age: timedelta | None,
+) -> tuple[list[FoundTag], str | None]:
+    """At most ``limit`` of them, and the cursor of the next page, ``None`` after the last one. ``max_age`` is
+    how long a good verdict holds.
+
+    Raises:
+        RequestInvalidError: a pattern or a cursor that is none.
+    """
+    named = [
+        parse_matcher(kind, pattern)
+        for kind, pattern in (("glob", wanted.glob), ("regex", wanted.regex), ("semver", wanted.semver))
+        if pattern is not None
+    ]
+    query = _window(repository_id, wanted, cursor)
+    if query is None:
+        return [], None
+    found: list[FoundTag] = []
+    async with database.read() as connection:
+        rows = (await connection.execute(query.limit(_LOOKED_AT))).all()
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        kept = [row for row in rows if all(test(row.name) for test in named)]
+        kept = [row for row in kept if _is_of_time(row, wanted) and _is_labelled(row, wanted.label)]
+        # Some at a time: most pages are filled by the first.
+        for portion in portions(kept):
+            found += await _found(connection, repository_id, wanted, portion, now=now, max_age=max_age)
+            if len(found) > limit:
+                break
+    if len(found) > limit:
+        found = found[:limit]
+        last = next(row for row in rows if row.name == found[-1].name)
+        return found, _position(last, wanted.order)
+    return found, _position(rows[-1], wanted.order) if len(rows) == _LOOKED_AT else None
+
+
+def _window(repository_id: int, wanted: Wanted, cursor: str | None) -> Any:
+    query = select(
+        tags.c.name,
+        tags.c.updated_at,
+        tags.c.updated_by,
+        tags.c.version_key,
+        manifests.c.id,
+        manifests.c.digest,
+        manifests.c.media_type,
+        manifests.c.size,
+        manifests.c.platform,
+        manifests.c.annotations,
+        manifests.c.labels,
+        *STATE_COLUMNS,
+    ).join(manifests, manifests.c.id == tags.c.manifest_id)
+    if wanted.digest is None:
+        query = query.where(tags.c.repository_id == repository_id)
+    else:
+        # Few tags name one image: they are read by it alone, and then ordered.
+        image = select(manifests.c.id).where(
+            manifests.c.repository_id == repository_id, manifests.c.digest == wanted.digest
+        )
+        query = query.where(tags.c.manifest_id == image.scalar_subquery())
+    if wanted.order == "updated":
+        # A range of the order; in another one they would let the database look at any number of tags.
+        if wanted.updated_since is not None:
+            query = query.where(tags.c.updated_at >= wanted.updated_since)
+        if wanted.updated_before is not None:
+            query = query.where(tags.c.updated_at < wanted.updated_before)
+    if wanted.order == "name":
+        after = "" if cursor is None else parse_tag(cursor)
+        prefix = "" if wanted.glob is None else glob_prefix(wanted.glob)
+        conditions = NameRange(prefix).conditions(tags.c.name, after)
+        return None if conditions is None else query.where(*conditions).order_by(tags.c.name)
+    column = tags.c.updated_at if wanted.order == "updated" else tags.c.version_key
+    if cursor is not None:
+        key, name = _parse_position(cursor, wanted.order)
+        query = query.where(column <= key, or_(column < key, tags.c.name < name))
+    return query.order_by(column.desc(), tags.c.name.desc())
+
+
+async def _found(
+    connection: AsyncConnection,
+    repository_id: int,
+    wanted: Wanted,
+    rows: Sequence[Any],
+    *,
+    now: datetime,
+    max_age: timedelta | None,
+) -> list[FoundTag]:
+    platforms = await _platforms(connection, repository_id, rows)
+    signed = set() if wanted.signed is None else await _signed(connection, repository_id, rows)
+    found: list[FoundTag] = []
+    for row in rows:
+        state = effective_state(row, now=now, max_age=max_age).state
+        if (
+            wanted.state not in (None, state)
+            or (wanted.platform is not None and wanted.platform not in platforms[row.id])
+            or (wanted.signed is not None and (row.digest in signed) != wanted.signed)
+        ):
+            continue
+        shown = (row.name, row.digest, row.media_type, row.size, row.updated_at, row.updated_by)
+        found.append(FoundTag(*shown, platforms=tuple(platforms[row.id]), state=state))
+    return found
+
+
+async def _platforms(
+    connection: AsyncConnection, repository_id: int, rows: Sequence[Any]
+) -> dict[int, list[str]]:
+    found = {row.id: [] if row.platform is None else [row.platform] for row in rows}
+    listed = manifests.alias("listed")
+    query = (
+        select(edges.c.manifest_id, listed.c.platform)
+        .join(listed, listed.c.digest == edges.c.digest)
+        .where(
+            edges.c.manifest_id.in_([row.id for row in rows if row.platform is None]),
+            edges.c.kind == "child",
+            listed.c.repository_id == repository_id,
+            listed.c.platform.is_not(None),
+        )
+        .order_by(edges.c.manifest_id, edges.c.position)
+    )
+    for row in await connection.execute(query):
+        if row.platform not in found[row.manifest_id]:
+            found[row.manifest_id].append(row.platform)
+    return found
+
+
+async def _signed(connection: AsyncConnection, repository_id: int, rows: Sequence[Any]) -> set[str]:
+    query = select(signatures.c.subject_digest).where(
+        signatures.c.repository_id == repository_id,
+        signatures.c.subject_digest.in_({row.digest for row in rows}),
+    )
+    return set((await connection.execute(query.distinct())).scalars())
+
+
+def _is_of_time(row: Any, wanted: Wanted) -> bool:
+    since, before = wanted.updated_since, wanted.updated_before
+    return (since is None or row.updated_at >= since) and (before is None or row.updated_at < before)
+
+
+def _is_labelled(row: Any, label: Label | None) -> bool:
+    if label is None:
+        return True
+    return any(
+        label.name in said and label.value in (None, said[label.name])
+        for said in (json.loads(row.annotations), json.loads(row.labels or "{}"))
+    )
+
+
+def _position(row: Any, order: Order) -> str:
+    if order == "name":
+        return str(row.name)
+    if order == "updated":
+        return cursor_of(row.updated_at, row.name)
+    return f"{row.version_key}:{row.name}"
+
+
+def _parse_position(text: str, order: Order) -> tuple[Any, str]:
+    if order == "updated":
+        at, name = parse_cursor(text)
+        return at, parse_tag(name)
+    key, colon, name = text.partition(":")
+    if not colon:
+        raise RequestInvalidError(f"{text[:80]!r} is no cursor of this list")
+    return key, parse_tag(name)
