@@ -65,7 +65,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "access": ("registry.cli.access",),
         "namespace": ("registry.cli.namespace",),
         "repo": ("registry.cli.repo",),
-        "tag": ("registry.cli.tag",),
+        "tag": ("registry.cli.tag", "registry.cli.tagrule"),
         "image": ("registry.cli.image",),
         "promote": ("registry.cli.promote",),
         "promotion": ("registry.cli.promotion",),

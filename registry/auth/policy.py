@@ -122,6 +122,13 @@ def reads_trials(actor: Actor, name: str, visibility: Visibility | None) -> bool
     return audits or decide(actor, "trial", name, visibility).allowed
 
 
+def moves_tags(actor: Actor, name: str) -> bool:
+    """Whether the actor's credential lets tags of a repository be moved that there are: not where it covers
+    ``create`` alone. What its account may is not asked."""
+    scopes = actor.by_credential.scopes
+    return scopes is None or any(scope.includes_action("repository", name, "push") for scope in scopes)
+
+
 def may_create(actor: Actor, name: str, *, by_push: bool) -> bool:
     """Whether the account may make the repository ``name``, which does not exist: whoever has ``configure``
     there, and where ``by_push`` is allowed, whoever has ``push``. At the top, only administrators."""

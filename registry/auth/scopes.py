@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from registry.errors import NameInvalidError, RequestInvalidError
 from registry.oci.names import parse_repository_name
 
-ACTIONS = frozenset({"pull", "push", "trial", "delete", "configure", "administer"})
+CREATE = "create"
+"""To push what is new: as ``push``, but that no tag moves that there is."""
+ACTIONS = frozenset({"pull", "push", CREATE, "trial", "delete", "configure", "administer"})
 """What an API token's scope may hold."""
 CLIENT_ACTIONS = frozenset({"pull", "push", "delete"})
 """What clients of the distribution API ask for; ``*`` is all of them."""
@@ -36,7 +38,14 @@ class Scope:
         return self.type if self.type in _GENERAL else str(self)
 
     def covers(self, type_: str, name: str, action: str) -> bool:
-        """Whether this scope, as a token carries it, allows ``action`` on the resource."""
+        """Whether this scope, as a token carries it, allows ``action`` on the resource. Who may only create
+        may push: which tags that moves is asked where they move."""
+        return self.includes_action(type_, name, action) or (
+            action == "push" and self.includes_action(type_, name, CREATE)
+        )
+
+    def includes_action(self, type_: str, name: str, action: str) -> bool:
+        """Whether it says ``action`` itself."""
         return self.type == type_ and action in self.actions and _matches(self.name, name)
 
     def includes(self, other: Scope) -> bool:
@@ -54,7 +63,8 @@ def uncovered(wanted: Iterable[Scope], held: Iterable[Scope]) -> Scope | None:
     for scope in wanted:
         if scope.type == "worker" and any(each.type == "admin" for each in own):
             continue  # to manage workers is a part of it
-        missing = scope.actions - {action for each in own if each.includes(scope) for action in each.actions}
+        having = {action for each in own if each.includes(scope) for action in each.actions}
+        missing = scope.actions - having - ({CREATE} if "push" in having else set())
         if missing:
             return replace(scope, actions=missing)
     return None

@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from registry.content import quotas
 from registry.content import repositories as repos
+from registry.content.immutability import require_unneeded
 from registry.db.content import blob_links, blobs, edges, manifests, repositories
 from registry.db.dialect import batches, insert_ignoring_conflict
 from registry.db.engine import move_epoch
@@ -192,7 +193,7 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
 
     Raises:
         BlobUnknownError: the repository does not have it.
-        DeniedError: what the registry attests of an image here is made of it.
+        DeniedError: what the registry attests of an image here is made of it, or what an immutable tag names.
     """
     if repository is None:
         raise unknown(digest)
@@ -200,6 +201,7 @@ async def delete(database: Database, repository: Repository | None, digest: Dige
         # So that no manifest is being accepted whose references were checked before this.
         await repos.lock(connection, repository.id)
         await _require_not_attested_with(connection, repository.id, digest)
+        await require_unneeded(connection, repository, str(digest))
         gone = await connection.execute(
             sql_delete(blob_links).where(
                 blob_links.c.repository_id == repository.id,

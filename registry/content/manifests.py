@@ -14,6 +14,7 @@ from registry.content import blocks, chains, quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
+from registry.content.immutability import require_unneeded
 from registry.content.references import attached_bundle, image_origin, require_references
 from registry.db.content import (
     STATE_COLUMNS,
@@ -153,7 +154,7 @@ async def put(
         DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
-        DeniedError: the repository would hold more than its quota.
+        DeniedError: the repository would hold more than its quota, or one of the tags does not move.
         StorageFullError: the disk of the database is full.
     """
     digest = digest_of(raw, stated.algorithm if stated else "sha256")
@@ -297,8 +298,8 @@ async def delete(
     Raises:
         PreconditionFailedError: one of the conditions does not hold.
         ManifestUnknownError: the repository does not have it.
-        DeniedError: it is blocked, and pushed again it would not be; or it is the registry's own word about
-            another.
+        DeniedError: it is blocked, and pushed again it would not be; it is the registry's own word about
+            another; or an immutable tag names it, or an index that lists it.
     """
     if repository is None:
         raise unknown(digest)
@@ -323,6 +324,7 @@ async def delete(
             raise DeniedError(
                 f"{digest} is what the registry attests of {row.subject_digest}, and goes with that"
             )
+        await require_unneeded(connection, repository, str(digest))
         manifest_id = row.id
         about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
         attested = select(attestations.c.id).where(*about_it)

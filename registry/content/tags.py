@@ -9,6 +9,7 @@ from sqlalchemy import delete as sql_delete
 
 from registry.content import repositories as repos
 from registry.content import taghistory
+from registry.content.immutability import require_movable
 from registry.db.content import manifests, tags
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
@@ -66,7 +67,8 @@ async def move(
     The caller holds the repository's lock. A tag that already stands there is left alone: ``None``.
 
     Raises:
-        DeniedError: it is the registry's own word about an image, which goes when there is another.
+        DeniedError: it is the registry's own word about an image, which goes when there is another; or the
+            tag is immutable, or the actor's token moves none.
     """
     before = manifests.alias("before")
     standing = (
@@ -81,6 +83,8 @@ async def move(
         return None
     if attestation_id is not None:
         raise DeniedError(f"{digest} is what the registry attests of an image, and no tag can name it")
+    if old_digest is not None:
+        await require_movable(connection, repository, tag, old_digest, actor=actor)
     values = {
         "manifest_id": manifest_id,
         "updated_at": db_time(),
@@ -115,6 +119,7 @@ async def delete(
     Raises:
         PreconditionFailedError: one of the conditions does not hold.
         ManifestUnknownError: there is no such tag.
+        DeniedError: it is immutable.
     """
     if repository is None:
         raise _unknown(tag)
@@ -130,6 +135,7 @@ async def delete(
             raise _unknown(tag)
         conditions.require(digest, f"tag {tag}")
         if dry_run:
+            await require_movable(connection, repository, tag, digest, actor=actor)
             return
         await drop(connection, repository, tag, digest, actor=actor, reason=reason)
         await move_epoch(connection, "content")
@@ -160,7 +166,12 @@ async def drop(
     action: TagAction = "delete",
     reason: str | None = None,
 ) -> None:
-    """Remove a tag that stands at ``digest``, in the caller's transaction."""
+    """Remove a tag that stands at ``digest``, in the caller's transaction.
+
+    Raises:
+        DeniedError: it is immutable.
+    """
+    await require_movable(connection, repository, tag, digest, actor=actor)
     await connection.execute(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )

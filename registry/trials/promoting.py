@@ -22,6 +22,7 @@ from registry.content import manifests as manifest_use
 from registry.content import repositories as repos
 from registry.content.administration import find
 from registry.content.gathering import Copied, Member
+from registry.content.immutability import why_immovable
 from registry.content.manifests import StoredManifest
 from registry.content.repositories import Repository
 from registry.db.content import manifests, tags
@@ -219,6 +220,9 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
     lacks = await lacks_signatures(connection, into, members[0].digest)
     refusals += [f"{digest} {lacks}"] if lacks else []
     manifest_id, old_digest = await _where(connection, into, offer.to.tag, digest)
+    if old_digest not in (None, digest):
+        why = await why_immovable(connection, into, offer.to.tag, old_digest, actor=offer.actor)
+        refusals += [why] if why else []
     preview = Preview(
         source=offer.shown,
         repository=into.name,

@@ -17,7 +17,7 @@ from sqlalchemy import or_, select
 
 from registry.content.nameranges import NameRange
 from registry.content.taghistory import cursor_of, parse_cursor
-from registry.content.tagmatching import glob_prefix, parse_matcher
+from registry.content.tagmatching import MatchKind, glob_prefix, parse_matcher
 from registry.db.content import STATE_COLUMNS, edges, manifests, tags
 from registry.db.dialect import portions
 from registry.db.signatures import signatures
@@ -103,11 +103,12 @@ async def search(
     Raises:
         RequestInvalidError: a pattern or a cursor that is none.
     """
-    named = [
-        parse_matcher(kind, pattern)
-        for kind, pattern in (("glob", wanted.glob), ("regex", wanted.regex), ("semver", wanted.semver))
-        if pattern is not None
-    ]
+    kinds: tuple[tuple[MatchKind, str | None], ...] = (
+        ("glob", wanted.glob),
+        ("regex", wanted.regex),
+        ("semver", wanted.semver),
+    )
+    named = [parse_matcher(kind, pattern) for kind, pattern in kinds if pattern is not None]
     query = _window(repository_id, wanted, cursor)
     if query is None:
         return [], None

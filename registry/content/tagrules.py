@@ -1,0 +1,118 @@
+"""Which tags stand for good where, as maintainers say it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, insert
+
+from registry.auth.places import find_place, hold_place, parse_place, require_fewer
+from registry.content.administration import require_place
+from registry.content.immutability import RULES, TagPattern, TagRule, rule_of
+from registry.content.tagmatching import MatchKind, parse_matcher
+from registry.db.outbox import record
+from registry.db.placed import with_place
+from registry.db.tagrules import tag_rules
+from registry.db.types import db_time
+from registry.errors import NotFoundError, RequestInvalidError
+from registry.events.webhooks import may_manage
+
+if TYPE_CHECKING:
+    from registry.auth.actor import Actor
+    from registry.db.engine import Database
+
+RULES_MAX = 50
+"""On one place: a move of a tag is held against all of them."""
+EXCEPTIONS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A rule to make."""
+
+    kind: MatchKind
+    pattern: str
+    exceptions: Sequence[TagPattern] = ()
+    reason: str | None = None
+
+
+async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[TagRule]:
+    """The rules on a repository, or a namespace with a slash at its end; those above count as well.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there.
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    place = await require_place(database, actor=actor, action="pull", on=on)
+    async with database.read() as connection:
+        here = tag_rules.c[place.column] == await find_place(connection, place)
+        query = RULES.where(here).order_by(tag_rules.c.id)
+        return [rule_of(row) for row in await connection.execute(query)]
+
+
+async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> TagRule:
+    """Let tags stand for good from now on, those that there are as well.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place.
+        RequestInvalidError: a pattern that is none, or too many exceptions.
+        ConflictError: the place has as many as it may.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    if len(wanted.exceptions) > EXCEPTIONS_MAX:
+        raise RequestInvalidError(f"a rule has {EXCEPTIONS_MAX} exceptions at most")
+    for each in (TagPattern(wanted.kind, wanted.pattern), *wanted.exceptions):
+        parse_matcher(each.kind, each.pattern)
+    async with database.write() as connection:
+        place_id = await hold_place(connection, place)
+        await require_fewer(connection, tag_rules, {place.column: place_id}, most=RULES_MAX)
+        made = await connection.execute(
+            insert(tag_rules)
+            .values(
+                {
+                    place.column: place_id,
+                    "kind": wanted.kind,
+                    "pattern": wanted.pattern,
+                    "exceptions": json.dumps([[each.kind, each.pattern] for each in wanted.exceptions]),
+                    "reason": wanted.reason,
+                    "created_by": actor.shown,
+                    "created_at": db_time(),
+                }
+            )
+            .returning(tag_rules.c.id)
+        )
+        this = RULES.where(tag_rules.c.id == made.scalar_one())
+        rule = rule_of((await connection.execute(this)).one())
+        await record(connection, "tag_rule.created", place.key, actor, _told(rule))
+    return rule
+
+
+async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
+    """Let tags move again.
+
+    Raises:
+        NotFoundError: there is no such rule, or the actor may make none there.
+    """
+    missing = NotFoundError(f"there is no rule {rule_id} for tags that you manage")
+    query = with_place(tag_rules).where(tag_rules.c.id == rule_id)
+    async with database.read_once() as connection:
+        key: str | None = (await connection.execute(query)).scalar_one_or_none()
+    # Who may not is not told so: the place may be a repository that is not for him to know.
+    if key is None or not may_manage(actor, key):
+        raise missing
+    async with database.write() as connection:
+        await hold_place(connection, parse_place(key))
+        row = (await connection.execute(RULES.where(tag_rules.c.id == rule_id))).first()
+        gone = await connection.execute(delete(tag_rules).where(tag_rules.c.id == rule_id))
+        if row is None or gone.rowcount == 0:
+            raise missing
+        await record(connection, "tag_rule.deleted", key, actor, _told(rule_of(row)))
+
+
+def _told(rule: TagRule) -> dict[str, Any]:
+    excepted = [[each.kind, each.pattern] for each in rule.exceptions]
+    return {"rule": rule.id, "kind": rule.kind, "pattern": rule.pattern, "exceptions": excepted}
