@@ -56,7 +56,9 @@ def test_a_token_scope_is_known_or_refused(text: str) -> None:
 def test_a_name_without_star_covers_itself_alone(name: str, other: str, actions: frozenset[str]) -> None:
     scope = Scope("repository", name, actions)
     for action in ACTIONS:
-        assert scope.covers("repository", other, action) == (other == name and action in actions)
+        assert scope.includes_action("repository", other, action) == (other == name and action in actions)
+        means = {action, "create"} if action == "push" else {action}
+        assert scope.covers("repository", other, action) == (other == name and bool(means & actions))
 
 
 @pytest.mark.parametrize(
