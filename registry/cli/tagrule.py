@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
@@ -116,6 +115,9 @@ def delete_rule(
     as_json: JsonOption = False,
 ) -> None:
     """Let tags move again."""
+    # It loads what reads secrets, which the other commands about tags do without.
+    from registry.cli.asking import require_yes  # noqa: PLC0415
+
     require_yes(f"Delete the rule {rule} for tags?", yes=yes)
     connect(server, token_file).send("DELETE", f"/tag-rules/{part(rule)}")
     if as_json:

@@ -198,7 +198,57 @@ async def test_tags(registry: Registry, here: Path) -> None:
     done("tag", "delete", tag, registry=registry, here=here)
     assert "there is no tag 1" in refused("tag", "show", tag, registry=registry, here=here)
     assert "delete" in done("tag", "history", tag, registry=registry, here=here)
-    assert done("tag", "rollback", tag, registry=registry, here=here).startswith("name")
+    (gone,) = shown("tag", "list", "cli/tags", "--deleted", registry=registry, here=here)
+    assert (gone["name"], gone["is_there"]) == ("1", True)
+    refused_at = refused(
+        "tag", "list", "cli/tags", "--deleted", "--name", "a", registry=registry, here=here, code=64
+    )
+    assert "--deleted takes nothing else" in refused_at
+    tried = done("tag", "restore", tag, "--dry-run", registry=registry, here=here)
+    assert tried.startswith("nothing was changed")
+    why = ("--reason", "by mistake")
+    assert shown("tag", "restore", tag, *why, registry=registry, here=here)["digest"] == two
+    (last, *_) = shown("tag", "history", tag, registry=registry, here=here)
+    assert (last["action"], last["reason"], last["address"]) == ("restore", "by mistake", "127.0.0.1")
+    assert shown("tag", "show", tag, "--at", last["at"], registry=registry, here=here)["digest"] == two
+    assert "begins on" in refused("tag", "show", tag, "--at", "99d", registry=registry, here=here)
+    assert shown("tag", "copy", tag, "1.10", registry=registry, here=here)["name"] == "1.10"
+    assert shown("tag", "move", tag, one, registry=registry, here=here)["digest"] == one
+    found = shown(
+        "tag", "list", "cli/tags", "--order", "version", "--limit", "1", registry=registry, here=here
+    )
+    assert [each["name"] for each in found] == ["1.10"]
+    assert "nothing was changed" in done("tag", "delete", tag, "--dry-run", registry=registry, here=here)
+
+
+async def test_tags_that_stand_for_good(registry: Registry, here: Path) -> None:
+    async with registry.client() as client:
+        await push_small(client, "good/tags", "1", annotations={"n": "1"})
+        await push_small(client, "good/tags", "1", annotations={"n": "2"})
+    tag = "good/tags:1"
+    made = shown("tag", "protect", tag, "--reason", "shipped", registry=registry, here=here)
+    assert (made["on"], made["kind"], made["pattern"], made["reason"]) == (
+        "good/tags",
+        "glob",
+        "1",
+        "shipped",
+    )
+    assert "is immutable by rule" in refused("tag", "rollback", tag, registry=registry, here=here)
+    done("tag", "protect", tag, "--off", registry=registry, here=here)
+    assert "has no rule for 1 alone" in refused(
+        "tag", "protect", tag, "--off", registry=registry, here=here, code=64
+    )
+    done("tag", "rollback", tag, registry=registry, here=here)
+    versions = ("--semver", ">=1", "--except", "1.9*", "--except", "regex=.*-rc")
+    assert "glob=1.9*, regex=.*-rc" in done(
+        "tag", "add-rule", "good/", *versions, registry=registry, here=here
+    )
+    (rule,) = shown("tag", "rules", "good/", registry=registry, here=here)
+    assert "is immutable by rule" in refused("tag", "delete", tag, registry=registry, here=here)
+    assert "by one of" in refused("tag", "add-rule", "good/", registry=registry, here=here, code=64)
+    done("tag", "delete-rule", str(rule["id"]), "--yes", registry=registry, here=here)
+    assert shown("tag", "rules", "good/", registry=registry, here=here) == []
+    done("tag", "delete", tag, registry=registry, here=here)
 
 
 def test_secrets_of_run_specs(registry: Registry, here: Path) -> None:
