@@ -24,6 +24,7 @@ Reason = Annotated[
     typer.Option("--reason", help="Why, for the tag's history, which everybody reads who may pull."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Try it, and change nothing.")]
+_PAGE = 1000
 _FIELDS = ("name", "digest", "media_type", "size", "updated_at", "updated_by")
 _LISTED = ("name", "digest", "updated_at", "updated_by", "platforms", "state")
 _DELETED = ("name", "digest", "at", "actor", "is_there", "restorable_until", "reason")
@@ -100,6 +101,7 @@ def list_tags(
     if deleted and query:
         raise RequestInvalidError("--deleted takes nothing else but --limit: what is deleted is in no order")
     path = f"/repositories/{part(name)}/{'deleted-tags' if deleted else 'tags'}"
+    query["limit"] = min(limit or _PAGE, _PAGE)
     items = connect(server, token_file).items(path, query)
     found = [item for _, item in zip(range(limit), items, strict=False)] if limit else list(items)
     print_list(found, _DELETED if deleted else _LISTED, as_json=as_json)

@@ -55,14 +55,22 @@ def protect(
 
 @app.command()
 def rules(
-    on: OnArgument,
+    on: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|NAMESPACE/|NAME:TAG",
+            help="A repository, a namespace with a slash at its end, or one tag.",
+        ),
+    ],
     *,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the rules on a place by which tags stand for good; those on namespaces above count as well."""
-    found = connect(server, token_file).get("/tag-rules", {"on": on})
+    """List the rules on a place by which tags stand for good; those on namespaces above count as well. Of one
+    tag, list all rules that hold for it."""
+    place, _, tag = on.partition(":")
+    found = connect(server, token_file).get("/tag-rules", {"on": place, "tag": tag or None})
     print_list(found if as_json else [_flat(rule) for rule in found], _SHOWN, as_json=as_json)
 
 

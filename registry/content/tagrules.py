@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert
 
 from registry.auth.places import find_place, hold_place, parse_place, require_fewer
-from registry.content.administration import require_place
-from registry.content.immutability import RULES, TagPattern, TagRule, rule_of
+from registry.content.administration import find, require_place
+from registry.content.immutability import RULES, TagPattern, TagRule, rule_of, rules_of
 from registry.content.tagmatching import MatchKind, parse_matcher
 from registry.db.outbox import record
 from registry.db.placed import with_place
@@ -51,6 +51,17 @@ async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[T
         here = tag_rules.c[place.column] == await find_place(connection, place)
         query = RULES.where(here).order_by(tag_rules.c.id)
         return [rule_of(row) for row in await connection.execute(query)]
+
+
+async def list_holding(database: Database, *, actor: Actor, name: str, tag: str) -> Sequence[TagRule]:
+    """The rules by which a tag of a repository stands for good, also those above; it need not be there.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: as for reading the repository.
+    """
+    repository = await find(database, actor=actor, action="pull", name=name)
+    async with database.read() as connection:
+        return [rule for rule in await rules_of(connection, repository) if rule.holds(tag)]
 
 
 async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> TagRule:

@@ -163,7 +163,6 @@ async def drop(
     digest: str,
     *,
     actor: Actor,
-    action: TagAction = "delete",
     reason: str | None = None,
 ) -> None:
     """Remove a tag that stands at ``digest``, in the caller's transaction.
@@ -176,7 +175,7 @@ async def drop(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )
     await taghistory.remember(
-        connection, repository, tag, action, actor=actor, old=digest, new=None, reason=reason
+        connection, repository, tag, "delete", actor=actor, old=digest, new=None, reason=reason
     )
     await record(connection, "tag.deleted", repository.name, actor, {"tag": tag, "old_digest": digest})
 

@@ -10,16 +10,20 @@ from registry.content import tagrules as use
 from registry.content.immutability import TagPattern, TagRule
 from registry.content.tagmatching import PATTERN_MAX, MatchKind
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
-from registry.http.api.fields import Id, PlaceKey
+from registry.http.api.fields import Id, PlaceKey, TagName
 from registry.http.api.models import Body, Query
 from registry.http.api.reasons import Reason, numbered, one_line
 from registry.http.api.routes import Call, Route
+from registry.oci.names import parse_tag
 
 
 class TagRulesQuery(Query):
-    """The rules of which place."""
+    """The rules of which place, or of a repository those that hold for a tag."""
 
     on: PlaceKey
+    tag: TagName | None = Field(
+        default=None, description="Only the rules that hold for this tag, also those on namespaces above."
+    )
 
 
 class Tags(Body):
@@ -40,8 +44,12 @@ class NewTagRule(Tags):
 async def list_tag_rules(call: Call, query: TagRulesQuery) -> Sequence[TagRule]:
     """The tags that stand for good in a repository, or in all below a namespace.
 
-    Rules on namespaces above count as well."""
-    return await use.list_rules(call.services.database, actor=call.actor, on=query.on)
+    Rules on namespaces above count as well; with a tag they are listed too."""
+    database = call.services.database
+    if query.tag is not None:
+        tag = parse_tag(query.tag)
+        return await use.list_holding(database, actor=call.actor, name=query.on, tag=tag)
+    return await use.list_rules(database, actor=call.actor, on=query.on)
 
 
 async def create_tag_rule(call: Call, body: NewTagRule) -> TagRule:

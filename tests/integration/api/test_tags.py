@@ -12,8 +12,16 @@ from sqlalchemy import func, insert, select, update
 
 from registry.content import restoring, taghistory
 from registry.content.tags import learn_versions
-from registry.db.content import deleted_manifests, manifest_contents, tag_history, tags
+from registry.db.content import (
+    blob_links,
+    deleted_manifests,
+    manifest_contents,
+    manifests,
+    tag_history,
+    tags,
+)
 from registry.db.engine import Database
+from registry.db.signatures import signatures
 from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, give_role, make_repository, make_token, make_user
 from tests.kit.collecting import collect
@@ -209,6 +217,33 @@ async def test_a_deleted_image_comes_back_with_its_tag_until_it_is_collected(
     assert (await ask(client, "GET", f"/v2/{NAME}/manifests/1")).body == raw
 
 
+async def test_what_is_condemned_comes_back_and_stays(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    """In the second half of the grace a collection has condemned what only the deleted image named."""
+    database = database_of(registry)
+    digest = await pushed(client)
+    assert (await ask(client, "DELETE", f"/v2/{NAME}/manifests/{digest}")).status == 202
+    half = db_time(-timedelta(hours=13))
+    condemned = select(func.count()).select_from(blob_links).where(blob_links.c.condemned)
+
+    async def pass_time() -> None:
+        async with database.write() as connection:
+            await connection.execute(update(blob_links).values(created_at=half))
+            due = blob_links.c.review_at.is_not(None)
+            await connection.execute(update(blob_links).where(due).values(review_at=half))
+
+    await pass_time()
+    assert (await collect(client))["links_condemned"] == 1
+    assert (await api(client, "POST", f"{TAG}/restore", json={}))["digest"] == digest
+    await pass_time()
+    assert (await collect(client))["links_removed"] == 0
+    async with database.read() as connection:
+        assert (await connection.execute(condemned)).scalar_one() == 0
+    answer = await ask(client, "GET", f"/v2/{NAME}/blobs/{digest_of(EMPTY_CONFIG)}")
+    assert (answer.status, answer.body) == (200, EMPTY_CONFIG)
+
+
 async def test_after_the_grace_nothing_comes_back(client: aiohttp.ClientSession, registry: Registry) -> None:
     database = database_of(registry)
     digest = await pushed(client)
@@ -333,6 +368,14 @@ async def test_tags_are_found(client: aiohttp.ClientSession, registry: Registry)
         {"digest": "latest"},
     ):
         await api(client, "GET", f"{PATH}/tags", status=400, params=query)
+    database = database_of(registry)
+    async with database.write() as connection:
+        this = select(manifests.c.id, manifests.c.repository_id).where(manifests.c.digest == labelled)
+        number, repository = (await connection.execute(this)).one()
+        signature = {"manifest_id": number, "repository_id": repository, "subject_digest": labelled}
+        await connection.execute(insert(signatures).values(payload=b"", signature=b"", **signature))
+    assert await names(client, signed="true") == ["arm"]
+    assert "arm" not in await names(client, signed="false")
     # Page by page it is the same, in each order.
     for order in ("name", "updated", "version"):
         found: list[str] = []
@@ -345,7 +388,6 @@ async def test_tags_are_found(client: aiohttp.ClientSession, registry: Registry)
             query["cursor"] = page["next"]
         assert found == await names(client, order=order)
     # As an older version leaves them, and as the sweep finds them.
-    database = database_of(registry)
     async with database.write() as connection:
         await connection.execute(update(tags).values(version_key=""))
     assert await learn_versions(database) == 7

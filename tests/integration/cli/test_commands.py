@@ -244,6 +244,8 @@ async def test_tags_that_stand_for_good(registry: Registry, here: Path) -> None:
         "tag", "add-rule", "good/", *versions, registry=registry, here=here
     )
     (rule,) = shown("tag", "rules", "good/", registry=registry, here=here)
+    assert shown("tag", "rules", tag, registry=registry, here=here) == [rule]
+    assert shown("tag", "rules", "good/tags:1.9", registry=registry, here=here) == []
     assert "is immutable by rule" in refused("tag", "delete", tag, registry=registry, here=here)
     assert "by one of" in refused("tag", "add-rule", "good/", registry=registry, here=here, code=64)
     done("tag", "delete-rule", str(rule["id"]), "--yes", registry=registry, here=here)
