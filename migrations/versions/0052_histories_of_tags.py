@@ -57,8 +57,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table('tag_history', copy_from=before) as batch_op:
         batch_op.drop_constraint(op.f('ck_tag_history_action'), type_='check')
-        batch_op.create_check_constraint(
-            op.f('ck_tag_history_action'),
+        batch_op.create_check_constraint(op.f('ck_tag_history_action'),
             "action IN ('push', 'delete', 'rollback', 'promotion', 'restore', 'move', 'copy', 'retention', 'import')",
         )
         batch_op.add_column(sa.Column('token_id', BYTEWISE, nullable=True))

@@ -14,7 +14,7 @@ from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True)
-_SHOWN = ("id", "on", "kind", "pattern", "exceptions", "reason", "created_by", "created_at")
+_SHOWN = ("id", "on", "by", "pattern", "exceptions", "reason", "created_by", "created_at")
 _KINDS = ("glob", "regex", "semver")
 
 Reason = Annotated[
@@ -38,11 +38,11 @@ def protect(
         raise RequestInvalidError(f"{tag[:80]!r} is not NAME:TAG")
     client = connect(server, token_file)
     if not off:
-        body = {"on": name, "kind": "glob", "pattern": only} | ({} if reason is None else {"reason": reason})
+        body = {"on": name, "by": "glob", "pattern": only} | ({} if reason is None else {"reason": reason})
         _print(client.send("POST", "/tag-rules", body), as_json=as_json)
         return
     rules = client.get("/tag-rules", {"on": name})
-    own = [rule for rule in rules if (rule["kind"], rule["pattern"]) == ("glob", only)]
+    own = [rule for rule in rules if (rule["by"], rule["pattern"]) == ("glob", only)]
     if not own:
         raise RequestInvalidError(
             f"{name} has no rule for {only} alone; seatrial tag rules {name} lists those that it has"
@@ -106,7 +106,7 @@ def add_rule(
     if len(given) != 1:
         raise RequestInvalidError("say which tags, by one of --name, --regex and --semver")
     ((kind, pattern),) = given.items()
-    body: dict[str, Any] = {"on": on, "kind": kind, "pattern": pattern}
+    body: dict[str, Any] = {"on": on, "by": kind, "pattern": pattern}
     body["exceptions"] = [_exception(text) for text in exceptions or ()]
     if reason is not None:
         body["reason"] = reason
@@ -135,12 +135,12 @@ def delete_rule(
 def _exception(text: str) -> dict[str, str]:
     kind, equals, pattern = text.partition("=")
     if equals and kind in _KINDS:
-        return {"kind": kind, "pattern": pattern}
-    return {"kind": "glob", "pattern": text}
+        return {"by": kind, "pattern": pattern}
+    return {"by": "glob", "pattern": text}
 
 
 def _flat(rule: dict[str, Any]) -> dict[str, Any]:
-    return rule | {"exceptions": [f"{each['kind']}={each['pattern']}" for each in rule["exceptions"]]}
+    return rule | {"exceptions": [f"{each['by']}={each['pattern']}" for each in rule["exceptions"]]}
 
 
 def _print(rule: dict[str, Any], *, as_json: bool) -> None:

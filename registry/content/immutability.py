@@ -40,7 +40,7 @@ DEPTH_MAX = 8
 class TagPattern:
     """Tags that are meant."""
 
-    kind: MatchKind
+    by: MatchKind
     pattern: str
 
 
@@ -51,7 +51,7 @@ class TagRule:
 
     id: int
     on: str
-    kind: MatchKind
+    by: MatchKind
     pattern: str
     exceptions: Sequence[TagPattern]
     reason: str | None
@@ -60,15 +60,15 @@ class TagRule:
 
     def holds(self, tag: str) -> bool:
         """Whether it is about this tag."""
-        if not parse_matcher(self.kind, self.pattern)(tag):
+        if not parse_matcher(self.by, self.pattern)(tag):
             return False
-        return not any(parse_matcher(each.kind, each.pattern)(tag) for each in self.exceptions)
+        return not any(parse_matcher(each.by, each.pattern)(tag) for each in self.exceptions)
 
     @property
     def shown(self) -> str:
         """How refusals name it."""
         why = f", {self.reason}" if self.reason else ""
-        return f"rule {self.id} on {self.on} ({self.kind} {self.pattern}{why})"
+        return f"rule {self.id} on {self.on} ({self.by} {self.pattern}{why})"
 
 
 def rule_for(rules: Iterable[TagRule], tag: str) -> TagRule | None:
@@ -76,15 +76,15 @@ def rule_for(rules: Iterable[TagRule], tag: str) -> TagRule | None:
     return next((rule for rule in rules if rule.holds(tag)), None)
 
 
-async def rules_of(connection: AsyncConnection, repository: Repository) -> Sequence[TagRule]:
+async def rules_of(connection: AsyncConnection, repository_id: int) -> Sequence[TagRule]:
     """The rules that count in a repository, under the name that it has now."""
-    named = select(repositories.c.name).where(repositories.c.id == repository.id)
+    named = select(repositories.c.name).where(repositories.c.id == repository_id)
     name: str | None = (await connection.execute(named)).scalar()
     if name is None:
         return ()
     query = RULES.where(
         or_(
-            tag_rules.c.repository_id == repository.id,
+            tag_rules.c.repository_id == repository_id,
             tag_rules.c.namespace_id.in_(
                 select(namespaces.c.id).where(namespaces.c.name.in_(namespaces_above(name)))
             ),
@@ -99,7 +99,7 @@ async def why_immovable(
     """Why the actor can neither move nor delete a tag that stands at ``standing``; ``None``: he can. The
     caller holds the repository's lock."""
     where = f"{repository.name}:{tag}"
-    rule = rule_for(await rules_of(connection, repository), tag)
+    rule = rule_for(await rules_of(connection, repository.id), tag)
     if rule is not None:
         return f"{where} is immutable by {rule.shown}, and stands at {standing}; push another tag"
     if not moves_tags(actor, repository.name):
@@ -127,7 +127,7 @@ async def require_unneeded(connection: AsyncConnection, repository: Repository, 
     Raises:
         DeniedError: a tag that does is.
     """
-    rules = await rules_of(connection, repository)
+    rules = await rules_of(connection, repository.id)
     if not rules:
         return
     level = {digest}
@@ -177,7 +177,7 @@ def rule_of(row: Any) -> TagRule:
     return TagRule(
         id=row.id,
         on=row.place,
-        kind=row.kind,
+        by=row.kind,
         pattern=row.pattern,
         exceptions=tuple(exceptions),
         reason=row.reason,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, insert
 
 from registry.auth.places import find_place, hold_place, parse_place, require_fewer
-from registry.content.administration import find, require_place
+from registry.content.administration import require_place
 from registry.content.immutability import RULES, TagPattern, TagRule, rule_of, rules_of
 from registry.content.tagmatching import MatchKind, parse_matcher
 from registry.db.outbox import record
@@ -33,14 +33,17 @@ EXCEPTIONS_MAX = 20
 class Wanted:
     """A rule to make."""
 
-    kind: MatchKind
+    by: MatchKind
     pattern: str
     exceptions: Sequence[TagPattern] = ()
     reason: str | None = None
 
 
-async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[TagRule]:
-    """The rules on a repository, or a namespace with a slash at its end; those above count as well.
+async def list_rules(
+    database: Database, *, actor: Actor, on: str, tag: str | None = None
+) -> Sequence[TagRule]:
+    """The rules on a repository, or a namespace with a slash at its end; those above count as well. With
+    ``tag`` those that hold for it, of a repository also those above.
 
     Raises:
         UnauthorizedError, DeniedError: the actor may not pull there.
@@ -48,20 +51,13 @@ async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[T
     """
     place = await require_place(database, actor=actor, action="pull", on=on)
     async with database.read() as connection:
-        here = tag_rules.c[place.column] == await find_place(connection, place)
-        query = RULES.where(here).order_by(tag_rules.c.id)
-        return [rule_of(row) for row in await connection.execute(query)]
-
-
-async def list_holding(database: Database, *, actor: Actor, name: str, tag: str) -> Sequence[TagRule]:
-    """The rules by which a tag of a repository stands for good, also those above; it need not be there.
-
-    Raises:
-        UnauthorizedError, DeniedError, NameUnknownError: as for reading the repository.
-    """
-    repository = await find(database, actor=actor, action="pull", name=name)
-    async with database.read() as connection:
-        return [rule for rule in await rules_of(connection, repository) if rule.holds(tag)]
+        number = await find_place(connection, place)
+        if tag is not None and not place.is_namespace:
+            found = await rules_of(connection, number)
+        else:
+            query = RULES.where(tag_rules.c[place.column] == number).order_by(tag_rules.c.id)
+            found = [rule_of(row) for row in await connection.execute(query)]
+    return found if tag is None else [rule for rule in found if rule.holds(tag)]
 
 
 async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> TagRule:
@@ -76,8 +72,8 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
     place = await require_place(database, actor=actor, action="configure", on=on)
     if len(wanted.exceptions) > EXCEPTIONS_MAX:
         raise RequestInvalidError(f"a rule has {EXCEPTIONS_MAX} exceptions at most")
-    for each in (TagPattern(wanted.kind, wanted.pattern), *wanted.exceptions):
-        parse_matcher(each.kind, each.pattern)
+    for each in (TagPattern(wanted.by, wanted.pattern), *wanted.exceptions):
+        parse_matcher(each.by, each.pattern)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         await require_fewer(connection, tag_rules, {place.column: place_id}, most=RULES_MAX)
@@ -86,9 +82,9 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
             .values(
                 {
                     place.column: place_id,
-                    "kind": wanted.kind,
+                    "kind": wanted.by,
                     "pattern": wanted.pattern,
-                    "exceptions": json.dumps([[each.kind, each.pattern] for each in wanted.exceptions]),
+                    "exceptions": json.dumps([[each.by, each.pattern] for each in wanted.exceptions]),
                     "reason": wanted.reason,
                     "created_by": actor.shown,
                     "created_at": db_time(),
@@ -125,5 +121,5 @@ async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
 
 
 def _told(rule: TagRule) -> dict[str, Any]:
-    excepted = [[each.kind, each.pattern] for each in rule.exceptions]
-    return {"rule": rule.id, "kind": rule.kind, "pattern": rule.pattern, "exceptions": excepted}
+    excepted = [[each.by, each.pattern] for each in rule.exceptions]
+    return {"rule": rule.id, "by": rule.by, "pattern": rule.pattern, "exceptions": excepted}

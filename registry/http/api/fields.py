@@ -109,6 +109,14 @@ ContentDigest = Annotated[
         json_schema_extra={"pattern": f"^{_DIGEST}$"},
     ),
 ]
+TagOrDigest = Annotated[
+    str,
+    Field(
+        description="A tag of the repository, or the digest of a manifest in it.",
+        examples=["1.4.2"],
+        json_schema_extra={"pattern": f"^({_TAG}|{_DIGEST})$"},
+    ),
+]
 ImageReference = Annotated[
     str,
     Field(

@@ -29,7 +29,7 @@ class TagRulesQuery(Query):
 class Tags(Body):
     """Tags that are meant: by a pattern with `*`, an RE2 pattern of the whole name, a range of versions."""
 
-    kind: MatchKind
+    by: MatchKind
     pattern: str = Field(max_length=PATTERN_MAX, examples=[">=1.0.0"])
 
 
@@ -46,10 +46,8 @@ async def list_tag_rules(call: Call, query: TagRulesQuery) -> Sequence[TagRule]:
 
     Rules on namespaces above count as well; with a tag they are listed too."""
     database = call.services.database
-    if query.tag is not None:
-        tag = parse_tag(query.tag)
-        return await use.list_holding(database, actor=call.actor, name=query.on, tag=tag)
-    return await use.list_rules(database, actor=call.actor, on=query.on)
+    tag = None if query.tag is None else parse_tag(query.tag)
+    return await use.list_rules(database, actor=call.actor, on=query.on, tag=tag)
 
 
 async def create_tag_rule(call: Call, body: NewTagRule) -> TagRule:
@@ -57,9 +55,9 @@ async def create_tag_rule(call: Call, body: NewTagRule) -> TagRule:
 
     Nobody moves or deletes them then, nor what they are made of, until the rule is taken away."""
     wanted = use.Wanted(
-        kind=body.kind,
+        by=body.by,
         pattern=body.pattern,
-        exceptions=[TagPattern(each.kind, each.pattern) for each in body.exceptions],
+        exceptions=[TagPattern(each.by, each.pattern) for each in body.exceptions],
         reason=None if body.reason is None else one_line(body.reason),
     )
     return await use.create(call.services.database, actor=call.actor, on=body.on, wanted=wanted)

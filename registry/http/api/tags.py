@@ -17,7 +17,7 @@ from registry.content.administration import find
 from registry.content.repositories import Repository
 from registry.content.taghistory import DeletedTag
 from registry.errors import ConflictError, ManifestUnknownError, NameUnknownError
-from registry.http.api.fields import ContentDigest, RepositoryName, TagName, Time
+from registry.http.api.fields import ContentDigest, RepositoryName, TagName, TagOrDigest, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery, Query
 from registry.http.api.reasons import Reason, one_line
 from registry.http.api.routes import Call, Route
@@ -91,9 +91,9 @@ class Restoration(Why):
 
 
 class TagMovement(Why):
-    """Where to: a digest, or another tag of the repository."""
+    """Where to."""
 
-    to: str = Field(max_length=300, examples=["1.4.2"])
+    to: TagOrDigest
 
 
 class TagCopy(Why):

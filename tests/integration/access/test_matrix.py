@@ -203,7 +203,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /findings-policy/preview": {"on": "{repository}", "policy": {"version": 1}},
     "PUT /findings-policy": {"on": "{repository}", "policy": {"version": 1}},
     "PUT /scanners": {"on": "{repository}", "name": "other", "image": "{repository}:none"},
-    "POST /tag-rules": {"on": "{repository}", "kind": "regex", "pattern": "("},
+    "POST /tag-rules": {"on": "{repository}", "by": "regex", "pattern": "("},
     "POST /signature-rules": {"on": "{repository}", "name": "without a key"},
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},

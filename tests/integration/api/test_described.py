@@ -42,6 +42,12 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/waivers": "a waiver ends within some days",
     "POST /api/v1/schedules": "it has hours or a time of day",
     "GET /api/v1/schedules": "a place is a repository, or a namespace with a slash at its end",
+    **{
+        f"POST /api/v1/repositories/{{name}}/tags/{{tag}}/{word}": "a reason has printable characters only"
+        for word in ("rollback", "restore", "move", "copy")
+    },
+    "GET /api/v1/tag-rules": "a place is a repository, or a namespace with a slash at its end",
+    "POST /api/v1/tag-rules": "a pattern is one of its kind",
     "POST /api/v1/signature-rules": "a rule names a key, or an issuer and a subject",
     "GET /api/v1/signature-rules": "a place is a repository, or a namespace with a slash at its end",
     "GET /api/v1/findings-policy": "a place is a repository, or a namespace with a slash at its end",

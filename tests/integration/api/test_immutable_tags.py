@@ -37,7 +37,7 @@ async def push(client: aiohttp.ClientSession, tag: str, number: int = 1, **optio
 
 
 async def rule(client: aiohttp.ClientSession, status: int = 201, on: str = NAME, **given: Any) -> Any:
-    body = {"on": on, "kind": "semver", "pattern": ">=1", **given}
+    body = {"on": on, "by": "semver", "pattern": ">=1", **given}
     return await api(client, "POST", "/tag-rules", status=status, json=body)
 
 
@@ -50,7 +50,7 @@ async def test_nothing_moves_or_deletes_what_stands_for_good(client: aiohttp.Cli
     await push_small(client, NAME, "1.0.0", annotations={"n": "2"})
     one, two = digest_of(manifest(1)), digest_of(manifest(2))
     assert (await push(client, "dev", 1)).status == 201
-    made = await rule(client, exceptions=[{"kind": "glob", "pattern": "1.9*"}], reason="releases stay")
+    made = await rule(client, exceptions=[{"by": "glob", "pattern": "1.9*"}], reason="releases stay")
     assert (await push(client, "1.0.0", 2)).status == 201, "where it stands already"
     refused = await push(client, "1.0.0", 1)
     assert (refused.status, error_code(refused.body)) == (403, "DENIED")
@@ -117,7 +117,7 @@ async def test_what_was_deleted_comes_back_under_a_rule_and_stays(client: aiohtt
 
 async def test_rules_of_namespaces_count_below_them(client: aiohttp.ClientSession) -> None:
     await push_small(client, NAME, "v1")
-    made = await rule(client, on="team/", kind="regex", pattern="v[0-9]+")
+    made = await rule(client, on="team/", by="regex", pattern="v[0-9]+")
     assert (await push(client, "v1", 2)).status == 403
     await push_small(client, "other/app", "v1")
     assert (await put_manifest(client, "other/app", "v1", manifest(2))).status == 201
@@ -132,19 +132,19 @@ async def test_rules_of_namespaces_count_below_them(client: aiohttp.ClientSessio
 async def test_what_is_no_rule(client: aiohttp.ClientSession, registry: Registry) -> None:
     await make_repository(client, NAME)
     for given in (
-        {"kind": "semver", "pattern": "new"},
-        {"kind": "regex", "pattern": "("},
-        {"kind": "regex", "pattern": "(a|b)*" * 40},
-        {"kind": "glob", "pattern": ""},
-        {"kind": "name", "pattern": "a"},
-        {"exceptions": [{"kind": "glob", "pattern": "a/b"}]},
-        {"exceptions": [{"kind": "glob", "pattern": "a"}] * 21},
+        {"by": "semver", "pattern": "new"},
+        {"by": "regex", "pattern": "("},
+        {"by": "regex", "pattern": "(a|b)*" * 40},
+        {"by": "glob", "pattern": ""},
+        {"by": "name", "pattern": "a"},
+        {"exceptions": [{"by": "glob", "pattern": "a/b"}]},
+        {"exceptions": [{"by": "glob", "pattern": "a"}] * 21},
         {"reason": "two\nlines"},
     ):
         await rule(client, status=400, **given)
     await rule(client, status=404, on="none/")
     for number in range(50):
-        await rule(client, kind="glob", pattern=f"v{number}")
+        await rule(client, by="glob", pattern=f"v{number}")
     assert "50 are the limit" in (await rule(client, status=409))["detail"]
     await api(client, "DELETE", "/tag-rules/none", status=404)
     await api(client, "DELETE", "/tag-rules/999999", status=404)

@@ -227,7 +227,7 @@ async def test_tags_that_stand_for_good(registry: Registry, here: Path) -> None:
         await push_small(client, "good/tags", "1", annotations={"n": "2"})
     tag = "good/tags:1"
     made = shown("tag", "protect", tag, "--reason", "shipped", registry=registry, here=here)
-    assert (made["on"], made["kind"], made["pattern"], made["reason"]) == (
+    assert (made["on"], made["by"], made["pattern"], made["reason"]) == (
         "good/tags",
         "glob",
         "1",
