@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import delete, exists, literal, select, tuple_, update
 from sqlalchemy import insert as sql_insert
 
 from registry.auth.actor import stored_workload
@@ -242,7 +242,8 @@ async def list_deleted(
         at, number = parse_cursor(cursor)
         if not _NUMBER.fullmatch(number):
             raise RequestInvalidError(f"{cursor[:80]!r} is no cursor of this list")
-        query = query.where(columns.at <= at, or_(columns.at < at, columns.id < int(number)))
+        after = tuple_(literal(at, columns.at.type), literal(int(number), columns.id.type))
+        query = query.where(tuple_(columns.at, columns.id) < after)
     query = query.order_by(columns.at.desc(), columns.id.desc()).limit(_LOOKED_AT)
     async with database.read_once() as connection:
         rows = (await connection.execute(query)).all()

@@ -8,12 +8,12 @@ few are found among them it is short, or empty, and still says where the next on
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import literal, select, tuple_
 
 from registry.content.nameranges import NameRange
 from registry.content.taghistory import cursor_of, parse_cursor
@@ -32,7 +32,17 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 Order = Literal["name", "updated", "version"]
-_LOOKED_AT = 1000
+_LOOKED_AT = 500
+_OF_IMAGE = (
+    manifests.c.id,
+    manifests.c.digest,
+    manifests.c.media_type,
+    manifests.c.size,
+    manifests.c.platform,
+    manifests.c.annotations,
+    manifests.c.labels,
+    *STATE_COLUMNS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +69,11 @@ class Wanted:
     updated_since: datetime | None = None
     updated_before: datetime | None = None
     order: Order = "name"
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether each tag that the database reads for it is one."""
+        return self in (Wanted(order=self.order), Wanted(order=self.order, digest=self.digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,39 +127,24 @@ async def search(
     query = _window(repository_id, wanted, cursor)
     if query is None:
         return [], None
+    looked_at = limit + 1 if wanted.takes_all else _LOOKED_AT
     found: list[FoundTag] = []
     async with database.read() as connection:
-        rows = (await connection.execute(query.limit(_LOOKED_AT))).all()
+        # By themselves: with what they name, PostgreSQL may take another way than along the index.
+        rows = (await connection.execute(query.limit(looked_at))).all()
         now = (await connection.execute(select(db_time()))).scalar_one()
-        kept = [row for row in rows if all(test(row.name) for test in named)]
-        kept = [row for row in kept if _is_of_time(row, wanted) and _is_labelled(row, wanted.label)]
-        # Some at a time: most pages are filled by the first.
+        kept = [row for row in rows if all(test(row.name) for test in named) and _is_of_time(row, wanted)]
         for portion in portions(kept):
             found += await _found(connection, repository_id, wanted, portion, now=now, max_age=max_age)
-            if len(found) > limit:
-                break
     if len(found) > limit:
         found = found[:limit]
         last = next(row for row in rows if row.name == found[-1].name)
         return found, _position(last, wanted.order)
-    return found, _position(rows[-1], wanted.order) if len(rows) == _LOOKED_AT else None
+    return found, _position(rows[-1], wanted.order) if len(rows) == looked_at else None
 
 
 def _window(repository_id: int, wanted: Wanted, cursor: str | None) -> Any:
-    query = select(
-        tags.c.name,
-        tags.c.updated_at,
-        tags.c.updated_by,
-        tags.c.version_key,
-        manifests.c.id,
-        manifests.c.digest,
-        manifests.c.media_type,
-        manifests.c.size,
-        manifests.c.platform,
-        manifests.c.annotations,
-        manifests.c.labels,
-        *STATE_COLUMNS,
-    ).join(manifests, manifests.c.id == tags.c.manifest_id)
+    query = select(tags.c.name, tags.c.updated_at, tags.c.updated_by, tags.c.version_key, tags.c.manifest_id)
     if wanted.digest is None:
         query = query.where(tags.c.repository_id == repository_id)
     else:
@@ -167,7 +167,9 @@ def _window(repository_id: int, wanted: Wanted, cursor: str | None) -> Any:
     column = tags.c.updated_at if wanted.order == "updated" else tags.c.version_key
     if cursor is not None:
         key, name = _parse_position(cursor, wanted.order)
-        query = query.where(column <= key, or_(column < key, tags.c.name < name))
+        beyond = tuple_(literal(key, column.type), literal(name, tags.c.name.type))
+        # As a pair: of one version, or none, there may be any number.
+        query = query.where(tuple_(column, tags.c.name) < beyond)
     return query.order_by(column.desc(), tags.c.name.desc())
 
 
@@ -180,19 +182,35 @@ async def _found(
     now: datetime,
     max_age: timedelta | None,
 ) -> list[FoundTag]:
-    platforms = await _platforms(connection, repository_id, rows)
-    signed = set() if wanted.signed is None else await _signed(connection, repository_id, rows)
+    query = select(*_OF_IMAGE).where(manifests.c.id.in_({row.manifest_id for row in rows}))
+    images = {image.id: image for image in await connection.execute(query)}
+    images = {number: image for number, image in images.items() if _is_labelled(image, wanted.label)}
+    platforms = await _platforms(connection, repository_id, list(images.values()))
+    signed = set() if wanted.signed is None else await _signed(connection, repository_id, images.values())
     found: list[FoundTag] = []
     for row in rows:
-        state = effective_state(row, now=now, max_age=max_age).state
+        image = images.get(row.manifest_id)
+        if image is None:
+            continue
+        state = effective_state(image, now=now, max_age=max_age).state
         if (
             wanted.state not in (None, state)
-            or (wanted.platform is not None and wanted.platform not in platforms[row.id])
-            or (wanted.signed is not None and (row.digest in signed) != wanted.signed)
+            or (wanted.platform is not None and wanted.platform not in platforms[image.id])
+            or (wanted.signed is not None and (image.digest in signed) != wanted.signed)
         ):
             continue
-        shown = (row.name, row.digest, row.media_type, row.size, row.updated_at, row.updated_by)
-        found.append(FoundTag(*shown, platforms=tuple(platforms[row.id]), state=state))
+        found.append(
+            FoundTag(
+                name=row.name,
+                digest=image.digest,
+                media_type=image.media_type,
+                size=image.size,
+                updated_at=row.updated_at,
+                updated_by=row.updated_by,
+                platforms=tuple(platforms[image.id]),
+                state=state,
+            )
+        )
     return found
 
 
@@ -218,7 +236,7 @@ async def _platforms(
     return found
 
 
-async def _signed(connection: AsyncConnection, repository_id: int, rows: Sequence[Any]) -> set[str]:
+async def _signed(connection: AsyncConnection, repository_id: int, rows: Iterable[Any]) -> set[str]:
     query = select(signatures.c.subject_digest).where(
         signatures.c.repository_id == repository_id,
         signatures.c.subject_digest.in_({row.digest for row in rows}),

@@ -129,7 +129,7 @@ class Move(Answer):
 async def list_tags(call: Call, name: RepositoryName, query: TagsQuery) -> Page[tagsearch.FoundTag]:
     """Tags of a repository, those that are asked for.
 
-    A page looks at 1,000 tags at most: it may be short, or empty, and still have a next one."""
+    A page that is not of all looks at 500 tags: it may be short, or empty, and still have a next one."""
     repository = await _repository(call, name, "pull")
     wanted = tagsearch.Wanted(
         glob=query.glob,
