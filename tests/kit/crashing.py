@@ -124,6 +124,12 @@ PROMOTION_POINTS = (
     *_transaction("registry.trials.promotions.promote"),
 )
 
+RESTORATION = "registry.content.tagmoves:restore"
+RESTORATION_POINTS = (
+    Point("registry.content.tagmoves.restore", "effects", "after", done=False),
+    *_transaction("registry.content.tagmoves.restore"),
+)
+
 
 def points_of(use_case: str) -> tuple[Point, Point]:
     """The end of its one transaction."""
@@ -292,7 +298,7 @@ def main(arguments: list[str]) -> None:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
     importlib.import_module("registry.content.collections").LEASE = timedelta(seconds=1)
-    for target in (*ACCESS_USE_CASES, PROMOTION):
+    for target in (*ACCESS_USE_CASES, PROMOTION, RESTORATION):
         _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)
     serve_again_and_again(arguments)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +27,7 @@ from registry.db.signatures import signatures
 from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, give_role, make_repository, make_token, make_user
 from tests.kit.collecting import collect
+from tests.kit.crashing import RESTORATION_POINTS, CrashingServer
 from tests.kit.distribution import (
     EMPTY_CONFIG,
     push_blob,
@@ -288,6 +291,35 @@ async def test_a_deleted_image_is_brought_back_by_those_who_may_delete(
         assert (await ask(client, "DELETE", f"/v2/{NAME}/blobs/{digest_of(EMPTY_CONFIG)}")).status == 202
         lacking = await api(bob, "POST", f"{TAG}/restore", status=400, json={})
         assert lacking["code"] == "MANIFEST_BLOB_UNKNOWN"
+
+
+async def test_killed_while_an_image_comes_back(tmp_path: Path, sqlite_template: Path) -> None:
+    """It has come whole, with its line, or not at all, and can be brought back then."""
+    shutil.copyfile(sqlite_template, tmp_path / "seatrial.db")
+    server = CrashingServer(tmp_path / "data", f"sqlite:///{tmp_path / 'seatrial.db'}")
+    try:
+        for number, point in enumerate(RESTORATION_POINTS):
+            path = f"{PATH}/tags/{number}"
+            async with server.start().client() as client:
+                digest = await pushed(client, str(number), number)
+                assert (await ask(client, "DELETE", f"/v2/{NAME}/manifests/{digest}")).status == 202
+                server.arm(point)
+                try:
+                    with pytest.raises(aiohttp.ClientError):
+                        await ask(client, "POST", f"/api/v1{path}/restore", json={})
+                finally:
+                    server.disarm()
+                assert server.wait_until_killed()
+            async with server.start().client() as client:
+                there = await ask(client, "GET", f"/v2/{NAME}/manifests/{digest}")
+                assert there.status == (200 if point.done else 404)
+                actions = [each["action"] for each in await moves(client, str(number))]
+                assert actions == ["restore", "delete", "push"][0 if point.done else 1 :]
+                status = 409 if point.done else 200
+                await api(client, "POST", f"{path}/restore", status=status, json={})
+                assert (await api(client, "GET", path))["digest"] == digest
+    finally:
+        server.stop()
 
 
 async def test_tags_are_moved_and_copied_within_a_repository(client: aiohttp.ClientSession) -> None:
