@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
+from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_past
 from registry.cli.output import print_fields, print_json, print_list
 from registry.errors import RequestInvalidError
@@ -152,9 +153,8 @@ def move(
     as_json: JsonOption = False,
 ) -> None:
     """Point a tag at another image of its repository; into another repository goes seatrial promote."""
-    body = {"to": to, **_why(reason, dry_run=dry_run)}
-    moved = connect(server, token_file).send("POST", f"{_path(tag)}/move", body)
-    _print(moved, as_json=as_json, dry_run=dry_run)
+    change = _Change("move", tag, to, reason, dry_run)
+    change.carry_out(connect(server, token_file), as_json=as_json)
 
 
 @app.command()
@@ -169,9 +169,8 @@ def copy(
     as_json: JsonOption = False,
 ) -> None:
     """Make another tag that stands where this one does."""
-    body = {"to": to, **_why(reason, dry_run=dry_run)}
-    made = connect(server, token_file).send("POST", f"{_path(tag)}/copy", body)
-    _print(made, as_json=as_json, dry_run=dry_run)
+    change = _Change("copy", tag, to, reason, dry_run)
+    change.carry_out(connect(server, token_file), as_json=as_json)
 
 
 @app.command()
@@ -191,9 +190,8 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Point a tag at where it stood before; a deleted tag comes back."""
-    body = ({} if to is None else {"to": to}) | _why(reason, dry_run=dry_run)
-    moved = connect(server, token_file).send("POST", f"{_path(tag)}/rollback", body)
-    _print(moved, as_json=as_json, dry_run=dry_run)
+    change = _Change("rollback", tag, to, reason, dry_run)
+    change.carry_out(connect(server, token_file), as_json=as_json)
 
 
 @app.command()
@@ -214,9 +212,8 @@ def restore(
 ) -> None:
     """Bring back a tag that was deleted; its image too, if that was deleted no longer ago than the grace of
     collections and you may delete."""
-    body = ({} if to is None else {"to": to}) | _why(reason, dry_run=dry_run)
-    made = connect(server, token_file).send("POST", f"{_path(tag)}/restore", body)
-    _print(made, as_json=as_json, dry_run=dry_run)
+    change = _Change("restore", tag, to, reason, dry_run)
+    change.carry_out(connect(server, token_file), as_json=as_json)
 
 
 @app.command()
@@ -238,18 +235,31 @@ def delete(
         typer.echo("nothing was changed; it would be deleted")
 
 
-def _why(reason: str | None, *, dry_run: bool) -> dict[str, Any]:
-    given: dict[str, Any] = {} if reason is None else {"reason": reason}
-    return given | ({"dry_run": True} if dry_run else {})
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What is done to a tag."""
+
+    word: str
+    tag: str
+    to: str | None
+    reason: str | None
+    dry_run: bool
+
+    def carry_out(self, client: Client, *, as_json: bool) -> None:
+        """Have it done, and print where the tag stands then."""
+        given = {"to": self.to, "reason": self.reason, "dry_run": self.dry_run or None}
+        body = {key: value for key, value in given.items() if value is not None}
+        found = client.send("POST", f"{_path(self.tag)}/{self.word}", body)
+        if self.dry_run and not as_json:
+            typer.echo("nothing was changed; this is where it would stand")
+        _print(found, as_json=as_json)
 
 
-def _print(found: dict[str, Any], *, as_json: bool, dry_run: bool = False) -> None:
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         print_json(found)
-        return
-    if dry_run:
-        typer.echo("nothing was changed; this is where it would stand")
-    print_fields(found, _FIELDS)
+    else:
+        print_fields(found, _FIELDS)
 
 
 def _path(text: str) -> str:

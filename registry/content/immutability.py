@@ -96,15 +96,13 @@ async def rules_of(connection: AsyncConnection, repository_id: int) -> Sequence[
 async def why_immovable(
     connection: AsyncConnection, repository: Repository, tag: str, standing: str, *, actor: Actor
 ) -> str | None:
-    """Why the actor can neither move nor delete a tag that stands at ``standing``; ``None``: he can. The
-    caller holds the repository's lock."""
-    where = f"{repository.name}:{tag}"
-    rule = rule_for(await rules_of(connection, repository.id), tag)
-    if rule is not None:
-        return f"{where} is immutable by {rule.shown}, and stands at {standing}; push another tag"
-    if not moves_tags(actor, repository.name):
+    """Why the actor cannot move a tag that stands at ``standing``; ``None``: he can. The caller holds the
+    repository's lock."""
+    why = await _why_immutable(connection, repository, tag, standing)
+    if why is None and not moves_tags(actor, repository.name):
+        where = f"{repository.name}:{tag}"
         return f"the token of {actor.shown} makes new tags and moves none, and {where} stands at {standing}"
-    return None
+    return why
 
 
 async def require_movable(
@@ -118,6 +116,28 @@ async def require_movable(
     why = await why_immovable(connection, repository, tag, standing, actor=actor)
     if why is not None:
         raise DeniedError(why)
+
+
+async def require_mutable(
+    connection: AsyncConnection, repository: Repository, tag: str, standing: str
+) -> None:
+    """Let a tag be deleted that stands at ``standing``. The caller holds the repository's lock.
+
+    Raises:
+        DeniedError: it stands for good.
+    """
+    why = await _why_immutable(connection, repository, tag, standing)
+    if why is not None:
+        raise DeniedError(why)
+
+
+async def _why_immutable(
+    connection: AsyncConnection, repository: Repository, tag: str, standing: str
+) -> str | None:
+    rule = rule_for(await rules_of(connection, repository.id), tag)
+    if rule is None:
+        return None
+    return f"{repository.name}:{tag} is immutable by {rule.shown}, and stands at {standing}; push another tag"
 
 
 async def require_unneeded(connection: AsyncConnection, repository: Repository, digest: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import delete as sql_delete
 
 from registry.content import repositories as repos
 from registry.content import taghistory
-from registry.content.immutability import require_movable
+from registry.content.immutability import require_movable, require_mutable
 from registry.db.content import manifests, tags
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
@@ -135,7 +135,7 @@ async def delete(
             raise _unknown(tag)
         conditions.require(digest, f"tag {tag}")
         if dry_run:
-            await require_movable(connection, repository, tag, digest, actor=actor)
+            await require_mutable(connection, repository, tag, digest)
             return
         await drop(connection, repository, tag, digest, actor=actor, reason=reason)
         await move_epoch(connection, "content")
@@ -144,12 +144,13 @@ async def delete(
 async def delete_all_of(
     connection: AsyncConnection, repository: Repository, manifest_id: int, digest: Digest, *, actor: Actor
 ) -> None:
-    """Remove every tag of a manifest that goes, in the caller's transaction."""
+    """Remove every tag of a manifest that goes, in the caller's transaction, which has asked whether one
+    stands for good."""
     rows = await connection.execute(
         select(tags.c.name).where(tags.c.repository_id == repository.id, tags.c.manifest_id == manifest_id)
     )
     for row in rows.all():
-        await drop(connection, repository, row.name, str(digest), actor=actor)
+        await _remove(connection, repository, row.name, str(digest), actor=actor)
 
 
 def _unknown(tag: str) -> ManifestUnknownError:
@@ -170,7 +171,19 @@ async def drop(
     Raises:
         DeniedError: it is immutable.
     """
-    await require_movable(connection, repository, tag, digest, actor=actor)
+    await require_mutable(connection, repository, tag, digest)
+    await _remove(connection, repository, tag, digest, actor=actor, reason=reason)
+
+
+async def _remove(
+    connection: AsyncConnection,
+    repository: Repository,
+    tag: str,
+    digest: str,
+    *,
+    actor: Actor,
+    reason: str | None = None,
+) -> None:
     await connection.execute(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )
