@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 from yarl import URL
 
-from registry.content import references, repositories, tags
+from registry.content import references, repositories, taghistory
 from registry.content.references import MISSING_MAX
 from registry.db.content import tag_history
 from registry.db.events import events
@@ -288,7 +288,7 @@ async def test_tags_move_and_remember(client: aiohttp.ClientSession, registry: R
     database = registry.services.database
     repository = await repositories.find(database, "a")
     assert repository is not None
-    moves = await tags.history(database, repository, "v1", limit=10)
+    moves = await taghistory.history(database, repository, "v1", limit=10, tells_sources=False)
     assert [(move.action, move.old_digest, move.new_digest) for move in moves] == [
         ("delete", second, None),
         ("push", first, second),
