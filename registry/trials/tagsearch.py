@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import literal, select, tuple_
+from sqlalchemy import case, func, literal, select, tuple_
 
 from registry.content.nameranges import NameRange
 from registry.content.taghistory import cursor_of, parse_cursor
@@ -39,9 +39,15 @@ _OF_IMAGE = (
     manifests.c.media_type,
     manifests.c.size,
     manifests.c.platform,
-    manifests.c.annotations,
-    manifests.c.labels,
     *STATE_COLUMNS,
+)
+_ANNOTATIONS_MAX = 16_384
+# Whoever pushes makes them as long as a manifest may be, and a page looks at hundreds.
+_SAID = (
+    case(
+        (func.length(manifests.c.annotations) <= _ANNOTATIONS_MAX, manifests.c.annotations), else_="{}"
+    ).label("annotations"),
+    func.coalesce(manifests.c.labels, "{}").label("labels"),
 )
 
 
@@ -182,9 +188,13 @@ async def _found(
     now: datetime,
     max_age: timedelta | None,
 ) -> list[FoundTag]:
-    query = select(*_OF_IMAGE).where(manifests.c.id.in_({row.manifest_id for row in rows}))
-    images = {image.id: image for image in await connection.execute(query)}
-    images = {number: image for number, image in images.items() if _is_labelled(image, wanted.label)}
+    columns = _OF_IMAGE if wanted.label is None else (*_OF_IMAGE, *_SAID)
+    query = select(*columns).where(manifests.c.id.in_({row.manifest_id for row in rows}))
+    images = {
+        image.id: image
+        for image in await connection.execute(query)
+        if wanted.label is None or _is_labelled(image, wanted.label)
+    }
     platforms = await _platforms(connection, repository_id, list(images.values()))
     signed = set() if wanted.signed is None else await _signed(connection, repository_id, images.values())
     found: list[FoundTag] = []
@@ -249,12 +259,10 @@ def _is_of_time(row: Any, wanted: Wanted) -> bool:
     return (since is None or row.updated_at >= since) and (before is None or row.updated_at < before)
 
 
-def _is_labelled(row: Any, label: Label | None) -> bool:
-    if label is None:
-        return True
+def _is_labelled(image: Any, label: Label) -> bool:
     return any(
         label.name in said and label.value in (None, said[label.name])
-        for said in (json.loads(row.annotations), json.loads(row.labels or "{}"))
+        for said in (json.loads(image.annotations), json.loads(image.labels))
     )
 
 
