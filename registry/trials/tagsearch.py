@@ -130,7 +130,16 @@ async def search(
         ("semver", wanted.semver),
     )
     named = [parse_matcher(kind, pattern) for kind, pattern in kinds if pattern is not None]
-    query = _window(repository_id, wanted, cursor)
+    image_id: int | None = None
+    if wanted.digest is not None:
+        image = select(manifests.c.id).where(
+            manifests.c.repository_id == repository_id, manifests.c.digest == wanted.digest
+        )
+        async with database.read_once() as connection:
+            image_id = (await connection.execute(image)).scalar_one_or_none()
+        if image_id is None:
+            return [], None
+    query = _window(repository_id, wanted, cursor, image_id=image_id)
     if query is None:
         return [], None
     looked_at = limit + 1 if wanted.takes_all else _LOOKED_AT
@@ -149,16 +158,13 @@ async def search(
     return found, _position(rows[-1], wanted.order) if len(rows) == looked_at else None
 
 
-def _window(repository_id: int, wanted: Wanted, cursor: str | None) -> Any:
+def _window(repository_id: int, wanted: Wanted, cursor: str | None, *, image_id: int | None) -> Any:
     query = select(tags.c.name, tags.c.updated_at, tags.c.updated_by, tags.c.version_key, tags.c.manifest_id)
-    if wanted.digest is None:
+    if image_id is None:
         query = query.where(tags.c.repository_id == repository_id)
     else:
         # Few tags name one image: they are read by it alone, and then ordered.
-        image = select(manifests.c.id).where(
-            manifests.c.repository_id == repository_id, manifests.c.digest == wanted.digest
-        )
-        query = query.where(tags.c.manifest_id == image.scalar_subquery())
+        query = query.where(tags.c.manifest_id == image_id)
     if wanted.order == "updated":
         # A range of the order; in another one they would let the database look at any number of tags.
         if wanted.updated_since is not None:
