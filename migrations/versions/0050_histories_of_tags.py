@@ -8,7 +8,7 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TIME = sa.BigInteger()
 
-revision = '0052'
+revision = '0050'
 down_revision = '0049'
 branch_labels = None
 depends_on = None
