@@ -8,8 +8,8 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TIME = sa.BigInteger()
 
-revision = '0050'
-down_revision = '0049'
+revision = '0051'
+down_revision = '0050'
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0051'
-down_revision = '0050'
+revision = '0052'
+down_revision = '0051'
 branch_labels = None
 depends_on = None
 
