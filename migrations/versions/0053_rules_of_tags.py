@@ -6,8 +6,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0052'
-down_revision = '0051'
+revision = '0053'
+down_revision = '0052'
 branch_labels = None
 depends_on = None
 

@@ -8,8 +8,8 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TIME = sa.BigInteger()
 
-revision = '0051'
-down_revision = '0050'
+revision = '0052'
+down_revision = '0051'
 branch_labels = None
 depends_on = None
 
