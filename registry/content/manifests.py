@@ -271,7 +271,7 @@ async def catch_blocked(
     *,
     effects: Effects,
 ) -> None:
-    """Let blocks count for a manifest that is new; last of all, since it moves an epoch."""
+    """Let blocks count for a manifest that is new. The caller holds the epochs."""
     made_of = [str(target.digest) for _, target in arrival.manifest.edges()]
     await blocks.catch(
         connection,

@@ -21,7 +21,7 @@ from registry.content.repositories import Repository
 from registry.content.restoring import find_deleted
 from registry.content.taghistory import TagAction
 from registry.db.content import manifests, tag_history, tags
-from registry.db.engine import Database, leave_epochs, move_epoch
+from registry.db.engine import Database, hold_epochs, leave_epochs, move_epoch
 from registry.db.outbox import record
 from registry.errors import ConflictError, DeniedError, ManifestUnknownError, NameUnknownError
 from registry.oci.digest import Digest, parse_digest
@@ -227,7 +227,7 @@ async def _set(
     )
     if not created:
         await effects.tag_moved(connection, repository.id, manifest_id, actor)
-    await move_epoch(connection, "content")
+    await (hold_epochs if created else move_epoch)(connection, "content")
     if created and arrival is not None:
         await manifest_use.catch_blocked(connection, repository, arrival, manifest_id, effects=effects)
 
