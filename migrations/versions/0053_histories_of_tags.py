@@ -8,8 +8,8 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 BYTEWISE = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 TIME = sa.BigInteger()
 
-revision = '0052'
-down_revision = '0051'
+revision = '0053'
+down_revision = '0052'
 branch_labels = None
 depends_on = None
 
