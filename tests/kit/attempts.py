@@ -122,7 +122,8 @@ def _without_pid_namespace(document: Document) -> None:
 def _with_proc_of_the_host(document: Document) -> None:
     for mount in document["mounts"]:
         if mount["destination"] == "/proc":
-            mount.update(type="bind", source="/proc", options=["rbind", "nosuid", "noexec", "nodev"])
+            # Bound by the option alone: what has the type is held to be read-only once it runs.
+            mount.update(type="none", source="/proc", options=["rbind", "nosuid", "noexec", "nodev"])
 
 
 def _without_proc(document: Document) -> None:

@@ -197,7 +197,7 @@ WRONG_BODIES: list[tuple[str, dict[str, Any], str]] = [
     (
         "/repositories",
         {"name": "a", "run_spec": "version: 1\nservices: [{name: db, image: no/such, ready: {tcp: 1}}]"},
-        "the service db: there is no image no/such in this registry",
+        "the service db: there is no image no/such:latest in this registry",
     ),
 ]
 
