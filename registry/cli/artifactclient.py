@@ -39,6 +39,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PASSING = frozenset({429, 500, 502, 503, 504})
 _TRIES = 4
 """More after the first, each of them longer after the one before."""
+_PAGES_MAX = 10_000
 _CHUNK_BYTES = 8 * 1024 * 1024
 _ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
@@ -110,7 +111,7 @@ class ArtifactClient:
         Raises:
             CallError: refused, failed or not reached.
         """
-        while place:
+        for _ in range(_PAGES_MAX):
             with self._asked("GET", place, {}) as answer:
                 link = _NEXT.match(answer.headers.get("Link") or "")
                 page = answer.read(MAX_BYTES + 1)
@@ -119,6 +120,9 @@ class ArtifactClient:
                 yield from json.loads(page)[name] or ()
             except (ValueError, KeyError, TypeError):
                 raise CallError(f"{self.name.host} does not answer like a registry", status=0) from None
+            if not place:
+                return
+        raise CallError(f"{self.name.host} lists without end", status=0)
 
     def pieces(self, blob: Descriptor, offset: int = 0) -> Iterator[bytes]:
         """The bytes of a blob from ``offset`` on, not verified. A connection that breaks is made again, and

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from registry.cli.progress import progress_bar
-from registry.errors import SeatrialError
+from registry.errors import ManifestInvalidError, SeatrialError
 from registry.layouts.errors import LayoutError
 from registry.layouts.walk import Content, walk
+from registry.oci.manifest import Manifest, parse_manifest
 from registry.oci.names import parse_tag
 
 if TYPE_CHECKING:
@@ -105,8 +106,7 @@ def push(layout: Layout, planned: Plan, into: ArtifactClient) -> dict[str, Any]:
 def _listed_referrers(layout: Layout, indexes: Iterable[Entry]) -> list[Descriptor]:
     found: list[Descriptor] = []
     for one in indexes:
-        listed = walk([one.descriptor], layout.manifest)
-        found += listed.manifests[one.descriptor.digest].manifest.children
+        found += _parsed(layout, one.descriptor.digest).children
     return found
 
 
@@ -114,8 +114,8 @@ def _add_referrers(layout: Layout, planned: Plan, candidates: Iterable[Descripto
     """Those that refer to what comes along, and those that refer to them."""
     left = {one.digest: one for one in candidates if one.digest not in planned.content.manifests}
     subjects: dict[Digest, Digest] = {}
-    for digest, one in left.items():
-        subject = walk([one], layout.manifest).manifests[digest].manifest.subject
+    for digest in left:
+        subject = _parsed(layout, digest).subject
         if subject is not None:
             subjects[digest] = subject.digest
     while found := [one for one in subjects if subjects[one] in planned.content.manifests]:
@@ -123,6 +123,13 @@ def _add_referrers(layout: Layout, planned: Plan, candidates: Iterable[Descripto
             walk([left[digest]], layout.manifest, planned.content)
             planned.referrers.append(digest)
             del subjects[digest]
+
+
+def _parsed(layout: Layout, digest: Digest) -> Manifest:
+    try:
+        return parse_manifest(layout.manifest(digest))
+    except ManifestInvalidError as error:
+        raise LayoutError("invalid", f"{digest}: {error.message}") from None
 
 
 def _tags(roots: Iterable[Entry], tag: str | None, where: str) -> dict[Digest, list[str]]:

@@ -6,6 +6,7 @@ Access and gate are those of a pull. A page of links makes ``wget --mirror`` wor
 
 from __future__ import annotations
 
+import asyncio
 import time
 from email.utils import formatdate
 from types import MappingProxyType
@@ -53,12 +54,16 @@ _NEVER_CHANGES = {"Last-Modified": formatdate(CONTENT_TIME, usegmt=True), "Accep
 """For those who compare times: wget asks no second time for what it has."""
 _UNSEEN_SECONDS = 5.0
 """So long an index may not list what the registry has attested meanwhile: that moves no epoch."""
+_LISTED_AT_ONCE = 2
+"""More indexes and pages that are made anew wait: each may take as much as a thousand other requests."""
+_LISTING = web.AppKey("listing", asyncio.Semaphore)
 _CHALLENGE = {"WWW-Authenticate": f'Basic realm="{SERVICE}", charset="UTF-8"'}
 """What curl and wget can answer."""
 
 
 def add_routes(app: web.Application) -> None:
     """Serve ``/layout/``."""
+    app[_LISTING] = asyncio.Semaphore(_LISTED_AT_ONCE)
     app.router.add_route("*", _PREFIX + "{tail:(?s:.*)}", serve)
 
 
@@ -115,14 +120,16 @@ def parse_path(raw_path: str) -> tuple[Kind, str, str]:
 
 
 async def _index(call: Call) -> web.Response:
-    listed = await list_entries(_reading(call))
+    async with call.request.app[_LISTING]:
+        listed = await list_entries(_reading(call))
     return _kept(call, index_of(listed.entries), "application/json", listed)
 
 
 async def _page(call: Call) -> web.Response:
     reading = _reading(call)
-    listed = await list_entries(reading)
-    content = await content_of(reading, listed.digests)
+    async with call.request.app[_LISTING]:
+        listed = await list_entries(reading)
+        content = await content_of(reading, listed.digests)
     places = [MARKER_PATH, INDEX_PATH, *("blobs/" + digest.replace(":", "/", 1) for digest in content)]
     links = "".join(f'<li><a href="{place}">{place}</a></li>\n' for place in places)
     text = (

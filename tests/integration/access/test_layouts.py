@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -125,6 +126,14 @@ async def test_entity_tags_times_and_ranges(filled: aiohttp.ClientSession) -> No
     listed = (await twice(filled, ROOT + "index.json")).json["manifests"]
     names = [one.get("annotations", {}).get(REF_NAME) for one in listed]
     assert names == ["many", "v1", "v2", None, None]
+
+
+async def test_many_readers_at_once(filled: aiohttp.ClientSession) -> None:
+    async def read(number: int) -> int:
+        answer = await ask(filled, "GET", ROOT + "index.json", headers={"If-None-Match": f'"{number}"'})
+        return answer.status
+
+    assert await asyncio.gather(*(read(number) for number in range(8))) == [200] * 8
 
 
 async def test_what_no_layout_has(filled: aiohttp.ClientSession, nobody: aiohttp.ClientSession) -> None:

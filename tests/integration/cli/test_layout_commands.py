@@ -8,6 +8,8 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from aiohttp import web
 from registry.layouts.folder import UNFINISHED, FolderTarget
 from registry.main import run
 from registry.oci.layout import REF_NAME
+from tests.kit.access import ask
 from tests.kit.distribution import push_image
 from tests.kit.images import (
     Image,
@@ -38,6 +41,8 @@ SECOND = make_image(make_layer(file("a", b"two")), make_layer(file("b", os.urand
 INDEX = make_index(FIRST, make_image(make_layer(file("c", b"arm")), platform="linux/arm64"))
 SIGNATURE = make_referrer(FIRST.digest, b"signed", artifact_type="test/signature", media_type="test/plain")
 SEAL = make_referrer(SIGNATURE.digest, b"sealed", artifact_type="test/seal", media_type="test/plain")
+
+TOLD = ("Content-Type", "Content-Length", "Content-Range", "Docker-Content-Digest", "Location")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -74,6 +79,18 @@ async def tags(registry: Registry, name: str) -> list[str]:
 async def read(registry: Registry, path: str) -> bytes | None:
     async with registry.client() as client, client.get(path) as answer:
         return await answer.read() if answer.status == 200 else None
+
+
+@asynccontextmanager
+async def listening(app: web.Application) -> AsyncIterator[str]:
+    """The address of an application."""
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
 
 
 def names_in(tar: bytes) -> list[str]:
@@ -218,6 +235,40 @@ async def test_an_export_that_broke_off_goes_on_where_it_was(
         assert blob.read_bytes() == layer.blob
         assert not part.exists()
         blob.unlink()
+
+
+async def test_a_download_that_breaks_off_goes_on(
+    registry: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await push(registry, "team/app", v2=SECOND)
+    large = SECOND.layers[1]
+    asked_for: list[str | None] = []
+
+    async def passed_on(request: web.Request) -> web.StreamResponse:
+        kept = {name: value for name, value in request.headers.items() if name in ("Authorization", "Range")}
+        async with registry.client(anonymous=True) as client:
+            answer = await ask(client, request.method, request.path_qs, headers=kept)
+        told = {name: answer.headers[name] for name in TOLD if name in answer.headers}
+        response = web.StreamResponse(status=answer.status, headers=told)
+        await response.prepare(request)
+        if request.method == "HEAD" or not request.path.endswith(large.digest):
+            await response.write(answer.body)
+            return response
+        asked_for.append(request.headers.get("Range"))
+        await response.write(answer.body[:100_000])
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", passed_on)
+    async with listening(app) as address:
+        told = await asked(capsys, "export", "team/app", tmp_path / "out", "--server", address)
+        assert told["new_blobs"] == len(SECOND.blobs())
+    starts = [int((one or "bytes=0-")[6:-1]) for one in asked_for]
+    assert len(starts) > 2
+    assert starts == sorted(set(starts))  # each went on behind the one before
+    assert (tmp_path / "out" / "blobs" / "sha256" / large.digest[7:]).read_bytes() == large.blob
 
 
 async def test_an_import_that_broke_off_sends_the_rest(
@@ -367,12 +418,7 @@ async def test_addresses(registry: Registry, tmp_path: Path, capsys: pytest.Capt
 
     app = web.Application(client_max_size=1 << 30)
     app.add_routes([web.get("/{path:.*}", get), web.put("/up/{path:.*}", put)])
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with listening(app) as address:
         for number, place in enumerate(("layout/", "layout/index.json", "a.tar")):
             there = await asked(capsys, "import", f"{address}/{place}", f"web/app{number}")
             assert (there["images"][0]["tags"], there["sent_blobs"]) == (["v2"], 3)
@@ -392,5 +438,3 @@ async def test_addresses(registry: Registry, tmp_path: Path, capsys: pytest.Capt
         assert f"{address}/layout/b.tar answers 405" in said
         assert "signature" not in said
         assert "ends in none of" in await asked(capsys, "export", "team/app:v2", f"{address}/up/b", code=64)
-    finally:
-        await runner.cleanup()

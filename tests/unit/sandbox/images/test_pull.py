@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import tarfile
@@ -312,6 +313,8 @@ async def test_what_a_person_types(tmp_path: Path) -> None:
     saved = write_docker_archive(tmp_path / "saved.tar", IMAGE)
     assert str((await _opened(f"oci:{layout}:v1", tmp_path)).digest) == IMAGE.digest
     assert str((await _opened(str(archive), tmp_path)).digest) == IMAGE.digest
+    (tmp_path / "layout.tgz").write_bytes(gzip.compress(archive.read_bytes()))
+    assert str((await _opened(str(tmp_path / "layout.tgz"), tmp_path)).digest) == IMAGE.digest
     from_docker = await _opened(str(saved), tmp_path)
     assert from_docker.config.cmd == ("/f",)
     assert str(from_docker.config.diff_ids[0]) == LAYER.diff_id
