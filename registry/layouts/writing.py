@@ -103,7 +103,8 @@ def _name(entry: JsonEntry) -> str:
 
 
 def _repository(entry: JsonEntry) -> str:
-    return _annotation(entry, FULL_NAME).rpartition(":")[0]
+    # One registry may be reached under several names.
+    return _annotation(entry, FULL_NAME).rpartition(":")[0].partition("/")[2]
 
 
 def _annotation(entry: JsonEntry, key: str) -> str:
