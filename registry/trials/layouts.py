@@ -87,8 +87,12 @@ async def list_entries(reading: Reading) -> Listed:
     )
     async with reading.database.read_once() as connection:
         rows = (await connection.execute(query)).all()
+    # Where tags are not held it is the image that counts, whatever its names are.
+    held, known = reading.repository.gate == "hold", dict[int, JsonEntry | None]()
     for row in rows:
-        entry = await _admitted(reading, row, listed, tag=row.name)
+        if held or row.id not in known:
+            known[row.id] = await _admitted(reading, row, listed, tag=row.name)
+        entry = known[row.id]
         if entry is not None:
             listed.add(entry | {"annotations": {REF_NAME: row.name}})
     await _add_referrers(reading, listed)
