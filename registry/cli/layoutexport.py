@@ -55,7 +55,7 @@ def gather(client: Client, asked: Sequence[Asked], before: Sequence[JsonEntry], 
 
     Raises:
         NotFoundError: there is no such image.
-        RequestInvalidError: two images would have one name.
+        LayoutError: two images would have one name, or one is that of another repository's image there.
         CallError: refused, failed or not reached.
     """
     export = Export()

@@ -55,10 +55,21 @@ def merged(before: Iterable[JsonEntry], new: Iterable[JsonEntry]) -> list[JsonEn
     """An index's entries with new ones: what has the name of a new one, or is the same without a name, goes.
 
     Raises:
-        LayoutError: a name is that of another repository's image.
+        LayoutError: a name is that of another repository's image, or of two new ones.
     """
-    added = list(new)
-    named = {_name(one): one for one in added if _name(one)}
+    added: list[JsonEntry] = []
+    named: dict[str, JsonEntry] = {}
+    for one in new:
+        name = _name(one)
+        if one in added:
+            continue
+        if name in named:
+            raise LayoutError(
+                "invalid", f"two images have the name {name}: {named[name]['digest']} and {one['digest']}"
+            )
+        added.append(one)
+        if name:
+            named[name] = one
     kept: list[JsonEntry] = []
     for one in before:
         name = _name(one)

@@ -404,6 +404,9 @@ async def test_exports_that_are_refused_change_nothing(
     )
     assert "cannot be written" in await refused("team/app:v1", tmp_path / "none" / "a.tar", code=64)
     assert "Missing argument" in await refused("team/app:v1", code=64)
+    await push(registry, "team/app", v3=SECOND)
+    both = (f"team/app:v1@{FIRST.digest}", f"team/app:v1@{SECOND.digest}")
+    assert "two images have the name v1" in await refused(*both, tmp_path / "a.tar")
     with FolderTarget(tmp_path / "busy"):
         assert "another export writes to" in await refused("team/app:v1", tmp_path / "busy")
     # A damaged blob leaves no archive behind.
