@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from registry.contract.scan import Found
+from registry.contract.scan import Found, Incomplete
 from sandbox.scanners.content.catalogue import misconfigured
 from sandbox.scanners.content.checks import is_placeholder
+from sandbox.scanners.content.engine import NO_ENGINE
 from sandbox.scanners.content.places import CONFIGURATION
 from sandbox.scanners.content.redaction import redacted
 from sandbox.scanners.content.search import ContentSearch
@@ -30,16 +31,30 @@ _ASSIGNED = re.compile(
 _LOGIN_PORTS = re.compile(r"(22|23|3389)(/tcp)?")
 
 
-def config_things(config: Mapping[str, object], search: ContentSearch) -> tuple[Found, ...]:
-    """What is wrong with ``config``, the image's configuration as it came; of more than ``MAX_THINGS`` the
-    first."""
+@dataclass(frozen=True, slots=True)
+class OfConfig:
+    """What is wrong with a configuration, and what of it could not be searched; both together are at most
+    ``MAX_THINGS``."""
+
+    found: tuple[Found, ...]
+    incomplete: tuple[Incomplete, ...]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there may be more."""
+        return len(self.found) + len(self.incomplete) == MAX_THINGS
+
+
+def config_things(config: Mapping[str, object], search: ContentSearch) -> OfConfig:
+    """What is wrong with ``config``, the image's configuration as it came."""
     inner = config.get("config")
     inside: Mapping[str, object] = inner if isinstance(inner, dict) else {}
-    found = list(islice(_secrets(config, inside, search), MAX_THINGS))
+    searched = list(islice(_secrets(config, inside, search), MAX_THINGS))
+    found = [one for one in searched if isinstance(one, Found)]
     env_secrets = {one.where for one in found if one.where.startswith("env ")}
     settings = (one for one in _settings(inside) if one.where not in env_secrets)
-    found += islice(chain(settings, _history(config)), MAX_THINGS - len(found))
-    return tuple(found)
+    found += islice(chain(settings, _history(config)), MAX_THINGS - len(searched))
+    return OfConfig(tuple(found), tuple(one for one in searched if isinstance(one, Incomplete)))
 
 
 def runs_as_root(user: object) -> bool:
@@ -50,17 +65,17 @@ def runs_as_root(user: object) -> bool:
 
 def _secrets(
     config: Mapping[str, object], inside: Mapping[str, object], search: ContentSearch
-) -> Iterator[Found]:
-    # Without the engine each layer says already that nothing was looked for.
+) -> Iterator[Found | Incomplete]:
     if not search.is_there:
+        # Each layer says so too, but an image may have none.
+        yield _unsearched(NO_ENGINE, "")
         return
     seen: set[tuple[str, bytes]] = set()
     for where, text in _texts(config, inside):
         try:
             things = search.search_text(text.encode("utf-8", "replace"), f"{CONFIGURATION}{where}")
         except IncompleteError as error:
-            title = f"Not searched: {error.reason}"
-            yield _found(FoundThing("secret", "ST-SECRET-NOT-SEARCHED", "unknown", title), where)
+            yield _unsearched(error.reason, where)
             continue
         for thing, value in things:
             # An ENV stands in the history as well.
@@ -152,6 +167,10 @@ def _lines(config: Mapping[str, object]) -> Iterator[tuple[int, str]]:
 
 def _strings(value: object) -> list[str]:
     return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+
+
+def _unsearched(reason: str, where: str) -> Incomplete:
+    return Incomplete(scanner=ContentSearch.name, where=where[:4096], reason=reason[:300])
 
 
 def _found(thing: FoundThing, where: str) -> Found:

@@ -6,9 +6,9 @@ import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 
-from registry.contract.scan import MAX_FOUND, WORST_FIRST, Found, Scan
+from registry.contract.scan import MAX_FOUND, MAX_INCOMPLETE, WORST_FIRST, Found, Scan
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
-from sandbox.scanners.content.config import MAX_THINGS, config_things, layer_lines, without_secrets
+from sandbox.scanners.content.config import config_things, layer_lines, without_secrets
 from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
 
@@ -29,10 +29,12 @@ def with_whole(scan: Scan, config: Mapping[str, object], rules: Rules | None, *,
     is_distroless = any(one.path.startswith(_DISTROLESS) for one in scan.packages)
     found = list(whole_image(scan.found, config=config, is_distroless=is_distroless, now=now))
     of_config = config_things(config, search)
-    found += of_config
+    found += of_config.found
     found.sort(key=lambda one: (WORST_FIRST.index(one.severity), one.where, one.rule))
-    truncated = scan.truncated or len(of_config) == MAX_THINGS or len(found) > MAX_FOUND
-    return scan.model_copy(update={"found": tuple(found[:MAX_FOUND]), "truncated": truncated})
+    gaps = (*scan.incomplete, *of_config.incomplete)
+    truncated = scan.truncated or of_config.is_cut or len(found) > MAX_FOUND or len(gaps) > MAX_INCOMPLETE
+    changed = {"found": tuple(found[:MAX_FOUND]), "incomplete": gaps[:MAX_INCOMPLETE]}
+    return scan.model_copy(update={**changed, "truncated": truncated})
 
 
 def shown_lines(config: Mapping[str, object], layers: int, rules: Rules | None) -> tuple[str, ...]:

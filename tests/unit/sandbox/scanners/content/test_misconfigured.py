@@ -16,12 +16,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from registry.contract.scan import Found, Scan
+from registry.contract.scan import Found, Incomplete, Scan
 from sandbox.scanners.content.accounts import Accounts
 from sandbox.scanners.content.catalogue import CATALOGUE, MARK
 from sandbox.scanners.content.certificates import Certificates, not_after
-from sandbox.scanners.content.config import MAX_THINGS, config_things, runs_as_root
-from sandbox.scanners.content.engine import Engine, Rules, compile_rules
+from sandbox.scanners.content.config import MAX_THINGS, OfConfig, config_things, runs_as_root
+from sandbox.scanners.content.engine import MAX_MATCHES, NO_ENGINE, Engine, Rules, compile_rules
 from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.content.search import ContentSearch
 from sandbox.scanners.content.whole import shown_lines, whole_image, with_whole
@@ -251,7 +251,7 @@ def test_the_configuration_is_judged() -> None:
             "text",
         ],
     }
-    found = config_things(config, search())
+    found = config_things(config, search()).found
     assert {(one.rule, one.where) for one in found} == {
         ("ST-USER-ROOT", "user"),
         ("ST-NO-HEALTHCHECK", "healthcheck"),
@@ -266,7 +266,7 @@ def test_the_configuration_is_judged() -> None:
     "config", [{}, {"config": None}, {"config": {"Env": "x", "Labels": [], "User": 5}, "history": 3}]
 )
 def test_a_strange_configuration_is_judged_as_far_as_it_goes(config: dict[str, object]) -> None:
-    found = config_things(config, search())
+    found = config_things(config, search()).found
     assert {one.rule for one in found} <= {"ST-USER-ROOT", "ST-NO-HEALTHCHECK"}
 
 
@@ -308,7 +308,7 @@ def test_secrets_of_the_configuration_are_found_once_and_redacted() -> None:
             {"created_by": f"RUN |1 GITHUB_TOKEN={token} /bin/sh -c make"},
         ],
     }
-    found = config_things(config, search())
+    found = config_things(config, search()).found
     assert {(one.kind, one.rule, one.where) for one in found} == {
         ("secret", "ST-SECRET-AWS-ACCESS-KEY-ID", "env AWS_ACCESS_KEY_ID"),
         ("secret", "ST-SECRET-DATABASE-URL", "label db"),
@@ -329,6 +329,24 @@ def test_what_is_too_much_in_a_configuration_is_said() -> None:
     # A long line is searched to its end.
     long = {"history": [{"created_by": f"RUN {'x ' * 40_000} TOKEN={planted.token('ghp_')}"}]}
     assert "history 0" in {one.where for one in with_whole(scan, long, compiled, now=NOW).found}
+
+
+def test_what_of_a_configuration_cannot_be_searched_is_incomplete() -> None:
+    """It is no finding: whoever asks whether the scan is complete is told that it is not."""
+    gap = Incomplete(scanner="layer", reason="damaged")
+    scan = Scan(
+        lease="", scanner="test", digest=f"sha256:{'0' * 64}", platform="linux/amd64", layers=(),
+        incomplete=(gap,),
+    )  # fmt: skip
+    flood = " ".join(planted.token("ghp_", seed=n) for n in range(MAX_MATCHES + 1))
+    config = {"config": {"User": "65532", "Healthcheck": {"Test": ["CMD", "/a"]}, "Env": [f"X={flood}"]}}
+    said = with_whole(scan, config, compile_rules(), now=NOW)
+    assert said.found == ()
+    assert [(one.scanner, one.where) for one in said.incomplete] == [("layer", ""), ("content", "env X")]
+    assert "ST-SECRET-GITHUB-TOKEN" in said.incomplete[1].reason
+    # Nor is there anything to go by where no layer could say that nothing searches here.
+    said = with_whole(scan, config, Rules(b"", "none"), now=NOW)
+    assert [one.reason for one in said.incomplete] == ["damaged", NO_ENGINE]
 
 
 def test_lines_of_layers_show_no_secret() -> None:
@@ -364,7 +382,7 @@ def test_a_clean_static_image_has_nothing() -> None:
         },
         "history": [{"created_by": "COPY app /app # buildkit"}],
     }
-    assert config_things(config, search()) == ()
+    assert config_things(config, search()) == OfConfig((), ())
     assert whole_image((), config=config, is_distroless=False, now=NOW) == ()
 
 
