@@ -24,7 +24,7 @@ from registry.contract.scan import (
     System,
 )
 from sandbox.scanners.facts import FoundPackage, FoundSystem, FoundThing
-from sandbox.scanners.merge import Gap, Told, View
+from sandbox.scanners.merge import Gap, Owner, Told, View
 from sandbox.scanners.packages.copyrights import RULE as COPYRIGHT
 from sandbox.scanners.packages.copyrights import package_of
 from sandbox.scanners.packages.ecosystems import ecosystem_of
@@ -123,14 +123,14 @@ def _package(
     found: FoundPackage,
     words: Mapping[str, tuple[str, ...]],
     system: FoundSystem | None,
-    owned: Mapping[str, tuple[str, str]],
+    owned: Mapping[str, Owner],
 ) -> Package | None:
     texts = (found.name, found.version, found.source, found.source_version)
     if not found.name or not found.version or any(len(one) > 300 or not _is_text(one) for one in texts):
         return None
     owner = None
     if found.kind not in DISTRIBUTIONS and told.path in owned:
-        owner = _text(owned[told.path][0], 300)
+        owner = _text(owned[told.path].package, 300)
     return Package(
         kind=found.kind,
         ecosystem=_text(ecosystem_of(system, found.kind), 64),
@@ -169,10 +169,8 @@ def _licences_of(found: FoundPackage, words: Mapping[str, tuple[str, ...]]) -> t
     return words.get(f"package {found.name}") or words.get(f"source {found.source or found.name}", ())
 
 
-def _found(told: Told, thing: FoundThing, owned: Mapping[str, tuple[str, str]]) -> Found:
-    # A distribution's own file, as it was packed: what looks like a secret there is an example of one.
-    own = bool(thing.md5) and owned.get(told.path, ("", ""))[1] == thing.md5
-    lowered = own and told.deleted_in_layer is None
+def _found(told: Told, thing: FoundThing, owned: Mapping[str, Owner]) -> Found:
+    lowered = told.deleted_in_layer is None and _is_as_packed(told, thing, owned.get(told.path))
     return Found(
         kind=thing.kind,
         rule=_text(thing.rule, 100),
@@ -187,6 +185,15 @@ def _found(told: Told, thing: FoundThing, owned: Mapping[str, tuple[str, str]]) 
         layer=told.layer,
         deleted_in_layer=told.deleted_in_layer,
     )
+
+
+def _is_as_packed(told: Told, thing: FoundThing, owner: Owner | None) -> bool:
+    """Whether it is of a distribution's own file as that was packed: what looks like a secret there is an
+    example of one, and what sets the user is to."""
+    if owner is None or not thing.md5 or thing.md5 != owner.md5:
+        return False
+    # No package states a mode. A layer that has the file and not its package has changed it.
+    return thing.kind != "misconfiguration" or told.layer <= owner.layer
 
 
 def _gap(gap: Gap) -> Incomplete:

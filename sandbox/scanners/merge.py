@@ -75,13 +75,22 @@ class Gap:
     layer: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The distribution's package that brought a file: what it states of it, and the layer that says so."""
+
+    package: str
+    md5: str
+    layer: int
+
+
 @dataclass(slots=True)
 class View:
-    """The image's view. ``owned``: package and md5 of the files that matter, by path."""
+    """The image's view. ``owned``: whose the files that matter are, by path."""
 
     told: list[Told] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
-    owned: dict[str, tuple[str, str]] = field(default_factory=dict)
+    owned: dict[str, Owner] = field(default_factory=dict)
 
 
 def merge(
@@ -349,7 +358,7 @@ def _wants(module: Module, path: str) -> bool:
     return any(module.wants(Entry(one, "file", 4096, 0o644, 0, 0)) for one in (path, f"{path}/a"))
 
 
-def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, tuple[str, str]]:
+def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, Owner]:
     """Which package brought the files that are told of, by the databases that are to be seen."""
     asked = {
         path
@@ -361,14 +370,19 @@ def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, tuple[s
         for one in some:
             sources.setdefault(one.layer, set()).add(path)
     place: Callable[[str], str] = merging.names.place
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Owner] = {}
     for number, layer in enumerate(layers):
         here = sources.get(number)
         if not asked or not here:
             continue
         for source, path, package, md5 in layer.owned():
             if place(path) in asked and place(source) in here:
-                found[place(path)] = (package, md5 or found.get(place(path), ("", ""))[1])
+                known = found.get(place(path))
+                if known is not None and not md5:
+                    # A list names no more than the file.
+                    found[place(path)] = replace(known, package=package)
+                else:
+                    found[place(path)] = Owner(package, md5, number)
     return found
 
 

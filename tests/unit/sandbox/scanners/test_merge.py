@@ -10,7 +10,9 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from sandbox.images.layerstream import LayerReader
+from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.document import Subject, make_scan
+from sandbox.scanners.facts import Module
 from sandbox.scanners.lines import LineFile
 from sandbox.scanners.merge import AT_PLACE_MAX, FACTS_MAX, GAPS_MAX, LINKS_MAX, View, merge
 from sandbox.scanners.packages import MODULES as PACKAGE_MODULES
@@ -31,7 +33,9 @@ from tests.kit.images import (
 from tests.kit.scanmodules import MODULES
 
 
-def walked(*members: Member, limits: WalkLimits | None = None) -> LineFile:
+def walked(
+    *members: Member, limits: WalkLimits | None = None, modules: Sequence[Module] = MODULES
+) -> LineFile:
     """What the modules tell of one layer, read in this process."""
     out: BinaryIO = io.BytesIO()
     with tempfile.TemporaryFile() as blob, tempfile.TemporaryFile() as spool:
@@ -42,7 +46,7 @@ def walked(*members: Member, limits: WalkLimits | None = None) -> LineFile:
             blob.seek(0)
             return LayerReader(blob.fileno(), algorithm="sha256", max_bytes=1 << 30)
 
-        Walk(MODULES, read, Spool(spool.fileno()), out, limits or WalkLimits()).run()
+        Walk(modules, read, Spool(spool.fileno()), out, limits or WalkLimits()).run()
     return LineFile(out)
 
 
@@ -232,6 +236,43 @@ def test_owners_and_unchanged_files() -> None:
     # A database that is gone owns nothing.
     gone = seen([file("lists.txt", lists.encode()), file("own.txt", KEY)], [whiteout("lists.txt")])
     assert {one.severity for one in make_scan(gone, subject, scanner="test 1").found} == {"high"}
+
+
+def test_what_sets_the_user_is_the_distributions_only_as_it_packed_it() -> None:
+    def packed(**programs: bytes) -> Member:
+        sums = (
+            f"{hashlib.md5(data, usedforsecurity=False).hexdigest()}  usr/bin/{name}\n"
+            for name, data in programs.items()
+        )
+        return file("var/lib/dpkg/info/p.md5sums", "".join(sums).encode())
+
+    def severities(*layers: Sequence[Member]) -> dict[str, str]:
+        modules = (*PACKAGE_MODULES, FileRules())
+        view = merge([walked(*members, modules=modules) for members in layers], modules)
+        diff_ids = tuple(f"sha256:{number:064}" for number, _ in enumerate(layers))
+        subject = Subject("sha256:" + "0" * 64, "linux/amd64", diff_ids, ("",) * len(layers))
+        found = make_scan(view, subject, scanner="test 1").found
+        return {one.where: one.severity for one in found if one.rule == "ST-SETUID"}
+
+    base = [
+        packed(su=b"1", less_known=b"2", dash=b"3"),
+        file("usr/bin/su", b"1", 0o4755),
+        file("usr/bin/less_known", b"2", 0o755),
+        file("usr/bin/dash", b"3", 0o4755),
+    ]
+    # A shell is one that nobody packs so, whatever the layer.
+    assert severities(base) == {"usr/bin/su": "info", "usr/bin/dash": "high"}
+    changed = [file("usr/bin/less_known", b"2", 0o4755)]
+    assert severities(base, changed)["usr/bin/less_known"] == "high"
+    # With an upgrade the package comes as well.
+    upgraded = [packed(su=b"4"), file("usr/bin/su", b"4", 0o4755)]
+    assert severities(base, upgraded)["usr/bin/su"] == "info"
+    listed = [file("var/lib/dpkg/info/p.list", b"/usr/bin/su\n/usr/bin/less_known\n"), *changed]
+    assert severities(base, listed) == {
+        "usr/bin/su": "info",
+        "usr/bin/dash": "high",
+        "usr/bin/less_known": "high",
+    }
 
 
 def test_a_package_came_with_the_layer_that_brought_it_however_often_its_database_is_written() -> None:
