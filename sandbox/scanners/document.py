@@ -190,9 +190,9 @@ def _found(told: Told, thing: FoundThing, owned: Mapping[str, Owner]) -> Found:
 def _is_as_packed(told: Told, thing: FoundThing, owner: Owner | None) -> bool:
     """Whether it is of a distribution's own file as that was packed: what looks like a secret there is an
     example of one, and what sets the user is to."""
-    if owner is None or not thing.md5 or thing.md5 != owner.md5:
+    if owner is None or owner.digest not in thing.digests:
         return False
-    # No package states a mode. A layer that has the file and not its package has changed it.
+    # Of a mode nothing is known. A layer that has the file and not its package has changed it.
     return thing.kind != "misconfiguration" or told.layer <= owner.layer
 
 

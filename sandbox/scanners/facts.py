@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+STATED = 32
+"""So many hex digits are kept of what a package states of a file."""
 EntryKind = Literal["file", "folder", "link", "other"]
 PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
 ThingKind = Literal["secret", "malware", "misconfiguration", "licence"]
@@ -67,19 +69,21 @@ class FoundSystem:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A file that a distribution's package brought; ``md5`` (hex) as the package states it, or empty."""
+    """A file that a distribution's package brought; ``digest`` is what the package states of it, or empty:
+    the first ``STATED`` hex digits of its MD5, SHA-1 or SHA-256."""
 
     path: str
     package: str
-    md5: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundThing:
     """Something that is wrong with a file. Fields as in ``registry.contract.scan.Found``.
 
-    Secrets are redacted here already: none leaves the child in full. ``md5`` (hex) of the whole file is there
-    where what is in a distribution's own, unchanged file does not count.
+    Secrets are redacted here already: none leaves the child in full. ``digests`` of the whole file
+    are there, each as a package may state it (:attr:`Owned.digest`), where what is in a distribution's own,
+    unchanged file does not count.
     """
 
     kind: ThingKind
@@ -91,7 +95,7 @@ class FoundThing:
     evidence: str = ""
     path: str = ""
     """inside the file, for what an archive holds"""
-    md5: str = ""
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

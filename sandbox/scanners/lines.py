@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from sandbox.scanners.facts import Facts, FoundPackage, FoundSystem, FoundThing
 
-FORMAT = 2
+FORMAT = 3
 DIGEST_BYTES = 16
 OWNED_PER_LINE = 2_000
 LINE_MAX_BYTES = 64 * 1024 * 1024
@@ -66,7 +66,9 @@ class LineWriter:
         if facts.incomplete:
             record["incomplete"] = [str(reason)[:300] for reason in facts.incomplete[:100]]
         for start in range(0, len(facts.owned), OWNED_PER_LINE):
-            some = [(one.path, one.package, one.md5) for one in facts.owned[start : start + OWNED_PER_LINE]]
+            some = [
+                (one.path, one.package, one.digest) for one in facts.owned[start : start + OWNED_PER_LINE]
+            ]
             self.line(owned=path, files=some)
         if not record and not facts.owned:
             return False
@@ -119,7 +121,7 @@ class LineFile:
                 yield record
 
     def owned(self) -> Iterator[tuple[str, str, str, str]]:
-        """Where it is said, and of each owned file path, package and md5."""
+        """Where it is said, and of each owned file path, package and digest."""
         for line in self._lines():
             if not line.startswith(_OWNED) or (record := _parsed(line)) is None:
                 continue
@@ -127,8 +129,8 @@ class LineFile:
             if isinstance(source, str) and isinstance(files, list):
                 for one in files:
                     match one:
-                        case [str(path), str(package), str(md5)]:
-                            yield source, path, package, md5
+                        case [str(path), str(package), str(digest)]:
+                            yield source, path, package, digest
 
     def end(self) -> End | None:
         """How it ended; None: it did not."""

@@ -80,7 +80,7 @@ class Owner:
     """The distribution's package that brought a file: what it states of it, and the layer that says so."""
 
     package: str
-    md5: str
+    digest: str
     layer: int
 
 
@@ -363,7 +363,7 @@ def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, Owner]:
     asked = {
         path
         for path, some in merging.visible.items()
-        if any(one.packages or any(thing.md5 for thing in one.things) for one in some)
+        if any(one.packages or any(thing.digests for thing in one.things) for one in some)
     }
     sources: dict[int, set[str]] = {}
     for path, some in merging.visible.items():
@@ -375,14 +375,14 @@ def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, Owner]:
         here = sources.get(number)
         if not asked or not here:
             continue
-        for source, path, package, md5 in layer.owned():
+        for source, path, package, digest in layer.owned():
             if place(path) in asked and place(source) in here:
                 known = found.get(place(path))
-                if known is not None and not md5:
+                if known is not None and not digest:
                     # A list names no more than the file.
                     found[place(path)] = replace(known, package=package)
                 else:
-                    found[place(path)] = Owner(package, md5, number)
+                    found[place(path)] = Owner(package, digest, number)
     return found
 
 

@@ -3,7 +3,7 @@ left out. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast, get_args
 
 from sandbox.scanners.facts import (
@@ -16,6 +16,7 @@ from sandbox.scanners.facts import (
 )
 
 _LICENCES_MAX = 50
+_DIGESTS_MAX = 3
 
 
 def read_packages(value: object) -> tuple[FoundPackage, ...]:
@@ -39,7 +40,6 @@ def _package(one: Mapping[str, object]) -> FoundPackage | None:
     kind = one.get("kind")
     if kind not in get_args(PackageKind):
         return None
-    licences = one.get("licences")
     return FoundPackage(
         kind=cast("PackageKind", kind),
         name=_text(one, "name"),
@@ -47,9 +47,7 @@ def _package(one: Mapping[str, object]) -> FoundPackage | None:
         architecture=_text(one, "architecture"),
         source=_text(one, "source"),
         source_version=_text(one, "source_version"),
-        licences=tuple(text for text in licences if isinstance(text, str))[:_LICENCES_MAX]
-        if isinstance(licences, Sequence) and not isinstance(licences, str)
-        else (),
+        licences=_texts(one, "licences", _LICENCES_MAX),
         path=_text(one, "path"),
     )
 
@@ -67,12 +65,17 @@ def _thing(one: Mapping[str, object]) -> FoundThing | None:
         line=line if isinstance(line, int) and line > 0 else None,
         evidence=_text(one, "evidence"),
         path=_text(one, "path"),
-        md5=_text(one, "md5"),
+        digests=_texts(one, "digests", _DIGESTS_MAX),
     )
 
 
 def _objects(value: object) -> list[Mapping[str, object]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(one: Mapping[str, object], name: str, most: int) -> tuple[str, ...]:
+    value = one.get(name)
+    return tuple(text for text in value if isinstance(text, str))[:most] if isinstance(value, list) else ()
 
 
 def _text(one: Mapping[str, object], name: str) -> str:

@@ -43,7 +43,7 @@ def test_what_debian_packed_of_python_belongs_to_its_packages(tmp_path: Path) ->
     for path, facts in walked(tmp_path):
         assert facts.incomplete == (), path
         packages.setdefault(path, []).extend(facts.packages)
-        owned |= {one.path: one for one in facts.owned if one.md5 or one.path not in owned}
+        owned |= {one.path: one for one in facts.owned if one.digest or one.path not in owned}
         systems += [facts.system] if facts.system else []
     assert [ecosystem_of(system, "dpkg") for system in systems] == ["Debian:12"]
     debian = {one.name for one in packages["var/lib/dpkg/status"]}
@@ -54,4 +54,4 @@ def test_what_debian_packed_of_python_belongs_to_its_packages(tmp_path: Path) ->
     for name, owner in python.items():
         assert owner is not None, name
         assert owner.package in debian
-        assert owner.md5
+        assert owner.digest

@@ -38,11 +38,11 @@ echo two > %{buildroot}/usr/lib64/openssl/misc.pl
 """
 
 
-def build_rpms(folder: Path) -> list[Path]:
-    """``openssl-libs`` and ``openssl-perl``, whose digests of files are MD5."""
+def build_rpms(folder: Path, *, digests: int = 1) -> list[Path]:
+    """``openssl-libs`` and ``openssl-perl``, whose digests of files are MD5, or SHA-256 (8)."""
     (folder / "openssl.spec").write_text(SPEC)
     command = ["rpmbuild", "--quiet", "-bb", "--define", f"_topdir {folder}/top"]
-    command += ["--define", "_binary_filedigest_algorithm 1", str(folder / "openssl.spec")]
+    command += ["--define", f"_binary_filedigest_algorithm {digests}", str(folder / "openssl.spec")]
     subprocess.run(command, check=True, capture_output=True)
     return sorted(folder.glob("top/RPMS/noarch/*.rpm"))
 

@@ -21,7 +21,7 @@ from sandbox.scanners.facts import (
 @dataclass(frozen=True, slots=True)
 class Words:
     """Tells of each line of a ``.txt``: ``secret WORD``, ``package NAME VERSION``,
-    ``owned PATH PACKAGE MD5``, ``system ID VERSION``, ``gap REASON``."""
+    ``owned PATH PACKAGE DIGEST``, ``system ID VERSION``, ``gap REASON``."""
 
     name: str = "words"
     version: int = 1
@@ -37,11 +37,11 @@ class Words:
             match line.split():
                 case ["secret", word]:
                     md5 = hashlib.md5(raw, usedforsecurity=False).hexdigest()
-                    things.append(FoundThing("secret", "word", "high", f"the word {word}", md5=md5))
+                    things.append(FoundThing("secret", "word", "high", f"the word {word}", digests=(md5,)))
                 case ["package", name, version]:
                     packages.append(FoundPackage("python", name, version))
-                case ["owned", path, package, md5]:
-                    owned.append(Owned(path, package, md5))
+                case ["owned", path, package, digest]:
+                    owned.append(Owned(path, package, digest))
                 case ["system", kind, version]:
                     system = FoundSystem(kind, version, kind)
                 case ["gap", reason]:

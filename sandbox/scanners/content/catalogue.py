@@ -198,7 +198,9 @@ CATALOGUE: Mapping[str, Misconfiguration] = types.MappingProxyType(
 """By id. An id stays, since waivers and policies name it."""
 
 
-def misconfigured(rule: str, evidence: str = "", *, md5: str = "", line: int | None = None) -> FoundThing:
+def misconfigured(
+    rule: str, evidence: str = "", *, digests: tuple[str, ...] = (), line: int | None = None
+) -> FoundThing:
     """The thing as a module tells it."""
     entry = CATALOGUE[rule]
     return FoundThing(
@@ -208,7 +210,7 @@ def misconfigured(rule: str, evidence: str = "", *, md5: str = "", line: int | N
         title=entry.title,
         remedy=entry.remedy,
         evidence=evidence[:300],
-        md5=md5,
+        digests=digests,
         line=line,
     )
 

@@ -1,15 +1,19 @@
-"""The digest by which a distribution's package states the files that it brought."""
+"""The digests by which distributions' packages state the files that they brought."""
 
 from __future__ import annotations
 
 import hashlib
 from typing import BinaryIO
 
+from sandbox.scanners.facts import STATED
 
-def md5_of(content: BinaryIO) -> str:
-    """MD5 of a whole file, in hex. It tells what is unchanged, and proves nothing."""
+
+def digests_of(content: BinaryIO) -> tuple[str, ...]:
+    """What a package may state of a whole file (:attr:`sandbox.scanners.facts.Owned.digest`): dpkg by MD5,
+    apk by SHA-1, rpm by any. It tells what is unchanged, and proves nothing: a part of each is enough."""
     content.seek(0)
-    digest = hashlib.md5(usedforsecurity=False)
+    digests = [hashlib.new(name, usedforsecurity=False) for name in ("md5", "sha1", "sha256")]
     while piece := content.read(1024 * 1024):
-        digest.update(piece)
-    return digest.hexdigest()
+        for digest in digests:
+            digest.update(piece)
+    return tuple(digest.hexdigest()[:STATED] for digest in digests)

@@ -6,7 +6,7 @@ import re
 from typing import BinaryIO
 
 from sandbox.scanners.content.catalogue import mark, misconfigured
-from sandbox.scanners.content.digests import md5_of
+from sandbox.scanners.content.digests import digests_of
 from sandbox.scanners.facts import Entry, Facts, FoundThing
 
 _STICKY, _SETID, _OTHERS_WRITE, _GROUP_WRITES = 0o1000, 0o6000, 0o002, 0o020
@@ -72,11 +72,11 @@ class FileRules:
         # Without the right to run it, set-group-id is an old sign for locks.
         is_set = entry.mode & 0o4000 or entry.mode & 0o2010 == 0o2010
         if (is_set and entry.mode & 0o111) or entry.capabilities:
-            digest = "" if _NEVER_SET.fullmatch(entry.path) else md5_of(content)
+            digests = () if _NEVER_SET.fullmatch(entry.path) else digests_of(content)
             if is_set and entry.mode & 0o111:
-                things.append(misconfigured("ST-SETUID", _mode(entry), md5=digest))
+                things.append(misconfigured("ST-SETUID", _mode(entry), digests=digests))
             if entry.capabilities:
-                things.append(misconfigured("ST-FILE-CAPABILITIES", _mode(entry), md5=digest))
+                things.append(misconfigured("ST-FILE-CAPABILITIES", _mode(entry), digests=digests))
         return things
 
     def _by_name(self, entry: Entry) -> list[FoundThing]:

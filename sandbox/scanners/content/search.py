@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from sandbox.scanners.content.archives import Budget, Readable, members
-from sandbox.scanners.content.digests import md5_of
+from sandbox.scanners.content.digests import digests_of
 from sandbox.scanners.content.engine import MAX_MATCHES, NO_ENGINE, Engine, Match, Matches, Rule
 from sandbox.scanners.content.places import is_in_library, is_looked_at
 from sandbox.scanners.content.redaction import redacted, shown
@@ -94,8 +94,8 @@ class ContentSearch:
         if not self._unfinished_left:
             incomplete.append("the rules are too slow for this layer: what comes after was not searched")
         if things:
-            digest = md5_of(content)
-            things = [replace(thing, md5=digest) for thing in things]
+            digests = digests_of(content)
+            things = [replace(thing, digests=digests) for thing in things]
         return Facts(things=tuple(things), incomplete=tuple(dict.fromkeys(incomplete)))
 
     @property

@@ -73,7 +73,7 @@ class SqliteDatabase:
     """The database of today's rpm, which is only whole with its write-ahead log."""
 
     name: str = "rpm-sqlite"
-    version: int = 1
+    version: int = 2
 
     def wants(self, entry: Entry) -> bool:
         folder, name = folder_and_name(entry.path)
@@ -101,5 +101,5 @@ class SqliteDatabase:
             yield blob
 
 
-RPM = Reader("rpm", 1, wants, read)
+RPM = Reader("rpm", 2, wants, read)
 RPM_SQLITE = SqliteDatabase()

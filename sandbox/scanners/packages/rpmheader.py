@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Iterator
 
-from sandbox.scanners.facts import FoundPackage, IncompleteError, Owned
+from sandbox.scanners.facts import STATED, FoundPackage, IncompleteError, Owned
 from sandbox.scanners.packages.reading import MAX_OWNED, Fact, licences
 
 MAX_BYTES = 16 * 1024 * 1024
@@ -18,7 +18,8 @@ MAX_TAGS = 65_535
 NAME, VERSION, RELEASE, EPOCH, LICENCE, ARCHITECTURE = 1000, 1001, 1002, 1003, 1014, 1022
 SOURCE, FILE_DIGESTS, FOLDER_INDEXES, BASENAMES, FOLDERS, DIGEST_KIND = 1044, 1035, 1116, 1117, 1118, 5011
 INT32, STRING, STRINGS, TRANSLATED = 4, 6, 8, 9
-MD5 = 1
+MD5, DIGESTS = 1, (1, 2, 8)
+"""As OpenPGP numbers them (RFC 9580, 9.5): MD5, SHA-1 and SHA-256."""
 
 _source = re.compile(r"(.+)-([^-]+-[^-]+)\.(?:no)?src\.rpm")
 
@@ -100,12 +101,12 @@ def _files(tags: _Tags, data: memoryview, package: str) -> Iterator[Owned]:
     folders = [_decoded(folder).removeprefix("/") for folder in _texts(tags, data, FOLDERS)]
     if len(names) != len(indexes) or any(index >= len(folders) for index in indexes):
         raise IncompleteError("the list of files in a header of the rpm database cannot be")
-    is_md5 = next(iter(_numbers(tags, data, DIGEST_KIND)), MD5) == MD5
-    digests = _texts(tags, data, FILE_DIGESTS) if is_md5 else []
+    is_known = next(iter(_numbers(tags, data, DIGEST_KIND)), MD5) in DIGESTS
+    digests = _texts(tags, data, FILE_DIGESTS) if is_known else []
     if len(digests) != len(names):
         digests = [b""] * len(names)
     for name, index, digest in zip(names, indexes, digests, strict=True):
-        yield Owned(folders[index] + _decoded(name), package, digest.decode("ascii", "replace"))
+        yield Owned(folders[index] + _decoded(name), package, digest[:STATED].decode("ascii", "replace"))
 
 
 def _decoded(path: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import random
 import sqlite3
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.scanners.facts import Facts, FoundPackage, Owned
+from sandbox.scanners.content.digests import digests_of
+from sandbox.scanners.facts import STATED, Facts, FoundPackage, Owned
 from sandbox.scanners.packages.sqlitepages import Database
 from tests.kit.looking import look, named, wanting
 from tests.kit.rpms import build_rpms, headers, install, installed, make_bdb, make_ndb
@@ -64,6 +66,15 @@ def test_a_database_is_read_alone_and_with_an_empty_log(database: Path) -> None:
     both(look(FOLDER + "rpmdb.sqlite", data))
     both(look(FOLDER + "rpmdb.sqlite", data, partner=b""))
     both(look("usr/lib/sysimage/rpm/rpmdb.sqlite", data))
+
+
+def test_what_packages_of_today_state_of_their_files_is_kept(tmp_path: Path) -> None:
+    folder = install(tmp_path / "root", *build_rpms(tmp_path, digests=8))
+    facts = look(FOLDER + "rpmdb.sqlite", (folder / "rpmdb.sqlite").read_bytes())
+    stated = {one.path: one.digest for one in facts.owned}
+    content = hashlib.sha256(b"one\n").hexdigest()
+    assert stated["usr/lib64/libcrypto.so.1.1"] == content[:STATED]
+    assert content[:STATED] in digests_of(io.BytesIO(b"one\n"))
 
 
 def test_what_is_only_in_the_log_is_installed(tmp_path: Path, rpms: list[Path], database: Path) -> None:

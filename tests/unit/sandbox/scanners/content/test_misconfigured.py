@@ -87,7 +87,7 @@ def test_files_are_judged_by_name_and_mode(
     for thing in facts.things:
         if thing.rule == "ST-SETUID":
             # So that one of the distribution's own can be told from another.
-            assert thing.md5 == hashlib.md5(b"content").hexdigest()
+            assert hashlib.md5(b"content").hexdigest() in thing.digests
 
 
 def test_capabilities_of_a_file_are_told() -> None:

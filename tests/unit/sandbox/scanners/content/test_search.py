@@ -72,7 +72,7 @@ def test_a_secret_is_told_once_wherever_it_lies_in_a_large_file(search: ContentS
     facts = looked_at(search, "opt/data", bytes(content))
     assert [thing.rule for thing in facts.things] == ["ST-SECRET-GITHUB-TOKEN"]
     assert facts.incomplete == ()
-    assert facts.things[0].md5 == hashlib.md5(content).hexdigest()
+    assert hashlib.md5(content).hexdigest() in facts.things[0].digests
 
 
 def test_a_sparse_file_is_searched_to_its_end(search: ContentSearch, tmp_path: Path) -> None:
