@@ -9,6 +9,7 @@ from typing import Any
 
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
+from registry.advisories.reported import reporters_of
 from registry.contract.scan import Package, Scan
 from registry.formats.purls import image_purl, purls_of
 from registry.formats.shown import (
@@ -177,6 +178,7 @@ def _component(scan: Scan, package: Package, ref: str, purl: str | None) -> dict
 def _vulnerabilities(known: Report, refs: Sequence[str]) -> list[dict[str, Any]]:
     """One for all packages of which the same is known."""
     excuses = known.excuses()
+    reporters = reporters_of(known.scan)
     alike: dict[tuple[object, ...], list[Match]] = {}
     for one in known.matches:
         excused = excuses.get((one.id, one.package_index))
@@ -187,25 +189,34 @@ def _vulnerabilities(known: Report, refs: Sequence[str]) -> list[dict[str, Any]]
             one.score,
             one.fixed_version,
             one.state,
+            reporters.get((one.package_index, one.id)),
             excused
             and (excused.by, excused.status, excused.justification, excused.author, excused.expires_at),
         )
         alike.setdefault(same, []).append(one)
     return [
-        _vulnerability(known.scan, group, refs, excuses.get((group[0].id, group[0].package_index)), number)
+        {
+            "bom-ref": f"vulnerability-{number}",
+            **_vulnerability(
+                known.scan,
+                group,
+                refs,
+                excuses.get((group[0].id, group[0].package_index)),
+                reporters.get((group[0].package_index, group[0].id), ()),
+            ),
+        }
         for number, group in enumerate(alike.values())
     ]
 
 
 def _vulnerability(
-    scan: Scan, group: Sequence[Match], refs: Sequence[str], excused: Excused | None, number: int
+    scan: Scan, group: Sequence[Match], refs: Sequence[str], excused: Excused | None, reporters: Sequence[str]
 ) -> dict[str, Any]:
     one = group[0]
     rating: dict[str, Any] = {"severity": one.severity}
     if one.score is not None:
         rating["score"] = one.score
     found: dict[str, Any] = {
-        "bom-ref": f"vulnerability-{number}",
         "id": one.id,
         "source": {"name": "OSV", "url": address_of(one.id)},
         "references": [
@@ -230,6 +241,7 @@ def _vulnerability(
                 ("fixedVersion", one.fixed_version or ""),
                 ("kev", "true" if one.kev else ""),
                 ("epss", "" if one.epss is None else str(one.epss)),
+                *(("reportedBy", name) for name in reporters),
                 *(
                     ("introducedBy", layer_of(scan, layer))
                     for layer in sorted({scan.packages[match.package_index].layer for match in group})

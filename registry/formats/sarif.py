@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 from registry.advisories.report import Excused, Report
+from registry.advisories.reported import reporters_of
 from registry.contract.scan import Scan, Severity
 from registry.formats.purls import purls_of
 from registry.formats.shown import (
@@ -115,6 +116,7 @@ def _of_matches(known: Report, image: str) -> Iterator[_Told]:
     scan = known.scan
     purls = purls_of(scan)
     excuses = known.excuses()
+    reporters = reporters_of(scan)
     for one in known.matches:
         package = scan.packages[one.package_index]
         what = f"{package.name} {package.version}"
@@ -133,6 +135,7 @@ def _of_matches(known: Report, image: str) -> Iterator[_Told]:
             "kev": one.kev,
             "epss": one.epss,
             **_layer(scan, package.layer, None),
+            **_reported(reporters.get((one.package_index, one.id), ())),
         }
         result: dict[str, Any] = {
             "level": _LEVELS[one.severity],
@@ -171,9 +174,18 @@ def _of_found(scan: Scan, image: str) -> Iterator[_Told]:
                 "message": {"text": _plain(f"{one.title}{evidence} ({one.where}{came}{gone})")},
                 "locations": _locations(scan, image, one.where, one.line, one.layer),
                 "partialFingerprints": _same(one.kind, one.rule, one.where, one.evidence),
-                "properties": {"severity": one.severity, **_layer(scan, one.layer, one.deleted_in_layer)},
+                "properties": {
+                    "severity": one.severity,
+                    **_layer(scan, one.layer, one.deleted_in_layer),
+                    **_reported(() if one.scanner is None else (one.scanner,)),
+                },
             },
         )
+
+
+def _reported(reporters: Sequence[str]) -> dict[str, Any]:
+    """Which other scanners say so."""
+    return {"reportedBy": list(reporters)} if reporters else {}
 
 
 def _locations(

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from registry.advisories.report import Report
+from registry.advisories.reported import reporters_of
 from registry.formats.cyclonedx import cyclonedx
 from registry.formats.purls import purls_of
 from registry.formats.shown import time_of
@@ -62,9 +63,11 @@ def _result(known: Report) -> dict[str, Any]:
     day, is left out."""
     scan = known.scan
     purls = purls_of(scan)
+    reporters = reporters_of(scan)
     vulnerabilities = []
     for one in known.matches:
         package = scan.packages[one.package_index]
+        by = reporters.get((one.package_index, one.id))
         vulnerabilities.append(
             {
                 "id": one.id,
@@ -81,6 +84,7 @@ def _result(known: Report) -> dict[str, Any]:
                 "purl": purls[one.package_index],
                 "path": package.path,
                 "layer": package.layer,
+                **({"reportedBy": list(by)} if by else {}),
             }
         )
     return {

@@ -20,6 +20,7 @@ from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonS
 from registry.advisories.file import Source, Status
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
+from registry.advisories.reported import with_reported
 from registry.contract.scan import Package, PackageKind, Scan, System
 from registry.formats.excusing import excuse
 from registry.formats.forms import FORMS
@@ -129,6 +130,20 @@ def written(form: Format, known: Report, image: str = IMAGE) -> Any:
         read = read_vex(raw, what="it")
         assert (len(read.statements), read.notes) == (len(document["statements"]), ())
     return document
+
+
+def test_what_another_scanner_says_has_its_name() -> None:
+    told = [{"scanner": "trivy", "id": "CVE-2099-1", "package": 0, "severity": "high"}]
+    scan = scan_of(make_package(), found=[make_found(scanner="eicar")], reported=told)
+    known = Report(scan, AT, with_reported(scan, (MATCH,)))
+    (sarif,) = written("sarif", known)["runs"]
+    named = {one["ruleId"]: one["properties"].get("reportedBy") for one in sarif["results"]}
+    assert named == {MATCH.id: None, "CVE-2099-1": ["trivy"], "secret/github-token": ["eicar"]}
+    by_id = {
+        one["id"]: [each["value"] for each in one["properties"] if each["name"] == "seatrial:reportedBy"]
+        for one in written("cyclonedx", known)["vulnerabilities"]
+    }
+    assert by_id == {MATCH.id: [], "CVE-2099-1": ["trivy"]}
 
 
 @pytest.mark.parametrize("form", get_args(Format))

@@ -8,11 +8,13 @@ from typing import Any, get_args
 import pytest
 
 from registry.advisories.report import Report
+from registry.advisories.reported import with_reported
 from registry.db.content import attestations
 from registry.oci.digest import parse_digest
 from registry.trials.scanstatements import scan_predicate
 from registry.trials.sigstore import make_statement, parse_statement
 from registry.trials.statements import OF_SCANS, PREDICATES, ScanKind, Signer
+from tests.kit.scans import make_package
 from tests.unit.formats.test_formats import (
     AT,
     CYCLONEDX,
@@ -73,6 +75,14 @@ def test_what_advisories_say_is_in_the_form_of_cosign(said: str) -> None:
     # It changes each day, and nobody is told of it. What else was found may be secret.
     assert "epss" not in worst
     assert "github-token" not in json.dumps(predicate)
+
+
+def test_what_another_scanner_says_has_its_name() -> None:
+    told = [{"scanner": "trivy", "id": "CVE-2099-1", "package": 0, "severity": "high"}]
+    scan = scan_of(make_package(), reported=told)
+    predicate = said_of("matches", Report(scan, AT, with_reported(scan, (MATCH,))))
+    vulnerabilities = predicate["scanner"]["result"]["vulnerabilities"]
+    assert [one.get("reportedBy") for one in vulnerabilities] == [None, ["trivy"]]
 
 
 def test_where_nobody_looked_nothing_is_said_to_be_complete() -> None:
