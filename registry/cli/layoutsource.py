@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from registry.errors import RequestInvalidError
-from registry.layouts.archive import open_archive, spool
-from registry.layouts.errors import LayoutError
+from registry.layouts.archive import open_archive, open_path, spool
 from registry.layouts.layout import Layout, read_layout
-from registry.layouts.members import FolderMembers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,10 +42,4 @@ def _members(text: str, ca_file: Path | None) -> Members:
         from registry.cli.layoutweb import open_address  # noqa: PLC0415  (slow to import)
 
         return open_address(urlsplit(text), ca_file=ca_file)
-    path = Path(text.removeprefix("oci:"))
-    if path.is_dir():
-        return FolderMembers(path)
-    try:
-        return open_archive(path.open("rb"), path.name)
-    except OSError as error:
-        raise LayoutError("missing", f"{path} cannot be read: {error.strerror}") from None
+    return open_path(Path(text.removeprefix("oci:")))

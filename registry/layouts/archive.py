@@ -15,7 +15,7 @@ from contextlib import closing
 from typing import IO, TYPE_CHECKING, cast
 
 from registry.layouts.errors import LayoutError
-from registry.layouts.members import PIECE_BYTES, Members, Reader, pieces
+from registry.layouts.members import PIECE_BYTES, FolderMembers, Members, Reader, pieces
 from registry.layouts.tar import TarMembers
 from registry.layouts.zip import ZipMembers
 
@@ -26,10 +26,27 @@ else:
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 UNPACKED_MAX_BYTES = 256 * 1024**3
 _ZIPS = (b"PK\3\4", b"PK\5\6")
 _XZ = b"\xfd7zXZ\0"
+
+
+def open_path(path: Path) -> Members:
+    """The files of a folder, or in an archive, on this host.
+
+    Raises:
+        LayoutError: it is neither, or cannot be read.
+    """
+    if path.is_dir():
+        return FolderMembers(path)
+    if path.exists() and not path.is_file():
+        raise LayoutError("missing", f"{path} is neither a folder nor a file")
+    try:
+        return open_archive(path.open("rb"), path.name)
+    except OSError as error:
+        raise LayoutError("missing", f"{path} cannot be read: {error.strerror}") from None
 
 
 def open_archive(file: IO[bytes], name: str) -> Members:

@@ -18,7 +18,9 @@ from typing import Any
 
 from registry.errors import SeatrialError
 from registry.oci.digest import Digest, digest_of, parse_content_digest
+from registry.oci.layout import INDEX_PATH, MARKER, MARKER_PATH, blob_path
 from registry.oci.manifest import parse_manifest
+from registry.oci.mediatypes import OCI_INDEX
 from registry.oci.names import parse_repository_name
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 from registry.trials.sigstore import BUNDLE, PublicKey
@@ -28,7 +30,7 @@ FORMAT = 1
 FILE_MAX_BYTES = 256 * 1024 * 1024
 _MEMBERS_MAX = 20_000
 _MEMBER_MAX_BYTES = 16 * 1024 * 1024
-_ABOUT, _LAYOUT, _INDEX = "evidence.json", "oci-layout", "index.json"
+_ABOUT = "evidence.json"
 _KEY = re.compile(r"keys/([A-Za-z0-9_-]{1,100})\.pem")
 _BLOB = re.compile(r"blobs/([a-z0-9]{1,20})/([0-9a-f]{1,200})")
 
@@ -80,13 +82,13 @@ def pack(evidence: Evidence) -> bytes:
     }
     index = {
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": OCI_INDEX,
         "manifests": [_descriptor(digest, raw) for digest, raw in evidence.manifests.items()],
     }
-    members = {_ABOUT: _json(about), _LAYOUT: b'{"imageLayoutVersion":"1.0.0"}', _INDEX: _json(index)}
+    members = {_ABOUT: _json(about), MARKER_PATH: MARKER, INDEX_PATH: _json(index)}
     members |= {f"keys/{kid}.pem": pem.encode("ascii") for kid, pem in evidence.keys.items()}
     for digest, raw in {**evidence.manifests, **evidence.blobs}.items():
-        members[f"blobs/{digest.algorithm}/{digest.encoded}"] = raw
+        members[blob_path(digest)] = raw
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, raw in members.items():
@@ -116,7 +118,7 @@ def unpack(raw: bytes) -> Evidence:
             blobs[digest] = content
         elif (key := _KEY.fullmatch(name)) is not None:
             keys[key[1]] = content.decode("ascii", "replace")
-    listed = _object(members, _INDEX).get("manifests")
+    listed = _object(members, INDEX_PATH).get("manifests")
     manifests: dict[Digest, bytes] = {}
     for one in listed if isinstance(listed, list) else ():
         digest = _digest(one.get("digest") if isinstance(one, dict) else None)
@@ -152,7 +154,7 @@ def _members(raw: bytes) -> Iterator[tuple[str, bytes]]:
             member = tarfile.TarInfo.frombuf(header, "utf-8", "replace")
         except tarfile.TarError as error:
             raise EvidenceInvalidError(f"it is no tar: {error}") from None
-        known = member.name in (_ABOUT, _LAYOUT, _INDEX) or any(
+        known = member.name in (_ABOUT, MARKER_PATH, INDEX_PATH) or any(
             pattern.fullmatch(member.name) for pattern in (_KEY, _BLOB)
         )
         if not known or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.name in seen:

@@ -13,6 +13,7 @@ from registry.content.manifests import StoredManifest
 from registry.db.content import STATE_COLUMNS, edges, manifests, tags
 from registry.db.dialect import batches
 from registry.errors import ContentTooLargeError
+from registry.layouts.writing import JsonEntry
 from registry.oci.digest import parse_digest
 from registry.oci.layout import REF_NAME
 from registry.oci.mediatypes import IMAGE_CONFIGS
@@ -40,7 +41,6 @@ _COLUMNS = (
     manifests.c.size,
     manifests.c.artifact_type,
 )
-JsonEntry = dict[str, object]
 
 
 @dataclass(slots=True)

@@ -13,10 +13,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from registry.layouts.archive import open_archive
+from registry.layouts.archive import open_path
 from registry.layouts.errors import Kind, LayoutError
 from registry.layouts.layout import Layout, content_digest, read_layout
-from registry.layouts.members import PIECE_BYTES, FolderMembers, Members
+from registry.layouts.members import PIECE_BYTES
 from registry.oci.descriptor import Descriptor
 from sandbox.errors import SandboxError
 
@@ -69,22 +69,13 @@ class LayoutSource:
 
     def _read(self) -> Layout:
         if self._layout is None:
-            members = _opened(self._path)
+            members = open_path(self._path)
             try:
                 self._layout = read_layout(members)
             except BaseException:
                 members.close()
                 raise
         return self._layout
-
-
-def _opened(path: Path) -> Members:
-    if not path.is_file():
-        return FolderMembers(path)
-    try:
-        return open_archive(path.open("rb"), path.name)
-    except OSError as error:
-        raise LayoutError("missing", f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def _told(error: LayoutError) -> SandboxError:

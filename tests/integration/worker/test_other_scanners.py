@@ -241,7 +241,7 @@ def test_a_scanner_that_breaks_the_contract_makes_the_scan_incomplete(scan: Scan
 
 def test_what_can_be_no_scanner_is_refused(scan: Scan) -> None:
     said = scan("oci:/nowhere", options=("--fail-on", "critical"), code=2)
-    assert "s0: it could not look: the layout nowhere has no readable index.json" in said
+    assert "s0: it could not look: /nowhere cannot be read: No such file" in said
     assert "is no name of a scanner" in scan(options=("--with", "A B=oci:/x"), code=64)
     both = ("--with", "a=oci:/x", "--with", "a=oci:/y")
     assert "two scanners are named a" in scan(options=both, code=64)

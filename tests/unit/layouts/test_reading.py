@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 from backports import zstd
 
-from registry.layouts.archive import open_archive
+from registry.layouts.archive import open_path
 from registry.layouts.errors import LayoutError
 from registry.layouts.layout import Layout, read_layout
-from registry.layouts.members import FolderMembers, pieces
+from registry.layouts.members import pieces
 from registry.layouts.walk import DEPTH_MAX, walk
 from registry.oci.digest import parse_digest
 from tests.kit.images import (
@@ -55,9 +55,7 @@ def zipped(folder: Path, path: Path, *, method: int = zipfile.ZIP_DEFLATED) -> P
 
 
 def opened(path: Path) -> Layout:
-    if path.is_dir():
-        return read_layout(FolderMembers(path))
-    members = open_archive(path.open("rb"), path.name)
+    members = open_path(path)
     try:
         return read_layout(members)
     except BaseException:
@@ -213,6 +211,8 @@ def test_what_is_no_archive(tmp_path: Path) -> None:
     for name, (content, why) in cases.items():
         (tmp_path / name).write_bytes(content)
         assert why in refused(tmp_path / name).message, name
+    os.mkfifo(tmp_path / "pipe")
+    assert "neither a folder nor a file" in refused(tmp_path / "pipe").message
 
 
 def test_zips_that_would_take_too_much(tmp_path: Path) -> None:

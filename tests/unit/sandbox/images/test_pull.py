@@ -325,7 +325,7 @@ async def test_what_a_person_types(tmp_path: Path) -> None:
     [
         ("oci:{0}/layout", "no tag was given"),
         ("oci:{0}/layout:nope", "no tag 'nope'; its tags: v1, v2"),
-        ("oci:{0}/nothing", "no readable index.json"),
+        ("oci:{0}/nothing", "nothing cannot be read: No such file"),
         ("{0}/nothing.tar", "no file either"),
         ("{0}/junk", "not a plain tar"),
         ("{0}/empty.tar", "no index.json, and no manifest.json"),
