@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
 from registry.content.manifests import Arrival, look_at
 from registry.db.content import deleted_manifests, manifest_contents
-from registry.db.sweeping import AT_ONCE
+from registry.db.sweeping import sweep
 from registry.db.types import db_time
 from registry.oci.digest import Digest
 from registry.oci.manifest import parse_manifest
@@ -61,19 +61,4 @@ async def find_deleted(
 async def sweep_deleted(database: Database, *, grace: timedelta) -> int:
     """Forget what was deleted before the grace; how many."""
     deleted = deleted_manifests.c
-    over = select(deleted.id).where(deleted.deleted_at <= db_time(-grace)).limit(AT_ONCE)
-    swept = 0
-    while True:
-        async with database.read_once() as connection:
-            ids = list((await connection.execute(over)).scalars())
-        if ids:
-            async with database.write() as connection:
-                # What was deleted again meanwhile begins anew.
-                gone = await connection.execute(
-                    delete(deleted_manifests).where(
-                        deleted.id.in_(ids), deleted.deleted_at <= db_time(-grace)
-                    )
-                )
-                swept += gone.rowcount
-        if len(ids) < AT_ONCE:
-            return swept
+    return await sweep(database, deleted.id, deleted.deleted_at <= db_time(-grace))

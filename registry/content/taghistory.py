@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, exists, literal, select, tuple_, update
+from sqlalchemy import and_, delete, exists, literal, select, tuple_, update
 from sqlalchemy import insert as sql_insert
 
 from registry.auth.actor import stored_workload
 from registry.auth.policy import decide, may_audit
+from registry.db import sweeping
 from registry.db.accounts import tokens
 from registry.db.content import deleted_manifests, manifests, repositories, tag_history, tags
 from registry.db.dialect import batches
-from registry.db.sweeping import AT_ONCE
 from registry.db.types import db_time
 from registry.errors import ManifestUnknownError, RequestInvalidError
 
@@ -297,24 +297,8 @@ async def _sweep(database: Database, repository_id: int, days: int, gate: str) -
     stands = exists(
         select(tags.c.name).where(tags.c.repository_id == columns.repository_id, tags.c.name == columns.name)
     )
-    over = (
-        select(columns.id)
-        .where(columns.repository_id == repository_id, columns.over_at <= db_time(-timedelta(days=days)))
-        .order_by(columns.over_at)
-        .limit(AT_ONCE)
-    )
-    if gate == "hold":
-        over = over.where(~stands)
-    swept = 0
-    while True:
-        async with database.read_once() as connection:
-            ids = list((await connection.execute(over)).scalars())
-        if ids:
-            async with database.write() as connection:
-                gone = await connection.execute(delete(tag_history).where(columns.id.in_(ids)))
-            swept += gone.rowcount
-        if len(ids) < AT_ONCE:
-            return swept
+    over = and_(columns.repository_id == repository_id, columns.over_at <= db_time(-timedelta(days=days)))
+    return await sweeping.sweep(database, columns.id, and_(over, ~stands) if gate == "hold" else over)
 
 
 _SHOWN = tuple(tag_history.c[name] for name in TagMove.__dataclass_fields__ if name != "token_name")
