@@ -16,7 +16,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from registry.contract import PROTOCOL_VERSION
-from registry.contract.base import LEASE, Wire, as_before
+from registry.contract.base import LEASE, Wire, as_before, first_problem
 from registry.contract.job import ClaimRequest, ClaimResponse, RenewRequest, RenewResponse
 from registry.contract.livelog import LogChunk, LogTaken
 from registry.contract.report import Report, dump_report
@@ -241,10 +241,8 @@ def _parse(raw: bytes, kind: type[T]) -> T:
         return kind.model_validate_json(raw)
     except ValidationError as error:
         # The values are left out: an answer to a claim holds a token.
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
         raise RegistryRefusal(
-            200, f"the registry's answer is not understood ({where or 'message'}: {first['msg']})"
+            200, f"the registry's answer is not understood ({first_problem(error)})"
         ) from None
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 from registry.contract.base import LEASE, Wire, is_false, is_none
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.runspec import IMAGE_SPECS_MAX, ImageSpec, RunSpec
-from registry.contract.scan import MAX_OTHERS, NAME
+from registry.contract.scan import MAX_OTHERS, SCANNER_NAME
 
 MECHANISM = "^[A-Za-z0-9][A-Za-z0-9_ -]{0,63}$"
 """What the name of a mechanism looks like."""
@@ -62,7 +62,7 @@ class JobService(Wire):
 class JobScanner(Wire):
     """The image of another scanner that is to look at the image, for the job's platform."""
 
-    name: str = Field(pattern=NAME, description="under which it tells what it finds")
+    name: str = Field(pattern=SCANNER_NAME, description="under which it tells what it finds")
     repository: str
     digest: str = Field(description="digest of the image manifest, never of an index")
 

@@ -19,8 +19,9 @@ MAX_FOUND = 10_000
 MAX_INCOMPLETE = 1_000
 MAX_REPORTED = 10_000
 MAX_OTHERS = 8
-NAME = r"^[a-z0-9](?:[a-z0-9_.-]{0,30}[a-z0-9])?$"
+SCANNER_NAME = r"^[a-z0-9](?:[a-z0-9_.-]{0,30}[a-z0-9])?$"
 """What the name of another scanner looks like."""
+VULNERABILITY_ID = r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}$"
 
 PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java", "other"]
 """``other``: of a kind that only another scanner knows."""
@@ -82,7 +83,10 @@ class Package(Wire):
         description="the distribution's package that the file belongs to; matched only through that one",
     )
     scanner: str | None = Field(
-        default=None, pattern=NAME, exclude_if=is_none, description="which other scanner says so; null: ours"
+        default=None,
+        pattern=SCANNER_NAME,
+        exclude_if=is_none,
+        description="which other scanner says so; null: ours",
     )
 
 
@@ -110,7 +114,10 @@ class Found(Wire):
         default=None, ge=0, exclude_if=is_none, description="no longer seen in the image, but in its layers"
     )
     scanner: str | None = Field(
-        default=None, pattern=NAME, exclude_if=is_none, description="which other scanner says so; null: ours"
+        default=None,
+        pattern=SCANNER_NAME,
+        exclude_if=is_none,
+        description="which other scanner says so; null: ours",
     )
 
 
@@ -118,8 +125,8 @@ class Reported(Wire):
     """A vulnerability that another scanner reports, by advisories of its own. It stays as it was told: when
     our advisories change it is not looked up again."""
 
-    scanner: str = Field(default="", pattern=f"{NAME}|^$", description="filled in by the worker")
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}$", description="its CVE, if it has one")
+    scanner: str = Field(default="", pattern=f"{SCANNER_NAME}|^$", description="filled in by the worker")
+    id: str = Field(pattern=VULNERABILITY_ID, description="its CVE, if it has one")
     aliases: tuple[Annotated[str, Field(max_length=100)], ...] = Field(
         default=(), max_length=20, exclude_if=is_empty
     )
@@ -133,7 +140,7 @@ class Reported(Wire):
 class OtherScanner(Wire):
     """An image that looked at the image under test as well, and how that ended."""
 
-    name: str = Field(pattern=NAME)
+    name: str = Field(pattern=SCANNER_NAME)
     image: str = Field(max_length=600, description="NAME@DIGEST")
     said: str = Field(default="", max_length=200, description="what it says of itself: name and version")
     state: Literal["complete", "incomplete", "failed"]

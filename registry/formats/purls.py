@@ -11,7 +11,7 @@ from registry.contract.scan import Package, PackageKind, Scan, System
 from registry.errors import SeatrialError
 from registry.oci.names import parse_image_name
 
-_TYPES: Mapping[PackageKind, str] = MappingProxyType(
+TYPES: Mapping[PackageKind, str] = MappingProxyType(
     {
         "dpkg": "deb",
         "apk": "apk",
@@ -24,6 +24,7 @@ _TYPES: Mapping[PackageKind, str] = MappingProxyType(
         "other": "generic",
     }
 )
+"""By the kind of a package."""
 DISTRIBUTED = ("deb", "apk", "rpm")
 """Types whose namespace is the distribution's name."""
 _UNVERSIONED = "(devel)"
@@ -35,7 +36,7 @@ def purl_of(package: Package, system: System | None) -> str | None:
 
     Of a distribution's package ``arch`` and ``distro`` say which it is, and ``epoch`` of an rpm.
     """
-    kind = _TYPES[package.kind]
+    kind = TYPES[package.kind]
     qualifiers: dict[str, str] = {}
     namespace, name, version = "", package.name, package.version
     if kind in DISTRIBUTED:

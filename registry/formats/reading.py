@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from registry.advisories.file import Status
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
+from registry.contract.base import first_problem
 from registry.contract.scan import Scan
 from registry.errors import RequestInvalidError
 from registry.oci.printable import printable
@@ -71,8 +72,7 @@ def parse_document(raw: bytes, *, what: str) -> tuple[str, Report]:
     except (JsonInvalidError, TypeError, AttributeError) as error:
         reason = str(error)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = first_problem(error)
     raise RequestInvalidError(f"{what} is no report of --format json: {printable(reason[:300])}")
 
 

@@ -18,7 +18,7 @@ from registry.auth.policy import namespaces_above
 from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.contract.job import JobScanner
-from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, NAME, Incomplete, OtherScanner, Scan
+from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, SCANNER_NAME, Incomplete, OtherScanner, Scan
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
@@ -94,7 +94,7 @@ async def put(
         ConflictError: there are as many as may look at one image.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(SCANNER_NAME, name):
         raise RequestInvalidError(
             f"{name[:40]!r} is no name of a scanner: it has lower case letters, digits, '.', '_' and '-', at "
             "most 32"

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.contract.scan import MAX_OTHERS, NAME
+from registry.contract.scan import MAX_OTHERS, SCANNER_NAME
 from registry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def named_scanners(given: Sequence[str]) -> Mapping[str, str]:
         name, equals, image = one.partition("=")
         if not equals:
             name, image = _name_of(one), one
-        if not image or not re.fullmatch(NAME, name):
+        if not image or not re.fullmatch(SCANNER_NAME, name):
             raise RequestInvalidError(
                 f"--with {one[:100]}: {name[:40]!r} is no name of a scanner; give it one of lower case "
                 "letters, digits, '.', '_' and '-' with --with NAME=IMAGE"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from registry.contract.scan import NAME
+from registry.contract.scan import SCANNER_NAME
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
 from registry.http.api.fields import PlaceKey
 from registry.http.api.models import Body, Query
@@ -20,7 +20,7 @@ ScannerName = Annotated[
     Field(
         description="Under which it tells what it finds.",
         examples=["trivy"],
-        json_schema_extra={"pattern": NAME},
+        json_schema_extra={"pattern": SCANNER_NAME},
     ),
 ]
 

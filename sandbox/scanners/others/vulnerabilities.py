@@ -8,26 +8,15 @@ from types import MappingProxyType
 
 from packageurl import PackageURL
 
-from registry.contract.scan import PackageKind
+from registry.contract.scan import VULNERABILITY_ID, PackageKind
+from registry.formats.purls import TYPES
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}")
-_KINDS: Mapping[str, PackageKind] = MappingProxyType(
-    {
-        "deb": "dpkg",
-        "apk": "apk",
-        "rpm": "rpm",
-        "pypi": "python",
-        "npm": "npm",
-        "golang": "go",
-        "cargo": "rust",
-        "maven": "java",
-    }
-)
+_KINDS: Mapping[str, PackageKind] = MappingProxyType({name: kind for kind, name in TYPES.items()})
 
 
 def is_id(name: str) -> bool:
     """Whether this can be the id of a vulnerability."""
-    return _ID.fullmatch(name) is not None
+    return re.fullmatch(VULNERABILITY_ID, name) is not None
 
 
 def of_purl(purl: str) -> tuple[PackageKind, str, str] | None:
