@@ -262,8 +262,19 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
         print_fields(found, _FIELDS)
 
 
-def _path(text: str) -> str:
+def split_tag(text: str) -> tuple[str, str]:
+    """The repository and the tag that ``NAME:TAG`` says.
+
+    Raises:
+        NameInvalidError, TagInvalidError, DigestInvalidError: with the part that is wrong.
+        RequestInvalidError: a part is missing, or there is a digest.
+    """
     name, tag, digest = split_repository_reference(text)
     if tag is None or digest is not None:
         raise RequestInvalidError(f"{text[:80]!r} is not NAME:TAG")
+    return name, tag
+
+
+def _path(text: str) -> str:
+    name, tag = split_tag(text)
     return f"/repositories/{part(name)}/tags/{part(tag)}"

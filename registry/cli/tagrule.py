@@ -10,8 +10,8 @@ from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
 from registry.cli.places import OnArgument
+from registry.cli.tag import NameAndTag, split_tag
 from registry.errors import RequestInvalidError
-from registry.oci.names import split_repository_reference
 
 app = typer.Typer(no_args_is_help=True)
 _SHOWN = ("id", "on", "by", "pattern", "exceptions", "reason", "created_by", "created_at")
@@ -24,7 +24,7 @@ Reason = Annotated[
 
 @app.command()
 def protect(
-    tag: Annotated[str, typer.Argument(metavar="NAME:TAG", help="As in team/app:1.2.")],
+    tag: NameAndTag,
     *,
     off: Annotated[bool, typer.Option("--off", help="Let it move again, if no other rule holds.")] = False,
     reason: Reason = None,
@@ -33,9 +33,7 @@ def protect(
     as_json: JsonOption = False,
 ) -> None:
     """Let one tag stand where it stands for good: a rule of its repository for this name alone."""
-    name, only, digest = split_repository_reference(tag)
-    if only is None or digest is not None:
-        raise RequestInvalidError(f"{tag[:80]!r} is not NAME:TAG")
+    name, only = split_tag(tag)
     client = connect(server, token_file)
     if not off:
         body = {"on": name, "by": "glob", "pattern": only} | ({} if reason is None else {"reason": reason})

@@ -14,7 +14,7 @@ from registry.oci.versions import parse_version_range
 
 MatchKind = Literal["glob", "regex", "semver"]
 PATTERN_MAX = 200
-_GLOB = re.compile(r"[a-zA-Z0-9._*-]+")
+_GLOB = re.compile(r"[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
 
 
 def parse_matcher(kind: MatchKind, pattern: str) -> Callable[[str], bool]:

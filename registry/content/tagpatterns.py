@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Sequence
 
+from registry.content.tagmatching import parse_matcher
 from registry.errors import RequestInvalidError
 
 PATTERNS_MAX = 32
-_PATTERN = re.compile(r"[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
 
 
 def parse_tag_patterns(given: Sequence[str]) -> tuple[str, ...]:
@@ -22,8 +20,7 @@ def parse_tag_patterns(given: Sequence[str]) -> tuple[str, ...]:
     if not 1 <= len(given) <= PATTERNS_MAX:
         raise RequestInvalidError(f"{len(given)} patterns of tags given; 1 to {PATTERNS_MAX} can be")
     for text in given:
-        if not _PATTERN.fullmatch(text):
-            raise RequestInvalidError(f"{text[:80]!r} is no tag such as v1.2, nor a pattern such as v*")
+        parse_matcher("glob", text)
     return tuple(dict.fromkeys(given))
 
 
@@ -37,7 +34,9 @@ def patterns_of(stored: str | None) -> tuple[str, ...] | None:
     return None if stored is None else tuple(json.loads(stored))
 
 
-def means_any(patterns: Sequence[str] | None, tags: Iterable[str]) -> bool:
+def means_any(patterns: Sequence[str] | None, tags: Sequence[str]) -> bool:
     """Whether one of the tags is meant."""
-    # Patterns have nothing else in them that fnmatch knows.
-    return any(patterns is None or any(fnmatchcase(tag, pattern) for pattern in patterns) for tag in tags)
+    if patterns is None:
+        return bool(tags)
+    means = [parse_matcher("glob", pattern) for pattern in patterns]
+    return any(each(tag) for tag in tags for each in means)

@@ -16,6 +16,7 @@ from registry.content import tags as tag_use
 from registry.content.administration import find
 from registry.content.repositories import Repository
 from registry.content.taghistory import DeletedTag
+from registry.content.tagmatching import PATTERN_MAX
 from registry.errors import ConflictError, ManifestUnknownError, NameUnknownError
 from registry.http.api.fields import ContentDigest, RepositoryName, TagName, TagOrDigest, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery, Query
@@ -29,19 +30,17 @@ from registry.trials import tagsearch
 from registry.trials.asking import max_verdict_age
 from registry.trials.gate import EffectiveState
 
-PATTERN = 200
-
 
 class TagsQuery(PageQuery):
     """Which tags, and in which order."""
 
-    glob: str | None = Field(default=None, max_length=PATTERN, description="Named so; `*` is any text.")
+    glob: str | None = Field(default=None, max_length=PATTERN_MAX, description="Named so; `*` is any text.")
     regex: str | None = Field(
-        default=None, max_length=PATTERN, description="Whose whole name an RE2 pattern matches."
+        default=None, max_length=PATTERN_MAX, description="Whose whole name an RE2 pattern matches."
     )
     semver: str | None = Field(
         default=None,
-        max_length=PATTERN,
+        max_length=PATTERN_MAX,
         description="Versions in a range: `*`, `stable`, `>=1.2.0 <2`.",
         examples=[">=1.2.0 <2 stable"],
     )
