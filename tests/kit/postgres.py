@@ -183,8 +183,9 @@ async def until_somebody_waits(database: Database, holder: AsyncConnection, *, c
     """Wait until so many transactions wait for a lock that ``holder`` has."""
     pid = (await holder.execute(text("SELECT pg_backend_pid()"))).scalar_one()
     waiting = text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
-    while True:
-        async with database.read() as connection:
-            if (await connection.execute(waiting, {"pid": pid})).scalar_one() >= count:
-                return
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(60):
+        while True:
+            async with database.read() as connection:
+                if (await connection.execute(waiting, {"pid": pid})).scalar_one() >= count:
+                    return
+            await asyncio.sleep(0.01)
