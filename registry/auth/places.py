@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, or_, select
 
 from registry.auth.access import require
+from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.errors import ConflictError, NameUnknownError, NotFoundError
@@ -16,7 +17,7 @@ from registry.oci.names import parse_repository_name
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -42,8 +43,7 @@ class Place:
     @property
     def above(self) -> tuple[str, ...]:
         """The namespaces above it, the nearest first."""
-        parts = self.name.split("/")
-        return tuple("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        return tuple(namespaces_above(self.name))
 
 
 def repository(name: str) -> Place:
@@ -81,6 +81,13 @@ def require_manager(actor: Actor, place: Place) -> None:
         DeniedError: neither owner there nor administrator; whether there is such a place is not told.
     """
     require(actor, "administer", place.key, None)
+
+
+def counts_in(table: Table, repository_id: object, name: str) -> ColumnElement[bool]:
+    """That a row of something at places counts in a repository of that name: its own, or that of a namespace
+    above."""
+    above = select(namespaces.c.id).where(namespaces.c.name.in_(namespaces_above(name)))
+    return or_(table.c.repository_id == repository_id, table.c.namespace_id.in_(above))
 
 
 async def find_place(connection: AsyncConnection, place: Place) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, func, or_, select, update
 
 from registry.auth.actor import REGISTRY
-from registry.auth.policy import namespaces_above
+from registry.auth.places import counts_in
 from registry.content.nameranges import NameRange
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories
@@ -59,13 +59,8 @@ async def catch(
 
     ``digests`` has its own first. The caller holds the repository's lock and holds the epochs.
     """
-    above = namespaces_above(name)
-    in_namespace = select(namespaces.c.id).where(namespaces.c.name.in_(above))
-    counts_here = or_(
-        blocks.c.repository_id == repository_id,
-        blocks.c.namespace_id.in_(in_namespace),
-        blocks.c.repository_id.is_(None) & blocks.c.namespace_id.is_(None),
-    )
+    everywhere = blocks.c.repository_id.is_(None) & blocks.c.namespace_id.is_(None)
+    counts_here = counts_in(blocks, repository_id, name) | everywhere
     for number, batch in enumerate(batches(digests)):
         named = blocks.c.digest.in_(batch) & (blocks.c.kind == "layer")
         if number == 0:

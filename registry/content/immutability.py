@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
-from registry.auth.policy import moves_tags, namespaces_above
+from registry.auth.places import counts_in
+from registry.auth.policy import moves_tags
 from registry.content.tagmatching import MatchKind, parse_matcher
-from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories, tags
 from registry.db.dialect import batches
 from registry.db.placed import with_place
@@ -82,15 +82,8 @@ async def rules_of(connection: AsyncConnection, repository_id: int) -> Sequence[
     name: str | None = (await connection.execute(named)).scalar()
     if name is None:
         return ()
-    query = RULES.where(
-        or_(
-            tag_rules.c.repository_id == repository_id,
-            tag_rules.c.namespace_id.in_(
-                select(namespaces.c.id).where(namespaces.c.name.in_(namespaces_above(name)))
-            ),
-        )
-    )
-    return [rule_of(row) for row in await connection.execute(query.order_by(tag_rules.c.id))]
+    query = RULES.where(counts_in(tag_rules, repository_id, name)).order_by(tag_rules.c.id)
+    return [rule_of(row) for row in await connection.execute(query)]
 
 
 async def why_immovable(

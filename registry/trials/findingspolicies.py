@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, func, literal, or_, select
 
 from registry.advisories.licences import unknown_names
-from registry.auth.places import find_place, hold_place
-from registry.auth.policy import namespaces_above
+from registry.auth.places import counts_in, find_place, hold_place
 from registry.content.administration import require_place
 from registry.content.blocks import below
 from registry.contract.specfile import parse_findings_policy
@@ -81,12 +80,7 @@ async def counting(connection: AsyncConnection, repository_id: int, name: str) -
     query = (
         select(findings_policies.c.document, findings_policies.c.digest)
         .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
-        .where(
-            or_(
-                findings_policies.c.repository_id == repository_id,
-                namespaces.c.name.in_(namespaces_above(name)),
-            )
-        )
+        .where(counts_in(findings_policies, repository_id, name))
         .order_by(findings_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
         .limit(1)
     )

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, or_, select
 
-from registry.auth.places import find_place, hold_place
-from registry.auth.policy import namespaces_above
+from registry.auth.places import counts_in, find_place, hold_place
 from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.contract.job import JobScanner
@@ -227,8 +226,7 @@ def with_unanswered(said: Scan, wanted: Sequence[Wanted]) -> Scan:
 
 
 def _of(repository_id: Any, name: str) -> Any:
-    above = namespaces.c.name.in_(namespaces_above(name))
-    return _QUERY.where(or_(scanners.c.repository_id == repository_id, above))
+    return _QUERY.where(counts_in(scanners, repository_id, name))
 
 
 def _on(place: Place, place_id: int) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import re2  # type: ignore[import-untyped]
 from sqlalchemy import and_, delete, exists, func, insert, literal, or_, select
 
-from registry.auth.policy import namespaces_above
+from registry.auth.places import counts_in
 from registry.db.access import namespaces
 from registry.db.content import edges, manifests, repositories, tag_history, tags
 from registry.db.engine import hold_epochs
@@ -316,11 +316,10 @@ def _has_one_of(rule_ids: frozenset[int]) -> ColumnElement[bool]:
 
 async def rules_of(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[Row[Any]]:
     """The rules that count in a repository of that name."""
-    above = namespaces_above(name)
     query = (
         select(signature_rules, (namespaces.c.name + "/").label("place"))
         .outerjoin(namespaces, namespaces.c.id == signature_rules.c.namespace_id)
-        .where(or_(signature_rules.c.repository_id == repository_id, namespaces.c.name.in_(above)))
+        .where(counts_in(signature_rules, repository_id, name))
         .order_by(signature_rules.c.id)
     )
     return (await connection.execute(query)).all()
