@@ -170,20 +170,13 @@ class ArtifactClient:
             raise UnavailableError(f"{self.name.host} answers with other bytes than {blob.digest}")
 
     def store(self, blob: Descriptor, content: IO[bytes]) -> None:
-        """Upload a blob, unless it is there.
+        """Upload a blob in one piece, which every registry takes, unless it is there.
 
         Raises:
             CallError: refused, failed or not reached.
         """
-        with self._asked("HEAD", f"blobs/{blob.digest}", {}, missing=True) as answer:
-            if answer.status == 200:
-                return
-        with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
-            place = urljoin(answer.geturl(), answer.headers.get("Location", ""))
-        place += ("&" if "?" in place else "?") + urlencode({"digest": str(blob.digest)})
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-        with self._asked("PUT", place, headers, body=content):
-            pass
+        if not self.has(blob.digest):
+            self._complete(self._begun(), blob, content, blob.size)
 
     def upload(self, blob: Descriptor, content: Reader, advance: Advance) -> None:
         """Upload a blob chunk by chunk. A connection that breaks is made again, and goes on where it broke.
@@ -192,9 +185,7 @@ class ArtifactClient:
             CallError: refused, failed or not reached.
             LayoutError: it has other bytes than its descriptor says; nothing is stored.
         """
-        state, offset = hashlib.new(blob.digest.algorithm), 0
-        with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
-            place = _location(answer)
+        state, offset, place = hashlib.new(blob.digest.algorithm), 0, self._begun()
         chunk = _chunk(content, blob.size)
         while offset + len(chunk) < blob.size and chunk:
             place = self._append(place, offset, chunk)
@@ -209,10 +200,20 @@ class ArtifactClient:
                 pass
             seen = f"{size} bytes" if size != blob.size else f"{blob.digest.algorithm}:{state.hexdigest()}"
             raise LayoutError("mismatch", f"what is there as {blob.digest} ({blob.size} bytes) is {seen}")
+        self._complete(place, blob, chunk, len(chunk))
+        advance(len(chunk))
+
+    def _begun(self) -> str:
+        """Where a new upload goes."""
+        with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
+            return _location(answer)
+
+    def _complete(self, place: str, blob: Descriptor, rest: bytes | IO[bytes], size: int) -> None:
+        """The ``size`` bytes that are left of an upload, and its end."""
         place += ("&" if "?" in place else "?") + urlencode({"digest": str(blob.digest)})
-        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(len(chunk))}
-        with self._asked("PUT", place, headers, body=chunk):
-            advance(len(chunk))
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
+        with self._asked("PUT", place, headers, body=rest):
+            pass
 
     def _append(self, place: str, offset: int, chunk: bytes) -> str:
         """One chunk of an upload; where the next one goes."""
