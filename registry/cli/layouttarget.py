@@ -54,9 +54,14 @@ def open_target(text: str, *, ca_file: Path | None) -> Iterator[Target]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise LayoutError("invalid", "who reads standard output left before the end") from None
     elif text.startswith(("http://", "https://")):
+        url = urlsplit(text)
+        if "@" in url.netloc:
+            raise RequestInvalidError(
+                "a name or password in an address can be seen by others; a signed address needs neither"
+            )
         with tempfile.TemporaryFile() as spooled:
             file = cast("IO[bytes]", spooled)
-            with _archive(file, _ending(urlsplit(text).path)) as target:
+            with _archive(file, _ending(url.path)) as target:
                 yield target
             _put(text, file, ca_file)
     elif any(text.endswith(ending) for ending in _ENDINGS):

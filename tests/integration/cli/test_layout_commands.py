@@ -489,3 +489,5 @@ async def test_addresses(registry: Registry, tmp_path: Path, capsys: pytest.Capt
         assert f"{address}/layout/b.tar answers 405" in said
         assert "signature" not in said
         assert "ends in none of" in await asked(capsys, "export", "team/app:v2", f"{address}/up/b", code=64)
+        secret = f"{address.replace('//', '//me:secret@')}/up/c.tar"
+        assert "secret" not in await asked(capsys, "export", "team/app:v2", secret, code=64)
