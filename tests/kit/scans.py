@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.kit.trials import ScriptedWorker
 
 SCANNING = ("scan",)
 """What a scripted worker says among its mechanisms to be asked for scans."""
@@ -32,3 +35,11 @@ def make_scan(job: Any, *packages: dict[str, Any], **members: Any) -> dict[str, 
         "packages": list(packages),
         **members,
     }
+
+
+async def scan_next(worker: ScriptedWorker, *packages: dict[str, Any], **members: Any) -> Any:
+    """Scan the next image, with these packages, and let it pass; the job."""
+    job = await worker.claim(mechanisms=SCANNING)
+    assert (await worker.post("scan", make_scan(job, *packages, **members))).status == 204
+    assert (await worker.report(job)).status == 204
+    return job

@@ -28,7 +28,7 @@ from tests.kit.access import api, ask, make_repository
 from tests.kit.advisories import CVSS3, affects, record
 from tests.kit.matching import advise, count, told
 from tests.kit.postgres import until_somebody_waits
-from tests.kit.scans import SCANNING, make_found, make_package, make_scan
+from tests.kit.scans import SCANNING, make_found, make_package, make_scan, scan_next
 from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import REPOSITORY, Port, ScriptedWorker, open_port, tiny_image, tiny_index
 
@@ -71,10 +71,8 @@ async def ways(port: Port, digest: str) -> set[int]:
 
 async def tried(port: Port, worker: ScriptedWorker, *packages: Any, **scanned: Any) -> str:
     digest = await port.push(tiny_image())
-    job = await worker.claim(mechanisms=SCANNING)
+    job = await scan_next(worker, *packages, **scanned)
     assert (job["digest"], job["scan"]) == (digest, True)
-    assert (await worker.post("scan", make_scan(job, *packages, **scanned))).status == 204
-    assert (await worker.report(job)).status == 204
     return digest
 
 
@@ -312,9 +310,7 @@ async def test_an_index_is_as_good_as_its_worst_platform_and_a_policy_above_coun
     index, images = tiny_index("linux/amd64", "linux/amd64")
     digest = await port.push(index)
     for packages in ((), (LODASH,)):
-        job = await worker.claim(mechanisms=SCANNING)
-        assert (await worker.post("scan", make_scan(job, *packages))).status == 204
-        assert (await worker.report(job)).status == 204
+        await scan_next(worker, *packages)
     await until(port, digest, "fail")
     states = sorted([await port.state(str(image.digest)) for image in images])
     assert states == ["fail", "pass"]
@@ -383,10 +379,8 @@ async def test_what_the_same_policy_made_of_the_same_scan_is_taken_over(port: Po
         if repository != REPOSITORY:
             # What was run already is not run again, if nobody asks for it.
             await api(port.admin, "POST", "/trials", json={"image": f"{repository}:1"}, status=201)
-        job = await worker.claim(mechanisms=SCANNING)
+        job = await scan_next(worker, LODASH)
         assert job["repository"] == repository
-        assert (await worker.post("scan", make_scan(job, LODASH))).status == 204
-        assert (await worker.report(job)).status == 204
         await until(port, digest, "fail", repository=repository)
     # As in a promotion, which cannot read the scan: at once, and by nobody who looks again.
     async with port.database.write() as connection:

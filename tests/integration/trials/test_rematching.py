@@ -25,8 +25,8 @@ from tests.kit.access import api, ask
 from tests.kit.advisories import CVSS2, CVSS3, affects, record
 from tests.kit.matching import caught_up, count, open_matcher, put_file, told
 from tests.kit.porting import command, printed
-from tests.kit.scans import DIFF_ID, SCANNING, make_found, make_package, make_scan
-from tests.kit.trials import Port, ScriptedWorker, open_port, tiny_image
+from tests.kit.scans import DIFF_ID, SCANNING, make_found, make_package, make_scan, scan_next
+from tests.kit.trials import Port, open_port, tiny_image
 
 LODASH = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
 JINJA = make_package("Jinja2", "2.10", kind="python", ecosystem="PyPI")
@@ -36,13 +36,6 @@ OF_JINJA = record(
     "CVE-2019-10906", affects("PyPI", "jinja2", "introduced=0", "fixed=2.10.1"), summary="out of the sandbox"
 )
 OF_TEXT = record("GO-2021-0113", affects("Go", "golang.org/x/text", "introduced=0", "fixed=0.3.7"))
-
-
-async def scan_next(worker: ScriptedWorker, *packages: dict[str, Any]) -> Any:
-    job = await worker.claim(mechanisms=SCANNING)
-    assert (await worker.post("scan", make_scan(job, *packages))).status == 204
-    assert (await worker.report(job)).status == 204
-    return job
 
 
 async def scanned(port: Port, *held: tuple[str, tuple[dict[str, Any], ...]]) -> list[str]:

@@ -27,7 +27,7 @@ from tests.kit.advisories import affects, record
 from tests.kit.distribution import put_manifest
 from tests.kit.matching import advise
 from tests.kit.porting import command
-from tests.kit.scans import SCANNING, make_package, make_scan
+from tests.kit.scans import make_package, scan_next
 from tests.kit.trials import Port, ScriptedWorker, open_port, tiny_image
 
 LODASH = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
@@ -39,9 +39,7 @@ SBOMS, MATCHES = {PREDICATES["cyclonedx"], PREDICATES["spdx"]}, PREDICATES["matc
 async def scanned(port: Port, worker: ScriptedWorker, repository: str) -> str:
     """Push an image, and have a worker scan it and try it; the digest."""
     digest = await port.push(tiny_image(), repository=repository)
-    job = await worker.claim(mechanisms=SCANNING)
-    assert (await worker.post("scan", make_scan(job, LODASH))).status == 204
-    assert (await worker.report(job)).status == 204
+    await scan_next(worker, LODASH)
     return digest
 
 

@@ -12,17 +12,9 @@ from tests.kit.advisories import affects, filed, record
 from tests.kit.matching import caught_up
 from tests.kit.plans import listening
 from tests.kit.porting import command
-from tests.kit.scans import SCANNING, make_found, make_package, make_scan
+from tests.kit.scans import make_found, make_package, scan_next
 from tests.kit.signing import attach, new_key, public_pem, signature_of
-from tests.kit.trials import Port, ScriptedWorker, tiny_image, tiny_index
-
-
-async def scan_next(worker: ScriptedWorker, *packages: dict[str, Any], **members: Any) -> Any:
-    """The job whose image was scanned; it has passed."""
-    job = await worker.claim(mechanisms=SCANNING)
-    assert (await worker.post("scan", make_scan(job, *packages, **members))).status == 204
-    assert (await worker.report(job)).status == 204
-    return job
+from tests.kit.trials import Port, tiny_image, tiny_index
 
 
 async def items(client: Any, path: str, **query: Any) -> list[Any]:
