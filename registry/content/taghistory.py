@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, literal, select, tuple_, update
 from sqlalchemy import insert as sql_insert
@@ -29,11 +29,9 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor, Workload
     from registry.content.repositories import Repository
+    from registry.db.content import TagAction
     from registry.db.engine import Database
 
-TagAction = Literal[
-    "push", "delete", "rollback", "promotion", "restore", "move", "copy", "retention", "import"
-]
 LINES_MAX = 1000
 """How many lines of each tag are kept at most, and how far back readers of a held tag are served from."""
 _AT_A_MOVE = 20

@@ -19,8 +19,7 @@ from registry.content.effects import Effects
 from registry.content.manifests import Arrival
 from registry.content.repositories import Repository
 from registry.content.restoring import find_deleted
-from registry.content.taghistory import TagAction
-from registry.db.content import manifests, tag_history, tags
+from registry.db.content import TagAction, manifests, tag_history, tags
 from registry.db.engine import Database, hold_epochs, leave_epochs, move_epoch
 from registry.db.outbox import record
 from registry.errors import ConflictError, DeniedError, ManifestUnknownError, NameUnknownError

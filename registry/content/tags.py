@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor
     from registry.content.repositories import Repository
-    from registry.content.taghistory import TagAction
+    from registry.db.content import TagAction
     from registry.db.engine import Database
     from registry.oci.conditions import Conditions
     from registry.oci.digest import Digest

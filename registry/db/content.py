@@ -3,6 +3,8 @@ their history."""
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -314,7 +316,9 @@ tags = Table(
     ),
 )
 
-TAG_ACTIONS = ("push", "delete", "rollback", "promotion", "restore", "move", "copy", "retention", "import")
+TagAction = Literal[
+    "push", "delete", "rollback", "promotion", "restore", "move", "copy", "retention", "import"
+]
 """Why a tag moved."""
 
 tag_history = Table(
@@ -328,7 +332,9 @@ tag_history = Table(
         Text,
         nullable=False,
     ),
-    CheckConstraint(f"action IN ({', '.join(repr(action) for action in TAG_ACTIONS)})", name="action"),
+    CheckConstraint(
+        f"action IN ({', '.join(repr(action) for action in get_args(TagAction))})", name="action"
+    ),
     Column("old_digest", Bytewise),
     Column("new_digest", Bytewise),
     Column("actor", Text, nullable=False),

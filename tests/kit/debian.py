@@ -5,10 +5,8 @@ Each starts as root, prepares its folders, and drops to a user of its own.
 
 from __future__ import annotations
 
-import re
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,8 +21,8 @@ from tests.kit.images import (
     make_layer,
     symlink,
 )
+from tests.kit.programs import libraries_of
 
-_LIBRARY = re.compile(r"(/\S+\.so\S*) \(0x")
 _PASSWD = (
     "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/sh\n"
     "postgres:x:999:999::/var/lib/postgresql:/bin/sh\nredis:x:998:998::/data:/bin/sh\n"
@@ -141,8 +139,7 @@ def program(*paths: str) -> Iterator[Member]:
     """Programs and the libraries that they load, at the paths that they have here."""
     wanted = dict.fromkeys(paths)
     for path in paths:
-        said = subprocess.run(["ldd", path], capture_output=True, text=True, check=True).stdout
-        wanted.update(dict.fromkeys(_LIBRARY.findall(said)))
+        wanted.update(dict.fromkeys(libraries_of(path)))
     yield from _files(Path(path) for path in wanted)
 
 

@@ -43,6 +43,12 @@ def is_here(name: str) -> bool:
     return (BROUGHT / "storms").exists() or shutil.which(name) is not None
 
 
+def libraries_of(program: str) -> list[str]:
+    """The libraries that a program of this host loads."""
+    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return _LIBRARY.findall(said)
+
+
 def put_program(name: str, root: Path) -> None:
     """Put a program of this host and the libraries that it loads below ``root``, as ``/usr/bin/NAME``."""
     if (BROUGHT / "storms").exists():
@@ -50,8 +56,7 @@ def put_program(name: str, root: Path) -> None:
         return
     program = shutil.which(name)
     assert program is not None, name
-    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
-    wanted = {one: root / one[1:] for one in _LIBRARY.findall(said)}
+    wanted = {one: root / one[1:] for one in libraries_of(program)}
     for source, target in {**wanted, program: root / "usr/bin" / name}.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
