@@ -93,13 +93,11 @@ async def remember(
     """Write a line, in the transaction of the move; returns its number. The repository is locked."""
     columns = tag_history.c
     of_tag = (columns.repository_id == repository.id, columns.name == tag)
+    last = select(columns.id).where(*of_tag).order_by(columns.id.desc())
     if old is not None:
-        last = select(columns.id).where(*of_tag).order_by(columns.id.desc())
         these = columns.id.in_(last.limit(_AT_A_MOVE))
         closing = update(tag_history).where(these, columns.over_at.is_(None))
         await connection.execute(closing.values(over_at=db_time()))
-        surplus = last.offset(_lines(repository) - 1).limit(_AT_A_MOVE)
-        await connection.execute(delete(tag_history).where(columns.id.in_(surplus)))
     made = await connection.execute(
         sql_insert(tag_history)
         .values(
@@ -118,7 +116,12 @@ async def remember(
         )
         .returning(columns.id)
     )
-    return int(made.scalar_one())
+    number = int(made.scalar_one())
+    if old is not None:
+        # Now, and not before: of a line that is gone SQLite gives the number to the next.
+        surplus = last.offset(_lines(repository)).limit(_AT_A_MOVE)
+        await connection.execute(delete(tag_history).where(columns.id.in_(surplus)))
+    return number
 
 
 def sees_sources(actor: Actor, repository: Repository) -> bool:

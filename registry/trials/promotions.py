@@ -304,7 +304,7 @@ async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, num
         offer.digest,
         actor=offer.actor,
         action="promotion",
-        reason=f"promotion {number}",
+        reason=_said(number),
     )
     values = {"promoted_by": offer.actor.shown, "promoted_at": db_time(), "move_id": line}
     await connection.execute(update(promotions).where(promotions.c.id == number).values(values))
@@ -320,6 +320,11 @@ async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, num
     await record(connection, "image.promoted", into.name, offer.actor, told)
 
 
+def _said(number: int) -> str:
+    """What the history says why."""
+    return f"promotion {number}"
+
+
 def _require_open(row: Row[Any]) -> None:
     standing = standing_of(row)
     if standing != "requested":
@@ -328,7 +333,7 @@ def _require_open(row: Row[Any]) -> None:
 
 async def _require_unmoved(connection: AsyncConnection, repository_id: int, held: Row[Any]) -> None:
     last = (
-        select(tag_history.c.id, tag_history.c.actor, tag_history.c.at)
+        select(*(tag_history.c[name] for name in ("id", "actor", "at", "action", "reason")))
         .where(tag_history.c.repository_id == repository_id, tag_history.c.name == held.tag)
         .order_by(tag_history.c.id.desc())
         .limit(1)
@@ -336,7 +341,8 @@ async def _require_unmoved(connection: AsyncConnection, repository_id: int, held
     row = (await connection.execute(last)).first()
     if row is None:
         raise ConflictError(f"{held.repository}:{held.tag} was deleted since promotion {held.id}")
-    if row.id != held.move_id:
+    # The number alone is another line's where SQLite has given it twice.
+    if (row.id, row.action, row.reason) != (held.move_id, "promotion", _said(held.id)):
         raise ConflictError(
             f"{held.repository}:{held.tag} was moved since promotion {held.id}, by {row.actor} on "
             f"{row.at:%Y-%m-%d %H:%M} UTC; seatrial tag rollback takes it to where it ever stood"

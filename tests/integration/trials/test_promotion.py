@@ -439,6 +439,14 @@ async def test_back_only_where_nobody_has_moved_the_tag(port: Port) -> None:
     # A tag in the same repository is promoted as well: nothing is copied.
     within = await promoted(port, f"{TO}:1", f"{TO}:stable")
     assert (await history(port, "stable"))[0][2] == f"promotion {within['id']}"
+    # Also where no line but the last is kept: SQLite gives the number of one that is gone to the next.
+    await api(port.admin, "PATCH", "/repositories/prod%2Fapp", json={"history_keep_lines": 1})
+    old = (await port.pull(first, repository=TO)).body
+    await put_manifest(port.admin, TO, "3", old)
+    made = await promoted(port, to=f"{TO}:3")
+    await put_manifest(port.admin, TO, "3", old)
+    late = await ask(port.admin, "POST", f"/api/v1/promotions/{made['id']}/undo")
+    assert (late.status, "was moved since" in late.json["detail"]) == (409, True)
 
 
 async def test_a_verdict_with_the_secrets_of_elsewhere_does_not_count(port: Port) -> None:
