@@ -17,7 +17,7 @@ from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.tagrules import tag_rules
 from registry.db.types import db_time
-from registry.errors import NotFoundError, RequestInvalidError
+from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.events.webhooks import may_manage
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RULES_MAX = 50
 """On one place: a move of a tag is held against all of them."""
 EXCEPTIONS_MAX = 20
+PATTERNS_MAX = 100
+"""Of all rules of one place, with their exceptions. So many stay read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,9 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         await require_fewer(connection, tag_rules, {place.column: place_id}, most=RULES_MAX)
+        there = await connection.execute(RULES.where(tag_rules.c[place.column] == place_id))
+        if sum(1 + len(rule_of(row).exceptions) for row in there) + 1 + len(wanted.exceptions) > PATTERNS_MAX:
+            raise ConflictError(f"the rules of {on} would have more than {PATTERNS_MAX} patterns")
         made = await connection.execute(
             insert(tag_rules)
             .values(

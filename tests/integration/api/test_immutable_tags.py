@@ -10,6 +10,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from registry.content import immutability
 from tests.kit.access import Answer, api, ask, basic, make_repository, make_token, make_user, registry_token
 from tests.kit.distribution import (
     EMPTY_CONFIG,
@@ -20,7 +21,7 @@ from tests.kit.distribution import (
     small_index,
     small_manifest,
 )
-from tests.kit.images import OCI_INDEX, OCI_MANIFEST, digest_of
+from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of
 from tests.kit.server import Registry, running_replicas
 from tests.kit.trials import open_port
 
@@ -104,6 +105,35 @@ async def test_nothing_moves_or_deletes_what_stands_for_good(client: aiohttp.Cli
     assert {"tag_rule.created", "tag_rule.deleted"} <= set(kinds)
 
 
+async def test_where_nobody_can_tell_nothing_is_deleted(
+    client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below more indexes than are looked at, or more tags than are held against rules."""
+    digest = await push_small(client, NAME, "dev", annotations={"n": "1"})
+    below, media_type = manifest(1), OCI_MANIFEST
+    indexes = []
+    for number in range(immutability.DEPTH_MAX + 2):
+        children = [descriptor(below, media_type)]
+        below, media_type = small_index(annotations={"n": str(number)}, manifests=children), OCI_INDEX
+        indexes.append(below)
+    # From the top, each of them lists what is not there yet: nobody sees how deep it gets.
+    for raw in reversed(indexes):
+        reference = "1.0" if raw is indexes[-1] else digest_of(raw)
+        assert (await put_manifest(client, NAME, reference, raw, OCI_INDEX)).status == 201
+    made = await rule(client)
+    image = f"/v2/{NAME}/manifests/{digest}"
+    refused = await ask(client, "DELETE", image)
+    assert (refused.status, error_code(refused.body)) == (403, "DENIED")
+    assert "nobody knows" in refused.json["errors"][0]["message"]
+    other = await push_small(client, NAME, "next", annotations={"n": "2"})
+    monkeypatch.setattr(immutability, "ASKED_MAX", 0)
+    refused = await ask(client, "DELETE", f"/v2/{NAME}/manifests/{other}")
+    assert "delete tags first" in refused.json["errors"][0]["message"]
+    await api(client, "DELETE", f"/tag-rules/{made['id']}", status=204)
+    for each in (digest, other):
+        assert (await ask(client, "DELETE", f"/v2/{NAME}/manifests/{each}")).status == 202
+
+
 async def test_what_was_deleted_comes_back_under_a_rule_and_stays(client: aiohttp.ClientSession) -> None:
     digest = await push_small(client, NAME, "1")
     await api(client, "DELETE", f"{PATH}/tags/1", status=204)
@@ -146,6 +176,12 @@ async def test_what_is_no_rule(client: aiohttp.ClientSession, registry: Registry
     for number in range(50):
         await rule(client, by="glob", pattern=f"v{number}")
     assert "50 are the limit" in (await rule(client, status=409))["detail"]
+    await make_repository(client, "team/other")
+    many = [{"by": "glob", "pattern": f"v{number}"} for number in range(20)]
+    for _ in range(4):
+        await rule(client, on="team/other", exceptions=many)
+    refused = await rule(client, status=409, on="team/other", exceptions=many)
+    assert "more than 100 patterns" in refused["detail"]
     await api(client, "DELETE", "/tag-rules/none", status=404)
     await api(client, "DELETE", "/tag-rules/999999", status=404)
     password = await make_user(client, "bob")
