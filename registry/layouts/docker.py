@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from registry.errors import SeatrialError
 from registry.layouts.errors import LayoutError
-from registry.layouts.members import Members, pieces, read_whole
+from registry.layouts.members import Members, pieces, read_whole, safe_path
 from registry.oci import mediatypes
 from registry.oci.descriptor import Descriptor, as_object
 from registry.oci.digest import Digest, digest_of
 from registry.oci.imageconfig import MAX_BYTES as CONFIG_MAX_BYTES
-from registry.oci.layout import Entry
+from registry.oci.layout import Entry, blob_path
 from registry.oci.manifest import MAX_BYTES
 from registry.oci.strictjson import JsonInvalidError, parse_json
 
@@ -50,6 +50,7 @@ def saved(members: Members) -> tuple[tuple[Entry, ...], Mapping[Digest, bytes], 
         config, layer_names, names = _named(value, f"{MANIFEST_PATH}[{number}] of {members.name}")
         raw_config = read_whole(members, config, CONFIG_MAX_BYTES)
         config_digest = digest_of(raw_config)
+        _require_named(members, config, config_digest)
         paths[config_digest] = config
         for name in layer_names:
             if name not in layers:  # once, however often it is listed
@@ -70,7 +71,13 @@ def _named(value: object, where: str) -> tuple[str, list[str], list[str]]:
     config, layers, names = members.get("Config"), members.get("Layers"), members.get("RepoTags") or []
     if not isinstance(config, str) or not isinstance(layers, list) or not isinstance(names, list):
         raise LayoutError("invalid", f"{where} has no Config or Layers")
-    return config, [str(one) for one in layers], [str(one) for one in names]
+    paths = [safe_path(str(one), where) for one in (config, *layers)]
+    return paths[0], paths[1:], [str(one) for one in names]
+
+
+def _require_named(members: Members, name: str, digest: Digest) -> None:
+    if name.startswith("blobs/") and name != blob_path(digest):
+        raise LayoutError("mismatch", f"{name[:100]} of {members.name} has the digest {digest}")
 
 
 def _hashed(members: Members, name: str) -> tuple[dict[str, object], Digest]:
@@ -81,6 +88,7 @@ def _hashed(members: Members, name: str) -> tuple[dict[str, object], Digest]:
             state.update(piece)
             size += len(piece)
     digest = Digest("sha256", state.hexdigest())
+    _require_named(members, name, digest)
     return _json(media_type or mediatypes.OCI_LAYER, digest, size), digest
 
 

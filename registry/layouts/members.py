@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from registry.layouts.errors import LayoutError
+from registry.oci.layout import INDEX_PATH, MARKER_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 1024 * 1024
 MEMBERS_MAX = 100_000
+_VERIFIED = "blobs/"
 
 
 class Reader(Protocol):
@@ -97,7 +99,11 @@ class FolderMembers:
         return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def open(self, path: str) -> Reader:
-        """As :class:`Members` says."""
+        """As :class:`Members` says. What no digest verifies lies in the folder, wherever links lead."""
+        if path not in (MARKER_PATH, INDEX_PATH) and not path.startswith(_VERIFIED):
+            top, leads = os.path.realpath(self._folder), os.path.realpath(self._folder / path)
+            if os.path.commonpath((top, leads)) != top:
+                raise LayoutError("invalid", f"{path[:100]} leads out of {self.name}")
         try:
             fd = os.open(self._folder / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:

@@ -185,6 +185,31 @@ def test_names_that_lead_out(name: str, tmp_path: Path) -> None:
         assert "leads out of it" in refused(path).message
 
 
+@pytest.mark.parametrize(
+    "name", ["../secret", "{secret}", "link.tar", "under/link.tar", f"blobs/sha256/{'a' * 64}"]
+)
+@pytest.mark.parametrize("of", ["Config", "Layers"])
+def test_a_folder_that_names_files_of_this_host(name: str, of: str, tmp_path: Path) -> None:
+    """What docker save wrote and somebody unpacked, or made up: what it names would be pushed."""
+    secret = tmp_path / "secret"
+    secret.write_bytes(IMAGE.config)
+    folder = tmp_path / "saved"
+    (folder / "blobs" / "sha256").mkdir(parents=True)
+    for link in (folder / "link.tar", folder / "blobs" / "sha256" / ("a" * 64)):
+        link.symlink_to(secret)
+    (folder / "under").symlink_to(folder)
+    (folder / "c.json").write_bytes(IMAGE.config)
+    (folder / "l.tar").write_bytes(LAYER.blob)
+    (folder / "inside.tar").symlink_to("l.tar")
+    document = {"Config": "c.json", "RepoTags": ["a:1"], "Layers": ["l.tar", "inside.tar"]}
+    (folder / "manifest.json").write_bytes(to_json([document]))
+    assert set(whole(folder).values()) >= {IMAGE.config, LAYER.blob}
+    named = name.format(secret=secret)
+    document[of] = named if of == "Config" else [named]
+    (folder / "manifest.json").write_bytes(to_json([document]))
+    assert any(said in refused(folder).message for said in ("leads out of", "has the digest"))
+
+
 def test_truncated_streams(tmp_path: Path) -> None:
     tar = write_layout_tar(tmp_path / "whole.tar", IMAGE).read_bytes()
     cases = {
