@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from registry.advisories.severity import SEVERITIES
 from registry.contract.scan import (
     MAX_FOUND,
     MAX_INCOMPLETE,
@@ -77,7 +78,9 @@ def with_said(scan: Scan, said: Said, name: str, image: str, gaps: Sequence[Inco
         number = numbers[one.package]
         if number is None:
             continue
-        reported.setdefault((one.id, number), one.model_copy(update={"scanner": name, "package": number}))
+        told = one.model_copy(update={"scanner": name, "package": number})
+        earlier = reported.get((one.id, number))
+        reported[one.id, number] = told if earlier is None else _worse(earlier, told)
     kept_reported = room.take(list(reported.values()), MAX_REPORTED - len(scan.reported))
     complete = not lacks and not room.spent
     every = [*scan.found, *kept_found]
@@ -100,3 +103,10 @@ def with_said(scan: Scan, said: Said, name: str, image: str, gaps: Sequence[Inco
             ),
         }
     )
+
+
+def _worse(one: Reported, other: Reported) -> Reported:
+    """``one``, as severe as the worse of both: packages that a scanner tells apart may be one to us."""
+    severity = max(one.severity, other.severity, key=SEVERITIES.index)
+    scores = [each.score for each in (one, other) if each.score is not None]
+    return one.model_copy(update={"severity": severity, "score": max(scores, default=None)})

@@ -316,6 +316,16 @@ def test_what_is_there_stays_whatever_a_scanner_adds() -> None:
     assert [(one.scanner, len(one.reason)) for one in failed.incomplete] == [(NAME, 300), ("rpm", 3)]
 
 
+def test_told_twice_the_worse_counts() -> None:
+    one = {**LIBSSL, "path": "usr/lib/a", "layer": 0}
+    packages = [one, {**one, "path": "usr/lib/b"}]
+    for order in ((0, 1), (1, 0)):
+        said = [{"severity": "low", "score": 9.1}, {"severity": "critical"}]
+        told = [{"id": "CVE-2020-1", "package": number, **said[number]} for number in order]
+        document = {"scanner": "s", "digest": DIGEST, "packages": packages, "reported": told}
+        assert reported(read(document, "seatrial")) == [("CVE-2020-1", "libssl1.1", "critical", 9.1)]
+
+
 def test_a_document_stays_below_its_size() -> None:
     package = Package(kind="other", ecosystem="", name="n", version="1", path="p" * 4000, layer=0)
     packages = [package.model_copy(update={"name": f"n{number}"}) for number in range(10_000)]
