@@ -22,6 +22,8 @@ scanners = Table(
     Column("digest", Bytewise, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("created_at", UtcTime, nullable=False),
+    # Since when images of that name in that repository have been looking; null: since this one was set.
+    Column("since", UtcTime),
     UniqueConstraint("repository_id", "name"),
     UniqueConstraint("namespace_id", "name"),
 )

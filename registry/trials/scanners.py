@@ -107,7 +107,7 @@ async def put(
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         here = (scanners.c[place.column] == place_id, scanners.c.name == name)
-        before = (await connection.execute(delete(scanners).where(*here).returning(*_IMAGE))).first()
+        before = (await connection.execute(delete(scanners).where(*here).returning(*scanners.c))).first()
         held = {row.name for row in await connection.execute(_on(place, place_id))}
         if len(held | {name}) > MAX_OTHERS:
             raise ConflictError(f"{MAX_OTHERS} scanners look at images of {on}, which is the limit")
@@ -118,6 +118,8 @@ async def put(
             "digest": pinned[1],
             "created_by": actor.shown,
             "created_at": db_time(),
+            # Another one of the same scanner, such as with newer databases, excuses nothing that no one saw.
+            "since": _since(before) if before is not None and before.image == pinned[0] else None,
         }
         made = await connection.execute(insert(connection, scanners).values(row).returning(*scanners.c))
         placed = _placed(place.key, made.one())
@@ -176,7 +178,8 @@ async def is_any(connection: AsyncConnection, name: str) -> bool:
 
 async def wanted_of(connection: AsyncConnection, manifest_id: int) -> Sequence[Wanted]:
     """The scanners that were to look at a stored image: those that were set when it came to its repository,
-    or when its newest scan was taken. That may have been elsewhere."""
+    or when its newest scan was taken. That may have been elsewhere. Where that was before the image of one
+    was replaced by another of its repository, any of these may have looked."""
     query = (
         select(manifests.c.repository_id, repositories.c.name, manifests.c.pushed_at, image_scans.c.taken_at)
         .join(repositories, repositories.c.id == manifests.c.repository_id)
@@ -187,17 +190,24 @@ async def wanted_of(connection: AsyncConnection, manifest_id: int) -> Sequence[W
     if image is None:
         return ()
     since = max(image.pushed_at, image.taken_at)
-    rows = _nearest((await connection.execute(_of(image.repository_id, image.name))).all())
+    rows = (await connection.execute(_of(image.repository_id, image.name))).all()
     found = []
-    for row in rows:
-        if row.created_at <= since:
-            repository = await repos.find_in(connection, row.image)
-            digests: frozenset[str] = frozenset()
-            if repository is not None:
-                below = await images_of_stored(connection, repository.id, row.digest)
-                digests = frozenset(one.digest for one in below.images)
-            found.append(Wanted(row.name, row.image, digests))
+    for row in _nearest(rows):
+        alike = [one for one in rows if (one.name, one.image) == (row.name, row.image)]
+        if min(map(_since, alike)) > since:
+            continue
+        repository = await repos.find_in(connection, row.image)
+        digests: frozenset[str] = frozenset()
+        if repository is not None and row.created_at <= since:
+            below = await images_of_stored(connection, repository.id, row.digest)
+            digests = frozenset(one.digest for one in below.images)
+        found.append(Wanted(row.name, row.image, digests))
     return found
+
+
+def _since(row: Any) -> datetime:
+    since: datetime = row.since or row.created_at
+    return since
 
 
 async def _wanted(connection: AsyncConnection, row: Any, platform: str) -> Wanted:

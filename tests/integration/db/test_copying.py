@@ -67,7 +67,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute(f"INSERT INTO signature_matches VALUES (1, 1, 1, '{LOST}')")
         connection.execute("INSERT INTO tag_rules VALUES (1, 1, NULL, 'glob', 'v*', '[]', 'r', 'a', 1)")
         connection.execute("INSERT INTO findings_policies VALUES (1, NULL, 1, '{}', 'd', 'a', 1)")
-        connection.execute("INSERT INTO scanners VALUES (1, NULL, 1, 'n', 'i', 'd', 'a', 1)")
+        connection.execute("INSERT INTO scanners VALUES (1, NULL, 1, 'n', 'i', 'd', 'a', 2, 1)")
         connection.execute("INSERT INTO attestation_marks VALUES ('part', 1)")
         connection.execute("INSERT INTO tombstones VALUES ('gone', 1, 1)")
         connection.execute(

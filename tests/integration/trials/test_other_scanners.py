@@ -190,6 +190,14 @@ async def test_what_came_from_where_nobody_else_looked_is_incomplete(port: Port)
     page = await api(port.admin, "POST", "/findings-policy/preview", json=body)
     (one,) = page["items"]
     assert (one["verdict"], "looker could not look at it" in one["reason"]) == ("error", True)
+    # Set again, to another image of it or nearer by, it has still not looked, and excuses nothing.
+    newer = await admitted(port, worker)
+    for on, tag in (("team/", f"{TOOL}@{digest}"), ("team/", f"{TOOL}@{newer}"), ("team/other", f"{TOOL}:1")):
+        await put(port, on=on, image=tag)
+        for name, verdict in (("team/base", "pass"), ("team/other", "error")):
+            body = {"on": name, "policy": {"version": 1, "secrets": "high"}}
+            page = await api(port.admin, "POST", "/findings-policy/preview", json=body)
+            assert [one["verdict"] for one in page["items"]] == [verdict], (on, tag, name)
 
 
 async def test_a_scan_names_only_scanners_and_packages_that_are_in_it(port: Port) -> None:
