@@ -14,11 +14,10 @@ from registry.content.administration import require_place
 from registry.content.immutability import RULES, TagPattern, TagRule, rule_of, rules_of
 from registry.content.tagmatching import MatchKind, parse_matcher
 from registry.db.outbox import record
-from registry.db.placed import with_place
 from registry.db.tagrules import tag_rules
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
-from registry.events.webhooks import may_manage
+from registry.events.webhooks import managed_place
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
@@ -110,11 +109,8 @@ async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
         NotFoundError: there is no such rule, or the actor may make none there.
     """
     missing = NotFoundError(f"there is no rule {rule_id} for tags that you manage")
-    query = with_place(tag_rules).where(tag_rules.c.id == rule_id)
-    async with database.read_once() as connection:
-        key: str | None = (await connection.execute(query)).scalar_one_or_none()
-    # Who may not is not told so: the place may be a repository that is not for him to know.
-    if key is None or not may_manage(actor, key):
+    key = await managed_place(database, actor, tag_rules, rule_id)
+    if key is None:
         raise missing
     async with database.write() as connection:
         await hold_place(connection, parse_place(key))

@@ -29,7 +29,7 @@ from registry.net.guarded import OutgoingError, parse_url
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select
+    from sqlalchemy import Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -302,10 +302,19 @@ def wrap_name(webhook_id: str) -> str:
 
 
 def may_manage(actor: Actor, place: str | None) -> bool:
-    """Whether the actor manages webhooks and hooks of a place, or of everything."""
+    """Whether the actor manages what is set on a place, such as webhooks, or on everything."""
     if place is None:
         return may_administer(actor)
     return decide(actor, "configure", place, None).allowed
+
+
+async def managed_place(database: Database, actor: Actor, table: Table, row_id: int) -> str | None:
+    """The place of a row; ``None`` where there is no such row, or the actor does not manage its place: who
+    does not is not told so, since it may be a repository that is not for him to know."""
+    query = with_place(table).where(table.c.id == row_id)
+    async with database.read_once() as connection:
+        key: str | None = (await connection.execute(query)).scalar_one_or_none()
+    return key if key is not None and may_manage(actor, key) else None
 
 
 def require_right(actor: Actor, place: Place | None) -> None:

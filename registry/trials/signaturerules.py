@@ -15,11 +15,10 @@ from registry.content.blocks import below
 from registry.db.content import repositories
 from registry.db.engine import hold_epochs, move_epoch
 from registry.db.outbox import record
-from registry.db.placed import with_place
 from registry.db.signatures import signature_rules, signatures
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
-from registry.events.webhooks import may_manage
+from registry.events.webhooks import managed_place
 from registry.trials.signatures import find_met, keep_met, test_of
 from registry.trials.trustedvex import judge_stated
 from registry.trials.verifying import parse_keys
@@ -131,11 +130,8 @@ async def remove(database: Database, *, actor: Actor, rule_id: int) -> None:
         NotFoundError: there is no such rule, or the actor may make none there.
     """
     missing = NotFoundError(f"there is no rule {rule_id} for signatures that you manage")
-    query = with_place(signature_rules).where(signature_rules.c.id == rule_id)
-    async with database.read_once() as connection:
-        key: str | None = (await connection.execute(query)).scalar_one_or_none()
-    # Who may not is not told so: the place may be a repository that is not for him to know.
-    if key is None or not may_manage(actor, key):
+    key = await managed_place(database, actor, signature_rules, rule_id)
+    if key is None:
         raise missing
     place = parse_place(key)
     async with database.write() as connection:
