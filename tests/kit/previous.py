@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "486361cdec2f1609d918a849fa8e7d3b9b513ca0"
+PREVIOUS = "50f34f638ccfb69595ac28fdb5487698e0a6e62a"
 
 
 def install_previous(folder: Path) -> Installed:
