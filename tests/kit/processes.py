@@ -25,6 +25,9 @@ def children_of(pid: int) -> list[int]:
 def kill_with_its_supervisors(worker: int) -> None:
     """End a worker, and what supervises its runs, with no chance to tidy up."""
     templates = children_of(worker)
-    for pid in [*templates, *(one for template in templates for one in children_of(template)), worker]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    all_of_them = [*templates, *(one for template in templates for one in children_of(template)), worker]
+    # All stand still before the first goes: a worker sweeps at once what a supervisor that is gone has left.
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in all_of_them:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
