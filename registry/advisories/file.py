@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote
 
+from registry.advisories.ecosystems import line_of
 from registry.advisories.values import End, Kind, Span
 from registry.contract.scan import Severity
 from registry.errors import NotFoundError, UnavailableError
@@ -109,6 +110,7 @@ class Advisories:
         """When it was put in its place."""
         self.generation = str(self._one("SELECT value FROM meta WHERE key = 'generation'"))
         """A digest of all that decides what matches; the same as long as no source says anything else."""
+        self._lines: dict[str, list[str]] | None = None
 
     @property
     def is_current(self) -> bool:
@@ -156,28 +158,36 @@ class Advisories:
         )
 
     def about(self, ecosystem: str, package: str) -> list[Candidate]:
-        """All records about a package, by its folded name."""
-        rows = self._rows(
+        """All records about a package, by its folded name, of all ecosystems of the same line."""
+        query = (
             "SELECT id, kind, names, summary, published_at, f.severity, f.score, spans, versions "
             "FROM affected AS f JOIN advisory AS a ON a.rid = f.rid "
-            "WHERE f.ecosystem = ? AND f.package = ? ORDER BY f.rid, f.n",
-            ecosystem,
-            package,
+            "WHERE f.ecosystem = ? AND f.package = ? ORDER BY f.rid, f.n"
         )
+        rows = [row for one in self._alike(ecosystem) for row in self._rows(query, one, package)]
         with damage_is_said(self._path):
             return [_candidate(row) for row in rows]
 
     def count_about(self, ecosystem: str, package: str) -> int:
         """How many :meth:`about` has."""
         query = "SELECT count(*) FROM affected WHERE ecosystem = ? AND package = ?"
-        return int(self._rows(query, ecosystem, package)[0][0])
+        return sum(int(self._rows(query, one, package)[0][0]) for one in self._alike(ecosystem))
 
     def covers(self, ecosystem: str) -> bool:
         """Whether anything is here about an ecosystem: where nothing is, finding nothing says nothing."""
-        return bool(self._rows("SELECT 1 FROM affected WHERE ecosystem = ? LIMIT 1", ecosystem))
+        return bool(self._alike(ecosystem))
+
+    def _alike(self, ecosystem: str) -> list[str]:
+        """The ecosystems here whose records are about the packages of this one."""
+        if self._lines is None:
+            lines: dict[str, list[str]] = {}
+            for one in self.ecosystems():
+                lines.setdefault(line_of(one), []).append(one)
+            self._lines = lines
+        return self._lines.get(line_of(ecosystem), [])
 
     def ecosystems(self) -> tuple[str, ...]:
-        """All ecosystems that :meth:`covers`, in their order."""
+        """All ecosystems that records name, in their order."""
         # From one to the next: it need not read all records.
         rows = self._rows(
             "WITH RECURSIVE each(one) AS (SELECT min(ecosystem) FROM affected UNION ALL "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal, Protocol
 
-from registry.advisories.ecosystems import fold, order_of
+from registry.advisories.ecosystems import fold, names_either, order_of
 from registry.advisories.file import Advisories, Candidate
 from registry.advisories.severity import SEVERITIES
 from registry.advisories.values import Kind, Span
@@ -19,15 +19,15 @@ from registry.contract.scan import Severity
 State = Literal["affected", "unknown"]
 """``unknown``: there are advisories about the package, and nobody can say whether they hold for it."""
 
-RULES = 1
+RULES = 2
 """Raised whenever the same file is to give other matches than before: then all is matched again."""
 
 _KINDS: tuple[Kind, ...] = ("malicious", "vulnerability", "informational")
 _CVE = re.compile(r"CVE-(\d{4})-(\d+)")
 
 
-class Packaged(Protocol):
-    """What matching needs of a package: :class:`registry.contract.scan.Package` has it."""
+class Named(Protocol):
+    """What is looked up of a package."""
 
     @property
     def ecosystem(self) -> str: ...
@@ -39,6 +39,11 @@ class Packaged(Protocol):
     def source(self) -> str | None: ...
     @property
     def source_version(self) -> str | None: ...
+
+
+class Packaged(Named, Protocol):
+    """What matching needs of a package: :class:`registry.contract.scan.Package` has it."""
+
     @property
     def owned_by(self) -> str | None: ...
 
@@ -76,7 +81,7 @@ def match(advisories: Advisories, packages: Iterable[Packaged]) -> list[Match]:
     found: list[Match] = []
     for index, package in enumerate(packages):
         if package.owned_by is None:
-            matches = look.up(package.ecosystem, *named(package))
+            matches = look.up(package)
             found += [replace(one, package_index=index) if index else one for one in matches]
     return found
 
@@ -88,11 +93,25 @@ def not_looked_up(advisories: Advisories, packages: Iterable[Packaged]) -> dict[
     return {one: count[one] for one in sorted(count) if not advisories.covers(one)}
 
 
-def named(package: Packaged) -> tuple[str, str]:
-    """The name and version that advisories know a package by: a distribution's are about its source."""
-    if package.source is None:
-        return package.name, package.version
-    return package.source, package.source_version or package.version
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A name that advisories know a package by, and its version under that name; ``bare``: without an epoch
+    that it may have."""
+
+    name: str
+    version: str
+    bare: bool = False
+
+
+def names_of(package: Named) -> tuple[Name, ...]:
+    """All names that advisories may know a package by. Those of a distribution are about its source; those of
+    rpm about that or about the package itself."""
+    version = package.source_version or package.version
+    source = Name(package.source or package.name, version)
+    if not names_either(package.ecosystem):
+        return (source,)
+    bare = version != package.version and ":" not in version
+    return tuple(dict.fromkeys((replace(source, bare=bare), Name(package.name, package.version))))
 
 
 @dataclass(slots=True)
@@ -100,24 +119,25 @@ class Look:
     """Matches of package after package; what was asked for once is kept."""
 
     advisories: Advisories
-    _known: dict[tuple[str, str, str], tuple[Match, ...]] = field(default_factory=dict)
+    _known: dict[tuple[str, tuple[Name, ...]], tuple[Match, ...]] = field(default_factory=dict)
     _details: dict[str, tuple[bool, float | None, Severity, float | None]] = field(default_factory=dict)
 
-    def up(self, ecosystem: str, name: str, version: str) -> tuple[Match, ...]:
+    def up(self, package: Named) -> tuple[Match, ...]:
         """The matches of one package, by id, as of the package with index 0."""
-        asked = (ecosystem, name, version)
+        asked = (package.ecosystem, names_of(package))
         if (known := self._known.get(asked)) is None:
-            known = self._known[asked] = tuple(self._matches(ecosystem, name, version))
+            known = self._known[asked] = tuple(self._matches(*asked))
         return known
 
-    def _matches(self, ecosystem: str, name: str, version: str) -> list[Match]:
+    def _matches(self, ecosystem: str, names: Sequence[Name]) -> list[Match]:
         order = order_of(ecosystem)
         if order is None:
             return []
         hits = [
             _Hit(one, *hit)
-            for one in self.advisories.about(ecosystem, fold(ecosystem, name))
-            if (hit := _judge(order, version, one)) is not None
+            for named in names
+            for one in self.advisories.about(ecosystem, fold(ecosystem, named.name))
+            if (hit := _judge(f"{order}-bare" if named.bare else order, named.version, one)) is not None
         ]
         return sorted((self._folded(order, group) for group in _grouped(hits)), key=lambda one: one.id)
 

@@ -23,6 +23,9 @@ MAX_ALIASES = 500
 MAX_AFFECTED = 5_000
 _CVSS = ("CVSS_V4", "CVSS_V3", "CVSS_V2")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{2,127}")
+_NO_SECURITY = re.compile(r"(?:(?:AL|RH|RL)[BE]A-|SUSE-[FOR]U-).*")
+"""Bulletins of AlmaLinux, Red Hat, Rocky Linux and SUSE about other errors, and about what is new."""
+_RATING = re.compile(r"(Critical|Important|Moderate|Low): ")
 _ENDS: tuple[tuple[str, End], ...] = (("fixed", "fixed"), ("last_affected", "last"), ("limit", "limit"))
 
 
@@ -74,6 +77,8 @@ def _advisory(
     if not upstream and not aliases and is_distribution(affected[0].ecosystem):
         # Bulletins of distributions used to name what they are about so.
         upstream = tuple(name for name in _names(record, "related") if name.startswith("CVE-"))
+    if not upstream and not aliases and _NO_SECURITY.fullmatch(id_):
+        raise RecordInvalidError("a bulletin that is about no vulnerability")
     if kind != "vulnerability":
         affected = tuple(
             replace(one, severity="critical" if kind == "malicious" else "info", score=None)
@@ -173,6 +178,8 @@ class _Said:
         vectors.setdefault("CVSS_V3", inner.get("cvss"))
         words = [severity_of_word(said) for said in (inner.get("severity"), inner.get("urgency"))]
         words += [severity_of_word(said) for kind, said in vectors.items() if kind not in _CVSS]
+        rating = _RATING.match(_summary(value)) if isinstance(value, dict) else None
+        words += [severity_of_word(rating[1])] if rating else []
         scores = {kind: score_of_vector(vectors.get(kind)) for kind in _CVSS}
         return cls(
             next((word for word in words if word != "unknown"), "unknown"),

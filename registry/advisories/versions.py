@@ -129,6 +129,12 @@ def rpm_key(version: str) -> Key:
     return key
 
 
+def rpm_bare_key(version: str) -> Key:
+    """As :func:`rpm_key`, without the epoch: packages name the version of their source without it."""
+    epoch, colon, rest = version.partition(":")
+    return rpm_key(rest if colon and epoch.isdecimal() else version)
+
+
 def python_key(version: str) -> Key:
     """PEP 440."""
     try:
@@ -149,6 +155,7 @@ ORDERS: Mapping[str, Callable[[str], Key]] = MappingProxyType(
         "dpkg": dpkg_key,
         "apk": apk_key,
         "rpm": rpm_key,
+        "rpm-bare": rpm_bare_key,
         "python": python_key,
         "semver": semver_key,
         "go": go_key,

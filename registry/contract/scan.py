@@ -54,7 +54,8 @@ class ScannedLayer(Wire):
 class Package(Wire):
     """One installed package, as its own metadata names it.
 
-    Advisories are looked up by ``ecosystem`` and by ``source`` if it is there, else by ``name``.
+    Advisories are looked up by ``ecosystem`` and by ``source`` if it is there, else by ``name``; of rpm by
+    both.
     """
 
     kind: PackageKind

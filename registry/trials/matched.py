@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import case, func, select
 
+from registry.advisories.ecosystems import line_of
 from registry.advisories.matching import Match
 from registry.advisories.report import Report
 from registry.advisories.reported import with_reported, without_reported
@@ -36,13 +37,13 @@ class Known:
     (:attr:`registry.trials.scanned.Component.key`); those that a distribution's package brought have none.
 
     ``advisories`` is the file that counts now, ``None`` where none ever did. ``unmatched`` are packages that
-    nobody has looked up; of ``ecosystems`` the file has records.
+    nobody has looked up; of ``lines`` of ecosystems the file has records.
     """
 
     matches: Mapping[str, tuple[tuple[Match, datetime], ...]]
     unmatched: frozenset[str]
     advisories: Status | None
-    ecosystems: frozenset[str]
+    lines: frozenset[str]
 
 
 async def known_of(connection: AsyncConnection, manifest_id: int) -> Known | None:
@@ -76,7 +77,7 @@ async def known_of(connection: AsyncConnection, manifest_id: int) -> Known | Non
         matches=MappingProxyType({key: tuple(found) for key, found in matches.items()}),
         unmatched=frozenset((await connection.execute(unmatched)).scalars()),
         advisories=None if counts is None else parse_status(counts.generation, counts.sources),
-        ecosystems=frozenset(() if counts is None else json.loads(counts.ecosystems)),
+        lines=_lines(counts),
     )
 
 
@@ -111,13 +112,13 @@ async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> lis
         .order_by(components.c.ecosystem)
     )
     counts = (await connection.execute(_COUNTS)).first()
-    covered = set() if counts is None else set(json.loads(counts.ecosystems))
+    covered = _lines(counts)
     status = None if counts is None else parse_status(counts.generation, counts.sources)
     as_of = None if status is None else min((one.as_of for one in status.sources), default=None)
     found = {row.scan_id: row.matches for row in await connection.execute(matches)}
     unknown: dict[int, dict[str, int]] = {}
     for scan_id, ecosystem, packages, unmatched in await connection.execute(of_ecosystems):
-        count = unmatched if ecosystem in covered else packages
+        count = unmatched if line_of(ecosystem) in covered else packages
         if count:
             unknown.setdefault(scan_id, {})[ecosystem] = count
     return [LookedUp(found.get(one, 0), unknown.get(one, {}), as_of) for one in scan_ids]
@@ -183,7 +184,7 @@ def report_from(scan: Scan, taken_at: datetime, known: Known) -> Report:
         if package.owned_by is not None:
             continue
         key = component_of(package).key
-        if key in known.unmatched or package.ecosystem not in known.ecosystems:
+        if key in known.unmatched or line_of(package.ecosystem) not in known.lines:
             not_looked_up[package.ecosystem] += 1
         looked_up += key not in known.unmatched
         for match, since in known.matches.get(key, ()):
@@ -217,6 +218,10 @@ def match_of(row: Any) -> Match:
         epss=row.epss,
         published_at=row.published_at,
     )
+
+
+def _lines(counts: Any) -> frozenset[str]:
+    return frozenset(map(line_of, () if counts is None else json.loads(counts.ecosystems)))
 
 
 _COUNTS = select(matchings).order_by(matchings.c.id.desc()).limit(1)

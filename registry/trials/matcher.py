@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from registry.advisories.ecosystems import fold
 from registry.advisories.file import Advisories, Source, Status, identity, open_advisories
-from registry.advisories.matching import Look, Match
+from registry.advisories.matching import Look, Match, Named, names_of
 from registry.errors import NotFoundError, RequestInvalidError, UnavailableError
 from registry.storage.threads import Threads
 
@@ -40,17 +40,6 @@ class Facts:
     as_of: datetime
     sources: str
     ecosystems: str
-
-
-class Named(Protocol):
-    """What is looked up of a package: the name and version that advisories know it by."""
-
-    @property
-    def ecosystem(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def source_version(self) -> str: ...
 
 
 class Matcher:
@@ -116,7 +105,7 @@ class Matcher:
         for one in packages:
             if count >= MATCHES_AT_ONCE:
                 break
-            found.append(look.up(one.ecosystem, one.source, one.source_version))
+            found.append(look.up(one))
             count += len(found[-1])
         return found
 
@@ -135,7 +124,8 @@ class Matcher:
 
 def _require_bounded(advisories: Advisories, packages: Sequence[Named]) -> None:
     total = 0
-    for (ecosystem, name), count in Counter((one.ecosystem, one.source) for one in packages).items():
+    asked = Counter((one.ecosystem, each.name) for one in packages for each in names_of(one))
+    for (ecosystem, name), count in asked.items():
         total += count * advisories.count_about(ecosystem, fold(ecosystem, name))
         if total > LOOKED_AT_MAX:
             raise RequestInvalidError(

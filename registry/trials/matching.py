@@ -54,6 +54,8 @@ class Behind:
 
     id: int
     ecosystem: str
+    name: str
+    version: str
     source: str
     source_version: str
 

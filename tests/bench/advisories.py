@@ -18,7 +18,7 @@ from registry.advisories.file import open_advisories
 from registry.advisories.importing import Given, source_of
 from registry.advisories.matching import Look
 from tests.bench.figures import Figure
-from tests.kit.advisories import CVSS3, affects, record
+from tests.kit.advisories import CVSS3, Thing, affects, record
 
 RECORDS, NAMES, DISTINCT, IMAGES, PACKAGES, LOOK_UPS = 8_000, 4_000, 20_000, 10_000, 300, 20_000
 ROUNDS = 3
@@ -91,7 +91,7 @@ def _match(folder: Path, number: str) -> dict[str, float]:
             opened.about(ECOSYSTEMS[place % len(ECOSYSTEMS)], name)
         looked = time.process_time() - began
         packages = [
-            (
+            Thing(
                 ECOSYSTEMS[place % len(ECOSYSTEMS)],
                 f"package-{source.randrange(2 * NAMES)}",
                 f"{source.randrange(1, 19)}.{source.randrange(3)}.{source.randrange(3)}",
@@ -103,7 +103,7 @@ def _match(folder: Path, number: str) -> dict[str, float]:
         look, matches = Look(opened), 0
         for first in images:
             for place in range(first, first + PACKAGES):
-                matches += len(look.up(*packages[place]))
+                matches += len(look.up(packages[place]))
         matched = time.process_time() - began
     return {
         "look_up_seconds": looked,

@@ -30,7 +30,8 @@ _major = re.compile(r"([1-9][0-9]*)(?:\.[0-9]+)*")
 _alpine = re.compile(r"([1-9][0-9]*\.[0-9]+)(?:\.[0-9]+)?")
 _ubuntu = re.compile(r"([0-9]{2})\.(04|10)")
 _dotted = re.compile(r"[1-9][0-9]*\.[0-9]+")
-_suse = re.compile(r"([1-9][0-9]*)(?:\.([0-9]+))?")
+_suse = re.compile(r"(12|15)(?:\.([0-9]))?")
+_suse_name = re.compile(r"SUSE (Linux [A-Za-z ]{1,40} [0-9]{1,2}(?: SP[0-9]|\.[0-9]{1,2})?)")
 _openeuler = re.compile(r"openEuler ([0-9]{2}\.[0-9]{2})(?: \((LTS(?:-SP[0-9]+)?)\))?")
 
 
@@ -98,6 +99,12 @@ def _of_rpm(system: NamedSystem) -> str:
         case "sles" if found := _suse.fullmatch(system.version):
             pack = f" SP{found[2]}" if found[2] and found[2] != "0" else ""
             return f"SUSE:Linux Enterprise Server {found[1]}{pack}"
+        case "sles" if _dotted.fullmatch(system.version):
+            return f"SUSE:Linux Enterprise Server {system.version}"
+        case "sled" | "sles_sap" | "sle_hpc" | "sle-micro" | "sl-micro" if found := _suse_name.fullmatch(
+            system.name
+        ):
+            return f"SUSE:{found[1]}"
         case "openEuler" if found := _openeuler.fullmatch(system.name):
             return f"openEuler:{found[1]}{'-' + found[2] if found[2] else ''}"
         case _:

@@ -11,7 +11,7 @@ import pytest
 
 from registry.advisories.building import build
 from registry.advisories.file import open_advisories
-from registry.advisories.matching import Match, match
+from registry.advisories.matching import Match, match, not_looked_up
 from registry.advisories.staging import Incoming
 from registry.advisories.values import Exploited, Likelihood
 from registry.contract.scan import Package
@@ -52,6 +52,34 @@ RECORDS = (
         affects("Rocky Linux:8", "openssl", "introduced=0", "fixed=1:1.1.1k-12.el8_9"),
         related=["CVE-2026-2001", "CVE-2026-2002"],
         database_specific={"severity": "Moderate"},
+    ),
+    # AlmaLinux and Photon OS name what is built of a source, Red Hat products and either.
+    record(
+        "ALSA-2026:2",
+        affects("AlmaLinux:9", "perl-Errno", "introduced=0", "fixed=0:1.30-481.el9"),
+        affects("AlmaLinux:9", "perl-libs", "introduced=0", "fixed=4:5.32.1-481.el9"),
+        related=["CVE-2026-2003"],
+    ),
+    record(
+        "RHSA-2026:3",
+        affects("Red Hat:enterprise_linux:9::baseos", "openssl", "introduced=0", "fixed=1:3.0.7-25.el9_3"),
+        affects("Red Hat:enterprise_linux:9::appstream", "openssl-perl", "introduced=0",
+                "fixed=1:3.0.7-25.el9_3"),
+        affects("Red Hat:rhel_eus:9.0::baseos", "openssl", "introduced=0", "fixed=1:3.0.1-99.el9_0"),
+        upstream=["CVE-2026-2004"],
+    ),
+    record(
+        "SUSE-SU-2026:4-1",
+        affects("SUSE:Linux Enterprise Module for Basesystem 15 SP5", "perl", "introduced=0",
+                "fixed=5.26.1-150300.17.20.1"),
+        affects("SUSE:Linux Enterprise Server 15 SP4-LTSS", "perl", "introduced=0",
+                "fixed=5.26.1-150300.17.20.1"),
+        upstream=["CVE-2026-2005"],
+    ),
+    record(
+        "RLSA-2026:5",
+        affects("Rocky Linux:9", "perl", "introduced=0", "fixed=4:5.32.1-481.el9"),
+        upstream=["CVE-2026-2006"],
     ),
     record("MAL-2026-1", affects("npm", "evil", versions=["1.0.0"])),
     record(
@@ -148,6 +176,57 @@ def test_a_distribution_is_asked_by_source_and_its_severity_comes_first(found: A
         ("CVE-2026-2001", ("RLSA-2026:1",), "medium"),
         ("CVE-2026-2002", ("RLSA-2026:1",), "medium"),
     ]
+
+
+def test_a_package_of_rpm_is_asked_by_its_own_name_and_by_its_sources(found: Any) -> None:
+    libs = Thing("AlmaLinux:9", "perl-libs", "4:5.32.1-480.el9", "perl", "5.32.1-480.el9")
+    assert ids(found(libs)) == {"CVE-2026-2003": "4:5.32.1-481.el9"}
+    # Of each package its own version, which is not its source's.
+    assert ids(found(Thing("AlmaLinux:9", "perl-Errno", "1.30-480.el9", "perl", "5.32.1-480.el9"))) == {
+        "CVE-2026-2003": "0:1.30-481.el9"
+    }
+    assert found(Thing("AlmaLinux:9", "perl-Errno", "1.30-481.el9", "perl", "5.32.1-481.el9")) == []
+    assert found(Thing("AlmaLinux:9", "perl-base", "1.30-1.el9", "perl", "5.32.1-1.el9")) == []
+    # dpkg's records are about sources only: a package may be named as another's source is.
+    assert found(Thing("Debian:12", "libsrc", "1.0", "other")) == []
+
+
+def test_the_version_of_a_source_of_rpm_has_no_epoch(found: Any) -> None:
+    old = Thing("Rocky Linux:9", "perl-Errno", "1.30-480.el9", "perl", "5.32.1-480.el9")
+    assert ids(found(old)) == {"CVE-2026-2006": "4:5.32.1-481.el9"}
+    assert found(Thing("Rocky Linux:9", "perl-Errno", "1.30-481.el9", "perl", "5.32.1-481.el9")) == []
+    # Where it is the package's own version, the package tells the epoch.
+    assert found(Thing("Rocky Linux:9", "perl-libs", "4:5.32.1-481.el9", "perl")) == []
+    assert ids(found(Thing("Rocky Linux:9", "perl-libs", "3:9.9-1.el9", "perl"))) == {
+        "CVE-2026-2006": "4:5.32.1-481.el9"
+    }
+
+
+def test_products_of_one_release_are_asked_together(found: Any) -> None:
+    old = Thing("Red Hat:enterprise_linux:9", "openssl-libs", "1:3.0.7-24.el9", "openssl")
+    assert ids(found(old)) == {"CVE-2026-2004": "1:3.0.7-25.el9_3"}
+    perl = Thing("Red Hat:enterprise_linux:9", "openssl-perl", "1:3.0.7-24.el9")
+    assert ids(found(perl)) == {"CVE-2026-2004": "1:3.0.7-25.el9_3"}
+    assert found(Thing("Red Hat:enterprise_linux:9", "openssl-libs", "1:3.0.7-25.el9_3", "openssl")) == []
+    assert found(Thing("Red Hat:enterprise_linux:8", "openssl-libs", "1:1.1.1k-1.el8", "openssl")) == []
+    for system in ("15 SP5", "15 SP4"):
+        base = Thing(f"SUSE:Linux Enterprise Server {system}", "perl-base", "5.26.1-150300.17.14.1", "perl")
+        assert ids(found(base)) == {"CVE-2026-2005": "5.26.1-150300.17.20.1"}
+    assert found(Thing("SUSE:Linux Enterprise Server 15 SP6", "perl-base", "5.26.1-1", "perl")) == []
+
+
+def test_what_no_product_of_a_release_is_about_was_not_looked_up(tmp_path: Path) -> None:
+    advisories, _ = filed(tmp_path / "a.sqlite", *RECORDS)
+    things = [Thing(f"Red Hat:enterprise_linux:{release}", "a", "1-1") for release in ("8", "9", "9")] + [
+        Thing("SUSE:Linux Enterprise Server 15 SP5", "a", "1"),
+        Thing("SUSE:Linux Micro 6.0", "a", "1"),
+    ]
+    with closing(advisories):
+        assert not_looked_up(advisories, things) == {
+            "Red Hat:enterprise_linux:8": 1,
+            "SUSE:Linux Micro 6.0": 1,
+        }
+        assert advisories.count_about("Red Hat:enterprise_linux:9", "openssl") == 1
 
 
 def test_kinds_are_told_apart(found: Any) -> None:

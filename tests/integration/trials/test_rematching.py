@@ -90,7 +90,7 @@ async def test_an_image_is_told_of_what_changed_in_it_and_no_other(port: Port, t
     assert await count(database, rejudgings) == 3
     looked = await known(port, npm)
     assert looked.unmatched == frozenset()
-    assert looked.ecosystems == {"PyPI", "Go"}
+    assert looked.lines == {"PyPI", "Go"}
     assert looked.advisories is not None
     assert [one.name for one in looked.advisories.sources] == ["own"]
 
@@ -164,6 +164,30 @@ async def test_an_image_is_told_of_what_changed_in_it_and_no_other(port: Port, t
         assert gone.status == 202
     assert await scans.sweep(database) == 3
     assert [await count(database, one) for one in (components, component_findings, rejudgings)] == [0, 0, 0]
+
+
+async def test_a_package_of_red_hat_is_looked_up_in_all_products_of_its_release(
+    port: Port, tmp_path: Path
+) -> None:
+    packages = [
+        make_package(name, "1:3.0.7-24.el9", kind="rpm", ecosystem=f"Red Hat:enterprise_linux:{release}",
+                     path=f"var/lib/rpm/{release}", source="openssl")
+        for name, release in (("openssl-libs", 9), ("openssl-perl", 9), ("openssl-libs", 8))
+    ]  # fmt: skip
+    (digest,) = await scanned(port, ("team/app", tuple(packages)))
+    fixed = ("introduced=0", "fixed=1:3.0.7-25.el9_3")
+    put_file(
+        tmp_path / "advisories.sqlite",
+        record("RHSA-1", affects("Red Hat:enterprise_linux:9::baseos", "openssl", *fixed)),
+        record("RHSA-2", affects("Red Hat:enterprise_linux:9::appstream", "openssl-perl", *fixed)),
+        day=1,
+    )
+    assert await caught_up(port.database, tmp_path / "advisories.sqlite") == 1
+    assert await ids(port, digest) == ["RHSA-1", "RHSA-1", "RHSA-2"]
+    found = await known(port, digest)
+    assert found.lines == {"Red Hat:enterprise_linux:9"}
+    (view,) = await api(port.admin, "GET", f"/repositories/team%2Fapp/scans/{digest}")
+    assert view["not_looked_up"] == {"Red Hat:enterprise_linux:8": 1}
 
 
 async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, database_url: str) -> None:

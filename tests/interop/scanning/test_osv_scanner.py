@@ -26,7 +26,7 @@ from registry.advisories.ecosystems import fold, order_of
 from registry.advisories.file import Advisories, open_advisories
 from registry.advisories.matching import Look
 from registry.advisories.versions import VersionInvalidError, key_of
-from tests.kit.advisories import affects, incoming, record
+from tests.kit.advisories import Thing, affects, incoming, record
 
 REAL = os.environ.get("SEATRIAL_TEST_ADVISORIES")
 OF_EACH = {"Go": 400, "PyPI": 400, "crates.io": 200, "Debian:12": 200, "npm": 20, "Maven": 20}
@@ -149,7 +149,7 @@ def _folded(ecosystem: str, name: str, version: str) -> Asked:
 def ours(advisories: Advisories, asked: Iterable[Asked]) -> Iterator[tuple[Asked, set[str]]]:
     look = Look(advisories)
     for one in asked:
-        yield one, {name for each in look.up(*one) for name in (each.id, *each.aliases)}
+        yield one, {name for each in look.up(Thing(*one)) for name in (each.id, *each.aliases)}
 
 
 def test_osv_scanner_finds_the_same(tools: Path, tmp_path: Path) -> None:

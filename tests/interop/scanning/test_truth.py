@@ -22,7 +22,7 @@ from registry.advisories.building import build
 from registry.advisories.file import open_advisories
 from registry.advisories.importing import Given, source_of, spread
 from registry.advisories.matching import Look
-from tests.kit.advisories import affects, incoming, record
+from tests.kit.advisories import Thing, affects, incoming, record
 from tests.kit.images import write_layout
 from tests.kit.toolfolder import tools_folder
 from tests.kit.truth import LOG4J, Row, fetched, rows
@@ -233,7 +233,7 @@ def test_a_distributions_python_package_is_matched_through_the_distribution(
     assert (found["python"]["version"], found["python"]["owned_by"]) == ("1.26.12", "python3-urllib3")
     # Taken for PyPI's own it would have these.
     with closing(open_advisories(advisories)) as opened:
-        naive = {one.id for one in Look(opened).up("PyPI", "urllib3", "1.26.12")}
+        naive = {one.id for one in Look(opened).up(Thing("PyPI", "urllib3", "1.26.12"))}
     assert naive >= {"CVE-2023-43804", "CVE-2023-45803"}
 
 

@@ -130,6 +130,15 @@ def test_informational_and_malicious_records_are_apart() -> None:
             ("low", 9.8),
         ),
         ("Ubuntu:24.04:LTS", {"severity": [{"type": "Ubuntu", "score": "negligible"}]}, {}, ("info", None)),
+        # AlmaLinux says it in the title only.
+        ("AlmaLinux:10", {"summary": "Moderate: apr-util security update"}, {}, ("medium", None)),
+        ("AlmaLinux:10", {"summary": "Important security update"}, {}, ("unknown", None)),
+        (
+            "Red Hat:enterprise_linux:9::appstream",
+            {"summary": "Low: a update", "severity": [{"type": "CVSS_V3", "score": kit.CVSS3}]},
+            {},
+            ("low", 9.8),
+        ),
         ("Debian:12", {}, {"ecosystem_specific": {"urgency": "unimportant"}}, ("info", None)),
         ("Debian:12", {}, {"ecosystem_specific": {"urgency": "not yet assigned"}}, ("unknown", None)),
         # What is said of one package comes before what is said of all.
@@ -147,6 +156,12 @@ def test_severity(
     found = advisory(record("X-1", affects(ecosystem, "a", "introduced=0", **own), **whole))
     assert (found.affected[0].severity, found.affected[0].score) == expected
     assert (found.severity, found.score) == expected
+
+
+def test_a_bulletin_of_a_bug_fix_that_names_a_vulnerability_is_taken() -> None:
+    fixed = affects("AlmaLinux:8", "a", "introduced=0", "fixed=1-1")
+    assert advisory(record("RHBA-2024:1", fixed, related=["CVE-2024-1"])).upstream == ("CVE-2024-1",)
+    assert advisory(record("ALSA-2024:1", fixed)).id == "ALSA-2024:1"
 
 
 def test_scores_are_those_of_the_library_and_words_those_of_the_scale() -> None:
@@ -186,6 +201,13 @@ COMMITS = {"package": {"ecosystem": "npm", "name": "a"}, "ranges": [{"type": "GI
         (
             record("X-1", affects("NuGet", "a", "introduced=0")),
             "an ecosystem whose versions are not known here",
+        ),
+        *(
+            (
+                record(name, affects("AlmaLinux:8", "a", "introduced=0", "fixed=1-1"), related=["ALBA-1"]),
+                "a bulletin that is about no vulnerability",
+            )
+            for name in ("ALBA-2020:4512", "ALEA-2020:1", "RHBA-2024:1", "RLEA-2024:1", "SUSE-RU-2024:1-1")
         ),
         (record("X-1", COMMITS), "only commits, no versions"),
         (record("X-1", affects("npm", "a")), "no versions"),

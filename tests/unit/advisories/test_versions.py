@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from registry.advisories.ecosystems import fold, is_distribution, order_of
+from registry.advisories.ecosystems import fold, is_distribution, line_of, order_of
 from registry.advisories.versions import ORDERS, VersionInvalidError, key_of
 
 # Each line rises from left to right; what stands between two signs of equality is one version.
@@ -37,6 +37,7 @@ RISING = {
         "1.0~rc1 1.0 1.0^git1 1.0.1 2.0 10.0",
         "1.0a 1.0aa 1.0b 1.01 1.2",
     ),
+    "rpm-bare": ("1.1.1k-7.el8_6 1:1.1.1k-8.el8_6 1.1.1k-12.el8_9",),
     "python": ("1.0.dev1 1.0a1 1.0rc1 1.0 1.0+local 1.0.post1 1.1 1!0.1",),
     "semver": (
         "0 0.0.1-0 0.0.1 1.0.0-alpha 1.0.0-alpha.1 1.0.0-alpha.beta 1.0.0-beta.2 1.0.0-beta.11 1.0.0-rc.1",
@@ -53,6 +54,7 @@ RISING = {
 SAME = {
     "dpkg": "1.0=0:1.0=1.0-0",
     "rpm": "1.0-1=0:1.0-1",
+    "rpm-bare": "1.0-1=0:1.0-1=4:1.0-1",
     "python": "1.0=1.0.0=1=v1.0",
     "semver": "1=1.0=1.0.0=v1.0.0+build7",
     "go": "v2.0.0+incompatible=2.0.0=go2.0",
@@ -63,6 +65,7 @@ NONE = {
     "dpkg": ("1.0-", ":1", "x:1"),
     "apk": ("1.0bc", "1.0_foo", "v1.0", "1.0-1", "1..0", "(devel)"),
     "rpm": ("x:1", "1:", "-1"),
+    "rpm-bare": ("x:1", "1:", "-1"),
     "python": ("dev", "1.0-weird-thing", "2004d.x"),
     "semver": ("1.2.3.4", "latest", "1.0.0-", "git+https://h/x"),
     "go": ("(devel)", "devel", "go"),
@@ -117,3 +120,51 @@ def test_ecosystems_have_the_order_of_their_packages() -> None:
     ]
     assert is_distribution("Debian:12")
     assert not is_distribution("PyPI")
+
+
+@pytest.mark.parametrize(
+    ("line", "ecosystems"),
+    [
+        (
+            "Red Hat:enterprise_linux:8",
+            ("", "::baseos", "::appstream", "::crb", ".4", ".10::appstream"),
+        ),
+        ("Red Hat:enterprise_linux:10", (".0", ".1::baseos")),
+        ("Red Hat:rhel_eus:8.4::baseos", ("",)),
+        ("Red Hat:rhel_software_collections:3::el7", ("",)),
+        ("Red Hat:enterprise_linux:2as", ("",)),
+        ("Rocky Linux:8", ("",)),
+        ("openSUSE:Leap 15.6", ("",)),
+    ],
+)  # fmt: skip
+def test_products_of_red_hat_are_of_one_line_by_release(line: str, ecosystems: tuple[str, ...]) -> None:
+    assert {line_of(line + end) for end in ecosystems} == {line}
+
+
+@pytest.mark.parametrize(
+    ("line", "products"),
+    [
+        (
+            "Linux Enterprise 15 SP5",
+            (
+                "Linux Enterprise Server 15 SP5",
+                "Linux Enterprise Server 15 SP5-LTSS",
+                "Linux Enterprise Server for SAP Applications 15 SP5",
+                "Linux Enterprise High Performance Computing 15 SP5-ESPOS",
+                "Linux Enterprise Module for Basesystem 15 SP5",
+                "Linux Enterprise Module for Python 3 15 SP5",
+                "Linux Enterprise Module for Web and Scripting 15 SP5",
+                "Package Hub 15 SP5",
+            ),
+        ),
+        ("Linux Enterprise 15", ("Linux Enterprise Server 15", "Linux Enterprise Module for Legacy 15")),
+        ("Linux Enterprise 12 SP2", ("Linux Enterprise Server 12 SP2-BCL",)),
+        ("Linux Enterprise 16.0", ("Linux Enterprise Server 16.0",)),
+        ("Linux Micro 5.5", ("Linux Enterprise Micro 5.5", "Linux Enterprise Micro for Rancher 5.5")),
+        ("Linux Micro 6.0", ("Linux Micro 6.0",)),
+        ("Manager Server 5.0", ("Manager Server 5.0",)),
+        ("OpenStack Cloud 9", ("OpenStack Cloud 9",)),
+    ],
+)
+def test_products_of_suse_are_of_one_line_by_release(line: str, products: tuple[str, ...]) -> None:
+    assert {line_of(f"SUSE:{one}") for one in products} == {f"SUSE:{line}"}

@@ -32,6 +32,19 @@ from tests.kit.looking import look, wanting
         ("rpm", "ID=opensuse-tumbleweed\nVERSION_ID=20240801\n", "openSUSE:Tumbleweed"),
         ("rpm", "ID=sles\nVERSION_ID=15.5\n", "SUSE:Linux Enterprise Server 15 SP5"),
         ("rpm", "ID=sles\nVERSION_ID=15\n", "SUSE:Linux Enterprise Server 15"),
+        ("rpm", "ID=sles\nVERSION_ID=16.0\n", "SUSE:Linux Enterprise Server 16.0"),
+        (
+            "rpm",
+            "ID=sles_sap\nPRETTY_NAME='SUSE Linux Enterprise Server for SAP Applications 15 SP5'\n",
+            "SUSE:Linux Enterprise Server for SAP Applications 15 SP5",
+        ),
+        (
+            "rpm",
+            "ID=sle-micro\nVERSION_ID=5.5\nPRETTY_NAME='SUSE Linux Enterprise Micro 5.5'\n",
+            "SUSE:Linux Enterprise Micro 5.5",
+        ),
+        ("rpm", "ID=sl-micro\nPRETTY_NAME='SUSE Linux Micro 6.0'\n", "SUSE:Linux Micro 6.0"),
+        ("rpm", "ID=sl-micro\nPRETTY_NAME='SUSE Linux Micro of mine'\n", ""),
         ("rpm", "ID=photon\nVERSION_ID=5.0\n", "Photon OS:5.0"),
         (
             "rpm",
