@@ -81,6 +81,8 @@ class Courier:
                     await self.step()
                 except (SQLAlchemyError, OSError) as error:
                     _log.warning("events could not be looked after", reason=repr(error))
+                except Exception:  # the loop of events: whatever it was, the next ones must go out
+                    _log.exception("events could not be looked after")
                 with suppress(TimeoutError):
                     # Not wait_for: in Python 3.11 it forgets to be cancelled when the bell rings just then.
                     async with asyncio.timeout(self._pace.poll_seconds):

@@ -120,6 +120,8 @@ async def _write(app: web.Application, *, everything: bool) -> None:
         await services.pulls.flush(services.database)
     except (SQLAlchemyError, OSError) as error:
         log.warning("refusals and pulls could not be written yet", reason=repr(error))
+    except Exception:  # a loop: whatever it was, the next ones must be written
+        log.exception("refusals and pulls could not be written yet")
     lost, services.pulls.lost = services.pulls.lost, 0
     if lost:
         app[METRICS].pulls_uncounted.inc(lost)
@@ -132,6 +134,8 @@ async def _keep_forever(app: web.Application) -> None:
             await keep_trail(app)
         except (SQLAlchemyError, OSError) as error:
             log.warning("the audit trail could not be looked after", reason=repr(error))
+        except Exception:  # a loop: the trail must be kept within its bounds the next time
+            log.exception("the audit trail could not be looked after")
         await asyncio.sleep(KEEP_SECONDS)
 
 

@@ -43,4 +43,6 @@ async def _look_after(app: web.Application) -> None:
             metrics.delivers(await read_backlog(services.database))
         except (SQLAlchemyError, OSError) as error:
             log.warning("deliveries could not be looked after", reason=repr(error))
+        except Exception:  # a loop: it must look the next time
+            log.exception("deliveries could not be looked after")
         await asyncio.sleep(LOOK_SECONDS)

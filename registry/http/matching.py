@@ -45,14 +45,15 @@ async def _match_forever(
         asked.clear()
         if not services.settings.read_only:
             await tried("packages of images", catch_up(services.database, matcher), done="matched")
-        if await matcher.facts() is not None:
-            await tried("the progress of matching", _show(services, metrics), done="read")
+        await tried("the progress of matching", _show(services, matcher, metrics), done="read")
         with suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):
                 await asked.wait()
 
 
-async def _show(services: Services, metrics: Metrics) -> None:
+async def _show(services: Services, matcher: Matcher, metrics: Metrics) -> None:
+    if await matcher.facts() is None:
+        return
     progress = await progress_of(services.database)
     if progress is not None:
         metrics.matches(left=progress.left, untold=progress.untold)

@@ -102,4 +102,6 @@ async def tried(what: str, doing: Awaitable[int | None], *, done: str = "swept")
         return await doing
     except (SeatrialError, SQLAlchemyError, OSError) as error:
         log.warning(f"what is due could not be {done}", what=what, reason=repr(error))
-        return None
+    except Exception:  # a loop that ended here would not be begun again before the process is
+        log.exception(f"what is due could not be {done}", what=what)
+    return None

@@ -97,6 +97,8 @@ class Copier:
                     await self._begin(tasks)
                 except (SQLAlchemyError, OSError) as error:
                     _log.warning("copies could not be looked after", reason=repr(error))
+                except Exception:  # the loop of copies: the next ones must be begun
+                    _log.exception("copies could not be looked after")
                 if tasks:
                     # What ends makes room for what waits.
                     await asyncio.wait(tasks, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)

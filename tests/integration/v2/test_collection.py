@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from sqlalchemy import BigInteger, Table, func, literal, select, type_coerce, update
+from structlog.testing import capture_logs
 
 from registry.content import collecting, collections
 from registry.db.collections import collections as rows_of_collections
@@ -19,6 +20,7 @@ from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, manifest_contents
 from registry.db.types import UtcTime, db_time
 from registry.http.services import Services
+from tests.kit.access import api
 from tests.kit.collecting import collect
 from tests.kit.distribution import (
     EMPTY_CONFIG,
@@ -379,3 +381,26 @@ async def pass_time(registry: Registry, by: timedelta) -> None:
                 created_at=type_coerce(made - older, UtcTime), review_at=type_coerce(review - older, UtcTime)
             )
         )
+
+
+async def test_what_nobody_expected_is_told_and_the_next_one_is_carried_out(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loop that ended would not be begun again before the process is."""
+    database = services_of(registry).database
+    monkeypatch.setattr(collections, "LEASE", timedelta(seconds=0.2))
+    async with database.write() as connection:
+        # No position of that phase: to go on from there is a fault of the registry.
+        broken = {"asked_by": "admin", "asked_at": db_time(), "leased_until": db_time(), "phase": "blobs"}
+        await connection.execute(rows_of_collections.insert().values(**broken, position="x"))
+    with capture_logs() as logs:
+        begun = await api(client, "POST", "/collections", status=202)
+        async with asyncio.timeout(_END_SECONDS):
+            while not logs:  # noqa: ASYNC110 - nobody tells of a line of the log
+                await asyncio.sleep(0.02)
+    (told,) = logs
+    assert (told["log_level"], told["what"], told["exc_info"]) == ("error", "a collection", True)
+    async with database.write() as connection:
+        await connection.execute(rows_of_collections.update().values(position=""))
+    done = await collect(client)
+    assert (done["id"], done["phase"]) == (begun["id"], "done")
