@@ -78,6 +78,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "verify": ("registry.cli.verify",),
         "import": ("registry.cli.importing",),
         "export": ("registry.cli.export",),
+        "migrate": ("registry.cli.migrate",),
         "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),
         "events": ("registry.cli.events",),

@@ -55,6 +55,7 @@ containerd|command containerd|another client: ctr, with a containerd of its own
 docker.io|file /usr/bin/docker|another client, with an engine of its own
 umoci|command umoci|reads the layouts that are exported
 rsync|command rsync|keeps copies of them
+docker-registry|command docker-registry|another registry, to move in from
 wget|command wget|mirrors those that are served
 vsftpd|command vsftpd|an ftp server to import from
 npm|command npm|fetches packages of npm, to be found by the scanner

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds what Debian has not, or has too old, once, into a folder outside the clone: $SEATRIAL_TEST_TOOLS, else
 # ~/.cache/seatrial/tools. Pinned; a tool whose version is there already is left alone.
-#   scripts/tools.sh           clients, runtimes, an S3 server and another scanner: what `make interop` runs
+#   scripts/tools.sh           clients, runtimes, other registries, an S3 server and another scanner: what
+#                              `make interop` runs
 #   scripts/tools.sh bench     other registries and scanners, to be measured beside this one
 #   scripts/tools.sh kyverno   Kyverno's program: 3,000 packages and 9 GB on the way, so only when it is asked for
 set -euo pipefail
@@ -43,6 +44,12 @@ build_within() {
   ln -sfn "$name-$version" "$tools/$name"
 }
 
+# To move in from, and to be measured beside this one.
+other_registries() {
+  build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg
+  build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
+}
+
 case ${1:-interop} in
   interop)
     build crane v0.22.1 github.com/google/go-containerregistry/cmd/crane
@@ -56,6 +63,7 @@ case ${1:-interop} in
     build_within buildctl v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildctl
     build_within buildkitd v0.34.2 github.com/moby/buildkit github.com/moby/buildkit/cmd/buildkitd
     build_within nerdctl v2.0.4 github.com/containerd/nerdctl/v2 github.com/containerd/nerdctl/v2/cmd/nerdctl
+    other_registries
     # It asks for a newer Go than most have; the proxy serves that as well.
     GOTOOLCHAIN=go1.27.3 CGO_ENABLED=0 build osv-scanner v2.6.0 github.com/google/osv-scanner/v2/cmd/osv-scanner
     CGO_ENABLED=1 build runc v1.5.2 github.com/opencontainers/runc \
@@ -65,8 +73,7 @@ case ${1:-interop} in
       -ldflags '-s -w -X gvisor.dev/gvisor/runsc/version.version=release-20260905.0'
     ;;
   bench)
-    build_within olareg v0.2.2 github.com/olareg/olareg github.com/olareg/olareg/cmd/olareg
-    build registry v3.1.1 github.com/distribution/distribution/v3/cmd/registry
+    other_registries
     CGO_ENABLED=0 build syft v1.57.0 github.com/anchore/syft/cmd/syft
     GOEXPERIMENT=jsonv2 CGO_ENABLED=0 build trivy v0.74.0 github.com/aquasecurity/trivy/cmd/trivy
     ;;

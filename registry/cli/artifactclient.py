@@ -17,7 +17,9 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -40,6 +42,11 @@ _PASSING = frozenset({429, 500, 502, 503, 504})
 _TRIES = 4
 """More after the first, each of them longer after the one before."""
 _PAGES_MAX = 10_000
+_PATIENCE_SECONDS = 60.0
+_PACE_BYTES = 1024
+"""An answer may be slow: so many seconds, and one more for each of so many bytes."""
+_CONNECTIONS_MAX = 1000
+"""So often the connection of one blob is made again."""
 _CHUNK_BYTES = 8 * 1024 * 1024
 _ANY_MANIFEST = ", ".join(sorted(MANIFESTS | INDEXES))
 _NEXT = re.compile(r'<([^>]+)>\s*;\s*rel="?next"?')
@@ -60,6 +67,10 @@ class ArtifactClient:
     ca_file: Path | None
     actions: str = "pull"
     """What a token is asked for; ``pull,push`` to push."""
+    scope: str = ""
+    """What it is asked for where that is no repository."""
+    token_host: str | None = None
+    """Where besides its own host the credentials may be sent; ``None``: wherever its challenge says."""
     _answered: bool = False
 
     def manifest(self) -> bytes:
@@ -79,7 +90,7 @@ class ArtifactClient:
             CallError, UnavailableError, ContentTooLargeError: as :meth:`manifest`.
         """
         with self._asked("GET", f"manifests/{reference}", {"Accept": _ANY_MANIFEST}) as answer:
-            raw = answer.read(MAX_BYTES + 1)
+            raw = _Pace(self.name.host).whole(answer, MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
             raise ContentTooLargeError(f"the manifest of {self.name} has more than {MAX_BYTES} bytes")
         if isinstance(reference, Digest) and digest_of(raw, reference.algorithm) != reference:
@@ -106,19 +117,22 @@ class ArtifactClient:
             return answer.status == 200
 
     def listed(self, place: str, name: str) -> Iterator[Any]:
-        """What all pages of a list have under ``name``, of ``tags/list`` or ``referrers/DIGEST``.
+        """What all pages of a list have under ``name``, of ``tags/list``, ``referrers/DIGEST`` or
+        ``/v2/_catalog``.
 
         Raises:
             CallError: refused, failed or not reached.
         """
-        for _ in range(_PAGES_MAX):
+        seen: set[str] = set()
+        while len(seen) < _PAGES_MAX and place not in seen:
+            seen.add(place)
             with self._asked("GET", place, {}) as answer:
                 link = _NEXT.match(answer.headers.get("Link") or "")
-                page = answer.read(MAX_BYTES + 1)
+                page = _Pace(self.name.host).whole(answer, MAX_BYTES + 1)
                 place = urljoin(answer.geturl(), link[1]) if link else ""
             try:
                 yield from json.loads(page)[name] or ()
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise CallError(f"{self.name.host} does not answer like a registry", status=0) from None
             if not place:
                 return
@@ -131,15 +145,17 @@ class ArtifactClient:
         Raises:
             CallError: refused, failed or not reached.
         """
-        fruitless = 0
-        while offset < blob.size:
+        fruitless, paced = 0, _Pace(self.name.host)
+        for _ in range(_CONNECTIONS_MAX):
+            if offset >= blob.size:
+                return
             before, broken = offset, CallError(f"{self.name.host} breaks off {blob.digest}", status=0)
             headers = {"Range": f"bytes={offset}-"} if offset else {}
             try:
                 with self._asked("GET", f"blobs/{blob.digest}", headers) as answer:
                     if offset and answer.status != 206:
                         raise CallError(f"{self.name.host} gives no part of {blob.digest}", status=0)
-                    while piece := answer.read(min(_PIECE_BYTES, blob.size + 1 - offset)):
+                    while piece := paced.read(answer, min(_PIECE_BYTES, blob.size + 1 - offset)):
                         offset += len(piece)
                         yield piece
             except CallError as error:
@@ -151,6 +167,7 @@ class ArtifactClient:
                 raise broken
             if offset < blob.size:
                 time.sleep(fruitless)
+        raise CallError(f"{self.name.host} breaks off {blob.digest} without end", status=0)
 
     def fetch(self, blob: Descriptor, target: IO[bytes], advance: Advance) -> None:
         """Write the bytes of a blob.
@@ -203,6 +220,21 @@ class ArtifactClient:
         self._complete(place, blob, chunk, len(chunk))
         advance(len(chunk))
 
+    def mount(self, blob: Digest, origin: str) -> bool:
+        """Have a blob that the repository ``origin`` of the same registry has; false: it has to be sent.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        place = f"blobs/uploads/?{urlencode({'mount': str(blob), 'from': origin})}"
+        with self._asked("POST", place, {"Content-Length": "0"}) as answer:
+            if answer.status == 201:
+                return True
+            begun = _location(answer)
+        with self._asked("DELETE", begun, {}, missing=True):
+            pass
+        return False
+
     def _begun(self) -> str:
         """Where a new upload goes."""
         with self._asked("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
@@ -241,13 +273,20 @@ class ArtifactClient:
                 return place
         raise AssertionError("the last turn returns or raises")
 
-    def put(self, reference: str | Digest, raw: bytes, media_type: str) -> None:
-        """Put a manifest under a tag or its digest.
+    def put(
+        self,
+        reference: str | Digest,
+        raw: bytes,
+        media_type: str,
+        *,
+        conditions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Put a manifest under a tag or its digest. ``conditions`` are headers such as ``If-Match``.
 
         Raises:
-            CallError: refused, failed or not reached.
+            CallError: refused, failed or not reached; 412: one of the conditions does not hold.
         """
-        headers = {"Content-Type": media_type, "Content-Length": str(len(raw))}
+        headers = {"Content-Type": media_type, "Content-Length": str(len(raw)), **conditions}
         with self._asked("PUT", f"manifests/{reference}", headers, body=raw):
             pass
 
@@ -313,7 +352,15 @@ class ArtifactClient:
                 f"{self.name.host} wants a login: give --username and --password-file, or seatrial login",
                 status=401,
             )
-        asked = {"scope": f"repository:{self.name.repository}:{self.actions}"}
+        realm_host = urlsplit(realm).netloc
+        known = (urlsplit(self.url).netloc, self.token_host)
+        if basic and self.token_host is not None and realm_host not in known:
+            raise CallError(
+                f"{self.name.host} wants the password sent to {printable(realm_host[:100])}; allow that with "
+                "--token-host, or ask it as nobody",
+                status=401,
+            )
+        asked = {"scope": self.scope or f"repository:{self.name.repository}:{self.actions}"}
         if "service" in parameters:
             asked["service"] = parameters["service"]
         address = f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
@@ -327,6 +374,42 @@ class ArtifactClient:
                 raise CallError(_refusal(error, self.name), status=error.code) from None
         except (OSError, http.client.HTTPException, ValueError, KeyError, AttributeError) as error:
             raise CallError(f"{self.name.host} gives no token: {error}", status=0) from None
+
+
+class _Pace:
+    """Answers may be slow, but not come to no end."""
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self._seconds, self._bytes = 0.0, 0
+
+    def read(self, answer: http.client.HTTPResponse, size: int) -> bytes:
+        """The next bytes of a body, as they come; none at the end.
+
+        Raises:
+            CallError: it is too slow.
+        """
+        began = time.monotonic()
+        piece = answer.read1(size)
+        self._seconds += time.monotonic() - began
+        self._bytes += len(piece)
+        if self._seconds > _PATIENCE_SECONDS + self._bytes / _PACE_BYTES:
+            raise CallError(
+                f"{self._host} is too slow: {self._bytes} bytes in {self._seconds:.0f} s",
+                status=HTTPStatus.REQUEST_TIMEOUT,
+            )
+        return piece
+
+    def whole(self, answer: http.client.HTTPResponse, size: int) -> bytes:
+        """All of it, but no more than ``size`` bytes.
+
+        Raises:
+            CallError: it is too slow.
+        """
+        found = bytearray()
+        while len(found) < size and (piece := self.read(answer, size - len(found))):
+            found += piece
+        return bytes(found)
 
 
 def _refusal(error: urllib.error.HTTPError, name: ImageName) -> str:

@@ -38,6 +38,23 @@ def read_value(file: Path | None, *, option: str, prompt: str = "Value") -> str:
         raise RequestInvalidError(f"{file} is not UTF-8 text") from None
 
 
+def read_credential(username: str | None, password_file: Path | None, bearer_file: Path | None) -> str | None:
+    """What another registry is asked with, of what was given; ``None``: nothing.
+
+    Raises:
+        RequestInvalidError: too much, too little, or a file that cannot be read.
+    """
+    if bearer_file is not None and (username is not None or password_file is not None):
+        raise RequestInvalidError("give --bearer-file, or --username with --password-file, not both")
+    if password_file is not None and username is None:
+        raise RequestInvalidError("--password-file needs --username")
+    if bearer_file is not None:
+        return read_value(bearer_file, option="--bearer-file")
+    if username is not None:
+        return read_value(password_file, option="--password-file", prompt="Password")
+    return None
+
+
 def require_yes(question: str, *, yes: bool) -> None:
     """Go on only if ``--yes`` was given or the question is answered so; a script may answer on stdin.
 

@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
@@ -347,6 +348,7 @@ def opener(server: str, ca_file: Path | None) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(_StayHere, urllib.request.HTTPSHandler(context=trust(ca_file)))
 
 
+@lru_cache(maxsize=8)
 def trust(ca_file: Path | None) -> ssl.SSLContext:
     """How to shake hands with servers that this host trusts, and with those of one more authority.
 

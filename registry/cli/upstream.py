@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.cli.asking import read_value, require_yes
+from registry.cli.asking import read_credential, require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
@@ -82,7 +82,7 @@ def add(
     as_json: JsonOption = False,
 ) -> None:
     """Let the writers of a namespace have images of another registry tried. Its password is shown nowhere."""
-    secret = _secret(username, password_file, bearer_file)
+    secret = read_credential(username, password_file, bearer_file)
     given = {
         "name": name,
         "namespace": namespace,
@@ -141,7 +141,7 @@ def set_credential(
         )
     if password_file is not None and username is None:
         username = client.get(f"/upstreams/{part(name)}")["username"]
-    body = {"username": username, "secret": _secret(username, password_file, bearer_file)}
+    body = {"username": username, "secret": read_credential(username, password_file, bearer_file)}
     _print(client.send("PATCH", f"/upstreams/{part(name)}", body), as_json=as_json)
 
 
@@ -159,19 +159,6 @@ def delete(
     connect(server, token_file).send("DELETE", f"/upstreams/{part(name)}")
     if as_json:
         print_json({"name": name, "deleted": True})
-
-
-def _secret(username: str | None, password_file: Path | None, bearer_file: Path | None) -> str | None:
-    """What it is asked with, of what was given."""
-    if bearer_file is not None and (username is not None or password_file is not None):
-        raise RequestInvalidError("give --bearer-file, or --username with --password-file, not both")
-    if password_file is not None and username is None:
-        raise RequestInvalidError("--password-file needs --username")
-    if bearer_file is not None:
-        return read_value(bearer_file, option="--bearer-file")
-    if username is not None:
-        return read_value(password_file, option="--password-file", prompt="Password")
-    return None
 
 
 def _print(upstream: dict[str, Any], *, as_json: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,8 @@ class Elsewhere:
     other_host: str = ""
     answers: dict[str, Said] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+    serving: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
+    """What answers instead, if it is given."""
 
     def hold(self, repository: str, tag: str, image: Image) -> None:
         """Have an image."""
@@ -72,7 +74,11 @@ async def running_elsewhere() -> AsyncIterator[Elsewhere]:
     """Serve on two addresses of this machine, as two hosts."""
     made = Elsewhere()
     app = web.Application()
-    app.router.add_route("*", "/{path:.*}", made.serve)
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        return await (made.serving or made.serve)(request)
+
+    app.router.add_route("*", "/{path:.*}", serve)
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     first = web.TCPSite(runner, "127.0.0.1", 0)
