@@ -35,19 +35,27 @@ writes them."""
 _NAMED = 20
 _UNKNOWN = "LicenseRef-"
 _split = re.compile(r"([(),]|(?<![^\s(),])(?:with|and/or|and|or)(?![^\s(),]))", re.IGNORECASE)
+_references = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 _gnu = re.compile(
-    r"(agpl|lgpl|gpl|gfdl|gfdl-niv)[ -]?v?(\d)(?:\.(\d))?(?:\.0)?(-only|\+|-or-later| or later)?"
+    r"(agpl|lgpl|gpl|gfdl|gfdl-niv)[ -]?(?:version )?v?(\d)(?:\.(\d))?(?:\.0)?(-only|\+|-or-later| or later)?"
 )
+_page = re.compile(r"https?://(?:www\.)?(.+?)(?:\.html|\.txt|/)?")
+_spelled_out = re.compile(r"(?:the )?gnu (affero |lesser |library )?general public license(?= )")
+_FAMILIES = MappingProxyType({None: "gpl", "affero ": "agpl", "lesser ": "lgpl", "library ": "lgpl"})
 _abbreviated = re.compile(r".*\(([^()]+)\)")
 _OPERATORS: Mapping[str, str] = MappingProxyType(
     {"with": "WITH", "and": "AND", "or": "OR", "and/or": "OR", ",": ",", "(": "(", ")": ")"}
 )
+_GPL_CLASSPATH = "GPL-2.0-only WITH Classpath-exception-2.0"
 _SAME: Mapping[str, str] = MappingProxyType(
     {
         "apache 2": "Apache-2.0",
         "apache 2.0": "Apache-2.0",
         "apache license 2.0": "Apache-2.0",
         "apache license version 2.0": "Apache-2.0",
+        "apache license v2.0": "Apache-2.0",
+        "apache software license 2.0": "Apache-2.0",
+        "apache software license version 2.0": "Apache-2.0",
         "apache-2": "Apache-2.0",
         "apache2": "Apache-2.0",
         "apache2.0": "Apache-2.0",
@@ -56,6 +64,8 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "boost": "BSL-1.0",
         "bsd 2-clause": "BSD-2-Clause",
         "bsd 3-clause": "BSD-3-Clause",
+        "bsd 2-clause license": "BSD-2-Clause",
+        "bsd 3-clause license": "BSD-3-Clause",
         "bsd-2": "BSD-2-Clause",
         "bsd-3": "BSD-3-Clause",
         "2-clause bsd": "BSD-2-Clause",
@@ -64,7 +74,19 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "new bsd": "BSD-3-Clause",
         "simplified bsd": "BSD-2-Clause",
         "cc0": "CC0-1.0",
+        "eclipse distribution license - v 1.0": "BSD-3-Clause",
+        "eclipse public license - v 1.0": "EPL-1.0",
+        "eclipse public license - v 2.0": "EPL-2.0",
+        "eclipse public license 1.0": "EPL-1.0",
+        "eclipse public license 2.0": "EPL-2.0",
+        "eclipse public license v1.0": "EPL-1.0",
+        "eclipse public license v2.0": "EPL-2.0",
+        "edl 1.0": "BSD-3-Clause",
+        "epl 1.0": "EPL-1.0",
+        "epl 2.0": "EPL-2.0",
         "expat": "MIT",
+        "gnu general public license version 2 with the gnu classpath exception": _GPL_CLASSPATH,
+        "gpl2 w/ cpe": _GPL_CLASSPATH,
         "isc license": "ISC",
         "iscl": "ISC",
         "mit license": "MIT",
@@ -72,6 +94,12 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "mit-license": "MIT",
         "mit/x11": "MIT",
         "the mit license": "MIT",
+        "the apache license version 2.0": "Apache-2.0",
+        "the apache software license version 2.0": "Apache-2.0",
+        "the bsd 2-clause license": "BSD-2-Clause",
+        "the bsd 3-clause license": "BSD-3-Clause",
+        "mozilla public license 2.0": "MPL-2.0",
+        "mozilla public license version 2.0": "MPL-2.0",
         "mpl 2.0": "MPL-2.0",
         "mpl-2": "MPL-2.0",
         "mplv2.0": "MPL-2.0",
@@ -88,7 +116,25 @@ _SAME: Mapping[str, str] = MappingProxyType(
         "llvm exception": "LLVM-exception",
     }
 )
-"""Other words, in lower case, for what SPDX calls so."""
+"""Other words, in lower case and without commas, for what SPDX calls so."""
+_PAGES: Mapping[str, str] = MappingProxyType(
+    {
+        "apache.org/licenses/license-2.0": "Apache-2.0",
+        "creativecommons.org/publicdomain/zero/1.0": "CC0-1.0",
+        "eclipse.org/legal/epl-2.0": "EPL-2.0",
+        "eclipse.org/legal/epl-v10": "EPL-1.0",
+        "eclipse.org/legal/epl-v20": "EPL-2.0",
+        "eclipse.org/org/documents/edl-v10.php": "BSD-3-Clause",
+        "mozilla.org/mpl/2.0": "MPL-2.0",
+        "opensource.org/licenses/apache-2.0": "Apache-2.0",
+        "opensource.org/licenses/bsd-2-clause": "BSD-2-Clause",
+        "opensource.org/licenses/bsd-3-clause": "BSD-3-Clause",
+        "opensource.org/licenses/isc": "ISC",
+        "opensource.org/licenses/mit": "MIT",
+        "opensource.org/licenses/mit-license.php": "MIT",
+    }
+)
+"""The pages of licences by which metadata of Java names them, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,34 +153,53 @@ class Licences:
 
 
 def parse_licences(kind: PackageKind, texts: Sequence[str]) -> Licences:
-    """The licences of a package as its metadata has them. All of several texts hold; only those of a Python
-    package say the same thing again, so that what is known of them says it."""
+    """The licences of a package as its metadata has them. All of several texts hold, but of those of a package
+    of Java one may choose, as the reference of Maven's POM says; and those of a Python package say the same
+    thing again, so that what is known of them says it."""
     parsed = [_parse(text) for text in dict.fromkeys(texts)]
     if kind == "python" and (known := [one for one in parsed if one.expression and not one.unknown]):
         parsed = known
     unknown = tuple(dict.fromkeys(word for one in parsed for word in one.unknown))
     parts = list(dict.fromkeys(one.expression for one in parsed if one.expression))
     if not parts:
-        return Licences(None, unknown)
-    # What is wholly unknown still holds beside the rest.
+        return Licences(None, (" or ".join(unknown),) if kind == "java" and unknown else unknown)
+    # What is wholly unknown still stands beside the rest.
     parts += dict.fromkeys(_reference(one.unknown[0]) for one in parsed if not one.expression and one.unknown)
+    if kind == "java":
+        return Licences(" OR ".join(parts), unknown)
     joined = [f"({part})" if len(parts) > 1 and " OR " in part else part for part in parts]
     return Licences(" AND ".join(joined), unknown)
 
 
-def read_licences(packages: Iterable[Package]) -> Iterator[tuple[Package, Licences | None]]:
-    """Packages with their licences, those left out that a distribution's package brought: they are a part of
-    that one. ``None``: there is more text than is read (:data:`READ_MAX`)."""
+def declared_licences(packages: Iterable[Package]) -> Iterator[Licences | None]:
+    """The licences of each package. ``None``: there is more text than is read (:data:`READ_MAX`)."""
     known: dict[tuple[PackageKind, tuple[str, ...]], Licences | None] = {}
     read = 0
     for package in packages:
-        if package.owned_by is not None:
-            continue
         said = (package.kind, package.licences)
         if said not in known:
             read += sum(min(len(text), MAX_TEXT) for text in package.licences)
             known[said] = parse_licences(*said) if read <= READ_MAX else None
-        yield package, known[said]
+        yield known[said]
+
+
+def read_licences(packages: Iterable[Package]) -> Iterator[tuple[Package, Licences | None]]:
+    """Packages with their :func:`declared_licences`, those left out that a distribution's package brought:
+    they are a part of that one."""
+    counted = [package for package in packages if package.owned_by is None]
+    return zip(counted, declared_licences(counted), strict=True)
+
+
+def references_in(licences: Licences) -> Mapping[str, str]:
+    """The ``LicenseRef-…`` in :attr:`Licences.named`, and the word of the metadata that each stands for."""
+    words = {
+        _reference(word): word
+        for text in licences.unknown
+        for word in (*reversed([part.strip() for part in _split.split(text)]), text)
+        if word
+    }
+    named = dict.fromkeys(_references.findall(licences.named or ""))
+    return {name: words.get(name, name) for name in named}
 
 
 def judge_licences(expression: str | None, allow: Sequence[str], deny: Sequence[str]) -> LicenceVerdict:
@@ -262,7 +327,8 @@ def _name(text: str) -> str | None:
     known = _licensing().known_symbols
     if abbreviated := _abbreviated.fullmatch(folded):
         return _name(abbreviated[1])
-    if gnu := _gnu.fullmatch(folded):
+    short = _spelled_out.sub(lambda match: _FAMILIES[match[1]], folded)
+    if gnu := _gnu.fullmatch(short):
         family, major, minor, later = gnu.groups()
         invariants = "-no-invariants" if family == "gfdl-niv" else ""
         ending = "-only" if later in (None, "-only") else "-or-later"
@@ -270,6 +336,8 @@ def _name(text: str) -> str | None:
         return name if name in known else None
     if folded in _SAME:
         return _SAME[folded]
+    if page := _page.fullmatch(folded):
+        return _PAGES.get(page[1])
     return _by_lower_case().get(folded)
 
 

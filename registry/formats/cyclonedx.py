@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from registry.advisories.licences import Licences, declared_licences
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.advisories.reported import reporters_of
@@ -57,8 +58,10 @@ def cyclonedx(known: Report, image: str) -> bytes:
         "components": [
             *_system(scan),
             *(
-                _component(scan, package, ref, purl)
-                for package, ref, purl in zip(scan.packages, refs, purls_of(scan), strict=True)
+                _component(scan, package, ref, purl, said)
+                for package, ref, purl, said in zip(
+                    scan.packages, refs, purls_of(scan), declared_licences(scan.packages), strict=True
+                )
             ),
         ],
         "dependencies": [{"ref": IMAGE, "dependsOn": refs}],
@@ -147,7 +150,11 @@ def _system(scan: Scan) -> list[dict[str, Any]]:
     return [found]
 
 
-def _component(scan: Scan, package: Package, ref: str, purl: str | None) -> dict[str, Any]:
+def _component(
+    scan: Scan, package: Package, ref: str, purl: str | None, licences: Licences | None
+) -> dict[str, Any]:
+    expression = None if licences is None else licences.expression
+    words = ", ".join(package.licences)
     said = {
         "kind": package.kind,
         "path": package.path,
@@ -156,6 +163,7 @@ def _component(scan: Scan, package: Package, ref: str, purl: str | None) -> dict
         "source": package.source or "",
         "sourceVersion": package.source_version or "",
         "ownedBy": package.owned_by or "",
+        "licences": words if expression not in (None, words) else "",
     }
     found: dict[str, Any] = {
         "type": "library",
@@ -164,15 +172,24 @@ def _component(scan: Scan, package: Package, ref: str, purl: str | None) -> dict
         "version": package.version,
     }
     if package.licences:
-        found["licenses"] = [
-            {"license": {"name": licence}} for licence in dict.fromkeys(package.licences) if licence
-        ]
+        found["licenses"] = _licences(package.licences, expression)
     if purl is not None:
         found["purl"] = purl
     found["properties"] = [
         {"name": f"seatrial:{name}", "value": value} for name, value in said.items() if value
     ]
     return found
+
+
+def _licences(words: Sequence[str], expression: str | None) -> list[dict[str, Any]]:
+    """As SPDX names them where something of it has a name there, else in the metadata's own words. The
+    standard takes one expression, or a list of which each is one licence."""
+    declared = {"acknowledgement": "declared"}
+    if expression is None:
+        return [{"license": {"name": word, **declared}} for word in dict.fromkeys(words) if word]
+    if " " in expression:
+        return [{"expression": expression, **declared}]
+    return [{"license": {"id": expression, **declared}}]
 
 
 def _vulnerabilities(known: Report, refs: Sequence[str]) -> list[dict[str, Any]]:

@@ -5,8 +5,10 @@ It tells no vulnerabilities: they change while the image stays the same.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from registry.advisories.licences import Licences, declared_licences, references_in
 from registry.advisories.report import Report
 from registry.contract.scan import Package, Scan
 from registry.formats.purls import image_purl, purls_of
@@ -29,9 +31,12 @@ def spdx(known: Report, image: str) -> bytes:
     """The document; the same for the same scan and name."""
     scan = known.scan
     packages = [_image(scan, image), *_system(scan)]
+    licences = [*declared_licences(scan.packages)]
     packages += [
-        _package(scan, package, index, purl)
-        for index, (package, purl) in enumerate(zip(scan.packages, purls_of(scan), strict=True))
+        _package(scan, package, index, purl, said)
+        for index, (package, purl, said) in enumerate(
+            zip(scan.packages, purls_of(scan), licences, strict=True)
+        )
     ]
     body: dict[str, Any] = {
         "spdxVersion": "SPDX-2.3",
@@ -49,6 +54,8 @@ def spdx(known: Report, image: str) -> bytes:
             *(_relation(_IMAGE, "CONTAINS", one["SPDXID"]) for one in packages[1:]),
         ],
     }
+    if references := _references(licences):
+        body["hasExtractedLicensingInfos"] = references
     if gaps := [*gaps_of(known.scan)]:
         body["comment"] = "\n".join(["The scan is not complete:", *gaps])
     namespace = f"https://spdx.org/spdxdocs/{TOOL}-{same_for(body)}"
@@ -82,7 +89,9 @@ def _system(scan: Scan) -> list[dict[str, Any]]:
     return [found]
 
 
-def _package(scan: Scan, package: Package, index: int, purl: str | None) -> dict[str, Any]:
+def _package(
+    scan: Scan, package: Package, index: int, purl: str | None, licences: Licences | None
+) -> dict[str, Any]:
     found = {
         "SPDXID": f"SPDXRef-Package-{index}",
         "name": package.name,
@@ -91,12 +100,30 @@ def _package(scan: Scan, package: Package, index: int, purl: str | None) -> dict
         "primaryPackagePurpose": "LIBRARY",
         "sourceInfo": f"{package.path} of {layer_of(scan, package.layer)}",
     }
-    if package.licences:
-        # As its metadata has it, which need not be an expression of SPDX.
-        found["licenseComments"] = f"its metadata says: {', '.join(package.licences)}"
+    words = ", ".join(package.licences)
+    if licences is not None and licences.named is not None:
+        found["licenseDeclared"] = licences.named
+    if words not in ("", found["licenseDeclared"]):
+        found["licenseComments"] = f"its metadata says: {words}"
     if package.source is not None:
         found["comment"] = f"source package {package.source} {package.source_version or package.version}"
     return {**found, **_refs(purl)}
+
+
+def _references(licences: Iterable[Licences | None]) -> list[dict[str, str]]:
+    """What each ``LicenseRef-…`` stands for: a document has to say so."""
+    words: dict[str, dict[str, None]] = {}
+    for said in dict.fromkeys(licences):
+        for name, word in () if said is None else references_in(said).items():
+            words.setdefault(name, {})[word] = None
+    return [
+        {
+            "licenseId": name,
+            "extractedText": "\n".join(said),
+            "comment": "the words of packages' metadata; the licence itself was not read",
+        }
+        for name, said in words.items()
+    ]
 
 
 def _refs(purl: str | None) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 Maven leaves ``META-INF/maven/GROUP/ARTIFACT/pom.properties``, one for each artifact that was merged. Where
 there is none, the manifest and the file's own name say what they can; an artifact whose group nobody says is
 named without one, and one without any version is none. What a class file is, is not looked at.
+
+Licences are those of ``pom.xml`` beside the properties, else the manifest's ``Bundle-License``
+(:mod:`sandbox.scanners.packages.poms`). What is inherited from another pom is in no archive.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from sandbox.scanners.facts import Entry, FoundPackage, IncompleteError
+from sandbox.scanners.packages.poms import bundle_licences, pom_licences
 from sandbox.scanners.packages.reading import Fact, Reader, is_word
 from sandbox.scanners.packages.zips import Budget, Member, NoArchiveError, inflate, members
 
@@ -47,8 +51,8 @@ class _Walk:
 class _Archive:
     """What is of interest in one archive."""
 
-    poms: dict[tuple[str, str], Member | None] = field(default_factory=dict)
-    """by group and artifact; None where only the pom.xml is there"""
+    poms: dict[tuple[str, str], dict[str, Member]] = field(default_factory=dict)
+    """by group and artifact: what of ``properties`` and ``xml`` is there"""
     manifest: Member | None = None
     nested: list[Member] = field(default_factory=list)
 
@@ -98,8 +102,7 @@ def _survey(content: BinaryIO, walk: _Walk) -> _Archive:
     for member in members(content, walk.budget):
         claimed += member.size
         if found := _pom.fullmatch(member.name):
-            if found[3] == "properties" or (found[1], found[2]) not in archive.poms:
-                archive.poms[found[1], found[2]] = member if found[3] == "properties" else None
+            archive.poms.setdefault((found[1], found[2]), {})[found[3]] = member
         elif member.name == MANIFEST:
             archive.manifest = member
         elif member.name.lower().endswith(ARCHIVES):
@@ -118,10 +121,17 @@ def _identity(
     stem = name.rpartition(".")[0]
     versioned = _versioned.fullmatch(stem)
     named, numbered = versioned.groups() if versioned else (stem, "")
-    for (group, artifact), member in archive.poms.items():
-        said = _properties(inflate(content, member, MAX_TEXT_BYTES, budget).read()) if member else {}
+    for (group, artifact), pom in archive.poms.items():
+        properties = pom.get("properties")
+        said = _properties(inflate(content, properties, MAX_TEXT_BYTES, budget).read()) if properties else {}
         version = said.get("version", numbered if named == artifact else "")
-        yield _package(said.get("groupId", group), said.get("artifactId", artifact), version, within)
+        licences = pom_licences(_if_readable(content, pom.get("xml"), budget))
+        if not licences and artifact == named:
+            manifest = _manifest(_if_readable(content, archive.manifest, budget))
+            licences = bundle_licences(manifest.get("bundle-license", ""))
+        yield _package(
+            said.get("groupId", group), said.get("artifactId", artifact), version, within, licences
+        )
     # An artifact that was merged into another is not what the file's name says.
     if archive.poms and (not numbered or any(artifact == named for _, artifact in archive.poms)):
         return
@@ -134,12 +144,31 @@ def _identity(
     vendor = said.get("implementation-vendor-id", "")
     # Most that say no version are an application's own.
     if named and is_word(version):
-        yield _package(vendor if _group.fullmatch(vendor) else "", named, version, within)
+        group = vendor if _group.fullmatch(vendor) else ""
+        yield _package(group, named, version, within, bundle_licences(said.get("bundle-license", "")))
 
 
-def _package(group: str, artifact: str, version: str, within: str) -> FoundPackage:
+def _package(
+    group: str, artifact: str, version: str, within: str, licences: tuple[str, ...]
+) -> FoundPackage:
     name = f"{group}:{artifact}" if group else artifact
-    return FoundPackage(kind="java", name=name, version=version if is_word(version) else "", path=within)
+    version = version if is_word(version) else ""
+    return FoundPackage(kind="java", name=name, version=version, licences=licences, path=within)
+
+
+def _if_readable(content: BinaryIO, member: Member | None, budget: Budget) -> bytes:
+    """The bytes of what only tells of licences. Where they cannot be read, none is known, and what was found
+    is whole all the same.
+
+    Raises:
+        IncompleteError: the budget of the file is spent.
+    """
+    try:
+        return inflate(content, member, MAX_TEXT_BYTES, budget).read() if member else b""
+    except IncompleteError:
+        if budget.spent:
+            raise
+        return b""
 
 
 def _properties(data: bytes) -> dict[str, str]:
@@ -155,4 +184,4 @@ def _manifest(data: bytes) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-JAVA = Reader("java", 1, wants, read)
+JAVA = Reader("java", 2, wants, read)

@@ -12,6 +12,7 @@ from registry.advisories.licences import (
     count_licences,
     judge_licences,
     parse_licences,
+    references_in,
 )
 from registry.contract.scan import Package, PackageKind
 
@@ -32,6 +33,12 @@ KNOWN = [
     ("python", ("MIT", "BSD License"), "MIT"),
     ("python", ("GNU General Public License v3 or later (GPLv3+)", "ISC License (ISCL)"),
      "GPL-3.0-or-later AND ISC"),
+    ("python", ("GNU Lesser General Public License v3 or later (LGPLv3+)",), "LGPL-3.0-or-later"),
+    ("apk", ("The GNU Affero General Public License, version 3",), "AGPL-3.0-only"),
+    ("java", ("The Apache Software License, Version 2.0",), "Apache-2.0"),
+    ("java", ("https://www.apache.org/licenses/LICENSE-2.0.txt",), "Apache-2.0"),
+    ("java", ("EPL 2.0", "GPL2 w/ CPE"), "EPL-2.0 OR GPL-2.0-only WITH Classpath-exception-2.0"),
+    ("java", ("Apache-2.0,http://opensource.org/licenses/MIT/",), "Apache-2.0 AND MIT"),
 ]  # fmt: skip
 UNKNOWN = [
     "BSD",
@@ -133,6 +140,26 @@ def package(name: str, *licences: str, owned_by: str | None = None) -> Package:
         kind="dpkg", ecosystem="Debian:12", name=name, version="1", licences=licences, path="x", layer=0,
         owned_by=owned_by,
     )  # fmt: skip
+
+
+def test_of_several_licences_of_java_one_may_choose() -> None:
+    said = parse_licences("java", ("LGPL, some day", "Apache License, Version 2.0"))
+    assert said.expression == "Apache-2.0 OR LicenseRef-LGPL-some-day"
+    assert judge_licences(said.named, ("Apache-2.0",), ()) == "allowed"
+    assert parse_licences("java", ("ours", "theirs")) == Licences(None, ("ours or theirs",))
+    assert parse_licences("java", ()) == Licences(None)
+
+
+@pytest.mark.parametrize("kind", ["apk", "java", "python"])
+def test_each_reference_has_the_word_that_it_stands_for(kind: PackageKind) -> None:
+    said = parse_licences(kind, ("MIT or my/own and (other one)", "w e i r d"))
+    assert said.named is not None
+    assert references_in(said) == {
+        "LicenseRef-my-own": "my/own",
+        "LicenseRef-other-one": "other one",
+        "LicenseRef-w-e-i-r-d": "w e i r d",
+    }
+    assert references_in(Licences("MIT")) == {}
 
 
 def test_of_more_text_than_is_read_the_licences_are_not_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,10 +15,12 @@ from cyclonedx.validation.json import JsonStrictValidator
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
+from license_expression import get_spdx_licensing
 from packageurl import PackageURL
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 
 from registry.advisories.file import Source, Status
+from registry.advisories.licences import parse_licences
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.advisories.reported import with_reported
@@ -119,6 +122,10 @@ def written(form: Format, known: Report, image: str = IMAGE) -> Any:
         ids = [one["SPDXID"] for one in document["packages"]]
         assert len({*ids, "SPDXRef-DOCUMENT"}) == len(ids) + 1
         assert {one["relatedSpdxElement"] for one in document["relationships"]} == set(ids)
+        declared = " ".join(one["licenseDeclared"] for one in document["packages"])
+        references = [one["licenseId"] for one in document.get("hasExtractedLicensingInfos", ())]
+        assert set(re.findall(r"LicenseRef-[A-Za-z0-9.-]+", declared)) == set(references)
+        assert len(set(references)) == len(references)
     elif form == "sarif":
         Sarif.model_validate_json(raw)
         (run,) = document["runs"]
@@ -198,7 +205,7 @@ def test_cyclonedx_says_what_is_affected_and_what_is_excused() -> None:
         f"pkg:oci/app@{DIGEST}?arch=amd64&repository_url=host.example:5000/team/app&tag=1.2"
     )
     ssl = document["components"][1]
-    assert ssl["licenses"] == [{"license": {"name": "MIT"}}]
+    assert ssl["licenses"] == [{"license": {"id": "MIT", "acknowledgement": "declared"}}]
     properties = {one["name"]: one["value"] for one in ssl["properties"]}
     assert (properties["seatrial:layer:index"], properties["seatrial:source"]) == ("1", "openssl")
     first, second, third = document["vulnerabilities"]
@@ -231,6 +238,67 @@ def test_an_sbom_is_the_same_whatever_advisories_say() -> None:
     assert ssl["sourceInfo"] == "var/lib/dpkg/status of layer 1 (RUN apt-get install)"
     other = written("spdx", replace(known, scanned_at=AT.replace(day=30)))
     assert document["documentNamespace"] != other["documentNamespace"]
+
+
+IN_PART = "GPL-2.0-or-later AND LicenseRef-public-domain"
+UNKNOWN = [{"license": {"name": "GPL"}}, {"license": {"name": "public-domain"}}]
+LICENCES: list[tuple[PackageKind, tuple[str, ...], list[dict[str, Any]], str, str | None]] = [
+    ("dpkg", ("Expat",), [{"license": {"id": "MIT"}}], "MIT", "Expat"),
+    ("dpkg", ("MIT",), [{"license": {"id": "MIT"}}], "MIT", None),
+    ("dpkg", ("GPL-2+", "public domain"), [{"expression": IN_PART}], IN_PART, "GPL-2+, public domain"),
+    ("npm", ("MIT or odd/one",), [{"expression": "MIT OR LicenseRef-odd-one"}], "MIT OR LicenseRef-odd-one",
+     "MIT or odd/one"),
+    ("apk", ("GPL", "public-domain"), UNKNOWN, "LicenseRef-GPL AND LicenseRef-public-domain",
+     "GPL, public-domain"),
+    ("go", (), [], "NOASSERTION", None),
+]  # fmt: skip
+
+
+def test_licences_are_named_as_spdx_names_them_and_else_by_their_words() -> None:
+    packages = [
+        make_package(f"p{number}", kind=kind, licences=words)
+        for number, (kind, words, *_) in enumerate(LICENCES)
+    ]
+    # One that a distribution's package brought is under its licence all the same.
+    packages.append({**packages[0], "owned_by": "p1"})
+    known = Report(scan_of(*packages), AT)
+    components = written("cyclonedx", known)["components"][1:]
+    document = written("spdx", known)
+    for number, (_, words, of_cyclonedx, declared, comment) in enumerate([*LICENCES, LICENCES[0]]):
+        said = components[number].get("licenses", [])
+        for one in said:
+            assert one.get("license", one).pop("acknowledgement") == "declared"
+        assert said == of_cyclonedx
+        properties = {one["name"]: one["value"] for one in components[number]["properties"]}
+        is_named = bool(said) and "name" not in said[0].get("license", {})
+        assert properties.get("seatrial:licences") == (comment if is_named else None), words
+        package = document["packages"][number + 2]
+        assert (package["licenseDeclared"], package["licenseConcluded"]) == (declared, "NOASSERTION")
+        assert package.get("licenseComments") == (comment and f"its metadata says: {comment}")
+    references = {one["licenseId"]: one["extractedText"] for one in document["hasExtractedLicensingInfos"]}
+    assert references == {
+        # Two spellings have the same name.
+        "LicenseRef-public-domain": "public domain\npublic-domain",
+        "LicenseRef-odd-one": "odd/one",
+        "LicenseRef-GPL": "GPL",
+    }
+
+
+def test_where_licences_are_more_text_than_is_read_their_words_are_written() -> None:
+    many = [make_package(f"p{n}", licences=[f"{n} {k}".ljust(300, "x") for k in range(50)]) for n in range(21)]
+    known = Report(scan_of(*many), AT)
+    last = written("spdx", known)["packages"][-1]
+    assert last["licenseDeclared"] == "NOASSERTION"
+    assert last["licenseComments"].startswith("its metadata says: 20 0xxx")
+    assert "name" in written("cyclonedx", known)["components"][-1]["licenses"][0]["license"]
+
+
+def test_all_names_of_licences_that_we_know_are_known_to_cyclonedx() -> None:
+    for name in get_spdx_licensing().known_symbols:
+        said = parse_licences("apk", (name,)).expression
+        if said is not None and " " not in said:
+            document = written("cyclonedx", Report(scan_of(make_package(licences=[name])), AT))
+            assert document["components"][1]["licenses"][0]["license"]["id"] == said
 
 
 def test_sarif_has_levels_places_and_what_was_not_looked_at() -> None:

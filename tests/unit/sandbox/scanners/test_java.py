@@ -91,6 +91,73 @@ def test_a_pom_without_properties_still_says_group_and_artifact() -> None:
     assert found(look("opt/tool-1.5.jar", lone)) == [("com.acme:tool", "1.5", "")]
 
 
+def licences_of(facts: Facts) -> dict[str, tuple[str, ...]]:
+    return {package.name: package.licences for package in facts.packages}
+
+
+def licensed(*licences: str, head: str = "") -> str:
+    said = "".join(f"<license>{one}</license>" for one in licences)
+    return f'{head}<project xmlns="http://maven.apache.org/POM/4.0.0"><licenses>{said}</licenses></project>'
+
+
+TOOL = "META-INF/maven/com.acme/tool"
+
+
+def test_licences_are_those_of_the_pom_or_else_of_the_bundle() -> None:
+    bundle = {
+        "META-INF/MANIFEST.MF": 'Bundle-License: "Apache-2.0";link="https://a, b",MIT\nBundle-Version: 1\n\n'
+    }
+    poms = {
+        f"{TOOL}/pom.properties": "version=9\n",
+        f"{TOOL}/pom.xml": licensed(
+            "<name>EPL\n 2.0</name><url>http://x</url>", "<url> https://opensource.org/licenses/MIT </url>"
+        ),
+        "META-INF/maven/com.acme/other/pom.xml": "<project/>",
+    }
+    assert licences_of(look("a/tool-9.jar", archive({**poms, **bundle}))) == {
+        "com.acme:tool": ("EPL 2.0", "https://opensource.org/licenses/MIT"),
+        # The manifest is not of what was merged into the archive.
+        "com.acme:other": (),
+    }
+    plain = {f"{TOOL}/pom.xml": "<project/>", **bundle}
+    both = ("Apache-2.0,MIT",)
+    assert licences_of(look("a/tool-9.jar", archive(plain))) == {"com.acme:tool": both}
+    assert licences_of(look("a/tool-9.jar", archive({**bundle}))) == {"tool": both}
+    external = {"META-INF/MANIFEST.MF": "Bundle-License: <<EXTERNAL>>\n"}
+    assert licences_of(look("a/tool-9.jar", archive({**external}))) == {"tool": ()}
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY a "aaaaaaaaaa">' + "".join(
+    f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 10}">' for n in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    "pom",
+    [
+        licensed("<name>&j;</name>", head=f"{BOMB}]>"),
+        licensed("<name>x</name>", head='<!DOCTYPE a SYSTEM "file:///etc/passwd">'),
+        licensed("<name>MIT</name>")[:-20],
+        "<project>" + "<a>x" * 60_000,
+        licensed("<name>MIT</name>", head=f"<!--{'x' * 300_000}-->"),
+        b"\xff\xfe\0\0",
+        "",
+    ],
+    ids=["entities", "external", "cut off", "deep", "long", "no text", "empty"],
+)
+def test_a_pom_that_cannot_be_read_names_no_licence_and_hides_no_package(pom: str | bytes) -> None:
+    facts = look("a/tool-9.jar", archive({f"{TOOL}/pom.properties": "version=9\n", f"{TOOL}/pom.xml": pom}))
+    assert licences_of(facts) == {"com.acme:tool": ()}
+    assert facts.incomplete == ()
+
+
+def test_the_encoding_that_a_pom_names_loads_nothing() -> None:
+    pom = licensed("<name>Caf\u00e9</name>", head='<?xml version="1.0" encoding="mac-latin2"?>')
+    assert licences_of(look("a/tool-9.jar", archive({f"{TOOL}/pom.xml": pom}))) == {
+        "com.acme:tool": ("Caf\u00e9",)
+    }
+
+
 def test_a_zip_is_opened_for_what_it_holds_and_is_nothing_itself() -> None:
     assert wanting("srv/a.zip") == wanting("srv/A.JAR") == wanting("srv/a.war") == ["java"]
     assert wanting("srv/a.whl") == wanting("srv/a.class") == []
