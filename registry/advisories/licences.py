@@ -153,8 +153,8 @@ class Licences:
 
 
 def parse_licences(kind: PackageKind, texts: Sequence[str]) -> Licences:
-    """The licences of a package as its metadata has them. All of several texts hold, but of those of a package
-    of Java one may choose, as the reference of Maven's POM says; and those of a Python package say the same
+    """The licences of a package as its metadata has them. All of several texts hold; but of those of a Java
+    package one may choose, as the reference of Maven's POM says, and those of a Python package say the same
     thing again, so that what is known of them says it."""
     parsed = [_parse(text) for text in dict.fromkeys(texts)]
     if kind == "python" and (known := [one for one in parsed if one.expression and not one.unknown]):

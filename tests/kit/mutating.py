@@ -62,7 +62,9 @@ def seeds() -> Iterator[Seed]:
     crates = {"packages": [{"name": "a", "version": "1", "kind": "runtime"}]}
     yield Seed("usr/bin/a", make_elf({b".dep-v0": zlib.compress(json.dumps(crates).encode())}))
     pom = {"META-INF/maven/g/a/pom.properties": "groupId=g\nartifactId=a\nversion=1\n"}
-    licensed = "<project><licenses><license><name>MIT</name><url>http://a</url></license></licenses></project>"
+    licensed = (
+        "<project><licenses><license><name>MIT</name><url>http://a</url></license></licenses></project>"
+    )
     pom["META-INF/maven/g/a/pom.xml"] = licensed
     jar = _zip({**pom, "META-INF/MANIFEST.MF": "Implementation-Version: 1\nBundle-License: MIT;a=b\n"})
     yield Seed("opt/b-1.war", _zip({"WEB-INF/lib/a.jar": jar, **pom}))

@@ -148,9 +148,7 @@ def _identity(
         yield _package(group, named, version, within, bundle_licences(said.get("bundle-license", "")))
 
 
-def _package(
-    group: str, artifact: str, version: str, within: str, licences: tuple[str, ...]
-) -> FoundPackage:
+def _package(group: str, artifact: str, version: str, within: str, licences: tuple[str, ...]) -> FoundPackage:
     name = f"{group}:{artifact}" if group else artifact
     version = version if is_word(version) else ""
     return FoundPackage(kind="java", name=name, version=version, licences=licences, path=within)

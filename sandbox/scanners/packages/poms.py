@@ -12,7 +12,7 @@ from xml.parsers.expat import ExpatError, ParserCreate
 from sandbox.scanners.packages.reading import licences
 
 _LICENCE = ["project", "licenses", "license"]
-_parameters = re.compile(r";[^,]*")
+_parameters = re.compile(r';(?:"[^"]*"|[^,"])*')
 
 
 class _NotReadError(Exception):

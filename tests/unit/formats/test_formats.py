@@ -285,7 +285,8 @@ def test_licences_are_named_as_spdx_names_them_and_else_by_their_words() -> None
 
 
 def test_where_licences_are_more_text_than_is_read_their_words_are_written() -> None:
-    many = [make_package(f"p{n}", licences=[f"{n} {k}".ljust(300, "x") for k in range(50)]) for n in range(21)]
+    words = [[f"{n} {k}".ljust(300, "x") for k in range(50)] for n in range(21)]
+    many = [make_package(f"p{n}", licences=said) for n, said in enumerate(words)]
     known = Report(scan_of(*many), AT)
     last = written("spdx", known)["packages"][-1]
     assert last["licenseDeclared"] == "NOASSERTION"
