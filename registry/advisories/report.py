@@ -38,6 +38,19 @@ class Excused:
 
 
 @dataclass(frozen=True, slots=True)
+class BaseImage:
+    """The image that another was built on: the lowest ``layers`` layers of that one are all of its own."""
+
+    repository: str
+    digest: str
+    layers: int
+
+    def brought(self, layer: int | None) -> bool | None:
+        """Whether what lies in a layer came with this image; ``None``: it lies in none."""
+        return None if layer is None else layer < self.layers
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What is known of one image (one platform) since ``scanned_at``.
 
@@ -57,6 +70,8 @@ class Report:
     """what was to count for it and does not, as a statement that makes no sense"""
     first_seen_at: Mapping[tuple[str, int], datetime] = field(default_factory=lambda: MappingProxyType({}))
     """Since when a registry knows of a match, by its ``id`` and ``package_index``; empty without one."""
+    base: BaseImage | None = None
+    """``None``: none is known, as always without a registry; then nothing is told apart."""
 
     def is_complete(self) -> bool:
         """Whether all of the image was looked at, and all of its packages were looked up."""

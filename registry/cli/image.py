@@ -35,6 +35,7 @@ Platform = Annotated[
 Own = Annotated[
     bool, typer.Option("--own", help="Without what came with the layers of its base; 'image show' names it.")
 ]
+OfBase = Annotated[bool, typer.Option("--base", help="Only what came with the layers of its base.")]
 _SCAN = (
     "platform",
     "system",
@@ -110,14 +111,16 @@ def list_packages(
     *,
     platform: Platform = None,
     own: Own = False,
+    base: OfBase = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the packages in an image, as its newest scan found them."""
-    found = _found(connect(server, token_file), image, "packages", platform, own=own)
+    asked = {"from_base": _from_base(own=own, base=base)}
+    found = _found(connect(server, token_file), image, "packages", platform, asked)
     columns = ("platform", "ecosystem", "name", "version", "source", "owned_by", "layer", "path")
-    print_list(found, columns, as_json=as_json)
+    print_list(found, _with_base(columns, found), as_json=as_json)
 
 
 @app.command("findings")
@@ -126,6 +129,7 @@ def list_findings(
     *,
     platform: Platform = None,
     own: Own = False,
+    base: OfBase = False,
     severity: Annotated[
         Severity | None,
         typer.Option("--severity", help="This one or worse; those of an unknown one are always there."),
@@ -141,24 +145,26 @@ def list_findings(
     """List what is wrong in an image by its newest scan: vulnerabilities, secrets, malware and the like.
 
     Vulnerabilities are as advisories have them now; those that another scanner reported, with its name, as
-    they were told then. What nobody has looked up is said.
+    they were told then. What nobody has looked up is said. What came with the layers of the image's base is
+    told apart where one is known: mend that by building on another base.
     """
     client = connect(server, token_file)
-    scanned = _scanned(client, image, platform, own=own)
+    layered = {"from_base": _from_base(own=own, base=base)}
+    scanned = _scanned(client, image, platform)
     rows: list[Any] = []
     if kind is None or kind in get_args(MatchKind):
-        asked = {"severity": severity, "kind": kind, "fixable": "true" if fixable else None}
+        asked = {"severity": severity, "kind": kind, "fixable": "true" if fixable else None, **layered}
         rows += [{**one, **_of_match(one)} for one in scanned.items("vulnerabilities", asked)]
     if kind in (None, "vulnerability"):
         rows += [
             {**one, "kind": "vulnerability", "where": one["package"], "title": one["summary"]}
-            for one in scanned.items("reported")
+            for one in scanned.items("reported", layered)
             if _is_at_least(one["severity"], severity) and (one["fixed_version"] or not fixable)
         ]
     if not fixable and (kind is None or kind in get_args(FoundKind)):
         rows += [
             {**one, "id": one["rule"]}
-            for one in scanned.items("found")
+            for one in scanned.items("found", layered)
             if kind in (None, one["kind"]) and _is_at_least(one["severity"], severity)
         ]
     rows.sort(key=lambda one: (one["platform"], WORST_FIRST.index(one["severity"])))
@@ -168,7 +174,7 @@ def list_findings(
     )
     if any(one.get("scanner") for one in rows):
         columns = (*columns, "scanner")
-    print_list(rows, columns, as_json=as_json)
+    print_list(rows, _with_base(columns, rows), as_json=as_json)
     for scan in scanned.scans:
         if not as_json and scan["not_looked_up"]:
             of = ", ".join(f"{count} {name or 'others'}" for name, count in scan["not_looked_up"].items())
@@ -315,18 +321,16 @@ def _shown(one: Any) -> dict[str, Any]:
     }
 
 
-def _base_layers(client: Client, name: str, digest: str) -> dict[str, int]:
-    """How many layers of each image came with its base.
+def _from_base(*, own: bool, base: bool) -> str | None:
+    """What is asked for of an image and its base, as the API takes it."""
+    if own and base:
+        raise RequestInvalidError("give --own or --base, not both")
+    return "false" if own else "true" if base else None
 
-    Raises:
-        NotFoundError: of one no base is known, so that nothing can be left out.
-    """
-    layers = {}
-    for one in _bases(client, name, digest):
-        if one["base"] is None:
-            raise NotFoundError(f"no base of {name}@{one['digest']} is known here; leave out --own")
-        layers[one["digest"]] = one["base"]["layers"]
-    return layers
+
+def _with_base(columns: tuple[str, ...], rows: Sequence[Any]) -> tuple[str, ...]:
+    """The columns, and whether it came with the base where one is known."""
+    return (*columns, "from_base") if any(one.get("from_base") is not None for one in rows) else columns
 
 
 def _report(client: Client, image: str, platform: str | None, *, form: Format) -> bytes:
@@ -341,21 +345,18 @@ def _report(client: Client, image: str, platform: str | None, *, form: Format) -
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """Scans of one image, of an index those of its platforms; of each the layers that count begin at one."""
+    """Scans of one image, of an index those of its platforms."""
 
     client: Client
     name: str
     scans: Sequence[Any]
-    first_layers: Mapping[str, int]
 
     def items(self, what: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
         """What of them is at ``what``, with its platform."""
         for scan in self.scans:
             path = f"/repositories/{part(self.name)}/scans/{part(scan['digest'])}/{what}"
             for one in self.client.items(path, {"limit": 1000, **(query or {})}):
-                layer = one.get("layer")
-                if layer is None or layer >= self.first_layers.get(scan["digest"], 0):
-                    yield {"platform": scan["platform"], **one}
+                yield {"platform": scan["platform"], **one}
 
 
 def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:
@@ -366,17 +367,15 @@ def _wanted(scans: list[Any], image: str, platform: str | None) -> list[Any]:
     return wanted
 
 
-def _scanned(client: Client, image: str, platform: str | None, *, own: bool) -> _Scanned:
+def _scanned(client: Client, image: str, platform: str | None) -> _Scanned:
     name, digest = _named(client, image)
-    wanted = _wanted(_scans(client, name, digest), image, platform)
-    first_layers: dict[str, int] = {}
-    for scan in wanted if own else ():
-        first_layers |= _base_layers(client, name, scan["digest"])
-    return _Scanned(client, name, wanted, first_layers)
+    return _Scanned(client, name, _wanted(_scans(client, name, digest), image, platform))
 
 
-def _found(client: Client, image: str, what: str, platform: str | None, *, own: bool = False) -> list[Any]:
-    return list(_scanned(client, image, platform, own=own).items(what))
+def _found(
+    client: Client, image: str, what: str, platform: str | None, query: Mapping[str, object] | None = None
+) -> list[Any]:
+    return list(_scanned(client, image, platform).items(what, query))
 
 
 def _of_match(one: Any) -> dict[str, Any]:

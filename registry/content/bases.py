@@ -103,6 +103,12 @@ async def list_bases(database: Database, actor: Actor, manifest: StoredManifest)
         ]
 
 
+async def find_base(database: Database, actor: Actor, manifest: StoredManifest) -> Base | None:
+    """The base of one image, as far as the actor may pull it; an index has none."""
+    found = await list_bases(database, actor, manifest)
+    return next((one.base for one in found if one.digest == str(manifest.digest)), None)
+
+
 async def list_children(
     database: Database, actor: Actor, manifest: StoredManifest, *, limit: int, after: int | None
 ) -> Sequence[Child]:

@@ -22,6 +22,7 @@ def as_json(known: Report, image: str) -> dict[str, Any]:
     scan = known.scan
     purls = purls_of(scan)
     excuses = known.excuses()
+    base = known.base
     vulnerabilities = []
     for one in known.matches:
         package = scan.packages[one.package_index]
@@ -36,6 +37,7 @@ def as_json(known: Report, image: str) -> dict[str, Any]:
                 "path": package.path,
                 "layer": package.layer,
                 "created_by": scan.layers[package.layer].created_by,
+                "from_base": None if base is None else base.brought(package.layer),
                 "excused": None if excused is None else _excused(excused),
             }
         )
@@ -44,6 +46,7 @@ def as_json(known: Report, image: str) -> dict[str, Any]:
         "scanned_at": _time(known.scanned_at),
         **scan.model_dump(mode="json", exclude={"lease"}),
         "complete": scan.is_complete(),
+        "base": None if base is None else asdict(base),
         "advisories": None
         if known.advisories is None
         else {

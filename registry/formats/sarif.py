@@ -60,7 +60,7 @@ class _Told:
 
 def sarif(known: Report, image: str) -> bytes:
     """The log; the same for the same report and name."""
-    told = [*_of_matches(known, image), *_of_found(known.scan, image)]
+    told = [*_of_matches(known, image), *_of_found(known, image)]
     rules: dict[str, _Told] = {}
     for one in told:
         if one.rule not in rules or rules[one.rule].score < one.score:
@@ -93,6 +93,7 @@ def sarif(known: Report, image: str) -> bytes:
             "digest": scan.digest,
             "platform": scan.platform,
             "scanner": scan.scanner,
+            "base": None if known.base is None else f"{known.base.repository}@{known.base.digest}",
             "advisories": None if known.advisories is None else known.advisories.generation,
         },
     }
@@ -134,7 +135,7 @@ def _of_matches(known: Report, image: str) -> Iterator[_Told]:
             "fixedVersion": one.fixed_version,
             "kev": one.kev,
             "epss": one.epss,
-            **_layer(scan, package.layer, None),
+            **_layer(known, package.layer, None),
             **_reported(reporters.get((one.package_index, one.id), ())),
         }
         result: dict[str, Any] = {
@@ -157,7 +158,8 @@ def _of_matches(known: Report, image: str) -> Iterator[_Told]:
         )
 
 
-def _of_found(scan: Scan, image: str) -> Iterator[_Told]:
+def _of_found(known: Report, image: str) -> Iterator[_Told]:
+    scan = known.scan
     for one in scan.found:
         evidence = f": {one.evidence}" if one.evidence else ""
         came = "" if one.layer is None else f"; brought by {layer_of(scan, one.layer)}"
@@ -176,7 +178,7 @@ def _of_found(scan: Scan, image: str) -> Iterator[_Told]:
                 "partialFingerprints": _same(one.kind, one.rule, one.where, one.evidence),
                 "properties": {
                     "severity": one.severity,
-                    **_layer(scan, one.layer, one.deleted_in_layer),
+                    **_layer(known, one.layer, one.deleted_in_layer),
                     **_reported(() if one.scanner is None else (one.scanner,)),
                 },
             },
@@ -207,11 +209,13 @@ def _locations(
     ]
 
 
-def _layer(scan: Scan, layer: int | None, deleted_in: int | None) -> dict[str, Any]:
+def _layer(known: Report, layer: int | None, deleted_in: int | None) -> dict[str, Any]:
     if layer is None:
         return {}
-    of = scan.layers[layer]
+    of = known.scan.layers[layer]
     told: dict[str, Any] = {"layer": layer, "diffId": of.diff_id, "createdBy": of.created_by}
+    if known.base is not None:
+        told["fromBase"] = known.base.brought(layer)
     return told if deleted_in is None else {**told, "deletedInLayer": deleted_in}
 
 

@@ -48,6 +48,14 @@ def layer_of(scan: Scan, index: int) -> str:
     return f"layer {index} ({line})" if line else f"layer {index}"
 
 
+def base_of(known: Report) -> str:
+    """What an image was built on, in a sentence."""
+    if known.base is None:
+        return "no base of it is known, so what came with one is not told apart"
+    layers = f"its lowest {known.base.layers} of {len(known.scan.layers)} layers"
+    return f"built on {known.base.repository}@{known.base.digest}: {layers}"
+
+
 def gaps_of(scan: Scan) -> Iterator[str]:
     """What could not be looked at, a sentence for each; none: all of the image was looked at."""
     for one in scan.incomplete:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from registry.advisories.report import Excused, Report
 from registry.advisories.reported import reporters_of
 from registry.contract.scan import WORST_FIRST
-from registry.formats.shown import gaps_of, layer_of, not_looked_up_of
+from registry.formats.shown import base_of, gaps_of, layer_of, not_looked_up_of
 from registry.oci.printable import printable
 
 _GAPS_SHOWN = 20
@@ -27,15 +27,17 @@ def _lines(known: Report) -> Iterator[str]:
     yield f"{system}{len(scan.layers)} layers; {len(kinds)} packages ({of_kinds or 'none'})"
     for other in scan.others:
         yield f"{other.name} ({other.image}) looked as well: {other.state}{_called(other.said)}"
+    yield base_of(known)
     yield from not_looked_up_of(known)
     if known.advisories is not None or known.matches:
         yield from _vulnerabilities(known)
     if scan.found:
         yield ""
-        yield f"{len(scan.found)} things found in its files and configuration:"
+        of_base = _of_base(known, [one.layer for one in scan.found])
+        yield f"{len(scan.found)} things found in its files and configuration{of_base}:"
         for one in scan.found:
             line = "" if one.line is None else f":{one.line}"
-            where = _where(one.layer, one.deleted_in_layer)
+            where = _where(known, one.layer, one.deleted_in_layer)
             said = f" [{one.evidence}]" if one.evidence else ""
             said += f" (says {one.scanner})" if one.scanner else ""
             yield f"  {one.severity:<8} {one.rule}  {one.where}{line}{where}: {one.title}{said}"
@@ -57,7 +59,8 @@ def _vulnerabilities(known: Report) -> Iterator[str]:
     excuses = known.excuses()
     reporters = reporters_of(known.scan)
     yield ""
-    yield f"{len(matches)} vulnerabilities:"
+    of_base = _of_base(known, [known.scan.packages[one.package_index].layer for one in matches])
+    yield f"{len(matches)} vulnerabilities{of_base}:"
     for one in matches:
         package = known.scan.packages[one.package_index]
         fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"
@@ -67,7 +70,7 @@ def _vulnerabilities(known: Report) -> Iterator[str]:
         said = _excused(excuses.get((one.id, one.package_index)))
         by = reporters.get((one.package_index, one.id), ())
         said = f" (says {', '.join(by)}){said}" if by else said
-        where = _where(package.layer, None)
+        where = _where(known, package.layer, None)
         what = f"{package.name} {package.version}{where}"
         yield f"  {one.severity:<8} {one.id}  {what}: {fixed}{exploited}{said}"
 
@@ -94,8 +97,16 @@ def _layers(known: Report) -> Iterator[str]:
         yield from (f"  {layer_of(scan, index)}" for index in sorted(named))
 
 
-def _where(layer: int | None, deleted_in: int | None) -> str:
+def _of_base(known: Report, layers: Sequence[int | None]) -> str:
+    """How many of what lies in these layers came with the base."""
+    if known.base is None:
+        return ""
+    return f", {sum(known.base.brought(layer) is True for layer in layers)} of them from its base"
+
+
+def _where(known: Report, layer: int | None, deleted_in: int | None) -> str:
     if layer is None:
         return ""
+    base = " of its base" if known.base is not None and known.base.brought(layer) else ""
     deleted = "" if deleted_in is None else f", deleted in layer {deleted_in}"
-    return f" (layer {layer}{deleted})"
+    return f" (layer {layer}{base}{deleted})"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, literal, select, tuple_
+from sqlalchemy import case, literal, or_, select, tuple_
 
 from registry.advisories.matching import State
 from registry.advisories.values import Kind
@@ -31,7 +31,8 @@ class Vulnerability:
     """One match of one package; ``state`` is ``unknown`` where nobody can say whether it holds.
 
     ``layer`` is the first that brought the package, from 0 on, and ``created_by`` that layer's line of the
-    history. ``first_seen_at`` is since when this registry knows of it.
+    history. ``from_base``: whether that layer is one of the image's base; null: no base is known, or no
+    layer. ``first_seen_at`` is since when this registry knows of it.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Vulnerability:
     epss: float | None
     layer: int | None
     created_by: str | None
+    from_base: bool | None
     summary: str
     published_at: datetime | None
     first_seen_at: datetime
@@ -58,11 +60,13 @@ class Vulnerability:
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """Which of them: of this ``severity`` or a worse one, and those of an unknown one; ``fixable``: with a
-    version that mends it, or without one; of this ``kind``. ``None``: whatever it is."""
+    version that mends it, or without one; of this ``kind``; ``from_base``: only what came with the base, or
+    only what did not. ``None``: whatever it is."""
 
     severity: Severity | None = None
     fixable: bool | None = None
     kind: Kind | None = None
+    from_base: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,16 @@ class Listed:
 
 
 async def list_vulnerabilities(
-    database: Database, manifest: StoredManifest, *, wanted: Wanted, limit: int, after: str | None
+    database: Database,
+    manifest: StoredManifest,
+    *,
+    base_layers: int | None,
+    wanted: Wanted,
+    limit: int,
+    after: str | None,
 ) -> Sequence[Listed]:
     """Those of an image, by its newest scan, the worst first; at most ``limit`` of those after a position.
+    So many of its lowest layers are its base's; ``None``: nobody knows, and all may be its own.
 
     Raises:
         NotFoundError: it was not scanned; of an index, which is scanned by its platforms, nothing ever is.
@@ -93,7 +104,7 @@ async def list_vulnerabilities(
         .select_from(scan_components)
         .join(components, components.c.id == scan_components.c.component_id)
         .join(component_findings, component_findings.c.component_id == components.c.id)
-        .where(scan_components.c.owned.is_(False), *_filters(wanted))
+        .where(scan_components.c.owned.is_(False), *_filters(wanted, base_layers))
         .order_by(*key.clauses)
         .limit(limit)
     )
@@ -105,20 +116,22 @@ async def list_vulnerabilities(
             raise NotFoundError(f"there is no scan of {manifest.digest} itself")
         rows = await connection.execute(query.where(scan_components.c.scan_id == found.id))
         layers = json.loads(found.layers or "[]")
-        return [_listed(row._asdict(), layers) for row in rows]
+        return [_listed(row._asdict(), layers, base_layers) for row in rows]
 
 
-def _listed(values: dict[str, Any], layers: Sequence[str]) -> Listed:
+def _listed(values: dict[str, Any], layers: Sequence[str], base_layers: int | None) -> Listed:
     rank, component_id = values.pop("rank"), values.pop("component_id")
     layer = values["layer"]
     created_by = layers[layer] if layer is not None and layer < len(layers) else None
     vulnerability = Vulnerability(
-        **{**values, "aliases": json.loads(values["aliases"])}, created_by=created_by
+        **{**values, "aliases": json.loads(values["aliases"])},
+        created_by=created_by,
+        from_base=None if layer is None or base_layers is None else layer < base_layers,
     )
     return Listed(vulnerability, f"{rank}.{component_id}.{vulnerability.id}")
 
 
-def _filters(wanted: Wanted) -> list[Any]:
+def _filters(wanted: Wanted, base_layers: int | None) -> list[Any]:
     filters: list[Any] = []
     if wanted.severity is not None:
         worse = WORST_FIRST[: WORST_FIRST.index(wanted.severity) + 1]
@@ -128,6 +141,9 @@ def _filters(wanted: Wanted) -> list[Any]:
         filters.append(is_fixed if wanted.fixable else ~is_fixed)
     if wanted.kind is not None:
         filters.append(component_findings.c.kind == wanted.kind)
+    if wanted.from_base is not None:
+        layer, layers = scan_components.c.layer, base_layers or 0
+        filters.append(layer < layers if wanted.from_base else or_(layer.is_(None), layer >= layers))
     return filters
 
 

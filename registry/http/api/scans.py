@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -11,10 +13,13 @@ from pydantic import Field
 
 from registry.advisories.licences import LicenceCount, count_licences
 from registry.advisories.ranges import is_range, parse_range
+from registry.advisories.report import BaseImage
 from registry.advisories.values import Kind
 from registry.content import manifests
 from registry.content.administration import find
+from registry.content.bases import find_base
 from registry.content.manifests import StoredManifest
+from registry.contract.base import is_none
 from registry.contract.scan import Found, Incomplete, Package, Reported, Scan, Severity
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError, RequestInvalidError
 from registry.formats.forms import FORMS
@@ -63,7 +68,16 @@ class ReportQuery(Query):
     format: Format = Field(default="json", description="As other programs read it.")
 
 
-class VulnerabilitiesQuery(PageQuery):
+class LayeredQuery(PageQuery):
+    """Which part of a list of what lies in layers."""
+
+    from_base: bool | None = Field(
+        default=None,
+        description="True: only what came with the layers of the image's base; false: only what did not.",
+    )
+
+
+class VulnerabilitiesQuery(LayeredQuery):
     """Which vulnerabilities."""
 
     severity: Severity | None = Field(
@@ -92,6 +106,26 @@ class HolderAnswer(Answer):
     )
 
 
+_FROM_BASE: Any = Field(
+    default=None,
+    exclude_if=is_none,
+    description="Whether it came with the layers of the image's base; left out where no base is known, or "
+    "it lies in no layer.",
+)
+
+
+class ScannedPackage(Package):
+    """A package, and whether it is the base's."""
+
+    from_base: bool | None = _FROM_BASE
+
+
+class ScannedFinding(Found):
+    """What was found, and whether it is the base's."""
+
+    from_base: bool | None = _FROM_BASE
+
+
 class ReportedAnswer(Answer):
     """A vulnerability that another scanner reports, by advisories of its own."""
 
@@ -105,6 +139,7 @@ class ReportedAnswer(Answer):
     summary: str
     fixed_version: str | None
     layer: int
+    from_base: bool | None = _FROM_BASE
 
 
 async def show_scans(call: Call, name: RepositoryName, digest: ContentDigest) -> list[ScanView]:
@@ -112,18 +147,46 @@ async def show_scans(call: Call, name: RepositoryName, digest: ContentDigest) ->
     return list(await list_scans(call.services.database, await _image(call, name, digest)))
 
 
+@dataclass(frozen=True, slots=True)
+class _Layers:
+    """So many of an image's lowest layers are its base's, ``None`` where none is known; and which are
+    ``wanted``: the base's, the image's own, or all."""
+
+    of_base: int | None
+    wanted: bool | None
+
+    def is_from_base(self, layer: int | None) -> bool | None:
+        return None if layer is None or self.of_base is None else layer < self.of_base
+
+    def takes(self, layer: int | None) -> bool:
+        return self.wanted is None or self.wanted == (self.is_from_base(layer) is True)
+
+
 async def list_scanned_packages(
-    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
-) -> Page[Package]:
-    """The packages that the newest scan of an image found."""
-    return _page(query, (await _scan(call, name, digest)).packages)
+    call: Call, name: RepositoryName, digest: ContentDigest, query: LayeredQuery
+) -> Page[ScannedPackage]:
+    """The packages that the newest scan of an image found.
+
+    The base is the image of this registry that is most of its layers, of those that the caller may pull.
+    """
+    manifest = await _image(call, name, digest)
+    scan = await _scan(call, manifest)
+    layers = await _layers(call, name, manifest, query)
+    page = _page(query, scan.packages, lambda one: layers.takes(one.layer))
+    shown = [ScannedPackage(**dict(one), from_base=layers.is_from_base(one.layer)) for one in page.items]
+    return Page(shown, page.next)
 
 
 async def list_scanned_findings(
-    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
-) -> Page[Found]:
+    call: Call, name: RepositoryName, digest: ContentDigest, query: LayeredQuery
+) -> Page[ScannedFinding]:
     """What the newest scan of an image found wrong that does not depend on advisories; secrets redacted."""
-    return _page(query, (await _scan(call, name, digest)).found)
+    manifest = await _image(call, name, digest)
+    scan = await _scan(call, manifest)
+    layers = await _layers(call, name, manifest, query)
+    page = _page(query, scan.found, lambda one: layers.takes(one.layer))
+    shown = [ScannedFinding(**dict(one), from_base=layers.is_from_base(one.layer)) for one in page.items]
+    return Page(shown, page.next)
 
 
 async def list_vulnerabilities(
@@ -132,10 +195,13 @@ async def list_vulnerabilities(
     """What advisories say of the packages of an image, the worst first.
 
     How many packages nobody has looked up, and how old the advisories are, stands with its scan."""
+    manifest = await _image(call, name, digest)
+    layers = await _layers(call, name, manifest, query)
     found = await use.list_vulnerabilities(
         call.services.database,
-        await _image(call, name, digest),
-        wanted=use.Wanted(query.severity, query.fixable, query.kind),
+        manifest,
+        base_layers=layers.of_base,
+        wanted=use.Wanted(query.severity, query.fixable, query.kind, query.from_base),
         limit=query.limit + 1,
         after=query.cursor,
     )
@@ -144,16 +210,17 @@ async def list_vulnerabilities(
 
 
 async def list_reported(
-    call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
+    call: Call, name: RepositoryName, digest: ContentDigest, query: LayeredQuery
 ) -> Page[ReportedAnswer]:
     """Vulnerabilities that other scanners reported in the newest scan of an image: as they were told then."""
-    scan = await _scan(call, name, digest)
-    page = _page(query, scan.reported)
-    return Page([_reported(scan, one) for one in page.items], page.next)
+    manifest = await _image(call, name, digest)
+    scan = await _scan(call, manifest)
+    layers = await _layers(call, name, manifest, query)
+    page = _page(query, scan.reported, lambda one: layers.takes(scan.packages[one.package].layer))
+    return Page([_reported(one, scan.packages[one.package], layers) for one in page.items], page.next)
 
 
-def _reported(scan: Scan, one: Reported) -> ReportedAnswer:
-    package = scan.packages[one.package]
+def _reported(one: Reported, package: Package, layers: _Layers) -> ReportedAnswer:
     return ReportedAnswer(
         scanner=one.scanner,
         id=one.id,
@@ -165,6 +232,7 @@ def _reported(scan: Scan, one: Reported) -> ReportedAnswer:
         summary=one.summary,
         fixed_version=one.fixed_version,
         layer=package.layer,
+        from_base=layers.is_from_base(package.layer),
     )
 
 
@@ -172,7 +240,8 @@ async def list_scanned_incompletely(
     call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
 ) -> Page[Incomplete]:
     """What the newest scan of an image could not look at, or not to its end."""
-    return _page(query, (await _scan(call, name, digest)).incomplete)
+    scan = await _scan(call, await _image(call, name, digest))
+    return _page(query, scan.incomplete)
 
 
 async def show_report(
@@ -183,12 +252,15 @@ async def show_report(
     A vulnerability is excused where a live waiver says so, or a statement of OpenVEX or CycloneDX that is
     attached to the image and signed by a key of the repository's rules for signatures. CycloneDX 1.6, SPDX
     2.3 (an SBOM, without vulnerabilities), SARIF 2.1.0, OpenVEX 0.2 (what is excused), JSON of our own, or a
-    table. The same scan, matches, waivers and statements have the same bytes.
+    table. The same scan, matches, waivers and statements have the same bytes. What came with its base is told
+    apart, as far as the caller may pull one; the SBOMs say nothing of it.
     """
     services, parsers = call.services, call.request.app[PARSERS]
     manifest = await _image(call, name, digest)
     image = f"{urlsplit(base_url(call.request)).netloc}/{name}@{digest}"
     known = await read_report(services.database, services.blobs, manifest, image=image, parsers=parsers)
+    if (base := await find_base(services.database, call.actor, manifest)) is not None:
+        known = replace(known, base=BaseImage(base.repository, base.digest, base.layers))
     form = FORMS[query.format]
     return web.Response(
         body=await parsers.run(form.write, known, image),
@@ -225,7 +297,7 @@ async def list_scanned_licences(
     ``licence`` is an expression of SPDX's where ``is_known``; else what the metadata says, with
     ``LicenseRef-…`` for what is no name of SPDX's. Up to 20 packages are named.
     """
-    scan = await _scan(call, name, digest)
+    scan = await _scan(call, await _image(call, name, digest))
     return _page(query, await call.request.app[PARSERS].run(count_licences, scan.packages))
 
 
@@ -252,18 +324,24 @@ async def _image(call: Call, name: str, digest: str) -> StoredManifest:
     return await manifests.get(database, repository, parse_content_digest(digest))
 
 
-async def _scan(call: Call, name: str, digest: str) -> Scan:
-    services = call.services
-    manifest = await _image(call, name, digest)
-    parsers = call.request.app[PARSERS]
+async def _scan(call: Call, manifest: StoredManifest) -> Scan:
+    services, parsers = call.services, call.request.app[PARSERS]
     return await read_scan(services.database, services.blobs, manifest, parsers=parsers)
 
 
-def _page(query: PageQuery, found: Sequence[T]) -> Page[T]:
-    first = query.number or 0
-    shown = found[first : first + query.limit]
-    end = first + len(shown)
-    return Page(shown, str(end) if end < len(found) else None)
+async def _layers(call: Call, name: str, manifest: StoredManifest, query: LayeredQuery) -> _Layers:
+    base = await find_base(call.services.database, call.actor, manifest)
+    if base is None and query.from_base is not None:
+        raise NotFoundError(f"no base of {name}@{manifest.digest} is known here: nothing can be told apart")
+    return _Layers(None if base is None else base.layers, query.from_base)
+
+
+def _page(query: PageQuery, found: Sequence[T], takes: Callable[[T], bool] = lambda _: True) -> Page[T]:
+    """One page of those that it takes; the cursor is the number of the next one in the whole list."""
+    taken = (at for at in range(query.number or 0, len(found)) if takes(found[at]))
+    numbers = list(islice(taken, query.limit + 1))
+    following = str(numbers[query.limit]) if len(numbers) > query.limit else None
+    return Page([found[at] for at in numbers[: query.limit]], following)
 
 
 _OF = "/repositories/{name}/scans/{digest}"

@@ -12,7 +12,9 @@ from registry.content import chains
 from registry.db.content import chain_prefixes, manifests
 from registry.http.sweeps import sweep
 from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.advisories import affects, filed, record
 from tests.kit.images import Image, Layer, file, make_image, make_index, make_layer
+from tests.kit.matching import caught_up
 from tests.kit.porting import command
 from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.trials import Port
@@ -106,33 +108,95 @@ async def test_a_base_is_the_image_with_the_most_of_the_lowest_layers(port: Port
     assert [one["repository"] for one in listed] == ["team/claiming"]
 
 
-async def test_what_came_with_the_base_can_be_left_out(port: Port) -> None:
+async def test_what_came_with_the_base_is_told_apart(port: Port) -> None:
     one, two = layer("one"), layer("two")
     worker = await port.worker("w")
     for repository, image in (("team/base", built(one)), ("team/app", built(one, two))):
-        await port.push(image, repository=repository)
+        digest = await port.push(image, repository=repository)
         job = await worker.claim(mechanisms=SCANNING)
         layers = [{"diff_id": at.diff_id} for at in image.layers]
         last = len(layers) - 1
-        scan = make_scan(
-            job,
+        packages = [
             make_package("base"),
             make_package("own", layer=last),
+            make_package("owned", owned_by="base"),
+        ]
+        told = [
+            {"scanner": "trivy", "id": f"CVE-2099-{n}", "package": n, "severity": "high"} for n in range(2)
+        ]
+        scan = make_scan(
+            job,
+            *packages,
             found=[make_found(), make_found(rule="own", layer=last), make_found(rule="whole", layer=None)],
             layers=layers,
+            reported=told,
+            others=[{"name": "trivy", "image": f"x@{digest}", "state": "complete"}],
         )
         assert (await worker.post("scan", scan)).status == 204
         assert (await worker.report(job)).status == 204
+    file = port.registry.services.settings.advisories_file
+    file.parent.mkdir()
+    every = [
+        record(f"DEBIAN-CVE-2026-{n}", affects("Debian:12", name, "introduced=0"), upstream=[f"CVE-2026-{n}"])
+        for n, name in enumerate(("base", "own"))
+    ]
+    filed(file, *every)[0].close()
+    await caught_up(port.database, file)
 
     async def names(key: str, *arguments: str) -> list[str]:
         return sorted(one[key] for one in json.loads(await command(port, "image", *arguments, "--json")))
 
-    assert await names("name", "packages", "team/app:1") == ["base", "own"]
+    assert await names("name", "packages", "team/app:1") == ["base", "own", "owned"]
     assert await names("name", "packages", "team/app:1", "--own") == ["own"]
-    assert await names("rule", "findings", "team/app:1", "--own") == ["own", "whole"]
+    assert await names("name", "packages", "team/app:1", "--base") == ["base", "owned"]
+    own = ["CVE-2026-1", "CVE-2099-1", "own"]
+    of_base = ["CVE-2026-0", "CVE-2099-0", "github-token"]
+    # What lies in no layer is no base's.
+    assert await names("id", "findings", "team/app:1", "--own") == [*own, "whole"]
+    assert await names("id", "findings", "team/app:1", "--base") == of_base
+    found = json.loads(await command(port, "image", "findings", "team/app:1", "--json"))
+    assert {one["id"]: one.get("from_base") for one in found} == {
+        **dict.fromkeys(own, False), **dict.fromkeys(of_base, True), "whole": None
+    }  # fmt: skip
+    heads = [line.split() for line in (await command(port, "image", "findings", "team/app:1")).splitlines()]
+    assert (heads[0][-2:], sorted(line[-1] for line in heads[1:])) == (
+        ["FROM", "BASE"], ["-", "no", "no", "no", "yes", "yes", "yes"]
+    )  # fmt: skip
+    # A page of one has what follows it, whatever is left out between.
+    path = address("team/app", digest, "scans")
+    asked = {"limit": "1", "from_base": "true"}
+    first = await api(port.admin, "GET", f"{path}/packages", params=asked)
+    second = await api(port.admin, "GET", f"{path}/packages", params=asked | {"cursor": first["next"]})
+    assert [one["name"] for page in (first, second) for one in page["items"]] == ["base", "owned"]
+    assert second["next"] is None
+
+    # Reports say the same, and SBOMs, which are the same for everybody, nothing of it.
+    report = json.loads(await command(port, "image", "report", "team/app:1", "--json"))
+    (base,) = await api(port.admin, "GET", address("team/app", digest))
+    assert report["base"] == {name: base["base"][name] for name in ("repository", "digest", "layers")}
+    assert {one["id"]: one["from_base"] for one in report["vulnerabilities"]} == {
+        "CVE-2026-0": True, "CVE-2026-1": False, "CVE-2099-0": True, "CVE-2099-1": False
+    }  # fmt: skip
+    (run,) = json.loads(await command(port, "image", "report", "team/app:1", "--format", "sarif"))["runs"]
+    told = {one["ruleId"].rpartition("/")[2]: one["properties"].get("fromBase") for one in run["results"]}
+    assert told == {**dict.fromkeys(own, False), **dict.fromkeys(of_base, True), "whole": None}
+    said = await command(port, "image", "report", "team/app:1")
+    assert f"built on team/base@{base['base']['digest']}: its lowest 1 of 2 layers\n" in said
+    assert "4 vulnerabilities, 2 of them from its base:\n" in said
+    assert "(layer 0 of its base)" in said
     # Where no base is known, all is not taken for the image's own.
     refused = await command(port, "image", "findings", "team/base:1", "--own", code=2)
     assert "no base of team/base@" in refused
+    await command(port, "image", "packages", "team/app:1", "--own", "--base", code=64)
+    # Nobody is told of a base that he may not pull.
+    password = await make_user(port.admin, "ned")
+    await give_role(port.admin, "team/app", "user:ned", "writer")
+    async with port.registry.client(password, user="ned") as ned:
+        page = await api(ned, "GET", f"{path}/vulnerabilities")
+        assert [one["from_base"] for one in page["items"]] == [None, None]
+        answer = await ask(ned, "GET", f"/api/v1{path}/found", params={"from_base": "true"})
+        assert (answer.status, "nothing can be told apart" in answer.json["detail"]) == (404, True)
+        assert (await api(ned, "GET", f"{path}/report"))["base"] is None
 
 
 async def test_images_of_an_older_version_are_looked_at_later(port: Port) -> None:

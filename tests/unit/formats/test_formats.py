@@ -22,7 +22,7 @@ from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonS
 from registry.advisories.file import Source, Status
 from registry.advisories.licences import parse_licences
 from registry.advisories.matching import Match
-from registry.advisories.report import Excused, Report
+from registry.advisories.report import BaseImage, Excused, Report
 from registry.advisories.reported import with_reported
 from registry.contract.scan import Package, PackageKind, Scan, System
 from registry.formats.excusing import excuse
@@ -337,6 +337,31 @@ def test_the_table_says_what_mends_it_and_what_brought_it() -> None:
     assert "; excused by them (vex, not_affected: component_not_present)\n" in said
     assert "  layer 1 (RUN apt-get install)\n" in said
     assert "no advisories were given" in written("table", Report(scan_of(), AT))
+
+
+def test_what_came_with_the_base_is_told_apart() -> None:
+    known = report_of()
+    based = replace(known, base=BaseImage("team/base", DIGEST, 1))
+    (run,) = written("sarif", based)["runs"]
+    told = {one["ruleId"]: one["properties"].get("fromBase") for one in run["results"]}
+    assert told == {
+        MATCH.id: False, "CVE-2020-1": True, "secret/github-token": True, "malware/eicar": True,
+        "misconfiguration/ST-USER-ROOT": None,
+    }  # fmt: skip
+    assert run["properties"]["base"] == f"team/base@{DIGEST}"
+    assert [one["from_base"] for one in written("json", based)["vulnerabilities"]] == [False, *[True] * 3]
+    said = written("table", based)
+    assert f"built on team/base@{DIGEST}: its lowest 1 of 2 layers\n" in said
+    assert "4 vulnerabilities, 3 of them from its base:\n" in said
+    assert "lodash 4.17.15 (layer 0 of its base)" in said
+    # Without one nothing is taken for the image's own.
+    assert "no base of it is known" in written("table", known)
+    (run,) = written("sarif", known)["runs"]
+    assert not any("fromBase" in one["properties"] for one in run["results"])
+    assert {one["from_base"] for one in written("json", known)["vulnerabilities"]} == {None}
+    # SBOMs are the same for whoever may see which base.
+    for form in ("cyclonedx", "spdx"):
+        assert written(form, based) == written(form, known)
 
 
 def test_what_somebody_answers_for_is_written_as_vex_and_read_again() -> None:
