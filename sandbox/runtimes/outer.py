@@ -103,6 +103,7 @@ REFUSED: Mapping[str, tuple[int | None, int | None]] = {
 }
 """Calls that fail with ENOSYS, as on a kernel that does not have them."""
 JUDGED: Mapping[str, tuple[int, int]] = {
+    "getsockopt": (55, 209),
     "ioctl": (16, 29),
     "keyctl": (250, 219),
     "memfd_create": (319, 279),
@@ -130,6 +131,10 @@ _KIND_OF_SOCKET = 0xF
 _NETLINK_ROUTE = 0
 # The kind's own protocol, TCP or UDP, and the echo of either internet: others would load modules.
 _STREAM_PROTOCOLS, _DATAGRAM_PROTOCOLS = (0, 6), (0, 17, 1, 58)
+# The old netfilter, whose tables anybody may read on some kernels: all options of IPv4 from 64 on, and of
+# IPv6 these, with others between them.
+_IPV4, _IPV6, _NOT_BELOW_64 = 0, 41, 0xFFFFFFC0
+_NETFILTER_OF_IPV6 = (64, 65, 68, 69, 80)
 
 
 def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
@@ -150,6 +155,7 @@ def make_program(machine: Machine, *, without: Collection[str] = ()) -> bytes:
             name: [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[index]), (bpf.AND, 0, 0, bit), *_only((0,), errno.EPERM)]
             for name, (index, bit) in HUGE_PAGES.items()
         },
+        "getsockopt": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]), *_old_netfilter(), (bpf.GIVE, 0, 0, bpf.ALLOW)],
         "setsockopt": _judge_options(),
         "personality": [(bpf.LOAD, 0, 0, bpf.ARGUMENTS[0]), *_only(_PERSONALITIES, errno.EPERM)],
         "seccomp": [
@@ -197,6 +203,7 @@ def _judge_options() -> list[Instruction]:
     refuse = bpf.refuse(errno.ENOPROTOOPT)
     return [
         (bpf.LOAD, 0, 0, bpf.ARGUMENTS[1]),
+        *_old_netfilter(),
         *(
             step
             for level, options in HELD_OPTIONS.items()
@@ -210,6 +217,16 @@ def _judge_options() -> list[Instruction]:
             )
         ),
         (bpf.GIVE, 0, 0, bpf.ALLOW),
+    ]
+
+
+def _old_netfilter() -> list[Instruction]:
+    """Where the level was loaded: refuse its options, by either internet."""
+    option = (bpf.LOAD, 0, 0, bpf.ARGUMENTS[2])
+    one_by_one = [step for one in _NETFILTER_OF_IPV6 for step in _when(one, [bpf.refuse(errno.EPERM)])]
+    return [
+        *_when(_IPV4, [option, (bpf.AND, 0, 0, _NOT_BELOW_64), *_only((0,), errno.EPERM)]),
+        *_when(_IPV6, [option, *one_by_one, (bpf.GIVE, 0, 0, bpf.ALLOW)]),
     ]
 
 

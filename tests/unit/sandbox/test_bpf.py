@@ -84,6 +84,14 @@ def told(level, option):
         return errno.errorcode[error.errno]
     return "OK"
 
+def asked(family, level, option):
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.getsockopt(level, option, 84)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "OK"
+
 keyctl, personality = JUDGED["keyctl"][machine.column], JUDGED["personality"][machine.column]
 thread = threading.Thread(target=lambda: None)
 thread.start()
@@ -106,6 +114,11 @@ print(json.dumps({
     "listener": call(JUDGED["seccomp"][machine.column], 1, 8, 0),
     "filter": call(JUDGED["seccomp"][machine.column], 1, 1, 0),
     "key": told(6, 14), "filter of a socket": told(1, 26), "no delay": told(6, 1), "reuse": told(1, 2),
+    "old netfilter": [asked(socket.AF_INET, 0, one) for one in (64, 67, 80, 96, 128)]
+    + [asked(socket.AF_INET6, 41, one) for one in (64, 65, 68, 69, 80)],
+    "hops": asked(socket.AF_INET, 0, 2), "hops 6": asked(socket.AF_INET6, 41, 16),
+    "traffic class": asked(socket.AF_INET6, 41, 67),
+    "old netfilter set": told(0, 64),
     "huge": call(JUDGED["mmap"][machine.column], 0, 1 << 21, 1, 0x44022, -1, 0),
     "small": call(JUDGED["mmap"][machine.column], 0, 4096, 1, 0x22, -1, 0),
     "huge file": call(JUDGED["memfd_create"][machine.column], ctypes.addressof(room), 4),
@@ -144,6 +157,9 @@ def test_what_is_refused_and_what_is_not() -> None:
         **dict.fromkeys(("raw", "raw 6", "SCTP", "UDP lite", "pair of TIPC"), "EPERM"),
         **dict.fromkeys(("netfilter", "xfrm"), "EPROTONOSUPPORT"),
         **dict.fromkeys(("key", "filter of a socket"), "ENOPROTOOPT"),
+        "old netfilter": ["EPERM"] * 10,
+        "old netfilter set": "EPERM",
+        **dict.fromkeys(("hops", "hops 6", "traffic class"), "OK"),
         **dict.fromkeys(("no delay", "reuse", "small", "small file"), "OK"),
         **dict.fromkeys(("huge", "huge file", "huge and shared"), "EPERM"),
         "listener": "EINVAL",
