@@ -39,8 +39,10 @@ _STATUS = re.compile(r"^(Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp|SigIgn|Cpus_al
 _LATE = (
     "registry.cli.serve", "registry.cli.process", "registry.cli.upgrading", "registry.http.logs",
     "registry.db.migrate", "alembic.command", "aiosqlite", "uvloop", "psycopg",
+    "sandbox.cli.worker", "sandbox.worker", "sandbox.workplace", "sandbox.metrics", "sandbox.promises",
+    "sandbox.scanners.layers",
 )  # fmt: skip
-"""What ``serve`` imports inside its functions."""
+"""What ``serve`` and ``worker run`` import inside their functions."""
 
 
 class ForkedProcess:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sandbox.runtimes.cgroups import find_cgroups, group_names
+from tests.kit.warm import ForkedProcess, can_fork, start_seatrial
 
 STOP_SECONDS = 120
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -39,7 +40,7 @@ class WorkerProcess:
     state_name: str = "state"
     through: tuple[str, ...] = ()
     """What it is started by."""
-    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _process: subprocess.Popen[bytes] | ForkedProcess | None = field(default=None, init=False, repr=False)
 
     @property
     def state(self) -> Path:
@@ -68,16 +69,19 @@ class WorkerProcess:
         token_file = self.folder / "token"
         token_file.write_text(self.token)
         token_file.chmod(0o600)
+        words = [
+            *("worker", "run", "--registry", self.url, "--token-file", str(token_file)),
+            *("--state", str(self.state), "--slots", str(self.slots), "--log-format", "json"),
+            *arguments,
+        ]
+        environment = {"PATH": f"{os.environ['PATH']}:{PATH}"}
         with (self.folder / "log").open("ab") as log:
+            if not self.through and can_fork():
+                self._process = start_seatrial(words, environment=environment, output=log.fileno())
+                return
             self._process = subprocess.Popen(
-                [
-                    *self.through,
-                    *(sys.executable, "-m", "registry.main", "worker", "run"),
-                    *("--registry", self.url, "--token-file", str(token_file)),
-                    *("--state", str(self.state), "--slots", str(self.slots), "--log-format", "json"),
-                    *arguments,
-                ],
-                env={"PATH": f"{os.environ['PATH']}:{PATH}"},
+                [*self.through, sys.executable, "-m", "registry.main", *words],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
