@@ -23,6 +23,7 @@ from registry.http.parsers import add_parsers
 from registry.http.services import SERVICES
 from registry.http.traffic import TRAFFIC, Traffic
 from registry.http.worker import routes as worker_routes
+from registry.pages import table as pages
 
 if TYPE_CHECKING:
     from registry.http.services import Services
@@ -53,6 +54,7 @@ def create_app(services: Services) -> web.Application:
     hooks.add_routes(app)
     v2.add_routes(app)
     layouts.add_routes(app)
+    pages.add_routes(app)
     app.cleanup_ctx.append(auditing)
     app.cleanup_ctx.append(delivering)
     app.cleanup_ctx.append(copying)

@@ -18,6 +18,7 @@ from registry.http.errors import from_aiohttp, from_database, render_error, unex
 from registry.http.headers import REQUEST_ID_HEADER, fixed_headers, request_id_of
 from registry.http.metrics import METRICS
 from registry.http.traffic import TRAFFIC
+from registry.pages.errors import error_page, wants_page
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -99,7 +100,10 @@ async def _answer(
 def _refused(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
     if error.status >= 500:
         log.error("request refused", code=error.code, reason=error.message, cause=repr(error.__cause__))
-    response = render_error(request.path, error, request_id)
+    if wants_page(request):
+        response = error_page(request, error, request_id)
+    else:
+        response = render_error(request.path, error, request_id)
     if request.can_read_body:
         # Part of the body is still to come: reading it all, only to keep the connection, could take hours.
         response.force_close()

@@ -316,7 +316,18 @@ API = {
     "GET /collections/{collection_id}": "admin",
 }
 
+PAGES = {
+    "GET /r/{name}/-/badges/{tag}.svg": "pull",
+}
+"""Pages about a repository."""
+
 OTHERS = {
+    "GET /": "any",
+    "GET /sign-in": "any",
+    "POST /sign-in": "open",
+    "POST /sign-out": "own-page",
+    "GET /robots.txt": "open",
+    "GET /assets/{version}/{file}": "open",
     "GET /healthz": "open",
     "GET /readyz": "open",
     "GET /metrics": "audit",

@@ -110,6 +110,13 @@ async def list_issuers(database: Database, *, actor: Actor, limit: int, after: s
         return [issuer_of(row) for row in await connection.execute(query)]
 
 
+async def list_for_people(database: Database, *, limit: int) -> list[str]:
+    """The names of the issuers that people sign in with, at most ``limit``: anybody may know them."""
+    query = select(issuers.c.name).where(issuers.c.client_id.is_not(None)).order_by(issuers.c.name)
+    async with database.read_once() as connection:
+        return [row.name for row in await connection.execute(query.limit(limit))]
+
+
 async def show_issuer(database: Database, *, actor: Actor, name: str) -> Issuer:
     """One issuer.
 

@@ -127,19 +127,6 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
                 epoch = (await database.epochs()).access
                 actor = await _authorized(request, route.right)
 
-            async def carry_out(services: Services) -> web.StreamResponse:
-                if route.method == "GET" or actor.account_id is None:
-                    return await attempt(services)
-                look = last_look(database, actor, epoch=epoch)
-
-                async def looking(own: Database) -> web.StreamResponse:
-                    oidc = replace(services.oidc, database=own)
-                    return await attempt(replace(services, database=own, oidc=oidc))
-
-                return await again_if_broken_off(
-                    request, lambda: services.database.beginning_with(look), looking
-                )
-
             async def attempt(services: Services) -> web.StreamResponse:
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})
                 call = Call(request=request, response=response, services=services, actor=actor)
@@ -150,6 +137,11 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
                     _fill(response, route, _writer_of(shape.answer), answer)
                 return response
 
+            async def carry_out(services: Services) -> web.StreamResponse:
+                if route.method == "GET":
+                    return await attempt(services)
+                return await carried_out(request, services, actor, attempt, epoch=epoch)
+
             if route.method == "POST" and once.HEADER in request.headers:
                 return await once.answer_once(request, actor, body, carry_out, secrets=route.secrets)
             return await carry_out(request.app[SERVICES])
@@ -159,6 +151,27 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
             raise UnauthorizedError(error.message, detail=error.detail, headers=challenge) from None
 
     return serve
+
+
+async def carried_out(
+    request: web.Request,
+    services: Services,
+    actor: Actor,
+    attempt: Callable[[Services], Awaitable[web.StreamResponse]],
+    *,
+    epoch: int,
+) -> web.StreamResponse:
+    """Do what changes something: each transaction of ``attempt`` begins with a last look at the actor's
+    rights, as they were at the access epoch ``epoch``, and one that the database broke off comes again."""
+    if actor.account_id is None:
+        return await attempt(services)
+    look = last_look(request.app[SERVICES].database, actor, epoch=epoch)
+
+    async def looking(own: Database) -> web.StreamResponse:
+        oidc = replace(services.oidc, database=own)
+        return await attempt(replace(services, database=own, oidc=oidc))
+
+    return await again_if_broken_off(request, lambda: services.database.beginning_with(look), looking)
 
 
 @cache
@@ -206,7 +219,7 @@ async def _given(request: web.Request, shape: Shape) -> tuple[dict[str, object],
         MediaTypeUnsupportedError, ContentTooLargeError: a body that is not JSON, or too much of it.
     """
     given: dict[str, object] = {name: _plain(request.match_info[name], name) for name in shape.path}
-    query = _query(request, shape.query)
+    query = read_query(request, shape.query)
     if shape.query is not Query:
         given["query"] = query
     if shape.is_conditional:
@@ -222,9 +235,17 @@ async def _given(request: web.Request, shape: Shape) -> tuple[dict[str, object],
     return given, raw
 
 
-def _query(request: web.Request, kind: type[Q]) -> Q:
+def read_query(request: web.Request, kind: type[Q], *, leaves_out_empty: bool = False) -> Q:
+    """The query of a request. A form of a page has each of its fields, also those that nobody filled in: they
+    can be left out.
+
+    Raises:
+        RequestInvalidError: a parameter that is unknown, given twice or not valid.
+    """
     found: dict[str, str] = {}
     for name, value in request.query.items():
+        if leaves_out_empty and not value:
+            continue
         if name not in kind.model_fields:
             known = ", ".join(kind.model_fields) or "none"
             raise RequestInvalidError(f"there is no parameter {name[:80]!r}; known are {known}")

@@ -18,7 +18,7 @@ from registry.http.v2.routes import ROUTES as V2_ROUTES
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
-from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, OTHERS, PLACED, PLACES, V2
+from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, OTHERS, PAGES, PLACED, PLACES, V2
 from tests.kit.server import Registry, running_registry
 from tests.kit.world import World, make_world
 
@@ -111,6 +111,28 @@ async def test_layouts(crowd: dict[str, aiohttp.ClientSession]) -> None:
                 looks = [look(answer, name) for name, answer in answers[2:]]
                 differing += [(row, actor, looks)] if looks[0] != looks[1] else []
     assert found == {(row, actor): PLACED[right][actor] for row, actor, right in placed(LAYOUT)}
+    assert differing == []
+
+
+async def test_pages(crowd: dict[str, aiohttp.ClientSession], world: World) -> None:
+    fresh = count()
+    found, differing = {}, []
+    for row, right in PAGES.items():
+        method, _, path = row.partition(" ")
+        for actor, session in crowd.items():
+            answers = []
+            for place in PLACES:
+                name = f"missing/{next(fresh):03x}" if place == "missing" else f"{place}/app"
+                trial = world.trials.get(place, NO_TRIAL)
+                filled = path.format(name=name, tag="v1", digest=CONFIG, trial=trial)
+                answers.append((name, trial, await ask(session, method, filled)))
+            found[row, actor] = "".join(
+                sign(answer, hides=right in ("trialled", "log")) for *_, answer in answers
+            )
+            if PLACED["pull"][actor][2] != "+":
+                looks = [look(answer, *given) for *given, answer in answers[2:]]
+                differing += [(row, actor, looks)] if looks[0] != looks[1] else []
+    assert found == {(row, actor): PLACED[right][actor] for row, actor, right in placed(PAGES)}
     assert differing == []
 
 
@@ -315,7 +337,8 @@ def test_no_other_route_is_missing(registry: Registry) -> None:
         for route in create_app(registry.services).router.routes()
         if route.resource is not None and route.method not in ("HEAD", "*")
     }
-    assert found - {f"{method_of(row)} {PREFIX}{row.partition(' ')[2]}" for row in API} == set(OTHERS)
+    api = {f"{method_of(row)} {PREFIX}{row.partition(' ')[2]}" for row in API}
+    assert found - api == {*OTHERS, *PAGES}
 
 
 async def test_all_other_routes(crowd: dict[str, aiohttp.ClientSession]) -> None:

@@ -1,0 +1,48 @@
+"""Errors as people read them: a page with the sentence, and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.pages.rendering import page
+from registry.pages.serving import FORM
+from registry.pages.texts import has_text, text
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from registry.errors import SeatrialError
+
+SIGN_IN = "/sign-in"
+_FOR_PROGRAMS = ("api", "v2", "worker", "hooks", "token", "layout", "healthz", "readyz", "metrics", "assets")
+"""What comes first in the addresses that people do not read."""
+
+
+def wants_page(request: web.BaseRequest) -> bool:
+    """Whether an error is answered with a page: to who asks for HTML, of what has pages."""
+    first = request.path.split("/", 2)[1] if request.path.startswith("/") else ""
+    accepted = ",".join(request.headers.getall("Accept", ())).lower()
+    return first not in _FOR_PROGRAMS and not request.path.endswith(".svg") and "text/html" in accepted
+
+
+def error_page(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
+    """The page for ``error``; where signing in may help, with the form for it."""
+    fields = request.get(FORM, {})
+    signs_in = error.status == 401 or request.path == SIGN_IN
+    reads = request.method in ("GET", "HEAD") and request.path != SIGN_IN
+    response = page(
+        request,
+        "error.html",
+        title=text(f"error.{error.status}" if has_text(f"error.{error.status}") else "error.other"),
+        sentence=error.message,
+        advice=text(f"advice.{error.status}") if has_text(f"advice.{error.status}") else "",
+        code=error.code,
+        request_id=request_id,
+        signs_in=signs_in,
+        next=request.rel_url.raw_path_qs if reads else fields.get("next", "/"),
+        name=fields.get("name", ""),
+        status=error.status,
+    )
+    for name, value in error.headers.items():
+        response.headers[name] = value.replace("\r", " ").replace("\n", " ")
+    return response

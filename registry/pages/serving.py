@@ -1,0 +1,162 @@
+"""How a request to a page becomes one call of a handler.
+
+A page asks what the API asks: its handler calls the functions of :mod:`registry.http.api`, with who asks, and
+draws what they give. So a page shows nothing, and does nothing, that the API would refuse.
+
+Pages are read by navigating, also from other sites; what changes something comes from a form of a page here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import parse_qsl
+
+from aiohttp import web
+
+from registry.auth.actor import ANONYMOUS, Actor
+from registry.errors import DeniedError, MediaTypeUnsupportedError, RequestInvalidError, UnauthorizedError
+from registry.http.api.routes import Call, carried_out
+from registry.http.body import leave_expectation, read_all
+from registry.http.caller import know
+from registry.http.cookies import SAFE, authenticate_caller, clear_session, is_from_own_page
+from registry.http.services import SERVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.http.services import Services
+
+FORM_MAX_BYTES = 256 * 1024
+_FIELDS_MAX = 200
+_FORM_TYPE = "application/x-www-form-urlencoded"
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="seatrial"'}
+"""No Basic challenge: a browser would ask for a password in a window of its own."""
+
+Fields = Mapping[str, str]
+FORM = web.RequestKey("form", dict[str, str])
+"""The fields of a form, once they are read."""
+COMPONENT = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
+NAME = f"{{name:{COMPONENT}(?:/{COMPONENT})*}}"
+"""A repository's name in a path. What follows it begins with ``/-/``, which no name has."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageRoute:
+    """One row of the table of pages. ``asks_who``: false for what is the same for everybody, and for who
+    signs in or out; no credential is looked at."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    handler: Callable[[Call], Awaitable[web.StreamResponse]]
+    asks_who: bool = True
+
+
+def add_routes(app: web.Application, table: Sequence[PageRoute]) -> None:
+    """Serve the pages of ``table``."""
+    for route in table:
+        app.router.add_route(route.method, route.path, _served(route), expect_handler=leave_expectation)
+        if route.method == "GET":
+            app.router.add_route("HEAD", route.path, _served(route))
+
+
+def _served(route: PageRoute) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def serve(request: web.Request) -> web.StreamResponse:
+        database = request.app[SERVICES].database
+        try:
+            epoch = 0
+            actor, is_over = await _visitor(request, route)
+            if route.method == "POST":
+                request[FORM] = await _form(request)
+                # Whoever sends it slowly may have lost his rights since.
+                epoch = (await database.epochs()).access
+                actor, _ = await _visitor(request, route)
+
+            async def attempt(services: Services) -> web.StreamResponse:
+                call = Call(request=request, response=web.Response(), services=services, actor=actor)
+                return await route.handler(call)
+
+            if route.method == "GET":
+                response = await attempt(request.app[SERVICES])
+                if is_over and not response.prepared:
+                    clear_session(request, response)
+                return response
+            return await carried_out(request, request.app[SERVICES], actor, attempt, epoch=epoch)
+        except UnauthorizedError as error:
+            raise UnauthorizedError(error.message, detail=error.detail, headers=_CHALLENGE) from None
+
+    return serve
+
+
+def read_form(call: Call) -> Fields:
+    """The fields of the form that was sent; what was left empty is not among them."""
+    return {name: value for name, value in call.request[FORM].items() if value}
+
+
+def field(fields: Fields, name: str) -> str:
+    """A field that has to be there.
+
+    Raises:
+        RequestInvalidError: it is not.
+    """
+    if name not in fields:
+        raise RequestInvalidError(f"{name} is missing")
+    return fields[name]
+
+
+def moved(call: Call, path: str) -> web.Response:
+    """Send the browser on after a form, with the cookies that the call's response has by now."""
+    response = call.response
+    response.set_status(303)
+    response.headers["Location"] = path
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+async def _visitor(request: web.Request, route: PageRoute) -> tuple[Actor, bool]:
+    """Who asks, and whether his session is over: then he reads what a stranger reads.
+
+    Raises:
+        DeniedError: a worker, or another site's page that wants to change something.
+        UnauthorizedError: credentials that are not valid.
+    """
+    reads = request.method in SAFE
+    if not reads and is_from_own_page(request) is False:
+        raise DeniedError("another site's page may change nothing here")
+    if not route.asks_who:
+        return ANONYMOUS, False
+    try:
+        actor = await authenticate_caller(request)
+    except UnauthorizedError:
+        if not reads or "Authorization" in request.headers:
+            raise
+        know(request, ANONYMOUS)
+        return ANONYMOUS, True
+    if actor.kind == "worker":
+        raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
+    return actor, False
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    if not request.can_read_body:
+        return {}
+    if request.content_type != _FORM_TYPE or "Content-Encoding" in request.headers:
+        raise MediaTypeUnsupportedError(f"a page's form is sent as {_FORM_TYPE}")
+    raw = await read_all(request, FORM_MAX_BYTES)
+    if not raw:
+        return {}
+    try:
+        pairs = parse_qsl(
+            raw.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            errors="strict",
+            max_num_fields=_FIELDS_MAX,
+        )
+    except ValueError:
+        raise RequestInvalidError("the form cannot be read") from None
+    if len({name for name, _ in pairs}) != len(pairs) or any("\0" in value for _, value in pairs):
+        raise RequestInvalidError("a field of the form is there twice, or has a NUL character")
+    # A browser ends lines with both; nobody types the first.
+    return {name: value.replace("\r\n", "\n") for name, value in pairs}
