@@ -183,7 +183,7 @@ class Settings(BaseModel):
     grandfather_days: int = Field(
         default=30,
         ge=0,
-        description="days that images from before the gate stay admitted once it is turned on",
+        description="days that images from before the gate, or from elsewhere, stay admitted untried",
     )
     waiver_max_days: int = Field(
         default=90, ge=1, le=3650, description="days that a waiver of the gate may last at most"

@@ -279,14 +279,14 @@ class ArtifactClient:
         raw: bytes,
         media_type: str,
         *,
-        conditions: Mapping[str, str] = MappingProxyType({}),
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Put a manifest under a tag or its digest. ``conditions`` are headers such as ``If-Match``.
+        """Put a manifest under a tag or its digest, with ``more`` headers such as ``If-Match``.
 
         Raises:
             CallError: refused, failed or not reached; 412: one of the conditions does not hold.
         """
-        headers = {"Content-Type": media_type, "Content-Length": str(len(raw)), **conditions}
+        headers = {"Content-Type": media_type, "Content-Length": str(len(raw)), **more}
         with self._asked("PUT", f"manifests/{reference}", headers, body=raw):
             pass
 

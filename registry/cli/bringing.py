@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.cli.client import CallError
@@ -43,11 +44,13 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """``names`` are repositories of the other registry, each with its name here; ``means`` says which tags
-    (none: all). ``keep``: a tag that is here stays where it is. ``dry_run``: nothing is changed."""
+    (none: all). ``keep``: a tag that is here stays where it is. ``headers`` go with each push. ``dry_run``:
+    nothing is changed."""
 
     names: Sequence[tuple[str, str]]
     means: Sequence[Callable[[str], bool]] = ()
     keep: bool = False
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     dry_run: bool = False
     parallel: int = 4
 
@@ -259,7 +262,7 @@ class _Bringing:
             if put is not None:
                 put()
             elif is_new and not self.wanted.dry_run:
-                way.into.put(digest, found.raw, found.manifest.media_type)
+                way.into.put(digest, found.raw, found.manifest.media_type, more=self.wanted.headers)
             self._note(way, digest)
             with self._lock:
                 way.brought.manifests += is_new
@@ -284,7 +287,8 @@ class _Bringing:
         """Move one tag; false: somebody pushed to it meanwhile, which is not lost."""
         conditions = _NEVER_THERE if stood is None else {"If-Match": f'"{stood}"'}
         try:
-            way.into.put(name, found.raw, found.manifest.media_type, conditions=conditions)
+            more = {**self.wanted.headers, **conditions}
+            way.into.put(name, found.raw, found.manifest.media_type, more=more)
         except CallError as error:
             if error.status != HTTPStatus.PRECONDITION_FAILED:
                 raise

@@ -12,6 +12,7 @@ from registry.cli.addresses import parse_address, require_private
 from registry.cli.asking import read_credential
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.durations import parse_coming
 from registry.cli.logins import Login, load_logins
 from registry.cli.output import print_json
 from registry.errors import RequestInvalidError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Move in from another registry.", no_args_is_help=True)
 _FAILED = 2
+_UNTIL = "Seatrial-Grandfathered-Until"
 
 
 @app.callback()
@@ -95,6 +97,15 @@ def registry(
             help="Where its token service is, if elsewhere: that is told the password as well.",
         ),
     ] = "",
+    grandfathered_until: Annotated[
+        str | None,
+        typer.Option(
+            "--grandfathered-until",
+            metavar="30d|TIME",
+            help="Admit it for so long without a verdict, and try it behind what others push: for "
+            "maintainers. [default: it is tried as any push]",
+        ),
+    ] = None,
     parallel: Annotated[
         int, typer.Option("--parallel", min=1, max=32, help="How many images are brought at once.")
     ] = 4,
@@ -119,6 +130,7 @@ def registry(
         [(name, f"{into}/{name}" if into else name) for name in other.names(names or (), exclude or ())],
         means,
         keep=keep,
+        headers={} if grandfathered_until is None else {_UNTIL: parse_coming(grandfathered_until)},
         dry_run=dry_run,
         parallel=parallel,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from sqlalchemy import ColumnElement
@@ -21,7 +22,8 @@ class ManifestPushed:
     ``created`` is false where the repository held it already; then its state stands. ``platform`` is that of
     an image that can be run, as its config says, else ``None``. ``missing`` is what it refers to and the
     repository does not have. ``bundle`` is the content of a referrer that holds a signature. ``tags`` are
-    to name it.
+    to name it. ``grandfathered_until``: until then it is admitted without a verdict, for it comes from
+    elsewhere.
     """
 
     repository_id: int
@@ -35,6 +37,7 @@ class ManifestPushed:
     actor: Actor
     bundle: bytes | None = None
     tags: Sequence[str] = ()
+    grandfathered_until: datetime | None = None
 
 
 class Effects(Protocol):

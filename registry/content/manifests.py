@@ -14,6 +14,7 @@ from registry.content import blocks, chains, quotas
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
 from registry.content.effects import ManifestPushed
+from registry.content.grandfathering import require_grandfathering
 from registry.content.immutability import require_unneeded
 from registry.content.references import attached_bundle, image_origin, require_references
 from registry.db.content import (
@@ -140,6 +141,7 @@ async def put(
     actor: Actor,
     effects: Effects,
     parsers: Threads,
+    grandfathered_until: datetime | None = None,
 ) -> Digest:
     """Store ``raw``, of which ``manifest`` is the meaning, and point these tags at it.
 
@@ -148,8 +150,10 @@ async def put(
     :func:`registry.content.references.require_references` says. Manifest, edges,
     tag, history, events and whatever ``effects`` add commit together or not at all. ``parsers`` are the
     threads that read the image config. ``conditions`` are about each of the tags, else about the digest.
+    ``grandfathered_until``: it comes from elsewhere, and is admitted until then without a verdict.
 
     Raises:
+        RequestInvalidError: until then nothing can be admitted so.
         PreconditionFailedError: one of the conditions does not hold.
         DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
@@ -168,14 +172,25 @@ async def put(
         await repos.lock(connection, repository.id)
         if conditions:
             await _require(connection, repository.id, digest, tag_names, conditions)
+        if grandfathered_until is not None:
+            await require_grandfathering(connection, settings, actor, repository, grandfathered_until)
         manifest_id, created = await take_in(
-            connection, settings, repository, arrival, actor=actor, effects=effects, tag_names=tag_names
+            connection,
+            settings,
+            repository,
+            arrival,
+            actor=actor,
+            effects=effects,
+            tag_names=tag_names,
+            grandfathered_until=grandfathered_until,
         )
-        data = {
+        data: dict[str, object] = {
             "digest": str(digest),
             "media_type": manifest.media_type,
             "tags": list(tag_names),
         }
+        if created and grandfathered_until is not None:
+            data["grandfathered_until"] = grandfathered_until.isoformat()
         await record(connection, "manifest.pushed", name, actor, data)
         for tag in tag_names:
             await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
@@ -222,6 +237,7 @@ async def take_in(
     actor: Actor,
     effects: Effects,
     tag_names: Sequence[str],
+    grandfathered_until: datetime | None = None,
 ) -> tuple[int, bool]:
     """Make the rows of a manifest, which these tags are to name, with its effects; its number, and whether it
     is new. The caller holds the repository's lock.
@@ -258,6 +274,7 @@ async def take_in(
             actor=actor,
             bundle=arrival.bundle,
             tags=tag_names,
+            grandfathered_until=grandfathered_until,
         ),
     )
     return manifest_id, created

@@ -18,12 +18,14 @@ from registry.errors import ManifestInvalidError
 from registry.settings import Settings
 from registry.trials.attesting import attest_states, sign_again
 from registry.trials.findingspolicies import judge_again, judge_moved, of_image
+from registry.trials.grandfathering import grandfather
 from registry.trials.identities import NOBODY, Trust
 from registry.trials.images import images_of_push, images_of_stored
 from registry.trials.imagespecs import note_image_spec
 from registry.trials.opening import Opening, TrialPolicy, open_trial, tags_of, trial_policy
 from registry.trials.ownname import require_not_our_own
 from registry.trials.parents import settle_parents
+from registry.trials.scheduling import PUSHED, SCHEDULED
 from registry.trials.signatures import match_moved, note_signature
 from registry.trials.wanted import want_by_digest, was_dropped
 
@@ -94,9 +96,13 @@ class TrialEffects:
                 cause="push",
                 created_by=pushed.actor,
                 again=False,
+                urgency=PUSHED if pushed.grandfathered_until is None else SCHEDULED,
                 by_tag=bool(pushed.tags),
             )
             await open_trial(connection, self.settings, policy, opening)
+        if pushed.created and pushed.grandfathered_until is not None:
+            this = manifests.c.id == pushed.manifest_id
+            await grandfather(connection, this, pushed.grandfathered_until, "it was brought from elsewhere")
         await settle_parents(
             connection, self.settings, policy, children=[str(pushed.digest)], created_by=pushed.actor
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, select, update
@@ -15,17 +14,17 @@ from registry.auth.owners import require_or_tell
 from registry.content import repositories as repos
 from registry.content.administration import RepositoryChange, find, require_operator_right, tag_of_row
 from registry.content.tagpatterns import patterns_of
-from registry.db.content import manifests, repositories
+from registry.db.content import repositories
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
-from registry.db.types import db_time
 from registry.errors import ConflictError, NameUnknownError, RequestInvalidError
 from registry.oci.conditions import NO_CONDITIONS, Conditions
 from registry.oci.names import parse_repository_name
 from registry.settings import Settings
+from registry.trials.grandfathering import grandfather_all
 from registry.trials.requests import try_pending_anew
 from registry.trials.specs import spec_digest
-from registry.trials.states import STRICTNESS, WITHOUT_VERDICT
+from registry.trials.states import STRICTNESS
 from registry.trials.turning import tell_deadlines
 
 
@@ -104,28 +103,6 @@ async def put(
         return False
 
 
-async def grandfather(connection: AsyncConnection, repository_id: int, days: int) -> int:
-    """Let the images that a repository holds stay admitted for ``days`` more, as its gate is turned on.
-
-    Images that were judged keep their verdict; those being tried get one all the same. Returns how many it
-    concerned.
-    """
-    if days == 0:
-        return 0
-    done = await connection.execute(
-        update(manifests)
-        .where(manifests.c.repository_id == repository_id, manifests.c.state.in_(WITHOUT_VERDICT))
-        .values(
-            state="grandfathered",
-            state_reason="it was there before the gate",
-            state_at=db_time(),
-            grandfathered_until=db_time(timedelta(days=days)),
-        )
-    )
-    await move_epoch(connection, "gate")
-    return done.rowcount
-
-
 async def _locked(connection: AsyncConnection, name: str) -> Row[Any] | None:
     found = await connection.execute(
         select(repositories).where(repositories.c.name == name).with_for_update(key_share=True)
@@ -146,7 +123,7 @@ async def _change(
     if "run_spec" in changes or "policy_version" in changes:
         await try_pending_anew(connection, settings, row.id)
     if "gate" in changes and STRICTNESS[changes["gate"]] > STRICTNESS[row.gate]:
-        await grandfather(connection, row.id, settings.grandfather_days)
+        await grandfather_all(connection, row.id, settings.grandfather_days)
     if "turned_bad" in changes or "turned_bad_days" in changes:
         await tell_deadlines(connection, row.id, row.name)
     told = {column: [getattr(row, column), value] for column, value in changes.items()}

@@ -227,7 +227,8 @@ async def set_states(
     """Let images of a repository stand in these states, and tell of it: digest, state and reason of each.
     ``judged_at`` is since when, by digest; else it is now.
 
-    An admitted one is not made pending: it stays so until it is judged again. One that is gone has no state.
+    An admitted one is not made pending: it stays so until it is judged again; nor does one that is admitted
+    for a time lose that because nobody runs it. One that is gone has no state.
     What passed is what the repository's findings policy makes of it.
     """
     wanted = await with_findings(connection, repository_id, repository, wanted)
@@ -245,6 +246,8 @@ async def set_states(
     good: set[str] = set()
     for digest, state, reason in wanted:
         if digest not in now or (state == "pending" and now[digest] in (*ADMITTED, "pending")):
+            continue
+        if state == "unsupported" and now[digest] == "grandfathered":
             continue
         if state not in ("pending", now[digest]):
             told.append({"digest": digest, "from": now[digest], "to": state, "reason": reason})

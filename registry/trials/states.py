@@ -59,7 +59,8 @@ def effective_state(image: ImageState, *, now: datetime, max_age: timedelta | No
     if image.state == "grandfathered" and (
         image.grandfathered_until is None or image.grandfathered_until <= now
     ):
-        return Effective("untried", "it was there before the gate, and the date set for that has passed")
+        why = image.state_reason or "it was there before the gate"
+        return Effective("untried", f"{why}, and the date set for that has passed")
     return Effective(cast(EffectiveState, image.state), image.state_reason)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from registry.content import manifests, tags
-from registry.errors import TagInvalidError
+from registry.errors import RequestInvalidError, TagInvalidError
 from registry.events.pulls import Pulled, Tally
 from registry.http.again import again_if_broken_off
 from registry.http.answers import remember
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.http.v2.call import Call
 
+GRANDFATHERED_UNTIL = "Seatrial-Grandfathered-Until"
 TAGS_MAX = 100
 _PARSED_AT_ONCE_BYTES = 64 * 1024
 
@@ -75,9 +77,11 @@ async def put(call: Call) -> web.Response:
     """Store the body under a tag, or under its digest and the tags of the query: all of them or none.
 
     ``If-Match`` and ``If-None-Match`` are about what is moved: each of these tags, else the digest itself.
+    ``Seatrial-Grandfathered-Until``: it comes from elsewhere, and is admitted without a verdict for a time.
     """
     services = call.services
     conditions = parse_conditions(call.request)
+    grandfathered_until = _grandfathered_until(call)
     reference = parse_reference(call.reference)
     stated = reference if isinstance(reference, Digest) else None
     tag_names = _stated_tags(call) if stated else [call.reference]
@@ -100,6 +104,7 @@ async def put(call: Call) -> web.Response:
             actor=await call.pusher_now(),
             effects=services.effects,
             parsers=call.request.app[PARSERS],
+            grandfathered_until=grandfathered_until,
         )
 
     digest = await again_if_broken_off(call.request, services.database.beginning_with, attempt)
@@ -131,6 +136,21 @@ async def delete(call: Call) -> web.Response:
 
     await again_if_broken_off(call.request, call.services.database.beginning_with, attempt)
     return web.Response(status=202)
+
+
+def _grandfathered_until(call: Call) -> datetime | None:
+    text = call.request.headers.get(GRANDFATHERED_UNTIL)
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass
+    raise RequestInvalidError(
+        f"{GRANDFATHERED_UNTIL} is {text[:80]!r}, and no time such as 2027-01-31T12:00:00Z"
+    )
 
 
 def _stated_tags(call: Call) -> list[str]:

@@ -17,7 +17,7 @@ from registry.db.content import manifest_contents, manifests, repositories, tags
 from registry.db.events import events
 from registry.db.types import db_time
 from registry.trials.gate import ADMITTED
-from registry.trials.repositorypolicy import grandfather
+from registry.trials.grandfathering import grandfather_all
 from registry.trials.waiting import OF_A_PLACE
 from tests.kit.access import api, ask
 from tests.kit.distribution import push_blob
@@ -343,7 +343,7 @@ async def test_grandfathering_leaves_verdicts_alone(port: Port) -> None:
     waiting = await port.push(tiny_image(), tag="waiting")
     async with port.database.write() as connection:
         repository_id = (await connection.execute(select(repositories.c.id))).scalar_one()
-        assert await grandfather(connection, repository_id, 30) == 1
+        assert await grandfather_all(connection, repository_id, 30) == 1
     assert [await port.state(one) for one in (bad, waiting)] == ["fail", "grandfathered"]
     # Admitted until it is judged, and by another question than the one that was on its way.
     path = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}"
