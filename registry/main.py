@@ -66,6 +66,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "namespace": ("registry.cli.namespace",),
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag", "registry.cli.tagrule"),
+        "retention": ("registry.cli.retention",),
         "image": ("registry.cli.image",),
         "promote": ("registry.cli.promote",),
         "promotion": ("registry.cli.promotion",),

@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from registry.auth.places import counts_in
 from registry.auth.policy import moves_tags
-from registry.content.tagmatching import MatchKind, parse_matcher
+from registry.content.tagmatching import MatchKind, TagPattern, parse_matcher
 from registry.db.content import edges, manifests, repositories, tags
 from registry.db.dialect import batches
 from registry.db.placed import with_place
@@ -39,14 +39,6 @@ DEPTH_MAX = 8
 ASKED_MAX = 300_000
 """How many patterns are held against tags for one deletion; a second or so."""
 _AT_ONCE = 100
-
-
-@dataclass(frozen=True, slots=True)
-class TagPattern:
-    """Tags that are meant."""
-
-    by: MatchKind
-    pattern: str
 
 
 @dataclass(frozen=True, slots=True)

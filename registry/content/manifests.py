@@ -325,7 +325,6 @@ async def delete(
         found = await connection.execute(
             select(
                 manifests.c.id,
-                manifests.c.media_type,
                 manifests.c.blocked_reason,
                 manifests.c.subject_digest,
                 manifests.c.attestation_id,
@@ -342,19 +341,40 @@ async def delete(
                 f"{digest} is what the registry attests of {row.subject_digest}, and goes with that"
             )
         await require_unneeded(connection, repository, str(digest))
-        manifest_id = row.id
-        about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
-        attested = select(attestations.c.id).where(*about_it)
-        await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
-        await _keep_for_now(connection, repository.id, digest, media_type=row.media_type, actor=actor)
-        await remove_rows(
-            connection, or_(manifests.c.attestation_id.in_(attested), manifests.c.id == manifest_id)
-        )
-        await connection.execute(sql_delete(attestations).where(*about_it))
-        if row.subject_digest is not None:
-            await effects.referrer_deleted(connection, repository.id, row.subject_digest)
-        await record(connection, "manifest.deleted", repository.name, actor, {"digest": str(digest)})
+        await take_out(connection, repository, row.id, digest, actor=actor, effects=effects)
         await move_epoch(connection, "content")
+
+
+async def take_out(
+    connection: AsyncConnection,
+    repository: Repository,
+    manifest_id: int,
+    digest: Digest,
+    *,
+    actor: Actor,
+    effects: Effects,
+    reason: str | None = None,
+) -> None:
+    """Remove a manifest with its tags and what the registry attests of it, and write the event; it can be
+    brought back for a time. The caller holds the repository's lock, has asked whether it may go, and moves
+    the epoch."""
+    row = (
+        await connection.execute(
+            select(manifests.c.media_type, manifests.c.subject_digest).where(manifests.c.id == manifest_id)
+        )
+    ).one()
+    about_it = (attestations.c.repository_id == repository.id, attestations.c.digest == str(digest))
+    attested = select(attestations.c.id).where(*about_it)
+    await tag_use.delete_all_of(connection, repository, manifest_id, digest, actor=actor)
+    await _keep_for_now(connection, repository.id, digest, media_type=row.media_type, actor=actor)
+    await remove_rows(
+        connection, or_(manifests.c.attestation_id.in_(attested), manifests.c.id == manifest_id)
+    )
+    await connection.execute(sql_delete(attestations).where(*about_it))
+    if row.subject_digest is not None:
+        await effects.referrer_deleted(connection, repository.id, row.subject_digest)
+    told = {"digest": str(digest)} if reason is None else {"digest": str(digest), "reason": reason}
+    await record(connection, "manifest.deleted", repository.name, actor, told)
 
 
 async def _keep_for_now(

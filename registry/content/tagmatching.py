@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import re2  # type: ignore[import-untyped]
@@ -15,6 +16,14 @@ from registry.oci.versions import parse_version_range
 MatchKind = Literal["glob", "regex", "semver"]
 PATTERN_MAX = 200
 _GLOB = re.compile(r"[a-zA-Z0-9_*][a-zA-Z0-9._*-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class TagPattern:
+    """Tags that are meant."""
+
+    by: MatchKind
+    pattern: str
 
 
 def parse_matcher(kind: MatchKind, pattern: str) -> Callable[[str], bool]:

@@ -141,6 +141,22 @@ async def restore(mover: Mover, tag: str, *, to: Digest | None) -> TagDetails:
     return await _move(mover, tag, target, action="restore")
 
 
+async def bring_back(mover: Mover, digest: Digest) -> None:
+    """Bring back an image that was deleted, without a tag; one that is there is left alone.
+
+    Raises:
+        NameUnknownError: the repository is gone.
+        ConflictError: the image is gone.
+        DeniedError: the mover brings none back.
+    """
+    repository = mover.repository
+    arrival = await _deleted(mover, digest)
+    async with mover.database.write() as connection:
+        if not await repos.lock(connection, repository.id):
+            raise NameUnknownError(f"there is no repository {repository.name}")
+        await _set(connection, mover, None, digest, arrival, action="restore")
+
+
 async def move(mover: Mover, tag: str, *, to: str | Digest) -> TagDetails:
     """Point a tag that there is at another image of its repository: by digest, or where another tag stands.
 
@@ -205,7 +221,7 @@ async def _move(mover: Mover, tag: str, target: Target, *, action: TagAction) ->
 async def _set(
     connection: AsyncConnection,
     mover: Mover,
-    tag: str,
+    tag: str | None,
     digest: Digest,
     arrival: Arrival | None,
     *,
@@ -218,14 +234,21 @@ async def _set(
         if arrival is None:
             raise ConflictError(f"{digest} was deleted from {repository.name}; push it again first")
         manifest_id, created = await manifest_use.take_in(
-            connection, mover.settings, repository, arrival, actor=actor, effects=effects, tag_names=[tag]
+            connection,
+            mover.settings,
+            repository,
+            arrival,
+            actor=actor,
+            effects=effects,
+            tag_names=[] if tag is None else [tag],
         )
         await record(connection, "manifest.restored", repository.name, actor, {"digest": str(digest)})
-    await tag_use.move(
-        connection, repository, tag, manifest_id, digest, actor=actor, action=action, reason=mover.reason
-    )
-    if not created:
-        await effects.tag_moved(connection, repository.id, manifest_id, actor)
+    if tag is not None:
+        await tag_use.move(
+            connection, repository, tag, manifest_id, digest, actor=actor, action=action, reason=mover.reason
+        )
+        if not created:
+            await effects.tag_moved(connection, repository.id, manifest_id, actor)
     await (hold_epochs if created else move_epoch)(connection, "content")
     if created and arrival is not None:
         await manifest_use.catch_blocked(connection, repository, arrival, manifest_id, effects=effects)

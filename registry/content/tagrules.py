@@ -11,8 +11,8 @@ from sqlalchemy import delete, insert
 
 from registry.auth.places import find_place, hold_place, parse_place, require_fewer
 from registry.content.administration import require_place
-from registry.content.immutability import RULES, TagPattern, TagRule, rule_of, rules_of
-from registry.content.tagmatching import MatchKind, parse_matcher
+from registry.content.immutability import RULES, TagRule, rule_of, rules_of
+from registry.content.tagmatching import MatchKind, TagPattern, parse_matcher
 from registry.db.outbox import record
 from registry.db.tagrules import tag_rules
 from registry.db.types import db_time

@@ -164,6 +164,7 @@ async def drop(
     digest: str,
     *,
     actor: Actor,
+    action: TagAction = "delete",
     reason: str | None = None,
 ) -> None:
     """Remove a tag that stands at ``digest``, in the caller's transaction.
@@ -172,7 +173,7 @@ async def drop(
         DeniedError: it is immutable.
     """
     await require_mutable(connection, repository, tag, digest)
-    await _remove(connection, repository, tag, digest, actor=actor, reason=reason)
+    await _remove(connection, repository, tag, digest, actor=actor, action=action, reason=reason)
 
 
 async def _remove(
@@ -182,13 +183,14 @@ async def _remove(
     digest: str,
     *,
     actor: Actor,
+    action: TagAction = "delete",
     reason: str | None = None,
 ) -> None:
     await connection.execute(
         sql_delete(tags).where(tags.c.repository_id == repository.id, tags.c.name == tag)
     )
     await taghistory.remember(
-        connection, repository, tag, "delete", actor=actor, old=digest, new=None, reason=reason
+        connection, repository, tag, action, actor=actor, old=digest, new=None, reason=reason
     )
     await record(connection, "tag.deleted", repository.name, actor, {"tag": tag, "old_digest": digest})
 

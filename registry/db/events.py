@@ -78,6 +78,8 @@ pull_days = Table(
     Column("tag", Bytewise),
     UniqueConstraint("digest", "day", "repository", "actor"),
     Index(None, "day"),
+    # What was pulled lately from a repository.
+    Index(None, "repository", "day"),
 )
 
 audit_keeping = Table(

@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth import attempts, expiring, idempotency, sessions, tokenlists
-from registry.content import chains, restoring, taghistory, tags, uploads
+from registry.content import chains, restoring, retentionruns, taghistory, tags, uploads
 from registry.errors import SeatrialError
 from registry.events import deliverykeeping
 from registry.trials import (
@@ -74,6 +74,7 @@ async def sweep(services: Services) -> Mapping[str, int | None]:
     await over("histories of tags", taghistory.sweep(database))
     grace = timedelta(seconds=settings.collection_grace_seconds)
     await over("deleted manifests", restoring.sweep_deleted(database, grace=grace))
+    await over("retention runs", retentionruns.sweep_runs(database))
     if queued := await tried("schedules", schedules.run_due(database, settings), done="queued"):
         log.info("queued images that a schedule says to try again", count=queued)
     await over("idempotency keys", idempotency.sweep_expired(database))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +15,7 @@ from registry.auth.places import find_place, hold_columns, parse_place, require_
 from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.content.blocks import below
+from registry.content.recurring import following, parse_time
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories, tags
 from registry.db.engine import move_epoch
@@ -39,12 +39,9 @@ if TYPE_CHECKING:
 _log = structlog.get_logger("seatrial.schedules")
 SCHEDULES_MAX = 10
 """On one place."""
-HOURS_MAX = 24 * 366
 AT_ONCE = 20
 """How many images of a repository are asked for in one transaction: pushes to it wait for that."""
 JUDGED = ("pass", "warn", "fail", "error")
-_DAY = timedelta(days=1)
-_TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +79,6 @@ class _Due:
     older_hours: int
     next_at: datetime
     now: datetime
-
-
-def parse_time(text: str) -> int:
-    """The minutes after midnight of a time of day, ``HH:MM``.
-
-    Raises:
-        RequestInvalidError: none of that form.
-    """
-    match = _TIME.fullmatch(text)
-    if match is None:
-        raise RequestInvalidError(f"at: {text[:80]!r} is no time of day such as 02:30")
-    return int(match[1]) * 60 + int(match[2])
-
-
-def following(due: datetime, now: datetime, *, every_hours: int | None, at_minute: int | None) -> datetime:
-    """When it is due next after ``now``; what was missed meanwhile is not made up for."""
-    if at_minute is not None:
-        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        today = midnight + timedelta(minutes=at_minute)
-        return today if today > now else today + _DAY
-    every = timedelta(hours=every_hours or 1)
-    return due + ((now - due) // every + 1) * every
 
 
 async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> Schedule:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from registry.content.recurring import HOURS_MAX
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
 from registry.http.api.fields import Id, PlaceKey
 from registry.http.api.models import Body, Query
@@ -24,12 +25,12 @@ class NewSchedule(Body):
     """Every so many hours, or each day at a time of UTC."""
 
     on: PlaceKey
-    every_hours: int | None = Field(default=None, ge=1, le=use.HOURS_MAX)
+    every_hours: int | None = Field(default=None, ge=1, le=HOURS_MAX)
     at: str | None = Field(default=None, max_length=5, description="A time of day, UTC.", examples=["02:30"])
     older_hours: int | None = Field(
         default=None,
         ge=0,
-        le=use.HOURS_MAX,
+        le=HOURS_MAX,
         description="How old a verdict must be then; left out, half of the time between two.",
     )
 

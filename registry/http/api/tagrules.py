@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from registry.content import tagrules as use
-from registry.content.immutability import TagPattern, TagRule
-from registry.content.tagmatching import PATTERN_MAX, MatchKind
+from registry.content.immutability import TagRule
+from registry.content.tagmatching import PATTERN_MAX, MatchKind, TagPattern
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
 from registry.http.api.fields import Id, PlaceKey, TagName
 from registry.http.api.models import Body, Query

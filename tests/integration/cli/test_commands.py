@@ -253,6 +253,50 @@ async def test_tags_that_stand_for_good(registry: Registry, here: Path) -> None:
     done("tag", "delete", tag, registry=registry, here=here)
 
 
+async def test_retention(registry: Registry, here: Path) -> None:
+    """Seen before, carried out, and undone, as a person types it."""
+    on = "kept/images"
+    async with registry.client() as client:
+        for tag in ("1.0", "1.1", "2.0", "dev", "latest"):
+            await push_small(client, on, tag, annotations={"tag": tag})
+    rules = ("--keep", "semver=*,last=2,order=version", "--keep", "latest", "--untagged", "14d")
+    said = done("retention", "preview", on, *rules, registry=registry, here=here)
+    assert "no rule is about its name" in said
+    assert said.endswith("kept/images: 2 of 5 tags and 0 of 5 manifests would go\n")
+    assert "no retention policy counts" in refused(
+        "retention", "run", on, "--yes", registry=registry, here=here
+    )
+    made = shown("retention", "set", "kept/", *rules, "--at", "02:30", registry=registry, here=here)
+    assert (made["on"], made["policy"]["untagged_days"], made["policy"]["cap"]) == ("kept/", 14, 1000)
+    assert shown("retention", "list", on, registry=registry, here=here) == [made]
+    assert "semver=*,last=2,order=version, latest" in done(
+        "retention", "show", on, registry=registry, here=here
+    )
+    (found,) = shown("retention", "preview", on, "--staying", registry=registry, here=here)
+    assert {item["tag"] for item in found["items"] if item["goes"]} == {"1.0", "dev"}
+    stopped = seatrial(
+        *("retention", "run", on, "--yes", "--cap", "1", "--json"),
+        cwd=here,
+        env={"SEATRIAL_SERVER": registry.url},
+    )
+    assert stopped.returncode == 2
+    (run,) = json.loads(stopped.stdout)["items"]
+    assert run["detail"] == "it would delete 2 tags and 0 manifests; 1 together are the most"
+    (run,) = shown("retention", "run", on, "--yes", registry=registry, here=here)["items"]
+    assert (run["outcome"], run["tags_deleted"]) == ("done", 2)
+    number = str(run["id"])
+    history = shown("retention", "history", "kept/", registry=registry, here=here)
+    assert [one["outcome"] for one in history] == ["done", "stopped"]
+    deleted = shown("retention", "deleted", number, registry=registry, here=here)
+    assert {one["tag"] for one in deleted} == {"1.0", "dev"}
+    assert "2 restored, 0 not" in done("retention", "undo", number, registry=registry, here=here)
+    assert len(shown("tag", "list", on, registry=registry, here=here)) == 5
+    done("retention", "delete", "kept/", "--yes", registry=registry, here=here)
+    for wrong in (("last=x",), ("last=1,last=2",), ("pulled=12h",), ("other=1",)):
+        given = ("retention", "set", on, "--keep", *wrong)
+        refused(*given, registry=registry, here=here, code=64)
+
+
 def test_secrets_of_run_specs(registry: Registry, here: Path) -> None:
     done("repo", "create", "kept/app", registry=registry, here=here)
     (here / "value").write_text("not for anybody\n")

@@ -66,6 +66,11 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute(f"INSERT INTO signatures VALUES (1, 1, '{LOST}', x'00', x'01', NULL, NULL)")
         connection.execute(f"INSERT INTO signature_matches VALUES (1, 1, 1, '{LOST}')")
         connection.execute("INSERT INTO tag_rules VALUES (1, 1, NULL, 'glob', 'v*', '[]', 'r', 'a', 1)")
+        connection.execute("INSERT INTO retention_policies VALUES (1, NULL, 1, '{}', NULL, 'a', 1)")
+        connection.execute(
+            "INSERT INTO retention_runs VALUES (1, 1, '{}', 1, 1, 'a', 1, 1, 1, 0, 'done', NULL, 1)"
+        )
+        connection.execute("INSERT INTO retention_items VALUES (1, 1, 't', 'd', 'w', NULL, NULL)")
         connection.execute("INSERT INTO findings_policies VALUES (1, NULL, 1, '{}', 'd', 'a', 1)")
         connection.execute("INSERT INTO scanners VALUES (1, NULL, 1, 'n', 'i', 'd', 'a', 2, 1)")
         connection.execute("INSERT INTO attestation_marks VALUES ('part', 1)")

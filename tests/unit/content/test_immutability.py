@@ -10,7 +10,8 @@ import pytest
 from registry.auth.actor import Actor
 from registry.auth.policy import decide, moves_tags
 from registry.auth.scopes import parse_token_scope, uncovered
-from registry.content.immutability import TagPattern, TagRule, rule_for
+from registry.content.immutability import TagRule, rule_for
+from registry.content.tagmatching import TagPattern
 
 RULE = TagRule(
     id=1,

@@ -1,4 +1,4 @@
-"""When a schedule is due next."""
+"""When something is due next."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from registry.content.recurring import following, parse_time
 from registry.errors import RequestInvalidError
-from registry.trials.schedules import following, parse_time
 
 DUE = datetime(2026, 2, 27, 2, 30, tzinfo=UTC)
 

@@ -1,0 +1,264 @@
+"""Retention policies on repositories and namespaces: set, shown, cleared, and which one counts where.
+
+The nearest one counts, alone: a repository's own, else that of the nearest namespace above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, func, or_, select
+
+from registry.auth.places import counts_in, find_place, hold_place
+from registry.auth.policy import namespaces_above
+from registry.content import retaining
+from registry.content.administration import require_place
+from registry.content.blocks import below
+from registry.content.recurring import following, parse_time
+from registry.content.repositories import COLUMNS, Repository, from_row
+from registry.content.retentionrules import RetentionPolicy, policy_of, require_valid
+from registry.db.access import namespaces
+from registry.db.content import repositories
+from registry.db.dialect import insert
+from registry.db.outbox import record
+from registry.db.placed import with_place
+from registry.db.retention import retention_policies
+from registry.db.types import db_time
+from registry.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from registry.auth.actor import Actor
+    from registry.auth.places import Place
+    from registry.content.retaining import Plan
+    from registry.db.engine import Database
+
+_COLUMNS = tuple(
+    retention_policies.c[name] for name in ("id", "document", "next_at", "created_by", "created_at")
+)
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedRetention:
+    """A retention policy, ``on`` which place it was set, and when it is carried out next by itself."""
+
+    on: str
+    policy: RetentionPolicy
+    next_at: datetime | None
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """The policy that counts in a repository."""
+
+    policy_id: int
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A repository, and the policy that counts in it."""
+
+    repository: Repository
+    counting: Counting
+
+
+async def put(
+    database: Database, *, actor: Actor, on: str, wanted: RetentionPolicy, pulls_kept_days: int
+) -> PlacedRetention:
+    """Let a policy count on a repository, or in all below a namespace that have no nearer one.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place.
+        RequestInvalidError: it is none.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    require_valid(wanted, pulls_kept_days=pulls_kept_days)
+    at_minute = None if wanted.at is None else parse_time(wanted.at)
+    async with database.write() as connection:
+        place_id = await hold_place(connection, place)
+        here = retention_policies.c[place.column] == place_id
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        next_at = None
+        if wanted.every_hours is not None or at_minute is not None:
+            next_at = following(now, now, every_hours=wanted.every_hours, at_minute=at_minute)
+        before = (await connection.execute(select(retention_policies.c.document).where(here))).scalar()
+        values = {
+            "document": wanted.document,
+            "next_at": next_at,
+            "created_by": actor.shown,
+            "created_at": now,
+        }
+        if before != wanted.document:
+            await connection.execute(
+                insert(connection, retention_policies)
+                .values({place.column: place_id, **values})
+                .on_conflict_do_update(index_elements=[place.column], set_=values)
+            )
+            told = {"before": before, "policy": wanted.document}
+            await record(connection, "retention.set", place.key, actor, told)
+        row = (await connection.execute(select(*_COLUMNS).where(here))).one()
+    return _placed(place.key, row)
+
+
+async def list_counting(database: Database, *, actor: Actor, on: str) -> Sequence[PlacedRetention]:
+    """The policies on a place and on the namespaces above it, the nearest first: that one counts.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor may not pull there.
+        NameUnknownError, NotFoundError: there is no such place.
+    """
+    place = await require_place(database, actor=actor, action="pull", on=on)
+    async with database.read() as connection:
+        place_id = await find_place(connection, place)
+        above = select(namespaces.c.id).where(namespaces.c.name.in_(place.above))
+        query = with_place(retention_policies, *_COLUMNS).where(
+            or_(
+                retention_policies.c[place.column] == place_id,
+                retention_policies.c.namespace_id.in_(above),
+            )
+        )
+        rows = (await connection.execute(query.order_by(*_NEAREST))).all()
+    return [_placed(row.place, row) for row in rows]
+
+
+async def clear(database: Database, *, actor: Actor, on: str) -> None:
+    """Take a place's own policy away; that of a namespace above counts then, if there is one.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place, or it has no policy of its own.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    async with database.write() as connection:
+        here = retention_policies.c[place.column] == await hold_place(connection, place)
+        gone = delete(retention_policies).where(here).returning(retention_policies.c.document)
+        document = (await connection.execute(gone)).scalar()
+        if document is None:
+            raise NotFoundError(f"{on} has no retention policy of its own")
+        await record(connection, "retention.cleared", place.key, actor, {"policy": document})
+
+
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """What a policy would do in a repository."""
+
+    repository: str
+    plan: Plan
+
+
+async def preview(
+    database: Database,
+    *,
+    actor: Actor,
+    on: str,
+    wanted: RetentionPolicy | None,
+    limit: int,
+    staying: int,
+    after: str | None,
+    pulls_kept_days: int,
+) -> tuple[Previewed | None, RetentionPolicy | None, str | None]:
+    """What would go now from the first repository of a place after the name ``after``, by the policy that
+    counts there, or by ``wanted`` in the place of that of this place; that policy; and the name to go on
+    after, if there is more.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        NameUnknownError, NotFoundError: there is no such place, or no policy counts there.
+        RequestInvalidError: ``wanted`` is no policy.
+        ConflictError: something that the rules ask for is not known.
+    """
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    if wanted is not None:
+        require_valid(wanted, pulls_kept_days=pulls_kept_days)
+    async with database.read() as connection:
+        await find_place(connection, place)
+        found = await targets(connection, place, after=after or "", instead=wanted, limit=2)
+    if not found:
+        if after is None:
+            raise NotFoundError(f"no retention policy counts on {on}")
+        return None, None, None
+    first = found[0]
+    policy = wanted or policy_of(first.counting.document)
+    planned = await retaining.plan(
+        database, first.repository, policy, limit=limit, staying=staying, pulls_kept_days=pulls_kept_days
+    )
+    following_after = first.repository.name if len(found) > 1 else None
+    return Previewed(first.repository.name, planned), policy, following_after
+
+
+async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:
+    """The policy that counts in a repository; ``None``: none does."""
+    query = (
+        select(retention_policies.c.id, retention_policies.c.document)
+        .outerjoin(namespaces, namespaces.c.id == retention_policies.c.namespace_id)
+        .where(counts_in(retention_policies, repository_id, name))
+        .order_by(*_NEAREST)
+        .limit(1)
+    )
+    row = (await connection.execute(query)).first()
+    return None if row is None else Counting(row.id, row.document)
+
+
+async def targets(
+    connection: AsyncConnection,
+    place: Place,
+    *,
+    after: str = "",
+    instead: RetentionPolicy | None = None,
+    limit: int | None = None,
+) -> list[Target]:
+    """The repositories of a place, those after a name in order, in which a policy counts. With ``instead``
+    those in which that would count, if it were set there: it has the number 0. At most ``limit``."""
+    name = repositories.c.name
+    within = below(name, place.key) if place.is_namespace else name == place.name
+    query = COLUMNS.where(within).order_by(name).limit(_PAGE)
+    nearest = await _by_place(connection, place)
+    wanted = None if instead is None else Counting(0, instead.document)
+    if wanted is not None:
+        nearest[place.key] = wanted
+    found: list[Target] = []
+    while True:
+        rows = (await connection.execute(query.where(name > after))).all()
+        for repository in map(from_row, rows):
+            counts = next((nearest[key] for key in _keys(repository.name) if key in nearest), None)
+            if counts is not None and wanted in (None, counts):
+                found.append(Target(repository, counts))
+        if len(rows) < _PAGE or (limit is not None and len(found) >= limit):
+            return found if limit is None else found[:limit]
+        after = rows[-1].name
+
+
+async def _by_place(connection: AsyncConnection, place: Place) -> dict[str, Counting]:
+    """The policies that may count in repositories of a place, by the key of where they are."""
+    shown = with_place(retention_policies, *_COLUMNS)
+    conditions: list[ColumnElement[bool]] = [
+        namespaces.c.name.in_((*place.above, place.name) if place.is_namespace else place.above)
+    ]
+    if place.is_namespace:
+        conditions += [below(namespaces.c.name, place.key), below(repositories.c.name, place.key)]
+    else:
+        conditions.append(repositories.c.name == place.name)
+    rows = await connection.execute(shown.where(or_(*conditions)))
+    return {row.place: Counting(row.id, row.document) for row in rows}
+
+
+def _keys(name: str) -> Iterator[str]:
+    yield name
+    yield from (f"{above}/" for above in namespaces_above(name))
+
+
+def _placed(on: str, row: Any) -> PlacedRetention:
+    return PlacedRetention(on, policy_of(row.document), row.next_at, row.created_by, row.created_at)
+
+
+_NEAREST = (retention_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
