@@ -103,6 +103,15 @@ COLLECTION_POINTS = (
     *_transaction("collecting.delete_bytes"),
 )
 """Of what the registry does by itself, or when an administrator asks for it."""
+RETENTION_POINTS = (
+    *_transaction("retentionruns.ask"),
+    *_transaction("retentionruns.claim"),
+    Point("retentionruns._delete_tags", "drop", "after", done=False),
+    *_transaction("retentionruns._delete_tags"),
+    Point("retentionruns._delete_manifests", "tags", "after", done=False),
+    *_transaction("retentionruns._delete_manifests"),
+    *_transaction("retentionruns._end"),
+)
 ACCESS_USE_CASES = (
     "registry.auth.tokens:create_token",
     "registry.auth.tokenchanges:rotate_token",
@@ -150,7 +159,7 @@ _USE_CASES = (
     "manifests.put",
     "manifests.delete",
     "tags.delete",
-    *dict.fromkeys(point.use_case for point in COLLECTION_POINTS),
+    *dict.fromkeys(point.use_case for point in (*COLLECTION_POINTS, *RETENTION_POINTS)),
 )
 _CALLS = {
     "store.start_upload": "registry.storage.{store}.start_upload",
@@ -160,6 +169,7 @@ _CALLS = {
     "references": "registry.content.manifests:require_references",
     "effects": "registry.trials.effects:TrialEffects.manifest_pushed",
     "tag": "registry.content.tags:move",
+    "drop": "registry.content.tags:drop",
     "tags": "registry.content.tags:delete_all_of",
     "file.write": "registry.storage.files:UploadFile.write",
     "file.sync": "registry.storage.files:UploadFile.close",
@@ -297,7 +307,8 @@ def main(arguments: list[str]) -> None:
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
-    importlib.import_module("registry.content.collections").LEASE = timedelta(seconds=1)
+    for name in ("collections", "retentionruns"):
+        importlib.import_module(f"registry.content.{name}").LEASE = timedelta(seconds=1)
     for target in (*ACCESS_USE_CASES, PROMOTION, RESTORATION):
         _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from registry.http.retaining import retain
 from registry.http.services import Services
 from tests.kit.access import api, ask, give_role, make_repository, make_user
 from tests.kit.collecting import collect
+from tests.kit.crashing import RETENTION_POINTS, CrashingServer
 from tests.kit.distribution import push_small, put_manifest, small_index, small_manifest
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of
 from tests.kit.retention import age, carry_out, items_of, preview, set_policy
@@ -466,6 +468,51 @@ async def test_a_run_ends_where_another_policy_counts_meanwhile(
     (run,) = (await api(client, "GET", "/retention/runs", params={"on": NAME}))["items"]
     assert (run["outcome"], run["detail"]) == ("stopped", "another policy counts there by now, or none")
     assert await names(client) == {"a", "b"}
+
+
+async def test_killed_while_it_retains(tmp_path: Path, database_url: str) -> None:
+    """Whatever was done is done whole and told of once, and what was broken off goes on to its end."""
+    server = CrashingServer(tmp_path / "data", database_url)
+    database = Database(database_url)
+    try:
+        for number, point in enumerate(RETENTION_POINTS):
+            on = f"team/app{number}"
+            async with server.start().client() as client:
+                await pushed(client, "a", "b", "c", name=on)
+                loose = [small_manifest(annotations={"n": f"{number} {each}"}) for each in range(3)]
+                for raw in loose:
+                    assert (await put_manifest(client, on, digest_of(raw), raw)).status == 201
+                await age(database, 10)
+                await set_policy(client, on, keep=[{"last": 1}], untagged_days=7, cap_percent=90)
+                server.arm(point)
+                try:
+                    with pytest.raises(aiohttp.ClientError):
+                        await carry_out(client, on)
+                finally:
+                    server.disarm()
+                assert server.wait_until_killed()
+            async with server.start().client() as client:
+                await asyncio.sleep(1)  # until the lease of the dead one is over
+                run = await carry_out(client, on)
+                listed = await api(client, "GET", "/retention/runs", params={"on": on})
+                runs = listed["items"]
+                # Where it died after its end, somebody has asked for another one.
+                assert {one["outcome"] for one in runs} == {"done"}, point.name
+                assert (len(runs), run["id"]) == (1 + (point.name == _ENDED), runs[0]["id"])
+                went = [item for one in runs for item in await items_of(client, one)]
+                assert sorted(item["tag"] or item["digest"] for item in went) == sorted(
+                    ["a", "b", *map(digest_of, loose)]
+                )
+                assert sum(one["tags_deleted"] for one in runs) == 2
+                assert await names(client, on) == {"c"}
+                undone = await api(client, "POST", f"/retention/runs/{runs[-1]['id']}/undo")
+                assert (undone["restored"], undone["not_restored"]) == (5, [])
+    finally:
+        server.stop()
+        await database.close()
+
+
+_ENDED = "retentionruns._end: after commit"
 
 
 async def test_nothing_goes_by_pulls_that_are_not_known(tmp_path: Path, database_url: str) -> None:
