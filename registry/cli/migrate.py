@@ -11,7 +11,7 @@ import typer
 from registry.cli.addresses import parse_address, require_private
 from registry.cli.asking import read_credential
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, read_text
 from registry.cli.durations import parse_coming
 from registry.cli.logins import Login, load_logins
 from registry.cli.output import print_json
@@ -146,6 +146,45 @@ def registry(
         _tell(done, dry_run=dry_run)
     if failed:
         raise typer.Exit(_FAILED)
+
+
+@app.command()
+def config(
+    *,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CONFIG.YML]", help="The settings of distribution, registry:2 or 3."),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file", metavar="FILE", help="Lines REGISTRY_NAME=VALUE, which count before the file."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the settings of this registry that are like those of another, as a settings file, with what
+    remains to be done and what has no equal here as comments. Passwords and keys are not printed.
+    """
+    from registry.cli.registryconfig import (  # noqa: PLC0415  (slow to import)
+        read_config,
+        read_environment,
+        toml_of,
+        translate,
+    )
+
+    if file is None and env_file is None:
+        raise RequestInvalidError("name a config.yml, or an environment with --env-file")
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= read_config(read_text(file, what="config file"))
+    if env_file is not None:
+        values |= read_environment(read_text(env_file, what="environment file").splitlines())
+    done = translate(values)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        typer.echo(toml_of(done))
 
 
 def tag_tests(patterns: Sequence[str], versions: Sequence[str]) -> list[Any]:
