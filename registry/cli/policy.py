@@ -45,7 +45,10 @@ def preview_policy(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a policy would make of the images that are there, if it counted. Nothing changes."""
+    """Say what a policy would make of the images that are there, if it counted. Nothing changes.
+
+    Where findings have a grace, from when on an image would be refused that passes now.
+    """
     client = connect(server, token_file)
     body: dict[str, Any] = {"on": on, "policy": read_text(file, what="findings policy")}
     found: list[dict[str, Any]] = []
@@ -58,10 +61,13 @@ def preview_policy(
     if as_json:
         print_json(found)
         return
-    changed = [one for one in found if one["verdict"] != "pass"]
-    print_table(changed, ("repository", "digest", "state", "verdict", "findings_count", "reason"))
+    changed = [one for one in found if one["verdict"] != "pass" or one["refuses_at"]]
+    columns = ("repository", "digest", "state", "verdict", "findings_count", "refuses_at", "reason")
+    print_table(changed, columns)
     refused = sum(one["verdict"] in ("fail", "error") for one in found)
-    typer.echo(f"{refused} of {len(found)} images would be refused by what was found in them")
+    later = sum(one["refuses_at"] is not None for one in found)
+    said = f"; {later} more when a grace is over" if later else ""
+    typer.echo(f"{refused} of {len(found)} images would be refused by what was found in them{said}")
 
 
 @app.command("show")

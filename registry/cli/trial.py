@@ -326,14 +326,21 @@ def _findings_lines(findings: dict[str, Any] | None) -> list[str]:
     if findings is None:
         return []
     lines = [f"findings: {findings['verdict']}, by policy {findings['policy_digest'][:19]}"]
-    for one in findings["reasons"][:FINDINGS_SHOWN]:
-        about = f"{one['package']} {one['version']}".strip() or one["where"]
-        fixed = f", fixed in {one['fixed_version']}" if one["fixed_version"] else ""
-        lines.append(f"  {one['verdict']}: {one['id']} {about} {one['severity']}{fixed} ({one['rule']})")
+    lines += [f"  {one['verdict']}: {_finding(one)}" for one in findings["reasons"][:FINDINGS_SHOWN]]
     if (more := findings["reasons_count"] - FINDINGS_SHOWN) > 0:
         lines.append(f"  and {more} more")
     lines += [f"  excused: {one['id']} {one['package']}: {one['excused']}" for one in findings["excused"]]
+    coming = findings.get("coming", [])[:FINDINGS_SHOWN]
+    lines += [f"  {one['verdict']} from {cell(one['at'])} on: {_finding(one)}" for one in coming]
+    if (more := findings.get("coming_count", 0) - FINDINGS_SHOWN) > 0:
+        lines.append(f"  and {more} more when their grace is over")
     return lines
+
+
+def _finding(one: dict[str, Any]) -> str:
+    about = f"{one['package']} {one['version']}".strip() or one["where"]
+    fixed = f", fixed in {one['fixed_version']}" if one["fixed_version"] else ""
+    return f"{one['id']} {about} {one['severity']}{fixed} ({one['rule']})"
 
 
 def _scan_words(scan: dict[str, Any], *, is_done: bool) -> str:

@@ -50,5 +50,7 @@ image_findings = Table(
     # that it was judged after.
     Column("waits", Boolean, nullable=False),
     Column("matching", Id, nullable=False),
+    # JSON: the findings that count for more once their grace is over, the next first; null: none.
+    Column("coming", Text),
     Index(None, "waits", "matching"),
 )

@@ -21,6 +21,7 @@ from registry.contract.scan import Found, Package
 Sort = Literal["vulnerability", "malware", "secret", "misconfiguration", "licence", "unknown"]
 _RANK: Mapping[str, int] = {"info": 0, "low": 1, "medium": 2, "high": 3, "critical": 4}
 _WORST_FIRST: tuple[Verdict, ...] = ("error", "fail", "warn", "pass")
+_REFUSING: Sequence[Verdict] = ("error", "fail")
 _OF_ADVISORIES = frozenset({"advisories_missing", "advisories_max_age_days", "ecosystem_not_covered"})
 _LICENCE_MAX = 200
 TOLD_MAX = 3
@@ -59,13 +60,23 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """What a finding counts for from a time ``at`` on, when its grace is over."""
+
+    at: datetime
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a policy makes of an image: the worst of its ``reasons``. ``excused`` are those that somebody
-    excused, listed all the same."""
+    excused, listed all the same; ``coming`` those that count for more once their grace is over, the next
+    first."""
 
     verdict: Verdict
     reasons: tuple[Reason, ...] = ()
     excused: tuple[Reason, ...] = ()
+    coming: tuple[Coming, ...] = ()
     changes_at: datetime | None = None
     """When time alone may make something else of it: a grace or an excuse ends, or advisories are too old."""
 
@@ -75,18 +86,32 @@ class Outcome:
         return any(one.rule in _OF_ADVISORIES for one in self.reasons)
 
     @property
+    def refuses_at(self) -> datetime | None:
+        """From when on it is no pass any more if nothing else changes; ``None``: it is none now, or a grace
+        changes nothing of that."""
+        if self.verdict in _REFUSING:
+            return None
+        return next((one.at for one in self.coming if one.reason.verdict in _REFUSING), None)
+
+    @property
     def sentence(self) -> str:
         """Why, in one sentence that names the worst few, the rules that decide, and what to do."""
         decisive = [one for one in self.reasons if one.verdict == self.verdict]
         if not decisive:
             return ""
-        named = "; ".join(one.text for one in decisive[:TOLD_MAX])
-        more = f"; and {len(decisive) - TOLD_MAX} more" if len(decisive) > TOLD_MAX else ""
-        rules = ", ".join(dict.fromkeys(one.rule for one in decisive))
         verb = "warns of" if self.verdict == "warn" else "refuses"
         if self.verdict == "error":
-            return f"findings policy: not known: {named}{more} (rules: {rules})"
-        return f"findings policy {verb} {named}{more} (rules: {rules}){_advice(decisive)}"
+            return f"findings policy: not known: {_named(decisive)}"
+        return f"findings policy {verb} {_named(decisive)}{_advice(decisive)}"
+
+    @property
+    def coming_sentence(self) -> str:
+        """What it is no pass for from :attr:`refuses_at` on; empty where it stays one."""
+        at = self.refuses_at
+        due = [one.reason for one in self.coming if one.at == at and one.reason.verdict in _REFUSING]
+        if at is None:
+            return ""
+        return f"from {at:%Y-%m-%d %H:%M} UTC on: {_named(due)}{_advice(due)}"
 
 
 def judge(policy: FindingsPolicy, report: Report | None, now: datetime) -> Outcome:
@@ -96,15 +121,41 @@ def judge(policy: FindingsPolicy, report: Report | None, now: datetime) -> Outco
     found = [*_gaps(policy, report, now), *_contents(policy, report), *_licences(policy, report)]
     excuses = report.excuses()
     excused = []
+    coming = []
     for match in report.matches:
         reason = _of_match(policy, report, match, now)
         excuse = excuses.get((match.id, match.package_index))
         if reason is not None and excuse is not None:
             excused.append(_excused(reason, excuse))
-        elif reason is not None:
+            continue
+        if reason is not None:
             found.append(reason)
+        if excuse is None and (later := _coming(policy, report, match, reason, now)) is not None:
+            coming.append(later)
     changes = [at for at in _changes(policy, report) if at > now]
-    return _outcome(found, excused, min(changes, default=None))
+    return _outcome(found, excused, coming, min(changes, default=None))
+
+
+def _coming(
+    policy: FindingsPolicy, report: Report, match: Match, reason: Reason | None, now: datetime
+) -> Coming | None:
+    """The next time at which a match counts for more than now."""
+    known_at = _known_at(report, match)
+    if known_at is None:
+        return None
+    for at in sorted(known_at + grace for grace in _graces(policy)):
+        later = _of_match(policy, report, match, at) if at > now else None
+        if later is not None and (reason is None or _is_worse(later.verdict, reason.verdict)):
+            return Coming(at, later)
+    return None
+
+
+def _graces(policy: FindingsPolicy) -> Collection[timedelta]:
+    return {timedelta(days=rule.grace_days) for rule in policy.vulnerabilities if rule.grace_days}
+
+
+def _is_worse(verdict: Verdict, than: Verdict) -> bool:
+    return _WORST_FIRST.index(verdict) < _WORST_FIRST.index(than)
 
 
 def _changes(policy: FindingsPolicy, report: Report) -> Iterator[datetime]:
@@ -112,7 +163,7 @@ def _changes(policy: FindingsPolicy, report: Report) -> Iterator[datetime]:
     for one in report.excused:
         if one.expires_at is not None:
             yield one.expires_at
-    graces = {timedelta(days=rule.grace_days) for rule in policy.vulnerabilities if rule.grace_days}
+    graces = _graces(policy)
     for match in report.matches:
         if (known_at := _known_at(report, match)) is not None:
             yield from (known_at + grace for grace in graces)
@@ -131,14 +182,20 @@ def _known_at(report: Report, match: Match) -> datetime | None:
 
 
 def _outcome(
-    found: Sequence[Reason], excused: Sequence[Reason] = (), changes_at: datetime | None = None
+    found: Sequence[Reason],
+    excused: Sequence[Reason] = (),
+    coming: Sequence[Coming] = (),
+    changes_at: datetime | None = None,
 ) -> Outcome:
     def order(one: Reason) -> tuple[int, int, str, str]:
         return (_WORST_FIRST.index(one.verdict), -_RANK.get(one.severity, 5), one.id, one.package)
 
     reasons = tuple(sorted(dict.fromkeys(found), key=order))
     verdict = reasons[0].verdict if reasons else "pass"
-    return Outcome(verdict, reasons, tuple(sorted(dict.fromkeys(excused), key=order)), changes_at)
+    later = sorted(dict.fromkeys(coming), key=lambda one: (one.at, order(one.reason)))
+    return Outcome(
+        verdict, reasons, tuple(sorted(dict.fromkeys(excused), key=order)), tuple(later), changes_at
+    )
 
 
 def _excused(reason: Reason, excuse: Excused) -> Reason:
@@ -209,7 +266,7 @@ def _of_match(policy: FindingsPolicy, report: Report, match: Match, now: datetim
             reason = _reason(then, f"{named}: {rule.in_words()}", "vulnerability", match, package)
         else:
             reason = _reason(rule.then, rule.in_words(), "vulnerability", match, package)
-        if worst is None or _WORST_FIRST.index(reason.verdict) < _WORST_FIRST.index(worst.verdict):
+        if worst is None or _is_worse(reason.verdict, worst.verdict):
             worst = reason
     return worst
 
@@ -298,6 +355,14 @@ def _of_licences(policy: FindingsPolicy, rule: LicenceRule, licences: Licences) 
 
 def _no_licence(policy: FindingsPolicy, said: str) -> Reason:
     return Reason(policy.licence_unknown, "licence_unknown", "licence", said)
+
+
+def _named(reasons: Sequence[Reason]) -> str:
+    """The first few, how many more there are, and their rules."""
+    named = "; ".join(one.text for one in reasons[:TOLD_MAX])
+    more = f"; and {len(reasons) - TOLD_MAX} more" if len(reasons) > TOLD_MAX else ""
+    rules = ", ".join(dict.fromkeys(one.rule for one in reasons))
+    return f"{named}{more} (rules: {rules})"
 
 
 def _advice(decisive: Collection[Reason]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -30,7 +31,8 @@ IMAGES_MAX = 20
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """An image, its ``state`` now, and what a policy alone would make of its newest scan."""
+    """An image, its ``state`` now, and what a policy alone would make of its newest scan; from ``refuses_at``
+    on it would be no pass any more, when a grace is over."""
 
     repository: str
     digest: str
@@ -38,6 +40,7 @@ class Previewed:
     verdict: Verdict
     reason: str
     findings_count: int
+    refuses_at: datetime | None
     cursor: str
 
 
@@ -86,6 +89,7 @@ async def preview(
                 outcome.verdict,
                 outcome.sentence,
                 len(outcome.reasons),
+                outcome.refuses_at,
                 str(manifest_id),
             )
         )

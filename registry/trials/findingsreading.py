@@ -13,6 +13,7 @@ from sqlalchemy import or_, select
 from registry.db.content import edges, manifests
 from registry.db.dialect import batches
 from registry.db.findings import image_findings
+from registry.trials.coming import parse_coming
 from registry.trials.findingsjudge import TOLD_MAX
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ _NAMED = ("id", "rule", "package", "version", "fixed_version", "severity", "wher
 @dataclass(frozen=True, slots=True)
 class FindingsView:
     """What a policy made of an image's newest scan: the findings that decide, the worst first, of
-    ``reasons_count``, and those that somebody excused, of ``excused_count``. Who may only pull is shown as
-    many as a refusal names."""
+    ``reasons_count``, and those that somebody excused, of ``excused_count``. ``coming`` are those that count
+    for more from the time ``at`` on, when their grace is over, the next first, of ``coming_count``; from
+    ``refuses_at`` on it is no pass any more. Who may only pull is shown as many as a refusal names."""
 
     verdict: str
     reason: str
@@ -38,10 +40,18 @@ class FindingsView:
     reasons_count: int
     excused: Sequence[Mapping[str, Any]]
     excused_count: int
+    coming: Sequence[Mapping[str, Any]]
+    coming_count: int
+    refuses_at: datetime | None
 
     def shortened(self) -> FindingsView:
         """For who may only pull."""
-        return replace(self, reasons=self.reasons[:TOLD_MAX], excused=self.excused[:TOLD_MAX])
+        return replace(
+            self,
+            reasons=self.reasons[:TOLD_MAX],
+            excused=self.excused[:TOLD_MAX],
+            coming=self.coming[:TOLD_MAX],
+        )
 
 
 async def findings_in(
@@ -97,6 +107,7 @@ async def why_refused(
 
 def _view(row: Row[Any]) -> FindingsView:
     decisive, let_pass = json.loads(row.reasons), json.loads(row.excused)
+    coming, coming_count, refuses_at = parse_coming(row.coming)
     return FindingsView(
         row.verdict,
         row.reason,
@@ -106,10 +117,13 @@ def _view(row: Row[Any]) -> FindingsView:
         decisive["count"],
         let_pass["first"],
         let_pass["count"],
+        coming,
+        coming_count,
+        None if refuses_at is None else datetime.fromisoformat(refuses_at),
     )
 
 
 _COLUMNS = tuple(
     image_findings.c[name]
-    for name in ("verdict", "reason", "policy_digest", "judged_at", "reasons", "excused")
+    for name in ("verdict", "reason", "policy_digest", "judged_at", "reasons", "excused", "coming")
 )

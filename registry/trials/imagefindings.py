@@ -20,6 +20,7 @@ from registry.db.matchings import changed_images, rejudgings
 from registry.db.scans import image_scans, scans
 from registry.db.trials import parts
 from registry.db.types import db_time
+from registry.trials.coming import tell_coming
 from registry.trials.findingspolicies import counting
 from registry.trials.rejudging import ask
 from registry.trials.scanalone import judge_scanned
@@ -78,7 +79,7 @@ async def with_findings(
             states.append((digest, state, reason))
             continue
         if (row.policy_digest, row.document_digest) != (policy.digest, row.newest):
-            row = await _taken_over(connection, row, policy.digest) or row
+            row = await _taken_over(connection, repository, row, policy.digest) or row
         if (row.policy_digest, row.document_digest) != (policy.digest, row.newest):
             missing.add(row.id)
             states.append((digest, "pending", BEING_JUDGED))
@@ -122,7 +123,9 @@ async def _without_policy(
     ]
 
 
-async def _taken_over(connection: AsyncConnection, image: Row[Any], policy_digest: str) -> Row[Any] | None:
+async def _taken_over(
+    connection: AsyncConnection, repository: str, image: Row[Any], policy_digest: str
+) -> Row[Any] | None:
     """What the same policy made of the same scan of the same image in another repository, where nobody
     excused anything, written down for this one; ``None``: nothing."""
     elsewhere = (
@@ -146,6 +149,9 @@ async def _taken_over(connection: AsyncConnection, image: Row[Any], policy_diges
     if held is None:
         return None
     values = {"manifest_id": image.id, **held._asdict()}
+    mine = select(image_findings.c.coming).where(image_findings.c.manifest_id == image.id)
+    before = (await connection.execute(mine)).scalar()
+    await tell_coming(connection, repository, image.digest, held.coming, before=before)
     written = insert(connection, image_findings).values(values)
     await connection.execute(
         written.on_conflict_do_update(index_elements=[image_findings.c.manifest_id], set_=held._asdict())

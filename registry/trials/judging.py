@@ -18,7 +18,7 @@ from sqlalchemy import Delete, and_, delete, func, or_, select
 from registry.content import repositories as repos
 from registry.content.manifests import find_in
 from registry.contract.specfile import parse_findings_policy
-from registry.db.content import manifests
+from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
 from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
@@ -27,6 +27,7 @@ from registry.db.types import db_time
 from registry.errors import BlobUnknownError
 from registry.formats.excusing import excuse
 from registry.oci.digest import parse_digest
+from registry.trials.coming import stored_coming, tell_coming
 from registry.trials.findingsjudge import Outcome, Reason, judge
 from registry.trials.findingspolicies import Counting, counting_in
 from registry.trials.findingswaivers import excused_in
@@ -159,6 +160,7 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
             # Another scan or policy came meanwhile, and whoever brought it has asked again.
             return
         this = image_findings.c.manifest_id == manifest_id
+        before = (await connection.execute(select(image_findings.c.coming).where(this))).scalar()
         await connection.execute(delete(image_findings).where(this))
         if outcome is not None and policy is not None:
             row = {
@@ -170,6 +172,9 @@ async def judge_image(database: Database, store: BlobStore, manifest_id: int, *,
                 **_columns(outcome),
             }
             await connection.execute(insert(connection, image_findings).values(row))
+            name = select(repositories.c.name).where(repositories.c.id == looked.repository_id)
+            repository: str = (await connection.execute(name)).scalar_one()
+            await tell_coming(connection, repository, looked.digest, row["coming"], before=before)
         await settle_again(connection, looked.repository_id, looked.digest)
         # Last: whoever asks for all of them has those that this asks for, and waits for this one.
         await connection.execute(answered)
@@ -245,6 +250,7 @@ def _columns(outcome: Outcome) -> dict[str, Any]:
         "reasons": _stored(outcome.reasons),
         "excused": _stored(outcome.excused),
         "changes_at": outcome.changes_at,
+        "coming": stored_coming(outcome),
         "waits": outcome.waits,
     }
 

@@ -142,8 +142,8 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO changed_images SELECT max(id), 1 FROM manifests")
         connection.execute("INSERT INTO rejudgings SELECT max(id), 1 FROM manifests")
         connection.execute(
-            "INSERT INTO image_findings SELECT max(id), 'd', NULL, 'pass', 'ä', '{}', '{}', 1, NULL, 0, 1"
-            " FROM manifests"
+            "INSERT INTO image_findings"
+            " SELECT max(id), 'd', NULL, 'pass', 'ä', '{}', '{}', 1, NULL, 0, 1, '{}' FROM manifests"
         )
         connection.execute("INSERT INTO trial_seconds VALUES ('team/', 1, 0.5)")
         connection.execute("INSERT INTO hook_trials SELECT id, 'h' FROM trials LIMIT 1")

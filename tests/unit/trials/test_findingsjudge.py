@@ -130,6 +130,49 @@ def test_grace_is_counted_from_when_the_registry_knew() -> None:
     assert later.verdict == "fail"
 
 
+def known_for(*days: int) -> MappingProxyType[tuple[str, int], datetime]:
+    return MappingProxyType({(f"CVE-{n}", 0): NOW - timedelta(days=each) for n, each in enumerate(days)})
+
+
+def test_what_counts_once_its_grace_is_over_is_told_before() -> None:
+    found = [match(id="CVE-0"), match(id="CVE-1"), match(id="CVE-2", severity="low")]
+    text = "vulnerabilities: [{severity: high, grace_days: 5}]"
+    outcome = judged(text, *found, first_seen_at=known_for(3, 1, 0))
+    assert outcome.verdict == "pass"
+    assert [(one.at - NOW, one.reason.id, one.reason.verdict) for one in outcome.coming] == [
+        (timedelta(days=2), "CVE-0", "fail"),
+        (timedelta(days=4), "CVE-1", "fail"),
+    ]
+    assert outcome.refuses_at == NOW + timedelta(days=2) == outcome.changes_at
+    assert outcome.coming_sentence == (
+        "from 2026-12-02 12:00 UTC on: CVE-0 in openssl 3.0.17 (high, fixed in 3.0.18) (rules: high or "
+        "worse, known for 5 days); build the image with the fixed versions, or ask for a waiver of the "
+        "finding"
+    )
+    # What somebody excuses does not come, and where it is refused already nothing of that is said.
+    excused = Excused("CVE-0", 0, "waiver", "waived", "r", "admin", None)
+    outcome = judged(text, *found, first_seen_at=known_for(3, 1, 0), excused=(excused,))
+    assert [one.reason.id for one in outcome.coming] == ["CVE-1"]
+    outcome = judged(text, *found, first_seen_at=known_for(6, 1, 0))
+    assert (outcome.verdict, outcome.refuses_at, outcome.coming_sentence) == ("fail", None, "")
+    assert [one.reason.id for one in outcome.coming] == ["CVE-1"]
+
+
+def test_warned_of_at_once_and_refused_after_days() -> None:
+    text = "vulnerabilities: [{severity: high, then: warn}, {severity: high, grace_days: 5}]"
+    outcome = judged(text, match(id="CVE-0"), first_seen_at=known_for(3))
+    assert (outcome.verdict, outcome.refuses_at) == ("warn", NOW + timedelta(days=2))
+    # Nothing comes of what only warns on.
+    text = "vulnerabilities: [{severity: high, then: warn}, {severity: high, grace_days: 5, then: warn}]"
+    assert judged(text, match(id="CVE-0"), first_seen_at=known_for(3)).coming == ()
+    # What nobody knows after a grace is no pass either, and the next grace may be that of another rule.
+    text = "vulnerabilities: [{severity: low, grace_days: 5, then: warn}, {severity: low, grace_days: 9}]"
+    outcome = judged(text, match(id="CVE-0", severity="unknown"), first_seen_at=known_for(3))
+    assert [(one.at - NOW, one.reason.verdict) for one in outcome.coming] == [(timedelta(days=2), "error")]
+    outcome = judged(text, match(id="CVE-0"), first_seen_at=known_for(3))
+    assert (outcome.refuses_at, outcome.coming[0].reason.verdict) == (None, "warn")
+
+
 @pytest.mark.parametrize(
     ("name", "text", "members"),
     [
