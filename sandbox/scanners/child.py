@@ -20,7 +20,7 @@ from sandbox import syscalls as kernel
 from sandbox.images import confine
 from sandbox.images.layerstream import LayerReader
 from sandbox.scanners.content.engine import Rules
-from sandbox.scanners.facts import Module
+from sandbox.scanners.facts import NAMED, Alias, Module
 from sandbox.scanners.loading import load_modules
 from sandbox.scanners.spool import Spool
 from sandbox.scanners.walk import KEPT_MAX_BYTES, Walk, WalkLimits
@@ -35,7 +35,8 @@ _HEADER_BYTES = 4096
 class Task:
     """``base`` and ``size`` are the ids of the child; ``packages`` hold the modules; of the spool the first
     ``rules_bytes`` are the compiled rules of the content search (none: it does not search) with the digest
-    ``rules``; ``max_bytes`` is what the layer may unpack to."""
+    ``rules``; ``max_bytes`` is what the layer may unpack to. With ``aliases`` only what lies at one of them
+    is looked at, by the modules that look for files by their names."""
 
     parent_pid: int
     base: int
@@ -48,6 +49,7 @@ class Task:
     max_bytes: int
     cpu_seconds: int
     limits: WalkLimits
+    aliases: tuple[Alias, ...] = ()
 
     def as_json(self) -> str:
         """As :func:`main` takes it."""
@@ -58,9 +60,12 @@ def main(argument: str) -> int:
     """Run the task; the exit code is 0 when a result was written, and else a line says why."""
     fields = json.loads(argument)
     limits = WalkLimits(**fields["limits"])
-    task = Task(**{**fields, "packages": tuple(fields["packages"]), "limits": limits})
+    aliases = tuple(Alias(**one) for one in fields["aliases"])
+    task = Task(**{**fields, "packages": tuple(fields["packages"]), "limits": limits, "aliases": aliases})
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
     modules = load_modules(task.packages, _rules(task))
+    if task.aliases:
+        modules = tuple(module for module in modules if module.name in NAMED)
     try:
         with kernel.user_namespace(task.base, task.size) as userns_fd:
             kernel.unshare(kernel.CLONE_NEWNS)
@@ -87,7 +92,10 @@ def _inner(task: Task, modules: Sequence[Module]) -> int:
     except OSError as error:
         return _missing(error)
     with os.fdopen(_RESULT_FD, "wb", closefd=False) as out:
-        Walk(modules, lambda: _read(task), Spool(task.spool_fd), out, task.limits).run()
+        walk = Walk(
+            modules, lambda: _read(task), Spool(task.spool_fd), out, task.limits, aliases=task.aliases
+        )
+        walk.run()
     return 0
 
 

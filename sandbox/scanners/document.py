@@ -110,7 +110,7 @@ class Room:
 
 
 def _system(told: Iterable[Told]) -> FoundSystem | None:
-    by_path = {one.path: one.system for one in told if one.system is not None}
+    by_path = {one.name or one.path: one.system for one in told if one.system is not None}
     return next((by_path[path] for path in SYSTEM_FILES if path in by_path), None)
 
 

@@ -12,6 +12,8 @@ from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 STATED = 32
 """So many hex digits are kept of what a package states of a file."""
+NAMED = ("dpkg", "apk", "rpm", "rpm-sqlite", "system")
+"""Modules that look for few files, by their names: what an image keeps there behind a link is read."""
 EntryKind = Literal["file", "folder", "link", "other"]
 PackageKind = Literal["dpkg", "apk", "rpm", "python", "npm", "go", "rust", "java"]
 ThingKind = Literal["secret", "malware", "misconfiguration", "licence"]
@@ -40,6 +42,22 @@ class Entry:
     links: str = ""
     capabilities: bool = False
     """whether it has file capabilities"""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where files lie that a module looks for under another name, since that is a symbolic link, or its
+    folder is one: what is at ``path`` in a layer, or below it, is as if it were at ``name``."""
+
+    path: str
+    name: str
+
+    def renamed(self, path: str) -> str | None:
+        """The name of the file at ``path``; ``None``: it does not lie there."""
+        if path == self.path:
+            return self.name
+        folder = f"{self.path}/" if self.path else ""
+        return f"{self.name}/{path[len(folder) :]}" if path.startswith(folder) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sandbox.ids import IdRange
 from sandbox.images.cache import UNFINISHED, Cache, is_at, locked
 from sandbox.scanners.child import CANNOT_CONFINE, Task
 from sandbox.scanners.content.engine import Rules, compile_rules
-from sandbox.scanners.facts import Module
+from sandbox.scanners.facts import Alias, Module
 from sandbox.scanners.lines import LineFile
 from sandbox.scanners.loading import PACKAGES, fingerprint, named_modules
 from sandbox.scanners.walk import WalkLimits
@@ -63,11 +63,6 @@ class Scanner:
     modules: Sequence[Module]
     limits: ScanLimits
 
-    @property
-    def fingerprint(self) -> str:
-        """What results are kept under, beside the diff ID."""
-        return fingerprint(self.modules)
-
 
 @dataclass(frozen=True, slots=True)
 class LayerResult:
@@ -97,9 +92,17 @@ def scanner_of(packages: Sequence[str], rules: Rules | None, limits: ScanLimits 
 
 
 async def layer_result(
-    blob: Path, diff_id: Digest, *, cache: Cache, scanner: Scanner, ids: IdRange, seconds: float
+    blob: Path,
+    diff_id: Digest,
+    *,
+    cache: Cache,
+    scanner: Scanner,
+    ids: IdRange,
+    seconds: float,
+    aliases: Sequence[Alias] = (),
 ) -> LayerResult:
-    """What is known of a layer, or is found out now in at most ``seconds``. The caller closes the file.
+    """What is known of a layer, or is found out now in at most ``seconds``; with ``aliases`` only of what
+    lies at one of them. The caller closes the file.
 
     Whatever goes wrong with the layer is in the result.
 
@@ -108,7 +111,7 @@ async def layer_result(
             else is still at the same layer.
         OSError: the cache cannot be written.
     """
-    final = cache.scans / f"{diff_id.algorithm}-{diff_id.encoded}.{scanner.fingerprint}"
+    final = cache.scans / f"{diff_id.algorithm}-{diff_id.encoded}.{fingerprint(scanner.modules, aliases)}"
     known = await asyncio.to_thread(_known, final)
     if known is not None:
         return LayerResult(known)
@@ -117,11 +120,20 @@ async def layer_result(
         known = await asyncio.to_thread(_known, final)
         if known is not None:
             return LayerResult(known)
-        return await _scan(blob, diff_id, final, scanner=scanner, ids=ids, seconds=seconds)
+        return await _scan(
+            blob, diff_id, final, scanner=scanner, ids=ids, seconds=seconds, aliases=tuple(aliases)
+        )
 
 
 async def _scan(
-    blob: Path, diff_id: Digest, final: Path, *, scanner: Scanner, ids: IdRange, seconds: float
+    blob: Path,
+    diff_id: Digest,
+    final: Path,
+    *,
+    scanner: Scanner,
+    ids: IdRange,
+    seconds: float,
+    aliases: tuple[Alias, ...],
 ) -> LayerResult:
     part = final.with_name(f"{final.name}.{secrets.token_hex(4)}{UNFINISHED}")
     file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "r+b")
@@ -146,6 +158,7 @@ async def _scan(
                 # Two threads work: one decompresses, one reads.
                 cpu_seconds=2 * (int(seconds) + 1),
                 limits=scanner.limits.walk,
+                aliases=aliases,
             )
             problem = await _run_child(task, layer, file, seconds)
         result = await asyncio.to_thread(_judged, LayerResult(file, problem), diff_id)

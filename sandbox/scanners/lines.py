@@ -54,9 +54,10 @@ class LineWriter:
         """A line that has room whatever came before it: what must be said in the end."""
         self._out.write(_dumped(record))
 
-    def facts(self, path: str, module: str, facts: Facts) -> bool:
-        """What ``module`` tells of the file at ``path``; false where that is nothing."""
-        record: dict[str, object] = {}
+    def facts(self, path: str, module: str, facts: Facts, *, name: str) -> bool:
+        """What ``module`` tells of the file at ``path``, which it was shown as ``name``; false where that is
+        nothing."""
+        record: dict[str, object] = {} if name == path else {"as": name}
         if facts.packages:
             record["packages"] = [_values(one, _PACKAGE) for one in facts.packages]
         if facts.system is not None:
@@ -70,7 +71,7 @@ class LineWriter:
                 (one.path, one.package, one.digest) for one in facts.owned[start : start + OWNED_PER_LINE]
             ]
             self.line(owned=path, files=some)
-        if not record and not facts.owned:
+        if record.keys() <= {"as"} and not facts.owned:
             return False
         self.line(file=path, module=module, **record)
         return True
@@ -161,6 +162,37 @@ class LineFile:
             yield line
             if line.startswith(b'{"end":'):
                 return
+
+
+@dataclass(frozen=True, slots=True)
+class Both:
+    """What a layer says, and what it says of files that were looked at afterwards, under other names."""
+
+    first: LineFile
+    second: LineFile
+
+    def records(self) -> Iterator[Mapping[str, object]]:
+        """All lines of the first, and what the second tells of files: the links are those of the first."""
+        yield from self.first.records()
+        told: dict[str, list[Mapping[str, object]]] = {}
+        for record in self.second.records():
+            match record:
+                case {"file": str(path)} | {"incomplete": str(), "path": str(path)}:
+                    told.setdefault(path, []).append(record)
+                case {"replaced": str(path)}:
+                    # Of what was looked at under its own name the first has said that.
+                    told.pop(path, None)
+        for records in told.values():
+            yield from records
+
+    def owned(self) -> Iterator[tuple[str, str, str, str]]:
+        """As :meth:`LineFile.owned`, of both."""
+        yield from self.first.owned()
+        yield from self.second.owned()
+
+    def digests(self) -> tuple[bytes, bytes]:
+        """Of the first: both have read the same layer."""
+        return self.first.digests()
 
 
 def each_digest(digests: bytes | bytearray) -> Iterator[bytes]:

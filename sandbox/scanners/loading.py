@@ -13,7 +13,7 @@ from importlib import import_module
 
 from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
-from sandbox.scanners.facts import Module
+from sandbox.scanners.facts import Alias, Module
 from sandbox.scanners.lines import FORMAT
 
 PACKAGES: tuple[str, ...] = ("sandbox.scanners.packages", "sandbox.scanners.content")
@@ -38,7 +38,8 @@ def version_line(modules: Sequence[Module]) -> str:
     return ", ".join(f"{module.name} {module.version}" for module in modules)
 
 
-def fingerprint(modules: Sequence[Module]) -> str:
+def fingerprint(modules: Sequence[Module], aliases: Sequence[Alias] = ()) -> str:
     """What is another where the same layer could give another result."""
-    told = [FORMAT, *sorted((module.name, module.version) for module in modules)]
+    told: list[object] = [FORMAT, *sorted((module.name, module.version) for module in modules)]
+    told += [(one.path, one.name) for one in aliases]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:32]

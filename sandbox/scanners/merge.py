@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Protocol
 
-from sandbox.scanners.facts import Entry, FoundPackage, FoundSystem, FoundThing, Module
+from sandbox.scanners.aliases import PLACES, aliases_of, by_all_names, fit, is_wanted
+from sandbox.scanners.facts import Alias, FoundPackage, FoundSystem, FoundThing, Module
 from sandbox.scanners.lines import each_digest, path_digest
 from sandbox.scanners.names import Names
 from sandbox.scanners.reading import read_packages, read_system, read_things
@@ -21,20 +22,6 @@ LINKS_MAX = 200_000
 FACTS_MAX = 120_000
 GAPS_MAX = 2_000
 """Of all layers together: each layer has its own limits, but an image has many layers."""
-DATABASES = (
-    "var/lib/dpkg/status",
-    "var/lib/dpkg/status.d",
-    "lib/apk/db/installed",
-    "usr/lib/apk/db/installed",
-    "var/lib/rpm/rpmdb.sqlite",
-    "var/lib/rpm/Packages.db",
-    "var/lib/rpm/Packages",
-    "usr/lib/sysimage/rpm/rpmdb.sqlite",
-    "usr/lib/sysimage/rpm/Packages.db",
-    "usr/lib/sysimage/rpm/Packages",
-)
-"""Where distributions keep what is installed. An image without any has no packages of theirs, so that none
-may be missed behind a folder that is a link."""
 AT_PLACE_MAX = 50
 """Things that hard links may add to one name; each module tells one of each file."""
 
@@ -60,6 +47,8 @@ class Told:
     system: FoundSystem | None = None
     things: tuple[FoundThing, ...] = ()
     deleted_in_layer: int | None = None
+    name: str = ""
+    """by which the module looked for it, where that leads to ``path`` through a link"""
     since: Mapping[FoundPackage, int] = field(default_factory=dict)
     """of packages that the same file of a lower layer told of already: which layer brought them. A database
     is written anew with each package that is added."""
@@ -86,18 +75,24 @@ class Owner:
 
 @dataclass(slots=True)
 class View:
-    """The image's view. ``owned``: whose the files that matter are, by path."""
+    """The image's view. ``owned``: whose the files that matter are, by path. ``aliases``: what is to be read
+    under another name yet, and counts when it was."""
 
     told: list[Told] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
     owned: dict[str, Owner] = field(default_factory=dict)
+    aliases: tuple[Alias, ...] = ()
 
 
 def merge(
-    layers: Sequence[LayerFacts], modules: Sequence[Module], *, is_late: Callable[[], bool] = lambda: False
+    layers: Sequence[LayerFacts],
+    modules: Sequence[Module],
+    *,
+    read: Sequence[Alias] = (),
+    is_late: Callable[[], bool] = lambda: False,
 ) -> View:
-    """What the layers (base first) come to; ``modules`` are those that looked. Once ``is_late``, the layers
-    that are left are a gap."""
+    """What the layers (base first) come to; ``modules`` are those that looked, under other names too where
+    ``read`` says so. Once ``is_late``, the layers that are left are a gap."""
     merging = _Merging()
     for number, layer in enumerate(layers):
         if is_late():
@@ -111,8 +106,7 @@ def merge(
     for some in merging.visible.values():
         view.told.extend(some)
     view.told.extend(merging.removed)
-    view.gaps.extend(islice(_unfollowed(merging, modules), GAPS_MAX))
-    view.gaps.extend(_moved(merging, layers, modules))
+    _follow(view, merging, modules, read)
     view.owned = _owned(merging, layers)
     return view
 
@@ -218,6 +212,7 @@ class _Merging:
             path=path,
             layer=number,
             module=module,
+            name=name if isinstance(name := record.get("as"), str) else "",
             packages=read_packages(record.get("packages")),
             system=read_system(record.get("system")),
             things=read_things(record.get("things")),
@@ -321,6 +316,45 @@ def _brought(some: Iterable[Told]) -> Mapping[FoundPackage, int]:
     }
 
 
+def _follow(view: View, merging: _Merging, modules: Sequence[Module], read: Sequence[Alias]) -> None:
+    """Say which links lead to what was not looked at: what can be read under another name, and gaps."""
+    asked = {place: wanted for place, (wanted, _) in merging.asked_links.items()}
+    behind = list(aliases_of(merging.names, asked, modules))
+    aliases = by_all_names(merging.names, [alias for _, alias, _ in behind])
+    followed: set[tuple[str, str]] = set()
+    if fit(aliases):
+        view.aliases = tuple(one for one in aliases if one not in read)
+        followed = {(name, place) for place, _, looking in behind for name in looking}
+        if not view.aliases:
+            view.gaps.extend(dict.fromkeys(_in_vain(view, merging, behind)))
+    else:
+        said = "lies behind a link, and there are more such links than are followed"
+        view.gaps.extend(Gap(name, place, said, None) for place, _, looking in behind for name in looking)
+        followed = {(one.module, one.path) for one in view.gaps}
+    unfollowed = (one for one in _unfollowed(merging, modules) if (one.module, one.path) not in followed)
+    view.gaps.extend(islice(unfollowed, GAPS_MAX))
+
+
+def _in_vain(
+    view: View, merging: _Merging, behind: Sequence[tuple[str, Alias, tuple[str, ...]]]
+) -> Iterable[Gap]:
+    """Links in the place of a database that lead to nothing, or to what is none: without any database an
+    image looks as if it had no packages."""
+    names = merging.names
+    for folder in dict.fromkeys(folder for folder, _ in PLACES):
+        if names.place(folder) in names.links and names.followed(folder) is None:
+            yield Gap("", folder, "is a symbolic link that leads in a circle, or too far", None)
+    told = [one.name for one in view.told if one.name]
+    for _, alias, looking in behind:
+        # Where a folder above is the link nobody says that there is a database.
+        if names.place(alias.name) not in names.links:
+            continue
+        if not any(name == alias.name or name.startswith(f"{alias.name}/") for name in told):
+            _, number = merging.asked_links.get(alias.name, ((), None))
+            for module in looking:
+                yield Gap(module, alias.name, "is a symbolic link to nothing that tells anything", number)
+
+
 def _unfollowed(merging: _Merging, modules: Sequence[Module]) -> Iterable[Gap]:
     """Links that stand where a module looks, and lead to what it did not look at."""
     by_name = {module.name: module for module in modules}
@@ -328,34 +362,9 @@ def _unfollowed(merging: _Merging, modules: Sequence[Module]) -> Iterable[Gap]:
         end = merging.names.followed(place)
         for name in wanted:
             module = by_name.get(name)
-            if module is None or (end is not None and module.wants(Entry(end, "file", 4096, 0o644, 0, 0))):
+            if module is None or (end is not None and is_wanted(module, end)):
                 continue
             yield Gap(name, place, "is a symbolic link to what was not looked at under its own name", number)
-
-
-def _moved(merging: _Merging, layers: Sequence[LayerFacts], modules: Sequence[Module]) -> Iterable[Gap]:
-    """Databases of packages that are to be seen through a link of a folder: they were read under the name
-    that their layer gives them, or not at all."""
-    unread: dict[str, list[Gap]] = {}
-    for path in DATABASES:
-        end = merging.names.place(path)
-        for module in modules if end != path else ():
-            if _wants(module, path) and not _wants(module, end):
-                reason = "lies behind a link of a folder, and was not read there"
-                unread.setdefault(end, []).append(Gap(module.name, path, reason, None))
-    wanted = {path_digest(end) for end in unread}
-    here: set[bytes] = set()
-    for layer in layers if wanted else ():
-        for digests in layer.digests():
-            here |= wanted.intersection(each_digest(digests))
-    for end, gaps in unread.items():
-        if path_digest(end) in here:
-            yield from gaps
-
-
-def _wants(module: Module, path: str) -> bool:
-    """Whether it reads that file, or one in that folder."""
-    return any(module.wants(Entry(one, "file", 4096, 0o644, 0, 0)) for one in (path, f"{path}/a"))
 
 
 def _owned(merging: _Merging, layers: Sequence[LayerFacts]) -> dict[str, Owner]:

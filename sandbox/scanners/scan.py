@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -17,7 +18,9 @@ from sandbox.images.cache import Use
 from sandbox.images.pull import PulledImage
 from sandbox.scanners.content.whole import shown_lines, with_whole
 from sandbox.scanners.document import Subject, make_scan
+from sandbox.scanners.facts import Alias
 from sandbox.scanners.layers import LayerResult, Scanner, layer_result
+from sandbox.scanners.lines import Both, LineFile
 from sandbox.scanners.loading import version_line
 from sandbox.scanners.merge import Gap, LayerFacts, View, merge
 
@@ -48,38 +51,70 @@ async def scan_image(
         created_by=await asyncio.to_thread(shown_lines, config, len(image.layers), scanner.rules),
     )
     deadline_at = time.monotonic() + scanner.limits.seconds
-    results: list[LayerResult | None] = []
-    failed: list[Gap] = []
     with ExitStack() as stack:
-        for number, blob in enumerate(image.layers):
-            on_layer(number + 1, len(image.layers))
-            left = deadline_at - time.monotonic()
+        reading = _Reading(image, use, scanner, deadline_at, stack, on_layer)
+        first = await reading.layers()
+        view = await asyncio.to_thread(_merged, [one or _NOTHING for one in first], scanner)
+        if read := view.aliases:
+            second = await reading.layers(read)
+            both = [
+                Both(one, more) if one and more else one or _NOTHING
+                for one, more in zip(first, second, strict=True)
+            ]
+            view = await asyncio.to_thread(_merged, both, scanner, read)
+        scan = await asyncio.to_thread(
+            make_scan, view, subject, scanner=_named(scanner), failed=reading.failed
+        )
+    return await asyncio.to_thread(with_whole, scan, config, scanner.rules, now=datetime.now(UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Of an image's layers, and why what failed did."""
+
+    image: PulledImage
+    use: Use
+    scanner: Scanner
+    deadline_at: float
+    stack: ExitStack
+    on_layer: OnLayer
+    failed: list[Gap] = field(default_factory=list)
+
+    async def layers(self, aliases: Sequence[Alias] = ()) -> list[LineFile | None]:
+        """What each layer says, of all that is in it or of what lies at ``aliases``."""
+        found: list[LineFile | None] = []
+        for number in range(len(self.image.layers)):
+            self.on_layer(number + 1, len(self.image.layers))
             try:
-                if left <= 0:
-                    raise SandboxError("prepare-timeout", "there was no time left for it")
-                with leased_ids() as ids:
-                    result = await layer_result(
-                        blob,
-                        image.config.diff_ids[number],
-                        cache=use.cache,
-                        scanner=scanner,
-                        ids=ids,
-                        seconds=min(left, scanner.limits.layer_seconds),
-                    )
+                result = await self._layer(number, aliases)
             except SandboxError as error:
-                failed.append(Gap("", "", error.message, number))
-                results.append(None)
+                self.failed.append(Gap("", "", error.message, number))
+                found.append(None)
                 continue
             except OSError as error:
-                failed.append(Gap("", "", f"the worker cannot scan it: {error.strerror}", number))
-                results.append(None)
+                self.failed.append(Gap("", "", f"the worker cannot scan it: {error.strerror}", number))
+                found.append(None)
                 continue
-            stack.callback(result.file.close)
-            results.append(result)
+            self.stack.callback(result.file.close)
+            found.append(result.lines)
             if result.problem:
-                failed.append(Gap("", "", result.problem, number))
-        scan = await asyncio.to_thread(_document, results, failed, subject, scanner)
-    return await asyncio.to_thread(with_whole, scan, config, scanner.rules, now=datetime.now(UTC))
+                self.failed.append(Gap("", "", result.problem, number))
+        return found
+
+    async def _layer(self, number: int, aliases: Sequence[Alias]) -> LayerResult:
+        left = self.deadline_at - time.monotonic()
+        if left <= 0:
+            raise SandboxError("prepare-timeout", "there was no time left for it")
+        with leased_ids() as ids:
+            return await layer_result(
+                self.image.layers[number],
+                self.image.config.diff_ids[number],
+                cache=self.use.cache,
+                scanner=self.scanner,
+                ids=ids,
+                seconds=min(left, self.scanner.limits.layer_seconds),
+                aliases=aliases,
+            )
 
 
 def failed_scan(
@@ -91,13 +126,9 @@ def failed_scan(
     return make_scan(View(), subject, scanner=_named(scanner), failed=[Gap("", "", reason, None)])
 
 
-def _document(
-    results: list[LayerResult | None], failed: list[Gap], subject: Subject, scanner: Scanner
-) -> Scan:
+def _merged(layers: Sequence[LayerFacts], scanner: Scanner, read: Sequence[Alias] = ()) -> View:
     deadline_at = time.monotonic() + MERGE_SECONDS
-    layers: list[LayerFacts] = [_NOTHING if one is None else one.lines for one in results]
-    view = merge(layers, scanner.modules, is_late=lambda: time.monotonic() > deadline_at)
-    return make_scan(view, subject, scanner=_named(scanner), failed=failed)
+    return merge(layers, scanner.modules, read=read, is_late=lambda: time.monotonic() > deadline_at)
 
 
 def _named(scanner: Scanner) -> str:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from sandbox.images.layerstream import LayerReader, members
 from sandbox.images.tarpolicy import Entry as Member
 from sandbox.images.tarpolicy import LayerError, read_entry
-from sandbox.scanners.facts import Entry, EntryKind, Facts, IncompleteError, Module, PairedModule
+from sandbox.scanners.facts import Alias, Entry, EntryKind, Facts, IncompleteError, Module, PairedModule
 from sandbox.scanners.lines import LineWriter, each_digest, path_digest
 from sandbox.scanners.spool import Data, Spool
 
@@ -49,13 +49,15 @@ class _LateError(BaseException):
 @dataclass(slots=True)
 class _Pair:
     module: PairedModule
+    path: str
     entry: Entry
     content: BinaryIO
     partner: BinaryIO | None = None
 
 
 class Walk:
-    """One layer. ``read`` begins to read it from its start, each time it is called."""
+    """One layer. ``read`` begins to read it from its start, each time it is called. With ``aliases`` only
+    what lies at one of them is looked at."""
 
     def __init__(
         self,
@@ -64,11 +66,14 @@ class Walk:
         spool: Spool,
         out: BinaryIO,
         limits: WalkLimits,
+        *,
+        aliases: Sequence[Alias] = (),
     ) -> None:
         self._modules = modules
         self._read = read
         self._spool = spool
         self._limits = limits
+        self._aliases = aliases
         self._lines = LineWriter(out, limits.result_bytes)
         self._folders, self._others = bytearray(), bytearray()
         self._paired = [one for one in modules if isinstance(one, PairedModule)]
@@ -139,19 +144,48 @@ class Walk:
             self._told.discard(entry.path)
             self._pairs.pop(entry.path, None)
             self._lines.line(replaced=entry.path)
-        if data.member.kind == "hardlink":
+        if self._aliases:
+            self._aliased(entry, data)
+        elif data.member.kind == "hardlink":
             self._hardlink(data.member, entry)
+        else:
+            if entry.kind == "link":
+                self._symlink(entry)
+            self._seen(entry, self._wanting(entry), entry, data)
+
+    def _aliased(self, entry: Entry, data: Data) -> None:
+        """What a module would look for under another name than it has here."""
+        shown, wanting = self._renamed(replace(entry, kind="file") if entry.kind == "link" else entry)
+        if entry.kind != "link" and data.member.kind != "hardlink":
+            self._seen(entry, wanting, shown, data)
             return
-        if entry.kind == "link":
-            self._symlink(entry)
-        wanting = self._wanting(entry)
+        if data.member.kind == "hardlink":
+            # What is told of its file counts for it too, if that is looked at.
+            known = self._renamed(replace(entry, path=_target(data.member)))[1]
+            wanting = [module for module in wanting if module not in known]
+        for module in wanting:
+            self._say(module.name, "is a link in a folder behind a link, and is not followed", entry.path)
+
+    def _renamed(self, entry: Entry) -> tuple[Entry, list[Module]]:
+        """An entry under the name that modules look for it by, and the modules that do."""
+        for alias in self._aliases:
+            if (name := alias.renamed(entry.path)) is not None:
+                shown = replace(entry, path=name)
+                if wanting := self._wanting(shown):
+                    return shown, wanting
+        return entry, []
+
+    def _seen(self, entry: Entry, wanting: Sequence[Module], shown: Entry, data: Data) -> None:
+        """Hand an entry to the modules that want it, as they are shown it."""
         partner = self._by_partner.get(entry.path)
         if entry.kind != "file":
-            self._look(wanting, entry, io.BytesIO())
+            self._look(wanting, entry.path, shown, io.BytesIO())
         elif (wanting or partner is not None) and self._fits(wanting, entry):
-            self._file(wanting, partner, entry, data)
+            self._file(wanting, partner, entry, shown, data)
 
-    def _file(self, wanting: Sequence[Module], partner: _Pair | None, entry: Entry, data: Data) -> None:
+    def _file(
+        self, wanting: Sequence[Module], partner: _Pair | None, entry: Entry, shown: Entry, data: Data
+    ) -> None:
         paired = [module for module in self._paired if module in wanting]
         if paired or partner is not None:
             if self._spool.kept_bytes + entry.size_bytes > KEPT_MAX_BYTES:
@@ -164,11 +198,11 @@ class Walk:
         if partner is not None:
             partner.partner = content
         for module in paired:
-            pair = _Pair(module, entry, content)
+            pair = _Pair(module, entry.path, shown, content)
             self._pairs.setdefault(entry.path, []).append(pair)
-            self._by_partner[_beside(entry.path, module.partner(entry))] = pair
+            self._by_partner[_beside(entry.path, module.partner(shown))] = pair
             self._told.add(entry.path)
-        self._look([module for module in wanting if module not in paired], entry, content)
+        self._look([module for module in wanting if module not in paired], entry.path, shown, content)
 
     def _fits(self, wanted: Sequence[Module], entry: Entry) -> bool:
         if entry.size_bytes <= self._limits.file_bytes:
@@ -190,7 +224,7 @@ class Walk:
 
     def _hardlink(self, member: Member, entry: Entry) -> None:
         """The content has gone by, or lies in a layer below; what is told of it counts for both names."""
-        target = _text(b"/".join(part for part in member.target.split(b"/") if part not in (b"", b".")))
+        target = _target(member)
         if not self._link("hard", entry.path, target):
             return
         # How long it is does not matter for its name; what does is asked again where it has come.
@@ -252,16 +286,16 @@ class Walk:
             some = [module for module in self._wanting(real) if module in more]
             if some and self._fits(some, real):
                 content = content or self._spool.content(data)
-                self._look(some, real, content)
+                self._look(some, real.path, real, content)
 
-    def _look(self, modules: Sequence[Module], entry: Entry, content: BinaryIO) -> None:
+    def _look(self, modules: Sequence[Module], path: str, shown: Entry, content: BinaryIO) -> None:
         for module in modules:
 
             def look(module: Module = module) -> Facts:
                 content.seek(0)
-                return module.look(entry, content)
+                return module.look(shown, content)
 
-            self._guarded(module, entry, look)
+            self._guarded(module, path, shown.path, look)
 
     def _look_at_both(self, pair: _Pair) -> None:
         def look() -> Facts:
@@ -270,10 +304,11 @@ class Walk:
                     one.seek(0)
             return pair.module.look_at_both(pair.entry, pair.content, pair.partner)
 
-        self._guarded(pair.module, pair.entry, look)
+        self._guarded(pair.module, pair.path, pair.entry.path, look)
 
-    def _guarded(self, module: Module, entry: Entry, look: Callable[[], Facts]) -> None:
-        """Have a module look at an entry; whatever becomes of it, the walk goes on."""
+    def _guarded(self, module: Module, path: str, name: str, look: Callable[[], Facts]) -> None:
+        """Have a module look at the entry at ``path``, which it is shown as ``name``; whatever becomes of it,
+        the walk goes on."""
         left = self._left[module.name]
         if left <= 0:
             return
@@ -283,18 +318,18 @@ class Walk:
             facts = _in_time(look, allowed)
             if len(self._told) >= REPORTED_MAX:
                 raise IncompleteError(f"more than {REPORTED_MAX} files have something to tell")
-            if self._lines.facts(entry.path, module.name, facts):
-                self._told.add(entry.path)
+            if self._lines.facts(path, module.name, facts, name=name):
+                self._told.add(path)
                 self._incomplete += len(facts.incomplete)
         except IncompleteError as error:
-            self._say(module.name, error.reason, entry.path)
+            self._say(module.name, error.reason, path)
         except _LateError:
             self._lasting = False
-            self._say(module.name, f"took longer than {allowed:.0f} s", entry.path)
+            self._say(module.name, f"took longer than {allowed:.0f} s", path)
         except MemoryError:
-            self._say(module.name, "needs more memory than a scan may use", entry.path)
+            self._say(module.name, "needs more memory than a scan may use", path)
         except Exception as error:  # a module is fed hostile files; the others must go on
-            self._say(module.name, f"{module.name} failed: {type(error).__name__}", entry.path)
+            self._say(module.name, f"{module.name} failed: {type(error).__name__}", path)
         self._left[module.name] = left - (time.thread_time() - started)
         if self._left[module.name] <= 0:
             self._lasting = False
@@ -332,6 +367,11 @@ def _entry(member: Member, path: str, *, capable: bool) -> Entry:
         links=_text(member.target) if member.kind == "symlink" else "",
         capabilities=capable,
     )
+
+
+def _target(member: Member) -> str:
+    """The path that a hard link names."""
+    return _text(b"/".join(part for part in member.target.split(b"/") if part not in (b"", b".")))
 
 
 def _beside(path: str, name: str) -> str:

@@ -72,6 +72,14 @@ def installed(folder: Path, form: str, *, backend: str = "sqlite") -> list[str]:
     return sorted(listed.stdout.splitlines())
 
 
+def header(*tags: tuple[int, int, int, bytes]) -> bytes:
+    index, data = b"", b""
+    for tag, kind, count, value in tags:
+        index += struct.pack(">IIII", tag, kind, len(data), count)
+        data += value
+    return struct.pack(">II", len(tags), len(data)) + index + data
+
+
 def headers(database: Path) -> list[bytes]:
     """The headers in a database of rpm, through SQLite itself."""
     with sqlite3.connect(database) as opened:

@@ -126,6 +126,34 @@ async def test_hostile_files_are_read_as_bytes_and_nothing_of_the_host(scanned: 
     assert [one.title for one in scan.found if one.rule == "unruly"] == ["still looked at"]
 
 
+async def test_packages_behind_links_are_read_from_whatever_layer_they_are_in(
+    use: Use, scanned: Scanned
+) -> None:
+    scanner = scanner_of(("sandbox.scanners.packages",), None)
+    stanza = b"Package: %s\nVersion: 1\n"
+    base = make_layer(
+        file("etc/os-release", b"ID=debian\nVERSION_ID=12\n"), file("opt/d\udcffb/base", stanza % b"base")
+    )
+    link = make_layer(
+        symlink("var/lib/dpkg/status.d", "../../../opt/d\udcffb"),
+        # It would be the host's, were it opened.
+        symlink("usr/share/rpm", "/proc/self/cwd"),
+    )
+    top = make_layer(file("opt/d\udcffb/top", stanza % b"top"))
+    for _ in range(2):
+        scan = await scanned(make_image(base, link, top), scanner=scanner)
+        assert [(one.name, one.path, one.layer, one.ecosystem) for one in scan.packages] == [
+            ("base", "opt/d%FFb/base", 0, "Debian:12"),
+            ("top", "opt/d%FFb/top", 2, "Debian:12"),
+        ]
+        assert scan.incomplete == ()
+        # Of each layer one result of all that is in it, and one of what is behind the links.
+        assert len(results(use)) == 6
+    # An image with the same layers and no link has the first ones.
+    assert [one.name for one in (await scanned(make_image(base, top), scanner=scanner)).packages] == []
+    assert len(results(use)) == 6
+
+
 async def test_a_sparse_file_of_fifty_gigabytes_is_named_and_not_read(scanned: Scanned) -> None:
     size = 50 * 1024**3
     header = tarfile.TarInfo("big.txt")
@@ -275,7 +303,7 @@ def call(number, *arguments):
     return errno.errorcode[ctypes.get_errno()] if result < 0 else "OK"
 
 class Attempts:
-    def __init__(self, modules, read, spool, out, limits):
+    def __init__(self, modules, read, spool, out, limits, *, aliases):
         self.out, self.spool = out, spool
 
     def run(self):

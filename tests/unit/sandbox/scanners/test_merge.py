@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
 from sandbox.images.layerstream import LayerReader
+from sandbox.scanners.aliases import ALIASES_MAX
 from sandbox.scanners.content.files import FileRules
 from sandbox.scanners.document import Subject, make_scan
-from sandbox.scanners.facts import Module
-from sandbox.scanners.lines import LineFile
+from sandbox.scanners.facts import NAMED, Alias, Module
+from sandbox.scanners.lines import Both, LineFile
 from sandbox.scanners.merge import AT_PLACE_MAX, FACTS_MAX, GAPS_MAX, LINKS_MAX, View, merge
 from sandbox.scanners.packages import MODULES as PACKAGE_MODULES
 from sandbox.scanners.spool import IN_MEMORY_BYTES, Spool
@@ -30,11 +32,15 @@ from tests.kit.images import (
     whiteout,
     xattrs,
 )
+from tests.kit.rpms import header
 from tests.kit.scanmodules import MODULES
 
 
 def walked(
-    *members: Member, limits: WalkLimits | None = None, modules: Sequence[Module] = MODULES
+    *members: Member,
+    limits: WalkLimits | None = None,
+    modules: Sequence[Module] = MODULES,
+    aliases: Sequence[Alias] = (),
 ) -> LineFile:
     """What the modules tell of one layer, read in this process."""
     out: BinaryIO = io.BytesIO()
@@ -46,7 +52,7 @@ def walked(
             blob.seek(0)
             return LayerReader(blob.fileno(), algorithm="sha256", max_bytes=1 << 30)
 
-        Walk(modules, read, Spool(spool.fileno()), out, limits or WalkLimits()).run()
+        Walk(modules, read, Spool(spool.fileno()), out, limits or WalkLimits(), aliases=aliases).run()
     return LineFile(out)
 
 
@@ -158,20 +164,138 @@ def test_a_link_where_a_module_looks_is_a_gap_unless_what_it_leads_to_was_looked
     assert packages(view) == {("two", "b.txt", 1)}
 
 
-def test_a_database_of_packages_behind_a_link_of_a_folder_is_a_gap() -> None:
-    def unread(*layers: Sequence[Member]) -> set[tuple[str, str, str]]:
-        return gaps(merge([walked(*members) for members in layers], PACKAGE_MODULES))
+DIFF_ID = "sha256:" + "0" * 64
+BASH = ((1000, 6, 1, b"bash\0"), (1001, 6, 1, b"5.1\0"), (1002, 6, 1, b"1\0"))
+STATUS = b"Package: %s\nStatus: install ok installed\nVersion: 1\n"
 
-    status = file("data/lib/dpkg/status", b"Package: a\n")
-    said = "lies behind a link of a folder, and was not read there"
-    assert unread([symlink("var/lib", "/data/lib"), status]) == {("dpkg", "var/lib/dpkg/status", said)}
-    # In a layer below the link, and the folder that distroless images have.
-    folders = (folder("data/lib/dpkg/status.d"), file("data/lib/dpkg/status.d/a"))
-    assert unread(folders, [symlink("var/lib", "../data/lib")]) == {("dpkg", "var/lib/dpkg/status.d", said)}
-    # Some have two names, and were read; a link to nothing hides nothing.
-    assert unread([symlink("lib", "usr/lib"), file("usr/lib/apk/db/installed")]) == set()
-    assert unread([symlink("var/lib/rpm", "/usr/share/rpm"), file("usr/share/rpm/Packages.db")]) == set()
-    assert unread([symlink("var/lib", "/data/lib"), file("data/x")]) == set()
+
+def followed(*layers: Sequence[Member]) -> View:
+    """The view of layers that are read again for what lies behind links, as a scan does."""
+    first = [walked(*members, modules=PACKAGE_MODULES) for members in layers]
+    aliases = merge(first, PACKAGE_MODULES).aliases
+    named = [module for module in PACKAGE_MODULES if module.name in NAMED]
+    if not aliases:
+        return merge(first, PACKAGE_MODULES)
+    second = [walked(*members, modules=named, aliases=aliases) for members in layers]
+    view = merge([Both(*both) for both in zip(first, second, strict=True)], PACKAGE_MODULES, read=aliases)
+    assert view.aliases == ()
+    return view
+
+
+def test_a_database_of_packages_behind_a_link_of_a_folder_is_read() -> None:
+    status = file("data/lib/dpkg/status", STATUS % b"a")
+    for links in (
+        [symlink("var/lib", "/data/lib")],
+        [symlink("var/lib", "../data/lib")],
+        [symlink("var", "data")],
+        [symlink("var/lib/dpkg", "../../../../data/lib/dpkg")],
+        [symlink("var/lib", "/x/y"), symlink("x", "z"), symlink("z/y", "/data/lib")],
+        [symlink("var/lib/dpkg/status", "/data/lib/dpkg/status")],
+    ):
+        for layers in ([[status, *links]], [[*links, status]], [[status], links], [links, [status]]):
+            view = followed(*layers)
+            number = len(layers) - 1 if status in layers[-1] else 0
+            assert packages(view) == {("a", "data/lib/dpkg/status", number)}, layers
+            assert not gaps(view)
+
+
+def test_what_distroless_has_in_place_of_a_database_is_read_behind_a_link() -> None:
+    stanza = [file(f"usr/share/pkgs/{name}", STATUS % name.encode()) for name in ("base", "tzdata")]
+    listed = file("opt/info/base.list", b"/.\n/usr\n/usr/lib/x.jar\n")
+    links = [symlink("var/lib/dpkg/status.d", "/usr/share/pkgs"), symlink("var/lib/dpkg/info", "/opt/info")]
+    here = {("base", "usr/share/pkgs/base", 0), ("tzdata", "usr/share/pkgs/tzdata", 0)}
+    view = followed([*stanza, listed], links)
+    assert packages(view) == here
+    # What later layers do to the files, they do where these are, or through the link; and to the link.
+    view = followed([*stanza, *links], [whiteout("usr/share/pkgs/base")])
+    assert packages(view) == {("tzdata", "usr/share/pkgs/tzdata", 0)}
+    view = followed([*stanza, *links], [file("var/lib/dpkg/status.d/base", STATUS % b"newer")])
+    assert packages(view) == {("tzdata", "usr/share/pkgs/tzdata", 0), ("newer", "usr/share/pkgs/base", 1)}
+    assert packages(followed([*stanza, *links], [whiteout("var/lib/dpkg/status.d")])) == set()
+    # The same file twice in a layer: the last one is what the image has.
+    again = file("usr/share/pkgs/base", STATUS % b"last")
+    view = followed([*stanza, *links, again])
+    assert packages(view) == {("last", "usr/share/pkgs/base", 0), ("tzdata", "usr/share/pkgs/tzdata", 0)}
+    # The layer has another name for the folder, that leads there through a link below it.
+    view = followed([symlink("share", "usr/share"), *links], [file("share/pkgs/base", STATUS % b"base")])
+    assert packages(view) == {("base", "usr/share/pkgs/base", 1)}
+    # One of the files is a link itself.
+    one = symlink("var/lib/dpkg/status.d/base", "/usr/share/pkgs/base")
+    assert packages(followed([*stanza, one])) == {("base", "usr/share/pkgs/base", 0)}
+
+
+def test_the_databases_of_apk_and_rpm_and_the_name_of_the_system_are_read_behind_links() -> None:
+    view = followed(
+        [
+            symlink("lib/apk/db", "/opt/apk"),
+            file("opt/apk/installed", b"P:musl\nV:1\n\n"),
+            symlink("etc/os-release", "../opt/release"),
+            file("opt/release", b"ID=alpine\nVERSION_ID=3.20.3\n"),
+        ]
+    )
+    assert packages(view) == {("musl", "opt/apk/installed", 0)}
+    document = make_scan(view, Subject("sha256:" + "0" * 64, "linux/amd64", (DIFF_ID,), ("",)), scanner="s")
+    assert document.system is not None
+    assert [one.ecosystem for one in document.packages] == ["Alpine:v3.20"]
+    with sqlite3.connect(":memory:") as database:
+        database.execute("CREATE TABLE Packages (hnum INTEGER PRIMARY KEY, blob BLOB NOT NULL)")
+        database.execute("INSERT INTO Packages VALUES (1, ?)", (header(*BASH),))
+        raw = database.serialize()
+    rpm = [file("opt/rpm/rpmdb.sqlite", raw), symlink("var/lib/rpm", "/opt/rpm")]
+    assert (
+        packages(followed(rpm))
+        == packages(followed(rpm[:1], rpm[1:]))
+        == {("bash", "opt/rpm/rpmdb.sqlite", 0)}
+    )
+    # Where its log lies a link of the file itself does not tell.
+    view = followed([rpm[0], symlink("var/lib/rpm/rpmdb.sqlite", "/opt/rpm/rpmdb.sqlite")])
+    said = "is a symbolic link to what was not looked at under its own name"
+    assert gaps(view) == {("rpm-sqlite", "var/lib/rpm/rpmdb.sqlite", said)}
+
+
+def test_what_cannot_be_followed_is_a_gap_and_leads_out_of_no_image() -> None:
+    stanza = file("pkgs/a", STATUS % b"a")
+    link = symlink("var/lib/dpkg/status.d", "/pkgs")
+    inside = [symlink("pkgs/b", "/c"), file("c", STATUS % b"c"), hardlink("pkgs/d", "c")]
+    said = "is a link in a folder behind a link, and is not followed"
+    view = followed([stanza, link, *inside])
+    assert packages(view) == {("a", "pkgs/a", 0)}
+    assert gaps(view) == {("dpkg", "pkgs/b", said), ("dpkg", "pkgs/d", said)}
+    view = followed([stanza, link, hardlink("pkgs/d", "./pkgs/a")])
+    assert packages(view) == {("a", "pkgs/a", 0), ("a", "pkgs/d", 0)}
+    assert not gaps(view)
+    # To nothing, to what is no database, in a circle: without one an image looks as if it had no packages.
+    vain = "is a symbolic link to nothing that tells anything"
+    for place, end in (
+        ("var/lib/dpkg/status.d", "/nowhere"),
+        ("var/lib/dpkg/status", "/etc/passwd"),
+        ("var/lib/dpkg/status", "/nowhere"),
+    ):
+        view = followed([symlink(place, end), file("etc/passwd", b"root:x:0:0::/:\n")])
+        assert not packages(view)
+        assert gaps(view) == {("dpkg", place, vain)}
+    view = followed([symlink("var/lib/dpkg/status.d", "status.d")])
+    assert gaps(view) == {
+        ("", "var/lib/dpkg/status.d", "is a symbolic link that leads in a circle, or too far")
+    }
+    # Where a folder above is one, nobody says that there is a database.
+    assert not gaps(followed([symlink("var/lib", "/data/lib"), file("data/x")]))
+    # Out of the image and to its root: what is there is what the image has there.
+    assert not followed([symlink("var/lib", "/var/lib")]).told
+    out = symlink("var/lib/dpkg/status.d", "../../../../../../pkgs")
+    assert packages(followed([stanza, out])) == {("a", "pkgs/a", 0)}
+    assert packages(followed([file("a", STATUS % b"a"), symlink("var/lib/dpkg/status.d", "/")])) == {
+        ("a", "a", 0)
+    }
+    # Some have two names, and were read.
+    assert not followed([symlink("lib", "usr/lib"), file("usr/lib/apk/db/installed")]).gaps
+    assert not followed([symlink("var/lib/rpm", "/usr/share/rpm"), file("usr/share/rpm/Packages.db")]).aliases
+    # There is an end to how many are followed.
+    many = [symlink(f"var/lib/dpkg/status.d/{number}", f"/x/{number}") for number in range(ALIASES_MAX + 1)]
+    assert gaps(followed(many)) == {
+        ("dpkg", one.name, "lies behind a link, and there are more such links than are followed")
+        for one in many
+    }
 
 
 def test_modes_capabilities_and_devices_come_from_the_headers() -> None:

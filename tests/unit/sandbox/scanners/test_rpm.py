@@ -17,7 +17,7 @@ from sandbox.scanners.content.digests import digests_of
 from sandbox.scanners.facts import STATED, Facts, FoundPackage, Owned
 from sandbox.scanners.packages.sqlitepages import Database
 from tests.kit.looking import look, named, wanting
-from tests.kit.rpms import build_rpms, headers, install, installed, make_bdb, make_ndb
+from tests.kit.rpms import build_rpms, header, headers, install, installed, make_bdb, make_ndb
 
 FOLDER = "var/lib/rpm/"
 LIBS = FoundPackage(
@@ -128,14 +128,6 @@ def test_a_list_without_a_database_is_read() -> None:
     assert look("var/lib/rpmmanifest/container-manifest-2", b"zlib\n").incomplete == (
         "a line of the list of packages is none",
     )
-
-
-def header(*tags: tuple[int, int, int, bytes]) -> bytes:
-    index, data = b"", b""
-    for tag, kind, count, value in tags:
-        index += struct.pack(">IIII", tag, kind, len(data), count)
-        data += value
-    return struct.pack(">II", len(tags), len(data)) + index + data
 
 
 @pytest.mark.parametrize(
