@@ -91,6 +91,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
         "gc": ("registry.cli.gc",),
+        "scrub": ("registry.cli.scrub",),
     }
 )
 ALTERNATIVES: Mapping[str, tuple[str, str]] = MappingProxyType(

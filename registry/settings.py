@@ -247,6 +247,16 @@ class Settings(BaseModel):
         description="seconds that a blob stays which no manifest names: twice as long as any client may take "
         "between its blobs and its manifest",
     )
+    scrub_every_seconds: int = Field(
+        default=30 * 86400,
+        ge=0,
+        le=10**8,
+        description="seconds between two scrubs, which read all blobs again and look whether their bytes are "
+        "still those that were pushed; 0 is only when an administrator asks for one",
+    )
+    scrub_bytes_per_second: int = Field(
+        default=20 * 1024**2, ge=64 * 1024, le=2**40, description="how fast a scrub reads"
+    )
     sparse_images: bool = Field(
         default=False,
         description="whether images are taken whose config or layers are missing; manifests that an index "

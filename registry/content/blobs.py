@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select, update
 
-from registry.content import quotas
+from registry.content import quarantine, quotas
 from registry.content import repositories as repos
 from registry.content.immutability import require_unneeded
 from registry.db.content import blob_links, blobs, edges, manifests, repositories
@@ -34,24 +34,28 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A blob as one repository sees it; ``locator`` is where the store has its bytes. ``condemned``: no
-    manifest of the repository named it when a collection looked."""
+    manifest of the repository named it when a collection looked. ``damage``: what is wrong with its bytes."""
 
     id: int
     digest: Digest
     size: int
     locator: str
     condemned: bool
+    damage: str | None = None
 
 
 async def find(database: Database, repository: Repository | None, digest: Digest) -> Blob:
     """The blob, if this repository links it.
 
     Raises:
-        BlobUnknownError: otherwise.
+        BlobUnknownError: otherwise, or its bytes are damaged: who is told that it is not here pushes it
+            again, which heals it.
     """
     if repository is not None:
         async with database.read_once() as connection:
-            found = await find_all(connection, repository.id, [digest])
+            found = await _find_linked(connection, repository.id, [digest])
+        if found and (damage := found[digest].damage) is not None:
+            raise quarantine.refused(digest, damage)
         if found:
             return found[digest]
     raise unknown(digest)
@@ -60,11 +64,25 @@ async def find(database: Database, repository: Repository | None, digest: Digest
 async def find_all(
     connection: AsyncConnection, repository_id: int, digests: Collection[Digest]
 ) -> dict[Digest, Blob]:
-    """Those of the blobs that the repository links, by digest."""
+    """Those of the blobs that the repository links and whose bytes are not damaged, by digest."""
+    found = await _find_linked(connection, repository_id, digests)
+    return {digest: blob for digest, blob in found.items() if blob.damage is None}
+
+
+async def _find_linked(
+    connection: AsyncConnection, repository_id: int, digests: Collection[Digest]
+) -> dict[Digest, Blob]:
     found: dict[Digest, Blob] = {}
     for batch in batches(digests):
         rows = await connection.execute(
-            select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator, blob_links.c.condemned)
+            select(
+                blobs.c.id,
+                blobs.c.digest,
+                blobs.c.size,
+                blobs.c.locator,
+                blob_links.c.condemned,
+                blobs.c.damage,
+            )
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
             .where(blob_links.c.repository_id == repository_id, blobs.c.digest.in_(batch))
         )
@@ -75,21 +93,26 @@ async def find_all(
 async def store_row(
     connection: AsyncConnection, digest: Digest, *, size: int, locator: str
 ) -> tuple[int, str]:
-    """The number of the blob's row and where its bytes are: at ``locator``, unless it has a row already.
+    """The number of the blob's row and where its bytes are: at ``locator``, where they were verified, unless
+    it has a row already whose bytes are not known to be damaged.
 
     No collection takes it before the transaction ends.
     """
     values = {"digest": str(digest), "size": size, "locator": locator, "created_at": db_time()}
+    made = insert_ignoring_conflict(connection, blobs, values).returning(blobs.c.id)
     while True:
-        await connection.execute(insert_ignoring_conflict(connection, blobs, values))
+        if (new_id := (await connection.execute(made)).scalar()) is not None:
+            return new_id, locator
+        await quarantine.heal(connection, digest, locator=locator)
         # A collection may have removed the row that stood in the way of ours.
         if (held := await hold_row(connection, digest)) is not None:
             return held
 
 
 async def hold_row(connection: AsyncConnection, digest: Digest) -> tuple[int, str] | None:
-    """As :func:`store_row`, of a blob that the registry has already; ``None``: it has not (any more)."""
-    this = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == str(digest))
+    """As :func:`store_row`, of a blob that the registry has already; ``None``: it has not (any more), or
+    damaged."""
+    this = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == str(digest), blobs.c.damage.is_(None))
     held = (await connection.execute(this.with_for_update(read=True, key_share=True))).first()
     return None if held is None else (held.id, held.locator)
 
@@ -152,7 +175,7 @@ async def find_elsewhere(database: Database, digest: Digest) -> list[Repository]
     links = (
         select(blob_links.c.repository_id)
         .join(blobs, blobs.c.id == blob_links.c.blob_id)
-        .where(blobs.c.digest == str(digest))
+        .where(blobs.c.digest == str(digest), blobs.c.damage.is_(None))
         .limit(_LINKS_LOOKED_AT)
         .subquery()
     )
@@ -166,7 +189,7 @@ async def mount(
 ) -> bool:
     """Link a blob of ``source``, which the caller may read there, in the repository named ``into``.
 
-    False: ``source`` does not have it (any more).
+    False: ``source`` does not have it (any more), or damaged.
 
     Raises:
         DeniedError: ``into`` would hold more than its quota.
@@ -176,7 +199,11 @@ async def mount(
         found = await connection.execute(
             select(blobs.c.id, blobs.c.size)
             .join(blob_links, blob_links.c.blob_id == blobs.c.id)
-            .where(blob_links.c.repository_id == source.id, blobs.c.digest == str(digest))
+            .where(
+                blob_links.c.repository_id == source.id,
+                blobs.c.digest == str(digest),
+                blobs.c.damage.is_(None),
+            )
             # Neither the link nor the blob may go before ours stands.
             .with_for_update(read=True, key_share=True)
         )
@@ -238,5 +265,5 @@ def unknown(digest: Digest) -> BlobUnknownError:
 _LINKS_LOOKED_AT = 50
 
 
-def _blob(row: Row[Any, Any, Any, Any, Any]) -> Blob:
-    return Blob(row.id, parse_digest(row.digest), row.size, row.locator, row.condemned)
+def _blob(row: Row[Any]) -> Blob:
+    return Blob(row.id, parse_digest(row.digest), row.size, row.locator, row.condemned, row.damage)

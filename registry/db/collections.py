@@ -1,4 +1,5 @@
-"""Collections: what was looked through, and the bytes that nothing names any more."""
+"""Collections: what was looked through, and the bytes that nothing names any more; scrubs: which bytes were
+read and hashed again."""
 
 from __future__ import annotations
 
@@ -39,4 +40,29 @@ dead_blobs = Table(
     Column("locator", Bytewise, primary_key=True),
     Column("size", BigInteger, nullable=False),
     Column("died_at", UtcTime, nullable=False),
+)
+
+scrubs = Table(
+    "scrubs",
+    metadata,
+    Column("id", Id, primary_key=True, autoincrement=True),
+    # Whoever asked for it; empty: it was time.
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at", UtcTime, nullable=False),
+    # No replica is at it, or none that was heard of since.
+    Column("leased_until", UtcTime, nullable=False),
+    Column("bytes_per_second", BigInteger, nullable=False),
+    # The number of the last blob that was looked at, and of the last that there was at the beginning.
+    Column("position", Id, nullable=False, default=0),
+    Column("last_blob", Id, nullable=False),
+    Column("blobs_total", BigInteger, nullable=False),
+    Column("bytes_total", BigInteger, nullable=False),
+    Column("blobs_checked", BigInteger, nullable=False, default=0),
+    Column("bytes_checked", BigInteger, nullable=False, default=0),
+    # Blobs found damaged that were not known to be, and found whole that were thought damaged.
+    Column("damaged", Integer, nullable=False, default=0),
+    Column("recovered", Integer, nullable=False, default=0),
+    # Why it ended before its end; null: it did not.
+    Column("stopped", Text),
+    Column("ended_at", UtcTime),
 )

@@ -89,7 +89,18 @@ blobs = Table(
     Column("size", BigInteger, nullable=False),
     # Where the bytes are. Never used again for other bytes, so a late unlink cannot hit a new push.
     Column("locator", Bytewise, nullable=False, unique=True),
+    # When these bytes came: those that healed the blob, if any did.
     Column("created_at", UtcTime, nullable=False),
+    # What is wrong with the bytes (registry.content.quarantine.Damage): nobody is given them. Null: nothing
+    # that is known.
+    Column("damage", Text),
+    Column("damaged_at", UtcTime),
+    Index(
+        "ix_blobs_damaged",
+        "id",
+        postgresql_where=text("damage IS NOT NULL"),
+        sqlite_where=text("damage IS NOT NULL"),
+    ),
 )
 
 blob_links = Table(

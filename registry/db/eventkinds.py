@@ -119,6 +119,10 @@ EventKind = Literal[
     "upstream.deleted",
     "collection.asked",
     "collection.ended",
+    "scrub.asked",
+    "scrub.ended",
+    "blob.damaged",
+    "blob.healed",
     "matching.begun",
     "matching.ended",
 ]
@@ -236,6 +240,10 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "upstream.deleted": "images of another registry are no longer tried, and what was copied is gone",
         "collection.asked": "an administrator had the store collected",
         "collection.ended": "a collection that was asked for, or removed something, has ended",
+        "scrub.asked": "an administrator had all blobs read and hashed again",
+        "scrub.ended": "a scrub that was asked for, or found something, has ended",
+        "blob.damaged": "the bytes of a blob are damaged in the store, and nobody is given them",
+        "blob.healed": "the bytes of a damaged blob came again, or were found whole",
         "matching.begun": "another file of advisories counts, and all packages are matched with it",
         "matching.ended": "all packages are matched, and all images told of what changed",
     }

@@ -21,6 +21,7 @@ from registry.http.metrics import METRICS, Metrics, show_metrics
 from registry.http.middleware import observe, prepare_headers
 from registry.http.parsers import add_parsers
 from registry.http.retaining import retaining
+from registry.http.scrubbing import scrubbing
 from registry.http.services import SERVICES
 from registry.http.traffic import TRAFFIC, Traffic
 from registry.http.worker import routes as worker_routes
@@ -61,6 +62,7 @@ def create_app(services: Services) -> web.Application:
     app.cleanup_ctx.append(copying)
     app.cleanup_ctx.append(collecting)
     app.cleanup_ctx.append(retaining)
+    app.cleanup_ctx.append(scrubbing)
     app.cleanup_ctx.append(matching)
     app.cleanup_ctx.append(judging)
     app.on_cleanup.append(_leave_nothing_unsaid)

@@ -163,6 +163,14 @@ class Metrics:
         self._untold = self._newest(
             "seatrial_matching_images_untold", "Images that are to be told that their findings changed."
         )
+        self.damaged_blobs = self._newest(
+            "seatrial_blobs_damaged", "Blobs whose bytes are damaged, which nobody is given."
+        )
+        self.scrubbed_bytes = Counter(
+            "seatrial_scrubbed_bytes",
+            "Bytes of blobs that this process has read again and hashed.",
+            registry=self.registry,
+        )
         self._swept = Counter(
             "seatrial_swept",
             "What was over and removed by this process (rows; of logs, the parts of trials), by what it was.",

@@ -139,7 +139,7 @@ async def stored_of(connection: AsyncConnection, manifest_id: int) -> Stored | N
         select(blobs.c.locator, image_scans.c.taken_at)
         .join(scans, scans.c.blob_id == blobs.c.id)
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
-        .where(image_scans.c.manifest_id == manifest_id)
+        .where(image_scans.c.manifest_id == manifest_id, blobs.c.damage.is_(None))
     )
     row = (await connection.execute(query)).first()
     known = await known_of(connection, manifest_id)

@@ -169,6 +169,7 @@ async def read_scan_predicate(
             manifests.c.repository_id == row.repository_id,
             manifests.c.digest == row.digest,
             scans.c.document_digest == json.loads(row.found)["scan"],
+            blobs.c.damage.is_(None),
         )
     )
     known = _UNKNOWN

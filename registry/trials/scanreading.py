@@ -107,7 +107,7 @@ async def read_scan(
         select(blobs.c.locator)
         .join(scans, scans.c.blob_id == blobs.c.id)
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
-        .where(image_scans.c.manifest_id == manifest.id)
+        .where(image_scans.c.manifest_id == manifest.id, blobs.c.damage.is_(None))
     )
     async with database.read_once() as connection:
         locator = (await connection.execute(query)).scalar()

@@ -184,7 +184,9 @@ def _is_taken(part: _Part, document: Document) -> bool:
 async def _store(database: Database, store: BlobStore, document: Document) -> str | None:
     """Make the bytes durable; ``None``: they are."""
     async with database.read_once() as connection:
-        there = select(blobs.c.id).where(blobs.c.digest == str(document.packed_digest))
+        there = select(blobs.c.id).where(
+            blobs.c.digest == str(document.packed_digest), blobs.c.damage.is_(None)
+        )
         if (await connection.execute(there)).first() is not None:
             return None
     database.require_room()

@@ -181,7 +181,8 @@ class Attester:
         """The blob with this content, if the registry has it already."""
         digest = digest_of(content)
         async with self.database.read_once() as connection:
-            found = await connection.execute(select(blobs.c.id).where(blobs.c.digest == str(digest)))
+            query = select(blobs.c.id).where(blobs.c.digest == str(digest), blobs.c.damage.is_(None))
+            found = await connection.execute(query)
             return None if found.first() is None else _Upload(None, None, digest, len(content))
 
     async def _upload(self, repository_id: int, content: bytes) -> _Upload:

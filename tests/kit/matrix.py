@@ -324,6 +324,11 @@ API = {
     "POST /collections": "admin",
     "GET /collections/preview": "admin",
     "GET /collections/{collection_id}": "admin",
+    "GET /scrubs": "admin",
+    "POST /scrubs": "admin",
+    "GET /scrubs/damaged": "admin",
+    "GET /scrubs/{scrub_id}": "admin",
+    "POST /scrubs/{scrub_id}/stop": "admin",
 }
 
 PAGES = {

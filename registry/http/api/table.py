@@ -37,6 +37,7 @@ from registry.http.api import (
     scanners,
     scans,
     schedules,
+    scrubs,
     secrets,
     sessions,
     signatures,
@@ -109,6 +110,7 @@ ROUTES: tuple[routes.Route, ...] = (
     *secrets.ROUTES,
     *upstreams.ROUTES,
     *collections.ROUTES,
+    *scrubs.ROUTES,
 )
 
 

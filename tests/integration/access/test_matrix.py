@@ -280,6 +280,7 @@ async def call_api(
                 "run_id",
                 "schedule_id",
                 "collection_id",
+                "scrub_id",
                 "secret_id",
             ),
             "none",
