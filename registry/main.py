@@ -92,6 +92,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "storage": ("registry.cli.storage",),
         "gc": ("registry.cli.gc",),
         "scrub": ("registry.cli.scrub",),
+        "fsck": ("registry.cli.fsck",),
     }
 )
 ALTERNATIVES: Mapping[str, tuple[str, str]] = MappingProxyType(

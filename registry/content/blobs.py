@@ -265,5 +265,5 @@ def unknown(digest: Digest) -> BlobUnknownError:
 _LINKS_LOOKED_AT = 50
 
 
-def _blob(row: Row[Any]) -> Blob:
+def _blob(row: Row[Any, Any, Any, Any, Any, Any]) -> Blob:
     return Blob(row.id, parse_digest(row.digest), row.size, row.locator, row.condemned, row.damage)

@@ -232,8 +232,8 @@ async def delete_strays(
     has asked for the collection, it ends where there are far more than crashes leave: then the bytes are
     mostly another registry's, or the database is not that of the store.
     """
-    async for portion in _portions(store.list_older(datetime.now(UTC) - age)):
-        strays = await _unnamed(database, portion)
+    async for portion in portions_of(store.list_older(datetime.now(UTC) - age)):
+        strays = await unnamed(database, portion)
         if not is_asked_for and len(strays) > max(_STRAYS_MOST, len(portion) // 10):
             log.error(
                 "too many bytes in the store are named by no row of this database; none of them was deleted",
@@ -245,7 +245,8 @@ async def delete_strays(
         yield Step(None, removed=len(strays))
 
 
-async def _portions(locators: AsyncIterator[str]) -> AsyncIterator[Sequence[str]]:
+async def portions_of(locators: AsyncIterator[str]) -> AsyncIterator[Sequence[str]]:
+    """They, so many at a time as one look at the database takes; the last portion may be empty."""
     portion: list[str] = []
     async for locator in locators:
         portion.append(locator)
@@ -255,7 +256,8 @@ async def _portions(locators: AsyncIterator[str]) -> AsyncIterator[Sequence[str]
     yield portion
 
 
-async def _unnamed(database: Database, locators: Sequence[str]) -> Sequence[str]:
+async def unnamed(database: Database, locators: Sequence[str]) -> Sequence[str]:
+    """Those of the bytes in the store that no row names."""
     named: set[str] = set()
     async with database.read() as connection:
         for column in NAMING:

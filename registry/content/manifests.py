@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, or_, select, tuple_, update
 from sqlalchemy import delete as sql_delete
@@ -454,11 +454,7 @@ async def store_rows(
     values = {
         "repository_id": repository_id,
         "digest": str(digest),
-        "media_type": manifest.media_type,
-        "size": len(raw),
-        "artifact_type": manifest.effective_artifact_type,
-        "annotations": json.dumps(dict(manifest.annotations), separators=(",", ":")),
-        "subject_digest": str(manifest.subject.digest) if manifest.subject else None,
+        **said_by(raw, manifest),
         "runnable": platform is not None,
         "platform": platform,
         # Nobody can run what is neither an image nor an index; the rest is for the effects to say.
@@ -489,7 +485,27 @@ async def store_rows(
         if chain and not held.chain_id:
             await chains.learn(connection, held.id, chain, origin)
         return held.id, False
-    rows = [
+    rows = edge_rows(manifest_id, manifest)
+    if rows:
+        await connection.execute(insert(edges), rows)
+    await chains.store_prefixes(connection, manifest_id, chain)
+    return manifest_id, True
+
+
+def said_by(raw: bytes, manifest: Manifest) -> dict[str, Any]:
+    """What a manifest's row has from its bytes alone."""
+    return {
+        "media_type": manifest.media_type,
+        "size": len(raw),
+        "artifact_type": manifest.effective_artifact_type,
+        "annotations": json.dumps(dict(manifest.annotations), separators=(",", ":")),
+        "subject_digest": str(manifest.subject.digest) if manifest.subject else None,
+    }
+
+
+def edge_rows(manifest_id: int, manifest: Manifest) -> list[dict[str, Any]]:
+    """The rows of what a manifest is made of."""
+    return [
         {
             "manifest_id": manifest_id,
             "position": position,
@@ -500,10 +516,6 @@ async def store_rows(
         }
         for position, (kind, target) in enumerate(manifest.edges())
     ]
-    if rows:
-        await connection.execute(insert(edges), rows)
-    await chains.store_prefixes(connection, manifest_id, chain)
-    return manifest_id, True
 
 
 async def _store_content(connection: AsyncConnection, digest: Digest, raw: bytes) -> None:

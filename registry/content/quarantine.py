@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from sqlalchemy import func, insert, select, update
 
@@ -23,7 +23,6 @@ from registry.db.types import db_time
 from registry.errors import BlobUnknownError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
@@ -147,11 +146,19 @@ async def list_damaged(database: Database, *, after: int, limit: int) -> Sequenc
     )
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
-        return [(row.id, _damaged(row, *await _shown_in(connection, row.id))) for row in rows]
-
-
-def _damaged(row: Row[Any], names: Sequence[str], shown: int) -> Damaged:
-    return Damaged(row.digest, row.size, row.damage, row.damaged_at, names, shown)
+        return [
+            (
+                row.id,
+                Damaged(
+                    row.digest,
+                    row.size,
+                    cast("Damage", row.damage),
+                    row.damaged_at,
+                    *await _shown_in(connection, row.id),
+                ),
+            )
+            for row in rows
+        ]
 
 
 async def _shown_in(connection: AsyncConnection, blob_id: int) -> tuple[list[str], int]:

@@ -271,6 +271,7 @@ class CrashingServer(ForkedServer):
 
     def __init__(self, data: Path, database_url: str, **settings: str) -> None:
         self._point = data.parent / f"{data.name}.point"
+        self.database_url = database_url
         given = {_VARIABLE.removeprefix("SEATRIAL_").lower(): str(self._point)}
         super().__init__(data, database_url, module="tests.kit.crashing", **given, **settings)
 

@@ -56,7 +56,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         # Of an upload to S3 in progress.
         connection.execute("INSERT INTO multipart_uploads VALUES ('l', 1, NULL, 7, 'm', 2, 0, 0, 0, 1)")
         connection.execute("INSERT INTO multipart_parts VALUES ('l', 1, 7, 'e', NULL)")
-        connection.execute(f"INSERT INTO blobs VALUES (40, '{LOST}', 1, 'first', 1)")
+        connection.execute(f"INSERT INTO blobs VALUES (40, '{LOST}', 1, 'first', 1, 'size', 1)")
         connection.execute("INSERT INTO refresh_tokens VALUES ('r', 1, NULL, 'h', 'c', NULL, 1, 9, NULL)")
         connection.execute("UPDATE namespaces SET visibility = 'public', create_on_push = 1 WHERE id = 1")
         connection.execute("INSERT INTO groups VALUES (1, 'crew', 1)")
@@ -320,7 +320,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
         "UPDATE events SET data = '{\"changed\": 1}' WHERE id = 7",
         "DELETE FROM events WHERE id BETWEEN 100 AND 149",
         "DELETE FROM blobs WHERE id = 40",
-        f"INSERT INTO blobs VALUES (50, '{LOST}', 1, 'second', 5)",
+        f"INSERT INTO blobs VALUES (50, '{LOST}', 1, 'second', 5, NULL, NULL)",
     )
     capsys.readouterr()
     assert copy(source, target, "--json") == 0

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from sqlalchemy import select
 
+from registry.content import quarantine
+from registry.db.content import blobs
+from registry.db.engine import Database
 from tests.kit.access import api
 from tests.kit.crashing import (
     COLLECTION_POINTS,
@@ -22,7 +26,10 @@ from tests.kit.crashing import (
     S3_POINTS,
     CrashingServer,
     Point,
+    points_of,
 )
+from tests.kit.distribution import push_blob
+from tests.kit.images import digest_of
 from tests.kit.model import Op, State, apply, contents_of
 from tests.kit.play import Player
 from tests.kit.server import Registry
@@ -140,6 +147,43 @@ async def test_killed_while_it_collects(collecting_server: CrashingServer, point
         assert await api(client, "GET", "/collections/preview") == []
         (last, *_) = await api(client, "GET", "/collections")
         assert last["ended_at"]
+
+
+@pytest.mark.parametrize("point", points_of("uploads.finish"), ids=NAME)
+@pytest.mark.parametrize("server", ["sqlite-filesystem", "postgresql-s3"], indirect=True)
+async def test_killed_while_a_push_heals_a_damaged_blob(server: CrashingServer, point: Point) -> None:
+    """It is damaged or whole, and never in between; the client's next try heals it."""
+    content = f"{point.name} {next(SEEDS)}".encode()
+    path = f"/v2/heal/app/blobs/{digest_of(content)}"
+    async with server.start().client() as client:
+        await push_blob(client, "heal/app", content)
+        await damage(server, digest_of(content))
+        async with client.head(path) as response:
+            assert response.status == 404
+        server.arm(point)
+        try:
+            with pytest.raises(aiohttp.ClientError):
+                await push_blob(client, "heal/app", content)
+        finally:
+            server.disarm()
+        assert server.wait_until_killed()
+    async with server.start().client() as client:
+        async with client.get(path) as response:
+            assert response.status == (200 if point.done else 404)
+        await push_blob(client, "heal/app", content)
+        async with client.get(path) as response:
+            assert await response.read() == content
+
+
+async def damage(server: CrashingServer, digest: str) -> None:
+    database = Database(server.database_url)
+    try:
+        async with database.read_once() as connection:
+            query = select(blobs.c.id, blobs.c.locator).where(blobs.c.digest == digest)
+            row = (await connection.execute(query)).one()
+        assert await quarantine.put_in(database, row.id, locator=row.locator, damage="digest")
+    finally:
+        await database.close()
 
 
 async def killed_at(point: Point, server: CrashingServer) -> None:

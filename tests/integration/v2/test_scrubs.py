@@ -150,7 +150,7 @@ async def test_damage_is_found_told_and_healed_by_a_push(
     (line,) = (await api(client, "GET", "/audit?action=blob.damaged"))["items"]
     assert (line["target"], line["data"]["damage"]) == (digest_of(LAYER), damage)
     async with asyncio.timeout(_END_SECONDS):
-        while "seatrial_blobs_damaged 1.0" not in await text_of(client, "/metrics"):
+        while "seatrial_blobs_damaged 1.0" not in await text_of(client, "/metrics"):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     # Neither a mount nor a manifest goes round it.
     async with client.post(f"/v2/team/new/blobs/uploads/?mount={digest_of(LAYER)}&from={NAME}") as response:

@@ -1,0 +1,142 @@
+"""What ``seatrial fsck`` does, with what is told on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import typer
+
+from registry.cli.layoutsource import open_source
+from registry.cli.output import print_json, print_table
+from registry.cli.process import open_blob_store
+from registry.cli.progress import progress_bar
+from registry.cli.upgrading import require_newest
+from registry.content import checking
+from registry.content.fsck import CHECKS
+from registry.content.repairing import LayoutSource, StoreSource
+from registry.db.engine import Database
+from registry.errors import ConflictError, NotFoundError
+from registry.storage.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from registry.content.checking import Look, Problem, Report
+    from registry.content.repairing import Source
+    from registry.layouts.layout import Layout
+    from registry.settings import Settings
+
+_POOL = 20
+_STORES = ("file://", "s3://")
+_CHECKED = ("name", "looked_at", "wrong", "mended", "notes")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command was asked for; ``limit`` is how many problems are told."""
+
+    mend: bool
+    hashed: bool
+    sources: tuple[str, ...]
+    ca_file: Path | None
+    limit: int
+
+
+def run_fsck(settings: Settings, asked: Asked, *, as_json: bool) -> int:
+    """Run the command; how many problems are left.
+
+    Raises:
+        ConflictError: the database has another schema, or a source is the store itself.
+        NotFoundError: a source is not there.
+        SettingsError: the database or a store cannot be used.
+        LayoutError: a source is no layout, or cannot be had.
+        UnavailableError: the store fails.
+    """
+    require_newest(settings)
+    for text in asked.sources:
+        if text.rstrip("/") == settings.effective_storage_url.rstrip("/"):
+            raise ConflictError("--from names the store itself; give a copy of it")
+        folder = urlsplit(text).path
+        if text.startswith("file://") and not Path(unquote(folder), "blobs").is_dir():
+            raise NotFoundError(f"--from: there is no store in {folder}")
+    with ExitStack() as stack:
+        # Addresses are read with what waits, which no event loop may do.
+        layouts = {
+            text: stack.enter_context(open_source(text, ca_file=asked.ca_file))
+            for text in asked.sources
+            if not text.startswith(_STORES)
+        }
+        report = asyncio.run(_check(settings, asked, layouts))
+    if as_json:
+        told: dict[str, Any] = {
+            "mend": asked.mend,
+            "left": report.left,
+            "checks": [asdict(one) for one in report.checks],
+            "problems": [asdict(one) for one in report.problems],
+        }
+        print_json(told)
+    else:
+        _tell(report, mend=asked.mend)
+    return report.left
+
+
+async def _check(settings: Settings, asked: Asked, layouts: Mapping[str, Layout]) -> Report:
+    async with opened(settings) as look, AsyncExitStack() as stack:
+        look.hashed = asked.hashed
+        sources: list[Source] = []
+        for text in asked.sources:
+            if text in layouts:
+                sources.append(LayoutSource(layouts[text], look.threads))
+                continue
+            copied = settings.model_copy(update={"storage_url": text})
+            store = await open_blob_store(copied, look.database)
+            stack.push_async_callback(store.close)
+            sources.append(StoreSource(f"the store {text.partition('?')[0]}", store))
+        look.sources = sources
+        with progress_bar("Looked at", None) as advance:
+            look.advance = advance
+            return await checking.carry_out(look, CHECKS, mend=asked.mend, shown=asked.limit)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Look]:
+    """Database and store of a registry, to be looked at."""
+    async with AsyncExitStack() as stack:
+        database = Database(settings.effective_database_url, pool_size=_POOL)
+        stack.push_async_callback(database.close)
+        store = await open_blob_store(settings, database)
+        stack.push_async_callback(store.close)
+        threads = Threads("fsck", 4)
+        stack.callback(threads.close)
+        seconds = settings.collection_grace_seconds + settings.upload_ttl_seconds
+        yield checking.Look(database, store, threads, timedelta(seconds=seconds))
+
+
+def _tell(report: Report, *, mend: bool) -> None:
+    for problem in report.problems:
+        typer.echo(_line(problem))
+    told = len(report.problems)
+    found = sum(one.wrong + one.notes for one in report.checks)
+    if found > told:
+        typer.echo(f"… and {found - told} more")
+    if found:
+        typer.echo("")
+    print_table([asdict(one) for one in report.checks], _CHECKED)
+    mendable = any(problem.mend and not problem.mended for problem in report.problems)
+    if not mend and mendable:
+        typer.echo("\nNothing was changed. seatrial fsck --mend does what stands behind the arrows.")
+    elif not report.left:
+        typer.echo("\nAll is well.")
+
+
+def _line(problem: Problem) -> str:
+    where = f" in {problem.repository}" if problem.repository else ""
+    kind = "note" if problem.is_note else "mended" if problem.mended else "wrong"
+    done = f" -> {problem.mend}" if problem.mend else ""
+    return f"{kind}: {problem.check}: {problem.what}{where}: {problem.why}{done}"
