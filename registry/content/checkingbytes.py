@@ -19,7 +19,7 @@ from registry.oci.digest import parse_digest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import Row, Select
 
     from registry.content.checking import Look, Mend
     from registry.content.quarantine import Damage
@@ -38,7 +38,8 @@ async def blobs_and_bytes(look: Look) -> AsyncIterator[Found]:
     position = 0
     columns = (blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator, blobs.c.damage)
     while True:
-        query = select(*columns).where(blobs.c.id > position).order_by(blobs.c.id).limit(_PAGE_ROWS)
+        query: Select[Any] = select(*columns).where(blobs.c.id > position)
+        query = query.order_by(blobs.c.id).limit(_PAGE_ROWS)
         async with look.database.read_once() as connection:
             rows = (await connection.execute(query)).all()
         if not rows:

@@ -23,9 +23,9 @@ from registry.oci.manifest import parse_manifest
 from registry.oci.mediatypes import is_foreign_layer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-    from sqlalchemy import Row
+    from sqlalchemy import Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.checking import Look, Mend
@@ -64,7 +64,7 @@ async def manifests_and_rows(look: Look) -> AsyncIterator[Found]:
 
 
 async def _page(connection: AsyncConnection, position: int) -> Sequence[Row[Any]]:
-    query = (
+    query: Select[Any] = (
         select(
             manifests.c.id,
             manifests.c.repository_id,
@@ -80,21 +80,24 @@ async def _page(connection: AsyncConnection, position: int) -> Sequence[Row[Any]
         .order_by(manifests.c.id)
         .limit(_PAGE_ROWS)
     )
-    return (await connection.execute(query)).all()
+    rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+    return rows
 
 
-async def _edges(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, list[Mapping[str, Any]]]:
-    query = select(edges).where(edges.c.manifest_id.in_(ids)).order_by(edges.c.manifest_id, edges.c.position)
-    found: dict[int, list[Mapping[str, Any]]] = {}
+async def _edges(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
+    query: Select[Any] = (
+        select(edges).where(edges.c.manifest_id.in_(ids)).order_by(edges.c.manifest_id, edges.c.position)
+    )
+    found: dict[int, list[Row[Any]]] = {}
     for row in await connection.execute(query):
-        found.setdefault(row.manifest_id, []).append(row._mapping)
+        found.setdefault(row.manifest_id, []).append(row)
     return found
 
 
 async def _missing(connection: AsyncConnection, ids: Sequence[int]) -> dict[int, list[Row[Any]]]:
     """What the manifests are made of and their repository does not have: neither as blob nor as manifest."""
     listed = manifests.alias("listed")
-    query = (
+    query: Select[Any] = (
         select(edges.c.manifest_id, edges.c.kind, edges.c.digest, edges.c.media_type, edges.c.size)
         .join(manifests, manifests.c.id == edges.c.manifest_id)
         .outerjoin(blobs, blobs.c.digest == edges.c.digest)
@@ -155,15 +158,13 @@ def _repair(database: Database, digest: str, raw: bytes) -> Mend:
     return lambda: repairing.repair_manifest(database, digest, raw)
 
 
-def _differing(
-    database: Database, row: Row[Any], read: Manifest, held: Sequence[Mapping[str, Any]]
-) -> Found | None:
+def _differing(database: Database, row: Row[Any], read: Manifest, held: Sequence[Row[Any]]) -> Found | None:
     said, made_of = said_by(bytes(row.raw), read), edge_rows(row.id, read)
     differing = [name for name in _SAID if said[name] != getattr(row, name)]
     if json.loads(said["annotations"]) != json.loads(row.annotations):
         differing.append("annotations")
     if [tuple(one[name] for name in _EDGE) for one in made_of] != [
-        tuple(one[name] for name in _EDGE) for one in held
+        tuple(getattr(one, name) for name in _EDGE) for one in held
     ]:
         differing.append("what it is made of")
     if not differing:

@@ -32,7 +32,7 @@ from registry.errors import BlobUploadUnknownError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import Row, Select, Table
 
     from registry.content.checking import Look, Mend
     from registry.db.engine import Database
@@ -266,10 +266,10 @@ def _drop_session(database: Database, session_id: str) -> Mend:
     return mend
 
 
-async def _rows(look: Look, table: Table | None, query: Select[Any]) -> Sequence[Any]:
+async def _rows(look: Look, table: Table | None, query: Select[Any]) -> Sequence[Row[Any]]:
     """What a query of what is wrong finds, and that the whole table was looked at."""
     async with look.database.read() as connection:
-        rows = (await connection.execute(query.limit(FOUND_MOST))).all()
+        rows: Sequence[Row[Any]] = (await connection.execute(query.limit(FOUND_MOST))).all()
         if table is not None:
             counted = select(func.count()).select_from(table)
             look.saw(int((await connection.execute(counted)).scalar_one()))
