@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import JsonOption
-from registry.cli.options import ConfigOption, DataOption, existing_settings
+from registry.cli.options import ConfigOption, DataOption, existing_settings, server_settings
+from registry.errors import RequestInvalidError
 
 
 def command(
@@ -29,6 +30,17 @@ def command(
             "file:///FOLDER or s3://BUCKET/PREFIX, as seatrial storage copy makes one.",
         ),
     ] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild",
+            help="Where the database is lost: make one from the store, as far as bytes tell; with --mend, "
+            "else only say what would be made.",
+        ),
+    ] = False,
+    into: Annotated[
+        str, typer.Option("--into", metavar="NAME", help="With --rebuild: the repository that all goes into.")
+    ] = "recovered",
     limit: Annotated[
         int,
         typer.Option("--limit", min=0, max=100_000, help="How many problems are printed; all are counted."),
@@ -41,6 +53,14 @@ def command(
 
     It works beside a server too. Exits 0 when all is well, or was mended, 1 when problems are left.
     """
+    if rebuild:
+        if hashed or sources:
+            raise RequestInvalidError("--rebuild reads all there is; it takes no --hash and no --from")
+        settings = server_settings(config, data=data)
+        from registry.cli.fsckrebuild import run_rebuild  # noqa: PLC0415
+
+        run_rebuild(settings, into=into, mend=mend, as_json=as_json)
+        return
     settings = existing_settings(config, data=data)
     from registry.cli.fsckrun import Asked, run_fsck  # noqa: PLC0415  (needs the server's libraries)
 

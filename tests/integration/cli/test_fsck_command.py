@@ -11,8 +11,15 @@ from typing import Any
 import pytest
 
 from tests.integration.cli.test_commands import Done, seatrial
-from tests.kit.distribution import EMPTY_CONFIG, push_blob, put_manifest, small_manifest
-from tests.kit.images import digest_of
+from tests.kit.distribution import (
+    EMPTY_CONFIG,
+    push_blob,
+    push_image,
+    put_manifest,
+    small_manifest,
+    start_upload,
+)
+from tests.kit.images import Image, digest_of, file, make_image, make_layer
 from tests.kit.server import Registry, RegistryProcess
 
 LAYER = b"layer" * 1000
@@ -139,3 +146,72 @@ def test_scrub_runs_tells_and_stops(process: RegistryProcess) -> None:
     assert begun["ended_at"] is None
     stopped = json.loads(scrub("stop", "--json").stdout)
     assert (stopped["id"], stopped["stopped"]) == (begun["id"], "admin stopped it")
+
+
+IMAGES = {
+    "gzip": make_image(
+        make_layer(file("a", b"a" * 5000)), make_layer(file("b", b"b")), config={"Cmd": ["/a"]}
+    ),
+    "zstd": make_image(make_layer(file("a", b"z" * 5000), compression="zstd"), platform="linux/arm64"),
+}
+
+
+def test_fsck_rebuilds_what_the_store_tells(process: RegistryProcess, tmp_path: Path) -> None:
+    """Images as they were, but for their manifests; manifests that were pushed as blobs; and what is left."""
+    inner, half = small_manifest([LAYER]), make_image(make_layer(file("c", b"c")))
+    asyncio.run(push_to_lose(process.start(), inner, half))
+    process.stop()
+    for path in process.data.glob("seatrial.db*"):
+        path.unlink()
+    before = sorted(one.name for one in (process.data / "blobs").rglob("*"))
+    refused = fsck(process, "--rebuild", "--from", str(tmp_path))
+    assert (refused.returncode, refused.stdout) == (64, "")
+    found = fsck(process, "--rebuild", "--json")
+    assert found.returncode == 0, found.stderr
+    told = json.loads(found.stdout)
+    assert (told["rebuilt"], told["images"], told["manifests"], told["incomplete"]) == (False, 2, 1, 1)
+    assert sorted(one.name for one in (process.data / "blobs").rglob("*")) == before
+    assert not (process.data / "seatrial.db").exists(), "nothing was changed"
+    for _ in range(2):
+        done = fsck(process, "--rebuild", "--mend", "--into", "found/all", "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+    assert told["tags"] == sorted(told["tags"], key=lambda tag: ("found", "image", "loose").index(tag[:5]))
+    assert fsck(process, "--hash").returncode == 0
+    asyncio.run(pull_what_was_found(process.start(), told["tags"], inner, half))
+
+
+async def push_to_lose(registry: Registry, inner: bytes, half: Image) -> None:
+    async with registry.client() as client:
+        for name, image in IMAGES.items():
+            await push_image(client, f"team/{name}", "v1", image)
+        for content in (EMPTY_CONFIG, LAYER, inner, half.config):
+            await push_blob(client, "team/blobs", content)
+        await start_upload(client, "team/blobs")
+
+
+async def pull_what_was_found(registry: Registry, tags: list[str], inner: bytes, half: Image) -> None:
+    async with registry.client() as client, registry.client(anonymous=True) as nobody:
+        by_config = {}
+        for tag in tags:
+            async with client.get(f"/v2/found/all/manifests/{tag}") as response:
+                assert response.status == 200, tag
+                raw = await response.read()
+            by_config[json.loads(raw)["config"]["digest"]] = (tag, raw)
+            for one in (json.loads(raw)["config"], *json.loads(raw)["layers"]):
+                async with client.get(f"/v2/found/all/blobs/{one['digest']}") as response:
+                    assert digest_of(await response.read()) == one["digest"]
+        for image in IMAGES.values():
+            tag, raw = by_config[digest_of(image.config)]
+            assert tag.startswith("image-")
+            original = json.loads(image.manifest)
+            assert (json.loads(raw)["config"], json.loads(raw)["layers"]) == (
+                original["config"],
+                original["layers"],
+            )
+        assert by_config[digest_of(EMPTY_CONFIG)] == (f"found-{digest_of(inner)[7:19]}", inner)
+        tag, raw = by_config[digest_of(b"{}")]
+        assert tag == "loose-1"
+        assert [one["digest"] for one in json.loads(raw)["layers"]] == [digest_of(half.config)]
+        async with nobody.get("/v2/found/all/manifests/loose-1") as response:
+            assert response.status == 401, "what was private stays so"
