@@ -115,6 +115,29 @@ def parse_image_config(raw: bytes) -> ImageConfig:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A line of an image's history: what made a layer, or (``empty``) something that is none."""
+
+    created_by: str
+    empty: bool
+
+
+def parse_history(raw: bytes) -> tuple[Step, ...]:
+    """How the image with this configuration says that it was built, the oldest line first; nothing where it
+    says nothing that can be read (image-spec, config.md, ``history``)."""
+    try:
+        given = parse_json_object(raw).get("history")
+    except JsonInvalidError:
+        return ()
+    lines = given[:MAX_ENTRIES] if isinstance(given, list) else []
+    return tuple(
+        Step(str(line.get("created_by") or ""), line.get("empty_layer") is True)
+        for line in lines
+        if isinstance(line, dict)
+    )
+
+
 def _diff_ids(value: object) -> tuple[Digest, ...]:
     found = []
     for i, text in enumerate(_strings(value, "rootfs.diff_ids")):

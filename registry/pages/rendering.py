@@ -77,6 +77,7 @@ def page(
         here=request.path,
         here_query=request.rel_url.raw_path_qs if request.method == "GET" else "/",
         host=host_of(request),
+        address=base_url(request),
         sections=SECTIONS,
         **values,
     )  # fmt: skip
@@ -102,7 +103,14 @@ def environment() -> Environment:
         cache_size=-1,
     )
     made.globals |= {"t": text, "asset": asset_path}
-    made.filters |= {"bytes": shown_bytes, "short": short_digest, "iso": iso, "exact": exact, "ago": ago}
+    made.filters |= {
+        "bytes": shown_bytes,
+        "short": short_digest,
+        "iso": iso,
+        "exact": exact,
+        "ago": ago,
+        "cut": cut,
+    }
     return made
 
 
@@ -124,6 +132,11 @@ def short_digest(digest: str) -> str:
     """As much of a digest as tells two apart."""
     algorithm, _, digits = digest.partition(":")
     return f"{algorithm}:{digits[:_SHORT_DIGITS]}"
+
+
+def cut(words: str, characters: int) -> str:
+    """A text for a cell: no longer than so many characters."""
+    return words if len(words) <= characters else f"{words[:characters]}…"
 
 
 def iso(at: datetime) -> str:

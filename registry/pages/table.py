@@ -8,6 +8,8 @@ from registry.pages import serving
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
 from registry.pages.home import show_home
+from registry.pages.image import show_findings, show_image, show_image_trials, show_referrers
+from registry.pages.repository import show_repository
 from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
 
@@ -19,6 +21,12 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/sign-out", sign_out, asks_who=False),
     PageRoute("GET", "/robots.txt", show_robots, asks_who=False),
     PageRoute("GET", "/assets/{version}/{file}", show_asset, asks_who=False),
+    PageRoute("GET", f"/r/{NAME}", show_repository),
+    PageRoute("GET", f"{_OF}/tags/{{tag}}", show_image),
+    PageRoute("GET", f"{_OF}/images/{{digest}}", show_image),
+    PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
+    PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
+    PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
     PageRoute("GET", f"{_OF}/badges/{{tag}}.svg", show_badge),
 )
 

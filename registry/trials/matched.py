@@ -10,7 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import case, func, literal, null, select, union_all
 
 from registry.advisories.ecosystems import line_of
 from registry.advisories.matching import Match
@@ -94,7 +94,7 @@ async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> lis
     """What of scans was looked up, in their order."""
     here = (scan_components.c.scan_id.in_(scan_ids), scan_components.c.owned.is_(False))
     matches = (
-        select(scan_components.c.scan_id, func.count().label("matches"))
+        select(scan_components.c.scan_id, null().label("ecosystem"), func.count(), literal(0))
         .join(component_findings, component_findings.c.component_id == scan_components.c.component_id)
         .where(*here)
         .group_by(scan_components.c.scan_id)
@@ -109,15 +109,18 @@ async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> lis
         .join(components, components.c.id == scan_components.c.component_id)
         .where(*here)
         .group_by(scan_components.c.scan_id, components.c.ecosystem)
-        .order_by(components.c.ecosystem)
     )
     counts = (await connection.execute(_COUNTS)).first()
     covered = _lines(counts)
     status = None if counts is None else parse_status(counts.generation, counts.sources)
     as_of = None if status is None else min((one.as_of for one in status.sources), default=None)
-    found = {row.scan_id: row.matches for row in await connection.execute(matches)}
+    found: dict[int, int] = {}
     unknown: dict[int, dict[str, int]] = {}
-    for scan_id, ecosystem, packages, unmatched in await connection.execute(of_ecosystems):
+    rows = (await connection.execute(union_all(matches, of_ecosystems))).all()
+    for scan_id, ecosystem, packages, unmatched in sorted(rows, key=lambda row: row.ecosystem or ""):
+        if ecosystem is None:
+            found[scan_id] = packages
+            continue
         count = unmatched if line_of(ecosystem) in covered else packages
         if count:
             unknown.setdefault(scan_id, {})[ecosystem] = count

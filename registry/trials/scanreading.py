@@ -60,8 +60,18 @@ class ScanView:
     advisories_as_of: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A scan with its row's ``id``, and for each layer the line of the history that made it, as JSON."""
+
+    id: int
+    layers: str | None
+    view: ScanView
+
+
 _VIEW = (
     scans.c.id,
+    scans.c.layers,
     *(scans.c[name] for name in ScanView.__dataclass_fields__ if name in scans.c),
     image_scans.c.worker,
     image_scans.c.taken_at,
@@ -70,6 +80,11 @@ _VIEW = (
 
 async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[ScanView]:
     """The newest scan of an image; of an index those of the images that it lists, by platform."""
+    return [scanned.view for scanned in await read_scans(database, manifest)]
+
+
+async def read_scans(database: Database, manifest: StoredManifest) -> Sequence[Scanned]:
+    """As :func:`list_scans`, with what more is read by."""
     listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
     query = (
         select(*_VIEW)
@@ -83,13 +98,17 @@ async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[S
     )
     async with database.read() as connection:
         found = [row._asdict() for row in await connection.execute(query)]
-        looked = await looked_up(connection, [row.pop("id") for row in found])
+        looked = await looked_up(connection, [row["id"] for row in found])
     return [
-        ScanView(
-            **row,
-            vulnerabilities=one.matches,
-            not_looked_up=one.not_looked_up,
-            advisories_as_of=one.advisories_as_of,
+        Scanned(
+            row.pop("id"),
+            row.pop("layers"),
+            ScanView(
+                **row,
+                vulnerabilities=one.matches,
+                not_looked_up=one.not_looked_up,
+                advisories_as_of=one.advisories_as_of,
+            ),
         )
         for row, one in zip(found, looked, strict=True)
     ]

@@ -98,25 +98,49 @@ async def list_vulnerabilities(
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
         .where(image_scans.c.manifest_id == manifest.id)
     )
+    async with database.read_once() as connection:
+        found = (await connection.execute(scan)).first()
+    if found is None:
+        raise NotFoundError(f"there is no scan of {manifest.digest} itself")
+    return await list_in_scan(
+        database, found.id, found.layers, base_layers=base_layers, wanted=wanted, limit=limit, after=after
+    )
+
+
+async def list_in_scan(
+    database: Database,
+    scan_id: int,
+    layers: str | None,
+    *,
+    base_layers: int | None,
+    wanted: Wanted,
+    limit: int,
+    after: str | None,
+) -> Sequence[Listed]:
+    """As :func:`list_vulnerabilities`, of a scan whose row is known; ``layers`` are those of the row.
+
+    Raises:
+        RequestInvalidError: the position is none.
+    """
     key = tuple_(_RANK, component_findings.c.advisory, components.c.id)
     query = (
         select(*_COLUMNS)
         .select_from(scan_components)
         .join(components, components.c.id == scan_components.c.component_id)
         .join(component_findings, component_findings.c.component_id == components.c.id)
-        .where(scan_components.c.owned.is_(False), *_filters(wanted, base_layers))
+        .where(
+            scan_components.c.scan_id == scan_id,
+            scan_components.c.owned.is_(False),
+            *_filters(wanted, base_layers),
+        )
         .order_by(*key.clauses)
         .limit(limit)
     )
     if after is not None:
         query = query.where(key > _parse_position(after))
-    async with database.read() as connection:
-        found = (await connection.execute(scan)).first()
-        if found is None:
-            raise NotFoundError(f"there is no scan of {manifest.digest} itself")
-        rows = await connection.execute(query.where(scan_components.c.scan_id == found.id))
-        layers = json.loads(found.layers or "[]")
-        return [_listed(row._asdict(), layers, base_layers) for row in rows]
+    lines = json.loads(layers or "[]")
+    async with database.read_once() as connection:
+        return [_listed(row._asdict(), lines, base_layers) for row in await connection.execute(query)]
 
 
 def _listed(values: dict[str, Any], layers: Sequence[str], base_layers: int | None) -> Listed:

@@ -11,8 +11,9 @@ from playwright.async_api import Browser
 
 from tests.kit.browsing import visiting
 from tests.kit.distribution import push_image
+from tests.kit.pagecontent import fill
 from tests.kit.server import Registry, running_registry
-from tests.kit.trials import tiny_image
+from tests.kit.trials import Port, open_port, tiny_image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOOKS = (
@@ -29,6 +30,15 @@ async def registry(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Regis
     (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
     async with running_registry(data, f"sqlite:///{data / 'seatrial.db'}") as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -59,4 +69,44 @@ async def test_nobody_is_kept_out(chromium: Browser, registry: Registry, look: d
             assert await visit.go(path) == status
             await visit.require_good()
         await visit.sign_in()
+        await visit.require_good()
+
+
+IMAGES = (
+    "/r/team/app",
+    "/r/team/app/-/tags/1.0",
+    "/r/team/app/-/tags/1.1",
+    "/r/team/app/-/tags/2.0",
+    "/r/team/app/-/tags/evil",
+    "/r/team/app/-/images/{hostile}/findings",
+    "/r/team/app/-/images/{hostile}/referrers",
+    "/r/team/app/-/images/{hostile}/trials",
+)
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+async def test_whatever_an_image_says_is_only_shown(
+    chromium: Browser, port: Port, look: dict[str, object]
+) -> None:
+    content = await fill(port)
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go("/sign-in")
+        await visit.sign_in()
+        for path in IMAGES:
+            assert await visit.go(path.format(hostile=content.hostile)) == 200
+            await visit.require_good()
+            assert await visit.page.title() != "owned"
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_who_was_refused_sees_why(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await fill(port)
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/")
+        await visit.page.get_by_role("link", name="team/app").click()
+        await visit.page.get_by_label("State").select_option("fail")
+        await visit.page.get_by_role("button", name="Show").click()
+        await visit.page.get_by_role("link", name="1.1", exact=True).click()
+        await visit.page.get_by_text("You may not pull it").wait_for()
+        assert "seen: exit code 3" in await visit.text()
         await visit.require_good()

@@ -332,6 +332,12 @@ API = {
 }
 
 PAGES = {
+    "GET /r/{name}": "pull",
+    "GET /r/{name}/-/tags/{tag}": "pull",
+    "GET /r/{name}/-/images/{digest}": "pull",
+    "GET /r/{name}/-/images/{digest}/findings": "scans",
+    "GET /r/{name}/-/images/{digest}/referrers": "pull",
+    "GET /r/{name}/-/images/{digest}/trials": "pull",
     "GET /r/{name}/-/badges/{tag}.svg": "pull",
 }
 """Pages about a repository."""

@@ -19,6 +19,7 @@ from registry.content import manifests
 from registry.content.administration import find
 from registry.content.bases import find_base
 from registry.content.manifests import StoredManifest
+from registry.content.repositories import Repository
 from registry.contract.base import is_none
 from registry.contract.scan import Found, Incomplete, Package, Reported, Scan, Severity
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError, RequestInvalidError
@@ -317,11 +318,21 @@ def _shown(holder: Holder) -> HolderAnswer:
     return HolderAnswer(**{name: getattr(holder, name) for name in HolderAnswer.model_fields})
 
 
-async def _image(call: Call, name: str, digest: str) -> StoredManifest:
+async def find_scanned(call: Call, name: str, digest: str) -> tuple[Repository, StoredManifest]:
+    """The image, if the caller may read what was found in it, and its repository.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`registry.content.administration.find`.
+        ManifestUnknownError: there is no such image.
+    """
     database = call.services.database
     repository = await find(database, actor=call.actor, action="pull", name=name)
     require_scans(call.actor, repository=name, visibility=repository.visibility)
-    return await manifests.get(database, repository, parse_content_digest(digest))
+    return repository, await manifests.get(database, repository, parse_content_digest(digest))
+
+
+async def _image(call: Call, name: str, digest: str) -> StoredManifest:
+    return (await find_scanned(call, name, digest))[1]
 
 
 async def _scan(call: Call, manifest: StoredManifest) -> Scan:

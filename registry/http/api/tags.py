@@ -129,7 +129,11 @@ async def list_tags(call: Call, name: RepositoryName, query: TagsQuery) -> Page[
     """Tags of a repository, those that are asked for.
 
     A page that is not of all looks at 500 tags: it may be short, or empty, and still have a next one."""
-    repository = await _repository(call, name, "pull")
+    return await search_tags(call, await _repository(call, name, "pull"), query)
+
+
+async def search_tags(call: Call, repository: Repository, query: TagsQuery) -> Page[tagsearch.FoundTag]:
+    """As :func:`list_tags`, of a repository that the caller may pull from."""
     wanted = tagsearch.Wanted(
         glob=query.glob,
         regex=query.regex,

@@ -1,0 +1,159 @@
+"""What an image is made of, as people read it: its configuration and its layers with the lines that made
+them, or what an index lists.
+
+Whoever asks has seen to it that the image may be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import func, select
+
+from registry.content import blobs as blob_use
+from registry.db.content import STATE_COLUMNS, edges, manifests
+from registry.errors import BlobUnknownError, ManifestInvalidError
+from registry.oci.imageconfig import ImageConfig, Step, parse_history, parse_image_config
+from registry.oci.manifest import parse_manifest
+
+if TYPE_CHECKING:
+    from registry.content.manifests import StoredManifest
+    from registry.db.engine import Database
+    from registry.oci.descriptor import Descriptor
+    from registry.oci.digest import Digest
+    from registry.oci.manifest import Manifest
+    from registry.storage.store import BlobStore
+    from registry.storage.threads import Threads
+
+CONFIG_MAX_BYTES = 1024 * 1024
+"""A larger configuration is not read for a page."""
+LISTED_MAX = 200
+_LAYERS_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer with the line of the history that made it; without a ``digest`` the line made none."""
+
+    created_by: str
+    digest: str | None
+    size: int
+    media_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What an index lists: the first :data:`LISTED_MAX`. ``row`` has the columns of its state; ``None``: it
+    is not in the repository. ``attests``: it says something of another one, and is no image."""
+
+    digest: str
+    size: int
+    platform: str
+    attests: bool
+    row: object | None
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """``size`` is that of all the manifest names, in bytes. ``config`` is ``None`` of an index, of what is no
+    image, and where it cannot be read."""
+
+    manifest: Manifest
+    size: int
+    config: ImageConfig | None = None
+    layers: Sequence[Layer] = ()
+    listed: Sequence[Listed] = ()
+
+
+async def inspect(
+    database: Database, store: BlobStore, manifest: StoredManifest, *, parsers: Threads
+) -> Contents:
+    """What a manifest is made of; one query."""
+    parsed = await parsers.run(parse_manifest, manifest.raw, manifest.media_type)
+    size = sum(edge.size for _, edge in parsed.edges())
+    if parsed.is_index:
+        return Contents(parsed, size, listed=await _listed(database, manifest.repository_id, parsed.children))
+    raw = None
+    if manifest.runnable and parsed.config is not None:
+        raw = await _read(database, store, manifest.repository_id, parsed.config)
+    if raw is None:
+        return Contents(parsed, size, layers=_layers((), parsed.layers))
+    config, history = await parsers.run(_parsed, raw)
+    return Contents(parsed, size, config, _layers(history, parsed.layers))
+
+
+async def sizes_of(database: Database, repository_id: int, digests: Collection[str]) -> Mapping[str, int]:
+    """How many bytes images take, of their first layers; an index is not among them."""
+    query = (
+        select(manifests.c.digest, func.sum(edges.c.size))
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(
+            manifests.c.repository_id == repository_id,
+            manifests.c.digest.in_(digests),
+            edges.c.kind != "child",
+            edges.c.position < _LAYERS_MAX,
+        )
+        .group_by(manifests.c.digest)
+    )
+    async with database.read_once() as connection:
+        return {digest: int(size) for digest, size in await connection.execute(query)}
+
+
+async def _read(
+    database: Database, store: BlobStore, repository_id: int, descriptor: Descriptor
+) -> bytes | None:
+    if descriptor.size > CONFIG_MAX_BYTES:
+        return None
+    digest: Digest = descriptor.digest
+    async with database.read_once() as connection:
+        blob = (await blob_use.find_all(connection, repository_id, [digest])).get(digest)
+    if blob is None or blob.size > CONFIG_MAX_BYTES:
+        return None
+    try:
+        async with store.open_blob(blob.locator) as opened:
+            return b"".join([chunk async for chunk in opened.chunks()])
+    except BlobUnknownError:
+        return None
+
+
+def _parsed(raw: bytes) -> tuple[ImageConfig | None, tuple[Step, ...]]:
+    try:
+        return parse_image_config(raw), parse_history(raw)
+    except ManifestInvalidError:
+        return None, ()
+
+
+def _layers(history: Sequence[Step], layers: Sequence[Descriptor]) -> list[Layer]:
+    """Lines and layers, the oldest first. Where they do not belong together, the layers alone."""
+    if sum(not step.empty for step in history) != len(layers):
+        history = [Step("", empty=False) for _ in layers]
+    rest = iter(layers[:_LAYERS_MAX])
+    found = []
+    for step in history:
+        if step.empty:
+            found.append(Layer(step.created_by, None, 0, ""))
+        elif (layer := next(rest, None)) is not None:
+            found.append(Layer(step.created_by, str(layer.digest), layer.size, layer.media_type))
+    return found
+
+
+async def _listed(database: Database, repository_id: int, children: Sequence[Descriptor]) -> list[Listed]:
+    shown = children[:LISTED_MAX]
+    query = select(manifests.c.digest, *STATE_COLUMNS).where(
+        manifests.c.repository_id == repository_id,
+        manifests.c.digest.in_({str(child.digest) for child in shown}),
+    )
+    async with database.read_once() as connection:
+        rows = {row.digest: row for row in await connection.execute(query)}
+    return [
+        Listed(
+            digest=str(child.digest),
+            size=child.size,
+            platform="" if child.platform is None else str(child.platform),
+            attests=child.platform is not None and child.platform.unknown,
+            row=rows.get(str(child.digest)),
+        )
+        for child in shown
+    ]

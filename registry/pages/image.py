@@ -1,0 +1,264 @@
+"""An image: whether it may be pulled and why, what it is made of, what was found in it, and what names it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pydantic import Field
+
+from registry.content import referrers as referrer_use
+from registry.content.inspecting import Contents, inspect
+from registry.contract.scan import WORST_FIRST, Severity
+from registry.http.api.history import HistoryQuery, list_past_trials
+from registry.http.api.images import find_image
+from registry.http.api.models import Query
+from registry.http.api.routes import Call, read_query
+from registry.http.api.scans import find_scanned
+from registry.http.parsers import PARSERS
+from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
+from registry.pages.texts import text
+from registry.trials import vulnerabilities
+from registry.trials.admission import explain_manifest
+from registry.trials.asking import may_read_log
+from registry.trials.gate import Admit, AdmitWithWarning
+from registry.trials.scanreading import read_scans
+from registry.trials.states import effective_state
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from registry.content.manifests import StoredManifest
+    from registry.content.repositories import Repository
+
+SHOWN = 100
+
+
+class CursorQuery(Query):
+    """Which part of a list."""
+
+    cursor: str | None = Field(default=None, max_length=1024)
+
+
+class FindingsQuery(CursorQuery):
+    """Which vulnerabilities."""
+
+    severity: Severity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Of:
+    """The image that a page is about, and who looks at it: what all its pages show."""
+
+    repository: Repository
+    manifest: StoredManifest
+    tag: str | None
+    reads_scans: bool
+
+    @property
+    def name(self) -> str:
+        """The repository's."""
+        return self.repository.name
+
+    @property
+    def digest(self) -> str:
+        """The manifest's."""
+        return str(self.manifest.digest)
+
+    @property
+    def path(self) -> str:
+        """Its page, by digest."""
+        return f"/r/{self.name}/-/images/{self.digest}"
+
+    @property
+    def shown(self) -> str:
+        """As people name it."""
+        return f"{self.name}:{self.tag}" if self.tag else f"{self.name}@{self.digest}"
+
+    @property
+    def titled(self) -> str:
+        """The same for a title: with as much of a digest as tells two apart."""
+        return self.shown if self.tag else f"{self.name}@{short_digest(self.digest)}"
+
+    @property
+    def api(self) -> str:
+        """Where the API has its repository."""
+        return f"/api/v1/repositories/{quote(self.name, '')}"
+
+
+async def show_image(call: Call) -> web.Response:
+    """By tag or digest: the gate's word, how to pull it, and what it is made of where it may be pulled."""
+    of = await _image(call)
+    services = call.services
+    question, decision = await explain_manifest(
+        services.database,
+        services.settings,
+        actor=call.actor,
+        repository=of.repository,
+        manifest=of.manifest,
+        tag=of.tag,
+    )
+    contents = None
+    # What is refused is not shown by another way.
+    if isinstance(decision, Admit | AdmitWithWarning):
+        contents = await inspect(
+            services.database, services.blobs, of.manifest, parsers=call.request.app[PARSERS]
+        )
+    host = host_of(call.request)
+    return page(
+        call.request,
+        "image.html",
+        title=of.titled,
+        of=of,
+        here_tab="overview",
+        question=question,
+        decision=decision,
+        contents=contents,
+        listed=[] if contents is None else _listed(contents, call),
+        largest=_largest(contents),
+        shown=SHOWN,
+        commands=_commands(host, of),
+        lines=Lines(
+            api=[f"GET /api/v1/gate?image={of.shown}", f"GET /v2/{of.name}/manifests/{of.tag or of.digest}"],
+            cli=[f"seatrial gate explain {of.shown}", f"seatrial image show {of.shown}"],
+        ),
+    )
+
+
+async def show_findings(call: Call) -> web.Response:
+    """What the newest scan found, the worst first; of an index, what was found in each platform."""
+    query = read_query(call.request, FindingsQuery, leaves_out_empty=True)
+    database, matched = call.services.database, call.request.match_info
+    repository, manifest = await find_scanned(call, matched["name"], matched["digest"])
+    of = Of(repository, manifest, None, reads_scans=True)
+    scans = await read_scans(database, manifest)
+    found: list[vulnerabilities.Listed] = []
+    own = next((scan for scan in scans if scan.view.digest == of.digest), None)
+    if own is not None:
+        found += await vulnerabilities.list_in_scan(
+            database,
+            own.id,
+            own.layers,
+            base_layers=None,
+            wanted=vulnerabilities.Wanted(query.severity),
+            limit=SHOWN + 1,
+            after=query.cursor,
+        )
+    shown = [one.vulnerability for one in found[:SHOWN]]
+    has_more = len(found) > SHOWN
+    kept = [("severity", query.severity)]
+    path = f"{of.path}/findings"
+    return page(
+        call.request,
+        "findings.html",
+        title=text("findings.title", image=of.titled),
+        of=of,
+        here_tab="findings",
+        scans=[scan.view for scan in scans],
+        own=own,
+        found=shown,
+        severities=WORST_FIRST,
+        severity=query.severity,
+        next_path=path + chosen([*kept, ("cursor", found[SHOWN - 1].position)]) if has_more else None,
+        first_path=path + chosen(kept) if query.cursor else None,
+        lines=Lines(
+            api=[f"GET {of.api}/scans/{of.digest}/vulnerabilities"],
+            cli=[f"seatrial image findings {of.shown}"],
+        ),
+    )
+
+
+async def show_referrers(call: Call) -> web.Response:
+    """What names this image as its subject: signatures, attestations, SBOMs; each has such a page itself."""
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    of = await _image(call)
+    cursor = query.cursor or "0"
+    after = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 19 else 0
+    found = await referrer_use.list_page(
+        call.services.database, of.repository, of.manifest.digest, after=after, limit=SHOWN
+    )
+    path = f"{of.path}/referrers"
+    return page(
+        call.request,
+        "referrers.html",
+        title=text("referrers.title", image=of.titled),
+        of=of,
+        here_tab="referrers",
+        referrers=[_referrer(descriptor) for descriptor in found.descriptors],
+        next_path=path + chosen([("cursor", str(found.next_after))]) if found.next_after else None,
+        first_path=path if query.cursor else None,
+        lines=Lines(
+            api=[f"GET /v2/{of.name}/referrers/{of.digest}", f"GET {of.api}/attestations?digest={of.digest}"],
+            cli=[f"seatrial verify {of.shown}"],
+        ),
+    )
+
+
+async def show_image_trials(call: Call) -> web.Response:
+    """The trials of an image, newest first."""
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    of = await _image(call)
+    found = await list_past_trials(
+        call, of.name, HistoryQuery(digest=of.digest, limit=SHOWN, cursor=query.cursor)
+    )
+    path = f"{of.path}/trials"
+    return page(
+        call.request,
+        "image-trials.html",
+        title=text("trials.title", image=of.titled),
+        of=of,
+        here_tab="trials",
+        trials=found.items,
+        next_path=path + chosen([("cursor", found.next)]) if found.next else None,
+        first_path=path if query.cursor else None,
+        lines=Lines(
+            api=[f"GET {of.api}/trials?digest={of.digest}"], cli=[f"seatrial trial history {of.shown}"]
+        ),
+    )
+
+
+async def _image(call: Call) -> Of:
+    matched = call.request.match_info
+    name, tag = matched["name"], matched.get("tag")
+    image = f"{name}:{tag}" if tag is not None else f"{name}@{matched['digest']}"
+    repository, manifest, by_tag = await find_image(call, image, "pull")
+    reads = may_read_log(call.actor, repository=name, visibility=repository.visibility)
+    return Of(repository, manifest, by_tag, reads)
+
+
+def _commands(host: str, of: Of) -> list[tuple[str, str]]:
+    """How each client pulls it."""
+    by_digest = f"{host}/{of.name}@{of.digest}"
+    named = f"{host}/{of.name}:{of.tag}" if of.tag else by_digest
+    found = [("podman", f"podman pull {named}"), ("docker", f"docker pull {named}")]
+    if of.tag:
+        found.append(("digest", f"podman pull {by_digest}"))
+    return [
+        *found,
+        ("skopeo", f"skopeo copy docker://{named} oci:{of.name.rpartition('/')[2]}"),
+        ("kubernetes", f"image: {by_digest}"),
+    ]
+
+
+def _largest(contents: Contents | None) -> int:
+    sizes = [layer.size for layer in contents.layers] if contents is not None else []
+    return max([*sizes, 1])
+
+
+def _listed(contents: Contents, call: Call) -> list[dict[str, Any]]:
+    """What an index lists, each with its state where it is there. Time is left aside: the state of the index
+    itself has it."""
+    now = datetime.now(UTC)
+    found = []
+    for one in contents.listed:
+        row: Any = one.row
+        state = None if row is None else effective_state(row, now=now, max_age=None).state
+        found.append({"of": one, "state": state})
+    return found
+
+
+def _referrer(descriptor: str) -> dict[str, Any]:
+    return {"artifactType": "", "annotations": {}, **json.loads(descriptor)}
