@@ -130,7 +130,9 @@ def shown_bytes(count: int) -> str:
 
 def short_digest(digest: str) -> str:
     """As much of a digest as tells two apart."""
-    algorithm, _, digits = digest.partition(":")
+    algorithm, colon, digits = digest.partition(":")
+    if not colon:
+        return digest
     return f"{algorithm}:{digits[:_SHORT_DIGITS]}"
 
 

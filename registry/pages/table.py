@@ -12,6 +12,7 @@ from registry.pages.image import show_findings, show_image, show_image_trials, s
 from registry.pages.repository import show_repository
 from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
+from registry.pages.trials import follow_trial, show_trial, show_trial_log, try_again
 
 _OF = f"/r/{NAME}/-"
 PAGES: tuple[PageRoute, ...] = (
@@ -27,6 +28,10 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
+    PageRoute("GET", "/trials/{trial}", show_trial),
+    PageRoute("GET", "/trials/{trial}/log", show_trial_log),
+    PageRoute("GET", "/trials/{trial}/live", follow_trial),
+    PageRoute("POST", "/trials/{trial}/again", try_again),
     PageRoute("GET", f"{_OF}/badges/{{tag}}.svg", show_badge),
 )
 

@@ -26,7 +26,7 @@ async def refused(
         async with reading.database.read() as connection:
             trial = await _newest_trial(connection, reading.repository.id, digest)
             findings, count = await why_refused(connection, reading.repository.id, digest)
-    address = "" if trial is None else f" (see {base_url}/api/v1/trials/{trial})"
+    address = "" if trial is None else f" (see {base_url}/trials/{trial})"
     headers, advice = {}, ""
     if refusal.retry_after_seconds is not None:
         headers["Retry-After"] = str(refusal.retry_after_seconds)

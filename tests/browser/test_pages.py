@@ -11,7 +11,7 @@ from playwright.async_api import Browser
 
 from tests.kit.browsing import visiting
 from tests.kit.distribution import push_image
-from tests.kit.pagecontent import fill
+from tests.kit.pagecontent import BAD, fill
 from tests.kit.server import Registry, running_registry
 from tests.kit.trials import Port, open_port, tiny_image
 
@@ -81,6 +81,8 @@ IMAGES = (
     "/r/team/app/-/images/{hostile}/findings",
     "/r/team/app/-/images/{hostile}/referrers",
     "/r/team/app/-/images/{hostile}/trials",
+    "/trials/{trial}",
+    "/trials/{trial}/log",
 )
 
 
@@ -93,7 +95,8 @@ async def test_whatever_an_image_says_is_only_shown(
         await visit.go("/sign-in")
         await visit.sign_in()
         for path in IMAGES:
-            assert await visit.go(path.format(hostile=content.hostile)) == 200
+            trial = content.trials[content.hostile]
+            assert await visit.go(path.format(hostile=content.hostile, trial=trial)) == 200
             await visit.require_good()
             assert await visit.page.title() != "owned"
 
@@ -109,4 +112,41 @@ async def test_who_was_refused_sees_why(chromium: Browser, port: Port, *, script
         await visit.page.get_by_role("link", name="1.1", exact=True).click()
         await visit.page.get_by_text("You may not pull it").wait_for()
         assert "seen: exit code 3" in await visit.text()
+        await visit.require_good()
+
+
+async def test_a_log_is_watched_while_it_is_written(chromium: Browser, port: Port) -> None:
+    worker = await port.worker("live")
+    digest = await port.push(tiny_image())
+    job = await worker.claim()
+    (trial,) = await port.trials(digest)
+    told = {"protocol": job["protocol"], "lease": job["lease"], "run": 0, "name": "smoke"}
+    async with visiting(chromium, port.registry) as visit:
+        await visit.go(f"/sign-in?next=/trials/{trial['id']}")
+        await visit.sign_in()
+        log = visit.page.get_by_label("While it is tried")
+        first = f"first line\n\x1b[31m{BAD}\n"
+        assert (await worker.post("log", told | {"position": 0, "text": first})).status == 200
+        await log.get_by_text("first line").wait_for()
+        await visit.require_good()
+        second = "\x1b[0msecond line\n"
+        answer = await worker.post("log", told | {"position": len(first), "text": second})
+        assert answer.status == 200
+        await log.get_by_text("second line").wait_for()
+        assert (await worker.report(job, log=first + second)).status == 204
+        await visit.page.get_by_text("The trial is over").wait_for()
+        assert (await log.inner_text()).count("second line") == 1
+        assert await visit.page.title() != "owned"
+        await visit.require_good()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_an_image_is_tried_again(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    content = await fill(port)
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go(f"/sign-in?next=/trials/{content.trials[content.bad]}")
+        await visit.sign_in()
+        await visit.page.get_by_role("button", name="Try it again").click()
+        await visit.page.get_by_text("Its verdict is on its way").first.wait_for()
+        assert len(await port.trials(content.bad)) == 2
         await visit.require_good()

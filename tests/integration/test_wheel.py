@@ -30,7 +30,7 @@ def test_it_holds_what_runs_and_nothing_else(wheel: Path) -> None:
     assert "registry/_migrations/env.py" in names
     assert any(name.startswith("registry/_migrations/versions/0001") for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
-    assert {"registry/pages/templates/base.html", "registry/pages/static/pages.css"} <= set(names)
+    assert {"registry/pages/templates/base.html", "registry/pages/static/htmx.min.js"} <= set(names)
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if not top.startswith("seatrial-")} == {"registry", "sandbox"}
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 PLACES = ("public", "internal", "private", "missing")
 
 _PLACED = """
-                pull push trial delete configure administer members namespace trialled pulls log  put scans
+                pull push trial delete configure administer members namespace trialled pulls log  put  scans
 anonymous       +??? ???? ????  ????   ????      ????       ????    ????      +000     ????  ?000 ???? ????
 stranger        ++-- ---- ----  ----   ----      ----       ----    ----      ++00     ----  --00 ---- ----
 reader          ++++ ---- ----  ----   ----      ----       ----    ++++      +++0     ----  ---0 ---- ---+
@@ -34,6 +34,27 @@ worker          ???? ???? ????  ????   ????      ????       ????    ????      ??
 """``robot`` writes in ``private``. The tokens are the owner's: for pull everywhere, for all in another
 namespace, expired, revoked; and registry tokens: for all in another namespace, and for nothing. ``put``
 changes a namespace or makes one."""
+
+_AGAIN = """
+                again
+anonymous       ?000
+stranger        --00
+reader          ---0
+writer          +++0
+maintainer      +++0
+owner           +++0
+auditor         ---0
+administrator   +++0
+robot           --+0
+pull-token      ---0
+elsewhere-token 0000
+expired-token   ????
+revoked-token   ????
+narrow-token    0000
+empty-token     0000
+worker          ????
+"""
+"""To try an image again by the page of its trial, which hides as that does."""
 
 _GENERAL = """
                 base catalog any user account person rotate audit admin strangers own explain mine
@@ -86,7 +107,7 @@ def _cells(text: str) -> dict[str, dict[str, str]]:
     return {right: {row[0]: row[number + 1] for row in rows} for number, right in enumerate(first)}
 
 
-PLACED = _cells(_PLACED)
+PLACED = {**_cells(_PLACED), **_cells(_AGAIN)}
 GENERAL = _cells(_GENERAL) | _cells(_APART)
 ACTORS = tuple(PLACED["pull"])
 
@@ -338,6 +359,10 @@ PAGES = {
     "GET /r/{name}/-/images/{digest}/findings": "scans",
     "GET /r/{name}/-/images/{digest}/referrers": "pull",
     "GET /r/{name}/-/images/{digest}/trials": "pull",
+    "GET /trials/{trial}": "trialled",
+    "GET /trials/{trial}/log": "log",
+    "GET /trials/{trial}/live": "log",
+    "POST /trials/{trial}/again": "again",
     "GET /r/{name}/-/badges/{tag}.svg": "pull",
 }
 """Pages about a repository."""

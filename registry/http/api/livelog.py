@@ -12,9 +12,10 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from aiohttp import web
 from pydantic import Field
@@ -101,6 +102,13 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     nothing comes. Where a stream ends without one, go on with the `id` of its last event as `Last-Event-ID`.
     Where nothing else does, a comment comes every 15 seconds.
     """
+    return await follow(call, trial_id, seconds=query.wait, write=written)
+
+
+async def follow(
+    call: Call, trial_id: str, *, seconds: float, write: Callable[[Event], str]
+) -> web.StreamResponse:
+    """As :func:`follow_log`; ``write`` gives each event as it goes over the wire."""
     cursors = parse_cursors(call.request.headers.get("Last-Event-ID", ""))
     database = call.services.database
     watching = _Watching(call.request, call.actor, cursors)
@@ -110,11 +118,16 @@ async def follow_log(call: Call, trial_id: Id, query: LiveQuery) -> web.StreamRe
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
     watched = call.request.app[METRICS].live_log_streams
     with call.request.app[STREAMS].room(call.actor), watched.track_inprogress():
-        return await _stream(call.request, database, trial_id, watching, seconds=query.wait)
+        events = watching.events(database, trial_id)
+        return await _stream(call.request, events, seconds=seconds, write=write)
 
 
 async def _stream(
-    request: web.Request, database: Database, trial_id: str, watching: _Watching, *, seconds: float
+    request: web.Request,
+    events: AsyncIterator[Sequence[Event]],
+    *,
+    seconds: float,
+    write: Callable[[Event], str],
 ) -> web.StreamResponse:
     response = web.StreamResponse(headers=_HEADERS)
     response.content_type = EVENT_STREAM
@@ -122,7 +135,8 @@ async def _stream(
     await _send(response, "retry: 2000\n\n")
     loop = asyncio.get_running_loop()
     end, spoken = loop.time() + seconds, loop.time()
-    async for text in watching.events(database, trial_id):
+    async for found in events:
+        text = "".join(map(write, found))
         if text or loop.time() - spoken >= HEARTBEAT_SECONDS:
             await _send(response, text or ": \n\n")
             spoken = loop.time()
@@ -138,6 +152,15 @@ async def _send(response: web.StreamResponse, text: str) -> None:
         await response.write(text.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that somebody who watches is told; ``id`` stands for all that was told by then."""
+
+    kind: Literal["part", "log", "end", "gone"]
+    data: Mapping[str, object]
+    id: str | None = None
+
+
 @dataclass(slots=True)
 class _Watching:
     """Somebody who watches: who it is, as of an access epoch (``None``: that is asked at the first look), and
@@ -149,28 +172,28 @@ class _Watching:
     epoch: int | None = None
     standing: list[PartStanding] = field(default_factory=list)
 
-    async def events(self, database: Database, trial_id: str) -> AsyncIterator[str]:
-        """Events as they come up, and an empty text after each look that found none; they end with the trial,
+    async def events(self, database: Database, trial_id: str) -> AsyncIterator[Sequence[Event]]:
+        """Events as they come up, and none after each look that found none; they end with the trial,
         with the right to see it, or with this process."""
         while not database.bell.muted:
             seen = await self._look(database, trial_id)
             if seen is None:
-                yield _event("gone", {"reason": "it is not there any more, or not yours to see"})
+                yield [Event("gone", {"reason": "it is not there any more, or not yours to see"})]
                 return
             self.cursors = seen.cursors
-            texts = [
-                _event("part", {"part": number, **asdict(part)})
+            found = [
+                Event("part", {"part": number, **asdict(part)})
                 for number, part in enumerate(seen.parts)
                 if number >= len(self.standing) or self.standing[number] != part
             ]
             self.standing = list(seen.parts)
             if seen.output is not None:
-                texts.append(_event("log", asdict(seen.output), shown_cursors(seen.cursors)))
+                found.append(Event("log", asdict(seen.output), shown_cursors(seen.cursors)))
             elif seen.state == "done" and not seen.more:
                 told = {"trial": trial_id, "state": "done", "verdict": seen.verdict, "reason": seen.reason}
-                yield "".join([*texts, _event("end", told, shown_cursors(seen.cursors))])
+                yield [*found, Event("end", told, shown_cursors(seen.cursors))]
                 return
-            yield "".join(texts)
+            yield found
             if not seen.more:
                 await asyncio.sleep(LOOK_SECONDS)
 
@@ -191,10 +214,17 @@ class _Watching:
         return seen if readable and writes else None
 
 
-def _event(kind: str, data: Mapping[str, object], event_id: str | None = None) -> str:
+def written(event: Event) -> str:
+    """An event as the API sends it."""
     # JSON has neither ends of lines nor control characters, whatever the image wrote.
-    named = "" if event_id is None else f"id: {event_id}\n"
-    return f"{named}event: {kind}\ndata: {json.dumps(data, ensure_ascii=True)}\n\n"
+    return framed(event, json.dumps(event.data, ensure_ascii=True))
+
+
+def framed(event: Event, data: str) -> str:
+    """An event with this as its data, in which only ``\\n`` may end a line (WHATWG HTML, 9.2.6)."""
+    named = "" if event.id is None else f"id: {event.id}\n"
+    lines = "".join(f"data: {line}\n" for line in data.split("\n"))
+    return f"{named}event: {event.kind}\n{lines}\n"
 
 
 def shown_cursors(cursors: Sequence[Cursor]) -> str:

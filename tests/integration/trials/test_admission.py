@@ -76,7 +76,7 @@ async def test_a_bad_image_is_refused_with_the_reason_and_an_address(port: Port)
         assert error["message"].startswith(
             f"{REPOSITORY}@{digest} failed its trial: expected: exit code is 0; seen: exit code 3"
         )
-        assert f"(see {port.registry.url}/api/v1/trials/{trial['id']})" in error["message"]
+        assert f"(see {port.registry.url}/trials/{trial['id']})" in error["message"]
         assert "\n" not in error["message"]
         head = await ask(port.reader, "HEAD", f"/v2/{REPOSITORY}/manifests/{reference}")
         assert (head.status, head.body) == (403, b"")

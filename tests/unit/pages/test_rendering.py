@@ -14,6 +14,7 @@ from registry.pages.rendering import ago, environment, exact, iso, short_digest,
 from registry.pages.visible import visible
 from tests.kit.sources import ROOT
 
+VENDORED = ROOT / "registry" / "pages" / "VENDORED.md"
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
 
 
@@ -85,6 +86,13 @@ def test_an_address_has_the_hash_of_its_content() -> None:
         content = (ROOT / "registry" / "pages" / "static" / name).read_bytes()
         assert asset.path == f"/assets/{hashlib.sha256(content).hexdigest()[:16]}/{name}"
         assert asset.body == content
+
+
+def test_files_of_others_are_those_that_are_listed() -> None:
+    listed = re.findall(r"^\| `([^`]+)` \|.*`([0-9a-f]{64})` \|$", VENDORED.read_text(), re.MULTILINE)
+    assert {name for name, _ in listed} == {name for name in assets() if name.endswith(".min.js")}
+    for name, expected in listed:
+        assert hashlib.sha256(assets()[name].body).hexdigest() == expected, name
 
 
 def test_no_style_and_no_script_stands_in_a_page() -> None:

@@ -27,27 +27,26 @@ def prefixes() -> set[str]:
     """Of keys that are put together from a word of the registry."""
     return {found for path in TEMPLATES for found in PREFIX.findall(path.read_text())} | {
         "time.",
-        "state.",
-        "error.",
-        "advice.",
+        *(key for key in in_modules() if key.endswith(".")),
     }
 
 
 def named() -> set[str]:
     """Keys that templates and modules name in full."""
-    found = {key for path in TEMPLATES for key in KEY.findall(path.read_text())}
-    for path in PAGES.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            is_text = (
-                isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text"
-            )
-            if is_text:
-                found |= {
-                    str(part.value)
-                    for part in ast.walk(node.args[0])
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
-                }
+    found = {key for path in TEMPLATES for key in KEY.findall(path.read_text())} | in_modules()
     return {key for key in found if not key.endswith(".")}
+
+
+def in_modules() -> set[str]:
+    """Keys, and what keys begin with, in calls of the modules."""
+    return {
+        str(part.value)
+        for path in PAGES.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "text"
+        for part in ast.walk(node.args[0])
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    }
 
 
 def test_each_text_that_is_named_is_there() -> None:

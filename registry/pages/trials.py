@@ -1,0 +1,215 @@
+"""A trial: why its verdict, what was expected and seen, how it was run, what it wrote, also while it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from registry.auth.policy import decide, reads_trials
+from registry.contract.use import how_it_ended, use_lines
+from registry.errors import ConflictError
+from registry.http.api import livelog
+from registry.http.api.logrights import require_log
+from registry.http.api.routes import Call, read_query
+from registry.http.api.trials import Request, start_trial
+from registry.pages.rendering import Lines, host_of, page, short_digest
+from registry.pages.serving import moved
+from registry.pages.terminal import Terminal, shown_log
+from registry.pages.texts import text
+from registry.pages.visible import visible
+from registry.trials import reading
+from registry.trials.asking import may_read_log
+from registry.trials.formats.outcomes import PartOutcome, RunOutcome, outcomes_of
+from registry.trials.livelog import Cursor, look
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from registry.trials.reading import TrialView
+
+_PLOT_WIDTH, _PLOT_HEIGHT = 200, 40
+_PIECES_MAX = 40
+"""Of a log while it is written, for a page: each has 64 KiB at most, and takes three queries."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunShown:
+    """A run with what came of its expectations, and its use over its time as points of a line."""
+
+    outcome: RunOutcome
+    ended: str
+    use: Sequence[str]
+    memory: str
+    log: Markup | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartShown:
+    """A part with its runs; the longest step of its start is as wide as the picture."""
+
+    outcome: PartOutcome
+    runs: Sequence[RunShown]
+    record: Mapping[str, Any]
+    longest: float
+
+
+async def show_trial(call: Call) -> web.Response:
+    """Everything about one trial, with the end of each log for those who may read it."""
+    trial = await _trial(call, logs="tail")
+    reads = may_read_log(call.actor, repository=trial.repository, visibility=trial.visibility)
+    image = f"{trial.repository}@{trial.digest}"
+    return page(
+        call.request,
+        "trial.html",
+        title=text("trial.title", image=trial.upstream or f"{trial.repository}@{short_digest(trial.digest)}"),
+        trial=trial,
+        parts=[_part(trial, outcome) for outcome in outcomes_of(trial)],
+        reads_log=reads,
+        is_live=trial.state != "done" and reads,
+        tries=trial.state == "done"
+        and trial.upstream is None
+        and decide(call.actor, "trial", trial.repository, trial.visibility).allowed,
+        plot=(_PLOT_WIDTH, _PLOT_HEIGHT),
+        lines=Lines(
+            api=[f"GET /api/v1/trials/{trial.id}", f"GET /api/v1/trials/{trial.id}/log/live"],
+            cli=[
+                f"seatrial trial show {trial.id}",
+                f"seatrial trial log {trial.id} --follow",
+                f"seatrial run {host_of(call.request)}/{image}",
+            ],
+        ),
+    )
+
+
+async def show_trial_log(call: Call) -> web.Response:
+    """The whole of what the image wrote, as far as it is there by now."""
+    trial = await _trial(call, logs="whole")
+    require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
+    logs = [
+        (f"{run.platform} {run.title}", shown_log(run.log or ""), run.log_kept, run.log_truncated)
+        for run in trial.runs
+    ]
+    if trial.state != "done":
+        logs += [(name, log, True, False) for name, log in (await _so_far(call, trial)).items()]
+    return page(
+        call.request,
+        "trial-log.html",
+        title=text("trial.log_of", image=f"{trial.repository}@{short_digest(trial.digest)}"),
+        trial=trial,
+        logs=logs,
+        lines=Lines(api=[f"GET /api/v1/trials/{trial.id}/log"], cli=[f"seatrial trial log {trial.id}"]),
+    )
+
+
+async def follow_trial(call: Call) -> web.StreamResponse:
+    """What the image writes, while it does, as fragments of the trial's page in server-sent events."""
+    terminals: dict[object, Terminal] = {}
+    last: list[object] = [None]
+
+    def write(event: livelog.Event) -> str:
+        data = event.data
+        if event.kind == "log":
+            which = (data["platform"], data["run"], data["attempt"])
+            drawn = terminals.setdefault(which, Terminal()).take(str(data["text"]))
+            if last[0] != which:
+                last[0] = which
+                head = Markup('<strong class="of">{} {}</strong>\n').format(data["platform"], data["run"])
+                drawn = head + drawn
+            # What a browser would take away at the ends of a fragment stands inside.
+            return livelog.framed(event, f"<span>{drawn}</span>")
+        if event.kind == "part":
+            standing = data["state"]
+            said = f"{data['platform']}: {text(f'part.{standing}')}"
+            return livelog.framed(event, _paragraph(said, data["reason"]))
+        return livelog.framed(event, _paragraph(text(f"live.{event.kind}"), data["reason"]))
+
+    seconds = read_query(call.request, livelog.LiveQuery).wait
+    return await livelog.follow(call, call.request.match_info["trial"], seconds=seconds, write=write)
+
+
+async def try_again(call: Call) -> web.Response:
+    """Start another trial of the image, and go to it."""
+    trial = await _trial(call, logs="none")
+    if trial.upstream is not None:
+        raise ConflictError(
+            "an image of another registry is tried again by 'seatrial trial start --upstream'"
+        )
+    begun = await start_trial(call, Request(image=f"{trial.repository}@{trial.digest}"))
+    return moved(call, f"/trials/{begun.id}")
+
+
+async def _trial(call: Call, *, logs: reading.Logs) -> TrialView:
+    services = call.services
+    return await reading.show_trial(
+        services.database,
+        services.settings,
+        actor=call.actor,
+        trial_id=call.request.match_info["trial"],
+        logs=logs,
+    )
+
+
+async def _so_far(call: Call, trial: TrialView) -> Mapping[str, Markup]:
+    """What runs that go on have written, by their names."""
+    terminals: dict[str, Terminal] = {}
+    found: dict[str, list[Markup]] = {}
+    cursors: Sequence[Cursor] = ()
+    told = {(run.platform, run.name) for run in trial.runs}
+    for _ in range(_PIECES_MAX):
+        seen = await look(call.services.database, trial.id, cursors)
+        if seen is None or not reads_trials(call.actor, seen.repository, seen.visibility):
+            break
+        cursors = seen.cursors
+        if seen.output is not None and (seen.output.platform, seen.output.run) not in told:
+            name = f"{seen.output.platform} {seen.output.run}"
+            terminal = terminals.setdefault(name, Terminal())
+            found.setdefault(name, []).append(terminal.take(seen.output.text))
+        if not seen.more:
+            break
+    return {name: Markup("").join(pieces) for name, pieces in found.items()}
+
+
+def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:
+    record: Mapping[str, Any] = outcome.part.record or {}
+    kept = {(used["name"], used.get("attempt")): used for used in record.get("runs") or ()}
+    runs = []
+    for one in outcome.runs:
+        run = one.run
+        used = kept.get((run.name, run.attempt), {})
+        whole = {
+            "reason": run.reason,
+            "signal": run.signal,
+            "exit_code": run.exit_code,
+            "oom_killed": run.oom_killed,
+            "cpu_seconds": run.cpu_seconds,
+            "memory_peak_bytes": run.memory_peak_bytes,
+            **used,
+        }
+        lines = [line for line in use_lines(whole) if " over its time: " not in line]
+        log = shown_log(run.log) if run.log is not None and run.log_kept else None
+        runs.append(RunShown(one, how_it_ended(whole), lines, _points(used), log))
+    longest = max((float(step["seconds"]) for step in record.get("steps") or ()), default=0.0)
+    return PartShown(outcome, runs, record, longest or 1.0)
+
+
+def _points(used: Mapping[str, Any]) -> str:
+    """Memory over time, as the points of a line; empty where there is too little to draw."""
+    samples = [
+        (float(one["seconds"]), float(one["memory_bytes"]))
+        for one in used.get("samples") or ()
+        if one.get("memory_bytes") is not None
+    ]
+    if len(samples) < 2:
+        return ""
+    end, highest = max(at for at, _ in samples) or 1.0, max(value for _, value in samples) or 1.0
+    return " ".join(
+        f"{_PLOT_WIDTH * at / end:.1f},{_PLOT_HEIGHT * (1 - value / highest):.1f}" for at, value in samples
+    )
+
+
+def _paragraph(said: str, reason: object) -> Markup:
+    words = f"{said}; {reason}" if reason else said
+    return Markup("<p>{}</p>").format(visible(" ".join(words.split())))
