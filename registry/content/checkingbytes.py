@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,9 @@ from registry.content import quarantine, repairing
 from registry.content.checking import Found, Problem
 from registry.content.collecting import portions_of, unnamed
 from registry.content.scrubbing import Pace, Stored, examine
+from registry.content.scrubs import MISSING_MOST, TOO_MANY_MISSING
 from registry.db.content import blobs
-from registry.errors import BlobUnknownError
+from registry.errors import BlobUnknownError, ConflictError
 from registry.oci.digest import parse_digest
 
 if TYPE_CHECKING:
@@ -44,14 +46,26 @@ async def blobs_and_bytes(look: Look) -> AsyncIterator[Found]:
             rows = (await connection.execute(query)).all()
         if not rows:
             return
+        damages: list[Damage | None] = []
         for start in range(0, len(rows), _AT_ONCE):
             portion = rows[start : start + _AT_ONCE]
-            damages = await asyncio.gather(*(_damage(look, _stored(row)) for row in portion))
-            for row, damage in zip(portion, damages, strict=True):
-                if (found := await _found(look, row, damage)) is not None:
-                    yield found
+            damages += await asyncio.gather(*(_damage(look, _stored(row)) for row in portion))
             look.saw(len(portion))
+        is_there = damages.count("missing") <= max(MISSING_MOST, len(rows) // 10)
+        for row, damage in zip(rows, damages, strict=True):
+            if (found := await _found(look, row, damage)) is not None:
+                is_safe = is_there or damage != "missing" or not found.problem.remains
+                yield found if is_safe else replace(found, mend=_refuse)
         position = rows[-1].id
+
+
+async def _refuse() -> bool:
+    """Put nothing into quarantine where most likely the store is not there.
+
+    Raises:
+        ConflictError: always; the message says so.
+    """
+    raise ConflictError(f"{TOO_MANY_MISSING} If all this is lost: seatrial scrub run")
 
 
 def _stored(row: Row[Any]) -> Stored:

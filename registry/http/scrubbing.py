@@ -43,12 +43,11 @@ async def _scrub_forever(services: Services, asked: asyncio.Event, metrics: Metr
                 await asked.wait()
         asked.clear()
         seconds = LOOK_SECONDS
-        if services.settings.read_only:
-            continue
-        left = await tried("a scrub", _scrub(services, metrics), done="carried out")
-        if left != 0:
-            # Its replica may be gone, or the store fails for a while; the lease tells when.
-            seconds = scrubs.LEASE.total_seconds()
+        if not services.settings.read_only:
+            left = await tried("a scrub", _scrub(services, metrics), done="carried out")
+            if left != 0:
+                # Its replica may be gone, or the store fails for a while; the lease tells when.
+                seconds = scrubs.LEASE.total_seconds()
         await tried("damaged blobs", _show(services, metrics), done="counted")
 
 

@@ -301,6 +301,20 @@ async def test_blobs_without_bytes_go_into_quarantine_and_stay_wrong(
         assert await response.read() == LAYER
 
 
+async def test_a_store_that_is_not_there_puts_nothing_into_quarantine(
+    client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
+) -> None:
+    for number in range(12):
+        await push_blob(client, NAME, b"%d" % number)
+    folder = tmp_path / "data/blobs/blobs"
+    folder.rename(tmp_path / "unmounted")
+    report = await look_at(registry, mend=True)
+    assert (report.left, [one.mended for one in report.problems]) == (12, [False] * 12)
+    assert "is it this registry's" in report.problems[0].why
+    (tmp_path / "unmounted").rename(folder)
+    assert told(await look_at(registry)) == []
+
+
 def laid_out(folder: Path, *contents: bytes) -> Layout:
     """A layout that lists nothing and has these contents."""
     for content in contents:
