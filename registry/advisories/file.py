@@ -79,6 +79,11 @@ class Status:
     generation: str
     sources: tuple[Source, ...]
 
+    @property
+    def oldest(self) -> Source | None:
+        """The source that was as it is here first: advisories are as old as that."""
+        return min(self.sources, key=lambda one: (one.as_of, one.name), default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:

@@ -73,6 +73,12 @@ class Report:
     base: BaseImage | None = None
     """``None``: none is known, as always without a registry; then nothing is told apart."""
 
+    @property
+    def advisories_as_of(self) -> datetime | None:
+        """When the oldest source of the advisories was as it is there."""
+        oldest = None if self.advisories is None else self.advisories.oldest
+        return None if oldest is None else oldest.as_of
+
     def is_complete(self) -> bool:
         """Whether all of the image was looked at, and all of its packages were looked up."""
         return self.scan.is_complete() and self.advisories is not None and not self.not_looked_up

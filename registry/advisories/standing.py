@@ -24,7 +24,8 @@ class Standing:
     @property
     def oldest_at(self) -> datetime | None:
         """When the oldest source was as it is there."""
-        return min((one.as_of for one in self.status.sources), default=None) if self.status else None
+        oldest = None if self.status is None else self.status.oldest
+        return None if oldest is None else oldest.as_of
 
 
 def standing(path: Path) -> Standing:

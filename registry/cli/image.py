@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -20,6 +21,7 @@ from registry.formats.difference import difference, difference_document, differe
 from registry.formats.names import Format
 from registry.formats.putting import put_out, require_place
 from registry.formats.reading import parse_document
+from registry.formats.shown import age_in_days
 from registry.oci.names import split_repository_reference
 
 app = typer.Typer(
@@ -151,10 +153,14 @@ def list_findings(
     client = connect(server, token_file)
     layered = {"from_base": _from_base(own=own, base=base)}
     scanned = _scanned(client, image, platform)
+    as_of = {scan["platform"]: scan["advisories_as_of"] for scan in scanned.scans}
     rows: list[Any] = []
     if kind is None or kind in get_args(MatchKind):
         asked = {"severity": severity, "kind": kind, "fixable": "true" if fixable else None, **layered}
-        rows += [{**one, **_of_match(one)} for one in scanned.items("vulnerabilities", asked)]
+        rows += [
+            {**one, **_of_match(one), "advisories_as_of": as_of[one["platform"]]}
+            for one in scanned.items("vulnerabilities", asked)
+        ]
     if kind in (None, "vulnerability"):
         rows += [
             {**one, "kind": "vulnerability", "where": one["package"], "title": one["summary"]}
@@ -175,8 +181,12 @@ def list_findings(
     if any(one.get("scanner") for one in rows):
         columns = (*columns, "scanner")
     print_list(rows, _with_base(columns, rows), as_json=as_json)
-    for scan in scanned.scans:
-        if not as_json and scan["not_looked_up"]:
+    for scan in () if as_json else scanned.scans:
+        if scan["advisories_as_of"] is not None:
+            at = datetime.fromisoformat(scan["advisories_as_of"])
+            age = f"{at:%Y-%m-%d}, {age_in_days(at, datetime.now(UTC))}"
+            typer.echo(f"{scan['platform']}: the oldest advisories are of {age}", err=True)
+        if scan["not_looked_up"]:
             of = ", ".join(f"{count} {name or 'others'}" for name, count in scan["not_looked_up"].items())
             typer.echo(f"{scan['platform']}: advisories were not asked, or say nothing, of {of}", err=True)
 

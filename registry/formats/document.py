@@ -51,6 +51,7 @@ def as_json(known: Report, image: str) -> dict[str, Any]:
         if known.advisories is None
         else {
             "generation": known.advisories.generation,
+            "as_of": _time(known.advisories_as_of),
             "sources": [_source(source) for source in known.advisories.sources],
             "not_looked_up": dict(known.not_looked_up),
         },

@@ -16,6 +16,7 @@ from registry.formats.purls import purls_of
 from registry.formats.shown import (
     TOOL,
     address_of,
+    advisories_of,
     dumped,
     gaps_of,
     layer_of,
@@ -66,7 +67,9 @@ def sarif(known: Report, image: str) -> bytes:
         if one.rule not in rules or rules[one.rule].score < one.score:
             rules[one.rule] = one
     numbers = {rule: number for number, rule in enumerate(rules)}
-    gaps = [*gaps_of(known.scan), *not_looked_up_of(known)]
+    told_of = [("warning", gap) for gap in (*gaps_of(known.scan), *not_looked_up_of(known))]
+    if (age := advisories_of(known)) is not None:
+        told_of.append(("note", age))
     scan = known.scan
     run = {
         "tool": {
@@ -82,7 +85,7 @@ def sarif(known: Report, image: str) -> bytes:
                 "executionSuccessful": known.is_complete(),
                 "endTimeUtc": time_of(known.scanned_at),
                 "toolExecutionNotifications": [
-                    {"level": "warning", "message": {"text": _plain(gap)}} for gap in gaps
+                    {"level": level, "message": {"text": _plain(said)}} for level, said in told_of
                 ],
             }
         ],
@@ -95,6 +98,10 @@ def sarif(known: Report, image: str) -> bytes:
             "scanner": scan.scanner,
             "base": None if known.base is None else f"{known.base.repository}@{known.base.digest}",
             "advisories": None if known.advisories is None else known.advisories.generation,
+            "advisoriesAsOf": {
+                one.name: time_of(one.as_of)
+                for one in (() if known.advisories is None else known.advisories.sources)
+            },
         },
     }
     return dumped({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]})

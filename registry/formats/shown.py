@@ -66,6 +66,25 @@ def gaps_of(scan: Scan) -> Iterator[str]:
         yield "there was more than the document may hold"
 
 
+def advisories_of(known: Report) -> str | None:
+    """How old the advisories are, in a sentence; ``None``: there are none, or nothing is known of them."""
+    oldest = None if known.advisories is None else known.advisories.oldest
+    if known.advisories is None or oldest is None:
+        return None
+    sources = known.advisories.sources
+    if len(sources) == 1:
+        return f"held against advisories of {oldest.as_of:%Y-%m-%d} ({oldest.name})"
+    newest = max(one.as_of for one in sources)
+    told = f"the oldest ({oldest.name}) of {oldest.as_of:%Y-%m-%d}, the newest of {newest:%Y-%m-%d}"
+    return f"held against advisories of {len(sources)} sources, {told}"
+
+
+def age_in_days(at: datetime, now: datetime) -> str:
+    """How long ago a time was, in whole days."""
+    days = max(0, (now - at).days)
+    return "1 day old" if days == 1 else f"{days} days old"
+
+
 def not_looked_up_of(known: Report) -> Iterator[str]:
     """Which packages nobody looked up, a sentence for each ecosystem; and what else did not count."""
     yield from known.notes

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from registry.advisories.report import Excused, Report
 from registry.advisories.reported import reporters_of
 from registry.contract.scan import WORST_FIRST
-from registry.formats.shown import base_of, gaps_of, layer_of, not_looked_up_of
+from registry.formats.shown import advisories_of, base_of, gaps_of, layer_of, not_looked_up_of
 from registry.oci.printable import printable
 
 _GAPS_SHOWN = 20
@@ -28,6 +28,8 @@ def _lines(known: Report) -> Iterator[str]:
     for other in scan.others:
         yield f"{other.name} ({other.image}) looked as well: {other.state}{_called(other.said)}"
     yield base_of(known)
+    if (said := advisories_of(known)) is not None:
+        yield said
     yield from not_looked_up_of(known)
     if known.advisories is not None or known.matches:
         yield from _vulnerabilities(known)

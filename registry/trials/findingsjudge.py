@@ -167,14 +167,9 @@ def _changes(policy: FindingsPolicy, report: Report) -> Iterator[datetime]:
     for match in report.matches:
         if (known_at := _known_at(report, match)) is not None:
             yield from (known_at + grace for grace in graces)
-    oldest = _as_of(report)
+    oldest = report.advisories_as_of
     if oldest is not None and policy.advisories_max_age_days is not None:
         yield oldest + timedelta(days=policy.advisories_max_age_days, microseconds=1)
-
-
-def _as_of(report: Report) -> datetime | None:
-    sources = () if report.advisories is None else report.advisories.sources
-    return min((one.as_of for one in sources), default=None)
 
 
 def _known_at(report: Report, match: Match) -> datetime | None:
@@ -227,7 +222,7 @@ def _gaps(policy: FindingsPolicy, report: Report, now: datetime) -> Iterator[Rea
     for name in ("kev", "epss"):
         if name not in lists and any(getattr(rule, name) is not None for rule in policy.vulnerabilities):
             yield _unknown(missing, "advisories_missing", f"the advisories have no {name.upper()} list")
-    oldest = _as_of(report)
+    oldest = report.advisories_as_of
     if (
         policy.advisories_max_age_days is not None
         and oldest is not None

@@ -112,8 +112,8 @@ async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> lis
     )
     counts = (await connection.execute(_COUNTS)).first()
     covered = _lines(counts)
-    status = None if counts is None else parse_status(counts.generation, counts.sources)
-    as_of = None if status is None else min((one.as_of for one in status.sources), default=None)
+    oldest = None if counts is None else parse_status(counts.generation, counts.sources).oldest
+    as_of = None if oldest is None else oldest.as_of
     found: dict[int, int] = {}
     unknown: dict[int, dict[str, int]] = {}
     rows = (await connection.execute(union_all(matches, of_ecosystems))).all()

@@ -6,13 +6,14 @@ import asyncio
 import os
 import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import typer
 
-from registry.errors import RequestInvalidError
+from registry.errors import NotFoundError, RequestInvalidError, UnavailableError
 from registry.formats.names import Format
 from sandbox.cli.beside import host_of
 from sandbox.cli.otherscanners import Beside, Others, look_beside, named_scanners
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     from sandbox.scanners.layers import Scanner
 
 Threshold = Literal["info", "low", "medium", "high", "critical"]
+OLD = timedelta(days=7)
+"""Older advisories are no longer new: the alert of a registry has the same."""
 SEVERITIES: tuple[Threshold, ...] = get_args(Threshold)
 OutputOption = Annotated[
     Path | None,
@@ -133,7 +136,24 @@ def command(
         others=Others(named_scanners(others or ()), runtime, frozenset(allow_downgrade or ())),
     )
     put_out(FORMS["json" if as_json else form].write(known, image), output)
-    raise typer.Exit(_code(known, fail_on))
+    say_age(known)
+    code = _code(known, fail_on)
+    raise typer.Exit(2 if code == 0 and is_unread(known, advisories) else code)
+
+
+def is_unread(known: Report, advisories: Path | None) -> bool:
+    """Whether vulnerabilities were to be looked up, and could not be."""
+    return advisories is not None and known.advisories is None
+
+
+def say_age(known: Report) -> None:
+    """Tell how old advisories are that are no longer new."""
+    from registry.formats.shown import age_in_days  # noqa: PLC0415
+
+    oldest = None if known.advisories is None else known.advisories.oldest
+    if oldest is not None and known.scanned_at - oldest.as_of > OLD:
+        age = age_in_days(oldest.as_of, known.scanned_at)
+        typer.echo(f"the oldest of these advisories ({oldest.name}) are {age}", err=True)
 
 
 def reports_of(
@@ -148,9 +168,8 @@ def reports_of(
     plain_http: bool,
     others: Others | None = None,
 ) -> list[Report]:
-    """The reports of images that are scanned now, one after the other."""
-    from registry.advisories.file import open_advisories  # noqa: PLC0415
-    from registry.advisories.report import report  # noqa: PLC0415
+    """The reports of images that are scanned now, one after the other. Where advisories cannot be read, they
+    say so, and that is no reason to lose a scan."""
     from registry.formats.excusing import excuse  # noqa: PLC0415
     from registry.formats.reading import read_bytes  # noqa: PLC0415
     from registry.formats.vex import MAX_BYTES, read_vex  # noqa: PLC0415
@@ -158,8 +177,6 @@ def reports_of(
 
     enter_user_namespace()
     configure_logs("text", quiet=True)
-    # Opened before there is anything to wait for.
-    opened = None if advisories is None else open_advisories(advisories)
     statements = [read_vex(read_bytes(one, limit_bytes=MAX_BYTES), what=str(one)) for one in vex]
     scanner = scanner_with(rules)
     base = Path(os.path.abspath(state or own_folder()))
@@ -186,10 +203,25 @@ def reports_of(
                     beside=beside,
                 )
             )
-            found.append(excuse(report(scan, opened, scanned_at=datetime.now(UTC)), statements, image))
-    if opened is not None:
-        opened.close()
+            found.append(excuse(_looked_up(scan, advisories), statements, image))
     return found
+
+
+def _looked_up(scan: Scan, advisories: Path | None) -> Report:
+    from contextlib import closing  # noqa: PLC0415
+
+    from registry.advisories.file import open_advisories  # noqa: PLC0415
+    from registry.advisories.report import report  # noqa: PLC0415
+
+    now = datetime.now(UTC)
+    if advisories is None:
+        return report(scan, None, scanned_at=now)
+    try:
+        with closing(open_advisories(advisories)) as opened:
+            return report(scan, opened, scanned_at=now)
+    except (NotFoundError, UnavailableError) as error:
+        typer.echo(f"error: {error.message}", err=True)
+        return replace(report(scan, None, scanned_at=now), notes=(error.message,))
 
 
 async def _scan(

@@ -14,7 +14,9 @@ from sandbox.cli.scan import (
     StateOption,
     Threshold,
     VexOption,
+    is_unread,
     reports_of,
+    say_age,
 )
 from sandbox.cli.workshop import (
     JsonOption,
@@ -87,5 +89,10 @@ def command(
     names = (f"{old_name} ({old.scan.digest})", f"{new_name} ({new.scan.digest})")
     result = difference(old, new, names=names)
     put_out(difference_document(result) if as_json else difference_table(result), output)
+    for _, one in known.values():
+        say_age(one)
+    code = 0
     if fail_on_new is not None:
-        raise typer.Exit(exit_code(result, new, SEVERITIES[SEVERITIES.index(fail_on_new) :]))
+        code = exit_code(result, new, SEVERITIES[SEVERITIES.index(fail_on_new) :])
+    unread = any(is_unread(known[name][1], advisories) for name in images)
+    raise typer.Exit(2 if code == 0 and unread else code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -281,6 +282,8 @@ async def test_what_comes_is_matched_before_it_is_judged(tmp_path: Path, databas
         assert "CVE-2020-8203" in out
         assert "GHSA-none" not in out
         assert "say nothing, of 1 Debian:12" in err
+        assert re.search(r"linux/amd64: the oldest advisories are of 2026-11-24, \d+ days old\n", err)
+        assert {one.get("advisories_as_of") for one in listed} == {"2026-11-24T00:00:00Z", None}
 
         # By hand: the file that is there counts, though nothing in it is new.
         progress = json.loads(await command(port, "advisories", "rematch", "--json"))

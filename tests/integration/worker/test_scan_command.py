@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 
+from registry.advisories.building import build
 from registry.formats.names import Format
 from registry.main import run
-from tests.kit.advisories import affects, filed, record
+from tests.kit.advisories import affects, filed, incoming, record
 from tests.kit.images import Image, fifo, file, make_image, make_layer, symlink, write_layout
 from tests.kit.planted import UPPER, made, token
 
@@ -114,8 +116,57 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     assert "not looked up: 1 packages whose system advisories have no name for, about which" in said
     assert json.loads(scan(other, *options, "--json"))["advisories"]["not_looked_up"] == {"": 1, "npm": 1}
     scan(other, *options, "--fail-on", "critical", code=2)
-    missing = scan(image, "--advisories", str(tmp_path / "none"), code=2)
-    assert "there is no file of advisories" in missing
+
+
+def test_advisories_that_are_old_or_cannot_be_read_are_no_reason_to_lose_a_scan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "advisories.sqlite"
+    image = f"oci:{write_layout(tmp_path / 'image', make_image(BASE), tag='v1')}:v1"
+
+    def scan(*arguments: str, code: int = 0) -> tuple[str, str]:
+        options = ("--state", str(tmp_path / "state"), "--advisories", str(path))
+        assert run(["scan", *arguments, *options]) == code
+        return capsys.readouterr()
+
+    out, error = scan(image, code=2)
+    assert error == f"error: there is no file of advisories at {path}: No such file or directory\n"
+    assert "1 packages (1 dpkg)\n" in out
+    assert "no advisories were given" in out
+    days = {days: datetime.now(UTC) - timedelta(days=days, hours=1) for days in (1, 9)}
+    affected = affects("Debian:12", "bash", "introduced=0", "fixed=5.2.15-3")
+
+    def put(*ages: int) -> None:
+        build(
+            path,
+            [
+                incoming(f"osv:{age}", record(f"X-{age}", affected), as_of=days[age].isoformat())
+                for age in ages
+            ],
+        )
+
+    put(1)
+    out, error = scan(image)
+    assert f"\nheld against advisories of {days[1]:%Y-%m-%d} (osv:1)\n" in out
+    assert error == ""
+    put(1, 9)
+    out, error = scan(image)
+    told = f"the oldest (osv:9) of {days[9]:%Y-%m-%d}, the newest of {days[1]:%Y-%m-%d}"
+    assert f"\nheld against advisories of 2 sources, {told}\n" in out
+    assert error == "the oldest of these advisories (osv:9) are 9 days old\n"
+    document = json.loads(scan(image, "--json")[0])
+    assert document["advisories"]["as_of"] == days[9].isoformat()
+    # Damaged: the scan is there and says so, and the code is none that stands for a good word.
+    path.write_bytes(path.read_bytes()[:4096])
+    out, error = scan(image, "--json", code=2)
+    document = json.loads(out)
+    assert [one["name"] for one in document["packages"]] == ["bash"]
+    assert document["advisories"] is None
+    assert error == f"error: {document['notes'][0]}\n"
+    assert "cannot be read as advisories" in error
+    scan(image, "--fail-on", "medium", code=1)
+    (tmp_path / "before.json").write_text(out)
+    assert "vulnerabilities are not compared" in scan("diff", str(tmp_path / "before.json"), image, code=2)[0]
 
 
 def test_a_secret_is_redacted_in_every_format(scan: Scan, tmp_path: Path) -> None:

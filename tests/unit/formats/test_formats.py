@@ -29,6 +29,7 @@ from registry.formats.excusing import excuse
 from registry.formats.forms import FORMS
 from registry.formats.names import Format
 from registry.formats.purls import purl_of
+from registry.formats.shown import time_of
 from registry.formats.vex import read_vex
 from tests.kit.scans import make_found, make_package, make_scan
 from tests.kit.sources import ROOT
@@ -41,6 +42,7 @@ HOSTILE = (
 )
 DEBIAN = System(id="debian", version="12", name="Debian GNU/Linux 12 (bookworm)")
 SOURCE = Source("debian", "tracker", "x", AT, None, "MIT", False, 1, 0, DIGEST, ())
+AGE = f"held against advisories of {AT:%Y-%m-%d} (debian)"
 MATCH = Match(
     package_index=0,
     id="CVE-2025-9230",
@@ -325,6 +327,8 @@ def test_sarif_has_levels_places_and_what_was_not_looked_at() -> None:
     told = [one["message"]["text"] for one in invocation["toolExecutionNotifications"]]
     assert invocation["executionSuccessful"] is False
     assert "rpm x (layer 0): cut short" in told
+    assert AGE in told
+    assert run["properties"]["advisoriesAsOf"] == {"debian": time_of(AT)}
     assert "not looked up: 3 packages of npm, about which these advisories say nothing" in told
 
 
@@ -336,6 +340,7 @@ def test_the_table_says_what_mends_it_and_what_brought_it() -> None:
     )
     assert "; excused by them (vex, not_affected: component_not_present)\n" in said
     assert "  layer 1 (RUN apt-get install)\n" in said
+    assert f"\n{AGE}\n" in said
     assert "no advisories were given" in written("table", Report(scan_of(), AT))
 
 
