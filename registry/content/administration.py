@@ -20,17 +20,18 @@ from registry.auth.owners import require_or_tell
 from registry.auth.places import Place, parse_place
 from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
 from registry.auth.tombstones import bury
-from registry.content import blocks, catalog, quotas
+from registry.content import blocks, catalog
 from registry.content import repositories as repos
 from registry.content.effects import Effects
 from registry.content.repositories import Repository, TurnedBad
 from registry.content.tagpatterns import parse_tag_patterns, patterns_of, stored_patterns
 from registry.contract.runspec import RunSpec
-from registry.db.content import manifests, repositories, tags, upload_sessions
+from registry.db.content import manifests, repositories, upload_sessions
 from registry.db.dialect import batches
 from registry.db.engine import Database, hold_epochs
 from registry.db.events import events
 from registry.db.outbox import record
+from registry.db.usage import repository_usage, used
 from registry.errors import ConflictError, NameUnknownError
 from registry.events.webhooks import hold_all_of
 from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
@@ -425,18 +426,14 @@ _DETAILS = select(
     repositories.c.history_keep_lines,
     repositories.c.quota_bytes,
     repositories.c.created_at,
-    quotas.used_bytes(repositories.c.id).label("used_bytes"),
-    select(func.count())
-    .where(tags.c.repository_id == repositories.c.id)
-    .correlate(repositories)
-    .scalar_subquery()
-    .label("tags"),
+    used("bytes").label("used_bytes"),
+    used("tags").label("tags"),
     select(func.count())
     .where(manifests.c.repository_id == repositories.c.id)
     .correlate(repositories)
     .scalar_subquery()
     .label("images"),
-)
+).join(repository_usage, repository_usage.c.repository_id == repositories.c.id)
 
 
 def _details(row: dict[str, Any]) -> RepositoryDetails:

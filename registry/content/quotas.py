@@ -1,20 +1,21 @@
 """How much a repository may hold: the logical bytes of its blobs and manifests, whoever else shares them.
 
-What it holds is counted from its links, not kept beside them: it is exact after any crash, and costs nothing
-where there is no quota. Pulls are never refused.
+What it holds stands in one row that the database itself keeps (:mod:`registry.db.usage`): it is exact after
+any crash, and read by its key. Pulls are never refused.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger, cast, func, select
+from sqlalchemy import select
 
-from registry.db.content import blob_links, blobs, manifests, repositories
+from registry.db.content import repositories
+from registry.db.dialect import in_turn
+from registry.db.usage import repository_usage, used
 from registry.errors import DeniedError
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.repositories import Repository
@@ -29,10 +30,11 @@ async def require_room(database: Database, repository: Repository, more_bytes: i
     """
     if repository.quota_bytes is None:
         return
+    query = select(used("bytes")).where(repository_usage.c.repository_id == repository.id)
     async with database.read_once() as connection:
-        used = (await connection.execute(select(used_bytes(repository.id)))).scalar_one()
-    if used + more_bytes > repository.quota_bytes:
-        raise _exceeded(repository.name, used, more_bytes, repository.quota_bytes)
+        held = (await connection.execute(query)).scalar() or 0
+    if held + more_bytes > repository.quota_bytes:
+        raise _exceeded(repository.name, held, more_bytes, repository.quota_bytes)
 
 
 def require_possible(repository: Repository, size: int) -> None:
@@ -58,32 +60,15 @@ async def enforce(connection: AsyncConnection, repository_id: int, added_bytes: 
     query = select(repositories.c.name, repositories.c.quota_bytes).where(
         repositories.c.id == repository_id, repositories.c.quota_bytes.is_not(None)
     )
-    # Of two at once, the second counts what the first has added.
-    row = (await connection.execute(query.with_for_update(key_share=True))).first()
+    row = (await connection.execute(query)).first()
     if row is None:
         return
-    used = (await connection.execute(select(used_bytes(repository_id)))).scalar_one()
-    if used > row.quota_bytes:
-        raise _exceeded(row.name, used - added_bytes, added_bytes, row.quota_bytes)
-
-
-def used_bytes(repository_id: int | ColumnElement[int]) -> ColumnElement[int]:
-    """What a repository holds, as an expression."""
-    # PostgreSQL adds up to another type.
-    of_blobs = (
-        select(cast(func.coalesce(func.sum(blobs.c.size), 0), BigInteger))
-        .join(blob_links, blob_links.c.blob_id == blobs.c.id)
-        .where(blob_links.c.repository_id == repository_id)
-        .correlate(repositories)
-        .scalar_subquery()
-    )
-    of_manifests = (
-        select(cast(func.coalesce(func.sum(manifests.c.size), 0), BigInteger))
-        .where(manifests.c.repository_id == repository_id)
-        .correlate(repositories)
-        .scalar_subquery()
-    )
-    return of_blobs + of_manifests
+    # Of two at once, the second counts what the first has added.
+    await in_turn(connection, f"quota of {repository_id}")
+    counted = select(used("bytes")).where(repository_usage.c.repository_id == repository_id)
+    held = (await connection.execute(counted)).scalar_one()
+    if held > row.quota_bytes:
+        raise _exceeded(row.name, held - added_bytes, added_bytes, row.quota_bytes)
 
 
 def _exceeded(name: str, used: int, more: int, quota: int) -> DeniedError:

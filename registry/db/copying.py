@@ -28,6 +28,7 @@ from registry.db.events import epochs
 from registry.db.floor import schema_floor
 from registry.db.inuse import alone, postgres_servers
 from registry.db.schema import metadata
+from registry.db.usage import recount, repository_usage, usage_changes
 from registry.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def _verify(source: Connection, target: Connection, progress: Progress) -> dict[
 def _finish(source: Connection, target: Connection) -> None:
     """Number on where the source stands, make every cache look anew, and let servers start."""
     ours = source.execute(select(epochs.c.content, epochs.c.access, epochs.c.gate)).one()
+    # Triggers have counted what came, but not what was changed in its place.
+    recount(target)
     target.execute(update(epochs).values(content=ours[0] + 1, access=ours[1] + 1, gate=ours[2] + 1))
     if target.dialect.name == "postgresql":
         for table in _tables():
@@ -280,8 +283,10 @@ def _is_begun(target: Connection, identity: str) -> bool:
 
 
 def _tables() -> list[Table]:
-    """Parents first, without what migrations fill: the epochs are moved, and the floor is the schema's."""
-    return [table for table in metadata.sorted_tables if table not in (epochs, schema_floor)]
+    """Parents first, without what migrations fill, as the epochs are moved and the floor is the schema's, and
+    without what is counted at the end."""
+    apart = (epochs, schema_floor, repository_usage, usage_changes)
+    return [table for table in metadata.sorted_tables if table not in apart]
 
 
 def _identity(source: Connection) -> str:

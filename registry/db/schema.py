@@ -28,6 +28,7 @@ from registry.db import (
     tagrules,
     trials,
     upstreams,
+    usage,
     webhooks,
 )
 from registry.db.tables import metadata
@@ -59,5 +60,6 @@ __all__ = [
     "tagrules",
     "trials",
     "upstreams",
+    "usage",
     "webhooks",
 ]

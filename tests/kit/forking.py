@@ -30,7 +30,7 @@ class ForkedServer:
     def __init__(
         self, data: Path, database_url: str, *, module: str = "tests.kit.forking", **settings: str
     ) -> None:
-        self.data = data
+        self.data, self.database_url = data, database_url
         self.running: Registry | None = None
         self._port = free_port()
         self._child = 0

@@ -33,6 +33,7 @@ from tests.kit.images import digest_of
 from tests.kit.model import Op, State, apply, contents_of
 from tests.kit.play import Player
 from tests.kit.server import Registry
+from tests.kit.usage import recounted
 
 NAME = attrgetter("name")
 SEEDS = (f"crash{number}" for number in itertools.count(1))
@@ -147,6 +148,7 @@ async def test_killed_while_it_collects(collecting_server: CrashingServer, point
         assert await api(client, "GET", "/collections/preview") == []
         (last, *_) = await api(client, "GET", "/collections")
         assert last["ended_at"]
+        assert recounted(server.database_url)
 
 
 @pytest.mark.parametrize("point", points_of("uploads.finish"), ids=NAME)
@@ -198,6 +200,7 @@ async def killed_at(point: Point, server: CrashingServer) -> None:
         finally:
             server.disarm()
         assert server.wait_until_killed()
+    assert recounted(server.database_url)
     done, _ = apply(state, asked, player.contents)
     # Of a session that was opened nobody learnt where it is.
     expected = done if point.done and point.use_case != "uploads.start" else state

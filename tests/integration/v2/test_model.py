@@ -23,6 +23,7 @@ from tests.kit.access import make_user
 from tests.kit.model import Op, State, apply, contents_of, explain, operations
 from tests.kit.play import Clients, Player, at_once
 from tests.kit.server import running_replicas
+from tests.kit.usage import recounted
 
 FACTOR = int(os.environ.get("SEATRIAL_TEST_EXAMPLES", "1"))
 PASSWORD = "a reader's long password"
@@ -69,10 +70,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 @pytest.fixture
 def clients(tmp_path: Path, database_url: str, runner: asyncio.Runner) -> Iterator[Clients]:
-    """The actors, on each database."""
+    """The actors, on each database, which has counted truly what they left."""
     opened = clients_of(tmp_path, database_url)
     yield runner.run(opened.__aenter__())
     runner.run(opened.__aexit__(None, None, None))
+    assert recounted(database_url)
 
 
 def operation(*kinds: str) -> st.SearchStrategy[Op]:
