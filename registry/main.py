@@ -67,6 +67,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "repo": ("registry.cli.repo",),
         "tag": ("registry.cli.tag", "registry.cli.tagrule"),
         "retention": ("registry.cli.retention",),
+        "quota": ("registry.cli.quota",),
         "image": ("registry.cli.image",),
         "promote": ("registry.cli.promote",),
         "promotion": ("registry.cli.promotion",),

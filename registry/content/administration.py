@@ -20,7 +20,7 @@ from registry.auth.owners import require_or_tell
 from registry.auth.places import Place, parse_place
 from registry.auth.policy import Action, Visibility, decide, may_administer, namespace_of
 from registry.auth.tombstones import bury
-from registry.content import blocks, catalog
+from registry.content import blocks, catalog, quotas
 from registry.content import repositories as repos
 from registry.content.effects import Effects
 from registry.content.repositories import Repository, TurnedBad
@@ -335,6 +335,7 @@ async def move(
         NameInvalidError: ``to`` is outside the grammar.
         NameUnknownError: there is no such repository.
         ConflictError: there is one named ``to``.
+        DeniedError: a namespace that it comes into would hold more than its quota.
     """
     parse_repository_name(to)
     repository = await find(database, actor=actor, action="administer", name=name)
@@ -356,6 +357,7 @@ async def move(
             await record(connection, "repository.renamed", to, actor, {"name": [name, to]})
             moved_here = repositories.c.id == repository.id
             await effects.repositories_renamed(connection, moved_here)
+            await quotas.enforce_moved(connection, old=name, new=Place(to, is_namespace=False))
             await hold_epochs(connection, "content", "access", "gate")
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)

@@ -140,10 +140,10 @@ async def link_within_quota(
     """As :func:`link` the blob of ``size`` bytes.
 
     Raises:
-        DeniedError: the repository would hold more than its quota.
+        DeniedError: the repository, or a namespace above, would hold more than its quota.
     """
     if await link(connection, repository_id, blob_id):
-        await quotas.enforce(connection, repository_id, size)
+        await quotas.enforce(connection, repository_id, quotas.Amounts(bytes=size))
 
 
 async def revive(database: Database, repository: Repository, blob: Blob) -> None:
@@ -192,7 +192,7 @@ async def mount(
     False: ``source`` does not have it (any more), or damaged.
 
     Raises:
-        DeniedError: ``into`` would hold more than its quota.
+        DeniedError: ``into``, or a namespace above, would hold more than its quota.
     """
     database.require_room()
     async with database.write() as connection:

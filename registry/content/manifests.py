@@ -158,7 +158,8 @@ async def put(
         DigestInvalidError: ``stated`` is not the digest of these bytes.
         ManifestBlobUnknownError: content it refers to is not in this repository.
         ManifestInvalidError: the size of content is not what the manifest says.
-        DeniedError: the repository would hold more than its quota, or one of the tags does not move.
+        DeniedError: the repository, or a namespace above, would hold more than its quota, or one of the tags
+            does not move.
         StorageFullError: the disk of the database is full.
     """
     digest = digest_of(raw, stated.algorithm if stated else "sha256")
@@ -192,8 +193,12 @@ async def put(
         if created and grandfathered_until is not None:
             data["grandfathered_until"] = grandfathered_until.isoformat()
         await record(connection, "manifest.pushed", name, actor, data)
+        new_tags = 0
         for tag in tag_names:
-            await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
+            moved = await tag_use.move(connection, repository, tag, manifest_id, digest, actor=actor)
+            new_tags += moved is not None and moved.is_new
+        added = quotas.Amounts(bytes=len(raw) if created else 0, tags=new_tags)
+        await quotas.enforce(connection, repository.id, added)
         await (hold_epochs if created else move_epoch)(connection, "content")
         if created:
             await catch_blocked(connection, repository, arrival, manifest_id, effects=effects)
@@ -240,10 +245,10 @@ async def take_in(
     grandfathered_until: datetime | None = None,
 ) -> tuple[int, bool]:
     """Make the rows of a manifest, which these tags are to name, with its effects; its number, and whether it
-    is new. The caller holds the repository's lock.
+    is new. The caller holds the repository's lock, and what is new against the quotas.
 
     Raises:
-        ManifestBlobUnknownError, ManifestInvalidError, DeniedError: as :func:`put`.
+        ManifestBlobUnknownError, ManifestInvalidError: as :func:`put`.
     """
     manifest, digest = arrival.manifest, arrival.digest
     missing = await require_references(
@@ -258,8 +263,6 @@ async def take_in(
         origin=arrival.origin,
         actor=actor,
     )
-    if created:
-        await quotas.enforce(connection, repository.id, len(arrival.raw))
     await effects.manifest_pushed(
         connection,
         ManifestPushed(

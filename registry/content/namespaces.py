@@ -21,7 +21,7 @@ from registry.auth.owners import require_or_tell
 from registry.auth.places import Place
 from registry.auth.policy import HIDDEN, Visibility, decide, may_administer, pull_patterns
 from registry.auth.tombstones import bury
-from registry.content import administration, blocks
+from registry.content import administration, blocks, quotas
 from registry.content import repositories as repos
 from registry.content.nameranges import NameRange, ranges, read_in_order
 from registry.content.repositories import insert_namespace
@@ -343,6 +343,7 @@ async def rename(
         NameInvalidError: ``to`` is outside the grammar, or a name below it would be.
         NotFoundError: there is none.
         ConflictError: there is something at ``to`` already, or it lies in ``name``.
+        DeniedError: a namespace that it comes into would hold more than its quota.
     """
     parse_repository_name(to)
     await require_or_tell(database, actor, "administer", f"{name}/", None)
@@ -377,6 +378,7 @@ async def rename(
             await record(connection, "namespace.renamed", f"{to}/", actor, told)
             moved_here = blocks.below(repositories.c.name, f"{to}/")
             await effects.repositories_renamed(connection, moved_here)
+            await quotas.enforce_moved(connection, old=name, new=Place(to, is_namespace=True))
             await hold_epochs(connection, "content", "access", "gate")
             await blocks.catch_all(connection, moved_here, effects.images_blocked)
             await effects.repositories_moved(connection, moved_here)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import bindparam, func, select
 
 from registry.auth.policy import may_create, namespace_of, namespaces_above
+from registry.content import quotas
 from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert_ignoring_conflict
@@ -108,7 +109,7 @@ async def find_or_create(
     It cannot be deleted or renamed before the caller's transaction ends.
 
     Raises:
-        DeniedError: there is none, and a push by this actor makes none.
+        DeniedError: there is none, and a push by this actor makes none, or a quota allows no more.
     """
     held = COLUMNS.where(repositories.c.name == name).with_for_update(read=True, key_share=True)
     row = (await connection.execute(held)).first()
@@ -126,6 +127,9 @@ async def insert(
 ) -> bool:
     """Make a repository, and its namespace where that is new; ``given`` are its columns, of which the
     settings fill in the rest. False: there is one.
+
+    Raises:
+        DeniedError: a namespace above has as many as its quota allows.
     """
     await require_namespace(connection, namespace_of(name), actor=actor)
     values = {
@@ -140,6 +144,7 @@ async def insert(
     )
     if made.first() is None:
         return False
+    await quotas.enforce_new(connection, name)
     await record(connection, "repository.created", name, actor, {"visibility": values["visibility"]})
     await move_epoch(connection, "access")
     return True

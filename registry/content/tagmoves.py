@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from registry.auth.actor import Actor
 from registry.content import manifests as manifest_use
+from registry.content import quotas, taghistory
 from registry.content import repositories as repos
-from registry.content import taghistory
 from registry.content import tags as tag_use
 from registry.content.effects import Effects
 from registry.content.manifests import Arrival
@@ -243,12 +243,18 @@ async def _set(
             tag_names=[] if tag is None else [tag],
         )
         await record(connection, "manifest.restored", repository.name, actor, {"digest": str(digest)})
+    moved = None
     if tag is not None:
-        await tag_use.move(
+        moved = await tag_use.move(
             connection, repository, tag, manifest_id, digest, actor=actor, action=action, reason=mover.reason
         )
         if not created:
             await effects.tag_moved(connection, repository.id, manifest_id, actor)
+    added = quotas.Amounts(
+        bytes=len(arrival.raw) if created and arrival is not None else 0,
+        tags=moved is not None and moved.is_new,
+    )
+    await quotas.enforce(connection, repository.id, added)
     await (hold_epochs if created else move_epoch)(connection, "content")
     if created and arrival is not None:
         await manifest_use.catch_blocked(connection, repository, arrival, manifest_id, effects=effects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import bindparam, select, update
@@ -32,6 +33,14 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A move of a tag: the ``line`` of its history, and whether it was made by that."""
+
+    line: int
+    is_new: bool
+
+
 async def list_names(
     database: Database, repository: Repository | None, *, limit: int, after: str | None
 ) -> list[str]:
@@ -60,9 +69,9 @@ async def move(
     actor: Actor,
     action: TagAction = "push",
     reason: str | None = None,
-) -> int | None:
-    """Point the tag at the manifest, with its history and event, in the caller's transaction; returns the id
-    of the line in its history.
+) -> Moved | None:
+    """Point the tag at the manifest, with its history and event, in the caller's transaction, which holds
+    what is new against the quotas (:func:`registry.content.quotas.enforce`).
 
     The caller holds the repository's lock. A tag that already stands there is left alone: ``None``.
 
@@ -101,7 +110,7 @@ async def move(
     )
     data = {"tag": tag, "old_digest": old_digest, "new_digest": str(digest)}
     await record(connection, "tag.moved", repository.name, actor, data)
-    return line
+    return Moved(line, is_new=old_digest is None)
 
 
 async def delete(

@@ -67,8 +67,9 @@ async def start(
 
     Raises:
         TooManyRequestsError: the account, or the API token it uses, has as many open as it may, on all
-            replicas together.
+            replicas together; or as many are open as a quota allows.
         UnauthorizedError: the account was disabled or deleted since the request came.
+        DeniedError: there is no such repository, and the push makes none.
     """
     database.require_room()
     locator = await store.start_upload()
@@ -89,6 +90,7 @@ async def start(
                     expires_at=db_time(timedelta(seconds=settings.upload_ttl_seconds)),
                 )
             )
+            await quotas.enforce(connection, repository.id, quotas.Amounts(uploads=1))
     except (TooManyRequestsError, UnauthorizedError, DeniedError):
         await store.delete(locator)
         raise
@@ -175,18 +177,24 @@ async def append(
         RangeInvalidError: ``at`` is not where the upload stands; ``detail["offset"]`` is.
         ConflictError: another request is writing to this upload.
         ContentTooLargeError: the blob would be larger than the limit.
-        DeniedError: the ``repository`` would hold more than its quota.
+        DeniedError: the ``repository``, or a namespace above, would hold more than its quota.
     """
     begun = False
     try:
         if (length or 0) > settings.blob_max_bytes:
             raise _too_large(settings.blob_max_bytes, length)
+        standing = await store.upload_size(session.locator)
+        if at is not None and at != standing:
+            raise RangeInvalidError(
+                f"the upload stands at byte {standing}, not {at}", detail={"offset": standing}
+            )
+        begun = standing > 0
+        quota = None
         if repository is not None:
-            await quotas.require_room(database, repository, length or 0)
+            quota = await quotas.require_room(database, repository, standing + length if length else 0)
         begun = True
-        return await _append(
-            database, store, session, chunks, repository=repository, at=at, settings=settings
-        )
+        chunks = _capped(chunks, settings.blob_max_bytes, quota, standing)
+        return await _append(database, store, session, chunks, standing=standing, settings=settings)
     except (ContentTooLargeError, DeniedError):
         # regctl sends in chunks what was refused in one piece, and prints what it is told then.
         if begun or not closing:
@@ -200,25 +208,14 @@ async def _append(
     session: Session,
     chunks: AsyncIterable[bytes],
     *,
-    repository: Repository | None,
-    at: int | None,
+    standing: int,
     settings: Settings,
 ) -> int:
     database.require_room()
     if session.stale:
         await _touch(database, session, settings)
-    standing = await store.upload_size(session.locator)
-    if at is not None and at != standing:
-        raise RangeInvalidError(
-            f"the upload stands at byte {standing}, not {at}", detail={"offset": standing}
-        )
     try:
-        return await store.append(
-            session.locator,
-            _capped(chunks, settings.blob_max_bytes, repository, standing),
-            offset=standing,
-            algorithm=session.algorithm,
-        )
+        return await store.append(session.locator, chunks, offset=standing, algorithm=session.algorithm)
     except BlobUploadInvalidError as error:
         raise ConflictError(error.message) from None
 
@@ -228,7 +225,8 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
 
     Raises:
         DigestInvalidError: the bytes have another digest; the session is dropped, nothing is stored.
-        DeniedError: the repository would hold more than its quota; the session is dropped, nothing is stored.
+        DeniedError: the repository, or a namespace above, would hold more than its quota; the session is
+            dropped, nothing is stored.
         ConflictError: another request is writing to or finishing this upload.
         BlobUploadUnknownError: it was finished, cancelled or swept meanwhile.
     """
@@ -355,12 +353,12 @@ async def _touch(database: Database, session: Session, settings: Settings) -> No
 
 
 async def _capped(
-    chunks: AsyncIterable[bytes], limit: int, repository: Repository | None, length: int
+    chunks: AsyncIterable[bytes], limit: int, quota: quotas.Quota | None, length: int
 ) -> AsyncIterator[bytes]:
     async for chunk in chunks:
         length += len(chunk)
         if length > limit:
             raise _too_large(limit, None)
-        if repository is not None:
-            quotas.require_possible(repository, length)
+        if quota is not None:
+            quotas.require_possible(quota, length)
         yield chunk

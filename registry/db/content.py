@@ -79,6 +79,13 @@ repositories = Table(
     Column("created_at", UtcTime, nullable=False),
     # The catalog of those who see some kinds only.
     Index(None, "visibility", "name"),
+    # Those with a quota of bytes. Few have one.
+    Index(
+        "ix_repositories_quota",
+        "name",
+        postgresql_where=text("quota_bytes IS NOT NULL"),
+        sqlite_where=text("quota_bytes IS NOT NULL"),
+    ),
 )
 
 blobs = Table(

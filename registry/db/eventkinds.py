@@ -33,6 +33,8 @@ EventKind = Literal[
     "retention.ended",
     "retention.stopped",
     "retention.undone",
+    "quota.changed",
+    "quota.reached",
     "pull.refused",
     "trial.started",
     "trial.finished",
@@ -154,6 +156,8 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "retention.stopped": "a run of a retention policy was stopped, as it would have deleted too much or "
         "something was not known",
         "retention.undone": "somebody brought back what a run of a retention policy had deleted",
+        "quota.changed": "what a place may hold, each with its old and its new value",
+        "quota.reached": "a place holds 80 percent, or all, of what one of its quotas allows",
         "pull.refused": "the gate refused pulls",
         "trial.started": "somebody asked for a trial, or the registry for an image whose verdict is too old",
         "trial.finished": "a trial came to an end",

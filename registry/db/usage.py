@@ -7,7 +7,7 @@ row: where another transaction has it, PostgreSQL writes a change beside it, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Table, cast, delete, func, insert, select
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
 Counted = Literal["bytes", "tags", "uploads"]
+COUNTED: tuple[Counted, ...] = get_args(Counted)
 
 repository_usage = Table(
     "repository_usage",
@@ -37,7 +38,7 @@ usage_changes = Table(
     Column("id", Id, primary_key=True, autoincrement=True),
     # No foreign key, which would wait for whoever has the repository.
     Column("repository_id", Id, nullable=False, index=True),
-    *(Column(name, BigInteger, nullable=False) for name in ("bytes", "tags", "uploads")),
+    *(Column(name, BigInteger, nullable=False) for name in COUNTED),
 )
 
 
@@ -69,5 +70,5 @@ def recount(connection: Connection) -> None:
     )
     for table in (usage_changes, repository_usage):
         connection.execute(delete(table))
-    columns = ["repository_id", "bytes", "tags", "uploads"]
+    columns = ["repository_id", *COUNTED]
     connection.execute(insert(repository_usage).from_select(columns, select(here, size, *counts)))

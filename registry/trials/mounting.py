@@ -31,7 +31,7 @@ async def mount(
     read it. False: nothing was mounted, and why is told to nobody; the client uploads the bytes.
 
     Raises:
-        DeniedError: ``into`` would hold more than its quota.
+        DeniedError: ``into``, or a namespace above, would hold more than its quota.
     """
     # A registry token is asked for before a client knows what it will mount: what counts is its credential.
     reader = actor.by_credential

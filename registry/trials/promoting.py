@@ -205,8 +205,10 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
     refusals += await _not_whole(connection, source.id, members)
     verdicts = await _judge(connection, settings, offer, into=into, members=members, copied=copied)
     refusals += [f"{one.platform} ({one.digest}): {one.reason}" for one in verdicts if one.verdict is None]
+    manifest_id, old_digest = await _where(connection, into, offer.to.tag, digest)
+    coming = quotas.Amounts(tags=old_digest is None)
     try:
-        await quotas.enforce(connection, into.id, copied.bytes)
+        await quotas.enforce(connection, into.id, quotas.Amounts(bytes=copied.bytes), coming=coming)
     except DeniedError as error:
         refusals.append(error.message)
     # Whoever blocks something or requires a signature meets this here: the one or the other sees both.
@@ -219,7 +221,6 @@ async def attempt(connection: AsyncConnection, settings: Settings, effects: Effe
     refusals += said if not any(one.verdict is None for one in verdicts) else []
     lacks = await lacks_signatures(connection, into, members[0].digest)
     refusals += [f"{digest} {lacks}"] if lacks else []
-    manifest_id, old_digest = await _where(connection, into, offer.to.tag, digest)
     if old_digest not in (None, digest):
         why = await why_immovable(connection, into, offer.to.tag, old_digest, actor=offer.actor)
         refusals += [why] if why else []

@@ -296,7 +296,7 @@ async def _insert(connection: AsyncConnection, offer: Offer, into_id: int, old_d
 async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, number: int) -> None:
     """The end of a promotion that the destination takes."""
     source, into = offer.source, made.into
-    line = await tag_use.move(
+    moved = await tag_use.move(
         connection,
         into,
         offer.to.tag,
@@ -306,7 +306,7 @@ async def _set_tag(connection: AsyncConnection, offer: Offer, made: Attempt, num
         action="promotion",
         reason=_said(number),
     )
-    values = {"promoted_by": offer.actor.shown, "promoted_at": db_time(), "move_id": line}
+    values = {"promoted_by": offer.actor.shown, "promoted_at": db_time(), "move_id": moved and moved.line}
     await connection.execute(update(promotions).where(promotions.c.id == number).values(values))
     told: dict[str, object] = {
         "promotion": number,

@@ -16,11 +16,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from sqlalchemy import delete, exists, or_, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.auth.keyring import open_attestation_ring
 from registry.content import blobs as blob_use
+from registry.content import quotas
 from registry.content import repositories as repos
 from registry.content.manifests import remove_rows, store_rows
 from registry.content.references import Origin
@@ -211,9 +212,12 @@ class Attester:
             await connection.execute(delete(upload_sessions).where(upload_sessions.c.id.in_(sessions)))
             if not stands or subject is None:
                 return False, [one.locator for one in uploads if one.locator is not None]
+            gone = 0
             if row.kind == "matches":
+                gone = await _size_of(connection, row.id)
                 await remove_rows(connection, manifests.c.attestation_id == row.id)
-            unused = [await _link(connection, row.repository_id, one) for one in uploads]
+            linked = [await _link(connection, row.repository_id, one) for one in uploads]
+            unused = [locator for locator, _ in linked]
             raw = _manifest(row, subject, config=config, layer=layer)
             manifest_id, _ = await store_rows(
                 connection,
@@ -237,6 +241,8 @@ class Attester:
                 "kid": kid,
             }
             await record(connection, "verdict.attested", repository, REGISTRY, said)
+            added = len(raw) - gone + sum(size for _, size in linked)
+            await quotas.tell(connection, row.repository_id, quotas.Amounts(bytes=added))
             await move_epoch(connection, "content")
         return True, [locator for locator in unused if locator is not None]
 
@@ -332,22 +338,28 @@ async def _subject(connection: AsyncConnection, row: Row[Any]) -> dict[str, obje
     return {"mediaType": found.media_type, "digest": found.digest, "size": found.size}
 
 
-async def _link(connection: AsyncConnection, repository_id: int, upload: _Upload) -> str | None:
-    """Make a blob visible in the repository, whatever its quota; returns the locator if there was one
-    already."""
+async def _size_of(connection: AsyncConnection, attestation_id: int) -> int:
+    size = func.coalesce(func.sum(manifests.c.size), 0)
+    query = select(size).where(manifests.c.attestation_id == attestation_id)
+    return int((await connection.execute(query)).scalar_one())
+
+
+async def _link(connection: AsyncConnection, repository_id: int, upload: _Upload) -> tuple[str | None, int]:
+    """Make a blob visible in the repository, whatever its quota; returns the upload's locator if there was a
+    blob already, and how many bytes the repository holds more."""
     if upload.locator is None:
         held = await connection.execute(
             select(blobs.c.id)
             .where(blobs.c.digest == str(upload.digest))
             .with_for_update(read=True, key_share=True)
         )
-        await blob_use.link(connection, repository_id, held.scalar_one())
-        return None
+        is_new = await blob_use.link(connection, repository_id, held.scalar_one())
+        return None, upload.size if is_new else 0
     blob_id, locator = await blob_use.store_row(
         connection, upload.digest, size=upload.size, locator=upload.locator
     )
-    await blob_use.link(connection, repository_id, blob_id)
-    return upload.locator if locator != upload.locator else None
+    is_new = await blob_use.link(connection, repository_id, blob_id)
+    return upload.locator if locator != upload.locator else None, upload.size if is_new else 0
 
 
 def _annotations(row: Row[Any]) -> dict[str, str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from registry.content import repositories as repos
 from registry.content import uploads
 from registry.errors import (
     DigestInvalidError,
@@ -79,6 +81,8 @@ async def cancel(call: Call) -> web.Response:
 
 async def _push_whole(call: Call, digest: Digest) -> web.Response:
     session = await _open(call, digest.algorithm)
+    if call.repository is None:
+        call = replace(call, repository=await repos.find(call.services.database, call.name))
     done = False
     try:
         await _append(call, session)
