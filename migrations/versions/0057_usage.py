@@ -9,8 +9,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0056'
-down_revision = '0055'
+revision = '0057'
+down_revision = '0056'
 branch_labels = None
 depends_on = None
 

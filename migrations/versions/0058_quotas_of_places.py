@@ -6,8 +6,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0057'
-down_revision = '0056'
+revision = '0058'
+down_revision = '0057'
 branch_labels = None
 depends_on = None
 
