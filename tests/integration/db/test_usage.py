@@ -27,7 +27,7 @@ from tests.kit.usage import recounted
 
 APP = "team/app"
 OTHER = "team/other"
-BEFORE = "0056"
+BEFORE = "0058"
 _REPOSITORY = "visibility, gate, trial_on_push, image_spec_allowed, policy_version, created_at"
 _MANIFEST = "media_type, size, annotations, runnable, state, state_reason, state_at, pushed_by, pushed_at"
 _SESSION = "repository_id, locator, digest_algorithm, created_at, expires_at"

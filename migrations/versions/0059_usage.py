@@ -9,8 +9,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0057'
-down_revision = '0056'
+revision = '0059'
+down_revision = '0058'
 branch_labels = None
 depends_on = None
 

@@ -6,8 +6,8 @@ from alembic import op
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
-revision = '0058'
-down_revision = '0057'
+revision = '0060'
+down_revision = '0059'
 branch_labels = None
 depends_on = None
 
