@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from registry.db.engine import Database
     from registry.oci.digest import Digest
+    from registry.storage.store import BlobStore
 
 Damage = Literal["missing", "size", "digest", "unreadable"]
 """What is wrong with a blob's bytes."""
@@ -88,6 +89,17 @@ async def put_in(database: Database, blob_id: int, *, locator: str, damage: Dama
         await record(connection, "blob.damaged", None, REGISTRY, told, target=row.digest)
         await move_epoch(connection, "content")
     return True
+
+
+async def put_in_missing(database: Database, store: BlobStore, blob_id: int, *, locator: str) -> bool:
+    """As :func:`put_in`, where somebody who reads found that the store does not have the bytes: the next push
+    then heals it.
+
+    Raises:
+        UnavailableError: it is the store that is not there.
+    """
+    await store.free_bytes()
+    return await put_in(database, blob_id, locator=locator, damage="missing")
 
 
 async def take_out(database: Database, blob_id: int, *, locator: str) -> bool:

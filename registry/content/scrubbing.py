@@ -77,6 +77,9 @@ async def examine(
         UnavailableError: the store itself cannot be read at the moment.
     """
     found = await _examine(store, blob, pace=pace, threads=threads, advance=advance)
+    if found == "missing":
+        # Where the store is not there at all this raises.
+        await store.free_bytes()
     if found == "digest":
         # Once more: it may have been memory, or the way here.
         found = await _examine(store, blob, pace=pace, threads=threads, advance=advance)

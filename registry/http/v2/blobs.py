@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from registry.content import blobs
+from registry.content import blobs, quarantine
 from registry.errors import BlobUnknownError
 from registry.http.answers import remember
 from registry.http.conditions import is_known, is_unchanged, range_applies
@@ -77,6 +77,10 @@ async def send(request: web.Request, blob: Blob, more: Mapping[str, str] = NO_HE
             return await send_blob(request, opened, headers=headers, ranges=ranges)
     except BlobUnknownError:
         log.error("the store does not have a blob that it should", digest=digest, locator=blob.locator)
+        if not services.settings.read_only and await quarantine.put_in_missing(
+            services.database, services.blobs, blob.id, locator=blob.locator
+        ):
+            raise quarantine.refused(blob.digest, "missing") from None
         raise
 
 

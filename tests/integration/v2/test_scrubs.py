@@ -170,6 +170,33 @@ async def test_damage_is_found_told_and_healed_by_a_push(
     assert await status_of(client, LAYER) == 200
 
 
+async def test_who_pulls_what_is_missing_is_told_and_can_push_it_again(
+    client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
+) -> None:
+    image = await push(client, NAME, [LAYER])
+    url = f"/v2/{NAME}/blobs/{digest_of(LAYER)}"
+    path = await file_of(registry, LAYER, tmp_path)
+    kept, uploads = path.read_bytes(), tmp_path / "data/blobs/uploads"
+    path.unlink()
+    uploads.rename(tmp_path / "elsewhere")
+    async with client.get(url) as response:
+        assert response.status == 503, "it is the store that is not there"
+    (tmp_path / "elsewhere").rename(uploads)
+    path.write_bytes(kept)
+    async with client.get(url) as response:
+        assert await response.read() == LAYER
+    path.unlink()
+    assert await status_of(client, LAYER) == 200
+    for _ in range(2):
+        async with client.get(url) as response:
+            assert response.status == 404
+            assert b"push it again" in await response.read()
+    assert await status_of(client, LAYER) == 404, "so that clients send it"
+    assert await push(client, NAME, [LAYER]) == image
+    async with client.get(url) as response:
+        assert await response.read() == LAYER
+
+
 async def test_bytes_that_were_put_back_are_found_whole(
     client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
 ) -> None:
