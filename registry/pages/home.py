@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import Field
-
-from registry.http.api.models import PageQuery, Query
+from registry.http.api.models import PageQuery
 from registry.http.api.repositories import list_repositories
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
+from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -18,15 +17,9 @@ if TYPE_CHECKING:
 SHOWN = 50
 
 
-class HomeQuery(Query):
-    """Which part of the list."""
-
-    cursor: str | None = Field(default=None, max_length=1024)
-
-
 async def show_home(call: Call) -> web.Response:
     """Repositories by name, so many on a page."""
-    query = read_query(call.request, HomeQuery, leaves_out_empty=True)
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     found = await list_repositories(call, PageQuery(limit=SHOWN, cursor=query.cursor))
     return page(
         call.request,

@@ -8,18 +8,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from pydantic import Field
-
 from registry.content import referrers as referrer_use
 from registry.content.inspecting import Contents, inspect
 from registry.contract.scan import WORST_FIRST, Severity
 from registry.http.api.history import HistoryQuery, list_past_trials
 from registry.http.api.images import find_image
-from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
 from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
+from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
 from registry.trials import vulnerabilities
 from registry.trials.admission import explain_manifest
@@ -35,12 +33,6 @@ if TYPE_CHECKING:
     from registry.content.repositories import Repository
 
 SHOWN = 100
-
-
-class CursorQuery(Query):
-    """Which part of a list."""
-
-    cursor: str | None = Field(default=None, max_length=1024)
 
 
 class FindingsQuery(CursorQuery):

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from pydantic import Field, ValidationError
 
 from registry.auth.actor import ANONYMOUS, Actor
 from registry.errors import DeniedError, MediaTypeUnsupportedError, RequestInvalidError, UnauthorizedError
-from registry.http.api.routes import Call, carried_out
+from registry.http.api.models import Body, Query, problems
+from registry.http.api.routes import Call, Right, carried_out, require_right
 from registry.http.body import leave_expectation, read_all
 from registry.http.caller import know
 from registry.http.cookies import SAFE, authenticate_caller, clear_session, is_from_own_page
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from registry.http.services import Services
 
+B = TypeVar("B", bound=Body)
 FORM_MAX_BYTES = 256 * 1024
 _FIELDS_MAX = 200
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -42,6 +45,12 @@ NAME = f"{{name:{COMPONENT}(?:/{COMPONENT})*}}"
 """A repository's name in a path. What follows it begins with ``/-/``, which no name has."""
 
 
+class CursorQuery(Query):
+    """Which part of a list."""
+
+    cursor: str | None = Field(default=None, max_length=1024)
+
+
 @dataclass(frozen=True, slots=True)
 class PageRoute:
     """One row of the table of pages. ``asks_who``: false for what is the same for everybody, and for who
@@ -50,6 +59,7 @@ class PageRoute:
     method: Literal["GET", "POST"]
     path: str
     handler: Callable[[Call], Awaitable[web.StreamResponse]]
+    right: Right = "anyone"
     asks_who: bool = True
 
 
@@ -105,6 +115,18 @@ def field(fields: Fields, name: str) -> str:
     return fields[name]
 
 
+def given_body(kind: type[B], **members: object) -> B:
+    """What the API would be sent, of the fields of a form; what is ``None`` is left out.
+
+    Raises:
+        RequestInvalidError: it is not valid, and why.
+    """
+    try:
+        return kind.model_validate({name: value for name, value in members.items() if value is not None})
+    except ValidationError as error:
+        raise RequestInvalidError(f"the form is not valid: {problems(error)}") from None
+
+
 def moved(call: Call, path: str) -> web.Response:
     """Send the browser on after a form, with the cookies that the call's response has by now."""
     response = call.response
@@ -128,14 +150,14 @@ async def _visitor(request: web.Request, route: PageRoute) -> tuple[Actor, bool]
         return ANONYMOUS, False
     try:
         actor = await authenticate_caller(request)
+        is_over = False
     except UnauthorizedError:
         if not reads or "Authorization" in request.headers:
             raise
         know(request, ANONYMOUS)
-        return ANONYMOUS, True
-    if actor.kind == "worker":
-        raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
-    return actor, False
+        actor, is_over = ANONYMOUS, True
+    require_right(actor, route.right)
+    return actor, is_over
 
 
 async def _form(request: web.Request) -> dict[str, str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from aiohttp import web
 
 from registry.pages import serving
+from registry.pages.account import create_token, revoke_session, revoke_token, show_sessions, show_tokens
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
+from registry.pages.history import confirm_rollback, roll_back, show_tag_history
 from registry.pages.home import show_home
 from registry.pages.image import show_findings, show_image, show_image_trials, show_referrers
 from registry.pages.repository import show_repository
+from registry.pages.search import show_search
 from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
 from registry.pages.trials import follow_trial, show_trial, show_trial_log, try_again
@@ -20,6 +23,12 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/sign-in", show_sign_in),
     PageRoute("POST", "/sign-in", sign_in, asks_who=False),
     PageRoute("POST", "/sign-out", sign_out, asks_who=False),
+    PageRoute("GET", "/search", show_search),
+    PageRoute("GET", "/account", show_tokens, "account"),
+    PageRoute("POST", "/account/tokens", create_token, "account"),
+    PageRoute("POST", "/account/tokens/{token_id}/revoke", revoke_token, "account"),
+    PageRoute("GET", "/account/sessions", show_sessions, "user"),
+    PageRoute("POST", "/account/sessions/{session_id}/revoke", revoke_session, "user"),
     PageRoute("GET", "/robots.txt", show_robots, asks_who=False),
     PageRoute("GET", "/assets/{version}/{file}", show_asset, asks_who=False),
     PageRoute("GET", f"/r/{NAME}", show_repository),
@@ -28,6 +37,9 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
+    PageRoute("GET", f"{_OF}/history/{{tag}}", show_tag_history),
+    PageRoute("GET", f"{_OF}/history/{{tag}}/rollback", confirm_rollback),
+    PageRoute("POST", f"{_OF}/history/{{tag}}/rollback", roll_back),
     PageRoute("GET", "/trials/{trial}", show_trial),
     PageRoute("GET", "/trials/{trial}/log", show_trial_log),
     PageRoute("GET", "/trials/{trial}/live", follow_trial),

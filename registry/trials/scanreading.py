@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from sqlalchemy import literal, or_, select, tuple_, union
 from registry.auth.policy import decide, role_allows
 from registry.content.pullable import in_places
 from registry.db.content import blobs, edges, manifests, repositories
+from registry.db.matchings import component_findings
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.asking import may_read_log
@@ -144,6 +145,8 @@ class Wanted:
     version: str | None = None
     within: VersionRange | None = None
     """Instead of a version: by the order of each ecosystem."""
+    advisory: str | None = None
+    """Also, by whatever name: those that this advisory tells of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,7 @@ def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
         .join(manifests, manifests.c.id == image_scans.c.manifest_id)
         .join(repositories, repositories.c.id == manifests.c.repository_id)
-        .where(or_(components.c.name == wanted.name, components.c.source == wanted.name))
+        .where(or_(*_names(wanted)))
         .order_by(manifests.c.id.desc(), components.c.id.desc())
     )
     if wanted.ecosystem is not None:
@@ -255,6 +258,14 @@ def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:
         return query
     writes = [on for on, role in actor.roles.items() if role_allows(role, "trial")]
     return query.where(repositories.c.id.in_(union(*in_places(writes, is_sqlite=is_sqlite))))
+
+
+def _names(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
+    yield components.c.name == wanted.name
+    yield components.c.source == wanted.name
+    if wanted.advisory is not None:
+        told = select(component_findings.c.component_id)
+        yield components.c.id.in_(told.where(component_findings.c.advisory == wanted.advisory))
 
 
 def _reads(actor: Actor, repository: str, visibility: Visibility) -> bool:

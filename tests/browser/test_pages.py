@@ -150,3 +150,63 @@ async def test_an_image_is_tried_again(chromium: Browser, port: Port, *, scripts
         await visit.page.get_by_text("Its verdict is on its way").first.wait_for()
         assert len(await port.trials(content.bad)) == 2
         await visit.require_good()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_somebody_makes_a_token_and_ends_it(
+    chromium: Browser, registry: Registry, *, scripts: bool
+) -> None:
+    async with visiting(chromium, registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/account")
+        await visit.sign_in()
+        await visit.require_good()
+        form = visit.page.locator("form.card")
+        await form.get_by_label("Name").fill("ci")
+        await form.get_by_label("May do").fill("repository:team/app:pull,push")
+        await form.get_by_role("button", name="Make it").click()
+        secret = await visit.page.locator(".copyable code").inner_text()
+        await visit.require_good()
+        async with registry.client(secret) as program:
+            async with program.get("/v2/") as answer:
+                assert answer.status == 200
+            await visit.page.get_by_role("button", name="Revoke ci").click()
+            await visit.page.get_by_text("revoked", exact=True).wait_for()
+            async with program.get("/v2/") as answer:
+                assert answer.status == 401
+        await visit.page.get_by_role("link", name="Sessions").click()
+        await visit.page.get_by_text("(this one)").wait_for()
+        await visit.require_good()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_tag_is_rolled_back(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    first = await port.push(tiny_image())
+    await port.push(tiny_image())
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/r/team/app/-/tags/1")
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="History").click()
+        await visit.require_good()
+        await visit.page.get_by_role("link", name=f"Back to {first[:19]}").click()
+        await visit.require_good()
+        await visit.page.get_by_label("Why").fill("the second one is broken")
+        await visit.page.get_by_role("button", name="Roll back").click()
+        await visit.page.get_by_text("the second one is broken").wait_for()
+        await visit.require_good()
+        assert "rolled back by admin" in await visit.text()
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+async def test_somebody_searches(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+    await fill(port)
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go("/sign-in?next=/search")
+        await visit.sign_in()
+        await visit.require_good()
+        await visit.page.get_by_label("Name").fill("lodash")
+        await visit.page.get_by_role("button", name="Search").click()
+        await visit.page.get_by_role("link", name="team/app@sha256").click()
+        await visit.page.get_by_text("GHSA-evil").wait_for()
+        for path in ("/search?q=team", "/account", "/account/sessions", "/r/team/app/-/history/1.0"):
+            assert await visit.go(path) == 200
+            await visit.require_good()

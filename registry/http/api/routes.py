@@ -200,6 +200,16 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
             raise DeniedError("another site's page may not sign anybody in or out")
         return ANONYMOUS
     actor = await authenticate_caller(request)
+    require_right(actor, right)
+    return actor
+
+
+def require_right(actor: Actor, right: Right) -> None:
+    """Let pass who has a route's right.
+
+    Raises:
+        UnauthorizedError, DeniedError: the actor has not.
+    """
     if actor.kind == "worker":
         raise DeniedError("a worker's pull token opens the image of its lease and nothing else")
     if right == "admin":
@@ -208,7 +218,6 @@ async def _authorized(request: web.Request, right: Right) -> Actor:
         if actor.kind != "anonymous":
             raise DeniedError(f"{actor.shown} is no person, and this is for people")
         raise UnauthorizedError("sign in")
-    return actor
 
 
 async def _given(request: web.Request, shape: Shape) -> tuple[dict[str, object], bytes]:

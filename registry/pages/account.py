@@ -1,0 +1,106 @@
+"""One's own account: API tokens, which are shown once, and sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from registry.http.api import sessions, tokens
+from registry.http.api.routes import Call, read_query
+from registry.pages.rendering import Lines, chosen, page
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.texts import text
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from registry.http.api.tokens import MadeToken
+
+SHOWN = 50
+TOKENS = "/account"
+SESSIONS = "/account/sessions"
+DAY = 24 * 3600
+LIVES: Mapping[str, int | None] = MappingProxyType(
+    {"hour": 3600, "day": DAY, "month": 30 * DAY, "year": 365 * DAY, "ever": None}
+)
+"""How long a new token lives, in seconds, by the words of the form."""
+
+
+async def show_tokens(call: Call) -> web.Response:
+    """One's own API tokens, and a form for another one."""
+    return await _tokens(call, None)
+
+
+async def create_token(call: Call) -> web.Response:
+    """Make a token, and show its secret this once."""
+    fields = read_form(call)
+    given: dict[str, object] = {
+        "name": field(fields, "name"),
+        "scopes": tuple(fields.get("scopes", "").split()),
+    }
+    lives = fields.get("lives", "")
+    if lives in LIVES:
+        given["expires_seconds"] = LIVES[lives]
+    if networks := fields.get("networks", "").split():
+        given["networks"] = tuple(networks)
+    made = await tokens.create_token(call, given_body(tokens.NewToken, **given))
+    return await _tokens(call, made)
+
+
+async def revoke_token(call: Call) -> web.Response:
+    """Let a token open nothing any more."""
+    await tokens.revoke_token(call, call.request.match_info["token_id"])
+    return moved(call, TOKENS)
+
+
+async def show_sessions(call: Call) -> web.Response:
+    """Where one is signed in."""
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    wanted = sessions.SessionQuery(account=call.actor.name, limit=SHOWN, cursor=query.cursor)
+    found = await sessions.list_sessions(call, wanted)
+    return page(
+        call.request,
+        "sessions.html",
+        title=text("sessions.title"),
+        here_tab="sessions",
+        sessions=found.items,
+        next_path=SESSIONS + chosen([("cursor", found.next)]) if found.next else None,
+        first_path=SESSIONS if query.cursor else None,
+        lines=Lines(
+            api=["GET /api/v1/sessions", "DELETE /api/v1/sessions/ID"],
+            cli=["seatrial session list", "seatrial session revoke ID"],
+        ),
+    )
+
+
+async def revoke_session(call: Call) -> web.Response:
+    """End a session, also this one."""
+    await sessions.revoke_session(call, call.request.match_info["session_id"])
+    return moved(call, SESSIONS)
+
+
+async def _tokens(call: Call, made: MadeToken | None) -> web.Response:
+    cursor = None if made else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    wanted = tokens.TokenQuery(account=call.actor.name, limit=SHOWN, cursor=cursor)
+    found = await tokens.list_tokens(call, wanted)
+    return page(
+        call.request,
+        "tokens.html",
+        title=text("tokens.title"),
+        here_tab="tokens",
+        tokens=found.items,
+        made=made,
+        lives=tuple(LIVES),
+        next_path=TOKENS + chosen([("cursor", found.next)]) if found.next else None,
+        first_path=TOKENS if cursor else None,
+        status=200 if made is None else 201,
+        lines=Lines(
+            api=["GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/ID"],
+            cli=[
+                "seatrial token list",
+                "seatrial token create --name NAME --scope repository:team/app:pull",
+                "seatrial token revoke ID",
+            ],
+        ),
+    )

@@ -1,0 +1,54 @@
+"""The history of a tag, and back: shown to readers, done by those who may push."""
+
+from __future__ import annotations
+
+from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
+from tests.kit.plans import sent
+from tests.kit.trials import Port, tiny_image
+
+QUERIES_MAX = 6
+PATH = "/r/team/app/-/history/1"
+
+
+async def test_a_tag_goes_back_by_a_form(port: Port) -> None:
+    first = await port.push(tiny_image())
+    second = await port.push(tiny_image())
+    password = await make_user(port.admin, "reader")
+    await give_role(port.admin, "team/app", "user:reader", "reader")
+    async with visitor(port.registry) as person, visitor(port.registry) as reader:
+        await sign_in(person, port.registry)
+        await sign_in(reader, port.registry, name="reader", password=password)
+        with sent() as statements:
+            answer = await ask(person, "GET", PATH)
+        assert len(statements) <= QUERIES_MAX
+        shown = words_of(answer)
+        assert f"pushed by admin {first[:19]} {second[:19]}" in shown
+        assert f"Back to {first[:19]}" in shown
+        assert "Back to" not in words_of(await ask(reader, "GET", PATH))
+
+        back = f"{PATH}/rollback"
+        assert (await ask(reader, "GET", back, params={"to": first})).status == 403
+        confirm = words_of(await ask(person, "GET", back, params={"to": first}))
+        assert f"It stands at {second} It will stand at {first}" in confirm
+        assert (await ask(person, "GET", back, params={"to": "sha256:none"})).status == 400
+        for answer in (
+            await send_from(person, {"Origin": "https://evil.example"}, back, to=first),
+            await send_from(person, {}, back, to=first),
+            await send(reader, port.registry, back, to=first),
+        ):
+            assert answer.status == 403
+        assert (await send(person, port.registry, back)).status == 400
+        assert (await send(person, port.registry, back, to=first, reason="two\nlines")).status == 400
+        never = await send(person, port.registry, back, to="sha256:" + "0" * 64)
+        assert never.status == 409
+        assert "never stood at" in words_of(never)
+
+        answer = await send(person, port.registry, back, to=first, reason="<b>it</b> broke")
+        assert (answer.status, answer.headers["Location"]) == (303, PATH)
+        page = await ask(person, "GET", PATH)
+        assert "rolled back by admin" in words_of(page)
+        assert "<b>it</b> broke" in words_of(page)
+        assert b"<b>it" not in page.body
+        standing = await api(port.admin, "GET", "/repositories/team%2Fapp/tags/1")
+        assert standing["digest"] == first
