@@ -61,6 +61,8 @@ async def show_repository(call: Call) -> web.Response:
         states=get_args(EffectiveState),
         orders=get_args(Order),
         is_narrow=is_narrow,
+        here_tab="tags",
+        manages=decide(call.actor, "configure", name, repository.visibility).allowed,
         pushes=decide(call.actor, "push", name, repository.visibility).allowed,
         next_path=path + chosen([*kept, ("cursor", found.next)]) if found.next else None,
         first_path=path + chosen(kept) if query.cursor else None,

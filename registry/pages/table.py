@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from registry.pages import serving
+from registry.pages import managing, serving, waivers, webhooks
 from registry.pages.account import create_token, revoke_session, revoke_token, show_sessions, show_tokens
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
@@ -37,6 +37,24 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
+    PageRoute("GET", f"{_OF}/settings", managing.show_settings),
+    PageRoute("POST", f"{_OF}/settings", managing.change_settings),
+    PageRoute("GET", f"{_OF}/members", managing.show_members),
+    PageRoute("POST", f"{_OF}/members", managing.give_role),
+    PageRoute("POST", f"{_OF}/members/take", managing.take_role),
+    PageRoute("GET", f"{_OF}/waivers", waivers.show_waivers),
+    PageRoute("POST", f"{_OF}/waivers", waivers.request_waiver),
+    PageRoute("POST", "/waivers/{waiver_id}/grant", waivers.grant_waiver),
+    PageRoute("POST", "/waivers/{waiver_id}/revoke", waivers.revoke_waiver),
+    PageRoute("GET", f"{_OF}/webhooks", webhooks.show_webhooks),
+    PageRoute("POST", f"{_OF}/webhooks", webhooks.create_webhook),
+    PageRoute("GET", "/webhooks/{webhook_id}", webhooks.show_webhook, "account"),
+    PageRoute("POST", "/webhooks/{webhook_id}/test", webhooks.send_test, "account"),
+    PageRoute("POST", "/webhooks/{webhook_id}/switch", webhooks.switch_webhook, "account"),
+    PageRoute("POST", "/webhooks/{webhook_id}/delete", webhooks.delete_webhook, "account"),
+    PageRoute(
+        "POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", webhooks.redeliver, "account"
+    ),
     PageRoute("GET", f"{_OF}/history/{{tag}}", show_tag_history),
     PageRoute("GET", f"{_OF}/history/{{tag}}/rollback", confirm_rollback),
     PageRoute("POST", f"{_OF}/history/{{tag}}/rollback", roll_back),

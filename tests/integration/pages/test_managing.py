@@ -1,0 +1,143 @@
+"""Pages of those who manage a repository: what holds in it, its members, its waivers, its webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from tests.kit.access import Answer, api, ask, give_role, make_user
+from tests.kit.pagecontent import MARKUP
+from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
+from tests.kit.plans import sent
+from tests.kit.receiver import running_receiver
+from tests.kit.trials import Port, open_port, tiny_image
+
+QUERIES_MAX = 6
+PLACE = "/r/team/app/-"
+
+
+async def read(client: object, path: str) -> Answer:
+    """Read a page twice, and count the second time."""
+    await ask(client, "GET", path)  # type: ignore[arg-type]
+    with sent() as statements:
+        answer = await ask(client, "GET", path)  # type: ignore[arg-type]
+    assert answer.status == 200, answer.body[-1500:]
+    assert len(statements) <= QUERIES_MAX, (path, [one.text for one in statements])
+    assert b"<script>" not in answer.body
+    return answer
+
+
+async def test_visibility_and_gate_are_changed_by_a_form(port: Port) -> None:
+    await port.push(tiny_image())
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        assert "enforces" in words_of(await read(person, f"{PLACE}/settings"))
+        wanted = {"visibility": "public", "gate": "warn"}
+        for headers in ({"Origin": "https://evil.example"}, {}):
+            assert (await send_from(person, headers, f"{PLACE}/settings", **wanted)).status == 403
+        assert (
+            await send(person, port.registry, f"{PLACE}/settings", visibility="secret", gate="warn")
+        ).status == 400
+        assert (await send(person, port.registry, f"{PLACE}/settings", **wanted)).status == 303
+        told = await api(port.admin, "GET", "/repositories/team%2Fapp")
+        assert (told["visibility"], told["gate"]) == ("public", "warn")
+
+
+async def test_roles_are_given_and_taken(port: Port) -> None:
+    await port.push(tiny_image())
+    await make_user(port.admin, "alice")
+    await give_role(port.admin, "team/", "user:alice", "reader")
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        wanted = {"member": "user:alice", "role": "maintainer"}
+        assert (await send_from(person, {"Origin": "null"}, f"{PLACE}/members", **wanted)).status == 403
+        assert (await send(person, port.registry, f"{PLACE}/members", **wanted)).status == 303
+        shown = words_of(await read(person, f"{PLACE}/members"))
+        assert "user:alice maintainer: also deletes, and sets what holds team/app" in shown
+        assert "user:alice reader: pulls team/ (from above)" in shown
+        for member in (MARKUP, "user:nobody"):
+            answer = await send(person, port.registry, f"{PLACE}/members", member=member, role="reader")
+            assert answer.status in (400, 404)
+            assert b"<script>" not in answer.body
+        taken = await send(person, port.registry, f"{PLACE}/members/take", member="user:alice")
+        assert taken.status == 303
+        assert (
+            "maintainer: also"
+            not in words_of(await read(person, f"{PLACE}/members")).partition("Give a role")[0]
+        )
+
+
+async def test_a_waiver_is_asked_for_granted_and_ended(port: Port) -> None:
+    worker = await port.worker("w")
+    digest = await port.push(tiny_image())
+    await worker.report(await worker.claim(), met=False, exit_code=3)
+    password = await make_user(port.admin, "pusher")
+    await give_role(port.admin, "team/app", "user:pusher", "writer")
+    reader = await make_user(port.admin, "reader")
+    await give_role(port.admin, "team/app", "user:reader", "reader")
+    async with (
+        visitor(port.registry) as pusher,
+        visitor(port.registry) as manager,
+        visitor(port.registry) as puller,
+    ):
+        await sign_in(pusher, port.registry, name="pusher", password=password)
+        await sign_in(puller, port.registry, name="reader", password=reader)
+        await sign_in(manager, port.registry)
+        refused = (await read(puller, f"/r/team/app/-/images/{digest}")).body.decode()
+        assert f"/-/waivers?digest=sha256%3A{digest[7:]}" in refused
+        assert f'value="{digest}"' in (await read(pusher, f"{PLACE}/waivers?digest={digest}")).body.decode()
+        wanted = {"digest": digest, "state-fail": "yes", "days": "7", "reason": MARKUP}
+        assert (await send(puller, port.registry, f"{PLACE}/waivers", **wanted)).status == 403
+        assert (await send(pusher, port.registry, f"{PLACE}/waivers", **wanted | {"days": "x"})).status == 400
+        assert (await send(pusher, port.registry, f"{PLACE}/waivers", **wanted)).status == 303
+        page = await read(manager, f"{PLACE}/waivers")
+        assert "asked for" in words_of(page)
+        (grant,) = re.findall(r'action="(/waivers/[0-9]+/grant)"', page.body.decode())
+        assert "/grant" not in (await read(pusher, f"{PLACE}/waivers")).body.decode()
+        assert (await send(pusher, port.registry, grant)).status == 403
+        assert (await send_from(manager, {"Sec-Fetch-Site": "cross-site"}, grant)).status == 403
+        assert (await port.pull(digest)).status == 403
+        assert (await send(manager, port.registry, grant)).status == 303
+        assert (await port.pull(digest)).status == 200
+        assert "granted by admin" in words_of(await read(puller, f"{PLACE}/waivers"))
+        assert (await send(pusher, port.registry, grant.replace("grant", "revoke"))).status == 303
+        assert (await port.pull(digest)).status == 403
+
+
+async def test_a_webhook_is_made_tested_seen_and_deleted(tmp_path: Path, database_url: str) -> None:
+    opened = open_port(tmp_path / "data", database_url, outgoing_networks=("127.0.0.0/8",))
+    async with opened as port, running_receiver() as receiver, visitor(port.registry) as person:
+        await port.push(tiny_image())
+        await sign_in(person, port.registry)
+        path = f"{PLACE}/webhooks"
+        assert "Nobody is told" in words_of(await read(person, path))
+        wanted = {"url": receiver.url, "kinds": "tag.moved", "format": "cloudevents"}
+        assert (await send_from(person, {"Origin": "null"}, path, **wanted)).status == 403
+        assert (await send(person, port.registry, path, url="javascript:alert(1)")).status == 400
+        made = await send(person, port.registry, path, **wanted)
+        assert made.status == 201, words_of(made)
+        (secret,) = re.findall(r'class="copyable"><code>([^<]+)</code>', made.body.decode())
+        receiver.secrets.append(secret)
+        listed = await read(person, path)
+        assert secret not in words_of(listed)
+        (one,) = re.findall(r'href="(/webhooks/[^"]+)"', listed.body.decode())
+        assert (await send(person, port.registry, f"{one}/test")).status == 303
+        await receiver.until(1)
+        async with asyncio.timeout(20):
+            while "delivered" not in words_of(await ask(person, "GET", one)):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        page = await read(person, one)
+        assert "webhook.test what is sent" in words_of(page)
+        (again,) = re.findall(rf'action="({one}/deliveries/[^"]+/redeliver)"', page.body.decode())
+        assert (await send_from(person, {}, again)).status == 403
+        assert (await send(person, port.registry, again)).status == 303
+        first, second = await receiver.until(2)
+        assert first.id == second.id
+        assert (await send(person, port.registry, f"{one}/switch")).status == 303
+        assert "disabled" in words_of(await read(person, one))
+        assert (await send(person, port.registry, f"{one}/switch")).status == 303
+        assert (await send_from(person, {"Origin": "https://evil.example"}, f"{one}/delete")).status == 403
+        gone = await send(person, port.registry, f"{one}/delete")
+        assert gone.headers["Location"] == path
+        assert (await ask(person, "GET", one)).status == 404
