@@ -39,7 +39,7 @@ HEADERS: Mapping[str, str] = {
     "Referrer-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
-SECTIONS: tuple[tuple[str, str], ...] = (("repositories", "/"), ("search", "/search"))
+SECTIONS: tuple[tuple[str, str], ...] = (("repositories", "/"), ("trials", "/trials"), ("search", "/search"))
 _STEPS: tuple[tuple[int, str], ...] = (
     (365 * 86400, "year"),
     (30 * 86400, "month"),

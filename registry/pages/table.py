@@ -15,7 +15,7 @@ from registry.pages.repository import show_repository
 from registry.pages.search import show_search
 from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
-from registry.pages.trials import follow_trial, show_trial, show_trial_log, try_again
+from registry.pages.trials import follow_trial, show_trial, show_trial_log, show_trials, try_again
 
 _OF = f"/r/{NAME}/-"
 PAGES: tuple[PageRoute, ...] = (
@@ -58,6 +58,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/history/{{tag}}", show_tag_history),
     PageRoute("GET", f"{_OF}/history/{{tag}}/rollback", confirm_rollback),
     PageRoute("POST", f"{_OF}/history/{{tag}}/rollback", roll_back),
+    PageRoute("GET", "/trials", show_trials),
     PageRoute("GET", "/trials/{trial}", show_trial),
     PageRoute("GET", "/trials/{trial}/log", show_trial_log),
     PageRoute("GET", "/trials/{trial}/live", follow_trial),

@@ -224,6 +224,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "trials.began": "Began",
         "trials.cause": "Because of",
         "trials.changes": "Changed",
+        "trials.none_of_all": "No trial is to be seen by you. A push begins one where images are tried.",
         "trials.none": "It was never tried. Where pushes are tried, the next push of it is.",
         # a trial
         "trial.title": "Trial of {image}",
@@ -351,6 +352,7 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "search.none": "Nothing of that name is to be seen by you.",
         "trial.image": "Image",
         "nav.search": "Search",
+        "nav.trials": "Trials",
         # a repository, for those who manage it
         "repository.tabs": "About this repository",
         "repository.tags": "Tags",

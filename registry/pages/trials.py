@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from markupsafe import Markup
 
 from registry.auth.policy import decide, reads_trials
+from registry.contract.judge import Verdict
 from registry.contract.use import how_it_ended, use_lines
 from registry.errors import ConflictError
 from registry.http.api import livelog
 from registry.http.api.logrights import require_log
 from registry.http.api.routes import Call, read_query
 from registry.http.api.trials import Request, start_trial
-from registry.pages.rendering import Lines, host_of, page, short_digest
-from registry.pages.serving import moved
+from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
+from registry.pages.serving import CursorQuery, moved
 from registry.pages.terminal import Terminal, shown_log
 from registry.pages.texts import text
 from registry.pages.visible import visible
 from registry.trials import reading
 from registry.trials.asking import may_read_log
 from registry.trials.formats.outcomes import PartOutcome, RunOutcome, outcomes_of
+from registry.trials.history import Wanted, list_newest
 from registry.trials.livelog import Cursor, look
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from registry.trials.reading import TrialView
 
+SHOWN = 50
 _PLOT_WIDTH, _PLOT_HEIGHT = 200, 40
 _PIECES_MAX = 40
 """Of a log while it is written, for a page: each has 64 KiB at most, and takes three queries."""
@@ -54,6 +57,37 @@ class PartShown:
     runs: Sequence[RunShown]
     record: Mapping[str, Any]
     longest: float
+
+
+class TrialsQuery(CursorQuery):
+    """Which trials."""
+
+    verdict: Verdict | None = None
+
+
+async def show_trials(call: Call) -> web.Response:
+    """The newest trials of all repositories that the visitor may pull from."""
+    query = read_query(call.request, TrialsQuery, leaves_out_empty=True)
+    found = await list_newest(
+        call.services.database,
+        actor=call.actor,
+        wanted=Wanted(verdict=query.verdict),
+        limit=SHOWN + 1,
+        before=query.cursor,
+    )
+    shown, kept = found[:SHOWN], [("verdict", query.verdict)]
+    following = shown[-1][1].id if len(found) > SHOWN else None
+    return page(
+        call.request,
+        "trials.html",
+        title=text("nav.trials"),
+        trials=shown,
+        verdict=query.verdict,
+        verdicts=get_args(Verdict),
+        next_path="/trials" + chosen([*kept, ("cursor", following)]) if following else None,
+        first_path="/trials" + chosen(kept) if query.cursor else None,
+        lines=Lines(api=["GET /api/v1/trials"], cli=["seatrial trial list"]),
+    )
 
 
 async def show_trial(call: Call) -> web.Response:

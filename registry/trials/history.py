@@ -240,3 +240,18 @@ def compare(entry: Entry, before: Entry) -> Changes:
         failed_since=failed_since,
         met_since=met_since,
     )
+
+
+async def list_newest(
+    database: Database, *, actor: Actor, wanted: Wanted, limit: int, before: str | None
+) -> Sequence[tuple[str, Entry]]:
+    """The newest trials in the repositories that the actor may pull from, each with its repository; at most
+    ``limit``, those older than the trial ``before``."""
+    query = _entries().add_columns(repositories.c.name)
+    query = query.join(repositories, repositories.c.id == trials.c.repository_id).order_by(*_NEWEST_FIRST)
+    async with database.read() as connection:
+        ids = await newest(
+            database, connection, actor=actor, repository=None, wanted=wanted, limit=limit, before=before
+        )
+        found = await connection.execute(query.where(trials.c.id.in_(ids)))
+        return [(name, _entry(columns)) for *columns, name in found]

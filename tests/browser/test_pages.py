@@ -207,6 +207,12 @@ async def test_somebody_searches(chromium: Browser, port: Port, look: dict[str, 
         await visit.page.get_by_role("button", name="Search").click()
         await visit.page.get_by_role("link", name="team/app@sha256").click()
         await visit.page.get_by_text("GHSA-evil").wait_for()
-        for path in ("/search?q=team", "/account", "/account/sessions", "/r/team/app/-/history/1.0"):
+        for path in (
+            "/search?q=team",
+            "/trials",
+            "/account",
+            "/account/sessions",
+            "/r/team/app/-/history/1.0",
+        ):
             assert await visit.go(path) == 200
             await visit.require_good()

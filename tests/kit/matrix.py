@@ -388,6 +388,7 @@ OTHERS = {
     "GET /sign-in": "any",
     "POST /sign-in": "open",
     "POST /sign-out": "own-page",
+    "GET /trials": "any",
     "GET /search": "any",
     "GET /account": "account",
     "POST /account/tokens": "account",

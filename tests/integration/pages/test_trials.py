@@ -59,6 +59,25 @@ async def test_it_says_why_and_shows_what_was_seen(port: Port) -> None:
         assert '<span class="t-green">listening on 80</span>' in coloured
 
 
+async def test_the_newest_trials_of_all_that_a_visitor_may_see(port: Port) -> None:
+    content = await fill(port)
+    await port.push(tiny_image(), repository="team/hidden")
+    async with visitor(port.registry) as stranger, visitor(port.registry) as writer:
+        await sign_in(writer, port.registry)
+        for client in (stranger, writer):
+            await ask(client, "GET", "/trials")
+            with sent() as statements:
+                answer = await ask(client, "GET", "/trials")
+            assert answer.status == 200
+            assert len(statements) <= QUERIES_MAX, [one.text for one in statements]
+            assert "<script>" not in answer.body.decode()
+            assert ("team/hidden" in words_of(answer)) is (client is writer)
+            failed = (await ask(client, "GET", "/trials?verdict=fail")).body.decode()
+            assert content.bad in failed
+            assert content.good not in failed
+        assert (await ask(writer, "GET", "/trials?verdict=none")).status == 400
+
+
 async def test_the_whole_log_has_a_page(port: Port) -> None:
     content = await fill(port)
     path = f"/trials/{content.trials[content.hostile]}/log"
