@@ -8,16 +8,20 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from registry.auth.policy import decide
 from registry.content import referrers as referrer_use
+from registry.content.administration import find
 from registry.content.inspecting import Contents, inspect
 from registry.contract.scan import WORST_FIRST, Severity
+from registry.http.api import gate
 from registry.http.api.history import HistoryQuery, list_past_trials
-from registry.http.api.images import find_image
+from registry.http.api.images import Image, find_image
 from registry.http.api.routes import Call, read_query
 from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
+from registry.oci.digest import parse_content_digest
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
-from registry.pages.serving import CursorQuery
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
 from registry.pages.texts import text
 from registry.trials import vulnerabilities
 from registry.trials.admission import explain_manifest
@@ -113,11 +117,34 @@ async def show_image(call: Call) -> web.Response:
         largest=_largest(contents),
         shown=SHOWN,
         commands=_commands(host, of),
+        manages=decide(call.actor, "configure", of.name, of.repository.visibility).allowed,
         lines=Lines(
             api=[f"GET /api/v1/gate?image={of.shown}", f"GET /v2/{of.name}/manifests/{of.tag or of.digest}"],
             cli=[f"seatrial gate explain {of.shown}", f"seatrial image show {of.shown}"],
         ),
     )
+
+
+async def block_image(call: Call) -> web.Response:
+    """Refuse the image to everybody, with a reason that everybody reads."""
+    name, digest = await _managed(call)
+    reason = field(read_form(call), "reason")
+    await gate.block(call, given_body(gate.BlockedImage, image=f"{name}@{digest}", reason=reason))
+    return moved(call, f"/r/{name}/-/images/{digest}")
+
+
+async def unblock_image(call: Call) -> web.Response:
+    """Take that back."""
+    name, digest = await _managed(call)
+    await gate.unblock(call, Image(image=f"{name}@{digest}"))
+    return moved(call, f"/r/{name}/-/images/{digest}")
+
+
+async def _managed(call: Call) -> tuple[str, str]:
+    """The repository and the digest, if the visitor manages what they name."""
+    name = call.request.match_info["name"]
+    await find(call.services.database, actor=call.actor, action="configure", name=name)
+    return name, str(parse_content_digest(call.request.match_info["digest"]))
 
 
 async def show_findings(call: Call) -> web.Response:

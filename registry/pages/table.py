@@ -10,7 +10,14 @@ from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
 from registry.pages.history import confirm_rollback, roll_back, show_tag_history
 from registry.pages.home import show_home
-from registry.pages.image import show_findings, show_image, show_image_trials, show_referrers
+from registry.pages.image import (
+    block_image,
+    show_findings,
+    show_image,
+    show_image_trials,
+    show_referrers,
+    unblock_image,
+)
 from registry.pages.repository import show_repository
 from registry.pages.search import show_search
 from registry.pages.serving import NAME, PageRoute
@@ -34,6 +41,8 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"/r/{NAME}", show_repository),
     PageRoute("GET", f"{_OF}/tags/{{tag}}", show_image),
     PageRoute("GET", f"{_OF}/images/{{digest}}", show_image),
+    PageRoute("POST", f"{_OF}/images/{{digest}}/block", block_image),
+    PageRoute("POST", f"{_OF}/images/{{digest}}/unblock", unblock_image),
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),

@@ -189,6 +189,10 @@ TEXTS: Mapping[str, str] = MappingProxyType(
         "config.env": "Environment",
         "config.created": "Built",
         "config.labels": "Labels",
+        "block.title": "Block",
+        "block.do": "Block it",
+        "block.undo": "Unblock it",
+        "block.hint": "Nobody pulls it any more, whatever its verdict. Everybody who is refused reads why.",
         # findings
         "findings.title": "Findings in {image}",
         "findings.not_scanned": "It was not scanned, so nothing is known of what is in it.",

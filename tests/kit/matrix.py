@@ -360,6 +360,8 @@ PAGES = {
     "GET /r/{name}": "pull",
     "GET /r/{name}/-/tags/{tag}": "pull",
     "GET /r/{name}/-/images/{digest}": "pull",
+    "POST /r/{name}/-/images/{digest}/block": "configure",
+    "POST /r/{name}/-/images/{digest}/unblock": "configure",
     "GET /r/{name}/-/images/{digest}/findings": "scans",
     "GET /r/{name}/-/images/{digest}/referrers": "pull",
     "GET /r/{name}/-/images/{digest}/trials": "pull",

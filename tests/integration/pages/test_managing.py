@@ -105,6 +105,25 @@ async def test_a_waiver_is_asked_for_granted_and_ended(port: Port) -> None:
         assert (await port.pull(digest)).status == 403
 
 
+async def test_an_image_is_blocked_and_unblocked(port: Port) -> None:
+    worker = await port.worker("w")
+    digest = await port.push(tiny_image())
+    await worker.report(await worker.claim())
+    path = f"/r/team/app/-/images/{digest}"
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        for headers in ({"Origin": "https://evil.example"}, {}):
+            assert (await send_from(person, headers, f"{path}/block", reason="no")).status == 403
+        assert (await send(person, port.registry, f"{path}/block")).status == 400
+        assert (await port.pull(digest)).status == 200
+        assert (await send(person, port.registry, f"{path}/block", reason=MARKUP)).status == 303
+        assert (await port.pull(digest)).status == 403
+        page = await read(person, path)
+        assert f"is blocked: {MARKUP}" in words_of(page)
+        assert (await send(person, port.registry, f"{path}/unblock")).status == 303
+        assert (await port.pull(digest)).status == 200
+
+
 async def test_a_webhook_is_made_tested_seen_and_deleted(tmp_path: Path, database_url: str) -> None:
     opened = open_port(tmp_path / "data", database_url, outgoing_networks=("127.0.0.0/8",))
     async with opened as port, running_receiver() as receiver, visitor(port.registry) as person:
