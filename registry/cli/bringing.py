@@ -58,7 +58,8 @@ class Wanted:
 @dataclass(slots=True)
 class Brought:
     """What became of one repository. ``moved`` are tags that stood elsewhere here, with the digest they had;
-    ``absent`` is what indexes list and the other registry does not have."""
+    ``absent`` is what indexes list and the other registry does not have. ``mounted`` blobs were in another
+    repository here; of the others, ``shared`` ones were in a folder and were not copied."""
 
     repository: str
     into: str
@@ -72,6 +73,7 @@ class Brought:
     blobs: int = 0
     bytes: int = 0
     mounted: int = 0
+    shared: int = 0
     absent: list[str] = field(default_factory=list)
     failed: list[dict[str, str]] = field(default_factory=list)
 

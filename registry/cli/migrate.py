@@ -3,31 +3,73 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from registry.cli.addresses import parse_address, require_private
 from registry.cli.asking import read_credential
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, read_text
+from registry.cli.client import JsonOption, ServerOption, TokenOption, read_text
 from registry.cli.durations import parse_coming
-from registry.cli.logins import Login, load_logins
+from registry.cli.movingin import bring_all, line_of, name_here, other_registry, tag_tests, tell_all
+from registry.cli.options import ConfigOption, DataOption, existing_settings
 from registry.cli.output import print_json
 from registry.errors import RequestInvalidError
-from registry.oci.names import parse_repository_name
+from registry.layouts.errors import LayoutError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from registry.cli.bringing import Brought, Wanted
-    from registry.cli.client import Server
-    from registry.cli.otherregistry import OtherRegistry
+    from registry.cli.bringing import Brought
+    from registry.layouts.folders import KeptRepository
 
 app = typer.Typer(help="Move in from another registry.", no_args_is_help=True)
 _FAILED = 2
 _UNTIL = "Seatrial-Grandfathered-Until"
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[NAME|PATTERN]...",
+        help="Its repositories, as in library/app or 'library/*'. [default: all that it lists]",
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="NAME|PATTERN", help="But not these; may be given again."),
+]
+TagsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tags", metavar="PATTERN", help="Only tags such as 'v1.*'; may be given again. [default: all]"
+    ),
+]
+VersionsOption = Annotated[
+    list[str] | None,
+    typer.Option("--versions", metavar="RANGE", help="Only tags that are versions such as '>=1.4.0 <2.0.0'."),
+]
+IntoOption = Annotated[
+    str | None,
+    typer.Option("--into", metavar="NAME", help="Below what they come to lie. [default: the same names]"),
+]
+KeepOption = Annotated[
+    bool,
+    typer.Option("--keep", help="Leave tags that are here where they are, also if they stand elsewhere."),
+]
+GrandfatheredOption = Annotated[
+    str | None,
+    typer.Option(
+        "--grandfathered-until",
+        metavar="30d|TIME",
+        help="Admit it for so long without a verdict, and try it behind what others push: for "
+        "maintainers. [default: it is tried as any push]",
+    ),
+]
+ParallelOption = Annotated[
+    int, typer.Option("--parallel", min=1, max=32, help="How many images are brought at once.")
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be brought; change nothing.")]
 
 
 @app.callback()
@@ -39,37 +81,12 @@ def group() -> None:
 def registry(
     *,
     url: Annotated[str, typer.Argument(metavar="URL", help="The other registry, as in https://old.example.")],
-    names: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME|PATTERN]...",
-            help="Its repositories, as in library/app or 'library/*'. [default: all that it lists]",
-        ),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="NAME|PATTERN", help="But not these; may be given again."),
-    ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--tags", metavar="PATTERN", help="Only tags such as 'v1.*'; may be given again. [default: all]"
-        ),
-    ] = None,
-    versions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--versions", metavar="RANGE", help="Only tags that are versions such as '>=1.4.0 <2.0.0'."
-        ),
-    ] = None,
-    into: Annotated[
-        str | None,
-        typer.Option("--into", metavar="NAME", help="Below what they come to lie. [default: the same names]"),
-    ] = None,
-    keep: Annotated[
-        bool,
-        typer.Option("--keep", help="Leave tags that are here where they are, also if they stand elsewhere."),
-    ] = False,
+    names: NamesArgument = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
+    versions: VersionsOption = None,
+    into: IntoOption = None,
+    keep: KeepOption = False,
     username: Annotated[
         str | None, typer.Option("--username", metavar="USER", help="Whom the other registry is asked as.")
     ] = None,
@@ -97,21 +114,9 @@ def registry(
             help="Where its token service is, if elsewhere: that is told the password as well.",
         ),
     ] = "",
-    grandfathered_until: Annotated[
-        str | None,
-        typer.Option(
-            "--grandfathered-until",
-            metavar="30d|TIME",
-            help="Admit it for so long without a verdict, and try it behind what others push: for "
-            "maintainers. [default: it is tried as any push]",
-        ),
-    ] = None,
-    parallel: Annotated[
-        int, typer.Option("--parallel", min=1, max=32, help="How many images are brought at once.")
-    ] = 4,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be brought; change nothing.")
-    ] = False,
+    grandfathered_until: GrandfatheredOption = None,
+    parallel: ParallelOption = 4,
+    dry_run: DryRunOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -124,10 +129,10 @@ def registry(
     from registry.cli.bringing import Wanted  # noqa: PLC0415  (slow to import)
 
     credential = read_credential(username, password_file, bearer_file)
-    other = _other(url, server, username, credential, token_host)
+    other = other_registry(url, server, username, credential, token_host)
     means = tag_tests(tags or (), versions or ())
     wanted = Wanted(
-        [(name, f"{into}/{name}" if into else name) for name in other.names(names or (), exclude or ())],
+        [(name, name_here(name, into)) for name in other.names(names or (), exclude or ())],
         means,
         keep=keep,
         headers={} if grandfathered_until is None else {_UNTIL: parse_coming(grandfathered_until)},
@@ -136,16 +141,77 @@ def registry(
     )
     if not wanted.names:
         raise RequestInvalidError(f"{other.host} has no such repository")
-    for _, here in wanted.names:
-        parse_repository_name(here)
-    done = _bring(other, wanted, server, token_file, as_json=as_json)
-    failed = sum(len(one.failed) for one in done)
-    if as_json:
-        print_json({"source": other.url, "dry_run": dry_run, "repositories": [asdict(one) for one in done]})
-    else:
-        _tell(done, dry_run=dry_run)
-    if failed:
-        raise typer.Exit(_FAILED)
+    done = bring_all(other, wanted, server, token_file, as_json=as_json)
+    _finish(other.url, done, dry_run=dry_run, as_json=as_json)
+
+
+@app.command()
+def folder(
+    *,
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="The folder of the other registry: of distribution, zot or olareg."
+        ),
+    ],
+    names: NamesArgument = None,
+    exclude: ExcludeOption = None,
+    tags: TagsOption = None,
+    versions: VersionsOption = None,
+    untagged: Annotated[
+        bool, typer.Option("--untagged", help="Bring also what no tag leads to, if it was not deleted.")
+    ] = False,
+    into: IntoOption = None,
+    keep: KeepOption = False,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy all bytes, also where files could be shared.")
+    ] = False,
+    grandfathered_until: GrandfatheredOption = None,
+    parallel: ParallelOption = 4,
+    dry_run: DryRunOption = False,
+    data: DataOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring the folder of another registry, on the host that has both; as whoever holds the data folder. On
+    one file system no bytes are copied: files are cloned, or get a second name. All are read and verified.
+
+    The other registry is to be stopped, or read-only; this one may serve. Done once more, it goes on. Exits 2
+    if something could not be brought.
+    """
+    settings = existing_settings(config, data=data)
+    from registry.cli.bringing import Brought  # noqa: PLC0415  (slow to import)
+    from registry.cli.folderbringing import Taking, take_folder  # noqa: PLC0415
+    from registry.cli.otherregistry import chosen  # noqa: PLC0415
+    from registry.cli.progress import progress_bar  # noqa: PLC0415
+    from registry.layouts.folders import kept_repositories  # noqa: PLC0415
+
+    kept = dict(kept_repositories(source))
+    wanted = [(name, name_here(name, into)) for name in chosen(kept, names or (), exclude or ())]
+    if not wanted:
+        raise RequestInvalidError(f"{source} has no such repository")
+    until = None if grandfathered_until is None else datetime.fromisoformat(parse_coming(grandfathered_until))
+    taking = Taking(
+        tag_tests(tags or (), versions or ()),
+        untagged=untagged,
+        keep=keep,
+        copy=copy,
+        grandfathered_until=until,
+        dry_run=dry_run,
+        parallel=parallel,
+    )
+    done: list[Brought] = []
+    with progress_bar("Repositories brought", len(wanted)) as advance:
+
+        def tell(one: Brought) -> None:
+            done.append(one)
+            advance(1)
+            if not as_json:
+                typer.echo(line_of(one))
+
+        brought = [(kept.get(name, _nothing(name)), Brought(name, here)) for name, here in wanted]
+        take_folder(settings, brought, taking, done=tell)
+    _finish(str(source), done, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
@@ -187,86 +253,18 @@ def config(
         typer.echo(toml_of(done))
 
 
-def tag_tests(patterns: Sequence[str], versions: Sequence[str]) -> list[Any]:
-    """Whether a tag is meant by one of these.
+def _nothing(name: str) -> Callable[[], KeptRepository]:
+    def read() -> KeptRepository:
+        raise LayoutError("missing", f"there is no repository {name}")
 
-    Raises:
-        RequestInvalidError: one is no pattern, or no range of versions.
-    """
-    if not (patterns or versions):
-        return []
-    from registry.content.tagmatching import parse_matcher  # noqa: PLC0415  (slow to import)
-
-    return [
-        *(parse_matcher("glob", one) for one in patterns),
-        *(parse_matcher("semver", one) for one in versions),
-    ]
+    return read
 
 
-def _other(
-    url: str, server: Server, username: str | None, credential: str | None, token_host: str
-) -> OtherRegistry:
-    """The other registry, asked with what was given, else as seatrial login has kept."""
-    from registry.cli.otherregistry import OtherRegistry  # noqa: PLC0415  (slow to import)
-
-    address = parse_address(url)
-    login = load_logins().servers.get(address, Login())
-    secret = credential or login.token
-    if secret is not None:
-        require_private(address, plain_http=server.plain_http or login.plain_http)
-    basic = (username, credential) if username is not None and credential is not None else None
-    bearer = f"Bearer {secret}" if secret is not None and basic is None else None
-    return OtherRegistry(address, basic, bearer, server.ca_file or login.ca_file, token_host)
-
-
-def _bring(
-    other: OtherRegistry, wanted: Wanted, server: Server, token_file: str | None, *, as_json: bool
-) -> list[Brought]:
-    from registry.cli.bringing import bring  # noqa: PLC0415  (slow to import)
-    from registry.cli.progress import progress_bar  # noqa: PLC0415
-    from registry.cli.repositoryclient import repository_client  # noqa: PLC0415
-
-    client = connect(server, token_file)
-    if client.server == other.url and all(name == here for name, here in wanted.names):
-        raise RequestInvalidError("both are the same registry; --into NAME brings them elsewhere in it")
-    done = []
-    with progress_bar("Tags brought", None) as advance:
-        for one in bring(
-            other,
-            lambda name: repository_client(client, name, actions="pull,push"),
-            wanted,
-            advance=advance,
-        ):
-            done.append(one)
-            if not as_json:
-                typer.echo(_line(one))
-    return done
-
-
-def _line(one: Brought) -> str:
-    parts = [
-        f"{len(one.new)} new",
-        f"{len(one.moved)} moved",
-        f"{one.same} as they were",
-        *([f"{len(one.kept)} kept"] if one.kept else []),
-        *([f"{one.other} not wanted"] if one.other else []),
-    ]
-    failed = f"; {len(one.failed)} FAILED" if one.failed else ""
-    return (
-        f"{one.repository} -> {one.into}: tags {', '.join(parts)}; {one.referrers} referrers, "
-        f"{one.blobs} blobs, {one.bytes} bytes{failed}"
-    )
-
-
-def _tell(done: Sequence[Brought], *, dry_run: bool) -> None:
-    for one in done:
-        for failed in one.failed:
-            typer.echo(f"failed: {one.repository}: {failed['reference']}: {failed['reason']}", err=True)
-        for absent in one.absent:
-            typer.echo(f"listed there by an index, and missing there: {one.repository}@{absent}", err=True)
-    typer.echo(
-        f"{len(done)} repositories, {sum(len(one.new) + len(one.moved) for one in done)} tags, "
-        f"{sum(one.manifests for one in done)} manifests, {sum(one.blobs for one in done)} blobs with "
-        f"{sum(one.bytes for one in done)} bytes"
-        + (": that would be brought. Nothing was changed." if dry_run else " brought.")
-    )
+def _finish(source: str, done: Sequence[Brought], *, dry_run: bool, as_json: bool) -> None:
+    """Tell what became of all, and end with what the command has to say."""
+    if as_json:
+        print_json({"source": source, "dry_run": dry_run, "repositories": [asdict(one) for one in done]})
+    else:
+        tell_all(done, dry_run=dry_run)
+    if any(one.failed for one in done):
+        raise typer.Exit(_FAILED)

@@ -42,6 +42,27 @@ def fallback_tag(digest: Digest) -> str:
     return f"{digest.algorithm[:32]}-{digest.encoded[:64]}"
 
 
+def chosen(listed: Iterable[str], asked: Sequence[str], excluded: Sequence[str]) -> list[str]:
+    """The names that are asked for, or fit a pattern (none asked: all that are listed), but for the excluded
+    ones.
+
+    Raises:
+        NameInvalidError: one is neither.
+    """
+    found: dict[str, None] = {}
+    for one in asked or ("*",):
+        if "*" in one:
+            found |= dict.fromkeys(name for name in listed if fnmatchcase(name, _literal(one)))
+        else:
+            found[parse_repository_name(one)] = None
+    return [name for name in found if not any(fnmatchcase(name, _literal(one)) for one in excluded)]
+
+
+def is_fallback_tag(tag: str) -> bool:
+    """Whether a tag is such a list, and no name of an image."""
+    return _FALLBACK.fullmatch(tag) is not None
+
+
 @dataclass(slots=True)
 class Tags:
     """The tags of a repository: those that are wanted, those that list referrers, and how many else."""
@@ -85,13 +106,7 @@ class OtherRegistry:
         listed: list[str] = []
         if not asked or any("*" in one for one in asked):
             listed = sorted(self._catalog())
-        found: dict[str, None] = {}
-        for one in asked or ("*",):
-            if "*" in one:
-                found |= dict.fromkeys(name for name in listed if fnmatchcase(name, _literal(one)))
-            else:
-                found[parse_repository_name(one)] = None
-        return [name for name in found if not any(fnmatchcase(name, _literal(one)) for one in excluded)]
+        return chosen(listed, asked, excluded)
 
     def _catalog(self) -> set[str]:
         client = replace(self.repository("_catalog"), scope="registry:catalog:*")
@@ -122,7 +137,7 @@ def sorted_tags(client: ArtifactClient, means: Sequence[Callable[[str], bool]]) 
         tag = _checked(parse_tag, one, client.name.host)
         if number >= TAGS_MAX:
             raise CallError(f"{client.name.repository} has more than {TAGS_MAX} tags", status=0)
-        if _FALLBACK.fullmatch(tag):
+        if is_fallback_tag(tag):
             tags.fallback.add(tag)
         elif means and _ATTACHED.fullmatch(tag):
             tags.attached.append(tag)

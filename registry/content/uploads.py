@@ -237,6 +237,15 @@ async def finish(database: Database, store: BlobStore, session: Session, *, dige
         raise
     except BlobUploadInvalidError as error:
         raise ConflictError(error.message) from None
+    await name(database, store, session, digest=digest, size=size)
+
+
+async def name(database: Database, store: BlobStore, session: Session, *, digest: Digest, size: int) -> None:
+    """Have the rows of an upload whose bytes are durable and verified.
+
+    Raises:
+        DeniedError, BlobUploadUnknownError: as :func:`finish`.
+    """
     try:
         async with database.write() as connection:
             # First, as who removes the repository: that has it, and then waits for the session.

@@ -29,6 +29,7 @@ from registry.errors import (
     BlobUploadUnknownError,
     DigestInvalidError,
 )
+from registry.storage.adopting import Adopted, adopt_file
 from registry.storage.files import (
     FileBlob,
     RunningHash,
@@ -119,6 +120,17 @@ class FilesystemStore:
         size = await self._threads.run(self._finish, locator, expected, self._hashes.get(locator))
         self._hashes.pop(locator, None)
         return size
+
+    async def adopt(self, locator: str, fd: int, expected: Digest) -> Adopted | None:
+        """Make the upload, which is empty, a blob of the open file's bytes without copying them; ``None``:
+        they have to be copied.
+
+        Raises:
+            BlobUploadUnknownError: there is no such upload.
+            DigestInvalidError: the bytes have another digest.
+        """
+        upload = self._upload_path(locator)
+        return await self._threads.run(adopt_file, fd, expected, upload, self._blob_path(locator))
 
     @asynccontextmanager
     async def open_blob(self, locator: str) -> AsyncIterator[FileBlob]:

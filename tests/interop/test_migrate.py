@@ -37,9 +37,9 @@ PEERS = (
 
 
 async def migrated(registry: Registry, *arguments: str) -> Any:
-    """What the command tells, that has no failure."""
+    """What ``seatrial migrate`` tells, where nothing failed."""
     environment = {**os.environ, "SEATRIAL_SERVER": registry.url, "SEATRIAL_TOKEN": registry.token}
-    command = [sys.executable, "-m", "registry.main", "migrate", "registry", *arguments, "--json"]
+    command = [sys.executable, "-m", "registry.main", "migrate", *arguments, "--json"]
     done = await asyncio.to_thread(
         subprocess.run, command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -64,8 +64,24 @@ async def test_another_registry_moves_in(
                 assert answer.status == 201, answer.body
             await push_image(pusher, "tools/one", "1", SECOND)
         names = [] if lists else ["library/app", "tools/one"]
-        told = await migrated(registry, url, *names, "--into", "old")
-        again = await migrated(registry, url, *names, "--into", "old")
+        told = await migrated(registry, "registry", url, *names, "--into", "old")
+        again = await migrated(registry, "registry", url, *names, "--into", "old")
+    # And from the folder that it has left.
+    kept = await migrated(
+        registry,
+        "folder",
+        str(tmp_path / "peer/data"),
+        "--into",
+        "disk",
+        "--data",
+        str(tmp_path / "registry"),
+    )
+    for by_folder, by_api in zip(kept["repositories"], told["repositories"], strict=True):
+        assert (by_folder["repository"], by_folder["failed"]) == (by_api["repository"], [])
+        assert sorted(by_folder["new"]) == sorted(by_api["new"])
+        assert by_folder["referrers"] == by_api["referrers"]
+        # The registry has all bytes already.
+        assert by_folder["blobs"] == 0
     app, tool = told["repositories"]
     assert (app["into"], len(app["new"]), app["referrers"]) == ("old/library/app", 13, 1)
     assert tool["new"] == ["1"]
