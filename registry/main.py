@@ -81,6 +81,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "import": ("registry.cli.importing",),
         "export": ("registry.cli.export",),
         "migrate": ("registry.cli.migrate",),
+        "sync": ("registry.cli.sync",),
         "waiver": ("registry.cli.waiver",),
         "audit": ("registry.cli.audit",),
         "events": ("registry.cli.events",),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from registry.cli.artifactclient import ArtifactClient
     from registry.cli.otherregistry import OtherRegistry
 
+UNTIL = "Seatrial-Grandfathered-Until"
+"""The header that says until when what is brought is admitted without a verdict."""
 _FAILURES_MAX = 50
 """After so many failures, one after the other, it is given up."""
 _WAITING_PER_THREAD = 16

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Move in from another registry.", no_args_is_help=True)
 _FAILED = 2
-_UNTIL = "Seatrial-Grandfathered-Until"
 NamesArgument = Annotated[
     list[str] | None,
     typer.Argument(
@@ -126,7 +125,7 @@ def registry(
 
     Exits 2 if something could not be brought.
     """
-    from registry.cli.bringing import Wanted  # noqa: PLC0415  (slow to import)
+    from registry.cli.bringing import UNTIL, Wanted  # noqa: PLC0415  (slow to import)
 
     credential = read_credential(username, password_file, bearer_file)
     other = other_registry(url, server, username, credential, token_host)
@@ -135,7 +134,7 @@ def registry(
         [(name, name_here(name, into)) for name in other.names(names or (), exclude or ())],
         means,
         keep=keep,
-        headers={} if grandfathered_until is None else {_UNTIL: parse_coming(grandfathered_until)},
+        headers={} if grandfathered_until is None else {UNTIL: parse_coming(grandfathered_until)},
         dry_run=dry_run,
         parallel=parallel,
     )

@@ -19,7 +19,7 @@ from registry.layouts.errors import LayoutError
 from registry.layouts.members import FolderMembers, read_whole
 from registry.oci.digest import Digest, parse_content_digest
 from registry.oci.layout import INDEX_PATH, MARKER_PATH, blob_path, parse_index
-from registry.oci.manifest import MAX_BYTES
+from registry.oci.manifest import MAX_BYTES, parse_manifest
 from registry.oci.names import parse_repository_name, parse_tag
 
 REPOSITORIES_MAX = 100_000
@@ -28,6 +28,7 @@ MANIFESTS_MAX = 200_000
 _DEPTH_MAX = 32
 _LINK_MAX_BYTES = 300
 _HEX = re.compile(r"[0-9a-f]{64,128}")
+_SUBJECT = "org.olareg.referrer.subject"
 _PLACES = ("docker/registry/v2", "v2", "registry/v2", ".")
 
 
@@ -140,9 +141,19 @@ def _of_layout(name: str, folder: Path) -> KeptRepository:
             except SeatrialError as error:
                 kept.damaged[entry.names[0][:200]] = error.message
     named = set(kept.tags.values())
-    kept.untagged.extend(
-        dict.fromkeys(one.descriptor.digest for one in entries if one.descriptor.digest not in named)
-    )
+    untagged: dict[Digest, None] = {}
+    for entry in entries:
+        if _SUBJECT in entry.descriptor.annotations:
+            # olareg lists what refers to an image in an index of its own, and nowhere else.
+            try:
+                listed = parse_manifest(kept.manifest(entry.descriptor.digest)).children
+            except SeatrialError as error:
+                kept.damaged[str(entry.descriptor.digest)] = error.message
+                continue
+            untagged |= dict.fromkeys(one.digest for one in listed)
+        else:
+            untagged[entry.descriptor.digest] = None
+    kept.untagged.extend(one for one in untagged if one not in named)
     return kept
 
 

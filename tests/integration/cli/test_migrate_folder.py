@@ -7,12 +7,13 @@ import asyncio
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry.content import adopting
 from registry.errors import StorageFullError
 from registry.main import run
 from registry.storage.filesystem import FilesystemStore
@@ -31,6 +32,7 @@ from tests.kit.images import (
     to_json,
 )
 from tests.kit.server import Registry, running_registry
+from tests.kit.sources import ROOT
 
 BASE = make_layer(file("base", os.urandom(200_000)))
 FIRST = make_image(BASE, make_layer(file("a", b"one")), config={"Cmd": ["/a"]})
@@ -319,20 +321,30 @@ async def test_a_full_disk_ends_it(
     assert await tags(here, "team/app") == []
 
 
+DIES = """
+import os, sys
+from registry.content import uploads
+from registry.main import run
+
+async def dies(*given, **more):
+    os._exit(9)
+
+uploads.name = dies
+run(sys.argv[1:])
+"""
+
+
 async def test_it_goes_on_after_a_crash(
-    here: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Killed when the bytes are there, and no row."""
-
-    async def dies(*_given: object, **_more: object) -> None:
-        raise SystemExit(9)
-
     Distribution(tmp_path / "old").put("team/app", "v1", OLD)
-    with monkeypatch.context() as patch:
-        patch.setattr(adopting.uploads, "name", dies)
-        patch.setattr(adopting.uploads, "drop", dies)
-        with pytest.raises(SystemExit):
-            await taken(capsys, tmp_path / "old")
+    words = ["migrate", "folder", str(tmp_path / "old"), "--data", str(tmp_path / "data")]
+    died = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", DIES, *words], cwd=ROOT, env=os.environ, check=False
+    )
+    assert died.returncode == 9
+    assert blobs_of(tmp_path)
     assert (await taken(capsys, tmp_path / "old"))["repositories"][0]["new"] == ["v1"]
     assert await read(here, f"/v2/team/app/blobs/{OLD.layers[0].digest}") == OLD.layers[0].blob
 
