@@ -41,6 +41,7 @@ git|command git|the tests ask which files ship
 curl|command curl|the pipeline example
 jq|command jq|the pipeline example
 rpm|command rpmbuild|makes packages and their database, to be read by the scanner
+age|command age|reads and writes what encrypted backups are
 db5.3-util|command db5.3_load|makes the database that older ones have
 chromium|command chromium|what other sites make a browser do"
 check='python3-venv|python|the Python environment (Python 3.11 or newer)
