@@ -92,6 +92,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "advisories": ("registry.cli.advisories",),
         "db": ("registry.cli.db",),
         "storage": ("registry.cli.storage",),
+        "backup": ("registry.cli.backup",),
         "gc": ("registry.cli.gc",),
         "scrub": ("registry.cli.scrub",),
         "fsck": ("registry.cli.fsck",),

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, get_args
 
 import structlog
 from cryptography.hazmat.primitives import serialization
@@ -116,6 +116,17 @@ async def open_attestation_ring(database: Database, secret_key: SecretKey) -> Ke
     return ring or await _renewed(
         database, secret_key, "attestation", algorithm="ES256", max_age=timedelta.max
     )
+
+
+async def require_opens(database: Database, secret_key: SecretKey) -> None:
+    """Look whether the keys of the database can be used with this secret key.
+
+    Raises:
+        SettingsError: it is not the one that wrapped them.
+    """
+    async with database.read() as connection:
+        for ring in get_args(Ring):
+            await _read(connection, secret_key, ring)
 
 
 async def _renewed(

@@ -7,12 +7,16 @@ import binascii
 import hmac
 import secrets
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from registry.auth.privatefiles import make_private
 from registry.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -54,17 +58,34 @@ def open_secret_key(settings: Settings) -> SecretKey:
     Raises:
         SettingsError: the file cannot be read or holds no key.
     """
+    path = secret_key_path(settings)
     made = base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).decode()
-    path = settings.secret_key_file or settings.data / "secret.key"
     try:
         if settings.secret_key_file is None and not path.exists():
             text = make_private(path, made)
         else:
             text = path.read_text(encoding="ascii").strip()
-        key = base64.urlsafe_b64decode(text)
     except OSError as error:
         raise SettingsError(f"secret_key_file: {path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, binascii.Error, ValueError):
+    except UnicodeDecodeError:
+        text = ""
+    return parse_secret_key(text, path)
+
+
+def secret_key_path(settings: Settings) -> Path:
+    """Where the key is, or will be."""
+    return settings.secret_key_file or settings.data / "secret.key"
+
+
+def parse_secret_key(text: str, path: Path) -> SecretKey:
+    """The key that the file at ``path`` holds as ``text``.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        key = base64.urlsafe_b64decode(text)
+    except (binascii.Error, ValueError):
         key = b""
     if len(key) != KEY_BYTES:
         raise SettingsError(f"secret_key_file: {path} must hold {KEY_BYTES} bytes in base64 (URL alphabet)")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import delete, exists, false, insert, or_, select, true, update
 
+from registry.content import holds
 from registry.content import repositories as repos
 from registry.db.collections import dead_blobs
 from registry.db.content import (
@@ -51,6 +52,7 @@ AT_ONCE = 500
 _LOOKED_AT = 5000
 """So many rows are looked at by one query."""
 _DELETED_AT_ONCE = 8
+_HELD_PAUSE_SECONDS = 5.0
 _STRAYS_MOST = 10
 """So many of a portion may be deleted by itself, and else a tenth of it."""
 
@@ -210,10 +212,14 @@ def _is_kept(digest: ColumnElement[str], grace: timedelta) -> ColumnElement[bool
 
 
 async def delete_bytes(database: Database, store: BlobStore) -> Step:
-    """Delete some of the bytes that are dead."""
+    """Delete some of the bytes that are dead; while somebody holds them, wait a little instead."""
+    if await holds.ask(database):
+        await asyncio.sleep(_HELD_PAUSE_SECONDS)
+        return Step("")
     async with database.read_once() as connection:
+        # One statement: what is dead in it was dead before whoever holds bytes from now on has looked.
         dead = await connection.execute(
-            select(dead_blobs.c.locator).order_by(dead_blobs.c.died_at).limit(AT_ONCE)
+            select(dead_blobs.c.locator).where(~holds.is_held()).order_by(dead_blobs.c.died_at).limit(AT_ONCE)
         )
         locators = list(dead.scalars())
     await _delete_all(store, locators)

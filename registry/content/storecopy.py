@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from registry.content.inparallel import each
 from registry.db.content import blobs, upload_sessions
 from registry.db.types import db_time
 from registry.errors import (
@@ -22,7 +23,6 @@ from registry.errors import (
     BlobUploadUnknownError,
     ConflictError,
     DigestInvalidError,
-    SeatrialError,
     UnavailableError,
 )
 from registry.oci.digest import parse_digest
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from registry.db.engine import Database
     from registry.oci.digest import Digest
-    from registry.storage.store import BlobStore
+    from registry.storage.store import BlobSource, BlobStore
 
 _PAGE_ROWS = 200
 _MARGIN = timedelta(minutes=10)
@@ -76,7 +76,7 @@ async def measure(database: Database) -> StoreCopied:
 
 async def copy_store(
     database: Database,
-    source: BlobStore,
+    source: BlobSource,
     target: BlobStore,
     *,
     parallel: int,
@@ -107,7 +107,7 @@ async def copy_store(
 
 class _Copying:
     def __init__(
-        self, database: Database, source: BlobStore, target: BlobStore, progress: Callable[[int], None]
+        self, database: Database, source: BlobSource, target: BlobStore, progress: Callable[[int], None]
     ) -> None:
         self.done = StoreCopied()
         self._database = database
@@ -119,31 +119,16 @@ class _Copying:
 
     async def copy_pushed(self, since: datetime | None, parallel: int) -> None:
         """Copy what was pushed since then, or ever."""
-        waiting: asyncio.Queue[_Blob | None] = asyncio.Queue(parallel)
-        errors: list[SeatrialError] = []
-
-        async def work() -> None:
-            while (blob := await waiting.get()) is not None:
-                if not errors:
-                    try:
-                        await self._bring(blob)
-                    except SeatrialError as error:
-                        errors.append(error)
-
         highest = self._counted
-        async with asyncio.TaskGroup() as group:
-            for _ in range(parallel):
-                group.create_task(work())
+
+        async def pushed() -> AsyncIterator[_Blob]:
+            nonlocal highest
             async for blob in self._pushed(since):
-                if errors:
-                    break
                 highest = max(highest, blob.id)
-                await waiting.put(blob)
-            for _ in range(parallel):
-                await waiting.put(None)
+                yield blob
+
+        await each(pushed(), self._bring, parallel=parallel)
         self._counted = highest
-        if errors:
-            raise errors[0]
 
     async def _pushed(self, since: datetime | None) -> AsyncIterator[_Blob]:
         last = 0

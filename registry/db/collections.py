@@ -1,5 +1,5 @@
-"""Collections: what was looked through, and the bytes that nothing names any more; scrubs: which bytes were
-read and hashed again."""
+"""Collections: what was looked through, the bytes that nothing names any more, and who needs them to stay;
+scrubs: which bytes were read and hashed again."""
 
 from __future__ import annotations
 
@@ -65,4 +65,12 @@ scrubs = Table(
     # Why it ended before its end; null: it did not.
     Column("stopped", Text),
     Column("ended_at", UtcTime),
+)
+
+byte_holds = Table(
+    "byte_holds",
+    metadata,
+    # While one of them lasts, no bytes are deleted: somebody copies what stood at one moment.
+    Column("id", Bytewise, primary_key=True),
+    Column("held_until", UtcTime, nullable=False),
 )

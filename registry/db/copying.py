@@ -10,7 +10,7 @@ table was read back from both sides and compared, puts the true version there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,11 +113,39 @@ def copy(source_url: str, target_url: str, *, ahead: bool, progress: Progress) -
                 migrate.upgrade(target_url)
                 _set_version(target, _marker(identity))
                 target.commit()
-            return _copy(source, target, begun=begun, finish=not ahead, progress=progress)
+            return _copy(source, target, _tables(), begun=begun, finish=not ahead, progress=progress)
 
 
-def _copy(source: Connection, target: Connection, *, begun: bool, finish: bool, progress: Progress) -> Copied:
-    tables = _tables()
+def snapshot(source_url: str, target_url: str, *, without: Collection[Table], progress: Progress) -> Copied:
+    """Copy the source as it stands at one moment, while servers go on writing to it, to a new file of SQLite;
+    the tables ``without`` stay empty there.
+
+    Raises:
+        ConflictError: as :func:`copy`, but for a server that runs.
+    """
+    _require_two(source_url, target_url)
+    # Not even a server that starts meanwhile is kept from it.
+    with _connected(source_url, begin="BEGIN") as source:
+        if source.dialect.name == "postgresql":
+            source.execution_options(isolation_level="REPEATABLE READ")
+        identity = _identity(source)
+        migrate.upgrade(target_url)
+        with _writing(target_url) as target:
+            _set_version(target, _marker(identity))
+            target.commit()
+            tables = [table for table in _tables() if table not in without]
+            return _copy(source, target, tables, begun=False, finish=True, progress=progress)
+
+
+def _copy(
+    source: Connection,
+    target: Connection,
+    tables: Sequence[Table],
+    *,
+    begun: bool,
+    finish: bool,
+    progress: Progress,
+) -> Copied:
     # Before anything is written: a name that was given up may have been taken again.
     deleted = {
         table.name: tablecopy.delete_lost(source, target, table) if begun else 0 for table in reversed(tables)
@@ -125,7 +153,7 @@ def _copy(source: Connection, target: Connection, *, begun: bool, finish: bool, 
     written = {
         table.name: tablecopy.write(source, target, table, compare=begun, done=progress) for table in tables
     }
-    sums = _verify(source, target, progress) if finish else {}
+    sums = _verify(source, target, tables, progress) if finish else {}
     if finish:
         _finish(source, target)
     return Copied(
@@ -144,10 +172,12 @@ def _copy(source: Connection, target: Connection, *, begun: bool, finish: bool, 
     )
 
 
-def _verify(source: Connection, target: Connection, progress: Progress) -> dict[str, str]:
+def _verify(
+    source: Connection, target: Connection, tables: Sequence[Table], progress: Progress
+) -> dict[str, str]:
     """Read both sides whole, in the same order and form; returns the checksum of each table."""
     sums, wrong = {}, []
-    for table in _tables():
+    for table in tables:
         here = tablecopy.checksum(source, table, progress)
         there = tablecopy.checksum(target, table, lambda _: None)
         sums[table.name] = here[1]

@@ -125,6 +125,8 @@ EventKind = Literal[
     "scrub.ended",
     "blob.damaged",
     "blob.healed",
+    "backup.created",
+    "backup.restored",
     "matching.begun",
     "matching.ended",
 ]
@@ -248,6 +250,8 @@ MEANINGS: Mapping[EventKind, str] = MappingProxyType(
         "scrub.ended": "a scrub that was asked for, or found something, has ended",
         "blob.damaged": "the bytes of a blob are damaged in the store, and nobody is given them",
         "blob.healed": "the bytes of a damaged blob came again, or were found whole",
+        "backup.created": "a backup was made",
+        "backup.restored": "the registry was restored from a backup, and has nothing that came after it",
         "matching.begun": "another file of advisories counts, and all packages are matched with it",
         "matching.ended": "all packages are matched, and all images told of what changed",
     }

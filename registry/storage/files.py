@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from registry.storage.threads import Threads
 
 _READ_BYTES = 1 << 18
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What the operating system says where there is no room."""
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def storage_faults() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise StorageFullError(
                 "the storage is full; push again when the registry's operator has made room"
             ) from error

@@ -179,7 +179,7 @@ class S3Store:
                     _compare(expected, running.state.hexdigest())
                 await upload.finish_parts()
                 parts = await self._ledger.parts(locator)
-                await self._calls.run(self._bucket.complete, locator, upload.state.multipart_id, parts)
+                await self._calls.run(self._bucket.complete, key, upload.state.multipart_id, parts)
                 if not known:
                     await self._compare_stored(locator, expected)
             await self._calls.run(self._bucket.clear_tails, locator)

@@ -184,9 +184,8 @@ class Bucket:
         with s3_faults("DeleteObject", key):
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
-    def begin_parts(self, locator: str) -> str:
+    def begin_parts(self, key: str) -> str:
         """Begin a multipart upload and return its id."""
-        key = self.blob_key(locator)
         more: dict[str, Any] = dict(self._class)
         if self._sha256:
             more["ChecksumAlgorithm"] = "SHA256"
@@ -196,13 +195,12 @@ class Bucket:
             )
             return str(_told(answer, "UploadId"))
 
-    def send_part(self, locator: str, multipart_id: str, number: int, spool: Spool) -> Part:
+    def send_part(self, key: str, multipart_id: str, number: int, spool: Spool) -> Part:
         """Store the spool as one part.
 
         Raises:
             BlobUploadUnknownError: the upload was completed or aborted.
         """
-        key = self.blob_key(locator)
         spool.seek(0)
         checksum: dict[str, Any] = self._sum(spool)
         with s3_faults("UploadPart", key):
@@ -218,14 +216,13 @@ class Bucket:
             etag = _told(answer, "ETag")
         return Part(number, spool.length, etag, checksum.get("ChecksumSHA256"))
 
-    def complete(self, locator: str, multipart_id: str, parts: Sequence[Part]) -> None:
-        """Make the parts the blob. That it is one already, by a call whose answer was lost, is fine.
+    def complete(self, key: str, multipart_id: str, parts: Sequence[Part]) -> None:
+        """Make the parts the object. That it is one already, by a call whose answer was lost, is fine.
 
         Raises:
             BlobUploadUnknownError: the upload was aborted.
             UnavailableError: the service did not say that it is done; or the blob has another size.
         """
-        key = self.blob_key(locator)
         listed: list[Any] = [
             {"PartNumber": part.number, "ETag": part.etag}
             | ({"ChecksumSHA256": part.checksum} if part.checksum else {})
@@ -248,9 +245,8 @@ class Bucket:
             log.error("the object store made a blob of another size", key=key, size=size, expected=length)
             raise UnavailableError("the blob store made a blob of another size than it was sent")
 
-    def abort(self, locator: str, multipart_id: str) -> None:
+    def abort(self, key: str, multipart_id: str) -> None:
         """Give the parts up; fine when they are gone."""
-        key = self.blob_key(locator)
         try:
             with s3_faults("AbortMultipartUpload", key):
                 self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=multipart_id)
@@ -264,9 +260,15 @@ class Bucket:
 
     def clear_parts(self, locator: str) -> None:
         """Give up every multipart upload that anybody has begun under this locator."""
-        for found, multipart_id in self._multiparts(self.blob_key(locator), None):
-            if found == locator:
-                self.abort(locator, multipart_id)
+        key = self.blob_key(locator)
+        for found, multipart_id in self._multiparts(key, None):
+            if found == key:
+                self.abort(key, multipart_id)
+
+    def clear_all_parts(self) -> None:
+        """Give up every multipart upload that anybody has begun under the prefix."""
+        for key, multipart_id in self._multiparts(self._prefix, None):
+            self.abort(key, multipart_id)
 
     def old_blobs(self, before: datetime) -> Iterator[str]:
         """Locators of blobs written before this time."""
@@ -277,7 +279,25 @@ class Bucket:
         """Locators under which a tail was written, or a multipart upload begun, before this time."""
         prefix = f"{self._prefix}uploads/"
         found = {key.removeprefix(prefix).partition("/")[0] for key in self._keys(prefix, before)}
-        return found | {locator for locator, _ in self._multiparts(f"{self._prefix}blobs/", before)}
+        begun = self._multiparts(f"{self._prefix}blobs/", before)
+        return found | {key.rpartition("/")[2] for key, _ in begun}
+
+    def key(self, name: str) -> str:
+        """Where the file of this name is, for those who keep no blobs here."""
+        return f"{self._prefix}{name}"
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The objects directly below the folder: name within it, and bytes."""
+        prefix = self.key(f"{folder}/" if folder else "")
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+        )
+        with s3_faults("ListObjectsV2", prefix):
+            return {
+                entry["Key"].removeprefix(prefix): entry["Size"]
+                for page in pages
+                for entry in page.get("Contents", ())
+            }
 
     def _sum(self, spool: Spool) -> dict[str, Any]:
         return {"ChecksumSHA256" if self._sha256 else "ContentMD5": spool.checksum()}
@@ -298,7 +318,7 @@ class Bucket:
             for page in pages:
                 for entry in page.get("Uploads", ()):
                     if before is None or entry["Initiated"] < before:
-                        yield entry["Key"].rpartition("/")[2], entry["UploadId"]
+                        yield entry["Key"], entry["UploadId"]
 
 
 def _told(answer: Mapping[str, Any], name: str) -> Any:

@@ -69,6 +69,7 @@ class S3Upload:
         self.lost = False
         """Somebody else holds the upload, or it is gone: nothing that follows could be entered."""
         self._tools = tools
+        self._key = tools.bucket.blob_key(state.locator)
         self._old_tail = state.tail_epoch
         self._has_tail = spool is not None
         self._sending: asyncio.Task[None] | None = None
@@ -121,7 +122,7 @@ class S3Upload:
         if state.multipart_id is not None and state.tail_bytes:
             spool = await self.load_tail()
             part = await self._tools.calls.run(
-                self._tools.bucket.send_part, state.locator, state.multipart_id, state.next_part, spool
+                self._tools.bucket.send_part, self._key, state.multipart_id, state.next_part, spool
             )
             state = replace(state, next_part=state.next_part + 1, tail_bytes=0, tail_epoch=0)
         state = replace(state, finishing=True)
@@ -170,7 +171,7 @@ class S3Upload:
         state, tools = self.state, self._tools
         try:
             if state.multipart_id is None:
-                multipart_id = await tools.calls.run(tools.bucket.begin_parts, state.locator)
+                multipart_id = await tools.calls.run(tools.bucket.begin_parts, self._key)
                 state = replace(state, multipart_id=multipart_id)
                 await self._save(state)
             else:
@@ -178,7 +179,7 @@ class S3Upload:
             # The number counts as used from now on: after a failure the bytes may still arrive.
             number = state.next_part
             state = self.state = replace(state, next_part=number + 1)
-            part = await tools.calls.run(tools.bucket.send_part, state.locator, multipart_id, number, spool)
+            part = await tools.calls.run(tools.bucket.send_part, self._key, multipart_id, number, spool)
             length = state.length - state.tail_bytes + part.size
             await self._save(replace(state, length=length, tail_bytes=0, tail_epoch=0), part)
         except BaseException as error:

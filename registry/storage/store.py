@@ -67,6 +67,13 @@ class OpenBlob(Protocol):
         """
 
 
+class BlobSource(Protocol):
+    """What blobs are copied from: all of a store that copying one needs."""
+
+    def open_blob(self, locator: str) -> AbstractAsyncContextManager[OpenBlob]:
+        """See :meth:`BlobStore.open_blob`."""
+
+
 class BlobStore(Protocol):
     """See the module docstring for the contract; ``tests/kit/blobstore_contract.py`` checks it."""
 

@@ -123,6 +123,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO collections VALUES (1, 'a', 1, 1, 'done', '', 0, 0, 0, 0, 0, 0, 1)")
         connection.execute("INSERT INTO dead_blobs VALUES ('00', 1, 1)")
         connection.execute("INSERT INTO scrubs VALUES (1, 'a', 1, 1, 9, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 1)")
+        connection.execute("INSERT INTO byte_holds VALUES ('b', 1)")
         connection.execute(
             "INSERT INTO scans"
             " SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1, '[]' FROM blobs"
