@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
+from registry.auth.actor import REGISTRY
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
-from registry.db.content import edges, manifests
+from registry.db.content import deleted_manifests, edges, manifests
 from registry.db.dialect import batches
 from registry.errors import BlobUnknownError, ManifestBlobUnknownError, ManifestInvalidError
 from registry.oci.digest import Digest, parse_digest
@@ -104,6 +105,7 @@ async def require_references(
         listed = {target.digest for _, target in required if target.media_type in MANIFESTS | INDEXES}
         missing = listed - held.keys()
         await _require_few_missing(connection, repository_id, str(digest), sorted(map(str, missing)))
+        await _require_not_just_deleted(connection, repository_id, sorted(map(str, missing)))
     else:
         missing = {target.digest for _, target in required} - sizes.keys() if sparse_images else set()
     needed = {target.digest for _, target in required} - sizes.keys() - missing
@@ -252,6 +254,23 @@ async def _require_few_missing(
     crowded = (await connection.execute(waiting)).scalar()
     if crowded is not None:
         raise _missing([crowded], f"push it first; {WAITING_MAX} indexes wait for it already")
+
+
+async def _require_not_just_deleted(
+    connection: AsyncConnection, repository_id: int, missing: Sequence[str]
+) -> None:
+    """Who pushes an index may have seen what it lists a moment ago, and not sent it therefore: what the
+    registry has deleted by itself since has to come again."""
+    if not missing:
+        return
+    deleted = select(deleted_manifests.c.digest).where(
+        deleted_manifests.c.repository_id == repository_id,
+        deleted_manifests.c.digest.in_(missing),
+        deleted_manifests.c.deleted_by == REGISTRY.shown,
+    )
+    gone = sorted((await connection.execute(deleted)).scalars())
+    if gone:
+        raise _missing(gone, "it was deleted by a retention policy lately; push it again first")
 
 
 def _missing(digests: Sequence[str], advice: str) -> ManifestBlobUnknownError:

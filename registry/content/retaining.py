@@ -6,6 +6,7 @@ nobody up. What it says may be old a moment later: who deletes looks again, unde
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from registry.content.retentionrules import RetentionPolicy
     from registry.db.engine import Database
 
-_PAGE = 10_000
+_PAGE = 5_000
 MANIFESTS_MAX = 100_000
 """So many manifests are found to go at most; the next run goes on."""
 _DAY = 86_400_000_000
@@ -96,19 +97,21 @@ async def plan(
     await _require_known(database, repository, policy, pulls_kept_days=pulls_kept_days)
     facts = await _facts(database, repository, policy)
     newest = await _newest(database, facts)
-    judge = TagJudge(policy, protection=facts.protection, newest=newest)
+    judge = TagJudge(policy, protection=facts.protection, promoted=facts.promoted, newest=newest)
     going: list[GoingTag] = []
     kept: list[GoingTag] = []
     there = gone = 0
     async for rows in _tag_pages(database, facts):
         here = await _attached(database, repository.id, [row.name for row in rows])
         for row in rows:
-            judged = judge.judge(facts.tag(row, belongs_here=here.get(row.name)))
-            gone += judged.goes
-            if judged.goes and len(going) < limit:
-                going.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged))
-            elif not judged.goes and len(kept) < staying:
-                kept.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged))
+            tag, is_here = facts.tag(row), here.get(row.name)
+            goes = judge.judge(tag, is_attached_here=is_here)
+            gone += goes
+            named, most = (going, limit) if goes else (kept, staying)
+            if len(named) < most:
+                judged = judge.explain(tag, is_attached_here=is_here)
+                named.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged))
+        await asyncio.sleep(0)  # others are served meanwhile
         there += len(rows)
     found = await _loose_manifests(database, repository, policy)
     return Plan(Counts(there, await _count(database, repository.id), gone, len(found)), going, kept, found)
@@ -130,21 +133,21 @@ class _Facts:
         self.repository = repository
         self.policy = policy
         self.protection = protection
+        self.promoted = promoted
         self._now = now
         self._pulled = pulled
-        self._promoted = promoted
 
-    def tag(self, row: Any, *, belongs_here: bool | None = None) -> Tag:
+    def tag(self, row: Any) -> Tag:
         """The value of a row of :meth:`query`."""
-        pulled = self._pulled.get(row.manifest_id)
+        name, manifest_id, moved_at, state, state_at, version_key = row
+        now, pulled = self._now, self._pulled.get(manifest_id)
         return Tag(
-            row.name,
-            (self._now - row.moved_at) / _DAY,
-            row.state,
-            (self._now - row.state_at) / _DAY,
-            None if pulled is None else (self._now - pulled) / _DAY,
-            row.name in self._promoted,
-            belongs_here,
+            name,
+            version_key,
+            (now - moved_at) / _DAY,
+            state,
+            (now - state_at) / _DAY,
+            None if pulled is None else (now - pulled) / _DAY,
         )
 
     def query(self) -> Select[Any]:
@@ -207,7 +210,7 @@ def _is_asked() -> ColumnElement[bool]:
 async def _require_known(
     database: Database, repository: Repository, policy: RetentionPolicy, *, pulls_kept_days: int
 ) -> None:
-    if any(rule.last is not None and rule.order == "version" for rule in policy.keep):
+    if policy.asks_for_versions:
         unread = select(tags.c.name).where(
             tags.c.repository_id == repository.id, tags.c.version_key == literal("", Bytewise)
         )
@@ -245,18 +248,18 @@ async def _newest(database: Database, facts: _Facts) -> dict[int, frozenset[str]
             if rule.last is not None and rule.order == order
         }
         if picking:
-            async for row in _in_order(database, facts, by_version=order == "version"):
-                tag = facts.tag(row)
-                for each in picking.values():
-                    each.offer(tag, row.version_key)
+            async for rows in _in_order(database, facts, by_version=order == "version"):
+                for tag in map(facts.tag, rows):
+                    for each in picking.values():
+                        each.offer(tag)
                 if all(each.is_full for each in picking.values()):
                     break
         found |= {number: each.found for number, each in picking.items()}
     return found
 
 
-async def _in_order(database: Database, facts: _Facts, *, by_version: bool) -> AsyncIterator[Any]:
-    """The tags, the newest first."""
+async def _in_order(database: Database, facts: _Facts, *, by_version: bool) -> AsyncIterator[Sequence[Any]]:
+    """The tags, the newest first, in pages."""
     key = tags.c.version_key if by_version else tags.c.updated_at
     order = tuple_(key, tags.c.name)
     query = facts.query().order_by(key.desc(), tags.c.name.desc())
@@ -268,8 +271,8 @@ async def _in_order(database: Database, facts: _Facts, *, by_version: bool) -> A
             page = page.where(order < tuple_(at, literal(after.name, Bytewise)))
         async with database.read_once() as connection:
             rows = (await connection.execute(page)).all()
-        for row in rows:
-            yield row
+        if rows:
+            yield rows
         if len(rows) < size:
             return
         size, after = _PAGE, rows[-1]

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from registry.content.tagmatching import TagPattern, parse_matcher
 from registry.errors import RequestInvalidError
-from registry.oci.versions import NO_VERSION
+from registry.oci.versions import NO_VERSION, parse_key_range
 
 Order = Literal["updated", "version"]
 RULES_MAX = 20
@@ -88,6 +88,11 @@ class RetentionPolicy:
         return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True)
 
     @property
+    def asks_for_versions(self) -> bool:
+        """Whether the rules look at the order of versions."""
+        return any(rule.order == "version" or rule.tags.by == "semver" for rule in self.keep)
+
+    @property
     def pulls_days(self) -> int | None:
         """How far back the rules look at pulls; ``None``: they do not."""
         return max((rule.pulled_days for rule in self.keep if rule.pulled_days is not None), default=None)
@@ -126,18 +131,15 @@ def require_valid(policy: RetentionPolicy, *, pulls_kept_days: int) -> None:
 
 
 class Tag(NamedTuple):
-    """What is known of a tag: how old its last move and its image's state are, and how long ago somebody
-    pulled it (days; ``None``: nobody has, or nobody asks)."""
+    """What is known of a tag: its place in the order of versions, how old its last move and its image's state
+    are, and how long ago somebody pulled it (days; ``None``: nobody has, or nobody asks)."""
 
     name: str
+    version_key: str
     moved_days: float
     state: str
     state_days: float
     pulled_days: float | None = None
-    is_promoted: bool = False
-    """Whether somebody has asked for a promotion from it or to it."""
-    belongs_here: bool | None = None
-    """Of a tag that says by its name what it is attached to: whether that is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Judged:
 def attached_to(tag: str) -> str | None:
     """The digest of what a tag is attached to by its name, as cosign's signatures are (``sha256-….sig``);
     ``None``: it is a tag as others."""
-    found = _ATTACHED.fullmatch(tag)
+    found = _ATTACHED.fullmatch(tag) if tag.startswith("sha") else None
     if found is None or len(found[2]) != (64 if found[1] == "sha256" else 128):
         return None
     return f"{found[1]}:{found[2]}"
@@ -159,86 +161,109 @@ def attached_to(tag: str) -> str | None:
 
 class TagJudge:
     """Says of tags whether they go. ``protection`` is by which tag rule a tag stands for good, if by one;
-    ``newest`` are, for each rule of the policy, the tags that it keeps as the last ones."""
+    ``promoted`` are those that somebody has asked to promote; ``newest``, for each rule of the policy, those
+    that it keeps as the last ones."""
 
     def __init__(
         self,
         policy: RetentionPolicy,
         *,
         protection: Callable[[str], str | None],
+        promoted: Collection[str],
         newest: Mapping[int, frozenset[str]],
     ) -> None:
         self._policy = policy
         self._protection = protection
-        self._newest = newest
+        self._promoted = promoted
+        self._means = matchers_of(policy)
+        self._rules = [
+            (rule.keeps_all, rule.moved_days, rule.pulled_days, newest.get(number, frozenset()), means)
+            for number, (rule, means) in enumerate(zip(policy.keep, self._means, strict=True))
+        ]
 
-    @cached_property
-    def _matchers(self) -> Sequence[Callable[[str], bool]]:
-        return matchers_of(self._policy)
+    def judge(self, tag: Tag, *, is_attached_here: bool | None = None) -> bool:
+        """Whether the tag goes. ``is_attached_here``: of one that says by its name what it is attached to,
+        whether that is there."""
+        goes, _ = self._judge(tag, is_attached_here)
+        return goes
 
-    def judge(self, tag: Tag) -> Judged:
-        """Whether the tag goes."""
-        judged = self._by_rules(tag)
-        if not judged.goes:
-            return judged
-        # Last, as these cost more than the rules.
-        if tag.is_promoted:
-            return Judged(goes=False, why="somebody has asked for a promotion of it")
-        if (protected := self._protection(tag.name)) is not None:
-            return Judged(goes=False, why=f"it is immutable by {protected}")
-        return judged
+    def explain(self, tag: Tag, *, is_attached_here: bool | None = None) -> Judged:
+        """As :meth:`judge`, with the reason; there are many tags, and few of them are shown."""
+        goes, why = self._judge(tag, is_attached_here)
+        return Judged(goes, why())
 
-    def _by_rules(self, tag: Tag) -> Judged:
-        if tag.belongs_here is not None:
-            return self._judge_attached(tag)
-        about = [number for number, means in enumerate(self._matchers) if means(tag.name)]
-        if has_failed(self._policy, tag):
-            about_all = [number for number in about if self._policy.keep[number].keeps_all]
-            if about_all:
-                return self._kept(about_all[0])
+    def _judge(self, tag: Tag, is_attached_here: bool | None) -> tuple[bool, Callable[[], str]]:
+        if is_attached_here is not None:
+            goes, why = self._judge_attached(tag, is_here=is_attached_here)
+        else:
+            goes, why = self._by_rules(tag)
+        if not goes:
+            return False, why
+        # Last, as few tags come so far.
+        if tag.name in self._promoted:
+            return False, lambda: "somebody has asked for a promotion of it"
+        protected = self._protection(tag.name)
+        if protected is not None:
+            return False, lambda: f"it is immutable by {protected}"
+        return True, why
+
+    def _by_rules(self, tag: Tag) -> tuple[bool, Callable[[], str]]:
+        failed = has_failed(self._policy, tag)
+        if not self._rules and not failed:
+            return False, lambda: "no rule is about tags"
+        for number, (keeps_all, moved_days, pulled_days, newest, means) in enumerate(self._rules):
+            keeps = keeps_all or (
+                not failed
+                and (
+                    tag.name in newest
+                    or (moved_days is not None and tag.moved_days <= moved_days)
+                    or (
+                        pulled_days is not None
+                        and tag.pulled_days is not None
+                        and tag.pulled_days <= pulled_days
+                    )
+                )
+            )
+            # The pattern last: it takes the longest.
+            if keeps and means(tag):
+                return False, partial(self._kept, number)
+        if failed:
             days = self._policy.failed_days
-            return Judged(goes=True, why=f"its image has been at {tag.state} for more than {days} days")
-        if not self._policy.keep:
-            return Judged(goes=False, why="no rule is about tags")
-        for number in about:
-            if self._keeps(number, tag):
-                return self._kept(number)
-        if not about:
-            return Judged(goes=True, why="no rule is about its name")
-        said = "; ".join(f"rule {number + 1}, {self._policy.keep[number].shown}" for number in about)
-        return Judged(goes=True, why=f"no rule keeps it ({said})"[:500])
+            return True, lambda: f"its image has been at {tag.state} for more than {days} days"
+        return True, lambda: self._unkept(tag)
 
-    def _judge_attached(self, tag: Tag) -> Judged:
-        if tag.belongs_here:
-            return Judged(goes=False, why="it is attached to an image that is there")
+    def _kept(self, number: int) -> str:
+        return f"rule {number + 1} keeps it ({self._policy.keep[number].shown})"
+
+    def _unkept(self, tag: Tag) -> str:
+        about = [number for number, means in enumerate(self._means) if means(tag)]
+        if not about:
+            return "no rule is about its name"
+        said = "; ".join(f"rule {number + 1}, {self._policy.keep[number].shown}" for number in about)
+        return f"no rule keeps it ({said})"[:500]
+
+    def _judge_attached(self, tag: Tag, *, is_here: bool) -> tuple[bool, Callable[[], str]]:
+        if is_here:
+            return False, lambda: "it is attached to an image that is there"
         days = self._policy.untagged_days
         if days is None or tag.moved_days <= days:
-            return Judged(goes=False, why="it is attached to what is not there, and not for long enough")
-        return Judged(goes=True, why=f"what it is attached to is gone, and it is older than {days} days")
-
-    def _keeps(self, number: int, tag: Tag) -> bool:
-        rule = self._policy.keep[number]
-        return (
-            rule.keeps_all
-            or tag.name in self._newest.get(number, ())
-            or (rule.moved_days is not None and tag.moved_days <= rule.moved_days)
-            or (
-                rule.pulled_days is not None
-                and tag.pulled_days is not None
-                and tag.pulled_days <= rule.pulled_days
-            )
-        )
-
-    def _kept(self, number: int) -> Judged:
-        return Judged(goes=False, why=f"rule {number + 1} keeps it ({self._policy.keep[number].shown})")
+            return False, lambda: "it is attached to what is not there, and not for long enough"
+        return True, lambda: f"what it is attached to is gone, and it is older than {days} days"
 
 
-def matchers_of(policy: RetentionPolicy) -> Sequence[Callable[[str], bool]]:
-    """For each rule, which names it is about."""
-    return [
-        (lambda _name: True) if rule.tags == ALL else parse_matcher(rule.tags.by, rule.tags.pattern)
-        for rule in policy.keep
-    ]
+def matchers_of(policy: RetentionPolicy) -> Sequence[Callable[[Tag], bool]]:
+    """For each rule, which tags it is about."""
+    return [_matcher(rule.tags) for rule in policy.keep]
+
+
+def _matcher(tags: TagPattern) -> Callable[[Tag], bool]:
+    if tags == ALL:
+        return lambda _tag: True
+    if tags.by == "semver":
+        holds = parse_key_range(tags.pattern)
+        return lambda tag: holds(tag.version_key)
+    means = parse_matcher(tags.by, tags.pattern)
+    return lambda tag: means(tag.name)
 
 
 def has_failed(policy: RetentionPolicy, tag: Tag) -> bool:
@@ -266,14 +291,14 @@ class Newest:
         """Their names."""
         return frozenset(self._found)
 
-    def offer(self, tag: Tag, version_key: str) -> None:
+    def offer(self, tag: Tag) -> None:
         """Take it, if it counts: what failed does not, nor what is attached to something; nor, by version,
         what is none."""
         if self.is_full or attached_to(tag.name) is not None or has_failed(self._policy, tag):
             return
-        if self._rule.order == "version" and version_key == NO_VERSION:
+        if self._rule.order == "version" and tag.version_key == NO_VERSION:
             return
-        if self._means(tag.name):
+        if self._means(tag):
             self._found.add(tag.name)
 
 

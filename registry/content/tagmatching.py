@@ -52,8 +52,12 @@ def glob_prefix(pattern: str) -> str:
 def _glob(pattern: str) -> Callable[[str], bool]:
     if not _GLOB.fullmatch(pattern):
         raise RequestInvalidError(f"{pattern[:80]!r} is no tag such as v1.2, nor a pattern such as v*")
+    if "*" not in pattern:
+        return lambda tag: tag == pattern
     expression = compiled(".*".join(map(re2.escape, pattern.split("*"))))
-    return lambda tag: expression.fullmatch(tag) is not None
+    prefix = glob_prefix(pattern)
+    # First what costs nothing: most tags do not begin so.
+    return lambda tag: tag.startswith(prefix) and expression.fullmatch(tag) is not None
 
 
 def _regex(pattern: str) -> Callable[[str], bool]:

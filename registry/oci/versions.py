@@ -32,14 +32,20 @@ def version_key(tag: str) -> str:
     return f"{numbers}-{'!'.join(map(_identifier, found[4].split('.')))}"
 
 
-def is_stable(tag: str) -> bool:
-    """Whether it is a version, and no pre-release."""
-    return version_key(tag).endswith("~")
-
-
 def parse_version_range(text: str) -> Callable[[str], bool]:
     """Whether a tag is a version in a range: ``*`` (any), ``stable`` (no pre-release), and comparisons such
     as ``>=1.2.0 <2``, of which all have to hold. Pre-releases lie where the standard orders them.
+
+    Raises:
+        ValueError: it is no such range.
+    """
+    holds = parse_key_range(text)
+    return lambda tag: holds(version_key(tag))
+
+
+def parse_key_range(text: str) -> Callable[[str], bool]:
+    """As :func:`parse_version_range`, for who has the :func:`version_key` of a tag: to make it takes longer
+    than to compare it.
 
     Raises:
         ValueError: it is no such range.
@@ -49,27 +55,27 @@ def parse_version_range(text: str) -> Callable[[str], bool]:
     tests = [_test(word) for word in text.split()]
     if not tests:
         raise ValueError("it is empty; '*' is any version")
-    return lambda tag: version_key(tag) != NO_VERSION and all(test(tag) for test in tests)
+    return lambda key: key != NO_VERSION and all(test(key) for test in tests)
 
 
 def _test(word: str) -> Callable[[str], bool]:
     if word == "*":
-        return lambda _tag: True
+        return lambda _key: True
     if word == "stable":
-        return is_stable
+        return lambda key: key.endswith("~")
     found = _COMPARATOR.fullmatch(word)
     if found is None or (limit := version_key(found[2])) == NO_VERSION:
         raise ValueError(f"{word[:80]!r} is no comparison with a version, as in >=1.2.0, nor '*' or 'stable'")
     match found[1]:
         case ">=":
-            return lambda tag: version_key(tag) >= limit
+            return lambda key: key >= limit
         case "<=":
-            return lambda tag: version_key(tag) <= limit
+            return lambda key: key <= limit
         case ">":
-            return lambda tag: version_key(tag) > limit
+            return lambda key: key > limit
         case "<":
-            return lambda tag: version_key(tag) < limit
-    return lambda tag: version_key(tag) == limit
+            return lambda key: key < limit
+    return lambda key: key == limit
 
 
 def _number(text: str) -> str:

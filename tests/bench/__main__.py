@@ -27,6 +27,7 @@ from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
 from tests.bench.rematching import rematching
+from tests.bench.retention import retention
 from tests.bench.sandboxes import running, unpacking
 from tests.bench.scaling import connections, processes
 from tests.bench.scanning import scanning
@@ -64,6 +65,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "inventory": inventory,
     "advisories": advisories,
     "rematching": rematching,
+    "retention": retention,
     "content": content,
     "scanning": scanning,
 }

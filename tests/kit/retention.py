@@ -7,9 +7,9 @@ from datetime import timedelta
 from typing import Any
 
 import aiohttp
-from sqlalchemy import BigInteger, literal, type_coerce, update
+from sqlalchemy import BigInteger, literal, select, true, type_coerce, update
 
-from registry.db.content import manifests, tag_history, tags
+from registry.db.content import blob_links, deleted_manifests, manifests, repositories, tag_history, tags
 from registry.db.engine import Database
 from tests.kit.access import api
 
@@ -45,17 +45,21 @@ async def items_of(client: aiohttp.ClientSession, run: dict[str, Any]) -> list[d
     return list(page["items"])
 
 
-async def age(database: Database, days: float) -> None:
-    """Let all that is there have happened so many days earlier."""
+async def age(database: Database, days: float, *, of: str | None = None) -> None:
+    """Let all that is there, or in one repository, have happened so many days earlier."""
     by = timedelta(days=days) // timedelta(microseconds=1)
+    this = select(repositories.c.id).where(repositories.c.name == of)
     async with database.write() as connection:
         for table, columns in (
             (manifests, ("pushed_at", "state_at")),
             (tags, ("updated_at",)),
             (tag_history, ("at", "over_at")),
+            (blob_links, ("created_at", "review_at")),
+            (deleted_manifests, ("deleted_at",)),
         ):
             earlier = {name: _earlier(table.c[name], by) for name in columns}
-            await connection.execute(update(table).values(earlier))
+            here = true() if of is None else table.c.repository_id.in_(this)
+            await connection.execute(update(table).where(here).values(earlier))
 
 
 def _earlier(column: Any, by: int) -> Any:

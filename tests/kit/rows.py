@@ -21,7 +21,7 @@ SUBJECT = "sha256:" + hashlib.sha256(b"subject").hexdigest()
 FEW = 1000
 """Of so many repositories, and of so many referrers, one is of the rare kind."""
 RARE_TYPE, COMMON_TYPE = "application/x.rare", "application/x.common"
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
+DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg"}
 _NUMBERS = {
     "sqlite": "WITH RECURSIVE numbers(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM numbers WHERE i < {last})",
     "postgresql": "WITH numbers(i) AS (SELECT generate_series(0, {last}))",
@@ -46,7 +46,7 @@ class Rows:
 def fill(database_url: str, rows: Rows) -> None:
     """Add these rows to the database of a registry that has none, and let it learn how many there are."""
     url = make_url(database_url)
-    engine = create_engine(url.set(drivername=_DRIVERS[url.get_backend_name()]))
+    engine = create_engine(url.set(drivername=DRIVERS[url.get_backend_name()]))
     with engine.begin() as connection:
         for statement in _statements(url.get_backend_name(), rows):
             connection.exec_driver_sql(statement)
@@ -59,7 +59,7 @@ def fill_trials(database_url: str, repository: str, count: int) -> None:
     of :data:`FEW` failed."""
     url = make_url(database_url)
     kind = url.get_backend_name()
-    engine = create_engine(url.set(drivername=_DRIVERS[kind]))
+    engine = create_engine(url.set(drivername=DRIVERS[kind]))
     image = _DIGEST[kind].replace("i)", "i - i / 100 * 100)")
     at = f"{time.time_ns() // 1000} - ({count} - i) * CAST(1000000 AS bigint)"
     with engine.begin() as connection:
@@ -95,3 +95,80 @@ def _statements(kind: str, rows: Rows) -> Iterator[str]:
     yield f"""{_NUMBERS[kind].format(last=rows.tags - 1)}
         INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by)
         SELECT r.id, 't' || {padded}, (SELECT min(id) FROM manifests), 0, '' FROM numbers, {this}"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """So many tags of a repository, as versions: four for each index, of which every tenth is tagged no more,
+    with what the indexes list, and a referrer for every tenth."""
+
+    repository: str
+    tags: int
+
+
+def fill_tagged(database_url: str, rows: Tagged) -> None:
+    """Add a repository with as many manifests as tags, three times as many edges, and a history, all of it
+    made over the last thousand days; some of it was pulled lately."""
+    url = make_url(database_url)
+    engine = create_engine(url.set(drivername=DRIVERS[url.get_backend_name()]))
+    with engine.begin() as connection:
+        for statement in _tagged(url.get_backend_name(), rows):
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
+    count, indexes = rows.tags, rows.tags // 4
+    digest, numbers = _DIGEST[kind], _NUMBERS[kind].format(last=count - 1)
+    day = 86_400_000_000
+    now = time.time_ns() // 1000
+    # Older ones first; what is pushed last is of today.
+    at = f"{now} - (({count} - i) * CAST({1000 * day} AS bigint)) / {count}"
+    here = f"repositories r WHERE r.name = '{rows.repository}'"
+    is_index = f"i < {indexes}"
+    number = {
+        "sqlite": "printf('%03d%d', length({0}), {0})",
+        "postgresql": "lpad(CAST(length(CAST({0} AS text)) AS text), 3, '0') || CAST({0} AS text)",
+    }[kind]
+    key = f"'0011' || {number.format('(i / 1000)')} || {number.format('(i - i / 1000 * 1000)')} || '~'"
+    tag = "'1.' || CAST(i / 1000 AS text) || '.' || CAST(i - i / 1000 * 1000 AS text)"
+    index = f"i - i / {indexes} * {indexes}"
+    of = _DIGEST[kind].replace("i)", f"{index})")
+    yield (
+        "INSERT INTO repositories (name, visibility, gate, trial_on_push, image_spec_allowed, policy_version,"
+        f" created_at) VALUES ('{rows.repository}', 'private', 'off', false, false, 1, 0)"
+    )
+    yield f"{numbers} INSERT INTO manifest_contents (digest, raw) SELECT {digest}, '' FROM numbers"
+    subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
+    subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
+    yield f"""{numbers}
+        INSERT INTO manifests (repository_id, digest, media_type, size, annotations, artifact_type,
+            subject_digest, runnable, state, state_reason, state_at, pushed_by, pushed_at)
+        SELECT r.id, {digest}, '{_MANIFEST}', 700, '{{}}', 'application/x',
+            CASE WHEN i >= {count - indexes // 10} THEN {subject} END,
+            {is_index}, 'pass', '', {at}, '', {at}
+        FROM numbers, {here}"""
+    # Of an index the three that it lists; of all others a config and two or three layers.
+    for position in range(3):
+        child = _DIGEST[kind].replace("i)", f"{indexes} + i * 3 + {position} - {indexes // 10 * 3})")
+        listed = f"i >= {indexes // 10} AND {is_index}"
+        media_type = f"'{_MANIFEST}'"
+        yield f"""{numbers}
+            INSERT INTO edges (manifest_id, position, kind, digest, media_type, size)
+            SELECT m.id, {position}, CASE WHEN {listed} THEN 'child' ELSE 'layer' END,
+                CASE WHEN {listed} THEN {child} ELSE 'sha256:' || {_PADDED[kind]} END, {media_type}, 700
+            FROM numbers, manifests m, {here} AND m.repository_id = r.id AND m.digest = {digest}"""
+    tagged = f"{index} >= {indexes // 10}"
+    stands = f"CASE WHEN {tagged} THEN {of} ELSE {_DIGEST[kind].replace('i)', f'{indexes} - 1)')} END"
+    yield f"""{numbers}
+        INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by, version_key)
+        SELECT r.id, {tag}, m.id, {at}, '', {key}
+        FROM numbers, manifests m, {here} AND m.repository_id = r.id
+            AND m.digest = {stands}"""
+    yield f"""{numbers}
+        INSERT INTO tag_history (repository_id, name, action, new_digest, actor, at, over_at)
+        SELECT r.id, {tag}, 'push', {of}, '', {at}, CASE WHEN {tagged} THEN NULL ELSE {at} END
+        FROM numbers, {here}"""
+    yield f"""{_NUMBERS[kind].format(last=count // 100)}
+        INSERT INTO pull_days (digest, day, repository, actor, count, last_at)
+        SELECT {digest}, {now // day} - 3, '{rows.repository}', 'bob', 1, {now - 3 * day} FROM numbers"""

@@ -23,7 +23,7 @@ from registry.http.services import Services
 from tests.kit.access import api, ask, give_role, make_repository, make_user
 from tests.kit.collecting import collect
 from tests.kit.crashing import RETENTION_POINTS, CrashingServer
-from tests.kit.distribution import push_small, put_manifest, small_index, small_manifest
+from tests.kit.distribution import error_code, push_small, put_manifest, small_index, small_manifest
 from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor, digest_of
 from tests.kit.retention import age, carry_out, items_of, preview, set_policy
 from tests.kit.server import Registry, running_registry
@@ -200,6 +200,27 @@ async def test_what_no_tag_reaches_goes_and_what_belongs_to_something_stays(
     assert (await preview(client, NAME))["manifests_going"] == 0, "it was just brought back"
     await age(database, 10)
     assert set(why(await preview(client, NAME))) == {*going, once, new}
+
+
+async def test_an_index_is_refused_where_what_it_lists_was_just_deleted(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    """Its client saw it a moment ago, and did not send it again."""
+    await push_small(client, NAME, "base")
+    child, later = small_manifest(annotations={"key": "child"}), small_manifest(annotations={"key": "later"})
+    assert (await put_manifest(client, NAME, digest_of(child), child)).status == 201
+    await age(database_of(registry), 10)
+    await set_policy(client, NAME, untagged_days=7)
+    run = await carry_out(client, NAME)
+    assert run["manifests_deleted"] == 1
+    index = small_index(child, later)
+    refused = await put_manifest(client, NAME, "all", index, OCI_INDEX)
+    assert (refused.status, error_code(refused.body)) == (400, "MANIFEST_BLOB_UNKNOWN")
+    said = refused.json["errors"][0]
+    assert "was deleted by a retention policy lately; push it again first" in said["message"]
+    assert said["detail"] == [{"digest": digest_of(child)}]
+    assert (await put_manifest(client, NAME, digest_of(child), child)).status == 201
+    assert (await put_manifest(client, NAME, "all", index, OCI_INDEX)).status == 201
 
 
 async def test_what_was_pulled_is_blocked_or_held_for_readers_stays(

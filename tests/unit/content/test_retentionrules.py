@@ -15,6 +15,7 @@ from registry.content.retentionrules import (
     KeepRule,
     Loose,
     Newest,
+    Order,
     RetentionPolicy,
     Tag,
     TagJudge,
@@ -32,14 +33,12 @@ NAMES = st.sampled_from(
 )
 TAGS = st.lists(
     st.builds(
-        Tag,
+        lambda name, *known: Tag(name, version_key(name), *known),
         NAMES,
         DAYS,
         st.sampled_from(["pass", "warn", "fail", "error", "pending"]),
         DAYS,
         st.none() | DAYS,
-        st.booleans(),
-        st.none(),
     ),
     unique_by=lambda tag: tag.name,
 )
@@ -59,38 +58,51 @@ POLICIES = st.builds(
 def in_order(tags: Sequence[Tag], order: str) -> list[Tag]:
     """The newest first."""
     if order == "version":
-        return sorted(tags, key=lambda tag: (version_key(tag.name), tag.name), reverse=True)
+        return sorted(tags, key=lambda tag: (tag.version_key, tag.name), reverse=True)
     return sorted(tags, key=lambda tag: (-tag.moved_days, tag.name), reverse=True)
 
 
-def judged(policy: RetentionPolicy, tags: Sequence[Tag], protected: Sequence[str] = ()) -> dict[str, Judged]:
+def judged(
+    policy: RetentionPolicy,
+    tags: Sequence[Tag],
+    protected: Sequence[str] = (),
+    promoted: Sequence[str] = (),
+) -> dict[str, Judged]:
     newest = {}
     for number, rule in enumerate(policy.keep):
         picking = Newest(policy, number)
         for tag in in_order(tags, rule.order):
-            picking.offer(tag, version_key(tag.name))
+            picking.offer(tag)
         newest[number] = picking.found
-    judge = TagJudge(policy, protection=lambda tag: "a rule" if tag in protected else None, newest=newest)
-    return {tag.name: judge.judge(tag) for tag in tags}
+    judge = TagJudge(
+        policy,
+        protection=lambda tag: "a rule" if tag in protected else None,
+        promoted=promoted,
+        newest=newest,
+    )
+    found = {tag.name: judge.explain(tag) for tag in tags}
+    assert {name: one.goes for name, one in found.items()} == {tag.name: judge.judge(tag) for tag in tags}
+    return found
 
 
-@given(POLICIES, TAGS, st.lists(NAMES))
+@given(POLICIES, TAGS, st.lists(NAMES), st.lists(NAMES))
 def test_nothing_goes_that_something_keeps(
-    policy: RetentionPolicy, tags: list[Tag], protected: list[str]
+    policy: RetentionPolicy, tags: list[Tag], protected: list[str], promoted: list[str]
 ) -> None:
-    found = judged(policy, tags, protected)
+    found = judged(policy, tags, protected, promoted)
     for tag in tags:
-        if tag.name in protected or tag.is_promoted:
+        if tag.name in protected or tag.name in promoted:
             assert not found[tag.name].goes
         failed = policy.failed_days is not None and tag.state in ("fail", "error")
         failed = failed and tag.state_days > (policy.failed_days or 0)
         if not policy.keep and not failed:
             assert not found[tag.name].goes
         for rule in policy.keep:
-            if rule.tags != ALL or failed:
+            if rule.tags != ALL:
                 continue
-            within = (rule.moved_days or 0) >= tag.moved_days and rule.moved_days is not None
-            if within or rule.keeps_all:
+            grounds = [(rule.moved_days, tag.moved_days), (rule.pulled_days, tag.pulled_days)]
+            within = any(most is not None and days is not None and days <= most for most, days in grounds)
+            if rule.keeps_all or (within and not failed):
                 assert not found[tag.name].goes
         assert found[tag.name].why
 
@@ -108,10 +120,9 @@ def test_one_rule_more_keeps_no_tag_less(policy: RetentionPolicy, tags: list[Tag
 
 
 @given(TAGS, st.integers(1, 4), st.sampled_from(["updated", "version"]))
-def test_the_last_ones_stay_and_no_others(tags: list[Tag], last: int, order: str) -> None:
-    tags = [tag._replace(is_promoted=False) for tag in tags]
-    policy = RetentionPolicy((KeepRule(last=last, order=order),))  # type: ignore[arg-type]
-    counted = [tag for tag in tags if order == "updated" or version_key(tag.name) != NO_VERSION]
+def test_the_last_ones_stay_and_no_others(tags: list[Tag], last: int, order: Order) -> None:
+    policy = RetentionPolicy((KeepRule(last=last, order=order),))
+    counted = [tag for tag in tags if order == "updated" or tag.version_key != NO_VERSION]
     expected = {tag.name for tag in in_order(counted, order)[:last]}
     assert {name for name, one in judged(policy, tags).items() if not one.goes} == expected
 
