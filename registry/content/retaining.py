@@ -160,7 +160,9 @@ class _Facts:
             return select(*columns, *nothing, tags.c.version_key).where(here)
         state = (manifests.c.state, type_coerce(manifests.c.state_at, _MICROS).label("state_at"))
         joined = select(*columns, *state, tags.c.version_key)
-        return joined.join(manifests, manifests.c.id == tags.c.manifest_id).where(here)
+        # Said twice, so that nobody reads the manifests of all repositories.
+        joined = joined.join(manifests, manifests.c.id == tags.c.manifest_id)
+        return joined.where(here, manifests.c.repository_id == self.repository.id)
 
 
 async def _facts(database: Database, repository: Repository, policy: RetentionPolicy) -> _Facts:

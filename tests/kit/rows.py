@@ -138,7 +138,9 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
         "INSERT INTO repositories (name, visibility, gate, trial_on_push, image_spec_allowed, policy_version,"
         f" created_at) VALUES ('{rows.repository}', 'private', 'off', false, false, 1, 0)"
     )
-    yield f"{numbers} INSERT INTO manifest_contents (digest, raw) SELECT {digest}, '' FROM numbers"
+    # Those of another one may be the same.
+    contents = "INSERT INTO manifest_contents (digest, raw)"
+    yield f"{numbers} {contents} SELECT {digest}, '' FROM numbers WHERE i >= 0 ON CONFLICT DO NOTHING"
     subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
     subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
     yield f"""{numbers}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -14,8 +14,18 @@ from registry.db.dialect import portions
 from registry.db.engine import Database
 from registry.db.types import db_time
 from tests.kit.access import api, ask, basic, give_role, make_token, make_user, registry_token
-from tests.kit.plans import recorded, require_ranges
-from tests.kit.rows import COMMON_TYPE, FEW, RARE_TYPE, REPOSITORY, SUBJECT, Rows, fill
+from tests.kit.plans import plan_of, recorded, require_ranges, sent
+from tests.kit.rows import (
+    COMMON_TYPE,
+    FEW,
+    RARE_TYPE,
+    REPOSITORY,
+    SUBJECT,
+    Rows,
+    Tagged,
+    fill,
+    fill_tagged,
+)
 from tests.kit.server import Registry, running_registry
 
 COUNT = 5000
@@ -225,3 +235,32 @@ async def test_a_page_has_an_entity_tag(client: aiohttp.ClientSession) -> None:
         assert again.headers["Link"] == page.headers["Link"]
         other = await ask(client, "GET", path.replace("n=2", "n=3"))
         assert other.headers["ETag"] != page.headers["ETag"]
+
+
+async def test_retention(tmp_path: Path, database_url: str) -> None:
+    """Of a repository of many: nothing of another one is read, nor all that there is of anything."""
+    fill_tagged(database_url, Tagged(repository="many/others", tags=4 * COUNT))
+    fill_tagged(database_url, Tagged(repository="one/of-many", tags=400))
+    keep = [{"last": 3, "order": "version"}, {"last": 3}, {"pulled_days": 30, "moved_days": 30}]
+    policy = {"keep": keep, "untagged_days": 7, "referrers_days": 7, "failed_days": 7}
+    async with running_registry(tmp_path / "data", database_url) as registry, registry.client() as client:
+        database = database_of(registry)
+        async with database.write() as connection:
+            await connection.exec_driver_sql("ANALYZE")
+        with sent() as statements:
+            body = {"on": "one/of-many", "policy": policy, "staying": 5}
+            found = await api(client, "POST", "/retention/preview", json=body)
+        assert (found["tags"], found["manifests"]) == (400, 400)
+        assert found["tags_going"]
+        assert found["manifests_going"]
+        large = ("tags", "manifests", "edges", "tag_history", "pull_days")
+        seen = [one for one in statements if any(f"FROM {table}" in one.text for table in large)]
+        assert len(seen) > 5
+        for statement in seen:
+            plan = await plan_of(database, statement)
+            bad = [one for one in plan.splitlines() if _reads_all(one, large)]
+            assert not bad, (statement.text, plan)
+
+
+def _reads_all(step: str, tables: Sequence[str]) -> bool:
+    return any(f"Seq Scan on {table}" in step or step.startswith(f"SCAN {table}") for table in tables)
