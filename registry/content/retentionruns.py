@@ -8,12 +8,15 @@ it, so that what a killed replica has done is done whole; another one plans anew
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy import BigInteger, insert, select, tuple_, type_coerce, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.actor import REGISTRY
 from registry.auth.places import find_place, parse_place
@@ -34,7 +37,7 @@ from registry.db.placed import with_place
 from registry.db.retention import retention_items, retention_policies, retention_runs
 from registry.db.sweeping import sweep
 from registry.db.types import db_time
-from registry.errors import ConflictError, DeniedError, NotFoundError
+from registry.errors import ConflictError, DeniedError, NotFoundError, SeatrialError
 from registry.oci.digest import parse_digest
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.settings import Settings
 
+_log = structlog.get_logger("seatrial.retention")
 LEASE = timedelta(minutes=5)
 AT_ONCE = 20
 """So many tags or manifests are deleted in one transaction: pushes to the repository wait for that."""
@@ -212,7 +216,14 @@ async def begin_due(database: Database) -> int:
     )
     async with database.read_once() as connection:
         due = (await connection.execute(query)).all()
-    return sum([await _begin_one(database, row.id, row.place) for row in due])
+    begun = 0
+    for row in due:
+        try:
+            begun += await _begin_one(database, row.id, row.place)
+        except (SQLAlchemyError, SeatrialError, ArithmeticError, ValueError):
+            # What is wrong with one says nothing about the others.
+            _log.exception("a retention policy could not be followed", policy=row.id)
+    return begun
 
 
 async def _begin_one(database: Database, policy_id: int, on: str) -> int:
@@ -294,11 +305,18 @@ async def claim(database: Database) -> Claimed | None:
 
 
 async def carry_out(database: Database, settings: Settings, effects: Effects, run: Claimed) -> None:
-    """Carry a claimed run out to its end, or until another replica has taken it over."""
+    """Carry a claimed run out to its end, or until another replica has taken it over. What keeps the database
+    from answering keeps it for another time; whatever else goes wrong ends it."""
     try:
         await _carry_out(database, settings, effects, run)
     except _LostError:
         return
+    except (SQLAlchemyError, OSError):
+        raise
+    except Exception:
+        _log.exception("a retention run could not be carried out", run=run.id)
+        with suppress(_LostError):
+            await _end(database, run, stopped="the registry could not carry it out; its log says why")
 
 
 async def _carry_out(database: Database, settings: Settings, effects: Effects, run: Claimed) -> None:

@@ -123,7 +123,7 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     day = 86_400_000_000
     now = time.time_ns() // 1000
     # Older ones first; what is pushed last is of today.
-    at = f"{now} - (({count} - i) * CAST({1000 * day} AS bigint)) / {count}"
+    at = f"{now} - ({count} - i) * CAST({1000 * day // count} AS bigint)"
     here = f"repositories r WHERE r.name = '{rows.repository}'"
     is_index = f"i < {indexes}"
     number = {

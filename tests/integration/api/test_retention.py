@@ -9,10 +9,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
+from structlog.testing import capture_logs
 
 from registry.content import retentionruns
-from registry.db.content import manifests
+from registry.db.content import manifests, repositories
 from registry.db.engine import Database
 from registry.db.events import pull_days
 from registry.db.promotions import promotions
@@ -434,6 +435,36 @@ async def test_it_is_carried_out_when_it_is_time(client: aiohttp.ClientSession, 
     (run,) = (await api(client, "GET", "/retention/runs", params={"on": "team/"}))["items"]
     assert (run["repository"], run["asked_by"], run["tags_deleted"]) == (NAME, "", 1)
     assert await names(client, "team/own") == {"a", "b"}
+
+
+async def test_what_nobody_expected_ends_one_run_and_no_other(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    services = services_of(registry)
+    for name in (NAME, "team/broken"):
+        await pushed(client, "a", "b", name=name)
+        await set_policy(client, name, keep=[{"last": 1}], every_hours=24)
+    async with services.database.write() as connection:
+        broken = select(repositories.c.id).where(repositories.c.name == "team/broken").scalar_subquery()
+        ids = (await connection.execute(select(broken))).scalar_one()
+        row = {"repository_id": ids, "document": "none", "cap": 5, "cap_percent": 50}
+        asked = {"asked_by": "a", "asked_at": db_time(), "leased_until": db_time()}
+        await connection.execute(insert(retention_runs).values(**row, **asked))
+        await connection.execute(update(retention_policies).values(next_at=db_time()))
+        wrong = update(retention_policies).where(retention_policies.c.repository_id == broken)
+        await connection.execute(wrong.values(document="none"))
+    with capture_logs() as logs:
+        assert await retain(services) == 2
+    assert {one["event"] for one in logs} == {
+        "a retention policy could not be followed",
+        "a retention run could not be carried out",
+    }
+    (run,) = (await api(client, "GET", "/retention/runs", params={"on": "team/broken"}))["items"]
+    assert (run["outcome"], run["detail"]) == (
+        "stopped",
+        "the registry could not carry it out; its log says why",
+    )
+    assert (await names(client), await names(client, "team/broken")) == ({"b"}, {"a", "b"})
 
 
 async def test_another_replica_goes_on_where_one_was_killed(
