@@ -98,23 +98,32 @@ async def plan(
     facts = await _facts(database, repository, policy)
     newest = await _newest(database, facts)
     judge = TagJudge(policy, protection=facts.protection, promoted=facts.promoted, newest=newest)
+    there, gone, going, kept = await _judged_tags(database, facts, judge, limit=limit, staying=staying)
+    found = await _loose_manifests(database, repository, policy)
+    return Plan(Counts(there, await _count(database, repository.id), gone, len(found)), going, kept, found)
+
+
+async def _judged_tags(
+    database: Database, facts: _Facts, judge: TagJudge, *, limit: int, staying: int
+) -> tuple[int, int, list[GoingTag], list[GoingTag]]:
+    """How many tags there are and how many go; and some of these and of the others."""
     going: list[GoingTag] = []
     kept: list[GoingTag] = []
     there = gone = 0
     async for rows in _tag_pages(database, facts):
-        here = await _attached(database, repository.id, [row.name for row in rows])
+        here = await _attached(database, facts.repository.id, [row.name for row in rows])
         for row in rows:
-            tag, is_here = facts.tag(row), here.get(row.name)
+            tag = facts.tag(row)
+            is_here = here.get(tag.name) if here else None
             goes = judge.judge(tag, is_attached_here=is_here)
             gone += goes
             named, most = (going, limit) if goes else (kept, staying)
             if len(named) < most:
                 judged = judge.explain(tag, is_attached_here=is_here)
                 named.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged))
-        await asyncio.sleep(0)  # others are served meanwhile
         there += len(rows)
-    found = await _loose_manifests(database, repository, policy)
-    return Plan(Counts(there, await _count(database, repository.id), gone, len(found)), going, kept, found)
+        await asyncio.sleep(0)  # others are served meanwhile
+    return there, gone, going, kept
 
 
 class _Facts:
@@ -183,7 +192,7 @@ async def _facts(database: Database, repository: Repository, policy: RetentionPo
             pulled = {row.id: row.last for row in await connection.execute(query)}
 
     def protection(name: str) -> str | None:
-        return next((rule.shown for rule, holds in rules if holds(name)), None)
+        return next((rule.shown for rule, holds in rules if holds(name)), None) if rules else None
 
     return _Facts(repository, policy, now=now, protection=protection, pulled=pulled, promoted=promoted)
 

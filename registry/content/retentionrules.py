@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from registry.content.tagmatching import TagPattern, parse_matcher
@@ -176,7 +175,7 @@ class TagJudge:
         self._protection = protection
         self._promoted = promoted
         self._means = matchers_of(policy)
-        self._rules = [
+        self._grounds = [
             (rule.keeps_all, rule.moved_days, rule.pulled_days, newest.get(number, frozenset()), means)
             for number, (rule, means) in enumerate(zip(policy.keep, self._means, strict=True))
         ]
@@ -184,56 +183,65 @@ class TagJudge:
     def judge(self, tag: Tag, *, is_attached_here: bool | None = None) -> bool:
         """Whether the tag goes. ``is_attached_here``: of one that says by its name what it is attached to,
         whether that is there."""
-        goes, _ = self._judge(tag, is_attached_here)
-        return goes
+        if is_attached_here is not None:
+            goes = not is_attached_here and self._is_old_attachment(tag)
+        else:
+            goes = self._kept_by(tag) is None and (bool(self._grounds) or has_failed(self._policy, tag))
+        # Last, as few tags come so far.
+        return goes and tag.name not in self._promoted and self._protection(tag.name) is None
 
     def explain(self, tag: Tag, *, is_attached_here: bool | None = None) -> Judged:
         """As :meth:`judge`, with the reason; there are many tags, and few of them are shown."""
-        goes, why = self._judge(tag, is_attached_here)
-        return Judged(goes, why())
+        goes = self.judge(tag, is_attached_here=is_attached_here)
+        return Judged(goes, self._why(tag, is_attached_here, goes=goes))
 
-    def _judge(self, tag: Tag, is_attached_here: bool | None) -> tuple[bool, Callable[[], str]]:
-        if is_attached_here is not None:
-            goes, why = self._judge_attached(tag, is_here=is_attached_here)
-        else:
-            goes, why = self._by_rules(tag)
-        if not goes:
-            return False, why
-        # Last, as few tags come so far.
-        if tag.name in self._promoted:
-            return False, lambda: "somebody has asked for a promotion of it"
-        protected = self._protection(tag.name)
-        if protected is not None:
-            return False, lambda: f"it is immutable by {protected}"
-        return True, why
-
-    def _by_rules(self, tag: Tag) -> tuple[bool, Callable[[], str]]:
+    def _kept_by(self, tag: Tag) -> int | None:
+        """The number of the first rule that keeps it."""
         failed = has_failed(self._policy, tag)
-        if not self._rules and not failed:
-            return False, lambda: "no rule is about tags"
-        for number, (keeps_all, moved_days, pulled_days, newest, means) in enumerate(self._rules):
-            keeps = keeps_all or (
-                not failed
-                and (
-                    tag.name in newest
-                    or (moved_days is not None and tag.moved_days <= moved_days)
-                    or (
-                        pulled_days is not None
-                        and tag.pulled_days is not None
-                        and tag.pulled_days <= pulled_days
+        for number, (keeps_all, moved_days, pulled_days, newest, means) in enumerate(self._grounds):
+            # The pattern last: it takes the longest.
+            if (
+                keeps_all
+                or (
+                    not failed
+                    and (
+                        (moved_days is not None and tag.moved_days <= moved_days)
+                        or tag.name in newest
+                        or (
+                            pulled_days is not None
+                            and tag.pulled_days is not None
+                            and tag.pulled_days <= pulled_days
+                        )
                     )
                 )
-            )
-            # The pattern last: it takes the longest.
-            if keeps and means(tag):
-                return False, partial(self._kept, number)
-        if failed:
-            days = self._policy.failed_days
-            return True, lambda: f"its image has been at {tag.state} for more than {days} days"
-        return True, lambda: self._unkept(tag)
+            ) and means(tag):
+                return number
+        return None
 
-    def _kept(self, number: int) -> str:
-        return f"rule {number + 1} keeps it ({self._policy.keep[number].shown})"
+    def _is_old_attachment(self, tag: Tag) -> bool:
+        days = self._policy.untagged_days
+        return days is not None and tag.moved_days > days
+
+    def _why(self, tag: Tag, is_attached_here: bool | None, *, goes: bool) -> str:
+        if is_attached_here is not None:
+            if is_attached_here:
+                return "it is attached to an image that is there"
+            if not self._is_old_attachment(tag):
+                return "it is attached to what is not there, and not for long enough"
+        elif (number := self._kept_by(tag)) is not None:
+            return f"rule {number + 1} keeps it ({self._policy.keep[number].shown})"
+        elif not self._grounds and not has_failed(self._policy, tag):
+            return "no rule is about tags"
+        if not goes:
+            if tag.name in self._promoted:
+                return "somebody has asked for a promotion of it"
+            return f"it is immutable by {self._protection(tag.name)}"
+        if is_attached_here is not None:
+            days = self._policy.untagged_days
+            return f"what it is attached to is gone, and it is older than {days} days"
+        if has_failed(self._policy, tag):
+            return f"its image has been at {tag.state} for more than {self._policy.failed_days} days"
+        return self._unkept(tag)
 
     def _unkept(self, tag: Tag) -> str:
         about = [number for number, means in enumerate(self._means) if means(tag)]
@@ -241,14 +249,6 @@ class TagJudge:
             return "no rule is about its name"
         said = "; ".join(f"rule {number + 1}, {self._policy.keep[number].shown}" for number in about)
         return f"no rule keeps it ({said})"[:500]
-
-    def _judge_attached(self, tag: Tag, *, is_here: bool) -> tuple[bool, Callable[[], str]]:
-        if is_here:
-            return False, lambda: "it is attached to an image that is there"
-        days = self._policy.untagged_days
-        if days is None or tag.moved_days <= days:
-            return False, lambda: "it is attached to what is not there, and not for long enough"
-        return True, lambda: f"what it is attached to is gone, and it is older than {days} days"
 
 
 def matchers_of(policy: RetentionPolicy) -> Sequence[Callable[[Tag], bool]]:

@@ -99,8 +99,8 @@ def _statements(kind: str, rows: Rows) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Tagged:
-    """So many tags of a repository, as versions: four for each index, of which every tenth is tagged no more,
-    with what the indexes list, and a referrer for every tenth."""
+    """So many tags of a repository, as versions: four for each index, with what these list. Every hundredth
+    index is tagged no more, and has a referrer."""
 
     repository: str
     tags: int
@@ -142,25 +142,24 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     contents = "INSERT INTO manifest_contents (digest, raw)"
     yield f"{numbers} {contents} SELECT {digest}, '' FROM numbers WHERE i >= 0 ON CONFLICT DO NOTHING"
     subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
-    subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
     yield f"""{numbers}
         INSERT INTO manifests (repository_id, digest, media_type, size, annotations, artifact_type,
             subject_digest, runnable, state, state_reason, state_at, pushed_by, pushed_at)
         SELECT r.id, {digest}, '{_MANIFEST}', 700, '{{}}', 'application/x',
-            CASE WHEN i >= {count - indexes // 10} THEN {subject} END,
+            CASE WHEN i >= {count - indexes // 100} THEN {subject} END,
             {is_index}, 'pass', '', {at}, '', {at}
         FROM numbers, {here}"""
-    # Of an index the three that it lists; of all others a config and two or three layers.
+    # Of an index the three that it lists, of all others layers.
     for position in range(3):
-        child = _DIGEST[kind].replace("i)", f"{indexes} + i * 3 + {position} - {indexes // 10 * 3})")
-        listed = f"i >= {indexes // 10} AND {is_index}"
+        child = _DIGEST[kind].replace("i)", f"{indexes} + i * 3 + {position} - {indexes // 100 * 3})")
+        listed = f"i >= {indexes // 100} AND {is_index}"
         media_type = f"'{_MANIFEST}'"
         yield f"""{numbers}
             INSERT INTO edges (manifest_id, position, kind, digest, media_type, size)
             SELECT m.id, {position}, CASE WHEN {listed} THEN 'child' ELSE 'layer' END,
                 CASE WHEN {listed} THEN {child} ELSE 'sha256:' || {_PADDED[kind]} END, {media_type}, 700
             FROM numbers, manifests m, {here} AND m.repository_id = r.id AND m.digest = {digest}"""
-    tagged = f"{index} >= {indexes // 10}"
+    tagged = f"{index} >= {indexes // 100}"
     stands = f"CASE WHEN {tagged} THEN {of} ELSE {_DIGEST[kind].replace('i)', f'{indexes} - 1)')} END"
     yield f"""{numbers}
         INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by, version_key)
@@ -171,6 +170,7 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
         INSERT INTO tag_history (repository_id, name, action, new_digest, actor, at, over_at)
         SELECT r.id, {tag}, 'push', {of}, '', {at}, CASE WHEN {tagged} THEN NULL ELSE {at} END
         FROM numbers, {here}"""
+    pulled = _DIGEST[kind].replace("i)", f"i + {indexes // 2})")
     yield f"""{_NUMBERS[kind].format(last=count // 100)}
         INSERT INTO pull_days (digest, day, repository, actor, count, last_at)
-        SELECT {digest}, {now // day} - 3, '{rows.repository}', 'bob', 1, {now - 3 * day} FROM numbers"""
+        SELECT {pulled}, {now // day} - 3, '{rows.repository}', 'bob', 1, {now - 3 * day} FROM numbers"""

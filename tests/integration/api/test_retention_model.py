@@ -226,6 +226,7 @@ OPERATIONS = st.one_of(
 )
 
 
+@pytest.mark.timeout(600 * FACTOR)
 def test_nothing_that_a_tag_reaches_is_lost_and_nothing_else_stays(
     tmp_path: Path, database_url: str, runner: asyncio.Runner
 ) -> None:
@@ -263,7 +264,8 @@ async def play_in_turn(player: Player, operations: list[tuple[Any, ...]]) -> Non
         await do(player, model, "retain")
     assert set(model.manifests) == model.reached()
     await player.look(model)
-    for _ in range(2):
+    # One lets the grace begin that the last run has left to it, one condemns, and one removes.
+    for _ in range(3):
         await collect(player.client)
         await player.older(9)
     await player.look(model)
@@ -312,6 +314,7 @@ async def do(player: Player, model: Model, kind: str, *given: Any) -> None:
 ROUNDS = 6
 
 
+@pytest.mark.timeout(600)
 async def test_pushes_while_runs_delete(tmp_path: Path, database_url: str) -> None:
     """What was old and named by nothing is tagged and listed while runs delete it, on two replicas
     where the database takes them: whatever a client was told is there is there whole."""
