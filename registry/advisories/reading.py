@@ -195,12 +195,13 @@ def unpacked(raw: IO[bytes]) -> IO[bytes]:
 def _zip(path: Path, raw: IO[bytes], left: _Left, advance: Advance) -> Iterator[Document | Skip]:
     try:
         archive = zipfile.ZipFile(raw)
-    except (*BROKEN, ValueError) as error:
+    except (*BROKEN, ValueError, NotImplementedError) as error:
         raise RequestInvalidError(f"{path} is no whole zip: {error}") from None
     with archive:
         for entry in sorted(archive.infolist(), key=lambda one: one.filename):
             advance(entry.compress_size)
-            if entry.is_dir():
+            # One without a name is no folder either, and none that anybody wants.
+            if not entry.filename or entry.is_dir():
                 continue
             if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 # The others are unpacked whole, whatever little is asked for.

@@ -134,7 +134,8 @@ class LineFile:
                             yield source, path, package, digest
 
     def end(self) -> End | None:
-        """How it ended; None: it did not."""
+        """How it ended; None: it did not, or has fewer digests than it says."""
+        size = self._file.seek(0, 2)
         for line in self._lines():
             if line.startswith(b'{"end":') and (record := _parsed(line)) is not None:
                 match record["end"]:
@@ -143,7 +144,10 @@ class LineFile:
                         "lasting": bool(lasting),
                         "folders": int(folders),
                         "others": int(others),
-                    }:
+                    } if (
+                        min(folders, others) >= 0
+                        and self._file.tell() + (folders + others) * DIGEST_BYTES <= size
+                    ):
                         return End(diff_id, lasting, self._file.tell(), folders, others)
         return None
 

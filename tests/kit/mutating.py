@@ -45,6 +45,7 @@ def seeds() -> Iterator[Seed]:
     """One for each format, and more where there are several forms of one."""
     stanza = b"Package: a\nStatus: install ok installed\nVersion: 1:2-3\nSource: b (1)\nConffiles:\n /etc/a "
     yield Seed("var/lib/dpkg/status", (stanza + b"0" * 32 + b"\n\n") * 2)
+    yield Seed("var/lib/dpkg/status.d/a", b"Package: a\nVersion: 1:2-3\nSource: b (1)\n")
     yield Seed("var/lib/dpkg/info/a.md5sums", b"0" * 32 + b"  usr/bin/a\n")
     yield Seed("var/lib/dpkg/info/a.list", b"/.\n/usr\n/usr/bin\n/usr/bin/a\n")
     yield Seed("lib/apk/db/installed", b"P:a\nV:1-r0\nA:x86_64\no:b\nL:MIT\nF:usr\nR:a\n\n" * 2)
@@ -53,6 +54,10 @@ def seeds() -> Iterator[Seed]:
         b"Metadata-Version: 2.1\nName: a\nVersion: 1\nLicense: MIT\nClassifier: License :: OSI :: MIT\n\nx\n"
     )
     yield Seed("usr/lib/a-1.dist-info/METADATA", python)
+    yield Seed("usr/lib/a.egg-info/PKG-INFO", python)
+    form = b"Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\n"
+    form += b"Files: *\nLicense: MIT\n x\n"
+    yield Seed("usr/share/doc/a/copyright", form)
     npm = {"name": "a", "version": "1", "license": {"type": "MIT"}, "licenses": ["MIT"]}
     yield Seed("node_modules/a/package.json", json.dumps(npm).encode())
     modules = go_modules("path\ta\nmod\ta\t(devel)\t\ndep\tb\tv1\th1:x=\n=>\tc\tv2\n")

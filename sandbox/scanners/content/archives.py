@@ -109,7 +109,8 @@ def _zip(content: BinaryIO, budget: Budget) -> Iterator[tuple[str, Readable]]:
     try:
         with zipfile.ZipFile(content) as archive:
             for entry in archive.infolist():
-                if entry.is_dir() or not entry.file_size:
+                # The library asks for the last letter of a name; there may be none.
+                if not entry.file_size or (entry.filename and entry.is_dir()):
                     continue
                 if (
                     entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)

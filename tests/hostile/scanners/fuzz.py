@@ -1,7 +1,8 @@
-"""Fuzzes one reader of packages by coverage: ``python -m tests.hostile.scanners.fuzz PATH SECONDS CORPUS``.
+"""Fuzzes one reader by coverage: ``python -m tests.hostile.scanners.fuzz NAME SECONDS CORPUS``.
 
-PATH names the reader by a file that it wants. The folder CORPUS gets what atheris found worth keeping; it is
-filled with the files of the kit first. Ends with 0 where nothing was raised and nothing hung.
+NAME is one of :mod:`tests.kit.fuzztargets`; that of a reader of packages is the path of a file that it wants.
+The folder CORPUS gets what atheris found worth keeping; it is filled with the files of the kit first. Ends
+with 0 where nothing was raised and nothing hung.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["sandbox.scanners", "json", "shlex"]):
-    import sandbox.scanners.packages  # noqa: F401
-from tests.kit.mutating import Seed, seeds
+OURS = ["sandbox.scanners", "registry.advisories", "registry.formats", "registry.oci.strictjson"]
+with atheris.instrument_imports(include=[*OURS, "json", "shlex"]):
+    from tests.kit.fuzztargets import target_of
 
 MAX_BYTES = 64 * 1024
 MAX_MEMORY_MIB = 1024
@@ -21,11 +22,10 @@ MAX_SECONDS_OF_ONE = 20
 
 
 def main() -> None:
-    path, seconds, corpus = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-    for number, seed in enumerate(seed for seed in seeds() if seed.path == path):
-        (corpus / f"seed-{number}").write_bytes(seed.data)
-
-    reader = Seed(path, b"")
+    name, seconds, corpus = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    target = target_of(name)
+    for number, seed in enumerate(target.seeds):
+        (corpus / f"seed-{number}").write_bytes(seed)
     atheris.Setup(
         [
             sys.argv[0],
@@ -37,7 +37,7 @@ def main() -> None:
             f"-artifact_prefix={corpus}/",
             "-print_final_stats=1",
         ],
-        reader.look,
+        target.run,
     )
     atheris.Fuzz()
 

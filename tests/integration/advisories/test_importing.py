@@ -25,8 +25,10 @@ from registry.advisories.building import build
 from registry.advisories.file import Source, open_advisories
 from registry.advisories.importing import Given, source_of, spread
 from registry.advisories.matching import match
+from registry.advisories.values import Advisory
 from registry.errors import NotFoundError, RequestInvalidError
 from tests.kit.advisories import Thing, affects, record
+from tests.kit.zips import nameless
 
 GOOD = json.dumps(record("X-1", affects("npm", "a", "introduced=0"))).encode()
 OTHER = json.dumps(record("X-2", affects("npm", "a", "introduced=0"))).encode()
@@ -299,3 +301,21 @@ def test_what_cannot_be_read_at_all_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(RequestInvalidError, match="is neither a file nor a folder"):
         taken(tmp_path, tmp_path / "fifo")
+
+
+def test_a_zip_of_a_version_to_come_is_refused_and_an_entry_without_a_name_is_left_out(
+    tmp_path: Path,
+) -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name in ("a", "b.json"):
+            archive.writestr(name, json.dumps(record("X-1", affects("npm", "a", "introduced=0"))))
+    path = tmp_path / "a.zip"
+    path.write_bytes(nameless(made.getvalue()))
+    (found,) = source_of(Given(path), lambda _: None).items
+    assert isinstance(found, Advisory)
+    changed = bytearray(made.getvalue())
+    changed[changed.index(b"PK\1\2") + 6] = 99
+    path.write_bytes(changed)
+    with pytest.raises(RequestInvalidError, match=r"is no whole zip: zip file version 9\.9"):
+        source_of(Given(path), lambda _: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -511,3 +512,15 @@ def test_layers_there_was_no_time_for_are_a_gap() -> None:
     assert [(gap.layer, gap.reason) for gap in view.gaps] == [
         (1, "there was no time left to put its layers together")
     ]
+
+
+def test_an_end_that_lies_is_none() -> None:
+    """Whoever took the child over writes what he likes: nothing is made room for that is not there."""
+    whole = walked(file("a.txt", ONE))
+    assert whole.end() is not None
+    for folders, others in ((10**30, 0), (0, 10**12), (-1, 1), (1, 0)):
+        end = {"diff_id": "", "lasting": True, "folders": folders, "others": others}
+        lying = LineFile(io.BytesIO(json.dumps({"end": end}).encode() + b"\n"))
+        assert lying.end() is None
+        assert lying.digests() == (b"", b"")
+        assert merge([lying, whole], MODULES).told

@@ -24,6 +24,7 @@ from sandbox.scanners.content.search import ContentSearch
 from sandbox.scanners.facts import Entry, Facts, IncompleteError
 from tests.kit import planted
 from tests.kit.sources import ROOT
+from tests.kit.zips import nameless
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,11 @@ def packed(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> byt
         for name, content in members.items():
             archive.writestr(name, content)
     return made.getvalue()
+
+
+def test_a_zip_with_an_entry_without_a_name_is_incomplete(search: ContentSearch) -> None:
+    facts = looked_at(search, "srv/a.zip", nameless(packed({"a": b"x"})))
+    assert facts.incomplete == ("it is no good zip file: File name in directory '' and header b'a' differ.",)
 
 
 @pytest.mark.parametrize(
