@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Fetches the published packages that the images of tests/interop/scanning are made of, once, by each registry's own
-# client, into the folder of the tools (scripts/tools.sh), and builds two programs of Go. A minute, and 20 MB.
+# client, into the folder of the tools (scripts/tools.sh), and builds two programs of Go and one of Rust. Two minutes,
+# and 20 MB.
 set -euo pipefail
 PATH=$PATH:/usr/local/go/bin
 
 tools=${SEATRIAL_TEST_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/seatrial/tools}
-truth=$tools/truth-1 # another number where what is in it changes
+truth=$tools/truth-2 # another number where what is in it changes
 python=$(cd "$(dirname "$0")/.." && pwd)/.venv/bin/python
 wheels=(Jinja2==2.10 requests==2.19.0 urllib3==1.24.1 cryptography==3.2 Django==3.2 Pillow==8.0.0 PyYAML==5.4.1)
 maven=org.apache.logging.log4j
@@ -35,8 +36,9 @@ rm -rf m2
 # Debian's own index, whatever the host is.
 mkdir deb
 # shellcheck disable=SC2016  # mmdebstrap gives it
-DEB_FOLDER=$unfinished/deb mmdebstrap --quiet --variant=custom bookworm /dev/null \
-  --customize-hook='cd "$DEB_FOLDER" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root python3-urllib3'
+DEB_FOLDER=$unfinished/deb PACKAGES='python3-urllib3 base-files netbase tzdata libssl3' \
+  mmdebstrap --quiet --variant=custom bookworm /dev/null --customize-hook='cd "$DEB_FOLDER" &&
+    APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root $PACKAGES'
 
 # program NAME MODULES MAIN: without a C library, symbols or the names of folders.
 program() {
@@ -49,5 +51,25 @@ program() {
 program old $'\nrequire golang.org/x/text v0.3.5' \
   $'import "golang.org/x/text/language"\n\nfunc main() { println(language.Und.String()) }'
 program clean '' $'func main() { println("ahoy") }'
+
+# What cargo-auditable writes into a program is read from one that it has built.
+mkdir -p rust/src
+cat >rust/Cargo.toml <<'END'
+[package]
+name = "berth"
+version = "0.3.1"
+edition = "2018"
+
+[dependencies]
+smallvec = "=1.6.0"
+
+[profile.release]
+strip = true
+END
+echo 'fn main() { println!("{:?}", smallvec::SmallVec::<[u8; 4]>::from_slice(b"ahoy")) }' >rust/src/main.rs
+cargo install --quiet --locked --root cargo cargo-auditable@0.6.6
+(cd rust && PATH=$PATH:$unfinished/cargo/bin cargo auditable build --quiet --release)
+cp rust/target/release/berth auditable
+rm -rf rust cargo
 chmod 755 "$unfinished"
 mv "$unfinished" "$truth"

@@ -13,10 +13,14 @@ import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 
 from tests.kit import planted
 from tests.kit.images import (
@@ -24,12 +28,15 @@ from tests.kit.images import (
     Image,
     Layer,
     Member,
+    fifo,
     file,
     folder,
     make_image,
     make_layer,
     opaque,
+    symlink,
     whiteout,
+    xattrs,
     zstd,
 )
 from tests.kit.rpms import build_rpms, install
@@ -66,7 +73,7 @@ class Row:
 
 def fetched() -> Path:
     """What ``scripts/truth.sh`` has fetched and built."""
-    return tools_folder() / "truth-1"
+    return tools_folder() / "truth-2"
 
 
 def debian() -> Layer:
@@ -93,6 +100,8 @@ def dpkg_status() -> str:
 
 DPKG = "as dpkg-query lists them"
 GO = "as `go version -m` lists them"
+DISTROLESS = ("base-files", "libssl3", "netbase", "tzdata")
+"""Packages that Debian has published, as ``scripts/truth.sh`` has fetched them."""
 ROOT: Seen = ("ST-USER-ROOT", "medium", "user", None)
 
 
@@ -118,6 +127,8 @@ def rows(folder_: Path) -> Iterator[Row]:
         found=frozenset({ROOT}),
         listed=f"{DPKG}, and the two",
     )
+    yield from _distroless()
+    yield _alpine()
     yield from _rpm(folder_)
     yield _python()
     yield _npm()
@@ -130,10 +141,20 @@ def rows(folder_: Path) -> Iterator[Row]:
         least={"golang.org/x/text": 3},
         listed=GO,
     )
+    yield Row(
+        "9",
+        "a Rust program that says what it is made of, with an old crate",
+        make_image(
+            make_layer(file("ahoy", (fetched() / "auditable").read_bytes(), 0o755)), config=RESTRICTED
+        ),
+        frozenset({("berth", "0.3.1"), ("smallvec", "1.6.0")}),
+        known={"smallvec": frozenset({"CVE-2021-25900"})},
+    )
     yield _java()
     yield _malware()
     yield _deleted()
     yield _configured()
+    yield _misconfigured()
     yield Row(
         "15",
         "a Go program with nothing to say against it",
@@ -151,6 +172,213 @@ def rows(folder_: Path) -> Iterator[Row]:
         None,
         found=frozenset({ROOT}),
         listed=f"{DPKG}, and urllib3 as what python3-urllib3 brought",
+    )
+
+
+def control(name: str) -> str:
+    """The stanza of a package that Debian has published, as dpkg reads it."""
+    (package,) = (fetched() / "deb").glob(f"{name}_*.deb")
+    asked = ["dpkg-deb", "--field", package]
+    return subprocess.run(asked, check=True, capture_output=True, text=True).stdout
+
+
+def _sums(name: str) -> bytes:
+    (package,) = (fetched() / "deb").glob(f"{name}_*.deb")
+    asked = ["dpkg-deb", "--ctrl-tarfile", package]
+    packed = subprocess.run(asked, check=True, capture_output=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        opened = tar.extractfile("./md5sums")
+        assert opened is not None
+        return opened.read()
+
+
+def _distroless() -> Iterator[Row]:
+    """As Google's distroless images have it: a file for each package and no database. Once with the folder of
+    these behind a link that another layer has. Somebody put a shell in."""
+    old = "Package: libexpat1\nSource: expat\nVersion: 2.5.0-1+deb12u1\nArchitecture: amd64\n"
+    stanzas = {name: control(name).encode() for name in DISTROLESS} | {"libexpat1": old.encode()}
+    sums = {f"{name}.md5sums": _sums(name) for name in DISTROLESS}
+    system = file("etc/os-release", b'ID=debian\nVERSION_ID="12"\nPRETTY_NAME="Distroless"\n')
+    for letter, title, place, links in (
+        ("a", "what distroless has of Debian", "var/lib/dpkg/status.d", ()),
+        ("b", "the same behind a link of another layer", "usr/share/pkgs",
+         (symlink("var/lib/dpkg/status.d", "../../../usr/share/pkgs"),)),
+    ):  # fmt: skip
+        files = [file(f"{place}/{name}", data) for name, data in sorted((stanzas | sums).items())]
+        layers = (make_layer(system, *files), make_layer(*links, file("busybox/sh", b"\x7fELF", 0o755)))
+        yield Row(
+            f"3{letter}",
+            title,
+            make_image(*layers, config=RESTRICTED),
+            None,
+            known={"libexpat1": frozenset({"CVE-2024-50602", "CVE-2024-8176", "CVE-2024-28757"})},
+            least={"libexpat1": 30},
+            found=frozenset({("ST-SHELL-IN-DISTROLESS", "low", "busybox/sh", None)}),
+            listed="as `dpkg-deb` says of each, and libexpat1 2.5.0-1+deb12u1",
+        )
+
+
+ALPINE = """\
+P:libcrypto3
+V:3.1.1-r1
+A:x86_64
+L:Apache-2.0
+o:openssl
+F:lib
+R:libcrypto.so.3
+Z:Q1qbwsFQbhlsVPfXgTmgBlYqVZLdQ=
+
+P:musl
+V:1.2.4-r0
+A:x86_64
+L:MIT
+o:musl
+F:lib
+R:ld-musl-x86_64.so.1
+
+P:ssl_client
+V:1.36.1-r0
+A:x86_64
+L:GPL-2.0-only
+o:busybox
+
+P:zlib
+V:1.2.13-r1
+A:x86_64
+L:Zlib
+o:zlib
+"""
+SECDB = {
+    "distroversion": "v3.18",
+    "reponame": "main",
+    "packages": [
+        {
+            "pkg": {
+                "name": "openssl",
+                "secfixes": {
+                    "3.1.1-r0": ["CVE-2023-2650"],
+                    "3.1.1-r2": ["CVE-2023-2975"],
+                    "3.1.1-r3": ["CVE-2023-3446"],
+                    "3.1.2-r0": ["CVE-2023-3817"],
+                },
+            }
+        },
+        {"pkg": {"name": "zlib", "secfixes": {"0": ["CVE-2023-6992"], "1.2.12-r2": ["CVE-2022-37434"]}}},
+        {"pkg": {"name": "busybox", "secfixes": {"1.35.0-r17": ["CVE-2022-30065"]}}},
+    ],
+}
+"""What Alpine says of these packages of that release, in its own format."""
+
+
+def _alpine() -> Row:
+    members = (
+        file("etc/os-release", b'NAME="Alpine Linux"\nID=alpine\nVERSION_ID=3.18.2\n'),
+        file("lib/apk/db/installed", ALPINE.encode()),
+    )
+    return Row(
+        "4",
+        "a database of Alpine's packages",
+        make_image(make_layer(*members), config=RESTRICTED),
+        frozenset(
+            {
+                ("libcrypto3", "3.1.1-r1"),
+                ("musl", "1.2.4-r0"),
+                ("ssl_client", "1.36.1-r0"),
+                ("zlib", "1.2.13-r1"),
+            }
+        ),
+        known={"libcrypto3": frozenset({"CVE-2023-2975", "CVE-2023-3446", "CVE-2023-3817"})},
+    )
+
+
+def _certificate(days: int) -> bytes:
+    """Of a server, and valid for so many days from now on."""
+    key, end = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC) + timedelta(days=days)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "berth.internal")])
+    made = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    made = made.serial_number(1).not_valid_before(end - timedelta(days=90)).not_valid_after(end)
+    return made.sign(key, SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _misconfigured() -> Row:
+    """One of each that can be wrong with how an image is made, and what only looks like it."""
+    own = b"\x7fELF of a distribution"
+    stanza = b"Package: berth\nStatus: install ok installed\nVersion: 1.0\nArchitecture: amd64\n"
+    members = (
+        file("etc/passwd", b"root:x:0:0::/root:/bin/sh\ntoor:x:0:0::/:/bin/sh\n", 0o666),
+        file("etc/shadow", b"root:*:1::::::\ntoor:!:1::::::\nweb::1::::::\nold:$1$ab$cd:1::::::\n", 0o640),
+        file("etc/sudoers", b"web ALL=(ALL) NOPASSWD: ALL\nroot ALL=(ALL) ALL\n", 0o440),
+        file("etc/ld.so.preload", b"/usr/lib/own.so\n"),
+        file("etc/ssh/ssh_host_ed25519_key", b"made when it starts\n", 0o600),
+        file("etc/ssh/ssh_host_ed25519_key.pub", b"ssh-ed25519 AAAA a\n"),
+        file("root/.ssh/authorized_keys", b"ssh-ed25519 AAAA a\n", 0o600),
+        file("usr/bin/own", b"\x7fELF", 0o4755),
+        file("usr/bin/capable", b"\x7fELF", 0o755, pax=xattrs(security__capability="\x01")),
+        file("usr/bin/sudo", b"\x7fELF", 0o755),
+        file("usr/sbin/sshd", b"\x7fELF", 0o755),
+        file("srv/open", b"open", 0o666),
+        folder("srv/drop", 0o777),
+        fifo("srv/pipe"),
+        file("srv/tls/over.pem", _certificate(-1)),
+        file("srv/tls/soon.pem", _certificate(10)),
+        file("srv/tls/good.pem", _certificate(80)),
+        file("app/.git/HEAD", b"ref: refs/heads/main\n"),
+        file("start", b"#!/bin/sh\n", 0o757),
+        # As it should be: a folder that all write to, and what a distribution's package brought so.
+        folder("tmp", 0o1777),
+        file("usr/bin/passwd", own, 0o4755),
+        file("var/lib/dpkg/status", stanza),
+        file(
+            "var/lib/dpkg/info/berth.md5sums",
+            f"{hashlib.md5(own, usedforsecurity=False).hexdigest()}  usr/bin/passwd\n".encode(),
+        ),
+        file("var/lib/apt/lists/deb.debian.org_dists_bookworm_InRelease", b"Origin: Debian\n"),
+    )
+    config = {
+        "User": "app",
+        "Env": ["PATH=/usr/bin", "ADMIN_PASSWORD=tr0ub4dor", "API_TOKEN=${TOKEN}"],
+        "ExposedPorts": {"22/tcp": {}, "8080/tcp": {}},
+        "Entrypoint": ["/start"],
+    }
+    history = [
+        {"created_by": "ADD https://files.internal/tool /usr/bin/ # buildkit"},
+        {"created_by": "RUN /bin/sh -c curl -fsSL https://files.internal/setup | sh -", "empty_layer": True},
+        {"created_by": "ADD --checksum=sha256:00 https://files.internal/x /", "empty_layer": True},
+    ]
+    wrong = """
+    critical ST-ACCOUNTS-WRITABLE      etc/passwd
+    high     ST-SECOND-ROOT            etc/passwd
+    medium   ST-USER-UNKNOWN           etc/passwd
+    critical ST-EMPTY-PASSWORD         etc/shadow
+    high     ST-PASSWORD-SET           etc/shadow
+    medium   ST-SUDO-WITHOUT-PASSWORD  etc/sudoers
+    high     ST-LIBRARY-PRELOAD        etc/ld.so.preload
+    high     ST-SSH-HOST-KEY           etc/ssh/ssh_host_ed25519_key
+    medium   ST-AUTHORIZED-KEYS        root/.ssh/authorized_keys
+    high     ST-SETUID                 usr/bin/own
+    medium   ST-FILE-CAPABILITIES      usr/bin/capable
+    low      ST-SUDO                   usr/bin/sudo
+    medium   ST-REMOTE-LOGIN           usr/sbin/sshd
+    medium   ST-WORLD-WRITABLE-FILE    srv/open
+    medium   ST-WORLD-WRITABLE-FOLDER  srv/drop
+    low      ST-SPECIAL-FILE           srv/pipe
+    medium   ST-CERTIFICATE-EXPIRED    srv/tls/over.pem
+    low      ST-CERTIFICATE-EXPIRES    srv/tls/soon.pem
+    medium   ST-GIT-FOLDER             app/.git/HEAD
+    medium   ST-WORLD-WRITABLE-FILE    start
+    high     ST-WRITABLE-ENTRYPOINT    start
+    medium   ST-ENV-SECRET             env ADMIN_PASSWORD
+    medium   ST-EXPOSES-REMOTE-LOGIN   port 22/tcp
+    low      ST-ADD-REMOTE             history 0
+    medium   ST-PIPE-TO-SHELL          history 1
+    """
+    lines = (line.split(maxsplit=2) for line in wrong.strip().splitlines())
+    return Row(
+        "14",
+        "what is wrong with how an image is made, one of each, and what only looks like it",
+        make_image(make_layer(*members), config=config, document={"history": history}),
+        frozenset({("berth", "1.0")}),
+        found=frozenset((rule, severity, where.strip(), None) for severity, rule, where in lines),
     )
 
 
@@ -355,7 +583,7 @@ def _unpacked(folder_: Path, status: str) -> Layer:
     for one in ("info", "updates", "triggers"):
         (database / one).mkdir(parents=True)
     (database / "status").write_text(status)
-    (package,) = (fetched() / "deb").glob("*.deb")
+    (package,) = (fetched() / "deb").glob("python3-urllib3_*.deb")
     command = ["dpkg", f"--root={root}", "--force-depends", "--force-not-root", "--unpack", package]
     subprocess.run(command, check=True, capture_output=True)
     (database / "status-old").unlink(missing_ok=True)

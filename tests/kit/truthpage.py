@@ -13,12 +13,12 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/scanning-truth.md"
 _HEAD = """\
 # What scans must find
 
-Images whose contents are known to the last package, made of what Debian, PyPI, npm, Maven and the proxy of
-Go modules publish (`scripts/truth.sh`) and of small files of our own. `make interop` scans each by
-`seatrial scan` and holds what it finds against the table. Packages, secrets, malware and misconfiguration
-must be exactly what is expected (but for what is `info`), vulnerabilities at least these, and no other
-package may have any. The numbers are those of the study that the table comes from. Hostile images (17) have
-tests of their own; see [scanning](scanning.md).
+Images whose contents are known to the last package, made of what Debian, PyPI, npm, Maven, the Cargo
+registry and the proxy of Go modules publish (`scripts/truth.sh`) and of small files of our own. `make
+interop` scans each by `seatrial scan` and holds what it finds against the table. Packages, secrets, malware
+and misconfiguration must be exactly what is expected (but for what is `info`), vulnerabilities at least
+these, and no other package may have any. The numbers are those of the study that the table comes from.
+Hostile images (17) have tests of their own; see [scanning](scanning.md).
 
 Written by `SEATRIAL_TEST_WRITE_TRUTH=1 make interop`, with real records as advisories
 (`SEATRIAL_TEST_ADVISORIES`) beside those of the test.

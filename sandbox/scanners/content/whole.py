@@ -13,7 +13,6 @@ from sandbox.scanners.content.engine import Engine, Rules
 from sandbox.scanners.content.search import ContentSearch
 
 SOON = timedelta(days=30)
-_DISTROLESS = "var/lib/dpkg/status.d/"
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FOLDERS_MAX, _PATH_MAX = 1000, 4096
 """Of ``PATH``, and of a path that anything can be started by."""
@@ -26,7 +25,8 @@ def with_whole(scan: Scan, config: Mapping[str, object], rules: Rules | None, *,
     if rules is None:
         return scan
     search = ContentSearch(Engine(rules), rules.digest)
-    is_distroless = any(one.path.startswith(_DISTROLESS) for one in scan.packages)
+    # A file for each package, wherever its folder is: others have one for all of them.
+    is_distroless = any(one.kind == "dpkg" and not one.path.endswith("/status") for one in scan.packages)
     found = list(whole_image(scan.found, config=config, is_distroless=is_distroless, now=now))
     of_config = config_things(config, search)
     found += of_config.found

@@ -25,12 +25,13 @@ from registry.advisories.matching import Look
 from tests.kit.advisories import Thing, affects, incoming, record
 from tests.kit.images import write_layout
 from tests.kit.toolfolder import tools_folder
-from tests.kit.truth import LOG4J, Row, fetched, rows
+from tests.kit.truth import DISTROLESS, LOG4J, SECDB, Row, control, fetched, rows
 from tests.kit.truthpage import PAGE, page
 
 pytestmark = pytest.mark.timeout(900)
 REAL = os.environ.get("SEATRIAL_TEST_ADVISORIES")
 OWN = """
+CVE-2021-25900   crates.io     smallvec     introduced=0.6.3 fixed=0.6.14 introduced=1.0.0 fixed=1.6.1
 TEST-2026-0001   Rocky Linux:8 openssl      introduced=0 fixed=1:1.1.1k-12.el8_9
 CVE-2024-50602   Debian:12     expat        introduced=0 fixed=2.5.0-1+deb12u2
 CVE-2024-8176    Debian:12     expat        introduced=0 fixed=2.5.0-1+deb12u2
@@ -89,8 +90,11 @@ def advisories(tmp_path_factory: pytest.TempPathFactory) -> Path:
         affected = affects(" ".join(ecosystem), package, *events)
         own.append(record(f"OWN-{name}" if aliases else name, affected, aliases=aliases))
     real = spread(Given(Path(REAL))) if REAL else ()
-    path = tmp_path_factory.mktemp("advisories") / "advisories.sqlite"
-    build(path, [incoming("own", *own), *(source_of(one, lambda _: None) for one in real)])
+    folder = tmp_path_factory.mktemp("advisories")
+    (folder / "v3.18-main.json").write_text(json.dumps(SECDB))
+    given = [*spread(Given(folder / "v3.18-main.json")), *real]
+    path = folder / "advisories.sqlite"
+    build(path, [incoming("own", *own), *(source_of(one, lambda _: None) for one in given)])
     return path
 
 
@@ -179,6 +183,44 @@ def test_debians_packages_are_those_that_dpkg_lists(scanned: Documents, tmp_path
     assert {one["ecosystem"] for one in scanned["1"]["packages"] if one["kind"] == "dpkg"} == {"Debian:12"}
     # What sets the user belongs to packages, and is as they brought it.
     assert {one["severity"] for one in scanned["1"]["found"] if one["rule"] == "ST-SETUID"} == {"info"}
+
+
+def test_distroless_packages_are_those_that_their_own_files_name(scanned: Documents) -> None:
+    listed = {("libexpat1", "2.5.0-1+deb12u1", "amd64", "expat")}
+    for name in DISTROLESS:
+        fields = dict(line.split(": ", 1) for line in control(name).splitlines() if line[:1].isalpha())
+        source = fields.get("Source", name).partition(" ")[0]
+        listed.add((name, fields["Version"], fields["Architecture"], source))
+    for number, place in (("3a", "var/lib/dpkg/status.d"), ("3b", "usr/share/pkgs")):
+        found = {
+            (one["name"], one["version"], one["architecture"], one.get("source", one["name"])): one
+            for one in scanned[number]["packages"]
+        }
+        assert found.keys() == listed
+        assert {one["path"] for one in found.values()} == {f"{place}/{name}" for name, *_ in listed}
+        assert {one["ecosystem"] for one in found.values()} == {"Debian:12"}
+
+
+def test_alpines_packages_are_known_by_what_they_are_made_of(scanned: Documents) -> None:
+    document = scanned["4"]
+    assert {one["ecosystem"] for one in document["packages"]} == {"Alpine:v3.18"}
+    (ssl,) = (one for one in document["packages"] if one["name"] == "libcrypto3")
+    assert (ssl["source"], ssl["licences"]) == ("openssl", ["Apache-2.0"])
+    fixed = {one["id"]: one["fixed_version"] for one in document["vulnerabilities"]}
+    assert fixed == {
+        "CVE-2023-2975": "3.1.1-r2",
+        "CVE-2023-3446": "3.1.1-r3",
+        "CVE-2023-3817": "3.1.2-r0",
+    }
+
+
+def test_a_rust_program_has_the_crates_that_cargo_wrote_into_it(scanned: Documents) -> None:
+    document = scanned["9"]
+    assert {(one["kind"], one["ecosystem"], one["path"]) for one in document["packages"]} == {
+        ("rust", "crates.io", "ahoy")
+    }
+    fixed = {one["id"]: one["fixed_version"] for one in document["vulnerabilities"]}
+    assert fixed["CVE-2021-25900"] == "1.6.1"
 
 
 def test_go_programs_have_the_modules_that_gos_tool_lists(scanned: Documents) -> None:
