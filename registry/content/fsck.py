@@ -14,6 +14,7 @@ from registry.content.checkingrows import (
     tags_at_nothing,
     uploads,
 )
+from registry.content.checkingusage import usage_and_rows
 
 if TYPE_CHECKING:
     from registry.content.checking import Check
@@ -25,6 +26,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     # After the manifests: what is written anew there may name what nothing named.
     ("links", links_never_reviewed),
     ("dead", dead_and_alive),
+    ("usage", usage_and_rows),
     ("attestations", attested),
     ("uploads", uploads),
     ("blobs", blobs_and_bytes),

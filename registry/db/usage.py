@@ -54,9 +54,8 @@ def used(what: Counted) -> ColumnElement[int]:
     return cast(repository_usage.c[what] + func.coalesce(changes, 0), BigInteger)
 
 
-def recount(connection: Connection) -> None:
-    """Count anew what all repositories hold, of which nobody changes anything meanwhile."""
-    here = repositories.c.id
+def held(here: ColumnElement[int]) -> dict[Counted, ColumnElement[int]]:
+    """How much the repository of this number holds, counted row by row."""
     of_blobs = (
         select(func.sum(blobs.c.size))
         .join(blob_links, blob_links.c.blob_id == blobs.c.id)
@@ -64,11 +63,21 @@ def recount(connection: Connection) -> None:
     )
     of_manifests = select(func.sum(manifests.c.size)).where(manifests.c.repository_id == here)
     size = func.coalesce(of_blobs.scalar_subquery(), 0) + func.coalesce(of_manifests.scalar_subquery(), 0)
-    counts = (
+    of_tags, of_uploads = (
         select(func.count()).where(table.c.repository_id == here).scalar_subquery()
         for table in (tags, upload_sessions)
     )
+    return {"bytes": cast(size, BigInteger), "tags": of_tags, "uploads": of_uploads}
+
+
+def recount(connection: Connection) -> None:
+    """Count anew what all repositories hold, of which nobody changes anything meanwhile."""
+    counts = held(repositories.c.id)
     for table in (usage_changes, repository_usage):
         connection.execute(delete(table))
     columns = ["repository_id", *COUNTED]
-    connection.execute(insert(repository_usage).from_select(columns, select(here, size, *counts)))
+    connection.execute(
+        insert(repository_usage).from_select(
+            columns, select(repositories.c.id, *(counts[name] for name in COUNTED))
+        )
+    )

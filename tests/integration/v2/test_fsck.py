@@ -30,6 +30,7 @@ from registry.db.content import (
 )
 from registry.db.multipart import multipart_uploads
 from registry.db.types import db_time
+from registry.db.usage import repository_usage
 from registry.http.services import Services
 from registry.layouts.layout import Layout
 from registry.layouts.members import FolderMembers
@@ -186,12 +187,14 @@ async def test_rows_of_a_manifest_are_written_anew_from_its_bytes(
     this = manifests.c.digest == digest
     await write(
         registry,
-        update(manifests).where(this).values(size=1, subject_digest="sha256:x", artifact_type=None),
+        update(manifests)
+        .where(this)
+        .values(media_type=OCI_INDEX, subject_digest="sha256:x", artifact_type=None),
         delete(edges).where(edges.c.kind == "layer"),
         update(edges).values(size=7),
     )
     (problem,) = await require_mended(registry, ("manifests", digest))
-    assert "size, artifact_type, subject_digest, what it is made of" in problem.why
+    assert "media_type, artifact_type, subject_digest, what it is made of" in problem.why
     async with services_of(registry).database.read_once() as connection:
         query = select(edges.c.digest).order_by(edges.c.position)
         assert list((await connection.execute(query)).scalars()) == [
@@ -231,6 +234,27 @@ async def test_links_and_dead_bytes(client: aiohttp.ClientSession, registry: Reg
     )
     await require_mended(registry, ("links", digest_of(b"loose")), ("dead", locator))
     assert await locator_of(registry, LAYER) == locator
+
+
+async def test_what_repositories_are_said_to_hold(client: aiohttp.ClientSession, registry: Registry) -> None:
+    await push(client)
+    for content in (b"one", b"two"):
+        await push_blob(client, "team/other", content)
+    async with services_of(registry).database.read_once() as connection:
+        query = select(repository_usage).order_by(repository_usage.c.repository_id)
+        before = (await connection.execute(query)).all()
+    this = repository_usage.c.repository_id == before[0].repository_id
+    await write(
+        registry,
+        update(repository_usage).where(this).values(bytes=7, tags=9),
+        delete(repository_usage).where(~this),
+    )
+    problems = await require_mended(registry, ("usage", "bytes, tags"), ("usage", "bytes, tags, uploads"))
+    assert "it is said to hold 7 bytes, and holds" in "".join(one.why for one in problems)
+    async with services_of(registry).database.read_once() as connection:
+        assert (await connection.execute(query)).all() == before
+    await push(client, "v2", b"more")
+    assert told(await look_at(registry)) == []
 
 
 async def test_uploads_of_which_the_store_has_nothing(
