@@ -43,7 +43,7 @@ jq|command jq|the pipeline example
 rpm|command rpmbuild|makes packages and their database, to be read by the scanner
 age|command age|reads and writes what encrypted backups are
 db5.3-util|command db5.3_load|makes the database that older ones have
-chromium|command chromium|what other sites make a browser do"
+chromium|command chromium|looks at the pages, and is what other sites attack"
 check='python3-venv|python|the Python environment (Python 3.11 or newer)
 shellcheck|command shellcheck|checks the scripts'
 interop="$test
