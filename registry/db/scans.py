@@ -30,6 +30,8 @@ scans = Table(
     Column("created_at", UtcTime, nullable=False),
     # The line of the history of each layer, base first, as a JSON list.
     Column("layers", Text),
+    # JSON: where in the document's bytes the entries of its lists are; null: it is read whole.
+    Column("frames", Text),
 )
 
 image_scans = Table(

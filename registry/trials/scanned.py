@@ -6,10 +6,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Literal
 
-from registry.contract.scan import Package, Scan
+from pydantic import TypeAdapter
+
+from registry.contract.scan import Found, Incomplete, Package, Reported, Scan
 from registry.oci.digest import Digest, digest_of
 from registry.trials.states import plain_text
 
@@ -19,6 +23,20 @@ else:
     from backports import zstd
 
 _LEVEL = 6
+ListName = Literal["packages", "found", "incomplete", "reported"]
+_ENTRIES: Mapping[ListName, TypeAdapter[Sequence[Any]]] = MappingProxyType(
+    {
+        "packages": TypeAdapter(tuple[Package, ...]),
+        "found": TypeAdapter(tuple[Found, ...]),
+        "incomplete": TypeAdapter(tuple[Incomplete, ...]),
+        "reported": TypeAdapter(tuple[Reported, ...]),
+    }
+)
+"""The lists, in their order in the document."""
+_FRAMED_BYTES = 64 * 1024
+"""A smaller document is read whole."""
+_IN_FRAME = 500
+"""So many entries of a list are compressed together, and read together."""
 UNREADABLE = (zstd.ZstdError, ValueError)
 """What :func:`parse_document` raises where the bytes are no scan."""
 Standing = Literal["asked", "off", "unable", "taken"]
@@ -91,6 +109,18 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Frame:
+    """Entries of a list, from the number ``first`` on, which are ``size`` bytes of the packed document."""
+
+    first: int
+    offset: int
+    size: int
+
+
+Frames = Mapping[ListName, Sequence[Frame]]
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """A scan as it is kept: no lease, and no character in it that moves a cursor."""
 
@@ -106,13 +136,15 @@ class Document:
     """The line of the history of each, base first."""
     held: Sequence[Held]
     """Each package once."""
+    frames: Frames | None
+    """Where in ``packed`` the entries of its lists are; ``None``: it is small, and read whole."""
 
 
 def document_of(scan: Scan) -> Document:
     """What is kept of a scan. It takes up to seconds."""
     harmless = Scan.model_validate(_harmless(scan.model_dump() | {"lease": ""}), strict=False)
     raw = harmless.model_dump_json().encode()
-    packed = zstd.compress(raw, level=_LEVEL)
+    packed, frames = _packed(raw, harmless)
     digest = digest_of(raw)
     system = harmless.system
     return Document(
@@ -133,12 +165,66 @@ def document_of(scan: Scan) -> Document:
         ),
         layers=[layer.created_by for layer in harmless.layers],
         held=_held(harmless.packages),
+        frames=frames,
     )
 
 
 def parse_document(packed: bytes) -> Scan:
     """The scan that was kept."""
     return Scan.model_validate_json(zstd.decompress(packed))
+
+
+def stored_frames(frames: Frames | None) -> str | None:
+    """As they stand in a row."""
+    if frames is None:
+        return None
+    return json.dumps({name: [[*astuple(one)] for one in found] for name, found in frames.items()})
+
+
+def parse_frames(stored: str | None) -> Frames | None:
+    """What a row says; ``None``: its document is read whole."""
+    if stored is None:
+        return None
+    return {name: [Frame(*one) for one in found] for name, found in json.loads(stored).items()}
+
+
+def parse_frame(packed: bytes, name: ListName) -> Sequence[Any]:
+    """The entries that a frame holds."""
+    # What divides it from the next one is at its end.
+    entries = zstd.decompress(packed).removesuffix(b",")
+    return _ENTRIES[name].validate_json(b"[" + entries + b"]")
+
+
+def _packed(raw: bytes, scan: Scan) -> tuple[bytes, Frames | None]:
+    """The document, compressed in frames one after the other, which is the same as compressed at once for
+    whoever reads it whole; and which entries each of them holds."""
+    if len(raw) < _FRAMED_BYTES:
+        return zstd.compress(raw, level=_LEVEL), None
+    begins: dict[int, tuple[ListName, int] | None] = {0: None}
+    at = 0
+    for name in _ENTRIES:
+        entries = getattr(scan, name)
+        # No text holds this: a quotation mark in one has a backslash before it.
+        begin = raw.find(f',"{name}":['.encode(), at)
+        if begin < 0 or not entries:
+            continue
+        at = raw.index(b"[", begin) + 1
+        for number, entry in enumerate(entries):
+            if number % _IN_FRAME == 0:
+                begins[at] = (name, number)
+            at += len(entry.model_dump_json().encode()) + 1
+        assert raw[at - 1 : at] == b"]", f"an entry of {name} is not written as in its list"
+        begins[at - 1] = None
+    frames: dict[ListName, list[Frame]] = {}
+    pieces = []
+    offset = 0
+    for begin, end in pairwise([*begins, len(raw)]):
+        piece = zstd.compress(raw[begin:end], level=_LEVEL)
+        if (held := begins[begin]) is not None:
+            frames.setdefault(held[0], []).append(Frame(held[1], offset, len(piece)))
+        pieces.append(piece)
+        offset += len(piece)
+    return b"".join(pieces), frames
 
 
 def _held(packages: Sequence[Package]) -> Sequence[Held]:

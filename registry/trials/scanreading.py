@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import literal, or_, select, tuple_, union
@@ -18,7 +20,7 @@ from registry.db.scans import components, image_scans, scan_components, scans
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.asking import may_read_log
 from registry.trials.matched import looked_up, read_packed
-from registry.trials.scanned import parse_document
+from registry.trials.scanned import parse_document, parse_frame, parse_frames
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Select
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
+    from registry.trials.scanned import Frames, ListName
 
 _IN_RANGE_AT_ONCE = 1000
 _POSITION = re.compile(r"([0-9]{1,18})\.([0-9]{1,18})")
@@ -123,17 +126,77 @@ async def read_scan(
     Raises:
         NotFoundError: there is none; of an index, which is scanned by its platforms, there never is.
     """
+    locator, _ = await _stored(database, manifest)
+    return await parsers.run(parse_document, await read_packed(store, locator))
+
+
+async def may_hold(database: Database, manifest: StoredManifest, name: ListName) -> bool:
+    """Whether a list of an image's newest scan may have entries; false: it is empty, which is known without
+    reading the document.
+
+    Raises:
+        NotFoundError: as :func:`read_scan`.
+    """
+    _, frames = await _stored(database, manifest)
+    return frames is None or name in frames
+
+
+async def read_entries(
+    database: Database,
+    store: BlobStore,
+    manifest: StoredManifest,
+    name: ListName,
+    *,
+    takes: Callable[[Any], bool],
+    first: int,
+    limit: int,
+    parsers: Threads,
+) -> Sequence[tuple[int, Any]]:
+    """Entries of a list of an image's newest scan with their numbers in it: of those from ``first`` on at
+    most ``limit`` that it ``takes``. No more of a large document is read than that.
+
+    Raises:
+        NotFoundError: as :func:`read_scan`.
+    """
+    locator, frames = await _stored(database, manifest)
+    if frames is None:
+        scan = await parsers.run(parse_document, await read_packed(store, locator))
+        return list(islice(_taken(getattr(scan, name), 0, first, takes), limit))
+    found: list[tuple[int, Any]] = []
+    held = frames.get(name, ())
+    ends = [*(one.first for one in held[1:]), sys.maxsize]
+    async with store.open_blob(locator) as opened:
+        for frame, end in zip(held, ends, strict=False):
+            if end <= first:
+                continue
+            packed = b"".join([chunk async for chunk in opened.chunks(frame.offset, frame.size)])
+            entries = await parsers.run(parse_frame, packed, name)
+            found += islice(_taken(entries, frame.first, first, takes), limit - len(found))
+            if len(found) == limit:
+                break
+    return found
+
+
+def _taken(
+    entries: Sequence[Any], number: int, first: int, takes: Callable[[Any], bool]
+) -> Iterator[tuple[int, Any]]:
+    numbered = enumerate(entries, start=number)
+    return ((at, one) for at, one in numbered if at >= first and takes(one))
+
+
+async def _stored(database: Database, manifest: StoredManifest) -> tuple[str, Frames | None]:
+    """Where the document of the newest scan is, and its frames."""
     query = (
-        select(blobs.c.locator)
+        select(blobs.c.locator, scans.c.frames)
         .join(scans, scans.c.blob_id == blobs.c.id)
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
         .where(image_scans.c.manifest_id == manifest.id, blobs.c.damage.is_(None))
     )
     async with database.read_once() as connection:
-        locator = (await connection.execute(query)).scalar()
-    if locator is None:
+        held = (await connection.execute(query)).first()
+    if held is None:
         raise NotFoundError(f"there is no scan of {manifest.digest} itself")
-    return await parsers.run(parse_document, await read_packed(store, locator))
+    return held.locator, parse_frames(held.frames)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from registry.db.types import db_time
 from registry.errors import ConflictError, RequestInvalidError, UnavailableError
 from registry.trials.packageblocks import catch_scanned
 from registry.trials.scanattesting import attest_new_scan
-from registry.trials.scanned import Document, parse_scanned
+from registry.trials.scanned import Document, parse_scanned, stored_frames
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -231,6 +231,7 @@ async def _record(connection: AsyncConnection, document: Document, locator: str 
             "truncated": counted.truncated,
             "created_at": db_time(),
             "layers": json.dumps(document.layers),
+            "frames": stored_frames(document.frames),
         },
     )
     scan_id = (await connection.execute(made.returning(scans.c.id))).scalar()

@@ -164,6 +164,9 @@ def _parameters(each: _Described, parts: Mapping[str, Document]) -> Iterator[Doc
             "description": "A new UUID: sent again with it, the request is carried out once.",
             "schema": {"type": "string", "pattern": f"^[ -~]{{{MIN_LENGTH},{MAX_LENGTH}}}$"},
         }
+    if each.route.tagged:
+        meaning = "Entity tags of what you have: if one of them is still that of the answer, it is 304."
+        yield {"name": "If-None-Match", "in": "header", "description": meaning, "schema": _ENTITY_TAGS}
     if each.shape.is_conditional:
         for name, meaning in (
             ("If-Match", "Only if this is still the entity tag of what is there."),
@@ -180,6 +183,9 @@ def _success(each: _Described, parts: Mapping[str, Document]) -> Document:
     answer: Document = {"description": "Done.", "content": {route.media_type: {"schema": schema}}}
     if shape.has_entity_tag:
         answer["headers"] = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
+    if route.tagged:
+        answer["headers"] = {"ETag": {"description": "For If-None-Match.", "schema": {"type": "string"}}}
+        return {"200": answer, "304": {"description": "What you have is still the answer."}}
     statuses = (200, 201) if shape.makes_or_replaces else (route.status,)
     return {str(status): answer for status in statuses}
 
@@ -191,7 +197,7 @@ def _refused(route: Route, shape: Shape) -> dict[str, tuple[str, ...]]:
         possible |= {*_WITH_BODY}
     if route.method == "POST" and route.right != "signing":
         possible |= {ConflictError, IdempotencyKeyReusedError}
-    if shape.is_conditional:
+    if shape.is_conditional or route.tagged:
         possible.add(PreconditionFailedError)
     codes = sorted({kind.code for kind in possible}, key=lambda code: (CODES[code].status, code))
     return {

@@ -23,6 +23,7 @@ API (``/api/v1/openapi.json``) made::
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -51,7 +52,7 @@ from registry.http.api import once
 from registry.http.api.models import Body, Nothing, Query, Stored, Versioned, problems
 from registry.http.api.shape import Handler, Shape, shape_of
 from registry.http.body import leave_expectation, read_all
-from registry.http.conditions import parse_conditions
+from registry.http.conditions import is_known, parse_conditions
 from registry.http.cookies import OWN_SITES, authenticate_caller, is_from_own_page
 from registry.http.parsers import PARSERS
 from registry.http.services import SERVICES, Services
@@ -91,6 +92,8 @@ class Route:
     errors: tuple[type[SeatrialError], ...] = ()
     secrets: tuple[str, ...] = ()
     media_type: str = "application/json"
+    tagged: bool = False
+    """Of a GET: the answer has the digest of its bytes as entity tag, and whoever has it is told so (304)."""
 
 
 async def given_run_spec(app: web.Application, given: Mapping[str, Any] | str | None) -> RunSpec | None:
@@ -131,11 +134,13 @@ def _served(route: Route) -> Callable[[web.Request], Awaitable[web.StreamRespons
                 response = web.Response(status=204, headers={"Cache-Control": "no-store"})
                 call = Call(request=request, response=response, services=services, actor=actor)
                 answer = await route.handler(call, **arguments)
-                if isinstance(answer, web.StreamResponse):
+                if isinstance(answer, web.Response):
+                    response = answer
+                elif isinstance(answer, web.StreamResponse):
                     return answer
-                if shape.answer is not None:
+                elif shape.answer is not None:
                     _fill(response, route, _writer_of(shape.answer), answer)
-                return response
+                return _tagged(request, response) if route.tagged else response
 
             async def carry_out(services: Services) -> web.StreamResponse:
                 if route.method == "GET":
@@ -189,6 +194,18 @@ def _fill(response: web.Response, route: Route, writer: TypeAdapter[object], ans
     response.set_status(status)
     response.body = writer.dump_json(answer, ensure_ascii=True)
     response.content_type = route.media_type
+
+
+def _tagged(request: web.Request, response: web.Response) -> web.Response:
+    """The answer with its entity tag, or 304 for who has it already. It may be kept, and is asked for again
+    each time: who asks may have lost his rights."""
+    assert isinstance(response.body, bytes)
+    tag = hashlib.sha256(response.body).hexdigest()
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "private, no-cache"}
+    if is_known(request, tag):
+        return web.Response(status=304, headers=headers)
+    response.headers.update(headers)
+    return response
 
 
 async def _authorized(request: web.Request, right: Right) -> Actor:

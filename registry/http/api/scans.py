@@ -33,13 +33,16 @@ from registry.http.authentication import base_url
 from registry.http.parsers import PARSERS
 from registry.oci.digest import parse_content_digest
 from registry.trials import vulnerabilities as use
+from registry.trials.scanned import ListName
 from registry.trials.scanreading import (
     Holder,
     ScanView,
     Wanted,
     list_holders,
     list_scans,
+    may_hold,
     parse_position,
+    read_entries,
     read_scan,
 )
 from registry.trials.scanreport import read_report
@@ -171,9 +174,8 @@ async def list_scanned_packages(
     The base is the image of this registry that is most of its layers, of those that the caller may pull.
     """
     manifest = await _image(call, name, digest)
-    scan = await _scan(call, manifest)
     layers = await _layers(call, name, manifest, query)
-    page = _page(query, scan.packages, lambda one: layers.takes(one.layer))
+    page: Page[Package] = await _page(call, manifest, "packages", query, lambda one: layers.takes(one.layer))
     shown = [ScannedPackage(**dict(one), from_base=layers.is_from_base(one.layer)) for one in page.items]
     return Page(shown, page.next)
 
@@ -183,9 +185,8 @@ async def list_scanned_findings(
 ) -> Page[ScannedFinding]:
     """What the newest scan of an image found wrong that does not depend on advisories; secrets redacted."""
     manifest = await _image(call, name, digest)
-    scan = await _scan(call, manifest)
     layers = await _layers(call, name, manifest, query)
-    page = _page(query, scan.found, lambda one: layers.takes(one.layer))
+    page: Page[Found] = await _page(call, manifest, "found", query, lambda one: layers.takes(one.layer))
     shown = [ScannedFinding(**dict(one), from_base=layers.is_from_base(one.layer)) for one in page.items]
     return Page(shown, page.next)
 
@@ -215,9 +216,11 @@ async def list_reported(
 ) -> Page[ReportedAnswer]:
     """Vulnerabilities that other scanners reported in the newest scan of an image: as they were told then."""
     manifest = await _image(call, name, digest)
-    scan = await _scan(call, manifest)
     layers = await _layers(call, name, manifest, query)
-    page = _page(query, scan.reported, lambda one: layers.takes(scan.packages[one.package].layer))
+    if not await may_hold(call.services.database, manifest, "reported"):
+        return Page([], None)
+    scan = await _scan(call, manifest)
+    page = _part(query, scan.reported, lambda one: layers.takes(scan.packages[one.package].layer))
     return Page([_reported(one, scan.packages[one.package], layers) for one in page.items], page.next)
 
 
@@ -241,8 +244,7 @@ async def list_scanned_incompletely(
     call: Call, name: RepositoryName, digest: ContentDigest, query: PageQuery
 ) -> Page[Incomplete]:
     """What the newest scan of an image could not look at, or not to its end."""
-    scan = await _scan(call, await _image(call, name, digest))
-    return _page(query, scan.incomplete)
+    return await _page(call, await _image(call, name, digest), "incomplete", query)
 
 
 async def show_report(
@@ -267,7 +269,6 @@ async def show_report(
         body=await parsers.run(form.write, known, image),
         headers={
             "Content-Type": form.media_type,
-            "Cache-Control": "no-store",
             "Content-Security-Policy": "sandbox",
         },
     )
@@ -299,7 +300,7 @@ async def list_scanned_licences(
     ``LicenseRef-…`` for what is no name of SPDX's. Up to 20 packages are named.
     """
     scan = await _scan(call, await _image(call, name, digest))
-    return _page(query, await call.request.app[PARSERS].run(count_licences, scan.packages))
+    return _part(query, await call.request.app[PARSERS].run(count_licences, scan.packages))
 
 
 def _wanted(query: PackagesQuery) -> Wanted:
@@ -347,8 +348,31 @@ async def _layers(call: Call, name: str, manifest: StoredManifest, query: Layere
     return _Layers(None if base is None else base.layers, query.from_base)
 
 
-def _page(query: PageQuery, found: Sequence[T], takes: Callable[[T], bool] = lambda _: True) -> Page[T]:
-    """One page of those that it takes; the cursor is the number of the next one in the whole list."""
+async def _page(
+    call: Call,
+    manifest: StoredManifest,
+    name: ListName,
+    query: PageQuery,
+    takes: Callable[[Any], bool] = lambda _: True,
+) -> Page[Any]:
+    """One page of those of a scan's list that it takes; the cursor is the number of the next one in all."""
+    services = call.services
+    found = await read_entries(
+        services.database,
+        services.blobs,
+        manifest,
+        name,
+        takes=takes,
+        first=query.number or 0,
+        limit=query.limit + 1,
+        parsers=call.request.app[PARSERS],
+    )
+    following = str(found[query.limit][0]) if len(found) > query.limit else None
+    return Page([one for _, one in found[: query.limit]], following)
+
+
+def _part(query: PageQuery, found: Sequence[T], takes: Callable[[T], bool] = lambda _: True) -> Page[T]:
+    """As :func:`_page`, of what is here whole."""
     taken = (at for at in range(query.number or 0, len(found)) if takes(found[at]))
     numbers = list(islice(taken, query.limit + 1))
     following = str(numbers[query.limit]) if len(numbers) > query.limit else None
@@ -358,9 +382,9 @@ def _page(query: PageQuery, found: Sequence[T], takes: Callable[[T], bool] = lam
 _OF = "/repositories/{name}/scans/{digest}"
 _GONE = (NameUnknownError, ManifestUnknownError)
 ROUTES = (
-    Route("GET", _OF, "anyone", show_scans, errors=_GONE),
+    Route("GET", _OF, "anyone", show_scans, errors=_GONE, tagged=True),
     *(
-        Route("GET", f"{_OF}/{what}", "anyone", handler, errors=(*_GONE, NotFoundError))
+        Route("GET", f"{_OF}/{what}", "anyone", handler, errors=(*_GONE, NotFoundError), tagged=True)
         for what, handler in (
             ("packages", list_scanned_packages),
             ("found", list_scanned_findings),
@@ -370,6 +394,6 @@ ROUTES = (
             ("licences", list_scanned_licences),
         )
     ),
-    Route("GET", f"{_OF}/report", "anyone", show_report, errors=(*_GONE, NotFoundError)),
+    Route("GET", f"{_OF}/report", "anyone", show_report, errors=(*_GONE, NotFoundError), tagged=True),
     Route("GET", "/packages", "anyone", list_package_holders),
 )

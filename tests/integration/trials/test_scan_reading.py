@@ -6,15 +6,19 @@ import asyncio
 import json
 from typing import Any
 
+from sqlalchemy import select
+
+from registry.db.content import blobs
+from registry.db.scans import scans
 from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
-from tests.kit.matching import caught_up
+from tests.kit.matching import advise, caught_up
 from tests.kit.plans import listening
 from tests.kit.porting import command
 from tests.kit.scans import make_found, make_package, scan_next
 from tests.kit.signing import attach, new_key, public_pem, signature_of
-from tests.kit.trials import Port, tiny_image, tiny_index
+from tests.kit.trials import REPOSITORY, Port, tiny_image, tiny_index
 
 
 async def items(client: Any, path: str, **query: Any) -> list[Any]:
@@ -24,7 +28,7 @@ async def items(client: Any, path: str, **query: Any) -> list[Any]:
     while True:
         asked = {"limit": "2", **query} | ({} if cursor is None else {"cursor": cursor})
         page = await api(client, "GET", path, params=asked)
-        assert len(page["items"]) <= 2
+        assert len(page["items"]) <= int(asked["limit"])
         found += page["items"]
         cursor = page["next"]
         if cursor is None:
@@ -166,6 +170,78 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     assert "not scanned for linux/s390x, but for linux/amd64" in await command(port, *wrong, code=64)
     shown = await command(port, "trial", "show", first["trial"])
     assert "scanned: 3 packages, 2 found; 1 could not be looked at" in shown
+
+
+async def test_no_more_of_a_large_scan_is_read_than_a_page_needs(port: Port) -> None:
+    worker = await port.worker("w")
+    digest = await port.push(tiny_image())
+    packages = [make_package(f"p{number}", path=f"a/{number}/{'x' * 100}") for number in range(2_200)]
+    found = [make_found(title=f"{number}") for number in range(600)]
+    await scan_next(worker, *packages, found=found)
+    base = f"/repositories/{REPOSITORY.replace('/', '%2F')}/scans/{digest}"
+    names = [one["name"] for one in packages]
+    assert [one["name"] for one in await items(port.admin, f"{base}/packages", limit="900")] == names
+    assert len(await items(port.admin, f"{base}/found", limit="250")) == 600
+    assert await items(port.admin, f"{base}/reported") == await items(port.admin, f"{base}/incomplete") == []
+
+    async def page(what: str, **query: str) -> list[Any]:
+        return list((await api(port.admin, "GET", f"{base}/{what}", params=query))["items"])
+
+    # Where other parts of it are gone from the disk, what is in the others is read all the same.
+    async with port.database.read() as connection:
+        query = select(scans.c.frames, blobs.c.locator).join(blobs, blobs.c.id == scans.c.blob_id)
+        stored, locator = (await connection.execute(query)).one()
+    frames = json.loads(stored)
+    assert [first for first, _, _ in frames["packages"]] == [0, 500, 1000, 1500, 2000]
+    assert port.registry.services is not None
+    (file,) = [
+        one
+        for one in port.registry.services.settings.data.rglob("*")
+        if one.is_file() and one.name in locator
+    ]
+    _, first, size = frames["packages"][1]
+    file.chmod(0o600)
+    content = bytearray(file.read_bytes())
+    content[first : first + size] = bytes(size)
+    file.write_bytes(content)
+    assert [one["name"] for one in await page("packages", limit="499")] == names[:499]
+    assert [one["name"] for one in await page("packages", cursor="1000")] == names[1000:1100]
+    assert [one["title"] for one in await page("found", cursor="590")] == [str(at) for at in range(590, 600)]
+    broken = await ask(port.admin, "GET", f"/api/v1{base}/packages", params={"cursor": "500"})
+    assert broken.status == 500
+
+
+async def test_who_has_an_answer_about_a_scan_is_told_that_it_stands(port: Port) -> None:
+    worker = await port.worker("w")
+    digest = await port.push(tiny_image())
+    await scan_next(worker, make_package("openssl"), found=[make_found()])
+    base = f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}/scans/{digest}"
+    lists = ("packages", "found", "vulnerabilities", "reported", "incomplete", "licences", "report")
+    tags = {}
+    for path in (base, *(f"{base}/{what}" for what in lists)):
+        answer = await ask(port.admin, "GET", path)
+        tags[path] = tag = answer.headers["ETag"]
+        assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, no-cache")
+        again = await ask(port.admin, "GET", path, headers={"If-None-Match": f'"x", {tag}'})
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+        other = await ask(port.admin, "GET", path, headers={"If-None-Match": '"x"'})
+        assert (other.status, other.body) == (200, answer.body)
+        assert (await ask(port.admin, "GET", path, headers={"If-Match": '"x"'})).status == 412
+        # Whoever may not read it is told nothing, whatever he has.
+        refused = await ask(port.reader, "GET", path, headers={"If-None-Match": tag})
+        assert (refused.status, "ETag" in refused.headers) == (403, False)
+    await advise(port, record("CVE-2026-1", affects("Debian:12", "openssl", "introduced=0")), day=1)
+    async with asyncio.timeout(60):
+        while True:
+            answer = await ask(
+                port.admin, "GET", f"{base}/vulnerabilities",
+                headers={"If-None-Match": tags[f"{base}/vulnerabilities"]},
+            )  # fmt: skip
+            if answer.status == 200:
+                break
+            await asyncio.sleep(0.05)
+    assert [one["id"] for one in answer.json["items"]] == ["CVE-2026-1"]
+    assert answer.headers["ETag"] != tags[f"{base}/vulnerabilities"]
 
 
 async def test_only_statements_by_trusted_keys_excuse(port: Port) -> None:
