@@ -126,7 +126,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
         connection.execute("INSERT INTO byte_holds VALUES ('b', 1)")
         connection.execute(
             "INSERT INTO scans"
-            " SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1, '[]' FROM blobs"
+            " SELECT 1, 'sha256:d', min(id), 'd', 'p', 's', '', 1, 0, 0, 0, 1, '[]', '{}' FROM blobs"
         )
         connection.execute("INSERT INTO image_scans SELECT max(id), 1, 'w', 1 FROM manifests")
         connection.execute(
