@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +27,7 @@ from sandbox.scanners.layers import Scanner, make_scanner
 from sandbox.worker import Drain, _hand_in_scan
 from sandbox.workplace import opened_workplace
 from tests.integration.worker.conftest import Yard
+from tests.kit.feared import feared
 from tests.kit.images import Image, busybox_image, file, make_image, make_layer, write_layout
 from tests.kit.trials import REPOSITORY
 from tests.kit.worker import PATH, why_no_runs
@@ -125,6 +127,43 @@ def test_a_pushed_image_is_scanned_and_the_registry_has_what_was_found(
     assert (trial["verdict"], trial["runs"], part["scan_alone"]) == ("pass", [], True), trial["reason"]
     assert (part["platform"], part["scan"]["packages"]) == ("linux/s390x", 1)
     assert [step["name"] for step in part["record"]["steps"]] == ["pull", "unpack", "scan"]
+
+
+def test_of_a_hostile_image_a_policy_makes_what_it_says_and_the_worker_goes_on(
+    make_yard: Callable[..., Yard],
+) -> None:
+    yard = make_yard()
+    worker = yard.worker("hostile")
+    worker.start()
+    yard.push(busybox_image(("/bin/sh", "-c", "exit 0"), layers=(DPKG,)), "good")
+    assert yard.verdict("good")["verdict"] == "pass"
+    alone = {"run_spec": {"version": 1, "checks": ["scan"]}}
+    yard.call("PATCH", f"/api/v1/repositories/{REPOSITORY.replace('/', '%2F')}", json=alone)
+    # What is larger than any image may be is not unpacked at all.
+    members = {path: member for path, (member, _) in feared().items() if path != "opt/vast.jar"}
+    image = make_image(make_layer(*members.values()))
+    policy = {"version": 1, "secrets": "low"}
+    yard.call("PUT", "/api/v1/findings-policy", json={"on": REPOSITORY, "policy": policy})
+    digest = yard.push(image, "hostile")
+    trial = yard.verdict("hostile")
+    (part,) = trial["parts"]
+    assert (trial["verdict"], part["worker"]) == ("error", "hostile"), trial["reason"]
+    assert "could not look at it" in trial["reason"]
+    assert part["scan"]["incomplete"] >= len(members)
+    # Another rule, and no scan again.
+    asked = {"image": f"{REPOSITORY}@{digest}"}
+    for then in ("fail", "warn"):
+        body = {"on": REPOSITORY, "policy": {**policy, "incomplete": then}}
+        yard.call("PUT", "/api/v1/findings-policy", json=body)
+        until = time.monotonic() + 60
+        while yard.call("GET", "/api/v1/gate", params=asked)["state"] != then:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    # The same worker, by the same policy.
+    yard.push(make_image(DPKG), "after")
+    (part,) = yard.verdict("after")["parts"]
+    assert (part["verdict"], part["scan"]["packages"], part["worker"]) == ("pass", 1, "hostile")
+    assert part["scan"]["incomplete"] == 0
 
 
 def registry(answers: list[int], taken: list[Any]) -> web.Application:
