@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from registry.auth.access import require_writable
 from registry.auth.actor import Actor
 from registry.auth.owners import require_or_tell
+from registry.auth.places import Place
+from registry.content import quotas
 from registry.content import repositories as repos
 from registry.content.administration import RepositoryChange, find, require_operator_right, tag_of_row
 from registry.content.tagpatterns import patterns_of
@@ -133,4 +135,8 @@ async def _change(
     if "trial_tags" in told:
         told["trial_tags"] = [patterns_of(stored) for stored in told["trial_tags"]]
     await record(connection, "repository.changed", row.name, actor, told)
+    if (most := changes.get("quota_bytes")) is not None:
+        quota = quotas.Quota(Place(row.name, is_namespace=False), "bytes", most)
+        held = await quotas.usage_of(connection, row.id)
+        await quotas.tell_limited(connection, quota, row.quota_bytes, held.bytes)
     await move_epoch(connection, "access", "gate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit.access import api
 from tests.kit.clients import ClientError, Clients, client_home
 from tests.kit.images import busybox_image, file, layer_of, make_image, make_index, make_layer, write_layout
 from tests.kit.server import ADMIN, Registry, RegistryProcess
@@ -267,3 +269,39 @@ def seatrial(registry: Registry, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, "-m", "registry.main", *arguments], env=environment, check=True, capture_output=True
     )
+
+
+async def test_what_they_print_of_a_quota(clients: Clients, registry: Registry, layout: str) -> None:
+    """The sentence with its numbers; pulls go on, and what fits is pushed."""
+    name = f"docker://{registry.host}/small/app"
+    await asyncio.to_thread(clients.skopeo, "copy", *TO, f"{layout}:one", f"{name}:1")
+    image = await asyncio.to_thread(clients.podman, "pull", "--quiet", f"{layout}:two")
+
+    def push(tag: str, place: str = "small/app") -> tuple[str, ...]:
+        said = []
+        for program, words in (
+            (clients.skopeo, ("copy", *TO, f"{layout}:two", f"docker://{registry.host}/{place}:{tag}")),
+            (clients.podman, ("push", *INSECURE, image, f"{registry.host}/{place}:{tag}")),
+        ):
+            with pytest.raises(ClientError) as caught:
+                program(*words)
+            said.append(str(caught.value))
+        return tuple(said)
+
+    async with registry.client() as admin:
+        for most, place, sentence in (
+            (
+                {"tags": 1},
+                "small/app",
+                "the namespace small holds 1 of the 1 tags that its quota allows, and",
+            ),
+            ({"tags": None, "bytes": 1}, "small/app", "of the 1 bytes that its quota allows, and this needs"),
+            ({"bytes": None, "repositories": 1}, "small/new", "small holds 1 of the 1 repositories that its"),
+        ):
+            await api(admin, "PATCH", "/quota", json={"on": "small/", **most})
+            for said in await asyncio.to_thread(push, "2", place):
+                assert "denied" in said.lower()
+                assert sentence in said
+            await asyncio.to_thread(clients.skopeo, "inspect", *INSECURE, f"{name}:1")
+        await api(admin, "DELETE", "/quota", status=204, params={"on": "small/"})
+    await asyncio.to_thread(clients.skopeo, "copy", *TO, f"{layout}:two", f"{name}:2")

@@ -242,6 +242,10 @@ async def test_events_at_eighty_percent_and_at_all(client: aiohttp.ClientSession
     await limit(client, APP, bytes=500)
     await limit(client, APP, bytes=10_000)
     assert len(await reached(registry, APP)) == 5
+    for most, told in ((1250, 6), (1250, 6), (10_000, 6)):
+        await api(client, "PATCH", "/repositories/team%2Fapp", json={"quota_bytes": most})
+        assert len(await reached(registry, APP)) == told
+    assert (await reached(registry, APP))[5:] == [("bytes", 80, 1000, 1250)]
     # Of the namespace, by pushes into any repository of it.
     for name in (APP, DEEP):
         for tag in ("1", "2"):
@@ -252,7 +256,7 @@ async def test_events_at_eighty_percent_and_at_all(client: aiohttp.ClientSession
     assert await reached(registry, "team/") == [("tags", 80, 4, 5), ("tags", 100, 5, 5)]
     # Whoever follows the repository, or is told by a webhook, has them as any other event.
     feed = await api(client, "GET", "/events", params={"kind": "quota.*", "repository": APP})
-    assert Counter(one["kind"] for one in feed["items"]) == {"quota.reached": 5, "quota.changed": 4}
+    assert Counter(one["kind"] for one in feed["items"]) == {"quota.reached": 6, "quota.changed": 4}
     changed = [one["data"] for one in feed["items"] if one["kind"] == "quota.changed"]
     assert changed[0] == {"bytes": [None, 1000], "uploads": [None, 10]}
     assert changed[-1] == {"bytes": [500, 10_000]}
