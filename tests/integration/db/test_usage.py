@@ -141,6 +141,13 @@ async def test_statements_about_several_repositories(registry: Registry, databas
             await start_upload(client, name)
     before = await asyncio.to_thread(recounted, database_url)
     assert len(before) == 3
+    # A size that was wrong, and is written anew.
+    for table in (blobs, manifests):
+        for more in (5, -5):
+            async with services.database.write() as connection:
+                await connection.execute(update(table).values(size=table.c.size + more))
+            resized = await asyncio.to_thread(recounted, database_url)
+            assert (resized == before) is (more < 0)
     gone: list[Any] = [tags, manifests, upload_sessions, blob_links]
     for table in gone:
         which = select(repositories.c.id).where(repositories.c.name != "third")
