@@ -5,8 +5,8 @@ As those of the migration before: whoever makes one of these tables anew has to 
 from alembic import op
 
 
-revision = '0061'
-down_revision = '0060'
+revision = '0063'
+down_revision = '0062'
 branch_labels = None
 depends_on = None
 
