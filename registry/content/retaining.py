@@ -334,7 +334,7 @@ async def _loose_manifests(
             f"it is older than {policy.referrers_days} days, and what it refers to has "
             f"{policy.referrers_last} newer of its type"
         )
-        old = is_old_referrer(repository, policy.referrers_days, last=policy.referrers_last)
+        old = is_old_referrer(database, repository, policy.referrers_days, last=policy.referrers_last)
         async for rows in _manifest_pages(database, repository.id, old):
             found += [GoingManifest(row.digest, why, 0) for row in rows if row.digest not in seen]
     return found[:MANIFESTS_MAX]
@@ -345,7 +345,7 @@ async def _untagged(database: Database, repository: Repository, days: int) -> li
     why = f"no tag has named it, and nobody pulled it, for {days} days"
     found: list[GoingManifest] = []
     fresh: list[str] = []
-    async for rows in _manifest_pages(database, repository.id, is_loose(repository, days)):
+    async for rows in _manifest_pages(database, repository.id, is_loose(database, repository, days)):
         fresh += [row.digest for row in rows]
         if len(fresh) >= MANIFESTS_MAX:
             break
@@ -383,7 +383,7 @@ async def _below(
         subjects: set[str] = set()
         for batch in batches(sorted(wanted)):
             query = select(manifests.c.digest, manifests.c.subject_digest).where(
-                _may_go(repository, days), manifests.c.digest.in_(batch)
+                _may_go(database, repository, days), manifests.c.digest.in_(batch)
             )
             rows += await connection.execute(query)
             for row in await connection.execute(lists.where(edges.c.digest.in_(batch))):
@@ -421,12 +421,15 @@ async def _manifest_pages(
         after = rows[-1].digest
 
 
-def is_loose(repository: Repository, days: int) -> ColumnElement[bool]:
+def is_loose(database: Database, repository: Repository, days: int) -> ColumnElement[bool]:
     """That a manifest may go, and nothing in its repository lists it or is what it refers to."""
-    return and_(_may_go(repository, days), ~_is_listed(repository.id), ~_subject(repository.id).exists())
+    may_go = _may_go(database, repository, days)
+    return and_(may_go, ~_is_listed(repository.id), ~_subject(repository.id).exists())
 
 
-def is_old_referrer(repository: Repository, days: int, *, last: int) -> ColumnElement[bool]:
+def is_old_referrer(
+    database: Database, repository: Repository, days: int, *, last: int
+) -> ColumnElement[bool]:
     """That a manifest may go which refers to one that is there, as ``last`` newer ones of its type do. What a
     rule for signatures counts on stays."""
     newer = manifests.alias("newer")
@@ -444,7 +447,7 @@ def is_old_referrer(repository: Repository, days: int, *, last: int) -> ColumnEl
     )
     counts = select(signature_matches.c.rule_id).where(signature_matches.c.manifest_id == manifests.c.id)
     return and_(
-        _may_go(repository, days),
+        _may_go(database, repository, days),
         manifests.c.subject_digest.is_not(None),
         _subject(repository.id).exists(),
         ~_is_listed(repository.id),
@@ -453,7 +456,7 @@ def is_old_referrer(repository: Repository, days: int, *, last: int) -> ColumnEl
     )
 
 
-def _may_go(repository: Repository, days: int) -> ColumnElement[bool]:
+def _may_go(database: Database, repository: Repository, days: int) -> ColumnElement[bool]:
     """That no tag names a manifest, nor has within so many days, that nobody has pushed or pulled it since or
     asked for a promotion of it, and that it is not blocked nor the registry's own word.
 
@@ -480,8 +483,16 @@ def _may_go(repository: Repository, days: int) -> ColumnElement[bool]:
         manifests.c.blocked_reason.is_(None),
         manifests.c.pushed_at <= _ago(days),
         ~select(tags.c.name).where(tags.c.manifest_id == manifests.c.id).exists(),
-        *(manifests.c.digest.not_in(each) for each in stayed),
+        *(_is_none_of(database, each) for each in stayed),
     )
+
+
+def _is_none_of(database: Database, digests: Select[Any]) -> ColumnElement[bool]:
+    """That a manifest has none of these digests. SQLite looks for it in the list that it has made once;
+    PostgreSQL would read a list that is too long for its memory again for each manifest, and joins."""
+    if database.is_sqlite:
+        return manifests.c.digest.not_in(digests)
+    return ~digests.where(digests.selected_columns[0] == manifests.c.digest).exists()
 
 
 def _is_listed(repository_id: int) -> ColumnElement[bool]:

@@ -417,10 +417,10 @@ async def _delete_manifests(
             return None
         may = []
         if policy.untagged_days is not None:
-            may.append(retaining.is_loose(repository, policy.untagged_days))
+            may.append(retaining.is_loose(database, repository, policy.untagged_days))
         if policy.referrers_days is not None:
             last = policy.referrers_last
-            may.append(retaining.is_old_referrer(repository, policy.referrers_days, last=last))
+            may.append(retaining.is_old_referrer(database, repository, policy.referrers_days, last=last))
         why_of = {each.digest: each.why for each in planned}
         found: dict[str, int] = {}
         for condition in may:
