@@ -133,7 +133,7 @@ class NewRun(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Previewed:
+class RetentionPreviewed:
     """A tag, or (without one) a manifest by its digest; whether it goes, and why, or why not."""
 
     tag: str | None
@@ -153,7 +153,7 @@ class RetentionPreview:
     tags_going: int
     manifests_going: int
     refusal: str | None
-    items: Sequence[Previewed]
+    items: Sequence[RetentionPreviewed]
     more: bool
     next: str | None
 
@@ -206,12 +206,14 @@ async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPr
     if found is None or policy is None:
         return RetentionPreview(None, 0, 0, 0, 0, None, [], more=False, next=None)
     plan = found.plan
-    items = [Previewed(each.name, None, goes=True, why=each.judged.why) for each in plan.tags]
+    items = [RetentionPreviewed(each.name, None, goes=True, why=each.judged.why) for each in plan.tags]
     left = body.limit - len(items)
-    items += [Previewed(None, each.digest, goes=True, why=each.why) for each in plan.manifests[:left]]
+    items += [
+        RetentionPreviewed(None, each.digest, goes=True, why=each.why) for each in plan.manifests[:left]
+    ]
     counts = plan.counts
     more = counts.tags_going + counts.manifests_going > len(items)
-    items += [Previewed(each.name, None, goes=False, why=each.judged.why) for each in plan.staying]
+    items += [RetentionPreviewed(each.name, None, goes=False, why=each.judged.why) for each in plan.staying]
     return RetentionPreview(
         found.repository,
         counts.tags,
