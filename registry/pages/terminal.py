@@ -5,23 +5,35 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 
 from markupsafe import Markup, escape
 
 from registry.pages.visible import visible
 
-# ECMA-48: CSI with its parameters and one last letter; OSC, DCS and the like up to their end; two letters.
+# ECMA-48: CSI with its parameters and one last letter; OSC, DCS and the like up to their end; two letters. No
+# character fits two parts that follow one another: else it takes the square of their length to see that one is
+# none.
 _SEQUENCE = re.compile(
-    r"\x1b\[([0-9;:?<=>!]*)[ -/]*([@-~])"
+    r"\x1b\[([0-9;:<=>?]*)[ -/]*([@-~])"
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
     r"|\x1b[ -/]*[0-Z\\^-~]"
 )
-_BEGUN = re.compile(r"\x1b(?:\[[0-9;:?<=>!]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?$")
+_BEGUN = re.compile(r"\x1b(?:\[[0-9;:<=>?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)?$")
 _BEGUN_MAX = 4096
 _ENDS_OF_LINES = re.compile(r"\r\n?")
 _PARAMETERS_MAX = 32
 _STYLES = {1: "bold", 2: "faint", 3: "slanted", 4: "underlined", 7: "turned"}
 _COLOURS = ("black", "red", "green", "yellow", "blue", "magenta", "cyan", "white")
+
+
+_CLOSED = Markup("</span>")
+
+
+@cache
+def _opened(names: tuple[str, ...]) -> Markup:
+    """What stands before text of these styles; there are some hundred of them."""
+    return Markup('<span class="{}">').format(" ".join(f"t-{name}" for name in names))
 
 
 @dataclass(slots=True)
@@ -53,10 +65,12 @@ class Terminal:
     def _shown(self, text: str) -> Markup:
         if not text:
             return Markup("")
-        plain = escape(visible(_ENDS_OF_LINES.sub("\n", text), characters=len(text)))
-        names = sorted(self._styles) + ([self._colour] if self._colour else [])
-        classes = " ".join(f"t-{name}" for name in names)
-        return Markup('<span class="{}">{}</span>').format(classes, plain) if classes else plain
+        if "\r" in text:
+            text = _ENDS_OF_LINES.sub("\n", text)
+        plain = escape(visible(text, characters=len(text)))
+        if not (self._styles or self._colour):
+            return plain
+        return _opened((*sorted(self._styles), *([self._colour] if self._colour else ()))) + plain + _CLOSED
 
     def _set(self, parameters: str) -> None:
         """Select Graphic Rendition: what is not known is nothing."""

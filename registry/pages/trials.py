@@ -16,6 +16,7 @@ from registry.http.api import livelog
 from registry.http.api.logrights import require_log
 from registry.http.api.routes import Call, read_query
 from registry.http.api.trials import Request, start_trial
+from registry.http.parsers import PARSERS
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
 from registry.pages.serving import CursorQuery, moved
 from registry.pages.terminal import Terminal, shown_log
@@ -100,7 +101,7 @@ async def show_trial(call: Call) -> web.Response:
         "trial.html",
         title=text("trial.title", image=trial.upstream or f"{trial.repository}@{short_digest(trial.digest)}"),
         trial=trial,
-        parts=[_part(trial, outcome) for outcome in outcomes_of(trial)],
+        parts=await call.request.app[PARSERS].run(_parts, trial),
         reads_log=reads,
         is_live=trial.state != "done" and reads,
         tries=trial.state == "done"
@@ -122,10 +123,7 @@ async def show_trial_log(call: Call) -> web.Response:
     """The whole of what the image wrote, as far as it is there by now."""
     trial = await _trial(call, logs="whole")
     require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
-    logs = [
-        (f"{run.platform} {run.title}", shown_log(run.log or ""), run.log_kept, run.log_truncated)
-        for run in trial.runs
-    ]
+    logs = await call.request.app[PARSERS].run(_logs, trial)
     if trial.state != "done":
         logs += [(name, log, True, False) for name, log in (await _so_far(call, trial)).items()]
     return page(
@@ -186,6 +184,14 @@ async def _trial(call: Call, *, logs: reading.Logs) -> TrialView:
     )
 
 
+def _logs(trial: TrialView) -> list[tuple[str, Markup, bool, bool]]:
+    """The whole logs of a trial, which may be some megabytes: not for the event loop."""
+    return [
+        (f"{run.platform} {run.title}", shown_log(run.log or ""), run.log_kept, run.log_truncated)
+        for run in trial.runs
+    ]
+
+
 async def _so_far(call: Call, trial: TrialView) -> Mapping[str, Markup]:
     """What runs that go on have written, by their names."""
     terminals: dict[str, Terminal] = {}
@@ -204,6 +210,10 @@ async def _so_far(call: Call, trial: TrialView) -> Mapping[str, Markup]:
         if not seen.more:
             break
     return {name: Markup("").join(pieces) for name, pieces in found.items()}
+
+
+def _parts(trial: TrialView) -> list[PartShown]:
+    return [_part(trial, outcome) for outcome in outcomes_of(trial)]
 
 
 def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:

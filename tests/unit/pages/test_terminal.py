@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -26,6 +27,7 @@ from registry.pages.terminal import Terminal, shown_log
         ("one\r\ntwo\rthree", "one\ntwo\nthree"),
         ("\N{RIGHT-TO-LEFT OVERRIDE}\x08\x9b31m", "&lt;U+202E&gt;&lt;U+0008&gt;&lt;U+009B&gt;31m"),
         ("\x1b[31" + "m" * 3, '<span class="t-red">mm</span>'),
+        ("\x1b[?25!px", "x"),
     ],
 )  # fmt: skip
 def test_what_is_shown(written: str, shown: str) -> None:
@@ -66,6 +68,15 @@ def test_cut_anywhere_it_is_the_same_and_nothing_but_colours(written: str, cut: 
     assert whole.tags <= {"span"}
     assert "\x1b" not in whole.text
     assert "\r" not in whole.text
+
+
+@pytest.mark.parametrize("begin", ["\x1b[", "\x1b", "\x1b]", "\x1b[1"])
+@pytest.mark.parametrize("filler", ["!", " ", "1", "?", "/"])
+def test_what_is_no_sequence_after_all_is_seen_at_once(begin: str, filler: str) -> None:
+    written = begin + filler * 100_000 + "\n"
+    started = time.process_time()
+    read(shown_log(written))
+    assert time.process_time() - started < 5, "in proportion to its length: else it is some minutes"
 
 
 def test_what_begins_and_never_ends_takes_no_memory() -> None:
