@@ -27,7 +27,7 @@ SHOWN = 50
 class RepositoryQuery(Query):
     """Which of its tags."""
 
-    find: str | None = Field(default=None, max_length=PATTERN_MAX)
+    find: str | None = Field(default=None, max_length=PATTERN_MAX - 2, description="With a * on both sides.")
     state: EffectiveState | None = None
     order: Order = "version"
     cursor: str | None = Field(default=None, max_length=1024)

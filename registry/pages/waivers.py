@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 DAYS_MAX = 3650
+_DIGITS = len(str(DAYS_MAX))
 
 
 class WaiversQuery(CursorQuery):
@@ -97,6 +98,6 @@ async def revoke_waiver(call: Call) -> web.Response:
 
 
 def _days(words: str) -> int:
-    if not (words.isascii() and words.isdigit() and 0 < int(words[:6]) <= DAYS_MAX):
+    if not (words.isascii() and words.isdigit() and len(words) <= _DIGITS and 0 < int(words) <= DAYS_MAX):
         raise RequestInvalidError(f"days: a whole number from 1 to {DAYS_MAX}")
     return int(words)

@@ -67,6 +67,8 @@ async def test_tags_come_in_order_and_by_what_is_asked_for(port: Port) -> None:
         assert await tags("find=1.&order=name") == ["1.0", "1.1", "1.2"]
         assert await tags("find=*0&order=name") == ["1.0", "2.0"]
         assert await tags("find=nothing") == []
+        for length in (198, 199, 200, 201):
+            assert (await ask(stranger, "GET", f"/r/team/app?find={'x' * length}")).status == 400, length
         assert (await ask(stranger, "GET", "/r/team/app?order=size")).status == 400
 
 
