@@ -231,7 +231,7 @@ async def _require_known(
                     "versions of tags that an older version of the registry has set are still to be read; "
                     "the registry does so every ten minutes"
                 )
-    days = policy.pulls_days
+    days = policy.known_days
     if days is None:
         return
     if days > pulls_kept_days:

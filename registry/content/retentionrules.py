@@ -96,6 +96,13 @@ class RetentionPolicy:
         """How far back the rules look at pulls; ``None``: they do not."""
         return max((rule.pulled_days for rule in self.keep if rule.pulled_days is not None), default=None)
 
+    @property
+    def known_days(self) -> int | None:
+        """For how many days pulls have to be known whole; ``None``: for none. Also what no tag names goes only
+        if nobody pulled it."""
+        days = [each for each in (self.pulls_days, self.untagged_days) if each is not None]
+        return max(days, default=None)
+
 
 def policy_of(document: str) -> RetentionPolicy:
     """The policy of a row."""
@@ -122,9 +129,9 @@ def require_valid(policy: RetentionPolicy, *, pulls_kept_days: int) -> None:
         raise RequestInvalidError("a retention policy has every_hours, or at, and not both")
     for rule in policy.keep:
         parse_matcher(rule.tags.by, rule.tags.pattern)
-    if (policy.pulls_days or 0) > pulls_kept_days:
+    if (policy.known_days or 0) > pulls_kept_days:
         raise RequestInvalidError(
-            f"pulls of {policy.pulls_days} days are asked for; they are kept for {pulls_kept_days} "
+            f"pulls of {policy.known_days} days are asked for; they are kept for {pulls_kept_days} "
             "(SEATRIAL_AUDIT_KEEP_DAYS)"
         )
 

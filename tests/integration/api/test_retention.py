@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from registry.content import retentionruns
 from registry.db.content import manifests, repositories
 from registry.db.engine import Database
-from registry.db.events import pull_days
+from registry.db.events import audit_keeping, pull_days
 from registry.db.promotions import promotions
 from registry.db.retention import retention_policies, retention_runs
 from registry.db.types import db_time
@@ -393,6 +393,7 @@ async def test_what_is_no_policy(client: aiohttp.ClientSession, registry: Regist
         {"keep": [{"last": 0}]},
         {"keep": [{"last": 1}] * 21},
         {"keep": [{"pulled_days": 366}]},
+        {"untagged_days": 366},
         {"untagged_days": 0},
         {"untagged_days": 1, "at": "25:00"},
         {"untagged_days": 1, "at": "02:00", "every_hours": 1},
@@ -567,10 +568,16 @@ async def test_killed_while_it_retains(tmp_path: Path, database_url: str) -> Non
 _ENDED = "retentionruns._end: after commit"
 
 
-async def test_nothing_goes_by_pulls_that_are_not_known(tmp_path: Path, database_url: str) -> None:
+@pytest.mark.parametrize("policy", [{"keep": [{"pulled_days": 30}]}, {"untagged_days": 30}])
+async def test_nothing_goes_by_pulls_that_are_not_known(
+    tmp_path: Path, database_url: str, policy: dict[str, Any]
+) -> None:
     async with running_registry(tmp_path / "data", database_url) as first, first.client() as client:
         await pushed(client, "a", "b")
-        await set_policy(client, NAME, keep=[{"pulled_days": 30}])
+        untagged = small_manifest(annotations={"n": "untagged"})
+        assert (await put_manifest(client, NAME, digest_of(untagged), untagged)).status == 201
+        await age(database_of(first), 60)
+        await set_policy(client, NAME, **policy)
     shorter: dict[str, Any] = {"audit_keep_days": 7}
     async with (
         running_registry(tmp_path / "data", database_url, **shorter) as later,
@@ -582,3 +589,19 @@ async def test_nothing_goes_by_pulls_that_are_not_known(tmp_path: Path, database
             "the policy asks for pulls of 30 days, and they are kept for 7 (SEATRIAL_AUDIT_KEEP_DAYS)"
         )
         assert await names(client) == {"a", "b"}
+        assert await is_there(client, digest_of(untagged))
+
+
+async def test_nothing_without_a_tag_goes_where_the_trail_lost_pulls(
+    client: aiohttp.ClientSession, registry: Registry
+) -> None:
+    await pushed(client, "a")
+    await api(client, "DELETE", f"{PATH}/tags/a", status=204)
+    await age(database_of(registry), 60)
+    async with database_of(registry).write() as connection:
+        await connection.execute(update(audit_keeping).values(shortened_at=db_time(-timedelta(days=3))))
+    await set_policy(client, NAME, untagged_days=30, cap_percent=100)
+    assert "not known whole" in (await carry_out(client, NAME))["detail"]
+    async with database_of(registry).write() as connection:
+        await connection.execute(update(audit_keeping).values(shortened_at=db_time(-timedelta(days=31))))
+    assert (await carry_out(client, NAME))["manifests_deleted"] == 1
