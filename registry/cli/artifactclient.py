@@ -129,7 +129,7 @@ class ArtifactClient:
             with self._asked("GET", place, {}) as answer:
                 link = _NEXT.match(answer.headers.get("Link") or "")
                 page = _Pace(self.name.host).whole(answer, MAX_BYTES + 1)
-                place = urljoin(answer.geturl(), link[1]) if link else ""
+                place = self._led(answer.geturl(), link[1]) if link else ""
             try:
                 yield from json.loads(page)[name] or ()
             except (ValueError, KeyError, TypeError, RecursionError):
@@ -322,18 +322,22 @@ class ArtifactClient:
                         self.authorization = self._answer(error.headers.get("WWW-Authenticate") or "")
                         continue
                     if error.code in _REDIRECTS and method == "GET":
-                        url = self._redirected(url, error.headers.get("Location") or "")
+                        url = self._led(url, error.headers.get("Location") or "")
                         continue
                     raise CallError(_refusal(error, self.name), status=error.code) from None
             except (OSError, http.client.HTTPException, ValueError) as error:
                 raise CallError(f"{self.name.host} cannot be reached: {error}", status=0) from None
         raise CallError(f"{self.name.host} redirects without end", status=0)
 
-    def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
-        scheme = urlsplit(target).scheme
+    def _led(self, url: str, location: str) -> str:
+        """Where an answer from ``url`` leads: to no file of this host, and not out of HTTPS."""
+        try:
+            target = urljoin(url, location)
+            scheme = urlsplit(target).scheme
+        except ValueError:
+            scheme = ""
         if scheme not in ("http", "https") or (scheme == "http" and url.startswith("https:")):
-            raise CallError(f"{self.name.host} redirects to what is no https address", status=0)
+            raise CallError(f"{self.name.host} leads to what is no https address", status=0)
         return target
 
     def _answer(self, challenge: str) -> str:

@@ -280,6 +280,22 @@ async def test_lists_without_end(here: Registry, capsys: pytest.CaptureFixture[s
         assert elsewhere.times("/v2/_catalog") == 2
 
 
+async def test_a_list_that_goes_on_in_a_file_of_this_host(
+    here: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = tmp_path / "names.json"
+    names.write_bytes(to_json({"repositories": ["canary"], "tags": ["canary"]}))
+    async with running_elsewhere() as elsewhere:
+        for leads in (names.as_uri(), "ftp://127.0.0.1/x", "data:application/json,{}", "http://[x/"):
+            for path, member in (("/v2/_catalog", "repositories"), ("/v2/app/tags/list", "tags")):
+                link = {"Link": f'<{leads}>; rel="next"'}
+                elsewhere.answers[path] = Said(body=to_json({member: ["app"]}), headers=link)
+            assert "no https address" in await asked(capsys, f"http://{elsewhere.host}", code=2)
+            told = await asked(capsys, f"http://{elsewhere.host}", "app", code=2)
+            assert "no https address" in told["repositories"][0]["failed"][0]["reason"]
+        assert not any("canary" in str(one) for one in elsewhere.asked)
+
+
 @pytest.mark.parametrize("name", ["../up", "Ä", 7, None])
 async def test_names_that_are_none(name: object, here: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     async with running_elsewhere() as elsewhere:
