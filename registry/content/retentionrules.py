@@ -98,8 +98,8 @@ class RetentionPolicy:
 
     @property
     def known_days(self) -> int | None:
-        """For how many days pulls have to be known whole; ``None``: for none. Also what no tag names goes only
-        if nobody pulled it."""
+        """For how many days pulls have to be known whole; ``None``: for none. What no tag names goes only if
+        nobody pulled it, too."""
         days = [each for each in (self.pulls_days, self.untagged_days) if each is not None]
         return max(days, default=None)
 

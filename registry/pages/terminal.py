@@ -12,8 +12,8 @@ from markupsafe import Markup, escape
 from registry.pages.visible import visible
 
 # ECMA-48: CSI with its parameters and one last letter; OSC, DCS and the like up to their end; two letters. No
-# character fits two parts that follow one another: else it takes the square of their length to see that one is
-# none.
+# character fits two parts that follow one another: else to see that something is none of these takes the
+# square of its length.
 _SEQUENCE = re.compile(
     r"\x1b\[([0-9;:<=>?]*)[ -/]*([@-~])"
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"
