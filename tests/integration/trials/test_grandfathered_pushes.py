@@ -182,6 +182,7 @@ async def test_a_bad_image_is_not_made_good_again(port: Port) -> None:
         (coming(days=-1), "30 days from now at most"),
         (coming(days=40), "30 days from now at most"),
     ],
+    ids=["word", "no-zone", "beyond-all", "past", "too-long"],
 )
 async def test_a_time_that_cannot_be(port: Port, until: str, why: str) -> None:
     image = tiny_image()
