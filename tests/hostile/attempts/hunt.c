@@ -1,6 +1,8 @@
 /*
  * Looks for tokens wherever a run can look: the environment, command line and memory of every process that it
- * sees, again and again while the runtime comes and goes; then every file. Prints each that it finds, once.
+ * sees, again and again while the runtime comes and goes; then every file, and all that the network tells: what
+ * listens on any port or under any abstract name, and whoever comes to a port of its own. Prints each that it finds,
+ * once.
  *
  * A token here is what an API token or a JSON web token looks like. The beginnings are never together in this
  * program's own memory.
@@ -10,10 +12,15 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <netinet/in.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,10 +29,11 @@
 #define LONGEST 2048
 #define MOST_FOUND 64
 #define MOST_OF_A_FILE (64L << 20)
+#define OWN_PORT 8080
 
 static char *found[MOST_FOUND];
 static int count;
-static long processes, files, bytes;
+static long processes, files, bytes, ports, names, answers;
 
 /* Whether `text` begins as "seatrial_", "seatrialrt_" or "eyJ". */
 static int begins(const char *text)
@@ -121,9 +129,10 @@ static void search_processes(void)
 		if (!isdigit((unsigned char)entry->d_name[0]))
 			continue;
 		processes++;
-		const char *names[] = {"environ", "cmdline", "status", "mountinfo", "cgroup", "limits"};
-		for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-			snprintf(path, sizeof path, "/proc/%s/%s", entry->d_name, names[i]);
+		const char *told[] = {"environ",  "cmdline", "status",  "mountinfo", "cgroup",   "limits",    "net/unix",
+				      "net/tcp", "net/tcp6", "net/udp", "net/udp6", "net/route", "net/packet"};
+		for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+			snprintf(path, sizeof path, "/proc/%s/%s", entry->d_name, told[i]);
 			search_file(path, CHUNK);
 		}
 		search_memory(entry->d_name);
@@ -143,14 +152,97 @@ static int visit(const char *path, const struct stat *state, int kind, struct FT
 	return FTW_CONTINUE;
 }
 
+static void be_patient(int fd)
+{
+	struct timeval patience = {2, 0};
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+}
+
+/* What one says who is asked, or who came. */
+static size_t listen_to(int fd, char *said, size_t room)
+{
+	size_t size = 0;
+	ssize_t got;
+	while (size < room && (got = recv(fd, said + size, room - size, 0)) > 0) {
+		size += got;
+		if (memmem(said, size, "\r\n\r\n", 4))
+			break;
+	}
+	search(said, size);
+	return size;
+}
+
+static void ask(int fd, const struct sockaddr *address, socklen_t size)
+{
+	static char said[1 << 16];
+	be_patient(fd);
+	if (!connect(fd, address, size)) {
+		answers++;
+		send(fd, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL);
+		listen_to(fd, said, sizeof said);
+		memset(said, 0, sizeof said);
+	}
+	close(fd);
+}
+
+static void search_network(void)
+{
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	for (long port = 1; port < 65536; port++, ports++) {
+		at.sin_port = htons(port);
+		ask(socket(AF_INET, SOCK_STREAM, 0), (struct sockaddr *)&at, sizeof at);
+	}
+	char line[512];
+	FILE *sockets = fopen("/proc/net/unix", "r");
+	for (; sockets && fgets(line, sizeof line, sockets); names++) {
+		struct sockaddr_un by = {.sun_family = AF_UNIX};
+		char *name = strchr(line, '@');
+		if (!name)
+			continue;
+		size_t length = strcspn(name + 1, "\n");
+		length = length < sizeof by.sun_path - 1 ? length : sizeof by.sun_path - 1;
+		memcpy(by.sun_path + 1, name + 1, length);
+		ask(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&by,
+		    offsetof(struct sockaddr_un, sun_path) + 1 + length);
+	}
+	if (sockets)
+		fclose(sockets);
+}
+
+/* In a process of its own: the worker looks at a port of the run, and brings what it brings. */
+static void wait_for_visitors(void)
+{
+	static char said[1 << 16];
+	struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons(OWN_PORT)};
+	int visitor, door = socket(AF_INET, SOCK_STREAM, 0);
+	if (bind(door, (struct sockaddr *)&at, sizeof at) || listen(door, 16))
+		exit(1);
+	if (fork())
+		return;
+	while ((visitor = accept(door, NULL, NULL)) >= 0) {
+		be_patient(visitor);
+		size_t size = listen_to(visitor, said, sizeof said);
+		if (memmem(said, size, "User-Agent: seatrial", 20))
+			printf("visited\n");
+		send(visitor, "HTTP/1.0 200 OK\r\n\r\n", 19, MSG_NOSIGNAL);
+		close(visitor);
+		memset(said, 0, sizeof said);
+	}
+	exit(1);
+}
+
 int main(void)
 {
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	wait_for_visitors();
 	for (time_t end = time(NULL) + 2; time(NULL) < end;)
 		search_processes();
 	if (nftw("/", visit, 32, FTW_PHYS | FTW_ACTIONRETVAL))
 		return 1;
-	printf("looked at %ld processes, %ld files, %ld bytes\n", processes, files, bytes);
+	search_network();
+	printf("looked at %ld processes, %ld files, %ld bytes, %ld ports, %ld lines of sockets; %ld answered\n", processes,
+	       files, bytes, ports, names, answers);
 	close(open("/tmp/looked", O_CREAT | O_WRONLY, 0600));
 	pause();
 }

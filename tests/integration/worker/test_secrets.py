@@ -15,7 +15,9 @@ from tests.kit.images import busybox_image, file, make_layer
 from tests.kit.sources import ROOT
 
 HUNT = ROOT / "tests" / "hostile" / "attempts" / "hunt.c"
-LOOKED = re.compile(r"looked at (\d+) processes, (\d+) files, (\d+) bytes")
+LOOKED = re.compile(
+    r"looked at (\d+) processes, (\d+) files, (\d+) bytes, (\d+) ports, \d+ lines of sockets; (\d+) answered"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def hunt(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hunt: bytes) -> None:
-    yard = make_yard(limits__wall_seconds="150")
+    yard = make_yard(trial_on_push="false", limits__wall_seconds="150")
     worker = yard.worker("one")
     worker.start()
     # What it finds of the image's own shows that it can find.
@@ -50,15 +52,21 @@ def test_only_what_the_image_brings_is_found(make_yard: Callable[..., Yard], hun
         },
     )
     yard.push(image, "hunt")
+    # And the worker itself comes to a port of the run.
+    spec = {"version": 1, "expect": {"healthcheck": True, "http": [{"port": 8080, "within_seconds": 140}]}}
+    yard.call("POST", "/api/v1/trials", json={"image": f"{REPOSITORY}:hunt", "spec": spec})
     trial = yard.verdict("hunt")
     (run,) = trial["runs"]
     assert trial["verdict"] == "pass", trial
     looked = LOOKED.search(run["log"])
     assert looked is not None, run["log"]
-    processes, files, size = (int(number) for number in looked.groups())
+    processes, files, size, ports, answered = (int(number) for number in looked.groups())
     assert processes > 10
     assert files > 100
     assert size > 10_000_000
+    # Nobody but the program itself listens: not the registry either, which does on the host's loopback.
+    assert (ports, answered) == (65535, 1)
+    assert "visited\n" in run["log"]
     found = set(re.findall(r"found (\S+)", run["log"]))
     assert found == {in_environment, in_file}
     assert worker.token not in found
