@@ -1,8 +1,11 @@
-"""Evil images from end to end: a verdict that is no pass, with a reason that a person understands."""
+"""Evil images from end to end: a verdict that is no pass, with a reason that a person understands; and the
+host is what it was: settings, descriptors, mounts, loop devices, processes, control groups, the canary."""
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,10 @@ from registry.contract.judge import judge
 from registry.contract.limits import Limits, PrepareLimits
 from registry.contract.report import Report
 from sandbox.attempt import Workplace
+from sandbox.runtimes.cgroups import find_cgroups, group_names
+from tests.hostile.images.conftest import mounts_and_loops, processes
 from tests.kit.evilimages import EVIL, HARMLESS, MIB
+from tests.kit.hoststate import host_state
 from tests.kit.images import Image, busybox_image, write_layout
 from tests.kit.trying import own_workplace, try_layout
 
@@ -33,9 +39,22 @@ def workplace() -> Iterator[Workplace]:
 
 async def tried(image: Image, folder: Path, workplace: Workplace, limits: Limits = LIMITS) -> Report:
     write_layout(folder / "layout", image)
+    before = host(workplace)
     report = await try_layout(f"{folder / 'layout'}", workplace, limits=limits, prepare=PREPARE)
     assert list((workplace.state / "runs").iterdir()) == []
+    # The kernel lets go of a loop device some moments after its last user.
+    deadline_at = time.monotonic() + 30
+    while host(workplace) != before and time.monotonic() < deadline_at:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    assert host(workplace) == before
     return report
+
+
+def host(workplace: Workplace) -> tuple[object, ...]:
+    """What of the host a trial could leave behind or change."""
+    where, runtime = str(workplace.state), workplace.runtime
+    groups = group_names(find_cgroups(), runtime.cgroup_parent)
+    return host_state(), mounts_and_loops(where), sorted(processes(where)), groups, list(runtime.list_runs())
 
 
 @pytest.mark.parametrize("name", EVIL)
