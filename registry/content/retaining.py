@@ -29,7 +29,7 @@ from registry.db.dialect import batches
 from registry.db.events import audit_keeping, pull_days
 from registry.db.promotions import promotions
 from registry.db.signatures import signature_matches
-from registry.db.types import Bytewise, db_time
+from registry.db.types import Bytewise, db_time, statement_time
 from registry.errors import ConflictError
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ async def promoted_tags(connection: AsyncConnection, repository_id: int) -> froz
 def _is_asked() -> ColumnElement[bool]:
     """Requests for promotions that may still be granted."""
     asked = promotions.c
-    return and_(asked.promoted_at.is_(None), asked.ended_at.is_(None), asked.expires_at > db_time())
+    return and_(asked.promoted_at.is_(None), asked.ended_at.is_(None), asked.expires_at > statement_time())
 
 
 async def _require_known(
@@ -528,4 +528,4 @@ def _pulled_since(repository: Repository, days: int) -> ColumnElement[bool]:
 
 
 def _ago(days: int) -> ColumnElement[datetime]:
-    return db_time(-timedelta(days=days))
+    return statement_time(-timedelta(days=days))

@@ -55,6 +55,17 @@ def db_time(offset: timedelta = timedelta(0)) -> _DbTime:
     return _DbTime(literal(offset // timedelta(microseconds=1), BigInteger))
 
 
+class _StatementTime(_DbTime):
+    inherit_cache = True
+
+
+@lru_cache(maxsize=64)
+def statement_time(offset: timedelta = timedelta(0)) -> _StatementTime:
+    """The same clock, as it stood when the statement began, shifted. For conditions on many rows: what
+    :func:`db_time` says PostgreSQL asks anew for each, and so finds none of them by an index or a join."""
+    return _StatementTime(literal(offset // timedelta(microseconds=1), BigInteger))
+
+
 @compiles(_DbTime, "sqlite")
 def _sqlite_time(element: _DbTime, compiler: SQLCompiler, **kw: Any) -> str:
     offset = compiler.process(element.clauses, **kw)
@@ -65,3 +76,9 @@ def _sqlite_time(element: _DbTime, compiler: SQLCompiler, **kw: Any) -> str:
 def _postgresql_time(element: _DbTime, compiler: SQLCompiler, **kw: Any) -> str:
     offset = compiler.process(element.clauses, **kw)
     return f"(CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT) + {offset})"
+
+
+@compiles(_StatementTime, "postgresql")
+def _postgresql_statement_time(element: _StatementTime, compiler: SQLCompiler, **kw: Any) -> str:
+    offset = compiler.process(element.clauses, **kw)
+    return f"(CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT) + {offset})"
