@@ -39,10 +39,10 @@ interop: ## clients and runtimes built with Go
 	@scripts/truth.sh
 	$(PYTEST) tests/interop
 
-hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md
+hostile: ## evil images, requests and workers; compares what was measured with docs/hostile.md (FUZZ=seconds of each reader)
 	@scripts/packages.sh test
 	@scripts/python.sh
-	SEATRIAL_TEST_COMPARE_HOSTILE=1 SEATRIAL_TEST_FUZZ_SECONDS=30 .venv/bin/pytest tests/hostile
+	SEATRIAL_TEST_COMPARE_HOSTILE=1 SEATRIAL_TEST_FUZZ_SECONDS=$(or $(FUZZ),30) .venv/bin/pytest tests/hostile
 
 vm: ## what this host lacks, in small virtual machines: AppArmor, SELinux, cgroup version 2 (ONLY="MODE...")
 	@scripts/packages.sh vm

@@ -45,11 +45,15 @@ def inventory(folder: Path) -> Iterator[Figure]:
         ("syft", [f"dir:{root}", "--output", "json"], None, None),
         ("trivy", [*trivy, *skipped], 1.0, 1 / 3),
     ):
-        theirs = [_peer(built(name), *options) for _ in range(ROUNDS)]
-        for key, measure, most in (
-            ("cpu_seconds", "processor time", of_cpu),
-            ("peak_mib", "peak memory", of_peak),
-        ):
+        measures = (("cpu_seconds", "processor time", of_cpu), ("peak_mib", "peak memory", of_peak))
+        try:
+            theirs = [_peer(built(name), *options) for _ in range(ROUNDS)]
+        except MissingError as missing:
+            # What was measured beside the other is kept.
+            for _, measure, most in measures:
+                yield Figure(f"{what}, {measure} beside {name}", None, "", at_most=most, note=str(missing))
+            continue
+        for key, measure, most in measures:
             ratio = sorted(one[key] for one in found)[1] / sorted(one[key] for one in theirs)[1]
             note = f"{name}: {sorted(one[key] for one in theirs)[1]:.2f}"
             yield Figure(f"{what}, {measure} beside {name}", ratio, "times", at_most=most, note=note)

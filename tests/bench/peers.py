@@ -126,7 +126,9 @@ def versions() -> dict[str, str]:
             said = subprocess.run([find(program), option], capture_output=True, text=True, check=False)
         except MissingError:
             continue
-        number = re.search(r"\bv?[0-9]+\.[0-9]+\.[0-9]+\b", said.stdout + said.stderr)
+        # What is built without its maker's script may not know; then the name of the file does.
+        told = f"{said.stdout} {said.stderr} {Path(find(program)).resolve().name}"
+        number = re.search(r"\bv?[0-9]+\.[0-9]+\.[0-9]+\b", told)
         found[name] = number[0].removeprefix("v") if number else "?"
     return found
 
