@@ -76,7 +76,7 @@ RulesOption = Annotated[
 ]
 PlatformOption = Annotated[
     str | None,
-    typer.Option("--platform", metavar="OS/ARCH", help="Platform to run. [default: that of this host]"),
+    typer.Option("--platform", metavar="OS/ARCH", help="Platform of the image. [default: that of this host]"),
 ]
 
 CapabilityOption = Annotated[
