@@ -71,17 +71,29 @@ class Target:
     counting: Counting
 
 
+async def require_retaining(database: Database, *, actor: Actor, on: str) -> Place:
+    """The place, if the actor may say there what goes. That deletes: a token that may only ``configure`` may
+    not.
+
+    Raises:
+        NameInvalidError: outside the grammar.
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`require_place`.
+    """
+    await require_place(database, actor=actor, action="configure", on=on)
+    return await require_place(database, actor=actor, action="delete", on=on)
+
+
 async def put(
     database: Database, *, actor: Actor, on: str, wanted: RetentionPolicy, pulls_kept_days: int
 ) -> PlacedRetention:
     """Let a policy count on a repository, or in all below a namespace that have no nearer one.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place, or its token may not delete.
         NameUnknownError, NotFoundError: there is no such place.
         RequestInvalidError: it is none.
     """
-    place = await require_place(database, actor=actor, action="configure", on=on)
+    place = await require_retaining(database, actor=actor, on=on)
     require_valid(wanted, pulls_kept_days=pulls_kept_days)
     at_minute = None if wanted.at is None else parse_time(wanted.at)
     async with database.write() as connection:

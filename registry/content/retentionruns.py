@@ -27,7 +27,7 @@ from registry.content import tags as tag_use
 from registry.content.administration import require_place
 from registry.content.blocks import below
 from registry.content.recurring import following, parse_time
-from registry.content.retentionpolicies import counting, targets
+from registry.content.retentionpolicies import counting, require_retaining, targets
 from registry.content.retentionrules import Counts, fuse, policy_of
 from registry.db.content import manifests, repositories, tags
 from registry.db.dialect import in_turn, portions
@@ -136,10 +136,10 @@ async def ask(
     ``cap_percent`` count in the place of the policy's.
 
     Raises:
-        UnauthorizedError, DeniedError: the actor is no maintainer of the place.
+        UnauthorizedError, DeniedError: the actor is no maintainer of the place, or its token may not delete.
         NameUnknownError, NotFoundError: there is no such place, or no policy counts there.
     """
-    place = await require_place(database, actor=actor, action="configure", on=on)
+    place = await require_retaining(database, actor=actor, on=on)
     async with database.write() as connection:
         await find_place(connection, place)
         await in_turn(connection, "retention")

@@ -21,7 +21,7 @@ from registry.db.retention import retention_policies, retention_runs
 from registry.db.types import db_time
 from registry.http.retaining import retain
 from registry.http.services import Services
-from tests.kit.access import api, ask, give_role, make_repository, make_user
+from tests.kit.access import api, ask, give_role, make_repository, make_token, make_user
 from tests.kit.collecting import collect
 from tests.kit.crashing import RETENTION_POINTS, CrashingServer
 from tests.kit.distribution import error_code, push_small, put_manifest, small_index, small_manifest
@@ -418,6 +418,25 @@ async def test_what_is_no_policy(client: aiohttp.ClientSession, registry: Regist
             await api(eve, "GET", f"/retention/runs/{run['id']}{where}", status=404)
         await api(eve, "POST", f"/retention/runs/{run['id']}/undo", status=404)
     await api(client, "GET", "/retention/runs/none", status=404)
+
+
+@pytest.mark.parametrize(("on", "scope"), [(NAME, NAME), ("team/", "team/*")])
+async def test_a_token_that_deletes_nothing_retains_nothing(
+    client: aiohttp.ClientSession, registry: Registry, on: str, scope: str
+) -> None:
+    await pushed(client, "a", "b")
+    keep = [{"tags": {"by": "glob", "pattern": "a"}}]
+    only = (await make_token(client, f"repository:{scope}:pull,push,configure"))["token"]
+    both = (await make_token(client, f"repository:{scope}:pull,delete,configure"))["token"]
+    async with registry.client(only) as less:
+        await set_policy(less, on, status=403, keep=keep, cap_percent=100)
+        assert (await preview(less, on, policy={"keep": keep}))["tags_going"] == 1
+        await set_policy(client, on, keep=keep, cap_percent=100)
+        await api(less, "POST", "/retention/runs", status=403, json={"on": on})
+        assert await names(client) == {"a", "b"}
+    async with registry.client(both) as more:
+        await set_policy(more, on, keep=keep, cap_percent=100)
+        assert (await carry_out(more, on))["tags_deleted"] == 1
 
 
 async def test_it_is_carried_out_when_it_is_time(client: aiohttp.ClientSession, registry: Registry) -> None:
