@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, func, insert, or_, select, tuple_, update
 from sqlalchemy import delete as sql_delete
 
 from registry.content import blocks, chains, quotas
@@ -78,6 +79,8 @@ class StoredManifest:
 
 
 # Put together once: that takes longer than the queries themselves.
+_AGAIN = timedelta(hours=1)
+"""After so long it is written down that a manifest was pushed again."""
 _STORED = (
     select(
         manifests.c.id,
@@ -480,11 +483,16 @@ async def store_rows(
     manifest_id = made.scalar()
     if manifest_id is None:
         this = (manifests.c.repository_id == repository_id, manifests.c.digest == str(digest))
-        columns = (manifests.c.id, manifests.c.platform, manifests.c.chain_id)
+        last = func.coalesce(manifests.c.pushed_again_at, manifests.c.pushed_at)
+        is_stale = (last <= db_time(-_AGAIN)).label("is_stale")
+        columns = (manifests.c.id, manifests.c.platform, manifests.c.chain_id, is_stale)
         held = (await connection.execute(select(*columns).where(*this))).one()
         if held.platform == UNKNOWN_PLATFORM != platform and platform is not None:
             # Its config was missing when it was pushed first.
             await connection.execute(update(manifests).where(*this).values(platform=platform))
+        if held.is_stale:
+            # Who pushed it counts on it: it is not taken away as something old.
+            await connection.execute(update(manifests).where(*this).values(pushed_again_at=db_time()))
         if chain and not held.chain_id:
             await chains.learn(connection, held.id, chain, origin)
         return held.id, False

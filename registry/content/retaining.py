@@ -482,6 +482,7 @@ def _may_go(database: Database, repository: Repository, days: int) -> ColumnElem
         manifests.c.attestation_id.is_(None),
         manifests.c.blocked_reason.is_(None),
         manifests.c.pushed_at <= _ago(days),
+        or_(manifests.c.pushed_again_at.is_(None), manifests.c.pushed_again_at <= _ago(days)),
         ~select(tags.c.name).where(tags.c.manifest_id == manifests.c.id).exists(),
         *(_is_none_of(database, each) for each in stayed),
     )

@@ -197,6 +197,8 @@ manifests = Table(
     Column("base_name", Text),
     Column("base_digest", Text),
     Column("pushed_at", UtcTime, nullable=False),
+    # When it was last pushed although it was there, to the hour; null: never.
+    Column("pushed_again_at", UtcTime),
     # The row of the registry's own word that this is, with which it goes; null for all that was pushed.
     Column("attestation_id", Id, index=True),
     UniqueConstraint("repository_id", "digest"),

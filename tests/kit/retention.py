@@ -51,7 +51,7 @@ async def age(database: Database, days: float, *, of: str | None = None) -> None
     this = select(repositories.c.id).where(repositories.c.name == of)
     async with database.write() as connection:
         for table, columns in (
-            (manifests, ("pushed_at", "state_at")),
+            (manifests, ("pushed_at", "pushed_again_at", "state_at")),
             (tags, ("updated_at",)),
             (tag_history, ("at", "over_at")),
             (blob_links, ("created_at", "review_at")),

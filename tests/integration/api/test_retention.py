@@ -253,6 +253,23 @@ async def test_what_was_pulled_is_blocked_or_held_for_readers_stays(
     assert await is_there(client, first)
 
 
+async def test_what_was_pushed_again_is_new(client: aiohttp.ClientSession, registry: Registry) -> None:
+    await pushed(client, "base")
+    raw = small_manifest(annotations={"n": "again"})
+    other = small_manifest(annotations={"n": "once"})
+    for each in (raw, other):
+        assert (await put_manifest(client, NAME, digest_of(each), each)).status == 201
+    await age(database_of(registry), 10)
+    await set_policy(client, NAME, untagged_days=7, cap_percent=100)
+    assert set(why(await preview(client, NAME))) == {digest_of(raw), digest_of(other)}
+    assert (await put_manifest(client, NAME, digest_of(raw), raw)).status == 201
+    assert set(why(await preview(client, NAME))) == {digest_of(other)}
+    assert (await carry_out(client, NAME))["manifests_deleted"] == 1
+    assert await is_there(client, digest_of(raw))
+    await age(database_of(registry), 8)
+    assert set(why(await preview(client, NAME))) == {digest_of(raw)}
+
+
 async def test_old_referrers_go_but_for_the_last_of_their_type(
     client: aiohttp.ClientSession, registry: Registry
 ) -> None:
