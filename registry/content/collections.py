@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.content import collecting
+from registry.db import leasing
 from registry.db.collections import PHASES, collections
 from registry.db.dialect import in_turn
 from registry.db.outbox import record
@@ -106,28 +107,13 @@ async def begin_if_due(database: Database, *, every: timedelta) -> None:
 
 async def claim(database: Database) -> Collection | None:
     """The collection that nobody is at, for this replica to be at it; ``None`` if there is none."""
-    open_ones = (collections.c.ended_at.is_(None), collections.c.leased_until <= db_time())
-    query = select(collections.c.id).where(*open_ones).order_by(collections.c.id).limit(1)
-    async with database.read_once() as connection:
-        number = (await connection.execute(query)).scalar()
-    if number is None:
-        return None
-    async with database.write() as connection:
-        taken = await connection.execute(
-            update(collections)
-            .where(collections.c.id == number, *open_ones)
-            .values(leased_until=db_time(LEASE))
-            .returning(*_COLUMNS)
-        )
-        row = taken.first()
+    row = await leasing.claim(database, collections, _COLUMNS, lease=LEASE)
     return Collection(*row) if row else None
 
 
 async def count_open(database: Database) -> int:
     """How many have not ended: one, or none."""
-    query = select(func.count()).where(collections.c.ended_at.is_(None))
-    async with database.read_once() as connection:
-        return int((await connection.execute(query)).scalar_one())
+    return await leasing.count_open(database, collections)
 
 
 async def carry_out(database: Database, store: BlobStore, settings: Settings, collection: Collection) -> None:

@@ -29,6 +29,7 @@ from registry.content.blocks import below
 from registry.content.recurring import following, parse_time
 from registry.content.retentionpolicies import counting, require_retaining, targets
 from registry.content.retentionrules import Counts, fuse, policy_of
+from registry.db import leasing
 from registry.db.content import manifests, repositories, tags
 from registry.db.dialect import in_turn, portions
 from registry.db.engine import move_epoch
@@ -287,20 +288,7 @@ async def _begin(
 
 async def claim(database: Database) -> Claimed | None:
     """A run that nobody is at, for this replica to be at it; ``None`` if there is none."""
-    open_ones = (retention_runs.c.ended_at.is_(None), retention_runs.c.leased_until <= db_time())
-    query = select(retention_runs.c.id).where(*open_ones).order_by(retention_runs.c.id).limit(1)
-    async with database.read_once() as connection:
-        number = (await connection.execute(query)).scalar()
-    if number is None:
-        return None
-    async with database.write() as connection:
-        taken = await connection.execute(
-            update(retention_runs)
-            .where(retention_runs.c.id == number, *open_ones)
-            .values(leased_until=db_time(LEASE))
-            .returning(*_CLAIMED)
-        )
-        row = taken.first()
+    row = await leasing.claim(database, retention_runs, _CLAIMED, lease=LEASE)
     return Claimed(*row) if row else None
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import delete, func, insert, select, update
 from registry.auth.actor import REGISTRY
 from registry.content import quarantine
 from registry.content.scrubbing import Pace, Stored, examine
+from registry.db import leasing
 from registry.db.collections import scrubs
 from registry.db.content import blobs
 from registry.db.dialect import in_turn
@@ -153,28 +154,13 @@ async def begin_if_due(database: Database, *, every: timedelta, bytes_per_second
 
 async def claim(database: Database) -> Scrub | None:
     """The scrub that nobody is at, for this replica to be at it; ``None`` if there is none."""
-    open_ones = (scrubs.c.ended_at.is_(None), scrubs.c.leased_until <= db_time())
-    query = select(scrubs.c.id).where(*open_ones).order_by(scrubs.c.id).limit(1)
-    async with database.read_once() as connection:
-        number = (await connection.execute(query)).scalar()
-    if number is None:
-        return None
-    async with database.write() as connection:
-        taken = await connection.execute(
-            update(scrubs)
-            .where(scrubs.c.id == number, *open_ones)
-            .values(leased_until=db_time(LEASE))
-            .returning(*_COLUMNS)
-        )
-        row = taken.first()
+    row = await leasing.claim(database, scrubs, _COLUMNS, lease=LEASE)
     return Scrub(*row) if row else None
 
 
 async def count_open(database: Database) -> int:
     """How many have not ended: one, or none."""
-    query = select(func.count()).where(scrubs.c.ended_at.is_(None))
-    async with database.read_once() as connection:
-        return int((await connection.execute(query)).scalar_one())
+    return await leasing.count_open(database, scrubs)
 
 
 async def carry_out(
