@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from registry.http.sweeps import tried
+from registry.http.sweeps import tried, woken
 from registry.trials.signing import Attester
 
 if TYPE_CHECKING:
@@ -27,8 +26,5 @@ async def keep_attested(services: Services, parsers: Threads) -> None:
     while not (bell.muted or services.settings.read_only):
         heard = bell.listen()
         await tried("verdicts", attester.sign_all(), done="signed")
-        # Not wait_for: of Python 3.11 it loses a cancellation that comes with the ring.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ATTEST_SECONDS):
-                await heard.wait()
+        await woken(heard, within=ATTEST_SECONDS)
         await asyncio.sleep(GATHER_SECONDS)

@@ -4,7 +4,6 @@ at one is gone."""
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from aiohttp import web
 
 from registry.content import collections
 from registry.http.services import SERVICES
-from registry.http.sweeps import tried
+from registry.http.sweeps import tried, woken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -36,9 +35,7 @@ async def collecting(app: web.Application) -> AsyncIterator[None]:
 async def _collect_forever(services: Services, asked: asyncio.Event) -> None:
     seconds: float = LOOK_SECONDS
     while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asked.wait()
+        await woken(asked, within=seconds)
         asked.clear()
         seconds = LOOK_SECONDS
         if not services.settings.read_only:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from registry.http.metrics import METRICS
 from registry.http.services import SERVICES
-from registry.http.sweeps import tried
+from registry.http.sweeps import tried, woken
 from registry.trials.matcher import Matcher
 from registry.trials.rematching import catch_up, progress_of
 
@@ -46,9 +45,7 @@ async def _match_forever(
         if not services.settings.read_only:
             await tried("packages of images", catch_up(services.database, matcher), done="matched")
         await tried("the progress of matching", _show(services, matcher, metrics), done="read")
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await asked.wait()
+        await woken(asked, within=LOOK_SECONDS)
 
 
 async def _show(services: Services, matcher: Matcher, metrics: Metrics) -> None:

@@ -4,14 +4,13 @@ replica that was at one is gone."""
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from registry.content import retentionruns
 from registry.http.services import SERVICES
-from registry.http.sweeps import tried
+from registry.http.sweeps import tried, woken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,9 +33,7 @@ async def retaining(app: web.Application) -> AsyncIterator[None]:
 
 async def _retain_forever(services: Services, asked: asyncio.Event) -> None:
     while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_SECONDS):
-                await asked.wait()
+        await woken(asked, within=LOOK_SECONDS)
         asked.clear()
         if not services.settings.read_only:
             await tried("retention", retain(services), done="carried out")

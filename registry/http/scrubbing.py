@@ -4,7 +4,6 @@ one is gone."""
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from aiohttp import web
 from registry.content import quarantine, scrubs
 from registry.http.metrics import METRICS
 from registry.http.services import SERVICES
-from registry.http.sweeps import tried
+from registry.http.sweeps import tried, woken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -38,9 +37,7 @@ async def scrubbing(app: web.Application) -> AsyncIterator[None]:
 async def _scrub_forever(services: Services, asked: asyncio.Event, metrics: Metrics) -> None:
     seconds: float = LOOK_SECONDS
     while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asked.wait()
+        await woken(asked, within=seconds)
         asked.clear()
         seconds = LOOK_SECONDS
         if not services.settings.read_only:

@@ -5,6 +5,7 @@ of logs and histories is shortened, what a schedule says is tried again, and wha
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -106,3 +107,11 @@ async def tried(what: str, doing: Awaitable[int | None], *, done: str = "swept")
     except Exception:  # a loop that ended here would not be begun again before the process is
         log.exception(f"what is due could not be {done}", what=what)
     return None
+
+
+async def woken(event: asyncio.Event, *, within: float) -> None:
+    """Wait until somebody sets it, or for so many seconds."""
+    # Not wait_for: of Python 3.11 it loses a cancellation that comes with the event.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            await event.wait()
