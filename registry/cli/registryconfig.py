@@ -25,7 +25,6 @@ _GO_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h))+")
 _GO_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LOG_LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "error": "error"}
 _S3_DRIVERS = ("s3", "s3aws")
-_NOT_DRIVERS = frozenset({"cache", "delete", "redirect", "maintenance", "tag"})
 
 # The first that fits is told.
 _NEEDLESS = (

@@ -39,7 +39,6 @@ _ATTEMPT = ("at", "seconds", "status", "error", "answer")
 _LOOK_SECONDS = 0.3
 
 WebhookId = Annotated[str, typer.Argument(metavar="ID", help="Of a webhook.")]
-DeliveryId = Annotated[str, typer.Argument(metavar="DELIVERY", help="Id of a delivery.")]
 KindsOption = Annotated[
     list[str] | None,
     typer.Option(

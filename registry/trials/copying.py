@@ -109,13 +109,6 @@ class Copier:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def copy_next(self) -> bool:
-        """Copy one image that waits; false: none does."""
-        copy = await upstreamtrials.take(self.database)
-        if copy is not None:
-            await self._work(copy)
-        return copy is not None
-
     async def _begin(self, tasks: set[asyncio.Task[None]]) -> None:
         if self.settings.read_only:
             return
