@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, or_, select
 
 from registry.auth.places import counts_in, find_place, hold_place
 from registry.auth.policy import namespaces_above
@@ -24,7 +24,7 @@ from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
-from registry.db.placed import with_place
+from registry.db.placed import nearest_first, with_place
 from registry.db.retention import retention_policies
 from registry.db.types import db_time
 from registry.errors import NotFoundError
@@ -139,7 +139,7 @@ async def list_counting(database: Database, *, actor: Actor, on: str) -> Sequenc
                 retention_policies.c.namespace_id.in_(above),
             )
         )
-        rows = (await connection.execute(query.order_by(*_NEAREST))).all()
+        rows = (await connection.execute(query.order_by(*nearest_first(retention_policies)))).all()
     return [_placed(row.place, row) for row in rows]
 
 
@@ -214,7 +214,7 @@ async def counting(connection: AsyncConnection, repository_id: int, name: str) -
         select(retention_policies.c.id, retention_policies.c.document)
         .outerjoin(namespaces, namespaces.c.id == retention_policies.c.namespace_id)
         .where(counts_in(retention_policies, repository_id, name))
-        .order_by(*_NEAREST)
+        .order_by(*nearest_first(retention_policies))
         .limit(1)
     )
     row = (await connection.execute(query)).first()
@@ -271,6 +271,3 @@ def _keys(name: str) -> Iterator[str]:
 
 def _placed(on: str, row: Any) -> PlacedRetention:
     return PlacedRetention(on, policy_of(row.document), row.next_at, row.created_by, row.created_at)
-
-
-_NEAREST = (retention_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())

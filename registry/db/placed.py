@@ -10,7 +10,7 @@ from registry.db.access import namespaces
 from registry.db.content import repositories
 
 if TYPE_CHECKING:
-    from sqlalchemy import Select, Table
+    from sqlalchemy import ColumnElement, Select, Table
 
 
 def with_place(table: Table, *columns: Any) -> Select[Any]:
@@ -22,3 +22,9 @@ def with_place(table: Table, *columns: Any) -> Select[Any]:
         .outerjoin(repositories, repositories.c.id == table.c.repository_id)
         .outerjoin(namespaces, namespaces.c.id == table.c.namespace_id)
     )
+
+
+def nearest_first(table: Table) -> tuple[ColumnElement[Any], ...]:
+    """The order of such rows that count in one place: its own, then those of the nearest namespace above; for
+    a query that joins the namespaces."""
+    return table.c.repository_id.is_(None), func.length(namespaces.c.name).desc()

@@ -21,6 +21,7 @@ from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import rejudgings
 from registry.db.outbox import record
+from registry.db.placed import nearest_first, with_place
 from registry.db.types import db_time
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.rejudging import ask_again
@@ -81,7 +82,7 @@ async def counting(connection: AsyncConnection, repository_id: int, name: str) -
         select(findings_policies.c.document, findings_policies.c.digest)
         .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
         .where(counts_in(findings_policies, repository_id, name))
-        .order_by(findings_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
+        .order_by(*nearest_first(findings_policies))
         .limit(1)
     )
     row = (await connection.execute(query)).first()
@@ -150,12 +151,9 @@ async def show(database: Database, *, actor: Actor, on: str) -> PlacedPolicy:
         place_id = await find_place(connection, place)
         above = namespaces.c.name.in_(place.above)
         query = (
-            select(func.coalesce(repositories.c.name, namespaces.c.name + "/").label("place"), *_COLUMNS)
-            .select_from(findings_policies)
-            .outerjoin(repositories, repositories.c.id == findings_policies.c.repository_id)
-            .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
+            with_place(findings_policies, *_COLUMNS)
             .where(or_(findings_policies.c[place.column] == place_id, above))
-            .order_by(findings_policies.c.repository_id.is_(None), func.length(namespaces.c.name).desc())
+            .order_by(*nearest_first(findings_policies))
             .limit(1)
         )
         row = (await connection.execute(query)).first()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, or_, select
 
 from registry.auth.places import counts_in, find_place, hold_place
 from registry.content import repositories as repos
@@ -22,7 +22,7 @@ from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
-from registry.db.placed import with_place
+from registry.db.placed import nearest_first, with_place
 from registry.db.scanners import scanners
 from registry.db.scans import image_scans
 from registry.db.types import db_time
@@ -261,6 +261,4 @@ def _placed(on: str, row: Any) -> PlacedScanner:
 
 
 _IMAGE = (scanners.c.image, scanners.c.digest)
-_QUERY = with_place(scanners, *scanners.c).order_by(
-    scanners.c.repository_id.is_(None), func.length(namespaces.c.name).desc(), scanners.c.name
-)
+_QUERY = with_place(scanners, *scanners.c).order_by(*nearest_first(scanners), scanners.c.name)
