@@ -12,8 +12,21 @@ from sqlalchemy import BigInteger, literal, select, true, type_coerce, update
 from registry.db.content import blob_links, deleted_manifests, manifests, repositories, tag_history, tags
 from registry.db.engine import Database
 from tests.kit.access import api
+from tests.kit.distribution import push_small
 
+NAME = "team/app"
 _END_SECONDS = 60
+
+
+async def pushed(client: aiohttp.ClientSession, *tags: str, name: str = NAME) -> list[str]:
+    """Push a small image to each tag; their digests."""
+    return [await push_small(client, name, tag, annotations={"tag": tag}) for tag in tags]
+
+
+async def names(client: aiohttp.ClientSession, name: str = NAME) -> set[str]:
+    """The tags of a repository."""
+    found = await api(client, "GET", f"/repositories/{name.replace('/', '%2F')}/tags")
+    return {one["name"] for one in found["items"]}
 
 
 async def set_policy(client: aiohttp.ClientSession, on: str, status: int = 200, **policy: Any) -> Any:
