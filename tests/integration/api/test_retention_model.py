@@ -193,12 +193,15 @@ class Player:
 
 
 @asynccontextmanager
-async def opened(folder: Path, url: str) -> AsyncIterator[tuple[list[aiohttp.ClientSession], Database]]:
+async def opened(
+    folder: Path, url: str, **storage: Any
+) -> AsyncIterator[tuple[list[aiohttp.ClientSession], Database]]:
     """One registry on SQLite, two replicas on PostgreSQL. Pulls are not written: they would keep all."""
     count = 1 if make_url(url).get_backend_name() == "sqlite" else 2
+    given = {"access_log": False, "collection_every_seconds": 0, **storage}
     async with (
         AsyncExitStack() as stack,
-        running_replicas(folder, url, count, access_log=False, collection_every_seconds=0) as registries,
+        running_replicas(folder, url, count, **given) as registries,
     ):
         clients = [await stack.enter_async_context(one.client()) for one in registries]
         database = Database(url)
@@ -228,9 +231,9 @@ OPERATIONS = st.one_of(
 
 @pytest.mark.timeout(600 * FACTOR)
 def test_nothing_that_a_tag_reaches_is_lost_and_nothing_else_stays(
-    tmp_path: Path, database_url: str, runner: asyncio.Runner
+    tmp_path: Path, database_url: str, storage: dict[str, Any], runner: asyncio.Runner
 ) -> None:
-    registry = opened(tmp_path, database_url)
+    registry = opened(tmp_path, database_url, **storage)
     clients, database = runner.run(registry.__aenter__())
 
     @settings(

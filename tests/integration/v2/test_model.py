@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
@@ -47,12 +48,12 @@ FILL = (
 
 
 @asynccontextmanager
-async def clients_of(folder: Path, database_url: str) -> AsyncIterator[Clients]:
+async def clients_of(folder: Path, database_url: str, **storage: Any) -> AsyncIterator[Clients]:
     """Three actors at one registry on SQLite, or at two replicas on PostgreSQL."""
     count = 1 if make_url(database_url).get_backend_name() == "sqlite" else 2
     async with (
         AsyncExitStack() as stack,
-        running_replicas(folder, database_url, count, access_log=False, **AT_ONCE) as registries,
+        running_replicas(folder, database_url, count, access_log=False, **AT_ONCE, **storage) as registries,
     ):
         admins = [await stack.enter_async_context(one.client()) for one in registries]
         await make_user(admins[0], "reader", password=PASSWORD)
@@ -69,9 +70,11 @@ def runner() -> Iterator[asyncio.Runner]:
 
 
 @pytest.fixture
-def clients(tmp_path: Path, database_url: str, runner: asyncio.Runner) -> Iterator[Clients]:
-    """The actors, on each database, which has counted truly what they left."""
-    opened = clients_of(tmp_path, database_url)
+def clients(
+    tmp_path: Path, database_url: str, storage: dict[str, Any], runner: asyncio.Runner
+) -> Iterator[Clients]:
+    """The actors, on each database, which has counted truly what they left, and on each store."""
+    opened = clients_of(tmp_path, database_url, **storage)
     yield runner.run(opened.__aenter__())
     runner.run(opened.__aexit__(None, None, None))
     assert recounted(database_url)
