@@ -30,9 +30,11 @@ from tests.kit.distribution import (
     start_upload,
 )
 from tests.kit.images import digest_of
+from tests.kit.pagereading import sign_in, visitor
 from tests.kit.server import ADMIN, RegistryProcess
 
 MIB = 1 << 20
+PAGES = ("/", "/r/a", "/r/a/-/tags/v1", "/r/a/-/history/v1", "/account")
 
 
 @pytest.fixture(params=["tmpfs", "ext4"])
@@ -87,6 +89,10 @@ async def test_a_disk_that_is_full_to_the_last_byte(
         assert (await ask(nobody, "GET", "/v2/a/manifests/v1", headers=signed_in)).status == 200
         pulled = await ask(nobody, "GET", f"/v2/a/blobs/{digest_of(layer)}", headers=signed_in)
         assert pulled.body == layer
+    async with visitor(registry) as person:
+        assert (await sign_in(person, registry)).status == 303
+        for path in PAGES:
+            assert (await ask(person, "GET", path)).status == 200, path
     async with registry.client() as client:
         await refused_in_words(client, "POST", "/v2/a/blobs/uploads/")
         await refused_in_words(client, "POST", f"/v2/b/blobs/uploads/?mount={digest_of(layer)}&from=a")
