@@ -14,7 +14,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy import delete, exists, false, insert, or_, select, true, update
@@ -139,8 +139,14 @@ def is_named(repository_id: int | ColumnElement[int], digest: ColumnElement[str]
 
 def is_needed(blob_id: ColumnElement[int]) -> ColumnElement[bool]:
     """Whether a repository shows the blob, or it is the document of a scan."""
-    linked = exists().where(blob_links.c.blob_id == blob_id)
-    return or_(linked, exists().where(scans.c.blob_id == blob_id))
+    linked = select(blob_links.c.blob_id).where(blob_links.c.blob_id == blob_id)
+    return or_(_has_any(linked), _has_any(select(scans.c.blob_id).where(scans.c.blob_id == blob_id)))
+
+
+def _has_any(query: Select[Any]) -> ColumnElement[bool]:
+    """Whether there is a row, looked up by an index for each row of the outer query. Of one ``EXISTS`` or
+    another PostgreSQL may instead read the whole table, again for each portion."""
+    return query.limit(1).scalar_subquery().is_not(None)
 
 
 async def remove_blobs(database: Database, position: str) -> Step:
@@ -207,8 +213,8 @@ async def remove_manifests(database: Database, position: str, *, grace: timedelt
 
 def _is_kept(digest: ColumnElement[str], grace: timedelta) -> ColumnElement[bool]:
     deleted = deleted_manifests.c
-    lately = exists().where(deleted.digest == digest, deleted.deleted_at > db_time(-grace))
-    return or_(exists().where(manifests.c.digest == digest), lately)
+    lately = select(deleted.id).where(deleted.digest == digest, deleted.deleted_at > db_time(-grace))
+    return or_(_has_any(select(manifests.c.id).where(manifests.c.digest == digest)), _has_any(lately))
 
 
 async def delete_bytes(database: Database, store: BlobStore) -> Step:

@@ -174,3 +174,42 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     yield f"""{_NUMBERS[kind].format(last=count // 100)}
         INSERT INTO pull_days (digest, day, repository, actor, count, last_at)
         SELECT {pulled}, {now // day} - 3, '{rows.repository}', 'bob', 1, {now - 3 * day} FROM numbers"""
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """So many blobs that a repository shows, as :func:`fill_tagged` has made it; and some more that no
+    manifest has named for long, and that a collection takes now."""
+
+    repository: str
+    blobs: int
+    dead: int
+
+
+def fill_linked(database_url: str, rows: Linked) -> None:
+    """Add rows of blobs and of their links; where their bytes would lie says :func:`dead_locator`."""
+    url = make_url(database_url)
+    kind = url.get_backend_name()
+    engine = create_engine(url.set(drivername=DRIVERS[kind]))
+    padded, now = _PADDED[kind], time.time_ns() // 1000
+    long_ago = now - 100 * 86_400_000_000
+    with engine.begin() as connection:
+        for digest, locator, count, due in (
+            ("sha256:", "feed", rows.blobs, "NULL, false"),
+            ("sha256:dead", "dead", rows.dead, f"{long_ago}, true"),
+        ):
+            numbers = _NUMBERS[kind].format(last=count - 1)
+            connection.exec_driver_sql(f"""{numbers}
+                INSERT INTO blobs (digest, size, locator, created_at)
+                SELECT '{digest}' || {padded}, 16, '{locator}' || '{"0" * 20}' || {padded}, {long_ago}
+                FROM numbers""")
+            connection.exec_driver_sql(f"""{numbers}
+                INSERT INTO blob_links (repository_id, blob_id, created_at, review_at, condemned)
+                SELECT r.id, b.id, {long_ago}, {due} FROM numbers, blobs b, repositories r
+                WHERE b.digest = '{digest}' || {padded} AND r.name = '{rows.repository}'""")
+    engine.dispose()
+
+
+def dead_locator(number: int) -> str:
+    """Where the bytes of a dead blob lie."""
+    return f"dead{number:028}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 from sqlalchemy import insert, literal, select, update
 
+from registry.content import collecting
 from registry.db.content import deleted_manifests, manifests, repositories, tag_history, tags
 from registry.db.dialect import portions
 from registry.db.engine import Database
 from registry.db.types import db_time
+from registry.storage.filesystem import FilesystemStore
 from tests.kit.access import api, ask, basic, give_role, make_token, make_user, registry_token
 from tests.kit.plans import plan_of, recorded, require_ranges, sent
 from tests.kit.rows import (
@@ -21,9 +24,11 @@ from tests.kit.rows import (
     RARE_TYPE,
     REPOSITORY,
     SUBJECT,
+    Linked,
     Rows,
     Tagged,
     fill,
+    fill_linked,
     fill_tagged,
 )
 from tests.kit.server import Registry, running_registry
@@ -260,6 +265,33 @@ async def test_retention(tmp_path: Path, database_url: str) -> None:
             plan = await plan_of(database, statement)
             bad = [one for one in plan.splitlines() if _reads_all(one, large)]
             assert not bad, (statement.text, plan)
+
+
+async def test_collections(tmp_path: Path, database_url: str) -> None:
+    """Each portion reads what is due, or a range, and looks the rest up by an index."""
+    many, dead, grace = 4 * COUNT, 200, timedelta(days=1)
+    fill_tagged(database_url, Tagged(repository="many/others", tags=many))
+    fill_linked(database_url, Linked(repository="many/others", blobs=many, dead=dead))
+    database = Database(database_url)
+    try:
+        async with database.write() as connection:
+            await connection.exec_driver_sql("ANALYZE")
+        with sent() as statements:
+            assert (await collecting.review_links(database, grace=grace)).removed == dead
+            assert (await collecting.remove_blobs(database, str(many - 100))).removed == dead
+            last = f"sha256:{many - 100:064x}"
+            assert (await collecting.remove_manifests(database, last, grace=grace)).position
+            store = FilesystemStore(tmp_path / "blobs")
+            assert (await collecting.delete_bytes(database, store)).removed == dead
+        large = ("blobs", "blob_links", "manifests", "manifest_contents", "edges")
+        seen = [one for one in statements if not one.text.startswith("INSERT")]
+        assert len(seen) > 8
+        for statement in seen:
+            plan = await plan_of(database, statement)
+            bad = [one for one in plan.splitlines() if _reads_all(one, large)]
+            assert not bad, (statement.text, plan)
+    finally:
+        await database.close()
 
 
 def _reads_all(step: str, tables: Sequence[str]) -> bool:
