@@ -17,6 +17,7 @@ from typing import Any
 
 from tests.bench import machine
 from tests.bench.advisories import advisories
+from tests.bench.collection import collection
 from tests.bench.content import content
 from tests.bench.figures import Figure, kept_figure
 from tests.bench.inventory import inventory
@@ -66,6 +67,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "advisories": advisories,
     "rematching": rematching,
     "retention": retention,
+    "collection": collection,
     "content": content,
     "scanning": scanning,
 }
