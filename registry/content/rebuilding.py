@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -197,16 +199,18 @@ def plan(found: Survey) -> tuple[Rebuilt, list[Made]]:
 
 def _children_first(found: dict[str, bytes]) -> list[tuple[str, bytes]]:
     """Images before indexes, and indexes before those that list them, as deep as there are any."""
-    left, ordered = dict(found), list[tuple[str, bytes]]()
-    while left:
-        listed_by = {
-            digest: {str(child.digest) for child in parse_manifest(raw).children}
-            for digest, raw in left.items()
-        }
-        ready = [digest for digest in left if not listed_by[digest] & left.keys()]
-        if not ready:
-            break  # they list one another: none of them can have been pushed
-        ordered += [(digest, left.pop(digest)) for digest in sorted(ready)]
+    children = {
+        digest: {str(child.digest) for child in parse_manifest(raw).children} & found.keys()
+        for digest, raw in found.items()
+    }
+    sorter = TopologicalSorter(children)
+    # Those that list one another are left out: none of them can have been pushed.
+    with suppress(CycleError):
+        sorter.prepare()
+    ordered = list[tuple[str, bytes]]()
+    while ready := sorter.get_ready():
+        ordered += [(digest, found[digest]) for digest in sorted(ready)]
+        sorter.done(*ready)
     return ordered
 
 
