@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Protocol
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_
 
 from registry.auth.actor import HOST
 from registry.auth.keyring import require_opens
 from registry.content import backups as kept
 from registry.content.holds import held_bytes
 from registry.content.inparallel import each
+from registry.content.storedblobs import SELECT, from_row, list_all
 from registry.db import copying
 from registry.db.collections import byte_holds, dead_blobs
 from registry.db.content import blobs, upload_sessions
@@ -36,7 +37,6 @@ from registry.errors import (
     NotFoundError,
     UnavailableError,
 )
-from registry.oci.digest import Digest, parse_digest
 from registry.storage.files import FileBlob
 from registry.storage.threads import Threads
 
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from registry.auth.secretkey import SecretKey
     from registry.content.backups import Backup, Backups
+    from registry.content.storedblobs import StoredBlob
     from registry.db.copying import Copied
     from registry.storage.age import Recipient
     from registry.storage.backuptarget import BackupTarget
@@ -78,18 +79,6 @@ class Registry:
     secret_key: SecretKey
     secret_key_text: str
     work: Path
-
-
-@dataclass(frozen=True, slots=True)
-class _Blob:
-    id: int
-    digest: Digest
-    size: int
-    locator: str
-
-    @property
-    def listed(self) -> kept.Listed:
-        return kept.Listed(self.digest, self.size)
 
 
 @dataclass(slots=True)
@@ -191,7 +180,7 @@ async def _keep_blobs(
 ) -> _Counts:
     counts = _Counts()
     total = 0
-    async for blob in _all(snapshot):
+    async for blob in list_all(snapshot):
         total += blob.size
     with bars("Blobs kept", total, of_bytes=True) as told:
         keeping = _Keeping(registry.store, backups, counts, told)
@@ -208,7 +197,7 @@ class _Keeping:
         self._counts = counts
         self._told = told
 
-    async def absent(self, snapshot: Database) -> AsyncIterator[_Blob]:
+    async def absent(self, snapshot: Database) -> AsyncIterator[StoredBlob]:
         """Blobs that the target does not have, or not whole."""
         for shard in SHARDS:
             there: Mapping[str, int] | None = None
@@ -223,13 +212,15 @@ class _Keeping:
                 else:
                     yield blob
 
-    async def keep(self, blob: _Blob) -> None:
+    async def keep(self, blob: StoredBlob) -> None:
         """Copy one, also over a short fault of either side."""
         pauses = iter(_FAULT_PAUSES_SECONDS)
         while True:
             try:
                 async with self._store.open_blob(blob.locator) as there:
-                    await self._backups.put(blob.listed.name, self._checked(blob, there))
+                    await self._backups.put(
+                        kept.Listed(blob.digest, blob.size).name, self._checked(blob, there)
+                    )
             except UnavailableError:
                 if (pause := next(pauses, None)) is None:
                     raise
@@ -244,7 +235,7 @@ class _Keeping:
                 self._counts.new_bytes += blob.size
                 return
 
-    async def _checked(self, blob: _Blob, there: OpenBlob) -> AsyncIterator[bytes]:
+    async def _checked(self, blob: StoredBlob, there: OpenBlob) -> AsyncIterator[bytes]:
         """The blob's bytes; what it is kept under is true, or it is not kept."""
         if there.size != blob.size:
             raise BlobUnknownError(f"the store has {there.size} bytes of it, not {blob.size}")
@@ -256,41 +247,25 @@ class _Keeping:
             raise DigestInvalidError(f"the content has digest {blob.digest.algorithm}:{state.hexdigest()}")
 
 
-_SELECT = select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator)
-
-
-async def _of_shard(snapshot: Database, shard: str) -> AsyncIterator[_Blob]:
+async def _of_shard(snapshot: Database, shard: str) -> AsyncIterator[StoredBlob]:
     ranges = [
         blobs.c.digest.between(f"{algorithm}:{shard}", f"{algorithm}:{shard}g")
         for algorithm in ("sha256", "sha512")
     ]
     after = ""
     while True:
-        query = _SELECT.where(or_(*ranges), blobs.c.digest > after).order_by(blobs.c.digest)
+        query = SELECT.where(or_(*ranges), blobs.c.digest > after).order_by(blobs.c.digest)
         async with snapshot.read_once() as connection:
             rows = (await connection.execute(query.limit(_PAGE_ROWS))).all()
         for row in rows:
-            yield _Blob(row.id, parse_digest(row.digest), row.size, row.locator)
+            yield from_row(row)
         if len(rows) < _PAGE_ROWS:
             return
         after = rows[-1].digest
 
 
-async def _all(snapshot: Database) -> AsyncIterator[_Blob]:
-    last = 0
-    while True:
-        async with snapshot.read_once() as connection:
-            query = _SELECT.where(blobs.c.id > last).order_by(blobs.c.id).limit(_PAGE_ROWS)
-            rows = (await connection.execute(query)).all()
-        for row in rows:
-            yield _Blob(row.id, parse_digest(row.digest), row.size, row.locator)
-        if not rows:
-            return
-        last = rows[-1].id
-
-
 async def _lines(snapshot: Database, missing: Mapping[str, str]) -> AsyncIterator[bytes]:
-    async for blob in _all(snapshot):
+    async for blob in list_all(snapshot):
         if str(blob.digest) not in missing:
             yield f"{blob.digest} {blob.size}\n".encode()
 

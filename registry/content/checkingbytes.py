@@ -12,11 +12,11 @@ from sqlalchemy import select
 from registry.content import quarantine, repairing
 from registry.content.checking import Found, Problem
 from registry.content.collecting import portions_of, unnamed
-from registry.content.scrubbing import Pace, Stored, examine
+from registry.content.scrubbing import Pace, examine
 from registry.content.scrubs import MISSING_MOST, TOO_MANY_MISSING
+from registry.content.storedblobs import from_row
 from registry.db.content import blobs
 from registry.errors import BlobUnknownError, ConflictError
-from registry.oci.digest import parse_digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from registry.content.checking import Look, Mend
     from registry.content.quarantine import Damage
     from registry.content.repairing import Source
+    from registry.content.storedblobs import StoredBlob
 
 _PAGE_ROWS = 500
 _AT_ONCE = 16
@@ -49,7 +50,7 @@ async def blobs_and_bytes(look: Look) -> AsyncIterator[Found]:
         damages: list[Damage | None] = []
         for start in range(0, len(rows), _AT_ONCE):
             portion = rows[start : start + _AT_ONCE]
-            damages += await asyncio.gather(*(_damage(look, _stored(row)) for row in portion))
+            damages += await asyncio.gather(*(_damage(look, from_row(row)) for row in portion))
             look.saw(len(portion))
         is_there = damages.count("missing") <= max(MISSING_MOST, len(rows) // 10)
         for row, damage in zip(rows, damages, strict=True):
@@ -68,11 +69,7 @@ async def _refuse() -> bool:
     raise ConflictError(f"{TOO_MANY_MISSING} If all this is lost: seatrial scrub run")
 
 
-def _stored(row: Row[Any]) -> Stored:
-    return Stored(row.id, parse_digest(row.digest), row.size, row.locator)
-
-
-async def _damage(look: Look, stored: Stored) -> Damage | None:
+async def _damage(look: Look, stored: StoredBlob) -> Damage | None:
     if look.hashed:
         return await examine(look.store, stored, pace=Pace(_FAST), threads=look.threads, advance=_say_nothing)
     try:
@@ -100,7 +97,7 @@ async def _found(look: Look, row: Row[Any], damage: Damage | None) -> Found | No
         problem = Problem("blobs", row.digest, None, f"{why}; it is whole", "take it out of quarantine")
         return Found(problem, _take_out(look, row))
     why = quarantine.MEANINGS[damage]
-    if (source := await repairing.find(look.sources, _stored(row))) is not None:
+    if (source := await repairing.find(look.sources, from_row(row))) is not None:
         problem = Problem("blobs", row.digest, None, why, f"take it from {source.name}")
         return Found(problem, _repair(look, row, damage, source))
     if row.damage is not None:
@@ -115,7 +112,7 @@ def _put_in(look: Look, row: Row[Any], damage: Damage) -> Mend:
 
 
 def _repair(look: Look, row: Row[Any], damage: Damage, source: Source) -> Mend:
-    return lambda: repairing.repair(look.database, look.store, _stored(row), damage, source)
+    return lambda: repairing.repair(look.database, look.store, from_row(row), damage, source)
 
 
 def _take_out(look: Look, row: Row[Any]) -> Mend:

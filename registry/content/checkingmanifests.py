@@ -12,7 +12,7 @@ from registry.content import repairing
 from registry.content import repositories as repos
 from registry.content.checking import Found, Problem
 from registry.content.manifests import edge_rows, said_by
-from registry.content.scrubbing import Stored
+from registry.content.storedblobs import StoredBlob
 from registry.db.content import blob_links, blobs, edges, manifest_contents, manifests, repositories
 from registry.db.dialect import batches
 from registry.db.engine import move_epoch
@@ -179,7 +179,7 @@ async def _incomplete(look: Look, row: Row[Any], missing: Sequence[Row[Any]]) ->
     for one in missing:
         if one.kind == "child":
             continue
-        blob = Stored(0, parse_digest(one.digest), one.size, "")
+        blob = StoredBlob(0, parse_digest(one.digest), one.size, "")
         why = f"the repository does not have its {one.kind} {one.digest}"
         source = await repairing.find(look.sources, blob)
         if source is None:
@@ -194,7 +194,7 @@ async def _incomplete(look: Look, row: Row[Any], missing: Sequence[Row[Any]]) ->
     return found
 
 
-def _bring(look: Look, repository_id: int, blob: Stored, source: Source) -> Mend:
+def _bring(look: Look, repository_id: int, blob: StoredBlob, source: Source) -> Mend:
     return lambda: repairing.bring(look.database, look.store, blob, source, repository_id=repository_id)
 
 

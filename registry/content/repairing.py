@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from registry.content.quarantine import Damage
-    from registry.content.scrubbing import Stored
+    from registry.content.storedblobs import StoredBlob
     from registry.db.engine import Database
     from registry.layouts.layout import Layout
     from registry.oci.digest import Digest
@@ -39,10 +39,10 @@ class Source(Protocol):
     def name(self) -> str:
         """What it is called in messages."""
 
-    async def has(self, blob: Stored) -> bool:
+    async def has(self, blob: StoredBlob) -> bool:
         """Whether so many bytes are there of the blob; they are not looked at."""
 
-    def chunks(self, blob: Stored) -> AsyncIterator[bytes]:
+    def chunks(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """The blob's bytes.
 
         Raises:
@@ -61,11 +61,11 @@ class LayoutSource:
         self._layout = layout
         self._threads = threads
 
-    async def has(self, blob: Stored) -> bool:
+    async def has(self, blob: StoredBlob) -> bool:
         """See :meth:`Source.has`."""
         return await self._threads.run(self._layout.size, blob.digest) == blob.size
 
-    async def chunks(self, blob: Stored) -> AsyncIterator[bytes]:
+    async def chunks(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """See :meth:`Source.chunks`."""
         with closing(await self._threads.run(self._layout.open, blob.digest)) as reader:
             while piece := await self._threads.run(reader.read, PIECE_BYTES):
@@ -86,7 +86,7 @@ class StoreSource:
         self.name = name
         self._store = store
 
-    async def has(self, blob: Stored) -> bool:
+    async def has(self, blob: StoredBlob) -> bool:
         """See :meth:`Source.has`."""
         try:
             async with self._store.open_blob(blob.locator) as opened:
@@ -94,7 +94,7 @@ class StoreSource:
         except BlobUnknownError:
             return False
 
-    async def chunks(self, blob: Stored) -> AsyncIterator[bytes]:
+    async def chunks(self, blob: StoredBlob) -> AsyncIterator[bytes]:
         """See :meth:`Source.chunks`."""
         async with self._store.open_blob(blob.locator) as opened:
             async for chunk in opened.chunks():
@@ -104,7 +104,7 @@ class StoreSource:
         """See :meth:`Source.manifest`: those lie in the database."""
 
 
-async def find(sources: Sequence[Source], blob: Stored) -> Source | None:
+async def find(sources: Sequence[Source], blob: StoredBlob) -> Source | None:
     """The first source that has the blob."""
     for source in sources:
         if await source.has(blob):
@@ -112,7 +112,9 @@ async def find(sources: Sequence[Source], blob: Stored) -> Source | None:
     return None
 
 
-async def repair(database: Database, store: BlobStore, blob: Stored, damage: Damage, source: Source) -> bool:
+async def repair(
+    database: Database, store: BlobStore, blob: StoredBlob, damage: Damage, source: Source
+) -> bool:
     """Give the blob, whose bytes are damaged, those of the source. False: it was healed or deleted meanwhile.
 
     Raises:
@@ -128,7 +130,7 @@ async def repair(database: Database, store: BlobStore, blob: Stored, damage: Dam
 
 
 async def bring(
-    database: Database, store: BlobStore, blob: Stored, source: Source, *, repository_id: int
+    database: Database, store: BlobStore, blob: StoredBlob, source: Source, *, repository_id: int
 ) -> bool:
     """Show a blob of the source in a repository that does not have it, whatever its quota. False: the
     repository is gone.
@@ -163,7 +165,7 @@ async def repair_manifest(database: Database, digest: str, raw: bytes) -> bool:
     return True
 
 
-async def _brought(store: BlobStore, blob: Stored, source: Source) -> str:
+async def _brought(store: BlobStore, blob: StoredBlob, source: Source) -> str:
     """Where the source's bytes lie in the store now, verified."""
     locator = await store.start_upload()
     try:

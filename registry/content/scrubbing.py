@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import os
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.errors import BlobUnknownError, UnavailableError
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from registry.content.quarantine import Damage
-    from registry.oci.digest import Digest
+    from registry.content.storedblobs import StoredBlob
     from registry.storage.store import BlobStore, OpenBlob
     from registry.storage.threads import Threads
 
@@ -30,16 +29,6 @@ _RANGE_SECONDS = 4
 _BURST_SECONDS = 1.0
 FAULT_PAUSES_SECONDS = (1.0, 5.0)
 """After how long a blob that cannot be read is tried again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A blob as its row has it."""
-
-    id: int
-    digest: Digest
-    size: int
-    locator: str
 
 
 class Pace:
@@ -65,7 +54,7 @@ class Pace:
 
 async def examine(
     store: BlobStore,
-    blob: Stored,
+    blob: StoredBlob,
     *,
     pace: Pace,
     threads: Threads,
@@ -88,7 +77,7 @@ async def examine(
 
 async def _examine(
     store: BlobStore,
-    blob: Stored,
+    blob: StoredBlob,
     *,
     pace: Pace,
     threads: Threads,
@@ -107,7 +96,7 @@ async def _examine(
 
 async def _compare(
     store: BlobStore,
-    blob: Stored,
+    blob: StoredBlob,
     *,
     pace: Pace,
     threads: Threads,

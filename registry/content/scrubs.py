@@ -17,7 +17,8 @@ from sqlalchemy import delete, func, insert, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.content import quarantine
-from registry.content.scrubbing import Pace, Stored, examine
+from registry.content.scrubbing import Pace, examine
+from registry.content.storedblobs import StoredBlob, from_row
 from registry.db import leasing
 from registry.db.collections import scrubs
 from registry.db.content import blobs
@@ -25,7 +26,6 @@ from registry.db.dialect import in_turn
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError
-from registry.oci.digest import parse_digest
 from registry.storage.threads import Threads
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class _Scrubbing:
         self._checked = checked
         self._pace = Pace(scrub.bytes_per_second)
         self._saved_at = time.monotonic()
-        self._missing: list[Stored] = []
+        self._missing: list[StoredBlob] = []
 
     async def carry_out(self) -> None:
         while rows := await self._next():
@@ -219,7 +219,7 @@ class _Scrubbing:
             await self._save()
         await self._end(stopped=None)
 
-    async def _next(self) -> list[tuple[Stored, bool]]:
+    async def _next(self) -> list[tuple[StoredBlob, bool]]:
         columns = (blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator, blobs.c.damage)
         query = (
             select(*columns)
@@ -229,12 +229,9 @@ class _Scrubbing:
         )
         async with self._database.read_once() as connection:
             rows = (await connection.execute(query)).all()
-        return [
-            (Stored(row.id, parse_digest(row.digest), row.size, row.locator), row.damage is not None)
-            for row in rows
-        ]
+        return [(from_row(row), row.damage is not None) for row in rows]
 
-    async def _look_at(self, stored: Stored, *, was_damaged: bool) -> None:
+    async def _look_at(self, stored: StoredBlob, *, was_damaged: bool) -> None:
         found = await examine(
             self._store, stored, pace=self._pace, threads=self._threads, advance=self._advance
         )
@@ -252,7 +249,7 @@ class _Scrubbing:
             bytes_checked=self._now.bytes_checked + stored.size,
         )
 
-    async def _put_in(self, stored: Stored, damage: quarantine.Damage) -> None:
+    async def _put_in(self, stored: StoredBlob, damage: quarantine.Damage) -> None:
         if await quarantine.put_in(self._database, stored.id, locator=stored.locator, damage=damage):
             self._now = replace(self._now, damaged=self._now.damaged + 1)
             log.error(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select
 
 from registry.content.inparallel import each
+from registry.content.storedblobs import list_all
 from registry.db.content import blobs, upload_sessions
 from registry.db.types import db_time
 from registry.errors import (
@@ -25,17 +26,15 @@ from registry.errors import (
     DigestInvalidError,
     UnavailableError,
 )
-from registry.oci.digest import parse_digest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable
     from datetime import datetime
 
+    from registry.content.storedblobs import StoredBlob
     from registry.db.engine import Database
-    from registry.oci.digest import Digest
     from registry.storage.store import BlobSource, BlobStore
 
-_PAGE_ROWS = 200
 _MARGIN = timedelta(minutes=10)
 """How long the transaction of a push may take to commit a row after its time was put there."""
 _PASSES = 10
@@ -54,14 +53,6 @@ class StoreCopied:
     copied_bytes: int = 0
     uploads_open: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Blob:
-    id: int
-    digest: Digest
-    size: int
-    locator: str
 
 
 async def measure(database: Database) -> StoreCopied:
@@ -121,30 +112,17 @@ class _Copying:
         """Copy what was pushed since then, or ever."""
         highest = self._counted
 
-        async def pushed() -> AsyncIterator[_Blob]:
+        async def pushed() -> AsyncIterator[StoredBlob]:
             nonlocal highest
-            async for blob in self._pushed(since):
+            which = () if since is None else (blobs.c.created_at >= since,)
+            async for blob in list_all(self._database, *which):
                 highest = max(highest, blob.id)
                 yield blob
 
         await each(pushed(), self._bring, parallel=parallel)
         self._counted = highest
 
-    async def _pushed(self, since: datetime | None) -> AsyncIterator[_Blob]:
-        last = 0
-        while True:
-            query = select(blobs.c.id, blobs.c.digest, blobs.c.size, blobs.c.locator).where(blobs.c.id > last)
-            if since is not None:
-                query = query.where(blobs.c.created_at >= since)
-            async with self._database.read_once() as connection:
-                rows = (await connection.execute(query.order_by(blobs.c.id).limit(_PAGE_ROWS))).all()
-            if not rows:
-                return
-            for row in rows:
-                yield _Blob(row.id, parse_digest(row.digest), row.size, row.locator)
-            last = rows[-1].id
-
-    async def _bring(self, blob: _Blob) -> None:
+    async def _bring(self, blob: StoredBlob) -> None:
         faults, waits = iter(_FAULT_PAUSES_SECONDS), iter(_HELD_PAUSES_SECONDS)
         while True:
             try:
@@ -166,7 +144,7 @@ class _Copying:
             else:
                 return
 
-    async def _bring_once(self, blob: _Blob) -> None:
+    async def _bring_once(self, blob: StoredBlob) -> None:
         if await self._is_there(blob):
             if blob.id > self._counted:
                 self._progress(blob.size)
@@ -188,7 +166,7 @@ class _Copying:
             await self._send(blob, 0)
         self.done.copied += 1
 
-    async def _send(self, blob: _Blob, standing: int) -> None:
+    async def _send(self, blob: StoredBlob, standing: int) -> None:
         if standing == blob.size > 0:
             # All of it was sent before. It may have been about to be finished, and then takes no more.
             await self._target.finish(blob.locator, blob.digest)
@@ -206,7 +184,7 @@ class _Copying:
             self.done.copied_bytes += len(chunk)
             self._progress(len(chunk))
 
-    async def _is_there(self, blob: _Blob) -> bool:
+    async def _is_there(self, blob: StoredBlob) -> bool:
         """Whether the new store has the blob; it is visible there only once it is whole.
 
         Raises:
@@ -222,7 +200,7 @@ class _Copying:
             f"the new store holds something else under the locator of {blob.digest}: give an empty one"
         )
 
-    async def _is_still_named(self, blob: _Blob) -> bool:
+    async def _is_still_named(self, blob: StoredBlob) -> bool:
         async with self._database.read_once() as connection:
             rows = await connection.execute(
                 select(blobs.c.id).where(blobs.c.id == blob.id, blobs.c.locator == blob.locator)
