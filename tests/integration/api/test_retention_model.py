@@ -1,5 +1,6 @@
-"""Retention against a small model of it: pushes, deletions, days, runs, their undoing and collections,
-as hypothesis orders them. Nothing that a tag reaches is ever lost, and nothing else stays for ever.
+"""Retention against a small model of it: pushes, deletions, tags that come back, days, runs, their undoing
+and collections, as hypothesis orders them. Nothing that a tag reaches is ever lost, and nothing else stays
+for ever.
 
 ``SEATRIAL_TEST_EXAMPLES`` multiplies how much is tried.
 """
@@ -49,14 +50,18 @@ KEYS = (*IMAGES, *LISTS, *ABOUT)
 @dataclass
 class Model:
     """What there is in one repository: since when each manifest is there, and no tag names it; and tags, with
-    what they name and since when. In days."""
+    what they name and since when. In days. ``gone`` are deleted manifests, since when they are; ``was`` is
+    what each tag named that was there once."""
 
     manifests: dict[Any, int] = field(default_factory=dict)
     untagged: dict[Any, int] = field(default_factory=dict)
     tags: dict[str, tuple[Any, int]] = field(default_factory=dict)
+    gone: dict[Any, int] = field(default_factory=dict)
+    was: dict[str, Any] = field(default_factory=dict)
 
     def push(self, key: Any, tag: str | None) -> None:
         self.manifests.setdefault(key, 0)
+        self.gone.pop(key, None)
         if tag is not None and self.tags.get(tag, (None, 0))[0] != key:
             self.drop(tag)
             self.tags[tag] = (key, 0)
@@ -64,10 +69,11 @@ class Model:
     def drop(self, tag: str) -> None:
         if tag in self.tags:
             key, _ = self.tags.pop(tag)
-            self.untagged[key] = 0
+            self.untagged[key], self.was[tag] = 0, key
 
     def delete(self, key: Any) -> None:
         self.manifests.pop(key)
+        self.gone[key] = 0
         for tag in [tag for tag, (named, _) in self.tags.items() if named == key]:
             self.drop(tag)
 
@@ -75,6 +81,7 @@ class Model:
         self.manifests = {key: then + days for key, then in self.manifests.items()}
         self.untagged = {key: then + days for key, then in self.untagged.items()}
         self.tags = {tag: (key, then + days) for tag, (key, then) in self.tags.items()}
+        self.gone = {key: then + days for key, then in self.gone.items()}
 
     def retain(self) -> tuple[set[str], set[Any]]:
         """What goes."""
@@ -86,7 +93,16 @@ class Model:
             gone |= fresh
         for key in gone:
             del self.manifests[key]
+            self.gone[key] = 0
         return tags, gone
+
+    def can_restore(self, tag: str) -> bool:
+        """Whether what a deleted tag named is there, or can be brought back on the day on which it went."""
+        key = self.was.get(tag)
+        if tag in self.tags or key is None:
+            return False
+        is_back = self.gone.get(key) == 0 and all(one in self.manifests for one in LISTS.get(key, ()))
+        return key in self.manifests or is_back
 
     def _is_loose(self, key: Any, gone: set[Any]) -> bool:
         there = self.manifests.keys() - gone
@@ -162,6 +178,10 @@ class Player:
     async def delete(self, reference: str) -> None:
         assert (await ask(self.client, "DELETE", f"/v2/{self.name}/manifests/{reference}")).status == 202
 
+    async def restore(self, tag: str) -> None:
+        path = f"/repositories/{self.name.replace('/', '%2F')}/tags/{tag}/restore"
+        await api(self.client, "POST", path, json={})
+
     async def retain(self) -> tuple[int, set[str], set[str]]:
         run = await carry_out(self.client, self.name)
         assert run["outcome"] == "done", run
@@ -221,6 +241,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("push"), st.sampled_from(KEYS), st.none() | st.sampled_from(TAGS)),
     st.tuples(st.just("drop"), st.sampled_from(TAGS)),
     st.tuples(st.just("delete"), st.sampled_from(KEYS)),
+    st.tuples(st.just("restore"), st.permutations(TAGS), st.booleans()),
     st.tuples(st.just("older"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("older"), st.sampled_from((1, 2, 3))),
     st.tuples(st.just("retain")),
@@ -291,6 +312,8 @@ async def do(player: Player, model: Model, kind: str, *given: Any) -> None:
         case "delete" if given[0] in model.manifests:
             model.delete(given[0])
             await player.delete(digest_of(player.raw[given[0]]))
+        case "restore":
+            await delete_and_restore(player, model, *given)
         case "older":
             model.older(given[0])
             await player.older(given[0])
@@ -312,6 +335,16 @@ async def do(player: Player, model: Model, kind: str, *given: Any) -> None:
         case "collect":
             await collect(player.client)
             await player.look(model)
+
+
+async def delete_and_restore(player: Player, model: Model, tags: list[str], by_digest: bool) -> None:
+    """Delete the first of the tags that is there, or its image; and bring back all that can come back."""
+    for tag in [tag for tag in tags if tag in model.tags][:1]:
+        await do(player, model, *(("delete", model.tags[tag][0]) if by_digest else ("drop", tag)))
+    while could := [tag for tag in tags if model.can_restore(tag)]:
+        model.push(model.was[could[0]], could[0])
+        await player.restore(could[0])
+    await player.look(model)
 
 
 ROUNDS = 6
