@@ -13,7 +13,7 @@ from registry.content import quarantine, repairing
 from registry.content.checking import Found, Problem
 from registry.content.collecting import portions_of, unnamed
 from registry.content.scrubbing import Pace, examine
-from registry.content.scrubs import MISSING_MOST, TOO_MANY_MISSING
+from registry.content.scrubs import TOO_MANY_MISSING
 from registry.content.storedblobs import from_row
 from registry.db.content import blobs
 from registry.errors import BlobUnknownError, ConflictError
@@ -52,7 +52,7 @@ async def blobs_and_bytes(look: Look) -> AsyncIterator[Found]:
             portion = rows[start : start + _AT_ONCE]
             damages += await asyncio.gather(*(_damage(look, from_row(row)) for row in portion))
             look.saw(len(portion))
-        is_there = damages.count("missing") <= max(MISSING_MOST, len(rows) // 10)
+        is_there = damages.count("missing") <= max(quarantine.MISSING_MOST, len(rows) // 10)
         for row, damage in zip(rows, damages, strict=True):
             if (found := await _found(look, row, damage)) is not None:
                 is_safe = is_there or damage != "missing" or not found.problem.remains

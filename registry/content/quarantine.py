@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -39,6 +39,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         "unreadable": "the store cannot read its bytes",
     }
 )
+MISSING_MOST = 10
+"""So many of the blobs looked at together may be missing, and else a tenth of them: where more are, the store
+is not there, or another's. Pulls find so many in an hour."""
+_LATELY = timedelta(hours=1)
 _NAMED_IN_EVENT = 20
 
 
@@ -93,12 +97,16 @@ async def put_in(database: Database, blob_id: int, *, locator: str, damage: Dama
 
 async def put_in_missing(database: Database, store: BlobStore, blob_id: int, *, locator: str) -> bool:
     """As :func:`put_in`, where somebody who reads found that the store does not have the bytes: the next push
-    then heals it.
+    then heals it. False as well where that was found so often lately that the store may not be all there.
 
     Raises:
         UnavailableError: it is the store that is not there.
     """
     await store.free_bytes()
+    lately = select(func.count()).where(blobs.c.damage == "missing", blobs.c.damaged_at > db_time(-_LATELY))
+    async with database.read_once() as connection:
+        if (await connection.execute(lately)).scalar_one() >= MISSING_MOST:
+            return False
     return await put_in(database, blob_id, locator=locator, damage="missing")
 
 

@@ -48,9 +48,6 @@ SAVE_SECONDS = 10.0
 RATE_LEAST = 64 << 10
 """Bytes in a second: with fewer the lease would end between two ranges."""
 _LOOKED_AT = 200
-MISSING_MOST = 10
-"""So many of the blobs looked at together may be missing, and else a tenth of them: where more are, the store
-is not there, or another's."""
 TOO_MANY_MISSING = "too many blobs are missing in the store: is it this registry's, and all there?"
 
 
@@ -209,7 +206,7 @@ class _Scrubbing:
         while rows := await self._next():
             for stored, was_damaged in rows:
                 await self._look_at(stored, was_damaged=was_damaged)
-            if len(self._missing) > max(MISSING_MOST, len(rows) // 10) and not self._at.asked_by:
+            if len(self._missing) > max(quarantine.MISSING_MOST, len(rows) // 10) and not self._at.asked_by:
                 log.error(TOO_MANY_MISSING, looked_at=len(rows), missing=len(self._missing))
                 await self._end(stopped=TOO_MANY_MISSING)
                 return

@@ -313,6 +313,23 @@ async def test_far_more_missing_than_a_disk_loses_is_another_store(
     assert (await scrub(client))["recovered"] == 12
 
 
+async def test_pulls_put_no_more_into_quarantine_than_a_disk_loses(
+    client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
+) -> None:
+    contents = [b"%d" % number for number in range(quarantine.MISSING_MOST + 2)]
+    for content in contents:
+        await push_blob(client, NAME, content)
+    (tmp_path / "data/blobs/blobs").rename(tmp_path / "unmounted")
+    for content in contents:
+        async with client.get(f"/v2/{NAME}/blobs/{digest_of(content)}") as response:
+            assert response.status == 404
+    assert await quarantine.count(services_of(registry).database) == quarantine.MISSING_MOST
+    (tmp_path / "unmounted").rename(tmp_path / "data/blobs/blobs")
+    for content in contents[-2:]:
+        async with client.get(f"/v2/{NAME}/blobs/{digest_of(content)}") as response:
+            assert await response.read() == content
+
+
 async def test_what_is_deleted_meanwhile_is_not_damaged(
     client: aiohttp.ClientSession, registry: Registry, tmp_path: Path
 ) -> None:
