@@ -385,7 +385,8 @@ def _recipient(text: str) -> Recipient:
     try:
         return parse_recipient(text)
     except ValueError as error:
-        raise RequestInvalidError(f"--recipient: {text[:80]!r}: {error}") from None
+        # Not what was given: it may be the private key, by mistake.
+        raise RequestInvalidError(f"--recipient, of {len(text)} characters: {error}") from None
 
 
 def _identities(file: Path | None) -> tuple[Identity, ...]:

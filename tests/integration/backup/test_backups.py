@@ -328,6 +328,8 @@ async def test_what_cannot_be_done_changes_nothing(place: Place, port: Port, tmp
     assert not (tmp_path / "nowhere").exists()
     # Keys.
     await refused(place, "--recipient", "create", str(kept), "--recipient", "age1nonsense", code=64)
+    private = identity.text()
+    assert private not in (await place.run("create", str(kept), "--recipient", private, code=64))["said"]
     assert not kept.exists()
     made = await place.run("create", str(kept), "--recipient", str(identity.recipient))
     await refused(place, f"are encrypted for {identity.recipient}", "create", str(kept))
