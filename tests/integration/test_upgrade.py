@@ -158,8 +158,8 @@ async def tokens_of_either(one: str, two: str, secret: str) -> None:
 async def test_a_worker_of_this_version_reports_to_the_version_before(
     previous: Installed, database: str, tmp_path: Path
 ) -> None:
-    """What that one does not know of a run is left out, and the rest of the report counts. Here the image is
-    run again where it is copied."""
+    """What that one does not know of a run is left out, and the rest of the report counts, here too where the
+    image is copied."""
     program = (str(previous.folder / "bin" / "seatrial"),)
     shared = {"trial_on_push": "true", "storage_url": f"file://{tmp_path / 'blobs'}"}
     old = RegistryProcess(tmp_path / "old", database, program=program, **shared)
@@ -203,8 +203,7 @@ async def test_a_worker_of_this_version_reports_to_the_version_before(
             await push_image(admin, "team/copy", "1", image)
             async with admin.get("/api/v1/trials", params={"image": "team/copy:1"}) as response:
                 (copied,) = await response.json()
-        # The version before does not say under which limits it had it run.
-        assert (copied["state"], copied["parts"][0]["reused_from"]) == ("queued", None)
+        assert (copied["state"], copied["parts"][0]["reused_from"]) == ("done", trial["id"])
     finally:
         old.stop()
         new.stop()
