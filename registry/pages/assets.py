@@ -38,7 +38,6 @@ ROBOTS = """\
 User-agent: *
 Disallow: /api/
 Disallow: /v2/
-Disallow: /layout/
 Disallow: /token
 Disallow: /oauth/
 Disallow: /sign-in
