@@ -8,7 +8,7 @@ from typing import get_args
 
 from registry.auth.policy import Visibility
 from registry.errors import CODES
-from registry.pages.texts import TEXTS
+from registry.pages.texts import PARTS, TEXTS
 from registry.settings import Gate
 from registry.trials.gate import EffectiveState
 from tests.kit.sources import ROOT
@@ -75,3 +75,7 @@ def test_templates_have_no_words_of_their_own() -> None:
         if path.suffix == ".html" and own:
             found[path.name] = own
     assert found == {}
+
+
+def test_no_key_is_there_twice() -> None:
+    assert sum(len(part) for part in PARTS) == len(TEXTS)
