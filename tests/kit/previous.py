@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "50f34f638ccfb69595ac28fdb5487698e0a6e62a"
+PREVIOUS = "b46e59e83b75bb1de85b36a10a46ef22cb2216f9"
 
 
 def install_previous(folder: Path) -> Installed:
