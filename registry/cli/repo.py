@@ -234,10 +234,16 @@ def change(
 
 @app.command("list")
 def list_repositories(
-    *, server: ServerOption = SERVER, token_file: TokenOption = None, as_json: JsonOption = False
+    *,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", metavar="NAME", help="Only those below this namespace.")
+    ] = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the repositories that you may pull from."""
-    found = list(connect(server, token_file).items("/repositories"))
+    found = list(connect(server, token_file).items("/repositories", {"namespace": namespace}))
     print_list(found, ("name", "visibility", "gate", "tags", "images", "created_at"), as_json=as_json)
 
 

@@ -227,13 +227,19 @@ async def show(database: Database, *, actor: Actor, name: str) -> RepositoryDeta
 
 
 async def list_readable(
-    database: Database, *, actor: Actor, limit: int, after: str | None
+    database: Database, *, actor: Actor, limit: int, after: str | None, namespace: str | None = None
 ) -> list[RepositoryDetails]:
-    """At most ``limit`` repositories that the actor may pull from, by name, those after ``after``. Whoever
-    manages the registry is shown all."""
+    """At most ``limit`` repositories that the actor may pull from, by name, those after ``after``; of a
+    ``namespace``: those below it. Whoever manages the registry is shown all.
+
+    Raises:
+        NameInvalidError: ``namespace`` is outside the grammar.
+    """
+    if namespace is not None:
+        parse_repository_name(namespace)
     if may_administer(actor):
         actor = replace(actor, scopes=None)
-    names = await catalog.list_names(database, actor=actor, limit=limit, after=after)
+    names = await catalog.list_names(database, actor=actor, limit=limit, after=after, namespace=namespace)
     found: list[RepositoryDetails] = []
     async with database.read() as connection:
         for batch in batches(names):

@@ -26,16 +26,21 @@ if TYPE_CHECKING:
 _KINDS = 3
 
 
-async def list_names(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[str]:
-    """At most ``limit`` names in bytewise order, those after ``after``, which need not exist."""
+async def list_names(
+    database: Database, *, actor: Actor, limit: int, after: str | None, namespace: str | None = None
+) -> list[str]:
+    """At most ``limit`` names in bytewise order, those after ``after``, which need not exist; of a
+    ``namespace``: those below it."""
+    within = "" if namespace is None else f"{namespace}/"
     patterns = pull_patterns(actor)
     exact = {pattern for pattern in patterns if "*" not in pattern}
     sees_all = len(pullable(actor)) == _KINDS
     single = exact if sees_all else exact | {on for on in actor.roles if not on.endswith("/")}
     async with database.read() as connection:
-        names = await _of_names(connection, actor, single, after=after or "", limit=limit)
+        inside = {name for name in single if name.startswith(within)}
+        names = await _of_names(connection, actor, inside, after=after or "", limit=limit)
         walked: list[str] = []
-        for part in ranges(patterns - exact):
+        for part in filter(None, (each.narrowed(within) for each in ranges(patterns - exact))):
             if len(walked) >= limit:
                 break
             walked += await read_in_order(

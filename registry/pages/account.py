@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from registry.http.api import sessions, tokens
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.http.api.tokens import MadeToken
+    from registry.pages.serving import Fields
 
 SHOWN = 50
 TOKENS = "/account"
@@ -34,18 +35,7 @@ async def show_tokens(call: Call) -> web.Response:
 
 async def create_token(call: Call) -> web.Response:
     """Make a token, and show its secret this once."""
-    fields = read_form(call)
-    given: dict[str, object] = {
-        "name": field(fields, "name"),
-        "scopes": tuple(fields.get("scopes", "").split()),
-    }
-    lives = fields.get("lives", "")
-    if lives in LIVES:
-        given["expires_seconds"] = LIVES[lives]
-    if networks := fields.get("networks", "").split():
-        given["networks"] = tuple(networks)
-    made = await tokens.create_token(call, given_body(tokens.NewToken, **given))
-    return await _tokens(call, made)
+    return await _tokens(call, await tokens.create_token(call, wanted_token(read_form(call))))
 
 
 async def revoke_token(call: Call) -> web.Response:
@@ -78,6 +68,25 @@ async def revoke_session(call: Call) -> web.Response:
     """End a session, also this one."""
     await sessions.revoke_session(call, call.request.match_info["session_id"])
     return moved(call, SESSIONS)
+
+
+def wanted_token(fields: Fields, *, account: str | None = None) -> tokens.NewToken:
+    """The token that a form describes, for an account: without one, for the visitor's.
+
+    Raises:
+        RequestInvalidError: it is not valid, and why.
+    """
+    given: dict[str, object] = {
+        "name": field(fields, "name"),
+        "scopes": tuple(fields.get("scopes", "").split()),
+        "account": account,
+    }
+    if networks := fields.get("networks", "").split():
+        given["networks"] = tuple(networks)
+    if (lives := fields.get("lives", "")) in LIVES:
+        # Null is said and not left out: it lives for ever.
+        given["expires_seconds"] = LIVES[lives]
+    return as_body(tokens.NewToken, given)
 
 
 async def _tokens(call: Call, made: MadeToken | None) -> web.Response:

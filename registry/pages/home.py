@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.http.api.models import PageQuery
-from registry.http.api.repositories import list_repositories
+from registry.http.api.fields import NamespaceName
+from registry.http.api.repositories import RepositoriesQuery, list_repositories
 from registry.http.api.routes import Call, read_query
+from registry.pages.namespaces import makes_repositories
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
@@ -17,16 +18,26 @@ if TYPE_CHECKING:
 SHOWN = 50
 
 
+class HomeQuery(CursorQuery):
+    """Which repositories."""
+
+    namespace: NamespaceName | None = None
+
+
 async def show_home(call: Call) -> web.Response:
     """Repositories by name, so many on a page."""
-    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
-    found = await list_repositories(call, PageQuery(limit=SHOWN, cursor=query.cursor))
+    query = read_query(call.request, HomeQuery, leaves_out_empty=True)
+    wanted = RepositoriesQuery(limit=SHOWN, cursor=query.cursor, namespace=query.namespace)
+    found = await list_repositories(call, wanted)
+    kept = [("namespace", query.namespace)]
     return page(
         call.request,
         "home.html",
-        title=text("home.title"),
+        title=text("home.below", name=query.namespace) if query.namespace else text("home.title"),
         repositories=found.items,
-        next_path=f"/{chosen([('cursor', found.next)])}" if found.next else None,
-        first_path="/" if query.cursor else None,
+        namespace=query.namespace,
+        makes=makes_repositories(call.actor),
+        next_path=f"/{chosen([*kept, ('cursor', found.next)])}" if found.next else None,
+        first_path=f"/{chosen(kept)}" if query.cursor else None,
         lines=Lines(api=["GET /api/v1/repositories"], cli=["seatrial repo list"]),
     )

@@ -19,6 +19,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from registry.auth.policy import may_audit
 from registry.http.authentication import base_url
 from registry.http.caller import ACTOR
 from registry.pages.assets import asset_path
@@ -74,6 +75,7 @@ def page(
         title=title,
         lines=lines,
         who=None if actor is None or actor.kind == "anonymous" else actor.shown,
+        audits=actor is not None and may_audit(actor),
         here=request.path,
         here_query=request.rel_url.raw_path_qs if request.method == "GET" else "/",
         host=host_of(request),

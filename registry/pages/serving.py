@@ -121,10 +121,43 @@ def given_body(kind: type[B], **members: object) -> B:
     Raises:
         RequestInvalidError: it is not valid, and why.
     """
+    return as_body(kind, {name: value for name, value in members.items() if value is not None})
+
+
+def as_body(kind: type[B], members: Mapping[str, object]) -> B:
+    """The same with all that is given, also what is ``None``, which the API tells from what is left out.
+
+    Raises:
+        RequestInvalidError: it is not valid, and why.
+    """
     try:
-        return kind.model_validate({name: value for name, value in members.items() if value is not None})
+        return kind.model_validate(members)
     except ValidationError as error:
         raise RequestInvalidError(f"the form is not valid: {problems(error)}") from None
+
+
+def whole_number(fields: Fields, name: str, *, most: int) -> int | None:
+    """A field with a number from 0, or ``None`` where it was left empty.
+
+    Raises:
+        RequestInvalidError: it is none, or more than ``most``.
+    """
+    words = fields.get(name)
+    if words is None:
+        return None
+    if not (words.isascii() and words.isdigit() and len(words) <= len(str(most)) and int(words) <= most):
+        raise RequestInvalidError(f"{name}: a whole number up to {most}")
+    return int(words)
+
+
+def require_confirmed(fields: Fields, name: str) -> None:
+    """Let what cannot be taken back be done to the thing of that name: whoever sent the form typed it.
+
+    Raises:
+        RequestInvalidError: something else was typed, or nothing.
+    """
+    if fields.get("confirm") != name:
+        raise RequestInvalidError(f"nothing was done: type {name} to confirm that you mean it")
 
 
 def moved(call: Call, path: str) -> web.Response:

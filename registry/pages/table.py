@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from registry.pages import managing, serving, waivers, webhooks
+from registry.pages import managing, namespaces, robots, serving, waivers, webhooks
 from registry.pages.account import create_token, revoke_session, revoke_token, show_sessions, show_tokens
+from registry.pages.administration import show_administration
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
 from registry.pages.history import confirm_rollback, roll_back, show_tag_history
@@ -25,6 +26,7 @@ from registry.pages.signing import show_sign_in, sign_in, sign_out
 from registry.pages.trials import follow_trial, show_trial, show_trial_log, show_trials, try_again
 
 _OF = f"/r/{NAME}/-"
+_BELOW = f"/n/{NAME}/-"
 PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", show_home),
     PageRoute("GET", "/sign-in", show_sign_in),
@@ -36,6 +38,28 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("POST", "/account/tokens/{token_id}/revoke", revoke_token, "account"),
     PageRoute("GET", "/account/sessions", show_sessions, "user"),
     PageRoute("POST", "/account/sessions/{session_id}/revoke", revoke_session, "user"),
+    PageRoute("GET", "/administration", show_administration),
+    PageRoute("GET", "/administration/robots", robots.show_all_robots),
+    PageRoute("GET", "/namespaces", namespaces.show_namespaces),
+    PageRoute("POST", "/namespaces", namespaces.create_namespace, "account"),
+    PageRoute("GET", f"/n/{NAME}", namespaces.show_namespace),
+    PageRoute("GET", f"{_BELOW}/members", managing.show_members_below),
+    PageRoute("POST", f"{_BELOW}/members", managing.give_role_below),
+    PageRoute("POST", f"{_BELOW}/members/take", managing.take_role_below),
+    PageRoute("GET", f"{_BELOW}/settings", namespaces.show_settings),
+    PageRoute("POST", f"{_BELOW}/settings", namespaces.change_settings),
+    PageRoute("POST", f"{_BELOW}/rename", namespaces.rename_namespace),
+    PageRoute("POST", f"{_BELOW}/delete", namespaces.delete_namespace),
+    PageRoute("GET", f"{_BELOW}/robots", robots.show_robots),
+    PageRoute("POST", f"{_BELOW}/robots", robots.create_robot),
+    PageRoute("GET", f"{_BELOW}/robots/{{robot}}", robots.show_robot),
+    PageRoute("POST", f"{_BELOW}/robots/{{robot}}/switch", robots.switch_robot),
+    PageRoute("POST", f"{_BELOW}/robots/{{robot}}/delete", robots.delete_robot),
+    PageRoute("POST", f"{_BELOW}/robots/{{robot}}/tokens", robots.create_token),
+    PageRoute("POST", f"{_BELOW}/robots/{{robot}}/tokens/{{token_id}}/rotate", robots.rotate_token),
+    PageRoute("POST", f"{_BELOW}/robots/{{robot}}/tokens/{{token_id}}/revoke", robots.revoke_token),
+    PageRoute("GET", "/repositories/new", managing.show_new, "account"),
+    PageRoute("POST", "/repositories", managing.create_repository, "account"),
     PageRoute("GET", "/robots.txt", show_robots, asks_who=False),
     PageRoute("GET", "/assets/{version}/{file}", show_asset, asks_who=False),
     PageRoute("GET", f"/r/{NAME}", show_repository),
@@ -48,6 +72,8 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
     PageRoute("GET", f"{_OF}/settings", managing.show_settings),
     PageRoute("POST", f"{_OF}/settings", managing.change_settings),
+    PageRoute("POST", f"{_OF}/rename", managing.rename_repository),
+    PageRoute("POST", f"{_OF}/delete", managing.delete_repository),
     PageRoute("GET", f"{_OF}/members", managing.show_members),
     PageRoute("POST", f"{_OF}/members", managing.give_role),
     PageRoute("POST", f"{_OF}/members/take", managing.take_role),

@@ -357,6 +357,22 @@ API = {
 }
 
 PAGES = {
+    "GET /n/{name}": "namespace",
+    "GET /n/{name}/-/members": "members",
+    "POST /n/{name}/-/members": "administer",
+    "POST /n/{name}/-/members/take": "administer",
+    "GET /n/{name}/-/settings": "configure",
+    "POST /n/{name}/-/settings": "configure",
+    "POST /n/{name}/-/rename": "administer",
+    "POST /n/{name}/-/delete": "administer",
+    "GET /n/{name}/-/robots": "members",
+    "POST /n/{name}/-/robots": "administer",
+    "GET /n/{name}/-/robots/{robot}": "members",
+    "POST /n/{name}/-/robots/{robot}/switch": "administer",
+    "POST /n/{name}/-/robots/{robot}/delete": "administer",
+    "POST /n/{name}/-/robots/{robot}/tokens": "administer",
+    "POST /n/{name}/-/robots/{robot}/tokens/{token_id}/rotate": "administer",
+    "POST /n/{name}/-/robots/{robot}/tokens/{token_id}/revoke": "administer",
     "GET /r/{name}": "pull",
     "GET /r/{name}/-/tags/{tag}": "pull",
     "GET /r/{name}/-/images/{digest}": "pull",
@@ -367,6 +383,8 @@ PAGES = {
     "GET /r/{name}/-/images/{digest}/trials": "pull",
     "GET /r/{name}/-/settings": "configure",
     "POST /r/{name}/-/settings": "configure",
+    "POST /r/{name}/-/rename": "administer",
+    "POST /r/{name}/-/delete": "administer",
     "GET /r/{name}/-/members": "members",
     "POST /r/{name}/-/members": "administer",
     "POST /r/{name}/-/members/take": "administer",
@@ -383,7 +401,7 @@ PAGES = {
     "POST /trials/{trial}/again": "again",
     "GET /r/{name}/-/badges/{tag}.svg": "pull",
 }
-"""Pages about a repository."""
+"""Pages about a repository or a namespace."""
 
 OTHERS = {
     "GET /": "any",
@@ -404,6 +422,12 @@ OTHERS = {
     "POST /webhooks/{webhook_id}/switch": "mine",
     "POST /webhooks/{webhook_id}/delete": "mine",
     "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "mine",
+    "GET /administration": "audit",
+    "GET /administration/robots": "audit",
+    "GET /namespaces": "any",
+    "POST /namespaces": "account",
+    "GET /repositories/new": "account",
+    "POST /repositories": "account",
     "GET /robots.txt": "open",
     "GET /assets/{version}/{file}": "open",
     "GET /healthz": "open",

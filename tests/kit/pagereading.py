@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 import aiohttp
 
 from tests.kit.access import Answer, ask
+from tests.kit.plans import sent
 from tests.kit.server import ADMIN, Registry
 
+QUERIES_MAX = 6
 HTML = {"Accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}
 
 
@@ -28,6 +30,17 @@ def words_of(answer: Answer) -> str:
     parser = _Words()
     parser.feed(answer.body.decode())
     return " ".join(parser.words)
+
+
+async def read(client: aiohttp.ClientSession, path: str) -> Answer:
+    """Read a page twice, and count what the second time asks of the database."""
+    await ask(client, "GET", path)
+    with sent() as statements:
+        answer = await ask(client, "GET", path)
+    assert answer.status == 200, answer.body[-1500:]
+    assert len(statements) <= QUERIES_MAX, (path, [one.text for one in statements])
+    assert b"<script>" not in answer.body
+    return answer
 
 
 def visitor(registry: Registry) -> aiohttp.ClientSession:

@@ -78,6 +78,12 @@ class NewRepository(RepositoryChange):
     name: RepositoryName
 
 
+class RepositoriesQuery(PageQuery):
+    """Which repositories: all, or those below a namespace."""
+
+    namespace: NamespaceName | None = None
+
+
 class Rename(Body):
     """The whole new name."""
 
@@ -98,10 +104,14 @@ async def create_repository(call: Call, body: NewRepository) -> use.RepositoryDe
     return await use.show(services.database, actor=call.actor, name=body.name)
 
 
-async def list_repositories(call: Call, query: PageQuery) -> Page[use.RepositoryDetails]:
+async def list_repositories(call: Call, query: RepositoriesQuery) -> Page[use.RepositoryDetails]:
     """Those that the caller may pull from, by name."""
     found = await use.list_readable(
-        call.services.database, actor=call.actor, limit=query.limit + 1, after=query.cursor
+        call.services.database,
+        actor=call.actor,
+        limit=query.limit + 1,
+        after=query.cursor,
+        namespace=query.namespace,
     )
     return query.page(found, key=lambda repository: repository.name)
 
@@ -221,7 +231,7 @@ async def _wanted(call: Call, body: RepositoryChange) -> use.RepositoryChange:
 
 ROUTES = (
     Route("POST", "/repositories", "anyone", create_repository, status=201, errors=(ConflictError,)),
-    Route("GET", "/repositories", "anyone", list_repositories),
+    Route("GET", "/repositories", "anyone", list_repositories, errors=(NameInvalidError,)),
     Route("GET", "/repositories/{name}", "anyone", show_repository, errors=(NameUnknownError,)),
     Route("PUT", "/repositories/{name}", "anyone", put_repository, errors=(NameInvalidError, ConflictError)),
     Route("PATCH", "/repositories/{name}", "anyone", change_repository, errors=(NameUnknownError,)),

@@ -124,8 +124,12 @@ async def test_pages(crowd: dict[str, aiohttp.ClientSession], world: World) -> N
             answers = []
             for place in PLACES:
                 name = f"missing/{next(fresh):03x}" if place == "missing" else f"{place}/app"
+                if path.startswith("/n/") and place != "missing":
+                    name = f"{place}/sub"
                 trial = world.trials.get(place, NO_TRIAL)
-                filled = path.format(name=name, tag="v1", digest=CONFIG, trial=trial)
+                filled = path.format(
+                    name=name, tag="v1", digest=CONFIG, trial=trial, robot="none", token_id="none"
+                )
                 filled += "?wait=0" if path.endswith("/live") else ""
                 answers.append((name, trial, await ask(session, method, filled)))
             found[row, actor] = "".join(

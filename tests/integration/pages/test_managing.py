@@ -6,26 +6,13 @@ import asyncio
 import re
 from pathlib import Path
 
-from tests.kit.access import Answer, api, ask, give_role, make_user
+from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
-from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
-from tests.kit.plans import sent
+from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
 from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port, tiny_image
 
-QUERIES_MAX = 6
 PLACE = "/r/team/app/-"
-
-
-async def read(client: object, path: str) -> Answer:
-    """Read a page twice, and count the second time."""
-    await ask(client, "GET", path)  # type: ignore[arg-type]
-    with sent() as statements:
-        answer = await ask(client, "GET", path)  # type: ignore[arg-type]
-    assert answer.status == 200, answer.body[-1500:]
-    assert len(statements) <= QUERIES_MAX, (path, [one.text for one in statements])
-    assert b"<script>" not in answer.body
-    return answer
 
 
 async def test_visibility_and_gate_are_changed_by_a_form(port: Port) -> None:

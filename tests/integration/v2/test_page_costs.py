@@ -214,12 +214,17 @@ async def test_the_catalog_of_whoever_has_roles(
             assert found == everything
         listed = await api(member, "GET", "/repositories")
         assert [one["name"] for one in listed["items"]] == everything
+        for namespace, below in (("few", few), ("many", everything[-2:]), ("man", []), ("empty01", [])):
+            listed = await api(member, "GET", f"/repositories?namespace={namespace}")
+            assert [one["name"] for one in listed["items"]] == below
         spaces = [one["name"] for one in (await api(member, "GET", "/namespaces"))["items"]]
         assert spaces == [*empty, "few"]
         token = str((await make_token(member, "repository:few/*:pull", "repository:many/*7:pull"))["token"])
     async with registry.client(token) as limited:
         answer = await ask(limited, "GET", "/v2/_catalog")
         assert answer.json["repositories"] == [*few, "many/00000007"]
+        listed = await api(limited, "GET", "/repositories?namespace=many")
+        assert [one["name"] for one in listed["items"]] == ["many/00000007"]
         spaces = [one["name"] for one in (await api(limited, "GET", "/namespaces"))["items"]]
         assert spaces == ["few"]
     # Of several at once, only the outermost step is over what the others found.

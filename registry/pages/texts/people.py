@@ -1,0 +1,98 @@
+"""Who may do what: administration, namespaces and their repositories, robots, users, groups, tokens."""
+
+TEXTS = {
+    "nav.namespaces": "Namespaces",
+    "nav.administration": "Administration",
+    "confirm": "Type {name} to confirm",
+    # the way to what is about the whole registry
+    "administration.title": "Administration",
+    "administration.group.people": "People and rights",
+    "administration.group.deciding": "What decides",
+    "administration.group.service": "The service",
+    "administration.namespaces": "Namespaces",
+    "administration.namespaces.says": "Where roles are given, and what new repositories are like.",
+    # namespaces
+    "namespaces.title": "Namespaces",
+    "namespaces.what": "A namespace is the path before the last part of a repository's name. A role on it "
+    "holds for all below it, and so does what it says of new repositories.",
+    "namespaces.visibility": "New ones are visible",
+    "namespaces.gate": "Gate of new ones",
+    "namespaces.above": "not said here",
+    "namespaces.none": "You have a role on no namespace. An owner of one, or an administrator, can give "
+    "you one.",
+    "namespaces.new": "A new namespace",
+    "namespaces.new_hint": "The first push into it makes it too. As in",
+    "namespaces.create": "Make it",
+    "namespaces.tabs": "About this namespace",
+    "namespaces.tab.overview": "Overview",
+    "namespaces.tab.members": "Members",
+    "namespaces.tab.robots": "Robots",
+    "namespaces.tab.settings": "Settings",
+    "namespaces.no_repositories": "There is no repository in it yet. A push makes one, or you do.",
+    "namespaces.all": "All {count} with their tags and sizes",
+    "namespaces.below": "Namespaces below it: {count}",
+    "namespaces.says": "What it says",
+    "namespaces.settings_of": "Settings of {name}",
+    "namespaces.settings_what": "Visibility, gate and scans are those of new repositories; those that are "
+    "there stay as they are. What is not said here says a namespace above, or else the settings.",
+    "namespaces.switch.create_on_push": "A push makes a repository",
+    "namespaces.switch.scan": "Images of new ones are scanned",
+    "namespaces.switch.waivers_by_two": "A waiver takes two people",
+    "namespaces.switch.promotions_by_two": "A promotion takes two people",
+    "namespaces.cap.trial_queue_max": "Images that may wait to be tried",
+    "namespaces.cap.trial_seconds_per_hour": "Seconds of runs in an hour",
+    "namespaces.cap_hint": "Left empty: no such limit. Administrators set them.",
+    "namespaces.rename": "Rename the namespace",
+    "namespaces.rename_hint": "All below it is renamed too: repositories, robots, roles. Nothing leads "
+    "from the old names to the new ones, and tokens that name the old ones open nothing any more.",
+    "namespaces.delete": "Delete the namespace",
+    "namespaces.delete_hint": "Its robots and the roles on it go too. Below it are repositories: "
+    "{repositories}, namespaces: {namespaces}. There is no way back but a backup.",
+    "namespaces.with_content": "with all that is below it",
+    # a repository, made and ended
+    "home.below": "Repositories of {name}",
+    "repositories.new": "New repository",
+    "repositories.name_hint": "With its namespace, as in team/app.",
+    "repositories.as_said": "as the namespace says, or the settings",
+    "repositories.create": "Make it",
+    "repositories.new_name": "New name",
+    "repositories.rename": "Rename",
+    "repositories.rename_or_move": "Rename or move it",
+    "repositories.rename_hint": "The whole name; another namespace moves it there. Nothing leads from the "
+    "old name to the new one, and tokens that name the old one open nothing any more.",
+    "repositories.delete": "Delete it",
+    "repositories.delete_hint": "It goes with all it holds. Tags: {tags}, images: {images}. There is no "
+    "way back but a backup. A tag that was deleted alone can come back.",
+    "repositories.delete_it": "Delete",
+    # robots
+    "administration.robots": "Robots",
+    "administration.robots.says": "Accounts of programs, of all namespaces.",
+    "robots.title": "Robots of {name}",
+    "robots.what": "A robot is the account of a program. It signs in with its tokens, and goes with its "
+    "namespace.",
+    "robots.none": "There is no robot. One lets a pipeline push and pull without anybody's password.",
+    "robots.new": "A new robot",
+    "robots.own_name": "Its own name",
+    "robots.name_hint": "Its whole name has the namespace before it, as in",
+    "robots.create": "Make it",
+    "robots.give": "Give or take roles",
+    "robots.no_tokens": "It has no token yet, so it cannot sign in.",
+    "robots.switch": "Disable or enable",
+    "robots.switch_hint": "A robot that is disabled is refused at once, with all its tokens, and can be "
+    "enabled again.",
+    "robots.delete": "Delete the robot",
+    "robots.delete_hint": "It goes with its tokens and its roles. Histories keep its name.",
+    "account.works": "works",
+    "account.disabled": "disabled",
+    "account.enable": "Enable",
+    "account.disable": "Disable",
+    "people.roles": "Roles",
+    "people.by": "Held by",
+    "people.no_roles": "No role was given to it: it may do what everybody may.",
+    "people.more_roles": "There are more; the command lists all.",
+    "tokens.account": "Account",
+    "tokens.rotate": "Rotate",
+    "tokens.rotate_one": "Rotate {name}",
+    "tokens.rotate_hint": "To rotate a token makes another one in its place. The old one works for some "
+    "time more, so that nothing stands still.",
+}

@@ -1,0 +1,93 @@
+"""What those who manage people do in a browser: namespaces, robots, users, groups, tokens, the trail."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.kit.access import ask
+from tests.kit.browsing import visiting
+from tests.kit.trials import Port, open_port, tiny_image
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
+LOOKS = pytest.mark.parametrize(
+    "look",
+    [{"color_scheme": "light"}, {"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}}],
+    ids=["light", "dark", "phone"],
+)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened
+
+
+@WITH_AND_WITHOUT
+async def test_an_owner_gives_a_pipeline_its_robot(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await port.push(tiny_image())
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/administration")
+        await visit.sign_in()
+        await visit.page.locator("main").get_by_role("link", name="Namespaces").click()
+        await visit.page.get_by_role("link", name="team", exact=True).click()
+        await visit.require_good()
+        await visit.page.get_by_role("link", name="Robots").click()
+        await visit.page.get_by_label("Its own name").fill("ci")
+        await visit.page.get_by_role("button", name="Make it").click()
+        await visit.require_good()
+        await visit.page.get_by_role("link", name="Give or take roles").click()
+        await visit.page.get_by_label("Who").fill("robot:team+ci")
+        await visit.page.get_by_role("button", name="Give it").click()
+        await visit.go("/n/team/-/robots/ci")
+        form = visit.page.locator("form", has=visit.page.get_by_label("Lives for"))
+        await form.get_by_label("Name").fill("pipeline")
+        await form.get_by_label("May do").fill("repository:team/*:pull")
+        await form.get_by_role("button", name="Make it").click()
+        secret = await visit.page.locator(".copyable code").inner_text()
+        await visit.require_good()
+        async with port.registry.client(secret) as program:
+            assert (await ask(program, "GET", "/v2/team/app/tags/list")).status == 200
+        await visit.page.get_by_role("button", name="Rotate pipeline").click()
+        newer = await visit.page.locator(".copyable code").inner_text()
+        assert newer != secret
+        await visit.page.get_by_role("button", name="Disable").click()
+        await visit.page.get_by_role("button", name="Enable").wait_for()
+        async with port.registry.client(newer) as program:
+            assert (await ask(program, "GET", "/v2/team/app/tags/list")).status == 401
+
+
+PAGES = (
+    "/administration",
+    "/administration/robots",
+    "/namespaces",
+    "/n/team",
+    "/n/team/-/members",
+    "/n/team/-/settings",
+    "/n/team/-/robots",
+    "/n/team/-/robots/ci",
+    "/repositories/new?namespace=team",
+    "/r/team/app/-/settings",
+    "/?namespace=team",
+)
+
+
+@LOOKS
+async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+    await port.push(tiny_image())
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go("/sign-in?next=/n/team/-/robots")
+        await visit.sign_in()
+        await visit.page.get_by_label("Its own name").fill("ci")
+        await visit.page.get_by_role("button", name="Make it").click()
+        for path in PAGES:
+            assert await visit.go(path) == 200, path
+            await visit.require_good()
