@@ -10,7 +10,9 @@ import typer
 from registry.cli.client import JsonOption
 from registry.cli.options import (
     ConfigOption,
+    CredentialsOption,
     DataOption,
+    IdentityOption,
     existing_settings,
     require_server_libraries,
     server_settings,
@@ -24,21 +26,9 @@ TargetArgument = Annotated[
         metavar="TARGET", help="A folder, file:///FOLDER or s3://BUCKET/PREFIX?…, where backups are kept."
     ),
 ]
-CredentialsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--credentials",
-        metavar="FILE",
-        help="Keys for S3 as in ~/.aws/credentials. [default: SEATRIAL_STORAGE_CREDENTIALS_FILE]",
-    ),
-]
 BackupOption = Annotated[
     str | None,
     typer.Option("--backup", metavar="ID", help="Which, as 'list' shows it. [default: the newest]"),
-]
-IdentityOption = Annotated[
-    Path | None,
-    typer.Option("--identity", metavar="FILE", help="The private key that reads encrypted backups."),
 ]
 ParallelOption = Annotated[
     int, typer.Option("--parallel", min=1, max=64, help="How many blobs are copied at once.")

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import shutil
 import tempfile
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import typer
 
 from registry.auth.secretkey import parse_secret_key, secret_key_path
+from registry.cli.backuptargets import open_target, read_identities, work_folder
 from registry.cli.output import print_json, print_table
 from registry.cli.process import open_blob_store
 from registry.cli.progress import progress_bar
@@ -26,16 +24,14 @@ from registry.db import migrate
 from registry.db.engine import Database
 from registry.errors import ConflictError, RequestInvalidError
 from registry.settings import SettingsError, load_settings
-from registry.storage.age import Identity, parse_identities, parse_recipient
-from registry.storage.backuptarget import FolderTarget
+from registry.storage.age import Identity, parse_recipient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from registry.content.backups import Backup, Backups
     from registry.settings import Settings
     from registry.storage.age import Recipient
-    from registry.storage.backuptarget import BackupTarget
 
 _SHOWN = 20
 _LISTED = ("id", "blobs", "blob_bytes", "new_bytes", "encrypted", "has_secret_key", "missing", "version")
@@ -95,7 +91,7 @@ async def _create(
         stack.push_async_callback(database.close)
         store = await open_blob_store(settings, database)
         stack.push_async_callback(store.close)
-        opened = await _target(target, settings, credentials)
+        opened = await open_target(target, settings, credentials)
         stack.push_async_callback(opened.close)
         registry = backupmaking.Registry(
             database_url=settings.effective_database_url,
@@ -103,7 +99,7 @@ async def _create(
             store=store,
             secret_key=parse_secret_key(text, path),
             secret_key_text=text,
-            work=stack.enter_context(_work_folder(settings.data)),
+            work=stack.enter_context(work_folder(settings.data)),
         )
         return await backupmaking.make(registry, opened, recipients, parallel=parallel, bars=progress_bar)
 
@@ -148,7 +144,7 @@ def verify(
         NotFoundError, SettingsError: as :func:`kept.open_backups`.
     """
     settings = load_settings(config)
-    identities = _identities(identity)
+    identities = read_identities(identity)
 
     async def look(work: Path) -> tuple[Backup, backupreading.Verified]:
         async with AsyncExitStack() as stack:
@@ -199,8 +195,8 @@ def restore(
         NotFoundError, SettingsError: as :func:`kept.open_backups`; the settings cannot be used.
     """
     url = require_known(settings.effective_database_url, "database_url")
-    identities = _identities(identity)
-    with database_faults("database_url"), _work_folder(settings.data) as work:
+    identities = read_identities(identity)
+    with database_faults("database_url"), work_folder(settings.data) as work:
         prepared, done = asyncio.run(
             _restore(
                 settings, source, identities, url=url, backup=backup, dry_run=dry_run, parallel=parallel,
@@ -351,34 +347,9 @@ async def _open(
     credentials: Path | None,
     identities: tuple[Identity, ...] = (),
 ) -> Backups:
-    opened = await _target(target, settings, credentials)
+    opened = await open_target(target, settings, credentials)
     stack.push_async_callback(opened.close)
     return await kept.open_backups(opened, identities=identities)
-
-
-async def _target(target: str, settings: Settings, credentials: Path | None) -> BackupTarget:
-    if target.startswith("s3://"):
-        # Its libraries take 25 MB, which a folder does not need.
-        from registry.storage.s3target import open_s3_target  # noqa: PLC0415
-
-        try:
-            return await open_s3_target(
-                target, credentials_file=credentials or settings.storage_credentials_file
-            )
-        except SettingsError as error:
-            # The same is said of the registry's own store, which is a setting.
-            said = error.message.replace("storage_credentials_file", "--credentials")
-            raise SettingsError(said.replace("storage_url", "the target", 1)) from None
-    return FolderTarget(_folder(target))
-
-
-def _folder(target: str) -> Path:
-    url = urlsplit(target)
-    if url.scheme == "file" and not url.netloc and url.path.startswith("/"):
-        return Path(unquote(url.path))
-    if "://" in target or not target:
-        raise SettingsError("the target must be a folder, file:///FOLDER or s3://BUCKET/PREFIX?…")
-    return Path(target).absolute()
 
 
 def _recipient(text: str) -> Recipient:
@@ -389,51 +360,11 @@ def _recipient(text: str) -> Recipient:
         raise RequestInvalidError(f"--recipient, of {len(text)} characters: {error}") from None
 
 
-def _identities(file: Path | None) -> tuple[Identity, ...]:
-    if file is None:
-        return ()
-    try:
-        return parse_identities(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"--identity: {file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise SettingsError(f"--identity: {file}: {error}") from None
-
-
 def _secret_key_text(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii", errors="replace").strip()
     except OSError as error:
         raise SettingsError(f"secret_key_file: {path} cannot be read: {error.strerror}") from None
-
-
-@contextmanager
-def _work_folder(data: Path) -> Iterator[Path]:
-    """A folder of our own in the data folder; those of commands that were killed go."""
-    for left in data.glob("backup-work-*"):
-        with _locked(left) as free:
-            if free:
-                shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix="backup-work-", dir=data) as name, _locked(Path(name)):
-        yield Path(name)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[bool]:
-    try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(fd)
 
 
 def _tell_problems(problems: Mapping[str, str], what: str) -> None:

@@ -40,6 +40,8 @@ _FAILURES_MAX = 50
 """After so many failures, one after the other, it is given up."""
 _WAITING_PER_THREAD = 16
 _NEVER_THERE = {"If-None-Match": "*"}
+MEANWHILE = "somebody pushed to it meanwhile; it was left there"
+"""Why a tag failed that was moved while it was brought."""
 T = TypeVar("T")
 
 
@@ -297,7 +299,7 @@ class _Bringing:
             if error.status != HTTPStatus.PRECONDITION_FAILED:
                 raise
             with self._lock:
-                way.brought.fail(name, "somebody pushed to it meanwhile; it was left there")
+                way.brought.fail(name, MEANWHILE)
             return False
         return True
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from registry.auth.actor import HOST
-from registry.cli.bringing import Brought
+from registry.cli.bringing import MEANWHILE, Brought
 from registry.cli.otherregistry import is_fallback_tag
 from registry.cli.process import open_blob_store
 from registry.cli.upgrading import require_newest
@@ -25,11 +25,11 @@ from registry.content.adopting import take_file
 from registry.db.content import manifests as manifest_rows
 from registry.db.content import tags as tag_rows
 from registry.db.engine import Database
-from registry.errors import SeatrialError, StorageFullError
+from registry.errors import PreconditionFailedError, SeatrialError, StorageFullError
 from registry.layouts.errors import LayoutError
 from registry.layouts.folders import open_kept
 from registry.layouts.walk import walk
-from registry.oci.conditions import NO_CONDITIONS
+from registry.oci.conditions import NO_CONDITIONS, Conditions, parse_entity_tags
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import digest_of
 from registry.oci.manifest import parse_manifest
@@ -167,7 +167,7 @@ class _Into:
         self, kept: KeptRepository, brought: Brought, digest: Digest, found: Found, tags: Sequence[str]
     ) -> None:
         repository, is_here, stands = await self._standing(brought.into, digest, tags)
-        moves = []
+        moves: dict[str, str | None] = {}
         for tag in tags:
             stood = stands.get(tag)
             if stood == str(digest):
@@ -175,33 +175,53 @@ class _Into:
             elif stood is not None and self.taking.keep:
                 brought.kept.append(tag)
             else:
-                moves.append(tag)
+                moves[tag] = stood
         if is_here and not moves:
             return
         if not is_here:
             await self._blobs(kept, brought, repository, found)
             brought.manifests += 1
-        if not self.taking.dry_run:
-            await manifests.put(
-                self.database,
-                self.store,
-                brought.into,
-                stated=digest,
-                tag_names=moves,
-                raw=found.raw,
-                manifest=found.manifest,
-                conditions=NO_CONDITIONS,
-                settings=self.settings,
-                actor=_ACTOR,
-                effects=self.effects,
-                parsers=self.parsers,
-                grandfathered_until=self.taking.grandfathered_until,
-            )
-        for tag in moves:
-            if (stood := stands.get(tag)) is None:
+        if not moves:
+            await self._put(brought, found, digest)
+        for tag, stood in moves.items():
+            condition = Conditions(if_none_match=parse_entity_tags("*"))
+            if stood is not None:
+                condition = Conditions(if_match=parse_entity_tags(f'"{stood}"'))
+            try:
+                await self._put(brought, found, digest, [tag], condition)
+            except PreconditionFailedError:
+                brought.fail(tag, MEANWHILE)
+                continue
+            if stood is None:
                 brought.new.append(tag)
             else:
                 brought.moved.append({"tag": tag, "from": stood, "to": str(digest)})
+
+    async def _put(
+        self,
+        brought: Brought,
+        found: Found,
+        digest: Digest,
+        tags: Sequence[str] = (),
+        conditions: Conditions = NO_CONDITIONS,
+    ) -> None:
+        if self.taking.dry_run:
+            return
+        await manifests.put(
+            self.database,
+            self.store,
+            brought.into,
+            stated=digest,
+            tag_names=tags,
+            raw=found.raw,
+            manifest=found.manifest,
+            conditions=conditions,
+            settings=self.settings,
+            actor=_ACTOR,
+            effects=self.effects,
+            parsers=self.parsers,
+            grandfathered_until=self.taking.grandfathered_until,
+        )
 
     async def _standing(
         self, name: str, digest: Digest, tags: Sequence[str]

@@ -7,7 +7,14 @@ from typing import Annotated
 import typer
 
 from registry.cli.client import JsonOption
-from registry.cli.options import ConfigOption, DataOption, existing_settings, server_settings
+from registry.cli.options import (
+    ConfigOption,
+    CredentialsOption,
+    DataOption,
+    IdentityOption,
+    existing_settings,
+    server_settings,
+)
 from registry.errors import RequestInvalidError
 
 
@@ -25,11 +32,14 @@ def command(
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="Where what is damaged may be had; may be repeated. An image layout, as seatrial import "
-            "takes one, also at an address (https://HOST/layout/NAME/); or a copy of the store, "
-            "file:///FOLDER or s3://BUCKET/PREFIX, as seatrial storage copy makes one.",
+            help="Where what is damaged may be had; may be repeated. Backups, as seatrial backup keeps "
+            "them in a folder or s3://BUCKET/PREFIX; an image layout, as seatrial import takes one, also "
+            "at an address (https://HOST/layout/NAME/); or a copy of the store, file:///FOLDER or "
+            "s3://BUCKET/PREFIX, as seatrial storage copy makes one.",
         ),
     ] = None,
+    identity: IdentityOption = None,
+    credentials: CredentialsOption = None,
     rebuild: Annotated[
         bool,
         typer.Option(
@@ -54,8 +64,10 @@ def command(
     It works beside a server too. Exits 0 when all is well, or was mended, 1 when problems are left.
     """
     if rebuild:
-        if hashed or sources:
-            raise RequestInvalidError("--rebuild reads all there is; it takes no --hash and no --from")
+        if hashed or sources or identity or credentials:
+            raise RequestInvalidError(
+                "--rebuild reads all there is; it takes no --hash, --from, --identity and --credentials"
+            )
         settings = server_settings(config, data=data)
         from registry.cli.fsckrebuild import run_rebuild  # noqa: PLC0415
 
@@ -68,6 +80,8 @@ def command(
         mend=mend,
         hashed=hashed,
         sources=tuple(sources or ()),
+        identity=identity,
+        credentials=credentials,
         ca_file=context.find_root().params.get("ca_file"),
         limit=limit,
     )

@@ -12,12 +12,15 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
+from registry.cli.backuptargets import is_target, open_target, read_identities, work_folder
 from registry.cli.layoutsource import open_source
 from registry.cli.output import print_json, print_table
 from registry.cli.process import open_blob_store
 from registry.cli.progress import progress_bar
 from registry.cli.upgrading import require_newest
 from registry.content import checking
+from registry.content.backups import open_backups
+from registry.content.backupsource import BackupSource
 from registry.content.fsck import CHECKS
 from registry.content.repairing import LayoutSource, StoreSource
 from registry.db.engine import Database
@@ -39,11 +42,14 @@ _CHECKED = ("name", "looked_at", "wrong", "mended", "notes")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the command was asked for; ``limit`` is how many problems are told."""
+    """What the command was asked for. ``identity`` reads encrypted backups, ``credentials`` are the keys for
+    sources in S3; ``limit`` is how many problems are told."""
 
     mend: bool
     hashed: bool
     sources: tuple[str, ...]
+    identity: Path | None
+    credentials: Path | None
     ca_file: Path | None
     limit: int
 
@@ -52,9 +58,11 @@ def run_fsck(settings: Settings, asked: Asked, *, as_json: bool) -> int:
     """Run the command; how many problems are left.
 
     Raises:
-        ConflictError: the database has another schema, or a source is the store itself.
+        ConflictError: the database has another schema; a source is the store itself, or backups that are
+            encrypted while no key was given.
         NotFoundError: a source is not there.
-        SettingsError: the database or a store cannot be used.
+        RequestInvalidError: a source is backups that were encrypted for others.
+        SettingsError: the database, a store or the key cannot be used.
         LayoutError: a source is no layout, or cannot be had.
         UnavailableError: the store fails.
     """
@@ -63,14 +71,15 @@ def run_fsck(settings: Settings, asked: Asked, *, as_json: bool) -> int:
         if text.rstrip("/") == settings.effective_storage_url.rstrip("/"):
             raise ConflictError("--from names the store itself; give a copy of it")
         folder = urlsplit(text).path
-        if text.startswith("file://") and not Path(unquote(folder), "blobs").is_dir():
-            raise NotFoundError(f"--from: there is no store in {folder}")
+        is_there = Path(unquote(folder), "blobs").is_dir() or is_target(text)
+        if text.startswith("file://") and not is_there:
+            raise NotFoundError(f"--from: there is no store in {folder}, and no backup")
     with ExitStack() as stack:
         # Addresses are read with what waits, which no event loop may do.
         layouts = {
             text: stack.enter_context(open_source(text, ca_file=asked.ca_file))
             for text in asked.sources
-            if not text.startswith(_STORES)
+            if not text.startswith(_STORES) and not is_target(text)
         }
         report = asyncio.run(_check(settings, asked, layouts))
     if as_json:
@@ -94,14 +103,41 @@ async def _check(settings: Settings, asked: Asked, layouts: Mapping[str, Layout]
             if text in layouts:
                 sources.append(LayoutSource(layouts[text], look.threads))
                 continue
-            copied = settings.model_copy(update={"storage_url": text})
-            store = await open_blob_store(copied, look.database)
-            stack.push_async_callback(store.close)
-            sources.append(StoreSource(f"the store {text.partition('?')[0]}", store))
+            source = await _backups(stack, settings, asked, text) or await _store(
+                stack, settings, asked, text, look.database
+            )
+            sources.append(source)
         look.sources = sources
         with progress_bar("Looked at", None) as advance:
             look.advance = advance
             return await checking.carry_out(look, CHECKS, mend=asked.mend, shown=asked.limit)
+
+
+async def _backups(stack: AsyncExitStack, settings: Settings, asked: Asked, text: str) -> BackupSource | None:
+    """The backups in a folder or a bucket; ``None``: others than these are there."""
+    if not text.startswith("s3://") and not is_target(text):
+        return None
+    target = await open_target(text, settings, asked.credentials)
+    stack.push_async_callback(target.close)
+    try:
+        backups = await open_backups(target, identities=read_identities(asked.identity))
+    except NotFoundError:
+        return None
+    work = stack.enter_context(work_folder(settings.data))
+    source = BackupSource(f"the backups in {text.partition('?')[0]}", backups, work)
+    stack.push_async_callback(source.close)
+    await source.require_readable()
+    return source
+
+
+async def _store(
+    stack: AsyncExitStack, settings: Settings, asked: Asked, text: str, database: Database
+) -> StoreSource:
+    credentials = asked.credentials or settings.storage_credentials_file
+    copied = settings.model_copy(update={"storage_url": text, "storage_credentials_file": credentials})
+    store = await open_blob_store(copied, database)
+    stack.push_async_callback(store.close)
+    return StoreSource(f"the store {text.partition('?')[0]}", store)
 
 
 @asynccontextmanager

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.ending import until_ended
 from registry.cli.output import print_fields, print_json, print_list
-from registry.cli.progress import progress_bar
 from registry.errors import RequestInvalidError
 
-_LOOK_SECONDS = 0.5
-_PHASES = ("links", "blobs", "manifests", "bytes", "strays")
+_PHASES = ("links", "blobs", "manifests", "bytes", "strays", "done")
 _COUNTS = (
     "links_condemned",
     "links_removed",
@@ -60,20 +58,15 @@ def command(
         return
     collection = client.send("POST", "/collections")
     if wait:
-        collection = _ended(client, collection)
+        collection = until_ended(
+            client,
+            f"/collections/{collection['id']}",
+            collection,
+            label="collecting",
+            total=len(_PHASES) - 1,
+            done=lambda one: _PHASES.index(one["phase"]),
+        )
     if as_json:
         print_json(collection)
     else:
         print_fields(collection, _SHOWN)
-
-
-def _ended(client: Client, collection: Any) -> Any:
-    done = 0
-    with progress_bar("collecting", len(_PHASES)) as tell:
-        while collection["ended_at"] is None:
-            tell(_PHASES.index(collection["phase"]) - done)
-            done = _PHASES.index(collection["phase"])
-            time.sleep(_LOOK_SECONDS)
-            collection = client.get(f"/collections/{collection['id']}")
-        tell(len(_PHASES) - done)
-    return collection

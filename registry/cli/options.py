@@ -1,4 +1,4 @@
-"""Options that ``serve`` and ``up`` share: settings, from the command line.
+"""Options that commands share: settings, from the command line.
 
 ``None`` is not given: then the environment, the settings file or the default decides.
 """
@@ -57,6 +57,18 @@ LogFormatOption = Annotated[
 ProcessesOption = Annotated[
     int | None,
     typer.Option("--processes", metavar="N", help="Registry processes behind the one port. [default: 1]"),
+]
+CredentialsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--credentials",
+        metavar="FILE",
+        help="Keys for S3 as in ~/.aws/credentials. [default: SEATRIAL_STORAGE_CREDENTIALS_FILE]",
+    ),
+]
+IdentityOption = Annotated[
+    Path | None,
+    typer.Option("--identity", metavar="FILE", help="The private key that reads encrypted backups."),
 ]
 
 

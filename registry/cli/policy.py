@@ -14,7 +14,7 @@ from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, 
 from registry.cli.output import print_fields, print_json, print_table
 from registry.cli.places import OnArgument
 
-app = typer.Typer(no_args_is_help=True, help="Findings policies: set, preview, show and clear them.")
+app = typer.Typer(no_args_is_help=True, help="Findings policies: set, preview, show, delete.")
 _FIELDS = ("on", "digest", "created_by", "created_at")
 PolicyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The findings policy (YAML or JSON).")]
 
@@ -82,8 +82,8 @@ def show_policy(
     _print(connect(server, token_file).get("/findings-policy", {"on": on}), as_json=as_json)
 
 
-@app.command("clear")
-def clear_policy(
+@app.command("delete")
+def delete_policy(
     *,
     on: OnArgument,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -92,10 +92,10 @@ def clear_policy(
     as_json: JsonOption = False,
 ) -> None:
     """Take a place's own policy away; one on a namespace above counts then."""
-    require_yes(f"Let findings on {on} count as above it, or not at all?", yes=yes)
+    require_yes(f"Delete the findings policy of {on}?", yes=yes)
     connect(server, token_file).remove("/findings-policy", {"on": on})
     if as_json:
-        print_json({"on": on, "cleared": True})
+        print_json({"on": on, "deleted": True})
 
 
 def _print(placed: dict[str, Any], *, as_json: bool) -> None:

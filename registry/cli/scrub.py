@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from registry.cli.client import DEFAULT_SERVER as SERVER
-from registry.cli.client import Client, JsonOption, ServerOption, TokenOption, connect
+from registry.cli.client import JsonOption, ServerOption, TokenOption, connect
+from registry.cli.ending import until_ended
 from registry.cli.output import print_fields, print_json, print_list
-from registry.cli.progress import progress_bar
 from registry.contract.sizes import parse_size_bytes
 from registry.errors import NotFoundError
 
 app = typer.Typer(no_args_is_help=True, help="Damaged bytes: run, status, damaged, stop.")
-_LOOK_SECONDS = 0.5
 _COUNTS = ("blobs_checked", "blobs_total", "bytes_checked", "bytes_total", "damaged", "recovered")
 _SHOWN = ("id", "asked_by", "asked_at", "bytes_per_second", *_COUNTS, "stopped", "ended_at")
 _LISTED = ("id", "asked_by", "asked_at", *_COUNTS, "stopped", "ended_at")
@@ -49,7 +47,15 @@ def run(
     client = connect(server, token_file)
     scrub = client.send("POST", "/scrubs", body)
     if wait:
-        scrub = _ended(client, scrub)
+        scrub = until_ended(
+            client,
+            f"/scrubs/{scrub['id']}",
+            scrub,
+            label="scrubbing",
+            total=scrub["bytes_total"],
+            done=lambda one: int(one["bytes_checked"]),
+            of_bytes=True,
+        )
     if as_json:
         print_json(scrub)
     else:
@@ -96,15 +102,3 @@ def stop(
         print_json(stopped)
     else:
         print_fields(stopped, _SHOWN)
-
-
-def _ended(client: Client, scrub: Any) -> Any:
-    done = 0
-    with progress_bar("scrubbing", scrub["bytes_total"], of_bytes=True) as tell:
-        while scrub["ended_at"] is None:
-            tell(scrub["bytes_checked"] - done)
-            done = scrub["bytes_checked"]
-            time.sleep(_LOOK_SECONDS)
-            scrub = client.get(f"/scrubs/{scrub['id']}")
-        tell(scrub["bytes_checked"] - done)
-    return scrub

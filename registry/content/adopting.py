@@ -50,14 +50,9 @@ async def take_file(
             f"{digest} has {size} bytes and {settings.blob_max_bytes} are the limit (SEATRIAL_BLOB_MAX_BYTES)"
         )
     async with database.write() as connection:
-        if digest in await blobs.find_all(connection, repository_id, [digest]):
-            held = await blobs.hold_row(connection, digest)
-            assert held is not None
-            await blobs.link(connection, repository_id, held[0])
-            return "here"
         if (held := await blobs.hold_row(connection, digest)) is not None:
-            await blobs.link_within_quota(connection, repository_id, held[0], size=size)
-            return "mounted"
+            is_new = await blobs.link_within_quota(connection, repository_id, held[0], size=size)
+            return "mounted" if is_new else "here"
     session = await uploads.start_own(database, store, repository_id, algorithm=digest.algorithm, life=_LIFE)
     try:
         if isinstance(store, FilesystemStore) and not copy:

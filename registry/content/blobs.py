@@ -136,14 +136,16 @@ async def link(connection: AsyncConnection, repository_id: int, blob_id: int) ->
 
 async def link_within_quota(
     connection: AsyncConnection, repository_id: int, blob_id: int, *, size: int
-) -> None:
+) -> bool:
     """As :func:`link` the blob of ``size`` bytes.
 
     Raises:
         DeniedError: the repository, or a namespace above, would hold more than its quota.
     """
-    if await link(connection, repository_id, blob_id):
+    is_new = await link(connection, repository_id, blob_id)
+    if is_new:
         await quotas.enforce(connection, repository_id, quotas.Amounts(bytes=size))
+    return is_new
 
 
 async def revive(database: Database, repository: Repository, blob: Blob) -> None:

@@ -149,8 +149,9 @@ def _has_any(query: Select[Any]) -> ColumnElement[bool]:
     return query.limit(1).scalar_subquery().is_not(None)
 
 
-async def remove_blobs(database: Database, position: str) -> Step:
-    """Remove blobs after ``position`` that are not needed, and write down their bytes as dead."""
+async def unneeded_blobs(database: Database, position: str) -> tuple[list[int], str | None]:
+    """Of so many blobs after ``position`` as one query looks at, those that are not needed; and where the
+    next begin, ``None`` if there are none."""
     first = int(position or 0)
     async with database.read_once() as connection:
         window = (
@@ -160,11 +161,17 @@ async def remove_blobs(database: Database, position: str) -> Step:
         # The last of the window as well, needed or not: the next one begins after it.
         rows = await connection.execute(select(window.c.id, needed.label("needed")).order_by(window.c.id))
         seen = rows.all()
+    return [row.id for row in seen if not row.needed], str(seen[-1].id) if seen else None
+
+
+async def remove_blobs(database: Database, position: str) -> Step:
+    """Remove blobs after ``position`` that are not needed, and write down their bytes as dead."""
+    unneeded, following = await unneeded_blobs(database, position)
     removed = freed = 0
-    for ids in portions([row.id for row in seen if not row.needed]):
+    for ids in portions(unneeded):
         done = await _remove_blobs(database, ids)
         removed, freed = removed + done.removed, freed + done.freed_bytes
-    return Step(str(seen[-1].id) if seen else None, removed=removed, freed_bytes=freed)
+    return Step(following, removed=removed, freed_bytes=freed)
 
 
 async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
@@ -183,9 +190,11 @@ async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
     return Step(None, removed=len(rows), freed_bytes=sum(row.size for row in rows))
 
 
-async def remove_manifests(database: Database, position: str, *, grace: timedelta) -> Step:
-    """Remove bytes of manifests after the digest ``position`` that no repository has any more, nor had within
-    the ``grace``: what was deleted can be brought back for so long."""
+async def unused_manifests(
+    database: Database, position: str, *, grace: timedelta
+) -> tuple[list[str], str | None]:
+    """As :func:`unneeded_blobs`, of bytes of manifests, by their digests: those that no repository has any
+    more, nor had within the ``grace``."""
     contents = manifest_contents.c
     async with database.read_once() as connection:
         window = (
@@ -198,17 +207,25 @@ async def remove_manifests(database: Database, position: str, *, grace: timedelt
         used = _is_kept(window.c.digest, grace)
         rows = await connection.execute(select(window.c.digest, used.label("used")).order_by(window.c.digest))
         seen = rows.all()
+    return [row.digest for row in seen if not row.used], seen[-1].digest if seen else None
+
+
+async def remove_manifests(database: Database, position: str, *, grace: timedelta) -> Step:
+    """Remove bytes of manifests after the digest ``position`` that no repository has any more, nor had within
+    the ``grace``: what was deleted can be brought back for so long."""
+    contents = manifest_contents.c
+    unused, following = await unused_manifests(database, position, grace=grace)
     removed = 0
-    for digests in portions([row.digest for row in seen if not row.used]):
+    for digests in portions(unused):
         async with database.write() as connection:
             held = select(contents.digest).where(contents.digest.in_(digests)).order_by(contents.digest)
             await connection.execute(held.with_for_update())
-            unused = ~_is_kept(contents.digest, grace)
+            still = ~_is_kept(contents.digest, grace)
             gone = await connection.execute(
-                delete(manifest_contents).where(contents.digest.in_(digests), unused)
+                delete(manifest_contents).where(contents.digest.in_(digests), still)
             )
             removed += gone.rowcount
-    return Step(seen[-1].digest if seen else None, removed=removed)
+    return Step(following, removed=removed)
 
 
 def _is_kept(digest: ColumnElement[str], grace: timedelta) -> ColumnElement[bool]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from registry.auth.actor import REGISTRY
 from registry.content import collecting
@@ -20,7 +21,6 @@ from registry.db.collections import PHASES, collections
 from registry.db.dialect import in_turn
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,24 +85,13 @@ async def find(database: Database, collection_id: int) -> Collection:
     Raises:
         NotFoundError: there is none, or it is no longer remembered.
     """
-    async with database.read_once() as connection:
-        query = select(*_COLUMNS).where(collections.c.id == collection_id)
-        row = (await connection.execute(query)).first()
-    if row is None:
-        raise NotFoundError(f"there is no collection {collection_id}")
-    return Collection(*row)
+    return Collection(*await leasing.find(database, collections, _COLUMNS, collection_id, what="collection"))
 
 
 async def begin_if_due(database: Database, *, every: timedelta) -> None:
     """Begin a collection if the last one was begun so long ago, or there was none."""
-    last = select(func.max(collections.c.asked_at) > db_time(-every))
-    async with database.read_once() as connection:
-        if (await connection.execute(last)).scalar():
-            return
-    async with database.write() as connection:
-        await in_turn(connection, "collection")
-        if not (await connection.execute(last)).scalar():
-            await _begin(connection, asked_by="")
+    begin = partial(_begin, asked_by="")
+    await leasing.begin_if_due(database, collections, begin, every=every, what="collection")
 
 
 async def claim(database: Database) -> Collection | None:

@@ -1,4 +1,4 @@
-"""Repairing what is damaged from elsewhere: an image layout with the same content, or a copy of the store.
+"""Repairing what is damaged from elsewhere: backups, an image layout, a copy of the store.
 
 Nothing that comes from there is believed: the store takes it by its digest, as a push.
 """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +26,7 @@ from registry.db.content import blobs
 from registry.db.dialect import in_turn
 from registry.db.outbox import record
 from registry.db.types import db_time
-from registry.errors import ConflictError, NotFoundError
+from registry.errors import ConflictError
 from registry.storage.threads import Threads
 
 if TYPE_CHECKING:
@@ -130,23 +131,13 @@ async def find(database: Database, scrub_id: int) -> Scrub:
     Raises:
         NotFoundError: there is none, or it is no longer remembered.
     """
-    async with database.read_once() as connection:
-        row = (await connection.execute(select(*_COLUMNS).where(scrubs.c.id == scrub_id))).first()
-    if row is None:
-        raise NotFoundError(f"there is no scrub {scrub_id}")
-    return Scrub(*row)
+    return Scrub(*await leasing.find(database, scrubs, _COLUMNS, scrub_id, what="scrub"))
 
 
 async def begin_if_due(database: Database, *, every: timedelta, bytes_per_second: int) -> None:
     """Begin a scrub if the last one was begun so long ago, or there was none."""
-    last = select(func.max(scrubs.c.asked_at) > db_time(-every))
-    async with database.read_once() as connection:
-        if (await connection.execute(last)).scalar():
-            return
-    async with database.write() as connection:
-        await in_turn(connection, "scrub")
-        if not (await connection.execute(last)).scalar():
-            await _begin(connection, asked_by="", bytes_per_second=bytes_per_second)
+    begin = partial(_begin, asked_by="", bytes_per_second=bytes_per_second)
+    await leasing.begin_if_due(database, scrubs, begin, every=every, what="scrub")
 
 
 async def claim(database: Database) -> Scrub | None:

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select, update
 
+from registry.db.dialect import in_turn
 from registry.db.types import db_time
+from registry.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Column, Table
+    from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
 
@@ -37,3 +40,38 @@ async def count_open(database: Database, table: Table) -> int:
     query = select(func.count()).where(table.c.ended_at.is_(None))
     async with database.read_once() as connection:
         return int((await connection.execute(query)).scalar_one())
+
+
+async def begin_if_due(
+    database: Database,
+    table: Table,
+    begin: Callable[[AsyncConnection], Awaitable[object]],
+    *,
+    every: timedelta,
+    what: str,
+) -> None:
+    """``begin`` one if the last was asked for so long ago, or there was none; ``what`` they are called takes
+    turns."""
+    last = select(func.max(table.c.asked_at) > db_time(-every))
+    async with database.read_once() as connection:
+        if (await connection.execute(last)).scalar():
+            return
+    async with database.write() as connection:
+        await in_turn(connection, what)
+        if not (await connection.execute(last)).scalar():
+            await begin(connection)
+
+
+async def find(
+    database: Database, table: Table, columns: Sequence[Column[Any]], number: int, *, what: str
+) -> Sequence[Any]:
+    """The row of this number.
+
+    Raises:
+        NotFoundError: there is none, or it is no longer remembered.
+    """
+    async with database.read_once() as connection:
+        row = (await connection.execute(select(*columns).where(table.c.id == number))).first()
+    if row is None:
+        raise NotFoundError(f"there is no {what} {number}")
+    return row

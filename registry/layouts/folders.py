@@ -130,7 +130,8 @@ def _read_distribution(root: Path, name: str, folder: Path) -> KeptRepository:
 def _of_layout(name: str, folder: Path) -> KeptRepository:
     kept = KeptRepository(name, lambda digest: folder / blob_path(digest))
     try:
-        entries = parse_index(read_whole(FolderMembers(folder), INDEX_PATH, 16 * MAX_BYTES))
+        raw = read_whole(FolderMembers(folder), INDEX_PATH, 16 * MAX_BYTES)
+        entries = parse_index(raw, entries_max=MANIFESTS_MAX)
     except SeatrialError as error:
         kept.damaged[INDEX_PATH] = error.message
         return kept

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from registry.errors import ManifestInvalidError
 from registry.oci.descriptor import Descriptor
 from registry.oci.digest import Digest
-from registry.oci.manifest import parse_manifest
+from registry.oci.manifest import MAX_REFERENCES, parse_manifest
 from registry.oci.strictjson import JsonInvalidError, parse_json_object
 
 MARKER_PATH, INDEX_PATH = "oci-layout", "index.json"
@@ -52,13 +52,13 @@ def check_marker(raw: bytes) -> None:
         raise ManifestInvalidError(f"oci-layout has the version {str(version)[:40]!r}, and 1.0.0 is known")
 
 
-def parse_index(raw: bytes) -> tuple[Entry, ...]:
+def parse_index(raw: bytes, *, entries_max: int = MAX_REFERENCES) -> tuple[Entry, ...]:
     """What an ``index.json`` lists.
 
     Raises:
         ManifestInvalidError: it breaks the specification.
     """
-    index = parse_manifest(raw)
+    index = parse_manifest(raw, references_max=entries_max)
     if not index.is_index:
         raise ManifestInvalidError("index.json is an image manifest and no index")
     return tuple(

@@ -88,8 +88,10 @@ class Manifest:
             yield "child", child
 
 
-def parse_manifest(raw: bytes, content_type: str | None = None) -> Manifest:
-    """Parse the received bytes of a manifest or index.
+def parse_manifest(
+    raw: bytes, content_type: str | None = None, *, references_max: int = MAX_REFERENCES
+) -> Manifest:
+    """Parse the received bytes of a manifest or index, which refers to so much at most.
 
     ``content_type`` is the request's Content-Type; its parameters are ignored. Without a ``mediaType`` in
     the body the Content-Type decides (helm leaves it out).
@@ -116,8 +118,8 @@ def parse_manifest(raw: bytes, content_type: str | None = None) -> Manifest:
     return Manifest(
         media_type=media_type,
         config=None if is_index else parse_descriptor(document.get("config"), "config"),
-        layers=() if is_index else _descriptors(document, "layers"),
-        children=_descriptors(document, "manifests") if is_index else (),
+        layers=() if is_index else _descriptors(document, "layers", references_max),
+        children=_descriptors(document, "manifests", references_max) if is_index else (),
         subject=None if subject is None else parse_descriptor(subject, "subject"),
         artifact_type=_artifact_type(document),
         annotations=string_map(document.get("annotations"), "annotations"),
@@ -152,10 +154,10 @@ def _artifact_type(document: Mapping[str, object]) -> str | None:
     return text
 
 
-def _descriptors(document: Mapping[str, object], name: str) -> tuple[Descriptor, ...]:
+def _descriptors(document: Mapping[str, object], name: str, most: int) -> tuple[Descriptor, ...]:
     if name in document and document[name] is None:
         return ()  # what Go makes of an empty list
     values = as_list(document.get(name), name)
-    if len(values) > MAX_REFERENCES:
-        raise ManifestInvalidError(f"{name} has {len(values)} entries; {MAX_REFERENCES} are the limit")
+    if len(values) > most:
+        raise ManifestInvalidError(f"{name} has {len(values)} entries; {most} are the limit")
     return tuple(parse_descriptor(as_object(v, f"{name}[{i}]"), f"{name}[{i}]") for i, v in enumerate(values))

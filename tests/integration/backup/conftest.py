@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,27 +51,38 @@ class Place:
     def process(self, command: str, *arguments: str, output: Path) -> ForkedProcess:
         """``seatrial backup COMMAND`` for this place, in a process of its own."""
         own = ("--data", str(self.data)) if command in ("create", "restore") else ()
+        return self._start("backup", command, *arguments, *own, output=output)
+
+    def _start(self, *arguments: str, output: Path) -> ForkedProcess:
         with output.open("wb") as opened:
             return start_seatrial(
-                ["backup", command, *arguments, *own],
+                list(arguments),
                 environment={**inherited(), **self.environment},
                 output=opened.fileno(),
             )
 
     async def run(self, command: str, *arguments: str, code: int = 0) -> Any:
         """Run it; what it printed as JSON, and as ``said`` what else it said."""
-        with tempfile.TemporaryDirectory() as folder:
-            output = Path(folder) / "output"
-            process = self.process(command, *arguments, "--json", output=output)
-            ended = await asyncio.to_thread(process.wait)
-            said = output.read_text()
-        assert ended == code, (ended, said)
-        begin = re.search(r"^[\[{]", said, re.MULTILINE)
-        if begin is None:
-            return {"said": said}
-        told, end = json.JSONDecoder().raw_decode(said, begin.start())
-        rest = said[: begin.start()] + said[end:]
-        return told if isinstance(told, list) else told | {"said": rest.strip()}
+        return await _ended(lambda output: self.process(command, *arguments, "--json", output=output), code)
+
+    async def fsck(self, *arguments: str, code: int = 0) -> Any:
+        """The same of ``seatrial fsck``."""
+        given = ("fsck", "--data", str(self.data), *arguments, "--json")
+        return await _ended(lambda output: self._start(*given, output=output), code)
+
+
+async def _ended(start: Callable[[Path], ForkedProcess], code: int) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "output"
+        ended = await asyncio.to_thread(start(output).wait)
+        said = output.read_text()
+    assert ended == code, (ended, said)
+    begin = re.search(r"^[\[{]", said, re.MULTILINE)
+    if begin is None:
+        return {"said": said}
+    told, end = json.JSONDecoder().raw_decode(said, begin.start())
+    rest = said[: begin.start()] + said[end:]
+    return told if isinstance(told, list) else told | {"said": rest.strip()}
 
 
 class Places:

@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from registry.cli import folderbringing
+from registry.content.adopting import take_file
 from registry.errors import StorageFullError
 from registry.main import run
 from registry.storage.filesystem import FilesystemStore
 from tests.kit.access import ask
-from tests.kit.distribution import small_index
+from tests.kit.distribution import push_image, small_index
 from tests.kit.images import (
     OCI_INDEX,
     Image,
@@ -98,6 +100,28 @@ class Zot(Distribution):
         named = {"annotations": {REF_NAME: tag}} if tag is not None else {}
         held.append({**descriptor(image.manifest, image.media_type), **named})
         index.write_bytes(to_json({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": held}))
+
+    def deduplicate(self) -> None:
+        """As zot does by default: each blob in a folder of its own, and in repositories further names of that
+        file; what it keeps beside repositories, and in one to which nothing but a blob was pushed."""
+        shared = self.root / "_blobstore/blobs/sha256"
+        shared.mkdir(parents=True)
+        for path in sorted(self.root.glob("**/blobs/sha256/*")):
+            if not (shared / path.name).exists():
+                os.link(path, shared / path.name)
+            else:
+                path.unlink()
+                os.link(shared / path.name, path)
+        (self.root / "_trivy/db").mkdir(parents=True)
+        for name in ("_trivy/db/trivy.db", "cache.db", "meta.db", "_restore_complete"):
+            (self.root / name).write_bytes(b"1")
+        begun = self.root / "team/begun"
+        for folder in (begun / "blobs/sha256", begun / ".uploads", begun / ".sync/1a2b/team/begun"):
+            folder.mkdir(parents=True)
+        for folder in (begun, begun / ".sync/1a2b/team/begun"):
+            (folder / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+            (folder / "index.json").write_text('{"schemaVersion":2,"manifests":null}')
+        (begun / ".uploads/5d7f").write_bytes(b"half a blob")
 
 
 @pytest.fixture
@@ -179,6 +203,65 @@ async def test_a_folder_moves_in(
     # Who deletes the old folder then deletes nothing here.
     shutil.rmtree(tmp_path / "old/docker" if kind is Distribution else tmp_path / "old/team")
     assert await read(here, f"/v2/team/app/blobs/{BASE.digest}") == BASE.blob
+
+
+async def test_a_folder_of_zot_as_it_is_by_default(
+    here: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blobs that have names in several repositories, and what is no repository beside them."""
+    old = filled(Zot, tmp_path / "old")
+    assert isinstance(old, Zot)
+    old.deduplicate()
+    looks = {path: path.stat().st_mode for path in old.root.glob("**/blobs/sha256/*")}
+    theirs = {path.stat().st_ino for path in looks}
+    told = await taken(capsys, tmp_path / "old")
+    assert [one["repository"] for one in told["repositories"]] == [
+        "team/app",
+        "team/app/nested",
+        "team/begun",
+    ]
+    for one in told["repositories"]:
+        assert (one["failed"], one["shared"]) == ([], one["blobs"])
+    assert await tags(here, "team/app") == ["latest", "multi", "v1"]
+    assert await read(here, f"/v2/team/app/manifests/{SIGNATURE.digest}") == SIGNATURE.manifest
+    assert await read(here, f"/v2/team/app/nested/blobs/{BASE.digest}") == BASE.blob
+    clones = sum(one["shared"] for one in told["repositories"]) if not theirs & blobs_of(tmp_path) else 0
+    assert clones or blobs_of(tmp_path) <= theirs, "no byte was copied"
+    assert {path: path.stat().st_mode for path in looks} == looks, "zot can go back to it"
+
+
+async def test_who_pushes_to_a_tag_meanwhile_keeps_it(
+    here: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = Distribution(tmp_path / "old")
+    for tag in ("new", "moved", "latest"):
+        old.put("team/app", tag, SECOND)
+    loop = asyncio.get_running_loop()
+    async with here.client() as client:
+        await push_image(client, "team/app", "moved", OLD)
+
+        async def push() -> None:
+            for tag in ("new", "moved"):
+                await push_image(client, "team/app", tag, FIRST)
+
+        async def meanwhile(*given: Any, **more: Any) -> Any:
+            if not pushed:
+                pushed.append(True)
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(push(), loop))
+            return await take_file(*given, **more)
+
+        pushed: list[bool] = []
+        monkeypatch.setattr(folderbringing, "take_file", meanwhile)
+        (app,) = (await taken(capsys, tmp_path / "old", code=2))["repositories"]
+    assert (app["new"], app["moved"]) == (["latest"], [])
+    assert {(one["reference"], one["reason"]) for one in app["failed"]} == {
+        (tag, "somebody pushed to it meanwhile; it was left there") for tag in ("new", "moved")
+    }
+    for tag, image in (("new", FIRST), ("moved", FIRST), ("latest", SECOND)):
+        assert await read(here, f"/v2/team/app/manifests/{tag}") == image.manifest
+    # Once more, by who has seen it: they move.
+    (app,) = (await taken(capsys, tmp_path / "old"))["repositories"]
+    assert sorted(one["tag"] for one in app["moved"]) == ["moved", "new"]
 
 
 async def test_nothing_is_done_twice(

@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import BigInteger, Table, func, literal, select, type_coerce, update
+from sqlalchemy import BigInteger, Table, delete, func, literal, select, type_coerce, update
 from structlog.testing import capture_logs
 
 from registry.content import collecting, collections
@@ -220,6 +220,31 @@ async def test_the_preview_says_what_and_why(client: aiohttp.ClientSession, regi
     async with client.get("/api/v1/audit?action=collection.ended") as response:
         (line,) = (await response.json())["items"]
     assert (line["target"], line["data"]["blobs_removed"]) == (str(done["id"]), 1)
+
+
+async def test_the_preview_looks_on_where_many_are_needed(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No query looks at more rows than one of a collection, and the last of all is found still."""
+    monkeypatch.setattr(collecting, "_LOOKED_AT", 2)
+    await push(client, NAME, "v1", [b"a", b"b", b"c", b"d"])
+    raw = small_manifest([b"a"])
+    for content in (EMPTY_CONFIG, b"a", b"only here" * 9):
+        await push_blob(client, OTHER, content)
+    assert (await put_manifest(client, OTHER, "v1", raw)).status == 201
+    database = services_of(registry).database
+    async with client.delete(f"/v2/{OTHER}/manifests/{digest_of(raw)}") as response:
+        assert response.status == 202
+    lost = digest_of(b"only here" * 9)
+    async with database.write() as connection:
+        this = select(blobs.c.id).where(blobs.c.digest == lost).scalar_subquery()
+        await connection.execute(delete(blob_links).where(blob_links.c.blob_id == this))
+    found = {one["digest"]: one for one in await api(client, "GET", "/collections/preview")}
+    assert (found[lost]["kind"], found[lost]["why"]) == ("blob", "no repository shows it")
+    deleted = found[digest_of(raw)]
+    assert (deleted["kind"], deleted["size_bytes"]) == ("manifest", len(raw))
+    assert "so long it can be brought back" in deleted["why"]
+    assert deleted["remove_after"] is not None
 
 
 async def test_bytes_that_no_row_names_go_and_no_upload_does(
