@@ -147,6 +147,9 @@ def preview(
     limit: Annotated[
         int, typer.Option("--limit", min=0, max=10_000, help="So many of each repository are shown.")
     ] = 1000,
+    skip: Annotated[
+        int, typer.Option("--skip", min=0, max=100_000, help="But not the first so many of each.")
+    ] = 0,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -155,6 +158,7 @@ def preview(
     seatrial retention set. Nothing is changed."""
     client = connect(server, token_file)
     body: dict[str, Any] = {"on": on, "limit": limit, "staying": limit if staying else 0}
+    body |= {"skip": skip} if skip else {}
     if any(given is not None for given in (keep, failed, untagged, referrers)):
         body["policy"] = _policy(
             keep=keep,

@@ -11,7 +11,7 @@ copied to be tried counts in no namespace: an upstream has a limit of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from sqlalchemy import exists, func, select
 
@@ -30,7 +30,7 @@ from registry.errors import DeniedError, TooManyRequestsError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.repositories import Repository
@@ -179,19 +179,29 @@ async def usage_of(connection: AsyncConnection, repository_id: int) -> Amounts:
 
 async def usage_in(connection: AsyncConnection, namespace: str) -> Amounts:
     """What all repositories below a namespace hold together."""
+    return amounts_of((await connection.execute(usage_below(namespace))).one())
+
+
+def usage_below(namespace: str) -> Select[Any]:
+    """What they hold, as a row for :func:`amounts_of`."""
     within = NameRange(f"{namespace}/").conditions(repositories.c.name, "")
     assert within is not None, "nothing is left out"
     below = (*within, ~repositories.c.name.contains(f"/{HIDDEN}", autoescape=True))
     counted = usage_changes.c.repository_id.in_(select(repositories.c.id).where(*below))
     sums = (
-        func.coalesce(func.sum(repository_usage.c[what]), 0)
-        + func.coalesce(select(func.sum(usage_changes.c[what])).where(counted).scalar_subquery(), 0)
+        (
+            func.coalesce(func.sum(repository_usage.c[what]), 0)
+            + func.coalesce(select(func.sum(usage_changes.c[what])).where(counted).scalar_subquery(), 0)
+        ).label(what)
         for what in COUNTED
     )
-    query = select(func.count(), *sums).select_from(repositories).join(repository_usage).where(*below)
-    count, size, tags, uploads = (await connection.execute(query)).one()
-    # PostgreSQL adds up to another type.
-    return Amounts(int(size), count, int(tags), int(uploads))
+    count = func.count().label("repositories")
+    return select(count, *sums).select_from(repositories).join(repository_usage).where(*below)
+
+
+def amounts_of(row: Any) -> Amounts:
+    """The amounts in a row. PostgreSQL adds up to another type."""
+    return Amounts(int(row.bytes), row.repositories, int(row.tags), int(row.uploads))
 
 
 async def usage_at(connection: AsyncConnection, place: Place, number: int) -> Amounts:

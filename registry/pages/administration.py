@@ -33,6 +33,7 @@ class AdministrationLink:
 ADMINISTRATION: tuple[AdministrationLink, ...] = (
     AdministrationLink("people", "namespaces", "/namespaces"),
     AdministrationLink("people", "robots", "/administration/robots"),
+    AdministrationLink("service", "quotas", "/quotas"),
 )
 
 

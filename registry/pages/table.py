@@ -22,6 +22,7 @@ from registry.pages.image import (
 from registry.pages.repository import show_repository
 from registry.pages.search import show_search
 from registry.pages.serving import NAME, PageRoute
+from registry.pages.servicetable import SERVICE
 from registry.pages.signing import show_sign_in, sign_in, sign_out
 from registry.pages.trials import follow_trial, show_trial, show_trial_log, show_trials, try_again
 
@@ -98,6 +99,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/trials/{trial}/log", show_trial_log),
     PageRoute("GET", "/trials/{trial}/live", follow_trial),
     PageRoute("POST", "/trials/{trial}/again", try_again),
+    *SERVICE,
     PageRoute("GET", f"{_OF}/badges/{{tag}}.svg", show_badge),
 )
 

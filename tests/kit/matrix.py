@@ -400,8 +400,29 @@ PAGES = {
     "GET /trials/{trial}/live": "log",
     "POST /trials/{trial}/again": "again",
     "GET /r/{name}/-/badges/{tag}.svg": "pull",
+    "GET /retention": "pull",
+    "POST /retention": "configure",
+    "POST /retention/clear": "configure",
+    "GET /retention/preview": "configure",
+    "GET /retention/runs": "pull",
+    "POST /retention/runs": "configure",
+    "GET /tag-rules": "pull",
+    "POST /tag-rules": "configure",
+    "GET /quota": "pull",
 }
 """Pages about a repository or a namespace."""
+ON: dict[str, dict[str, str]] = {
+    "GET /retention": {},
+    "POST /retention": {},
+    "POST /retention/clear": {},
+    "GET /retention/preview": {},
+    "GET /retention/runs": {},
+    "POST /retention/runs": {},
+    "GET /tag-rules": {},
+    "POST /tag-rules": {"pattern": "("},
+    "GET /quota": {},
+}
+"""Those of them that are told in a parameter, or a field, which one (``on``); and what else they are sent."""
 
 OTHERS = {
     "GET /": "any",
@@ -428,6 +449,12 @@ OTHERS = {
     "POST /namespaces": "account",
     "GET /repositories/new": "account",
     "POST /repositories": "account",
+    "GET /retention/runs/{run_id}": "any",
+    "POST /retention/runs/{run_id}/undo": "any",
+    "POST /tag-rules/{rule_id}/delete": "any",
+    "POST /quota": "admin",
+    "POST /quota/clear": "admin",
+    "GET /quotas": "audit",
     "GET /robots.txt": "open",
     "GET /assets/{version}/{file}": "open",
     "GET /healthz": "open",

@@ -43,6 +43,8 @@ from registry.http.api.routes import Call, Route
 from registry.http.parsers import PARSERS
 from registry.http.retaining import ASKED
 
+SKIP_MAX = 100_000
+
 
 class RetentionQuery(Query):
     """That of which place."""
@@ -120,6 +122,7 @@ class PreviewedRetention(Body):
     on: PlaceKey
     policy: NewRetention | None = None
     limit: int = Field(default=1000, ge=0, le=10_000, description="So many of what goes are named.")
+    skip: int = Field(default=0, ge=0, le=SKIP_MAX, description="But not the first so many of a repository.")
     staying: int = Field(default=0, ge=0, le=10_000, description="So many of the tags that stay are, too.")
     cursor: str | None = Field(default=None, max_length=300, description="What `next` of a page said.")
 
@@ -179,7 +182,7 @@ async def put_retention(call: Call, body: PlacedNewRetention) -> use.PlacedReten
         call.services.database,
         actor=call.actor,
         on=body.on,
-        wanted=_policy(body),
+        wanted=policy_of_body(body),
         pulls_kept_days=call.services.settings.audit_keep_days,
     )
 
@@ -197,8 +200,8 @@ async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPr
         call.services.database,
         actor=call.actor,
         on=body.on,
-        wanted=None if body.policy is None else _policy(body.policy),
-        limit=body.limit,
+        wanted=None if body.policy is None else policy_of_body(body.policy),
+        limit=body.skip + body.limit,
         staying=body.staying,
         after=body.cursor,
         pulls_kept_days=call.services.settings.audit_keep_days,
@@ -206,13 +209,14 @@ async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPr
     if found is None or policy is None:
         return RetentionPreview(None, 0, 0, 0, 0, None, [], more=False, next=None)
     plan = found.plan
-    items = [RetentionPreviewed(each.name, None, goes=True, why=each.judged.why) for each in plan.tags]
-    left = body.limit - len(items)
-    items += [
+    going = [RetentionPreviewed(each.name, None, goes=True, why=each.judged.why) for each in plan.tags]
+    left = body.skip + body.limit - len(going)
+    going += [
         RetentionPreviewed(None, each.digest, goes=True, why=each.why) for each in plan.manifests[:left]
     ]
+    items = going[body.skip :]
     counts = plan.counts
-    more = counts.tags_going + counts.manifests_going > len(items)
+    more = counts.tags_going + counts.manifests_going > len(going)
     items += [RetentionPreviewed(each.name, None, goes=False, why=each.judged.why) for each in plan.staying]
     return RetentionPreview(
         found.repository,
@@ -258,7 +262,11 @@ async def show_retention_run(call: Call, run_id: Id) -> runs.Run:
 
 async def list_retention_items(call: Call, run_id: Id, query: PageQuery) -> Page[runs.Item]:
     """What a run has deleted, in that order, and why."""
-    run = await _run(call, run_id)
+    return await list_items_of(call, await _run(call, run_id), query)
+
+
+async def list_items_of(call: Call, run: runs.Run, query: PageQuery) -> Page[runs.Item]:
+    """As :func:`list_retention_items`, of a run that the caller may see."""
     found = await runs.list_items(call.services.database, run.id, limit=query.limit + 1, after=query.number)
     return query.page(found, key=lambda item: str(item.id))
 
@@ -295,7 +303,8 @@ async def _run(call: Call, run_id: str) -> runs.Run:
     return run
 
 
-def _policy(body: NewRetention) -> RetentionPolicy:
+def policy_of_body(body: NewRetention) -> RetentionPolicy:
+    """The policy that a body says."""
     return RetentionPolicy(
         keep=tuple(
             KeepRule(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from registry.pages.texts import account, common, image, managing, people, repository, trials
+from registry.pages.texts import account, common, image, managing, people, repository, service, trials
 
 PARTS: tuple[Mapping[str, str], ...] = (
     common.TEXTS,
@@ -19,6 +19,7 @@ PARTS: tuple[Mapping[str, str], ...] = (
     account.TEXTS,
     managing.TEXTS,
     people.TEXTS,
+    service.TEXTS,
 )
 TEXTS: Mapping[str, str] = MappingProxyType({key: words for part in PARTS for key, words in part.items()})
 

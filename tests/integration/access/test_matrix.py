@@ -19,7 +19,7 @@ from registry.http.v2.routes import ROUTES as V2_ROUTES
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
-from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, OTHERS, PAGES, PLACED, PLACES, V2
+from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, ON, OTHERS, PAGES, PLACED, PLACES, V2
 from tests.kit.server import Registry, running_registry
 from tests.kit.world import World, make_world
 
@@ -131,7 +131,10 @@ async def test_pages(crowd: dict[str, aiohttp.ClientSession], world: World) -> N
                     name=name, tag="v1", digest=CONFIG, trial=trial, robot="none", token_id="none"
                 )
                 filled += "?wait=0" if path.endswith("/live") else ""
-                answers.append((name, trial, await ask(session, method, filled)))
+                options = (
+                    {"params" if method == "GET" else "data": ON[row] | {"on": name}} if row in ON else {}
+                )
+                answers.append((name, trial, await ask(session, method, filled, **options)))
             found[row, actor] = "".join(
                 sign(answer, hides=right in ("trialled", "log", "again")) for *_, answer in answers
             )

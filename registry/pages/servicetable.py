@@ -1,0 +1,24 @@
+"""Pages of what the registry does by itself, and for whoever runs it."""
+
+from __future__ import annotations
+
+from registry.pages import quotas, retention, tagrules
+from registry.pages.serving import PageRoute
+
+SERVICE: tuple[PageRoute, ...] = (
+    PageRoute("GET", "/retention", retention.show_policy),
+    PageRoute("POST", "/retention", retention.set_policy),
+    PageRoute("POST", "/retention/clear", retention.clear_policy),
+    PageRoute("GET", "/retention/preview", retention.preview),
+    PageRoute("GET", "/retention/runs", retention.show_runs),
+    PageRoute("POST", "/retention/runs", retention.begin_run),
+    PageRoute("GET", "/retention/runs/{run_id}", retention.show_run),
+    PageRoute("POST", "/retention/runs/{run_id}/undo", retention.undo_run),
+    PageRoute("GET", "/tag-rules", tagrules.show_tag_rules),
+    PageRoute("POST", "/tag-rules", tagrules.create_tag_rule),
+    PageRoute("POST", "/tag-rules/{rule_id}/delete", tagrules.delete_tag_rule),
+    PageRoute("GET", "/quota", quotas.show_quota),
+    PageRoute("POST", "/quota", quotas.change_quota, "admin"),
+    PageRoute("POST", "/quota/clear", quotas.clear_quota, "admin"),
+    PageRoute("GET", "/quotas", quotas.list_quotas),
+)

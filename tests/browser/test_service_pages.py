@@ -1,0 +1,97 @@
+"""What those who run a registry do in a browser: what it keeps, how much it holds, who works for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.kit.access import api
+from tests.kit.browsing import visiting
+from tests.kit.retention import carry_out, names, pushed, set_policy
+from tests.kit.trials import Port, open_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
+LOOKS = (
+    {"color_scheme": "light"},
+    {"color_scheme": "dark"},
+    {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
+)
+ON = "team/app"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened
+
+
+@WITH_AND_WITHOUT
+async def test_a_policy_from_its_preview_to_its_undo(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await pushed(port.admin, "v1", "v2", "v3", "latest")
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/r/team/app/-/settings")
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="Retention").click()
+        await visit.require_good()
+        first = visit.page.get_by_role("group", name="Rule 1")
+        await first.get_by_label("Keep").select_option("glob")
+        await first.get_by_label("Pattern").fill("v*")
+        await first.get_by_label("the last").fill("1")
+        second = visit.page.get_by_role("group", name="Rule 2")
+        await second.get_by_label("Pattern").fill("latest")
+        await visit.page.get_by_role("button", name="See what would go").click()
+        await visit.page.get_by_text("From team/app 2 of 4 tags").wait_for()
+        await visit.require_good()
+        assert len(await names(port.admin)) == 4
+        await visit.page.get_by_role("button", name="Set this policy").click()
+        await visit.page.get_by_text("This counts, set on team/app").wait_for()
+        await visit.page.get_by_role("link", name="Runs, and what they deleted").click()
+        await visit.page.get_by_role("button", name="Carry it out now").click()
+        await visit.page.get_by_role("link", name="Run 1").wait_for()
+        await carry_out(port.admin, ON)
+        await visit.page.get_by_role("link", name="Run 1").click()
+        await visit.require_good()
+        assert await names(port.admin) == {"v3", "latest"}
+        await visit.page.get_by_role("button", name="Bring it back").click()
+        await visit.page.get_by_text("restored").first.wait_for()
+        assert len(await names(port.admin)) == 4
+        await visit.require_good()
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+    await pushed(port.admin, "v1.0.0", "v2.0.0", "latest", "old")
+    await set_policy(port.admin, "team/", keep=[{"last": 5}], untagged_days=7)
+    await set_policy(
+        port.admin, ON, keep=[{"last": 1}, {"tags": {"by": "glob", "pattern": "v*"}}], cap_percent=90
+    )
+    await api(port.admin, "POST", "/tag-rules", status=201, json={"on": ON, "by": "semver", "pattern": "*"})
+    await api(port.admin, "PATCH", "/quota", json={"on": ON, "tags": 5, "bytes": 2**20})
+    await api(port.admin, "PATCH", "/quota", json={"on": "team/", "tags": 4})
+    run = await carry_out(port.admin, ON)
+    pages = (
+        f"/retention?on={ON}",
+        f"/retention/preview?on={ON}",
+        f"/retention/preview?on={ON}&keep-0-pattern=v*",
+        f"/retention/runs?on={ON}",
+        f"/retention/runs/{run['id']}",
+        "/retention?on=team/",
+        f"/tag-rules?on={ON}",
+        f"/tag-rules?on={ON}&by=glob&pattern=v*",
+        f"/quota?on={ON}",
+        "/quotas",
+    )
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go("/sign-in")
+        await visit.sign_in()
+        for path in pages:
+            assert await visit.go(path) == 200
+            await visit.require_good()
