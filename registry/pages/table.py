@@ -21,8 +21,8 @@ from registry.pages.image import (
 )
 from registry.pages.repository import show_repository
 from registry.pages.search import show_search
-from registry.pages.serving import NAME, PageRoute
 from registry.pages.servicetable import SERVICE
+from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
 from registry.pages.trials import follow_trial, show_trial, show_trial_log, show_trials, try_again
 
