@@ -48,7 +48,9 @@ def block(
             metavar="[NAME@DIGEST|NAME:TAG|DIGEST]", help="An image, or with --in a digest alone."
         ),
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", help="Why; everybody who is refused reads it.")],
+    reason: Annotated[
+        str | None, typer.Option("--reason", help="Why; everybody who is refused reads it.")
+    ] = None,
     where: Where = None,
     layer: Annotated[
         bool, typer.Option("--layer", help="The digest is that of a layer: block all images with it.")
@@ -62,6 +64,9 @@ def block(
             "everywhere.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say which images it would refuse now, and change nothing.")
+    ] = False,
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
@@ -73,16 +78,23 @@ def block(
     """
     if (target is None) == (package is None):
         raise RequestInvalidError("name an image, a digest, or with --package a package, and one of them")
+    if not dry_run and reason is None:
+        raise RequestInvalidError("say why with --reason: everybody who is refused reads it")
+    reason = None if dry_run else reason
     client = connect(server, token_file)
     if package is not None:
         if layer:
             raise RequestInvalidError("--layer goes with a digest")
-        _block(client, {"on": where or "*", "package": package, "reason": reason}, as_json=as_json)
+        _block(client, {"on": where or "*", "package": package}, reason, as_json=as_json)
         return
     assert target is not None
     if not target.startswith(_ALGORITHMS):
         if where is not None or layer:
             raise RequestInvalidError("--in and --layer go with a digest alone, as in sha256:…")
+        if dry_run:
+            image = client.get("/gate", {"image": target})
+            _block(client, {"on": image["image"], "digest": image["digest"]}, None, as_json=as_json)
+            return
         client.send("POST", "/gate/block", {"image": target, "reason": reason})
         if as_json:
             print_json({"image": target, "blocked": True})
@@ -91,11 +103,32 @@ def block(
         return
     if where is None:
         raise RequestInvalidError("say where with --in: a repository, a namespace as in team/, or '*'")
-    _block(client, {"on": where, "digest": target, "layer": layer, "reason": reason}, as_json=as_json)
+    _block(client, {"on": where, "digest": target, "layer": layer}, reason, as_json=as_json)
 
 
-def _block(client: Client, asked: Mapping[str, Any], *, as_json: bool) -> None:
-    made = client.send("POST", "/gate/blocks", asked)
+def _preview(client: Client, asked: Mapping[str, Any], *, as_json: bool) -> None:
+    found: list[dict[str, Any]] = []
+    cursor: dict[str, Any] = {}
+    while True:
+        page = client.send("POST", "/gate/blocks/preview", {**asked, **cursor})
+        found += page["items"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    if as_json:
+        print_json(found)
+        return
+    lists = ("tags", "packages")
+    shown = [{**one, **{name: ", ".join(one[name]) for name in lists}} for one in found]
+    print_table(shown, ("repository", "digest", "tags", "packages", "blocked"))
+    typer.echo(f"{len(found)} images would be refused; nothing was changed")
+
+
+def _block(client: Client, target: Mapping[str, Any], reason: str | None, *, as_json: bool) -> None:
+    if reason is None:
+        _preview(client, target, as_json=as_json)
+        return
+    made = client.send("POST", "/gate/blocks", {**target, "reason": reason})
     if as_json:
         print_json(made)
     else:
@@ -222,8 +255,9 @@ def preview(
     if as_json:
         print_json(found)
         return
-    columns = ("repository", "digest", "state", "decision", "admitted_until", "pulls", "pulled_by")
-    print_table([{**one, "pulled_by": _pulled_by(one["pullers"])} for one in found], columns)
+    columns = ("repository", "digest", "tags", "state", "decision", "admitted_until", "pulls", "pulled_by")
+    shown = [{**one, "tags": " ".join(one["tags"]), "pulled_by": _pulled_by(one["pullers"])} for one in found]
+    print_table(shown, columns)
     refused = sum(one["decision"] in ("refuse", "wait") for one in found)
     typer.echo(f"{refused} of the images that were pulled would be refused to readers")
 

@@ -11,10 +11,12 @@ from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.keys import read_key_file
-from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.output import print_fields, print_json, print_list, print_table
 from registry.cli.places import OnArgument
 
-app = typer.Typer(no_args_is_help=True, help="Required signatures: require, list and delete them.")
+app = typer.Typer(
+    no_args_is_help=True, help="Required signatures: require, list and delete them; which tags have them."
+)
 _SHOWN = ("id", "name", "issuer", "subject", "created_by", "created_at")
 
 
@@ -76,3 +78,24 @@ def delete(
     connect(server, token_file).send("DELETE", f"/signature-rules/{part(rule)}")
     if as_json:
         print_json({"id": rule, "deleted": True})
+
+
+@app.command("tags")
+def list_tags(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The repository.")],
+    *,
+    unsigned: Annotated[
+        bool, typer.Option("--unsigned", help="Only tags that lack a signature that is required.")
+    ] = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say of each tag whether its image has the signatures that are required, and which rules they meet."""
+    listed = connect(server, token_file).items(f"/repositories/{part(name)}/signatures")
+    found = [one for one in listed if not (unsigned and one["signed"])]
+    if as_json:
+        print_json(found)
+    else:
+        shown = [{**one, "rules": ", ".join(one["rules"])} for one in found]
+        print_table(shown, ("tag", "digest", "signed", "rules"))

@@ -77,6 +77,13 @@ def parse_findings_policy(text: str) -> FindingsPolicy:
     return _validated(FindingsPolicy, text, what="findings policy")
 
 
+def as_yaml(document: Mapping[str, Any]) -> str:
+    """A stored run spec or findings policy as people write it: what reads it again reads the same."""
+    text = _dumped(document, allow_unicode=True)
+    # What nobody could see is spelt out.
+    return text if text.replace("\n", "").isprintable() else _dumped(document, allow_unicode=False)
+
+
 def run_spec_schema() -> dict[str, Any]:
     """The JSON Schema of run specs."""
     return dict(_schema(RunSpec))
@@ -141,9 +148,30 @@ _NoAliases.yaml_implicit_resolvers = {
     for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 # As JSON writes 0.00001: to YAML 1.1 that is a text, and a spec that was stored could not be read.
-_NoAliases.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+\Z"), list("-0123456789")
+_EXPONENT = re.compile(r"-?[0-9]+(?:\.[0-9]+)?[eE][-+]?[0-9]+\Z")
+_NoAliases.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-0123456789"))
+
+
+class _Writer(yaml.SafeDumper):
+    """YAML as :class:`_NoAliases` reads it."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+_Writer.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-0123456789"))
+_Writer.add_representer(
+    str,
+    lambda writer, text: writer.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="|" if "\n" in text else None
+    ),
 )
+
+
+def _dumped(document: Mapping[str, Any], *, allow_unicode: bool) -> str:
+    ordered = {"version": document.get("version"), **document}
+    written: str = yaml.dump(ordered, Dumper=_Writer, allow_unicode=allow_unicode, sort_keys=False, width=100)
+    return written
 
 
 def _of_the_text(node: yaml.Node | None, path: str = "") -> Iterator[Problem]:

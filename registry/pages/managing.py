@@ -14,6 +14,7 @@ from registry.http.api.fields import NamespaceName
 from registry.http.api.models import PageQuery, Query
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
+from registry.pages.gates import is_stricter
 from registry.pages.namespaces import own_name, tabs_of
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, require_confirmed
@@ -96,12 +97,16 @@ async def show_settings(call: Call) -> web.Response:
 
 
 async def change_settings(call: Call) -> web.Response:
-    """Change visibility and gate."""
+    """Change visibility and gate. What a stricter gate would have refused is looked at first."""
     name = await _name(call, "configure")
     fields = read_form(call)
     wanted = given_body(
         api.RepositoryChange, visibility=field(fields, "visibility"), gate=field(fields, "gate")
     )
+    now = await api.show_repository(call, name)
+    if is_stricter(field(fields, "gate"), now.gate):
+        asked = chosen([("gate", wanted.gate), ("visibility", wanted.visibility)])
+        return moved(call, f"/r/{name}/-/gate{asked}")
     await api.change_repository(call, name, wanted, NO_CONDITIONS)
     return moved(call, f"/r/{name}/-/settings")
 

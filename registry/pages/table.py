@@ -9,6 +9,7 @@ from registry.pages.account import create_token, revoke_session, revoke_token, s
 from registry.pages.administration import show_administration
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.badges import show_badge
+from registry.pages.deciding import DECIDING
 from registry.pages.history import confirm_rollback, roll_back, show_tag_history
 from registry.pages.home import show_home
 from registry.pages.image import (
@@ -82,6 +83,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("POST", f"{_OF}/waivers", waivers.request_waiver),
     PageRoute("POST", "/waivers/{waiver_id}/grant", waivers.grant_waiver),
     PageRoute("POST", "/waivers/{waiver_id}/revoke", waivers.revoke_waiver),
+    *DECIDING,
     PageRoute("GET", f"{_OF}/webhooks", webhooks.show_webhooks),
     PageRoute("POST", f"{_OF}/webhooks", webhooks.create_webhook),
     PageRoute("GET", "/webhooks/{webhook_id}", webhooks.show_webhook, "account"),

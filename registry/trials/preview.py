@@ -15,7 +15,7 @@ from registry.content import repositories as repos
 from registry.content.blocks import below
 from registry.content.explaining import account_named
 from registry.db.access import tombstones
-from registry.db.content import STATE_COLUMNS, manifests, repositories
+from registry.db.content import STATE_COLUMNS, manifests, repositories, tags
 from registry.db.dialect import batches
 from registry.db.events import pull_days
 from registry.db.types import Bytewise, Id
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from registry.settings import Settings
 
 PULLERS_SHOWN = 20
+TAGS_SHOWN = 20
 PULLERS_MAX = 5000
 """How many sums of one puller, one image and one repository one page looks at."""
 ACCOUNTS_MAX = 100
@@ -58,6 +59,7 @@ class Puller:
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """An image that was pulled, and what a reader would be told now; ``reason`` is why its state.
+    ``tags`` name it, by name, twenty at most.
 
     ``admitted_until`` is until when it would stay admitted: from before the gate, as it passed once, or by a
     waiver or a pause.
@@ -66,6 +68,7 @@ class Stopped:
     repository: str
     gate: Gate
     digest: str
+    tags: Sequence[str]
     state: EffectiveState
     reason: str
     decision: Word
@@ -112,6 +115,7 @@ async def preview(
             raise NameUnknownError(f"there is no repository {name}; a namespace has a slash at its end")
         pullers = await _pullers(connection, day, rows)
         writers = await _writers(connection, pullers)
+        named = await _tags(connection, rows)
     told = await _told(database, rows)
     found = []
     for row in rows:
@@ -123,6 +127,7 @@ async def preview(
                 row,
                 gate,
                 told=told[row.repository_id],
+                named=named.get(row.manifest_id, ()),
                 pullers=shown,
                 pulls=int(sum(one.count for one in theirs)),
             )
@@ -154,7 +159,14 @@ async def _told(database: Database, rows: Sequence[Any]) -> Mapping[int, _Told]:
 
 
 def _stopped(
-    settings: Settings, row: Any, gate: Gate, *, told: _Told, pullers: Sequence[Puller], pulls: int
+    settings: Settings,
+    row: Any,
+    gate: Gate,
+    *,
+    told: _Told,
+    named: Sequence[str],
+    pullers: Sequence[Puller],
+    pulls: int,
 ) -> Stopped:
     max_age, now = max_verdict_age(settings), told.relief.now
     effective = effective_state(row, now=now, max_age=max_age)
@@ -186,6 +198,7 @@ def _stopped(
         repository=row.repository,
         gate=gate,
         digest=row.digest,
+        tags=named,
         state=as_decided(question).state if question.unsigned else effective.state,
         reason=as_decided(question).reason if question.unsigned else effective.reason,
         decision=decision.word,
@@ -213,6 +226,7 @@ def _pulled(day: int, after: str | None) -> Select[Any]:
             repositories.c.visibility,
             repositories.c.gate,
             manifests.c.repository_id,
+            manifests.c.id.label("manifest_id"),
             manifests.c.digest,
             *STATE_COLUMNS,
             repositories.c.turned_bad,
@@ -268,6 +282,19 @@ async def _pullers(
         )
         for row in await connection.execute(query):
             found.setdefault((row.repository, row.digest), []).append(row)
+    return found
+
+
+async def _tags(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[int, Sequence[str]]:
+    """The first tags of each image, by its number."""
+    found: dict[int, list[str]] = {row.manifest_id: [] for row in rows}
+    number = func.row_number().over(partition_by=tags.c.manifest_id, order_by=tags.c.name)
+    for batch in batches(sorted(found)):
+        each = select(tags.c.manifest_id, tags.c.name, number.label("number"))
+        numbered = each.where(tags.c.manifest_id.in_(batch)).subquery()
+        query = select(numbered).where(numbered.c.number <= TAGS_SHOWN).order_by(numbered.c.name)
+        for row in await connection.execute(query):
+            found[row.manifest_id].append(row.name)
     return found
 
 

@@ -125,6 +125,13 @@ async def relief_in(connection: AsyncConnection, repository_id: int, name: str) 
     return Relief(now, found, listed_by, await _pause(connection, name, now))
 
 
+async def pause_of(database: Database, name: str) -> LivePause | None:
+    """The pause that counts in the repository ``name`` now, the longest one."""
+    async with database.read() as connection:
+        now = (await connection.execute(select(db_time()))).scalar_one()
+        return await _pause(connection, name, now)
+
+
 async def _listed_by(
     connection: AsyncConnection, repository_id: int, digests: Collection[str]
 ) -> Mapping[str, Collection[str]]:

@@ -26,7 +26,7 @@ from registry.http.api.reasons import Reason, numbered, one_line
 from registry.http.api.routes import Call, Route
 from registry.oci.digest import parse_content_digest
 from registry.settings import Gate
-from registry.trials import blocking, pausing, preview
+from registry.trials import blocking, blockpreview, pausing, preview
 from registry.trials.admission import explain_manifest
 from registry.trials.gate import (
     Admit,
@@ -42,6 +42,7 @@ from registry.trials.packageblocks import parse_package
 from registry.trials.reading import why_not_run
 
 PREVIEWED = timedelta(days=30)
+HITS_MAX = 100
 BlockPlace = Annotated[
     PlaceKey,
     Field(description="A repository, a namespace with a slash at its end, or `*` for the whole registry."),
@@ -54,8 +55,8 @@ class BlockedImage(Image):
     reason: Reason
 
 
-class NewBlock(Body):
-    """What to block where: by the digest of a manifest, or of a layer (or config) of whatever image; or a
+class BlockTarget(Body):
+    """What is blocked where: by the digest of a manifest, or of a layer (or config) of whatever image; or a
     package, and with it all images that scans found it in, now and later."""
 
     on: BlockPlace
@@ -66,7 +67,18 @@ class NewBlock(Body):
         examples=["npm/lodash<4.17.21", "Debian:12/openssl"],
     )
     layer: bool = Field(default=False, description="It is the digest of a layer, or of a config.")
+
+
+class NewBlock(BlockTarget):
+    """What to block where, and why: everybody who is refused reads it."""
+
     reason: Reason
+
+
+class PreviewedBlock(BlockTarget):
+    """What a block would refuse; the images after those of the page that gave the cursor."""
+
+    cursor: Id | None = None
 
 
 class NewPause(Body):
@@ -226,7 +238,23 @@ async def create_block(call: Call, body: NewBlock) -> blocking.Block:
     )
 
 
-def _target(body: NewBlock) -> blocking.Target:
+async def preview_block(call: Call, body: PreviewedBlock) -> Page[blockpreview.Hit]:
+    """The images that a block would refuse now; nothing changes. For who may make it, and auditors.
+
+    Those that are pushed, or of which a scan finds the package, later are refused as well.
+    """
+    found = await blockpreview.preview(
+        call.services.database,
+        actor=call.actor,
+        on=body.on,
+        target=_target(body),
+        limit=HITS_MAX + 1,
+        after=0 if body.cursor is None else numbered(body.cursor, "page"),
+    )
+    return PageQuery(limit=HITS_MAX).page(found, key=lambda each: each.cursor)
+
+
+def _target(body: BlockTarget) -> blocking.Target:
     if body.package is not None:
         if body.digest is not None or body.layer:
             raise RequestInvalidError("a block names a digest or a package, and not both")
@@ -302,6 +330,7 @@ ROUTES = (
     Route("POST", "/gate/block", "anyone", block, errors=_GONE),
     Route("POST", "/gate/unblock", "anyone", unblock, errors=(*_GONE, ConflictError)),
     Route("POST", "/gate/blocks", "anyone", create_block, status=201, errors=_BAD_PLACE),
+    Route("POST", "/gate/blocks/preview", "anyone", preview_block, errors=_BAD_PLACE),
     Route("GET", "/gate/blocks", "anyone", list_blocks),
     Route("DELETE", "/gate/blocks/{block_id}", "anyone", delete_block, errors=(NotFoundError,)),
     Route("POST", "/gate/pauses", "anyone", pause_gate, status=201, errors=(NotFoundError,)),

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from registry.content.administration import find
 from registry.errors import ConflictError, NameInvalidError, NameUnknownError, NotFoundError
-from registry.http.api.fields import Id, PlaceKey
-from registry.http.api.models import Body, Query
+from registry.http.api.fields import Id, PlaceKey, RepositoryName
+from registry.http.api.models import Body, Page, PageQuery, Query
 from registry.http.api.reasons import numbered
 from registry.http.api.routes import Call, Route
 from registry.trials import signaturerules as use
+from registry.trials.signedtags import SignedTag, list_signed_tags
 
 KEY_MAX = 8192
 
@@ -54,6 +56,14 @@ async def delete_signature_rule(call: Call, rule_id: Id) -> None:
     await use.remove(call.services.database, actor=call.actor, rule_id=number)
 
 
+async def list_signatures(call: Call, name: RepositoryName, query: PageQuery) -> Page[SignedTag]:
+    """The tags of a repository by name, and whether each has the signatures that are required of it."""
+    database = call.services.database
+    repository = await find(database, actor=call.actor, action="pull", name=name)
+    found = await list_signed_tags(database, repository, limit=query.limit + 1, after=query.cursor)
+    return query.page(found, key=lambda one: one.tag)
+
+
 _NOWHERE = (NameInvalidError, NameUnknownError, NotFoundError)
 ROUTES = (
     Route("GET", "/signature-rules", "anyone", list_signature_rules, errors=_NOWHERE),
@@ -66,4 +76,5 @@ ROUTES = (
         errors=(*_NOWHERE, ConflictError),
     ),
     Route("DELETE", "/signature-rules/{rule_id}", "anyone", delete_signature_rule, errors=(NotFoundError,)),
+    Route("GET", "/repositories/{name}/signatures", "anyone", list_signatures, errors=(NameUnknownError,)),
 )

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from registry.pages.texts import account, common, image, managing, people, repository, service, trials
+from registry.pages.texts import (
+    account,
+    common,
+    deciding,
+    image,
+    managing,
+    people,
+    repository,
+    service,
+    trials,
+)
 
 PARTS: tuple[Mapping[str, str], ...] = (
     common.TEXTS,
@@ -20,6 +30,7 @@ PARTS: tuple[Mapping[str, str], ...] = (
     managing.TEXTS,
     people.TEXTS,
     service.TEXTS,
+    deciding.TEXTS,
 )
 TEXTS: Mapping[str, str] = MappingProxyType({key: words for part in PARTS for key, words in part.items()})
 

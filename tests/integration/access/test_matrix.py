@@ -249,6 +249,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /gate/block": {"image": "{repository}:none", "reason": "a test"},
     "POST /gate/unblock": {"image": "{repository}:none"},
     "POST /gate/blocks": {"on": "{repository}", "digest": NO_DIGEST, "reason": "a test"},
+    "POST /gate/blocks/preview": {"on": "{repository}", "digest": NO_DIGEST},
     "POST /gate/pauses": {"namespace": "{namespace}", "until": "2026-01-01T00:00:00Z", "reason": "a test"},
     "POST /promotions": {"source": "{repository}:none", "to": "{repository}:new"},
     "POST /promotions/preview": {"source": "{repository}:none", "to": "{repository}:new"},

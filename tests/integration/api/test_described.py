@@ -35,6 +35,7 @@ BEYOND_SCHEMAS = {
     "GET /api/v1/gate": "an image with a tag or digest takes no second one",
     "POST /api/v1/gate/block": "a reason has printable characters only",
     "POST /api/v1/gate/blocks": "a place is a repository, a namespace with a slash at its end, or *",
+    "POST /api/v1/gate/blocks/preview": "a place is a repository, a namespace with a slash at its end, or *",
     "GET /api/v1/gate/blocks": "a place is a repository, a namespace with a slash at its end, or *",
     "GET /api/v1/gate/preview": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/gate/pauses": "a pause ends within 7 days",

@@ -226,6 +226,8 @@ def test_what_people_tell_the_gate(registry: Registry, shell: Shell, worker_secr
     push(registry, "told", image)
     work_off(registry, worker_secret, met=False, exit_code=3)
     layer = image.layers[0].digest
+    assert shell.json("gate", "block", layer, "--layer", "--in", "team/", "--dry-run")[0]["tags"] == ["told"]
+    assert shell.json("signature", "tags", "team/app", "--unsigned") == []
     made = shell.json("gate", "block", layer, "--layer", "--in", "team/", "--reason", "a key")
     assert (made["on"], made["kind"], made["images"]) == ("team/", "layer", 1)
     assert layer in shell("gate", "list", "team/")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from sqlalchemy import func, select
 
 from registry.db.content import manifests
@@ -140,6 +141,10 @@ async def test_by_which_names_a_package_is_found(port: Port) -> None:
         ("PyPI/zope_interface>=5,<6", 1),
         ("npm/lodash", 1),
     ):
+        seen = await api(
+            port.admin, "POST", "/gate/blocks/preview", json={"on": REPOSITORY, "package": package}
+        )
+        assert [one["digest"] for one in seen["items"]] == [digest] * images, package
         made = await block(port, package, on=REPOSITORY)
         assert (made["package"], made["images"]) == (package, images)
         assert await status(port, digest) == (403 if images else 200), package
@@ -202,3 +207,32 @@ async def read(port: Port, *digests: str) -> list[str]:
     )
     async with port.database.read() as connection:
         return list((await connection.execute(query)).scalars())
+
+
+async def test_what_a_block_would_refuse_is_told_by_pages_to_who_may_make_it(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.http.api.gate.HITS_MAX", 2)
+    worker = await opened(port, REPOSITORY, OTHER)
+    held = [await scanned(port, worker, tiny_image(), lodash(f"4.17.{number}")) for number in range(5)]
+    elsewhere = await scanned(port, worker, tiny_image(), lodash("1.0.0"), on=OTHER)
+    wanted = {"on": REPOSITORY, "package": "npm/lodash<4.17.4"}
+    found: list[Any] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = await api(port.admin, "POST", "/gate/blocks/preview", json=wanted | cursor)
+        assert len(page["items"]) <= 2
+        found += page["items"]
+        if page["next"] is None:
+            break
+        cursor = {"cursor": page["next"]}
+    assert [one["digest"] for one in found] == held[:4]
+    assert [one["packages"] for one in found] == [[f"lodash 4.17.{number}"] for number in range(4)]
+    assert not any(one["blocked"] for one in found)
+    everywhere = {"on": "*", "package": "npm/lodash=1.0.0"}
+    (one,) = (await api(port.admin, "POST", "/gate/blocks/preview", json=everywhere))["items"]
+    assert (one["repository"], one["digest"]) == (OTHER, elsewhere)
+    await api(port.reader, "POST", "/gate/blocks/preview", status=403, json=wanted)
+    await api(port.admin, "POST", "/gate/blocks/preview", status=400, json={"on": REPOSITORY})
+    await api(port.admin, "POST", "/gate/blocks/preview", status=404, json=wanted | {"on": "none/app"})
+    assert (await api(port.admin, "GET", "/gate/blocks"))["items"] == []

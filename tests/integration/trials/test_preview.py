@@ -88,6 +88,7 @@ async def test_a_preview(tmp_path: Path, database_url: str) -> None:
         bad = found[images["fail"]]
         assert (bad["repository"], bad["state"], bad["pulls"]) == ("team/app", "fail", 8)
         assert bad["explain"] == "the gate enforces and the state is fail"
+        assert bad["tags"] == ["fail"]
         assert found[images["untried"]]["reason"] == "the repository does not try what is pushed"
         assert [(one["actor"], one["count"], one["may_push"]) for one in bad["pullers"]] == [
             ("rita", 4, False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 import yaml
 
 from registry.contract.examples import EXAMPLES
-from registry.contract.specfile import Problem, SpecInvalidError, parse_image_spec, parse_run_spec
+from registry.contract.specfile import (
+    Problem,
+    SpecInvalidError,
+    as_yaml,
+    parse_image_spec,
+    parse_run_spec,
+)
 
 
 def problems(text: str) -> tuple[Problem, ...]:
@@ -134,6 +141,33 @@ def test_a_spec_with_something_else_in_it_is_one_or_has_its_mistake_named(seed: 
         taken += 1
         assert parse_run_spec(spec.canonical()) == spec
         assert parse_run_spec(spec.model_dump_json()) == spec
+        assert parse_run_spec(as_yaml(json.loads(spec.canonical()))) == spec
     assert taken > 0
     assert named
     assert all(named)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e5",
+        "1.5e-3",
+        "2026-01-01",
+        "yes",
+        "null",
+        "a\nb\n",
+        " a\n  b",
+        "a: b # c",
+        "\u202e",
+        "é",
+        "=",
+        "<<",
+        "",
+    ],
+)
+def test_what_is_stored_is_written_so_that_it_reads_the_same(value: str) -> None:
+    document = {"version": 1, "env": {"NAME": value}, "expect": {"exit": 0}}
+    text = as_yaml(document)
+    assert parse_run_spec(text).env == {"NAME": value}
+    assert text.startswith("version: 1\n")
+    assert "\u202e" not in text

@@ -1,0 +1,119 @@
+"""What those who decide do in a browser: run specs, the gate, findings policies, signatures, blocks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.kit.browsing import visiting
+from tests.kit.pagecontent import fill
+from tests.kit.signing import new_key, public_pem
+from tests.kit.trials import Port, open_port, tiny_image
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
+LOOKS = pytest.mark.parametrize(
+    "look",
+    [
+        {"color_scheme": "light"},
+        {"color_scheme": "dark"},
+        {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
+    ],
+    ids=["light", "dark", "phone"],
+)
+PLACE = "/r/team/app/-"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened
+
+
+@WITH_AND_WITHOUT
+async def test_a_run_spec_from_the_mistake_to_the_trial(
+    chromium: Browser, port: Port, *, scripts: bool
+) -> None:
+    worker = await port.worker("w")
+    await port.push(tiny_image())
+    await worker.report(await worker.claim())
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/r/team/app")
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="Gate", exact=True).click()
+        await visit.page.get_by_role("link", name="Run spec").click()
+        text = visit.page.get_by_label("Run spec", exact=True)
+        await text.fill("version: 1\nexpect: {exits: 0}\n")
+        await visit.page.get_by_role("button", name="Save it").click()
+        await visit.page.get_by_text("did you mean 'exit'?").wait_for()
+        assert await text.input_value() == "version: 1\nexpect: {exits: 0}\n"
+        await visit.require_good()
+        await text.fill("version: 1\nexpect: {exit: 0}\n")
+        await visit.page.get_by_role("button", name="Check it").click()
+        await visit.page.get_by_text("It can be used:").wait_for()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Save it").click()
+        await visit.page.get_by_text("Images are tried by the run spec of this repository").wait_for()
+        await visit.page.get_by_label("Tag or digest").fill("1")
+        await visit.page.get_by_role("button", name="Try an image by it now").click()
+        await visit.page.wait_for_url("**/trials/*")
+        assert (await worker.claim())["spec"]["expect"]["exit"] == 0
+
+
+@WITH_AND_WITHOUT
+async def test_a_block_from_what_it_hits_to_its_end(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    content = await fill(port)
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go(f"/sign-in?next={PLACE}/blocks")
+        await visit.sign_in()
+        await visit.require_good()
+        await visit.page.get_by_label("What", exact=True).select_option("package")
+        await visit.page.get_by_label("Digest, or package").fill("npm/lodash<4.17.19")
+        await visit.page.get_by_role("button", name="Show what it would refuse").click()
+        await visit.page.get_by_text("1 images would be refused now").wait_for()
+        await visit.require_good()
+        await visit.page.get_by_label("Why").fill("GHSA-evil")
+        await visit.page.get_by_role("button", name="Block it").click()
+        await visit.page.get_by_text("it holds npm/lodash<4.17.19: GHSA-evil").wait_for()
+        assert "is blocked" in (await port.pull(content.hostile)).body.decode()
+        await visit.page.get_by_role("button", name="Lift block").click()
+        await visit.page.get_by_text("Nothing is blocked").wait_for()
+        await visit.require_good()
+
+
+@LOOKS
+async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+    await fill(port)
+    await port.pull("1.1")
+    assert port.registry.services is not None
+    await port.registry.services.pulls.flush(port.database)
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go(f"/sign-in?next={PLACE}/run-spec?example=web-server")
+        await visit.sign_in()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Save it").click()
+        for path in ("run-spec", "gate?gate=hold", "findings-policy", "signatures", "blocks"):
+            assert await visit.go(f"{PLACE}/{path}") == 200
+            await visit.require_good()
+        await visit.go(f"{PLACE}/findings-policy")
+        first = visit.page.get_by_role("group", name="Rule 1")
+        await first.get_by_label("Severity").select_option("high")
+        await visit.page.get_by_role("button", name="Show what it would refuse").click()
+        await visit.page.get_by_text("would be refused by what was found in them").wait_for()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Let it count").click()
+        await visit.page.get_by_text("by the policy of this repository").wait_for()
+        await visit.require_good()
+        await visit.go(f"{PLACE}/signatures")
+        await visit.page.get_by_label("Name", exact=True).fill("the release key")
+        await visit.page.get_by_label("Public key").fill(public_pem(new_key()))
+        await visit.page.get_by_role("button", name="Require it").click()
+        await visit.page.get_by_role("button", name="Remove the rule the release key").wait_for()
+        await visit.require_good()
