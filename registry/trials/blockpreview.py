@@ -14,7 +14,7 @@ from registry.auth.policy import may_audit
 from registry.content.administration import require_place
 from registry.content.blocks import concerned
 from registry.db.content import manifests, repositories, tags
-from registry.db.dialect import batches
+from registry.db.dialect import portions
 from registry.db.scans import components, image_scans, scan_components
 from registry.trials.blocking import EVERYWHERE
 
@@ -107,7 +107,7 @@ async def _holders(
     """The first images whose newest scans found any of these components, and which of them."""
     found: dict[int, Any] = {}
     held: dict[int, list[str]] = {}
-    for batch in batches(sorted(named)):
+    for batch in portions(sorted(named)):
         holding = (
             select(image_scans.c.manifest_id)
             .join(scan_components, scan_components.c.scan_id == image_scans.c.scan_id)
@@ -116,7 +116,7 @@ async def _holders(
         query = _images().where(*here, manifests.c.id.in_(holding)).limit(limit)
         found |= {row.id: row for row in await connection.execute(query)}
     shown = [found[number] for number in sorted(found)[:limit]]
-    for batch in batches([row.id for row in shown]):
+    for batch in portions([row.id for row in shown]):
         which = (
             select(image_scans.c.manifest_id, scan_components.c.component_id)
             .join(scan_components, scan_components.c.scan_id == image_scans.c.scan_id)

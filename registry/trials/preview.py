@@ -16,7 +16,7 @@ from registry.content.blocks import below
 from registry.content.explaining import account_named
 from registry.db.access import tombstones
 from registry.db.content import STATE_COLUMNS, manifests, repositories, tags
-from registry.db.dialect import batches
+from registry.db.dialect import batches, portions
 from registry.db.events import pull_days
 from registry.db.types import Bytewise, Id
 from registry.errors import NameUnknownError, NotFoundError, RequestInvalidError
@@ -289,7 +289,7 @@ async def _tags(connection: AsyncConnection, rows: Sequence[Any]) -> Mapping[int
     """The first tags of each image, by its number."""
     found: dict[int, list[str]] = {row.manifest_id: [] for row in rows}
     number = func.row_number().over(partition_by=tags.c.manifest_id, order_by=tags.c.name)
-    for batch in batches(sorted(found)):
+    for batch in portions(sorted(found)):
         each = select(tags.c.manifest_id, tags.c.name, number.label("number"))
         numbered = each.where(tags.c.manifest_id.in_(batch)).subquery()
         query = select(numbered).where(numbered.c.number <= TAGS_SHOWN).order_by(numbered.c.name)
