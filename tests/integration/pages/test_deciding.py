@@ -108,9 +108,7 @@ async def test_a_stricter_gate_is_seen_before_it_is_set(port: Port) -> None:
             assert (await send_from(person, headers, f"{PLACE}/gate", gate="enforce")).status == 403
         assert (await send(person, port.registry, f"{PLACE}/gate", gate="strict")).status == 400
         assert (await send(person, port.registry, f"{PLACE}/gate", gate="enforce")).status == 303
-        assert "Enforces" in words_of(await read(person, f"{PLACE}/gate")).replace(
-            "enforces", "Enforces"
-        )
+        assert "Enforces" in words_of(await read(person, f"{PLACE}/gate")).replace("enforces", "Enforces")
         assert (await port.pull("1")).status == 403
         for hours in ("0", "169", "x", "1" * 400):
             wanted = {"namespace": "team", "hours": hours, "reason": "a release"}
