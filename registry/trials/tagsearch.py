@@ -24,6 +24,7 @@ from registry.db.signatures import signatures
 from registry.db.types import db_time
 from registry.errors import RequestInvalidError
 from registry.oci.names import parse_tag
+from registry.oci.platform import parse_platform
 from registry.trials.states import effective_state
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ async def search(
     how long a good verdict holds.
 
     Raises:
-        RequestInvalidError: a pattern or a cursor that is none.
+        RequestInvalidError: a pattern, a platform or a cursor that is none.
     """
     kinds: tuple[tuple[MatchKind, str | None], ...] = (
         ("glob", wanted.glob),
@@ -130,6 +131,8 @@ async def search(
         ("semver", wanted.semver),
     )
     named = [parse_matcher(kind, pattern) for kind, pattern in kinds if pattern is not None]
+    if wanted.platform is not None:
+        _require_platform(wanted.platform)
     image_id: int | None = None
     if wanted.digest is not None:
         image = select(manifests.c.id).where(
@@ -211,7 +214,7 @@ async def _found(
         state = effective_state(image, now=now, max_age=max_age).state
         if (
             wanted.state not in (None, state)
-            or (wanted.platform is not None and wanted.platform not in platforms[image.id])
+            or (wanted.platform is not None and not _has_platform(platforms[image.id], wanted.platform))
             or (wanted.signed is not None and (image.digest in signed) != wanted.signed)
         ):
             continue
@@ -258,6 +261,18 @@ async def _signed(connection: AsyncConnection, repository_id: int, rows: Iterabl
         signatures.c.subject_digest.in_({row.digest for row in rows}),
     )
     return set((await connection.execute(query.distinct())).scalars())
+
+
+def _require_platform(text: str) -> None:
+    try:
+        parse_platform(text)
+    except ValueError as error:
+        raise RequestInvalidError(str(error)) from None
+
+
+def _has_platform(platforms: Sequence[str], wanted: str) -> bool:
+    """Whether one is that; who names no variant means any."""
+    return any(one == wanted or one.startswith(f"{wanted}/") for one in platforms)
 
 
 def _is_of_time(row: Any, wanted: Wanted) -> bool:

@@ -363,7 +363,7 @@ async def test_tags_are_found(client: aiohttp.ClientSession, registry: Registry)
     image = tiny_image(Labels={"team": "sea", "long": "x" * 400})
     labelled = await push_image(client, NAME, "arm", image)
     await push_small(client, NAME, "V1", annotations={"big": "x" * 20_000})
-    await push_image(client, NAME, "multi", tiny_index("linux/amd64", "linux/arm64")[0])
+    await push_image(client, NAME, "multi", tiny_index("linux/amd64", "linux/arm64/v8")[0])
     assert await names(client) == ["1.10.0", "1.9.0", "2.0.0-rc.1", "V1", "arm", "latest", "multi"]
     assert await names(client, order="version") == [
         *("2.0.0-rc.1", "1.10.0", "1.9.0"),
@@ -387,6 +387,9 @@ async def test_tags_are_found(client: aiohttp.ClientSession, registry: Registry)
         ({"label": "big"}, []),
         ({"platform": "linux/arm64", "glob": "m*"}, ["multi"]),
         ({"platform": "linux/s390x"}, []),
+        ({"platform": "linux/arm"}, []),
+        ({"platform": "linux/arm64/v8"}, ["multi"]),
+        ({"platform": "linux/arm64/v9"}, []),
         ({"state": "pass"}, []),
         ({"state": "untried", "glob": "arm"}, ["arm"]),
         ({"signed": "true"}, []),
@@ -407,6 +410,8 @@ async def test_tags_are_found(client: aiohttp.ClientSession, registry: Registry)
         {"order": "version", "cursor": "x"},
         {"cursor": "a/b"},
         {"digest": "latest"},
+        {"platform": "arm64"},
+        {"platform": "linux arm"},
     ):
         await api(client, "GET", f"{PATH}/tags", status=400, params=query)
     database = database_of(registry)
