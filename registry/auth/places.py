@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, or_, select
 
@@ -11,11 +11,12 @@ from registry.auth.access import require
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
 from registry.db.content import repositories
+from registry.db.placed import nearest_first, with_place
 from registry.errors import ConflictError, NameUnknownError, NotFoundError
 from registry.oci.names import parse_repository_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy import ColumnElement, Select, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -86,8 +87,23 @@ def require_manager(actor: Actor, place: Place) -> None:
 def counts_in(table: Table, repository_id: object, name: str) -> ColumnElement[bool]:
     """That a row of something at places counts in a repository of that name: its own, or that of a namespace
     above."""
-    above = select(namespaces.c.id).where(namespaces.c.name.in_(namespaces_above(name)))
-    return or_(table.c.repository_id == repository_id, table.c.namespace_id.in_(above))
+    return or_(table.c.repository_id == repository_id, _is_on(table, namespaces_above(name)))
+
+
+def nearest_in(table: Table, repository_id: object, name: str, *columns: Any) -> Select[Any]:
+    """The rows that count so, the nearest first, with ``place``."""
+    counting = with_place(table, *columns).where(counts_in(table, repository_id, name))
+    return counting.order_by(*nearest_first(table))
+
+
+def nearest_at(table: Table, place: Place, place_id: int, *columns: Any) -> Select[Any]:
+    """As :func:`nearest_in`, the rows on a place and on the namespaces above it."""
+    counting = or_(table.c[place.column] == place_id, _is_on(table, place.above))
+    return with_place(table, *columns).where(counting).order_by(*nearest_first(table))
+
+
+def _is_on(table: Table, names: Iterable[str]) -> ColumnElement[bool]:
+    return table.c.namespace_id.in_(select(namespaces.c.id).where(namespaces.c.name.in_(names)))
 
 
 async def find_place(connection: AsyncConnection, place: Place) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, or_, select
 
-from registry.auth.places import counts_in, find_place, hold_place
+from registry.auth.places import find_place, hold_place, nearest_at, nearest_in
 from registry.auth.policy import namespaces_above
 from registry.content import retaining
 from registry.content.administration import require_place
@@ -24,7 +24,7 @@ from registry.db.access import namespaces
 from registry.db.content import repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
-from registry.db.placed import nearest_first, with_place
+from registry.db.placed import with_place
 from registry.db.retention import retention_policies
 from registry.db.types import db_time
 from registry.errors import NotFoundError
@@ -132,14 +132,8 @@ async def list_counting(database: Database, *, actor: Actor, on: str) -> Sequenc
     place = await require_place(database, actor=actor, action="pull", on=on)
     async with database.read() as connection:
         place_id = await find_place(connection, place)
-        above = select(namespaces.c.id).where(namespaces.c.name.in_(place.above))
-        query = with_place(retention_policies, *_COLUMNS).where(
-            or_(
-                retention_policies.c[place.column] == place_id,
-                retention_policies.c.namespace_id.in_(above),
-            )
-        )
-        rows = (await connection.execute(query.order_by(*nearest_first(retention_policies)))).all()
+        query = nearest_at(retention_policies, place, place_id, *_COLUMNS)
+        rows = (await connection.execute(query)).all()
     return [_placed(row.place, row) for row in rows]
 
 
@@ -210,14 +204,8 @@ async def preview(
 
 async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:
     """The policy that counts in a repository; ``None``: none does."""
-    query = (
-        select(retention_policies.c.id, retention_policies.c.document)
-        .outerjoin(namespaces, namespaces.c.id == retention_policies.c.namespace_id)
-        .where(counts_in(retention_policies, repository_id, name))
-        .order_by(*nearest_first(retention_policies))
-        .limit(1)
-    )
-    row = (await connection.execute(query)).first()
+    query = nearest_in(retention_policies, repository_id, name, *_COLUMNS)
+    row = (await connection.execute(query.limit(1))).first()
     return None if row is None else Counting(row.id, row.document)
 
 

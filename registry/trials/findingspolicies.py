@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, delete, func, literal, or_, select
 
 from registry.advisories.licences import unknown_names
-from registry.auth.places import counts_in, find_place, hold_place
+from registry.auth.places import find_place, hold_place, nearest_at, nearest_in
 from registry.content.administration import require_place
 from registry.content.blocks import below
 from registry.contract.specfile import parse_findings_policy
@@ -21,7 +21,6 @@ from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import rejudgings
 from registry.db.outbox import record
-from registry.db.placed import nearest_first, with_place
 from registry.db.types import db_time
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.rejudging import ask_again
@@ -78,14 +77,8 @@ def parse_policy(text: str) -> FindingsPolicy:
 
 async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:
     """The policy that counts in a repository: its own, else that of the nearest namespace above."""
-    query = (
-        select(findings_policies.c.document, findings_policies.c.digest)
-        .outerjoin(namespaces, namespaces.c.id == findings_policies.c.namespace_id)
-        .where(counts_in(findings_policies, repository_id, name))
-        .order_by(*nearest_first(findings_policies))
-        .limit(1)
-    )
-    row = (await connection.execute(query)).first()
+    query = nearest_in(findings_policies, repository_id, name, *_COLUMNS)
+    row = (await connection.execute(query.limit(1))).first()
     return None if row is None else Counting(row.document, row.digest)
 
 
@@ -148,15 +141,8 @@ async def show(database: Database, *, actor: Actor, on: str) -> PlacedPolicy:
     """
     place = await require_place(database, actor=actor, action="pull", on=on)
     async with database.read() as connection:
-        place_id = await find_place(connection, place)
-        above = namespaces.c.name.in_(place.above)
-        query = (
-            with_place(findings_policies, *_COLUMNS)
-            .where(or_(findings_policies.c[place.column] == place_id, above))
-            .order_by(*nearest_first(findings_policies))
-            .limit(1)
-        )
-        row = (await connection.execute(query)).first()
+        query = nearest_at(findings_policies, place, await find_place(connection, place), *_COLUMNS)
+        row = (await connection.execute(query.limit(1))).first()
     if row is None:
         raise NotFoundError(f"no findings policy counts on {on}")
     return _placed(row.place, row)

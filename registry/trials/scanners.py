@@ -11,18 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, select
 
-from registry.auth.places import counts_in, find_place, hold_place
+from registry.auth.places import find_place, hold_place, nearest_at, nearest_in
 from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.contract.job import JobScanner
 from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, SCANNER_NAME, Incomplete, OtherScanner, Scan
-from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
-from registry.db.placed import nearest_first, with_place
 from registry.db.scanners import scanners
 from registry.db.scans import image_scans
 from registry.db.types import db_time
@@ -236,12 +234,11 @@ def with_unanswered(said: Scan, wanted: Sequence[Wanted]) -> Scan:
 
 
 def _of(repository_id: Any, name: str) -> Any:
-    return _QUERY.where(counts_in(scanners, repository_id, name))
+    return nearest_in(scanners, repository_id, name, *scanners.c)
 
 
 def _on(place: Place, place_id: int) -> Any:
-    above = namespaces.c.name.in_(place.above)
-    return _QUERY.where(or_(scanners.c[place.column] == place_id, above))
+    return nearest_at(scanners, place, place_id, *scanners.c)
 
 
 def _nearest(rows: Sequence[Any]) -> Sequence[Any]:
@@ -261,4 +258,3 @@ def _placed(on: str, row: Any) -> PlacedScanner:
 
 
 _IMAGE = (scanners.c.image, scanners.c.digest)
-_QUERY = with_place(scanners, *scanners.c).order_by(*nearest_first(scanners), scanners.c.name)

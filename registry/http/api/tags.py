@@ -46,7 +46,9 @@ class TagsQuery(PageQuery):
     )
     digest: ContentDigest | None = Field(default=None, description="That stand at this manifest.")
     platform: str | None = Field(
-        default=None, max_length=100, description="Of an image for it, or of an index that lists one; without a variant any is meant."
+        default=None,
+        max_length=100,
+        description="Of an image for it, or of an index that lists one; without a variant any is meant.",
     )
     label: str | None = Field(
         default=None,

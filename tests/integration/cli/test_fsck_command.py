@@ -148,6 +148,44 @@ def test_scrub_runs_tells_and_stops(process: RegistryProcess) -> None:
     assert (stopped["id"], stopped["stopped"]) == (begun["id"], "admin stopped it")
 
 
+def test_gc_says_what_will_go_and_takes_it(tmp_path: Path) -> None:
+    given = {"collection_grace_seconds": "0", "collection_every_seconds": "0", "scrub_every_seconds": "0"}
+    process = RegistryProcess(tmp_path / "data", **given)
+    try:
+        registry = process.start()
+        asyncio.run(push(registry))
+        server = {"SEATRIAL_SERVER": registry.url}
+
+        def gc(*arguments: str) -> Done:
+            return seatrial("gc", *arguments, cwd=tmp_path, env=server)
+
+        asyncio.run(delete_image(registry))
+        would = json.loads(gc("--dry-run", "--json").stdout)
+        assert {one["kind"] for one in would} == {"link", "manifest"}
+        assert {one["digest"] for one in would if one["kind"] == "link"} == {
+            digest_of(EMPTY_CONFIG),
+            digest_of(LAYER),
+        }
+        assert len(json.loads(gc("--dry-run", "--json").stdout)) == len(would), "nothing was changed"
+        done = json.loads(gc("--json").stdout)
+        assert (done["blobs_removed"], done["manifests_removed"], done["phase"]) == (2, 1, "done")
+        assert done["freed_bytes"] == len(LAYER) + len(EMPTY_CONFIG)
+        assert "done" in gc().stdout
+        assert json.loads(gc("--dry-run", "--json").stdout) == []
+        assert [one["blobs_removed"] for one in json.loads(gc("--history", "--json").stdout)] == [0, 2]
+        refused = gc("--dry-run", "--history")
+        assert (refused.returncode, refused.stdout) == (64, "")
+    finally:
+        process.stop()
+
+
+async def delete_image(registry: Registry) -> None:
+    async with registry.client() as client:
+        digest = digest_of(small_manifest([LAYER]))
+        async with client.delete(f"/v2/team/app/manifests/{digest}") as response:
+            assert response.status == 202
+
+
 IMAGES = {
     "gzip": make_image(
         make_layer(file("a", b"a" * 5000)), make_layer(file("b", b"b")), config={"Cmd": ["/a"]}
