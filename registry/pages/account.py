@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from registry.http.api import sessions, tokens
+from registry.auth.passwords import MAX_LENGTH, MIN_LENGTH
+from registry.http.api import sessions, tokens, users
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
@@ -68,6 +69,32 @@ async def revoke_session(call: Call) -> web.Response:
     """End a session, also this one."""
     await sessions.revoke_session(call, call.request.match_info["session_id"])
     return moved(call, SESSIONS)
+
+
+async def show_password(call: Call) -> web.Response:
+    """A form to change one's own password."""
+    return page(
+        call.request,
+        "password.html",
+        title=text("password.title"),
+        here_tab="password",
+        least=MIN_LENGTH,
+        most=MAX_LENGTH,
+        lines=Lines(
+            api=["POST /api/v1/users/NAME/password"],
+            cli=["seatrial user password NAME --old-password-file FILE --password-file FILE"],
+        ),
+    )
+
+
+async def change_password(call: Call) -> web.Response:
+    """Change it; all sessions end, also this one."""
+    fields = read_form(call)
+    wanted = as_body(
+        users.PasswordChange, {"old_password": field(fields, "old"), "password": field(fields, "new")}
+    )
+    await users.set_password(call, call.actor.name, wanted)
+    return moved(call, f"/sign-in{chosen([('next', SESSIONS)])}")
 
 
 def wanted_token(fields: Fields, *, account: str | None = None) -> tokens.NewToken:

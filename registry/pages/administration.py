@@ -31,8 +31,14 @@ class AdministrationLink:
 
 
 ADMINISTRATION: tuple[AdministrationLink, ...] = (
+    AdministrationLink("people", "users", "/administration/users"),
+    AdministrationLink("people", "groups", "/administration/groups"),
     AdministrationLink("people", "namespaces", "/namespaces"),
     AdministrationLink("people", "robots", "/administration/robots"),
+    AdministrationLink("people", "tokens", "/administration/tokens", auditors=False),
+    AdministrationLink("people", "issuers", "/administration/issuers", auditors=False),
+    AdministrationLink("people", "access", "/access"),
+    AdministrationLink("people", "audit", "/administration/audit"),
     AdministrationLink("service", "quotas", "/quotas"),
 )
 

@@ -192,6 +192,7 @@ def _members(call: Call, name: str, tabs: tuple[str, ...] | None, found: Page[Me
         name=name,
         here_tab="members",
         tabs=tabs,
+        place=place,
         gives=decide(call.actor, "administer", place, None).allowed,
         members=found.items,
         roles=get_args(Role),

@@ -8,13 +8,14 @@ Pages are read by navigating, also from other sites; what changes something come
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from registry.auth.actor import ANONYMOUS, Actor
 from registry.errors import DeniedError, MediaTypeUnsupportedError, RequestInvalidError, UnauthorizedError
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
     from registry.http.services import Services
 
 B = TypeVar("B", bound=Body)
+M = TypeVar("M", bound=BaseModel)
 FORM_MAX_BYTES = 256 * 1024
 _FIELDS_MAX = 200
+_LOCAL_TIME = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?", re.ASCII)
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="seatrial"'}
 """No Basic challenge: a browser would ask for a password in a window of its own."""
@@ -43,6 +46,8 @@ FORM = web.RequestKey("form", dict[str, str])
 COMPONENT = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
 NAME = f"{{name:{COMPONENT}(?:/{COMPONENT})*}}"
 """A repository's name in a path. What follows it begins with ``/-/``, which no name has."""
+ACCOUNT = "[a-z0-9][a-z0-9._-]*"
+"""A name of a user, a group, an issuer or a robot in its namespace, in a path."""
 
 
 class CursorQuery(Query):
@@ -124,8 +129,9 @@ def given_body(kind: type[B], **members: object) -> B:
     return as_body(kind, {name: value for name, value in members.items() if value is not None})
 
 
-def as_body(kind: type[B], members: Mapping[str, object]) -> B:
-    """The same with all that is given, also what is ``None``, which the API tells from what is left out.
+def as_body(kind: type[M], members: Mapping[str, object]) -> M:
+    """The same with all that is given, also what is ``None``, which the API tells from what is left out; or
+    what it would be asked by a query.
 
     Raises:
         RequestInvalidError: it is not valid, and why.
@@ -148,6 +154,12 @@ def whole_number(fields: Fields, name: str, *, most: int) -> int | None:
     if not (words.isascii() and words.isdigit() and len(words) <= len(str(most)) and int(words) <= most):
         raise RequestInvalidError(f"{name}: a whole number up to {most}")
     return int(words)
+
+
+def utc_time(words: str | None) -> str | None:
+    """What a browser sends of a date and a time that somebody chose, as the API takes it. Forms say that it
+    is of UTC: without a script nobody knows the reader's zone."""
+    return f"{words}Z" if words is not None and _LOCAL_TIME.fullmatch(words) else words
 
 
 def require_confirmed(fields: Fields, name: str) -> None:

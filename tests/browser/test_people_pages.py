@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.kit.access import ask
+from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.browsing import visiting
 from tests.kit.trials import Port, open_port, tiny_image
 
@@ -65,9 +65,61 @@ async def test_an_owner_gives_a_pipeline_its_robot(chromium: Browser, port: Port
             assert (await ask(program, "GET", "/v2/team/app/tags/list")).status == 401
 
 
+@WITH_AND_WITHOUT
+async def test_an_administrator_makes_a_user_who_changes_the_password(
+    chromium: Browser, port: Port, *, scripts: bool
+) -> None:
+    async with (
+        visiting(chromium, port.registry, scripts=scripts) as visit,
+        visiting(chromium, port.registry, scripts=scripts) as person,
+    ):
+        await visit.go("/sign-in?next=/administration")
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="Users").click()
+        await visit.page.locator("form.card").get_by_label("Name").fill("carol")
+        await visit.page.get_by_role("button", name="Make it").click()
+        password = await visit.page.locator(".copyable code").inner_text()
+        await visit.require_good()
+        await person.go("/sign-in?next=/account/password")
+        await person.sign_in(name="carol", password=password)
+        await person.page.get_by_label("The old one").fill(password)
+        await person.page.get_by_label("The new one").fill("a password of my own")
+        await person.page.get_by_role("button", name="Change").click()
+        await person.sign_in(name="carol", password="a password of my own")
+        await person.page.get_by_text("(this one)").wait_for()
+        await visit.page.get_by_role("link", name="carol").click()
+        await visit.page.get_by_role("button", name="Disable").click()
+        await visit.page.get_by_role("button", name="Enable").wait_for()
+        await visit.require_good()
+        await person.go("/account")
+        assert "Sign in first" in await person.text()
+
+
+ISSUER = {
+    "name": "ci",
+    "url": "https://issuer.example",
+    "client_id": "registry",
+    "groups_claim": "groups",
+    "groups": {"staff": "devs"},
+    "roles": {"bosses": "auditor"},
+}
 PAGES = (
     "/administration",
     "/administration/robots",
+    "/administration/users",
+    "/administration/users/admin",
+    "/administration/users/alice",
+    "/administration/groups",
+    "/administration/groups/devs",
+    "/administration/issuers",
+    "/administration/issuers/ci",
+    "/account/password",
+    "/administration/tokens",
+    "/administration/tokens?account=admin",
+    "/administration/audit",
+    "/administration/audit?actor=admin&action=user.created",
+    "/access",
+    "/access?actor=alice&action=push&target=team%2Fapp",
     "/namespaces",
     "/n/team",
     "/n/team/-/members",
@@ -83,6 +135,13 @@ PAGES = (
 @LOOKS
 async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
     await port.push(tiny_image())
+    await make_user(port.admin, "alice")
+    for path in ("groups/devs", "groups/devs/members/alice"):
+        await api(port.admin, "PUT", f"/{path}", status=201)
+    await api(port.admin, "POST", "/issuers", status=201, json=ISSUER)
+    identity = {"subject": "7", "account": "alice"}
+    await api(port.admin, "POST", "/issuers/ci/identities", status=201, json=identity)
+    await give_role(port.admin, "team/", "group:devs", "reader")
     async with visiting(chromium, port.registry, **look) as visit:
         await visit.go("/sign-in?next=/n/team/-/robots")
         await visit.sign_in()

@@ -1,0 +1,134 @@
+"""OIDC issuers: which of their groups are ours, and who of them is which user."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.http.api import issuers
+from registry.http.api.models import PageQuery
+from registry.http.api.routes import Call, read_query
+from registry.oci.conditions import Conditions, EntityTags
+from registry.pages.rendering import Lines, chosen, page
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.texts import text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from aiohttp import web
+
+    from registry.http.api.issuers import Issuer, IssuerCheck
+
+SHOWN = 50
+LIST = "/administration/issuers"
+ROLES = ("administrator", "auditor")
+
+
+async def show_issuers(call: Call) -> web.Response:
+    """All issuers by name."""
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    found = await issuers.list_issuers(call, PageQuery(limit=SHOWN, cursor=query.cursor))
+    return page(
+        call.request,
+        "issuers.html",
+        title=text("administration.issuers"),
+        issuers=found.items,
+        next_path=LIST + chosen([("cursor", found.next)]) if found.next else None,
+        first_path=LIST if query.cursor else None,
+        lines=Lines(
+            api=["GET /api/v1/issuers", "POST /api/v1/issuers"],
+            cli=["seatrial issuer list", "seatrial issuer create NAME --url URL --client-id ID"],
+        ),
+    )
+
+
+async def show_issuer(call: Call) -> web.Response:
+    """An issuer: what its groups are here, and who of it is which user."""
+    return await _issuer(call, None)
+
+
+async def check_issuer(call: Call) -> web.Response:
+    """Ask an issuer what it says of itself, and show that."""
+    return await _issuer(call, await issuers.check_issuer(call, _name(call)))
+
+
+async def map_value(call: Call) -> web.Response:
+    """Let a value of the groups' claim stand for a group here, or for what a user is."""
+    fields = read_form(call)
+    value, kind = field(fields, "value"), field(fields, "kind")
+    issuer = await issuers.show_issuer(call, _name(call))
+    if kind in ROLES:
+        return await _changed(call, issuer, roles={**issuer.roles, value: kind})
+    return await _changed(call, issuer, groups={**issuer.groups, value: field(fields, "to")})
+
+
+async def unmap_value(call: Call) -> web.Response:
+    """Let a value stand for nothing any more."""
+    fields = read_form(call)
+    value = field(fields, "value")
+    issuer = await issuers.show_issuer(call, _name(call))
+    if fields.get("kind") == "role":
+        return await _changed(call, issuer, roles=_without(issuer.roles, value))
+    return await _changed(call, issuer, groups=_without(issuer.groups, value))
+
+
+async def link_person(call: Call) -> web.Response:
+    """Say which user somebody of an issuer is."""
+    fields = read_form(call)
+    wanted = given_body(
+        issuers.NewIdentity, subject=field(fields, "subject"), account=field(fields, "account")
+    )
+    await issuers.create_identity(call, _name(call), wanted)
+    return moved(call, _path(call))
+
+
+async def unlink_person(call: Call) -> web.Response:
+    """Let somebody of an issuer be no user any more."""
+    await issuers.delete_identity(call, _name(call), field(read_form(call), "subject"))
+    return moved(call, _path(call))
+
+
+async def _changed(call: Call, issuer: Issuer, **changes: object) -> web.Response:
+    """Change what was just read: another's change in between is not overwritten."""
+    unchanged = Conditions(EntityTags(is_any=False, strong=frozenset({issuer.etag}), weak=frozenset()))
+    await issuers.change_issuer(call, issuer.name, given_body(issuers.IssuerChange, **changes), unchanged)
+    return moved(call, _path(call))
+
+
+async def _issuer(call: Call, check: IssuerCheck | None) -> web.Response:
+    name, path = _name(call), _path(call)
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    issuer = await issuers.show_issuer(call, name)
+    people = await issuers.list_identities(call, name, PageQuery(limit=SHOWN, cursor=query.cursor))
+    return page(
+        call.request,
+        "issuer.html",
+        title=name,
+        issuer=issuer,
+        people=people.items,
+        check=check,
+        roles=ROLES,
+        path=path,
+        next_path=path + chosen([("cursor", people.next)]) if people.next else None,
+        first_path=path if query.cursor else None,
+        lines=Lines(
+            api=[f"PATCH /api/v1/issuers/{name}", f"POST /api/v1/issuers/{name}/identities"],
+            cli=[
+                f"seatrial issuer set {name} --group VALUE=GROUP",
+                f"seatrial issuer link {name} SUBJECT ACCOUNT",
+                f"seatrial issuer check {name}",
+            ],
+        ),
+    )
+
+
+def _without(given: Mapping[str, str], value: str) -> dict[str, str]:
+    return {other: to for other, to in given.items() if other != value}
+
+
+def _name(call: Call) -> str:
+    return call.request.match_info["issuer"]
+
+
+def _path(call: Call) -> str:
+    return f"{LIST}/{_name(call)}"
