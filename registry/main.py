@@ -64,7 +64,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "workload": ("registry.cli.workload",),
         "access": ("registry.cli.access",),
         "namespace": ("registry.cli.namespace",),
-        "repo": ("registry.cli.repo",),
+        "repo": ("registry.cli.repo", "registry.cli.reporeadme"),
         "tag": ("registry.cli.tag", "registry.cli.tagrule"),
         "retention": ("registry.cli.retention",),
         "quota": ("registry.cli.quota",),

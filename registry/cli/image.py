@@ -14,7 +14,7 @@ import typer
 from registry.advisories.values import Kind as MatchKind
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import Client, ImageArgument, JsonOption, ServerOption, TokenOption, connect, part
-from registry.cli.output import print_fields, print_json, print_list
+from registry.cli.output import print_fields, print_json, print_list, print_table
 from registry.contract.scan import WORST_FIRST, FoundKind, Severity
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.formats.difference import difference, difference_document, difference_table
@@ -94,6 +94,42 @@ def list_children(
     print_list(rows, ("repository", "digest", "platform", "layers"), as_json=as_json)
 
 
+@app.command("referrers")
+def list_referrers(
+    image: ImageArgument,
+    *,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what refers to an image and what refers to that: signatures, attestations, SBOMs.
+
+    A signature is verified when it is pushed, by the rules for signatures of its place, or a certificate.
+    """
+    client = connect(server, token_file)
+    name, digest = _named(client, image)
+    found = list(client.items(f"/repositories/{part(name)}/referrers/{part(digest)}"))
+    if as_json:
+        print_json(found)
+        return
+    rows = [(one, "") for one in found] + [(one, of["digest"]) for of in found for one in of["referrers"]]
+    columns = ("artifact_type", "digest", "of", "signed_by", "pushed_at")
+    print_list(
+        [{**one, "signed_by": _signed_by(one["signer"]), "of": of} for one, of in rows],
+        columns,
+        as_json=False,
+    )
+
+
+def _signed_by(signer: Any) -> str:
+    if signer is None:
+        return ""
+    by = [f"the registry's key {signer['kid']}"] if signer["kid"] else []
+    by += signer["rules"]
+    by += [f"{signer['subject']} of {signer['issuer']}"] if signer["issuer"] else []
+    return "; ".join(by) or "not verified: by a key that no rule has"
+
+
 @app.command("scans")
 def list_scans(
     image: ImageArgument,
@@ -114,12 +150,18 @@ def list_packages(
     platform: Platform = None,
     own: Own = False,
     base: OfBase = False,
+    words: Annotated[
+        str | None,
+        typer.Option(
+            "--find", metavar="TEXT", help="Only with this in name, source, version or licence, in any case."
+        ),
+    ] = None,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the packages in an image, as its newest scan found them."""
-    asked = {"from_base": _from_base(own=own, base=base)}
+    asked = {"from_base": _from_base(own=own, base=base), "find": words}
     found = _found(connect(server, token_file), image, "packages", platform, asked)
     columns = ("platform", "ecosystem", "name", "version", "source", "owned_by", "layer", "path")
     print_list(found, _with_base(columns, found), as_json=as_json)
@@ -267,6 +309,47 @@ def show_difference(
     (old_name, old), (new_name, new) = found
     result = difference(old, new, names=(old_name, new_name))
     put_out(difference_document(result) if as_json else difference_table(result), None)
+
+
+@app.command("compare")
+def compare_images(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The repository, as in team/app.")],
+    before: Annotated[str, typer.Argument(metavar="TAG|DIGEST", help="The first image.")],
+    after: Annotated[str, typer.Argument(metavar="OTHER", help="The second one.")],
+    *,
+    platform: Platform = None,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show two images of a repository beside each other: verdicts, configuration, layers, packages, findings.
+
+    'image diff' compares what was found in images of different repositories as well.
+    """
+    asked = {"before": before, "after": after, "platform": platform}
+    found = connect(server, token_file).get(f"/repositories/{part(name)}/comparison", asked)
+    if as_json:
+        print_json(found)
+        return
+    sides = [{"image": which, **found[which]} for which in ("before", "after")]
+    print_table(sides, ("image", "reference", "platform", "state", "size_bytes", "digest", "reason"))
+    packages = [] if found["found"] is None else found["found"]["packages"]
+    findings = (
+        []
+        if found["found"] is None
+        else [{**one, "in": which} for which in ("new", "gone") for one in found["found"][which]]
+    )
+    for rows, columns in (
+        (found["config"], ("part", "before", "after")),
+        (found["layers"], ("standing", "size", "digest", "created_by")),
+        (packages, ("kind", "name", "before", "after")),
+        (findings, ("in", "severity", "id", "of", "fixed_version")),
+    ):
+        if rows:
+            typer.echo("")
+            print_table(rows, columns)
+    if found["not_found_because"]:
+        typer.echo(f"not compared: {found['not_found_because']}", err=True)
 
 
 @app.command("holding")

@@ -17,7 +17,7 @@ from registry.contract.sizes import parse_size_bytes
 from registry.errors import RequestInvalidError
 
 app = typer.Typer(
-    help="Repositories: create, list, show, set, rename, transfer, delete.", no_args_is_help=True
+    help="Repositories: create, list, show, set, readme, rename, transfer, delete.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="As in team/app.")]

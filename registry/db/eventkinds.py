@@ -134,7 +134,8 @@ EventKind = Literal[
 MEANINGS: Mapping[EventKind, str] = MappingProxyType(
     {
         "repository.created": "a repository was made, by hand or by its first push",
-        "repository.changed": "settings of a repository, each with its old and its new value",
+        "repository.changed": "settings of a repository, each with its old and its new value; of its README "
+        "their digests",
         "repository.renamed": "a repository has another name, in its namespace or another one",
         "repository.deleted": "a repository is gone with all it held",
         "namespace.created": "a namespace was made, by hand or with its first repository",

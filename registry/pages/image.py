@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from registry.auth.policy import decide
-from registry.content import referrers as referrer_use
 from registry.content.administration import find
 from registry.content.inspecting import Contents, inspect
 from registry.contract.scan import WORST_FIRST, Severity
@@ -87,7 +85,7 @@ class Of:
 
 async def show_image(call: Call) -> web.Response:
     """By tag or digest: the gate's word, how to pull it, and what it is made of where it may be pulled."""
-    of = await _image(call)
+    of = await image_of(call)
     services = call.services
     question, decision = await explain_manifest(
         services.database,
@@ -190,36 +188,10 @@ async def show_findings(call: Call) -> web.Response:
     )
 
 
-async def show_referrers(call: Call) -> web.Response:
-    """What names this image as its subject: signatures, attestations, SBOMs; each has such a page itself."""
-    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
-    of = await _image(call)
-    cursor = query.cursor or "0"
-    after = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 19 else 0
-    found = await referrer_use.list_page(
-        call.services.database, of.repository, of.manifest.digest, after=after, limit=SHOWN
-    )
-    path = f"{of.path}/referrers"
-    return page(
-        call.request,
-        "referrers.html",
-        title=text("referrers.title", image=of.titled),
-        of=of,
-        here_tab="referrers",
-        referrers=[_referrer(descriptor) for descriptor in found.descriptors],
-        next_path=path + chosen([("cursor", str(found.next_after))]) if found.next_after else None,
-        first_path=path if query.cursor else None,
-        lines=Lines(
-            api=[f"GET /v2/{of.name}/referrers/{of.digest}", f"GET {of.api}/attestations?digest={of.digest}"],
-            cli=[f"seatrial verify {of.shown}"],
-        ),
-    )
-
-
 async def show_image_trials(call: Call) -> web.Response:
     """The trials of an image, newest first."""
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
-    of = await _image(call)
+    of = await image_of(call)
     found = await list_past_trials(
         call, of.name, HistoryQuery(digest=of.digest, limit=SHOWN, cursor=query.cursor)
     )
@@ -239,7 +211,8 @@ async def show_image_trials(call: Call) -> web.Response:
     )
 
 
-async def _image(call: Call) -> Of:
+async def image_of(call: Call) -> Of:
+    """The image that the path names, if the visitor may pull from its repository."""
     matched = call.request.match_info
     name, tag = matched["name"], matched.get("tag")
     image = f"{name}:{tag}" if tag is not None else f"{name}@{matched['digest']}"
@@ -277,7 +250,3 @@ def _listed(contents: Contents, call: Call) -> list[dict[str, Any]]:
         state = None if row is None else effective_state(row, now=now, max_age=None).state
         found.append({"of": one, "state": state})
     return found
-
-
-def _referrer(descriptor: str) -> dict[str, Any]:
-    return {"artifactType": "", "annotations": {}, **json.loads(descriptor)}

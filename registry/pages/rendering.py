@@ -112,6 +112,7 @@ def environment() -> Environment:
         "exact": exact,
         "ago": ago,
         "cut": cut,
+        "whole": whole,
     }
     return made
 
@@ -141,6 +142,13 @@ def short_digest(digest: str) -> str:
 def cut(words: str, characters: int) -> str:
     """A text for a cell: no longer than so many characters."""
     return words if len(words) <= characters else f"{words[:characters]}…"
+
+
+def whole(words: str) -> Markup:
+    """A text for a field in which it is changed: all of it, as it is."""
+    plain = words.translate({ord(letter): f"&#{ord(letter)};" for letter in "&<>\"'"})
+    # Nothing that turns the direction of writing stands in the page itself.
+    return Markup("".join(c if c.isprintable() or c in "\n\t" else f"&#{ord(c)};" for c in plain))  # noqa: S704
 
 
 def iso(at: datetime) -> str:

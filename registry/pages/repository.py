@@ -14,6 +14,7 @@ from registry.content.tagmatching import PATTERN_MAX
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
 from registry.http.api.tags import TagsQuery, search_tags
+from registry.pages.readme import read_drawn
 from registry.pages.rendering import Lines, chosen, page
 from registry.trials.gate import EffectiveState
 from registry.trials.tagsearch import Order
@@ -48,6 +49,7 @@ async def show_repository(call: Call) -> web.Response:
     sizes = await sizes_of(database, repository.id, {tag.digest for tag in found.items})
     kept = [("find", query.find), ("state", query.state), ("order", query.order)]
     is_narrow = bool(query.find or query.state or query.cursor)
+    readme = "" if is_narrow else (await read_drawn(call, repository))[1]
     path = f"/r/{name}"
     return page(
         call.request,
@@ -57,6 +59,7 @@ async def show_repository(call: Call) -> web.Response:
         repository=repository,
         tags=found.items,
         sizes=sizes,
+        readme=readme,
         query=query,
         states=get_args(EffectiveState),
         orders=get_args(Order),

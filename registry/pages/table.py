@@ -30,6 +30,7 @@ from registry.pages.administration import show_administration
 from registry.pages.assets import show_asset, show_robots
 from registry.pages.audit import show_audit
 from registry.pages.badges import show_badge
+from registry.pages.comparing import show_compared
 from registry.pages.deciding import DECIDING
 from registry.pages.history import confirm_rollback, roll_back, show_tag_history
 from registry.pages.home import show_home
@@ -38,9 +39,11 @@ from registry.pages.image import (
     show_findings,
     show_image,
     show_image_trials,
-    show_referrers,
     unblock_image,
 )
+from registry.pages.packages import show_packages
+from registry.pages.readme import show_readme, write_readme
+from registry.pages.referrers import show_referrers
 from registry.pages.repository import show_repository
 from registry.pages.search import show_search
 from registry.pages.servicetable import SERVICE
@@ -118,11 +121,15 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/robots.txt", show_robots, asks_who=False),
     PageRoute("GET", "/assets/{version}/{file}", show_asset, asks_who=False),
     PageRoute("GET", f"/r/{NAME}", show_repository),
+    PageRoute("GET", f"{_OF}/readme", show_readme),
+    PageRoute("POST", f"{_OF}/readme", write_readme),
+    PageRoute("GET", f"{_OF}/compare", show_compared),
     PageRoute("GET", f"{_OF}/tags/{{tag}}", show_image),
     PageRoute("GET", f"{_OF}/images/{{digest}}", show_image),
     PageRoute("POST", f"{_OF}/images/{{digest}}/block", block_image),
     PageRoute("POST", f"{_OF}/images/{{digest}}/unblock", unblock_image),
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
+    PageRoute("GET", f"{_OF}/images/{{digest}}/packages", show_packages),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
     PageRoute("GET", f"{_OF}/settings", managing.show_settings),

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.auth.policy import Visibility
     from registry.content.manifests import StoredManifest
-    from registry.contract.scan import Scan
+    from registry.contract.scan import Package, Scan
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
@@ -175,6 +175,15 @@ async def read_entries(
             if len(found) == limit:
                 break
     return found
+
+
+def has_words(package: Package, words: str | None) -> bool:
+    """Whether a package has this in its name, its source, its version or a licence; case is left aside."""
+    if words is None:
+        return True
+    wanted = words.casefold()
+    texts = (package.name, package.source or "", package.version, *package.licences)
+    return any(wanted in text.casefold() for text in texts)
 
 
 def _taken(

@@ -150,10 +150,9 @@ async def search(
     async with database.read() as connection:
         # By themselves: with what they name, PostgreSQL may take another way than along the index.
         rows = (await connection.execute(query.limit(looked_at))).all()
-        now = (await connection.execute(select(db_time()))).scalar_one()
         kept = [row for row in rows if all(test(row.name) for test in named) and _is_of_time(row, wanted)]
         for portion in portions(kept):
-            found += await _found(connection, repository_id, wanted, portion, now=now, max_age=max_age)
+            found += await _found(connection, repository_id, wanted, portion, max_age=max_age)
     if len(found) > limit:
         found = found[:limit]
         last = next(row for row in rows if row.name == found[-1].name)
@@ -194,10 +193,10 @@ async def _found(
     wanted: Wanted,
     rows: Sequence[Any],
     *,
-    now: datetime,
     max_age: timedelta | None,
 ) -> list[FoundTag]:
     columns = _OF_IMAGE if wanted.label is None else (*_OF_IMAGE, *_SAID)
+    columns = (*columns, db_time().label("now"))
     query = select(*columns).where(manifests.c.id.in_({row.manifest_id for row in rows}))
     images = {
         image.id: image
@@ -211,7 +210,7 @@ async def _found(
         image = images.get(row.manifest_id)
         if image is None:
             continue
-        state = effective_state(image, now=now, max_age=max_age).state
+        state = effective_state(image, now=image.now, max_age=max_age).state
         if (
             wanted.state not in (None, state)
             or (wanted.platform is not None and not _has_platform(platforms[image.id], wanted.platform))

@@ -19,6 +19,25 @@ TURNED = "\N{RIGHT-TO-LEFT OVERRIDE}gpj.exe"
 COLOURED = "\x1b[31;1mred\x1b[0m \x1b[2J\x1b]0;owned\x07\x1b[10000000C plain"
 ENDLESS = "x" * 1_000_000
 BAD = f"{MARKUP} {TURNED} {COLOURED}"
+README = f"""#### app
+
+It does **what** it says, see [its site](https://app.example) and [another](/r/team/other).
+
+{MARKUP} {TURNED} [do not](javascript:alert(1)) ![a logo](https://app.example/logo.png)
+
+| setting | default |
+|:-------:|--------:|
+| `PORT`  | 8080    |
+
+> - quoted
+>   1. deep
+
+```sh
+podman run {MARKUP}
+```
+
+{ENDLESS[:9000]}
+"""
 VULNERABLE = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
 
 
@@ -40,6 +59,7 @@ async def fill(port: Port) -> Content:
     await api(
         port.admin, "POST", "/repositories", status=201, json={"name": "team/app", "visibility": "public"}
     )
+    await api(port.admin, "PUT", "/repositories/team%2Fapp/readme", status=201, json={"text": README})
     worker = await port.worker("tester")
     good = await port.push(tiny_image(Env=["A=b"], ExposedPorts={"80/tcp": {}}), tag="1.0")
     await _try(worker, log="ready\n\x1b[32mlistening on 80\x1b[0m\n")

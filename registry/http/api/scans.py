@@ -38,6 +38,7 @@ from registry.trials.scanreading import (
     Holder,
     ScanView,
     Wanted,
+    has_words,
     list_holders,
     list_scans,
     may_hold,
@@ -78,6 +79,17 @@ class LayeredQuery(PageQuery):
     from_base: bool | None = Field(
         default=None,
         description="True: only what came with the layers of the image's base; false: only what did not.",
+    )
+
+
+class ScannedPackagesQuery(LayeredQuery):
+    """Which packages."""
+
+    find: str | None = Field(
+        default=None,
+        max_length=300,
+        description="Only those that have this in their name, their source, their version or a licence; case "
+        "is left aside.",
     )
 
 
@@ -167,7 +179,7 @@ class _Layers:
 
 
 async def list_scanned_packages(
-    call: Call, name: RepositoryName, digest: ContentDigest, query: LayeredQuery
+    call: Call, name: RepositoryName, digest: ContentDigest, query: ScannedPackagesQuery
 ) -> Page[ScannedPackage]:
     """The packages that the newest scan of an image found.
 
@@ -175,7 +187,13 @@ async def list_scanned_packages(
     """
     manifest = await _image(call, name, digest)
     layers = await _layers(call, name, manifest, query)
-    page: Page[Package] = await _page(call, manifest, "packages", query, lambda one: layers.takes(one.layer))
+    page: Page[Package] = await _page(
+        call,
+        manifest,
+        "packages",
+        query,
+        lambda one: layers.takes(one.layer) and has_words(one, query.find),
+    )
     shown = [ScannedPackage(**dict(one), from_base=layers.is_from_base(one.layer)) for one in page.items]
     return Page(shown, page.next)
 

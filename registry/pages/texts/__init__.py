@@ -17,6 +17,7 @@ from registry.pages.texts import (
     managing,
     people,
     repository,
+    seeing,
     service,
     trials,
 )
@@ -31,6 +32,7 @@ PARTS: tuple[Mapping[str, str], ...] = (
     people.TEXTS,
     service.TEXTS,
     deciding.TEXTS,
+    seeing.TEXTS,
 )
 TEXTS: Mapping[str, str] = MappingProxyType({key: words for part in PARTS for key, words in part.items()})
 

@@ -75,6 +75,7 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/webhooks": "it is of a repository, of a namespace or of all",
     "POST /api/v1/repositories": "a run spec has rules of its own",
     "PATCH /api/v1/repositories/{name}": "a run spec has rules of its own",
+    "PUT /api/v1/repositories/{name}/readme": "a text is more than white space",
     "POST /api/v1/issuers": "an address is that of a server; roles need a claim; a condition says something",
     "POST /api/v1/workload-rules": "a condition says something, and scopes are for repositories",
     "POST /api/v1/tokens": "a worker's token takes neither name nor scopes, another needs both",

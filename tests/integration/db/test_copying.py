@@ -73,6 +73,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             "INSERT INTO retention_runs VALUES (1, 1, '{}', 1, 1, 'a', 1, 1, 1, 0, 'done', NULL, 1)"
         )
         connection.execute("INSERT INTO retention_items VALUES (1, 1, 't', 'd', 'w', NULL, NULL)")
+        connection.execute("INSERT INTO repository_readmes VALUES (1, '# ä', 'a', 1)")
         connection.execute("INSERT INTO quotas VALUES (1, 1, NULL, 'tags', 100)")
         connection.execute("INSERT INTO findings_policies VALUES (1, NULL, 1, '{}', 'd', 'a', 1)")
         connection.execute("INSERT INTO scanners VALUES (1, NULL, 1, 'n', 'i', 'd', 'a', 2, 1)")

@@ -1,0 +1,96 @@
+"""What there is to see of a repository and its images, in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.kit.access import api, give_role, make_user
+from tests.kit.browsing import visiting
+from tests.kit.pagecontent import fill
+from tests.kit.signing import attach, new_key, public_pem, signature_of
+from tests.kit.trials import Port, open_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LOOKS = (
+    {"color_scheme": "light"},
+    {"color_scheme": "dark"},
+    {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
+)
+PAGES = (
+    "/r/team/app",
+    "/r/team/app/-/readme",
+    "/r/team/app/-/compare?before=1.0&after=evil",
+    "/r/team/app/-/compare?before=evil&after=2.0",
+    "/r/team/app/-/images/{hostile}/packages",
+    "/r/team/app/-/images/{index}/packages",
+    "/r/team/app/-/images/{waiting}/packages",
+    "/r/team/app/-/images/{good}/referrers",
+)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
+async def test_each_page_is_for_everybody(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+    content, key = await fill(port), new_key()
+    rule = {"on": "team/", "name": "the release key", "public_pem": public_pem(key)}
+    await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
+    for signer in (key, new_key()):
+        await attach(port.admin, "team/app", content.good, signature_of(content.good, signer))
+    digests = {name: getattr(content, name) for name in ("good", "bad", "index", "hostile", "waiting")}
+    async with visiting(chromium, port.registry, **look) as visit:
+        await visit.go("/sign-in")
+        await visit.sign_in()
+        for path in PAGES:
+            assert await visit.go(path.format(**digests)) == 200
+            await visit.require_good()
+            assert await visit.page.title() != "owned"
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_two_tags_are_compared(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await fill(port)
+    async with visiting(chromium, port.registry, scripts=scripts) as reader:
+        await reader.go("/r/team/app")
+        await reader.page.get_by_role("radio", name="1.0 as the first").check()
+        await reader.page.get_by_role("radio", name="2.0 as the second").check()
+        await reader.page.get_by_role("button", name="Compare").click()
+        await reader.page.get_by_role("heading", name="From 1.0 to 2.0").wait_for()
+        await reader.require_good()
+        await reader.page.get_by_role("link", name="The other way round").click()
+        await reader.page.get_by_role("heading", name="From 2.0 to 1.0").wait_for()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_a_readme_is_written_and_read(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await fill(port)
+    password = await make_user(port.admin, "pusher")
+    await give_role(port.admin, "team/app", "user:pusher", "writer")
+    async with (
+        visiting(chromium, port.registry, scripts=scripts) as pusher,
+        visiting(chromium, port.registry, scripts=scripts) as reader,
+    ):
+        await pusher.go("/sign-in?next=/r/team/app")
+        await pusher.sign_in(name="pusher", password=password)
+        await pusher.page.get_by_role("link", name="README").click()
+        field = pusher.page.get_by_label("Text (Markdown)")
+        assert "gpj.exe" in (await field.input_value()).replace("\N{RIGHT-TO-LEFT OVERRIDE}", "")
+        await field.fill("# What it is\n\nA *good* one.")
+        await pusher.page.get_by_role("button", name="Save").click()
+        await pusher.page.get_by_role("heading", name="What it is").wait_for()
+        await pusher.require_good()
+        await reader.go("/r/team/app")
+        await reader.page.get_by_role("heading", name="What it is").wait_for()
+        await reader.require_good()
