@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import BigInteger, and_, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, and_, false, func, literal, or_, select, tuple_, type_coerce
 
 from registry.content.immutability import rules_of
 from registry.content.retentionrules import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _PAGE = 5_000
 MANIFESTS_MAX = 100_000
-"""So many manifests are found to go at most; the next run goes on."""
+"""So many manifests are named to go at most; the next run goes on. The fuse counts more."""
 _DAY = 86_400_000_000
 """Microseconds."""
 _MICROS = BigInteger()
@@ -53,12 +53,14 @@ _MICROS = BigInteger()
 
 @dataclass(frozen=True, slots=True)
 class GoingTag:
-    """A tag that goes, or stays, as ``judged``; where it stood and since when (microseconds since 1970)."""
+    """A tag that goes, or stays, as ``judged``; where it stood and since when (microseconds since 1970), and
+    what was known of it."""
 
     name: str
     manifest_id: int
     moved_at: int
     judged: Judged
+    tag: Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +74,14 @@ class GoingManifest:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What goes from a repository: ``tags`` and ``manifests``, and of the tags that stay some."""
+    """What goes from a repository: ``tags`` and ``manifests``, and of the tags that stay some. ``judge`` has
+    said so of the tags."""
 
     counts: Counts
     tags: Sequence[GoingTag]
     staying: Sequence[GoingTag]
     manifests: Sequence[GoingManifest]
+    judge: TagJudge
 
 
 async def plan(
@@ -100,7 +104,11 @@ async def plan(
     judge = TagJudge(policy, protection=facts.protection, promoted=facts.promoted, newest=newest)
     there, gone, going, kept = await _judged_tags(database, facts, judge, limit=limit, staying=staying)
     found = await _loose_manifests(database, repository, policy)
-    return Plan(Counts(there, await _count(database, repository.id), gone, len(found)), going, kept, found)
+    held = await _count(database, repository.id)
+    loose = len(found)
+    if loose >= MANIFESTS_MAX:
+        loose = max(loose, await _count(database, repository.id, _goes_first(database, repository, policy)))
+    return Plan(Counts(there, held, gone, len(found), loose), going, kept, found, judge)
 
 
 async def _judged_tags(
@@ -120,7 +128,7 @@ async def _judged_tags(
             named, most = (going, limit) if goes else (kept, staying)
             if len(named) < most:
                 judged = judge.explain(tag, is_attached_here=is_here)
-                named.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged))
+                named.append(GoingTag(row.name, row.manifest_id, row.moved_at, judged, tag))
         there += len(rows)
         await asyncio.sleep(0)  # others are served meanwhile
     return there, gone, going, kept
@@ -179,22 +187,55 @@ async def _facts(database: Database, repository: Repository, policy: RetentionPo
         now = (await connection.execute(select(type_coerce(db_time(), _MICROS)))).scalar_one()
         rules = [(rule, rule.matcher()) for rule in await rules_of(connection, repository.id)]
         promoted = await promoted_tags(connection, repository.id)
-        pulled: dict[int, int] = {}
+        pulled = {}
         if policy.pulls_days is not None:
-            last = type_coerce(func.max(pull_days.c.last_at), _MICROS).label("last")
-            query = (
-                select(manifests.c.id, last)
-                .join(pull_days, pull_days.c.digest == manifests.c.digest)
-                .where(manifests.c.repository_id == repository.id)
-                .where(_pulled_since(repository, policy.pulls_days))
-                .group_by(manifests.c.id)
-            )
-            pulled = {row.id: row.last for row in await connection.execute(query)}
+            pulled = await _last_pulls(connection, repository, policy.pulls_days)
 
     def protection(name: str) -> str | None:
         return next((rule.shown for rule, holds in rules if holds(name)), None) if rules else None
 
     return _Facts(repository, policy, now=now, protection=protection, pulled=pulled, promoted=promoted)
+
+
+async def _last_pulls(
+    connection: AsyncConnection, repository: Repository, days: int, *, of: Collection[int] | None = None
+) -> dict[int, int]:
+    """When somebody last pulled each manifest, or each of these (microseconds since 1970), if within so many
+    days."""
+    last = type_coerce(func.max(pull_days.c.last_at), _MICROS).label("last")
+    query = (
+        select(manifests.c.id, last)
+        .join(pull_days, pull_days.c.digest == manifests.c.digest)
+        .where(manifests.c.repository_id == repository.id, _pulled_since(repository, days))
+        .group_by(manifests.c.id)
+    )
+    if of is not None:
+        query = query.where(manifests.c.id.in_(of))
+    return {row.id: row.last for row in await connection.execute(query)}
+
+
+async def pulled_since(
+    connection: AsyncConnection,
+    repository: Repository,
+    policy: RetentionPolicy,
+    judge: TagJudge,
+    planned: Sequence[GoingTag],
+) -> frozenset[str]:
+    """Those of the tags that were to go and are kept now, as somebody has pulled them meanwhile."""
+    if policy.pulls_days is None:
+        return frozenset()
+    ids = {each.manifest_id for each in planned}
+    pulled = await _last_pulls(connection, repository, policy.pulls_days, of=ids)
+    if not pulled:
+        return frozenset()
+    now = (await connection.execute(select(type_coerce(db_time(), _MICROS)))).scalar_one()
+    return frozenset(
+        each.name
+        for each in planned
+        if each.manifest_id in pulled
+        and attached_to(each.name) is None
+        and not judge.judge(each.tag._replace(pulled_days=(now - pulled[each.manifest_id]) / _DAY))
+    )
 
 
 async def promoted_tags(connection: AsyncConnection, repository_id: int) -> frozenset[str]:
@@ -314,9 +355,9 @@ async def _attached(database: Database, repository_id: int, names: Iterable[str]
     return {name: digest in there for name, digest in said.items()}
 
 
-async def _count(database: Database, repository_id: int) -> int:
+async def _count(database: Database, repository_id: int, *which: ColumnElement[bool]) -> int:
     query = select(func.count()).where(
-        manifests.c.repository_id == repository_id, manifests.c.attestation_id.is_(None)
+        manifests.c.repository_id == repository_id, manifests.c.attestation_id.is_(None), *which
     )
     async with database.read_once() as connection:
         return int((await connection.execute(query)).scalar_one())
@@ -338,6 +379,17 @@ async def _loose_manifests(
         async for rows in _manifest_pages(database, repository.id, old):
             found += [GoingManifest(row.digest, why, 0) for row in rows if row.digest not in seen]
     return found[:MANIFESTS_MAX]
+
+
+def _goes_first(database: Database, repository: Repository, policy: RetentionPolicy) -> ColumnElement[bool]:
+    """That a manifest goes before any other has. What only that reaches goes after it."""
+    loose: list[ColumnElement[bool]] = []
+    if policy.untagged_days is not None:
+        loose.append(is_loose(database, repository, policy.untagged_days))
+    if policy.referrers_days is not None:
+        last = policy.referrers_last
+        loose.append(is_old_referrer(database, repository, policy.referrers_days, last=last))
+    return or_(false(), *loose)
 
 
 async def _untagged(database: Database, repository: Repository, days: int) -> list[GoingManifest]:

@@ -98,9 +98,10 @@ class RetentionPolicy:
 
     @property
     def known_days(self) -> int | None:
-        """For how many days pulls have to be known whole; ``None``: for none. What no tag names goes only if
-        nobody pulled it, too."""
-        days = [each for each in (self.pulls_days, self.untagged_days) if each is not None]
+        """For how many days pulls have to be known whole; ``None``: for none. What no tag names, and what
+        refers to something, goes only if nobody pulled it, too."""
+        asked = (self.pulls_days, self.untagged_days, self.referrers_days)
+        days = [each for each in asked if each is not None]
         return max(days, default=None)
 
 
@@ -311,12 +312,14 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many tags and manifests a repository has, and how many of them go."""
+    """How many tags and manifests a repository has, and how many of them go now. ``manifests_loose`` may go,
+    now or with later runs, where that is more."""
 
     tags: int
     manifests: int
     tags_going: int
     manifests_going: int
+    manifests_loose: int = 0
 
 
 def fuse(counts: Counts, *, cap: int, cap_percent: int) -> str | None:
@@ -329,7 +332,8 @@ def fuse(counts: Counts, *, cap: int, cap_percent: int) -> str | None:
         )
     for what, there, gone in (
         ("tags", counts.tags, counts.tags_going),
-        ("manifests", counts.manifests, counts.manifests_going),
+        # A share is one of all that there is, whatever number of runs it takes.
+        ("manifests", counts.manifests, max(counts.manifests_going, counts.manifests_loose)),
     ):
         if gone * 100 > there * cap_percent:
             return f"it would delete {gone} of {there} {what}; {cap_percent} % are the most"

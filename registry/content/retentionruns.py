@@ -7,6 +7,7 @@ it, so that what a killed replica has done is done whole; another one plans anew
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,9 +49,9 @@ if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.content.effects import Effects
     from registry.content.repositories import Repository
-    from registry.content.retaining import GoingManifest, GoingTag
+    from registry.content.retaining import GoingManifest, GoingTag, Plan
     from registry.content.retentionpolicies import Target
-    from registry.content.retentionrules import RetentionPolicy
+    from registry.content.retentionrules import RetentionPolicy, TagJudge
     from registry.db.engine import Database
     from registry.settings import Settings
 
@@ -114,6 +115,13 @@ class Claimed:
     tags_deleted: int
     manifests_deleted: int
     leased_until: datetime
+
+
+@dataclass(slots=True)
+class _Work:
+    """A run, as this replica has written it down last."""
+
+    run: Claimed
 
 
 class _LostError(Exception):
@@ -295,8 +303,9 @@ async def claim(database: Database) -> Claimed | None:
 async def carry_out(database: Database, settings: Settings, effects: Effects, run: Claimed) -> None:
     """Carry a claimed run out to its end, or until another replica has taken it over. What keeps the database
     from answering keeps it for another time; whatever else goes wrong ends it."""
+    work = _Work(run)
     try:
-        await _carry_out(database, settings, effects, run)
+        await _carry_out(database, settings, effects, work)
     except _LostError:
         return
     except (SQLAlchemyError, OSError):
@@ -304,65 +313,98 @@ async def carry_out(database: Database, settings: Settings, effects: Effects, ru
     except Exception:
         _log.exception("a retention run could not be carried out", run=run.id)
         with suppress(_LostError):
-            await _end(database, run, stopped="the registry could not carry it out; its log says why")
+            await _end(database, work.run, stopped="the registry could not carry it out; its log says why")
 
 
-async def _carry_out(database: Database, settings: Settings, effects: Effects, run: Claimed) -> None:
-    policy = policy_of(run.document)
+async def _carry_out(database: Database, settings: Settings, effects: Effects, work: _Work) -> None:
+    policy = policy_of(work.run.document)
     async with database.read_once() as connection:
-        this = repos.COLUMNS.where(repositories.c.id == run.repository_id)
+        this = repos.COLUMNS.where(repositories.c.id == work.run.repository_id)
         row = (await connection.execute(this)).first()
     if row is None:
         return  # with it the run is gone
     repository = repos.from_row(row)
-    await tag_use.learn_versions(database)
     try:
-        planned = await retaining.plan(
-            database, repository, policy, limit=run.cap + 1, pulls_kept_days=settings.audit_keep_days
-        )
+        planned = await _planned(database, settings, work, repository, policy)
     except ConflictError as error:
-        await _end(database, run, stopped=error.message)
+        await _end(database, work.run, stopped=error.message)
         return
     refusal = fuse(
-        Counts(
-            tags=planned.counts.tags + run.tags_deleted,
-            manifests=planned.counts.manifests + run.manifests_deleted,
-            tags_going=planned.counts.tags_going + run.tags_deleted,
-            manifests_going=planned.counts.manifests_going + run.manifests_deleted,
-        ),
-        cap=run.cap,
-        cap_percent=run.cap_percent,
+        _with_deleted(planned.counts, work.run), cap=work.run.cap, cap_percent=work.run.cap_percent
     )
     if refusal is not None:
-        await _end(database, run, stopped=refusal)
+        await _end(database, work.run, stopped=refusal)
         return
     for tag_portion in _portions(planned.tags):
-        if (after := await _delete_tags(database, run, tag_portion)) is None:
+        after = await _delete_tags(database, work.run, policy, planned.judge, tag_portion)
+        if after is None:
             return
-        run = after
+        work.run = after
     for _, wave in groupby(planned.manifests, key=lambda each: each.wave):
         for manifest_portion in _portions(list(wave)):
-            after = await _delete_manifests(database, effects, run, policy, manifest_portion)
+            after = await _delete_manifests(database, effects, work.run, policy, manifest_portion)
             if after is None:
                 return
-            run = after
-    await _end(database, run)
+            work.run = after
+    await _end(database, work.run)
+
+
+async def _planned(
+    database: Database, settings: Settings, work: _Work, repository: Repository, policy: RetentionPolicy
+) -> Plan:
+    """The plan of a run, whose lease is renewed for as long as that takes."""
+
+    async def plan() -> Plan:
+        await tag_use.learn_versions(database)
+        kept_days = settings.audit_keep_days
+        return await retaining.plan(
+            database, repository, policy, limit=work.run.cap + 1, pulls_kept_days=kept_days
+        )
+
+    planning = asyncio.create_task(plan())
+    try:
+        while not (await asyncio.wait([planning], timeout=LEASE.total_seconds() / 3))[0]:
+            async with database.write() as connection:
+                work.run = await _save(connection, work.run, ())
+        return planning.result()
+    finally:
+        planning.cancel()
+        await asyncio.wait([planning])
+
+
+def _with_deleted(counts: Counts, run: Claimed) -> Counts:
+    """What was there, and what goes, before the run had deleted anything."""
+    return Counts(
+        tags=counts.tags + run.tags_deleted,
+        manifests=counts.manifests + run.manifests_deleted,
+        tags_going=counts.tags_going + run.tags_deleted,
+        manifests_going=counts.manifests_going + run.manifests_deleted,
+        manifests_loose=counts.manifests_loose + run.manifests_deleted,
+    )
 
 
 def _portions(planned: Sequence[Any]) -> list[Sequence[Any]]:
     return [planned[start : start + AT_ONCE] for start in range(0, len(planned), AT_ONCE)]
 
 
-async def _delete_tags(database: Database, run: Claimed, planned: Sequence[GoingTag]) -> Claimed | None:
-    """Delete those of the tags that stand where they stood; ``None``: the run has ended."""
+async def _delete_tags(
+    database: Database,
+    run: Claimed,
+    policy: RetentionPolicy,
+    judge: TagJudge,
+    planned: Sequence[GoingTag],
+) -> Claimed | None:
+    """Delete those of the tags that stand where they stood, and that nobody has pulled since; ``None``: the
+    run has ended."""
     async with database.write() as connection:
         repository = await _hold(connection, run)
         if repository is None:
             return None
-        promoted = await retaining.promoted_tags(connection, repository.id)
+        kept = await retaining.promoted_tags(connection, repository.id)
+        kept |= await retaining.pulled_since(connection, repository, policy, judge, planned)
         moved_at = type_coerce(tags.c.updated_at, BigInteger)
         same = tuple_(tags.c.name, tags.c.manifest_id, moved_at).in_(
-            [(each.name, each.manifest_id, each.moved_at) for each in planned if each.name not in promoted]
+            [(each.name, each.manifest_id, each.moved_at) for each in planned if each.name not in kept]
         )
         found = await connection.execute(
             select(tags.c.name, manifests.c.digest)

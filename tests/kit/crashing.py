@@ -149,6 +149,9 @@ S3_PART_BYTES = 150_000
 S3_LEASE_SECONDS = 1
 """Smaller than they are outside of tests: what makes a part, and how long a dead holder is waited for."""
 
+RETENTION_LEASE_SECONDS = 0.2
+"""So long a dead one is waited for."""
+
 _USE_CASES = (
     "uploads.start",
     "uploads.append",
@@ -284,7 +287,8 @@ class CrashingServer(ForkedServer):
         self._point.unlink()
 
 
-def _hasten_s3() -> None:
+def hasten_s3() -> None:
+    """Let a dead holder of an upload be waited for no longer than a moment, and parts be small."""
     # The server is forked from a process that has imported them.
     importlib.import_module("registry.content.uploadledger")._HELD = timedelta(seconds=S3_LEASE_SECONDS)
     importlib.import_module("registry.storage.s3")._RENEW_SECONDS = S3_LEASE_SECONDS / 3
@@ -297,7 +301,7 @@ def main(arguments: list[str]) -> None:
 
     kind = load_settings().effective_storage_url.partition(":")[0]
     if kind == "s3":
-        _hasten_s3()
+        hasten_s3()
     elsewhere = ("file.",) if kind == "s3" else ("s3.", "ledger.")
     for call, target in _CALLS.items():
         if call.startswith("ledger."):
@@ -308,8 +312,9 @@ def main(arguments: list[str]) -> None:
     for use_case in _USE_CASES:
         module, _, name = use_case.partition(".")
         _wrap(f"registry.content.{module}:{name}", _named(use_case))
-    for name in ("collections", "retentionruns"):
-        importlib.import_module(f"registry.content.{name}").LEASE = timedelta(seconds=1)
+    importlib.import_module("registry.content.collections").LEASE = timedelta(seconds=1)
+    lease = timedelta(seconds=RETENTION_LEASE_SECONDS)
+    importlib.import_module("registry.content.retentionruns").LEASE = lease
     for target in (*ACCESS_USE_CASES, PROMOTION, RESTORATION):
         _wrap(target, _named(target.replace(":", ".")))
     _wrap("registry.db.engine:Database.write", _committing)

@@ -1,152 +1,33 @@
 """What a registry should do, in one page: two repositories, three actors, and a pure function from a state
 and an operation to the next state and the answer. Tests play the same operations over HTTP and compare.
 
-Contents differ by ``seed``, so that many plays share one registry and see nothing of each other.
+Operations are those of clients, and those by which content comes to its end and back: days that pass,
+retention and its undoing, deleted tags that are restored, collections, and damaged blobs.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
 from typing import Literal
 
-from tests.kit.distribution import small_index, small_manifest
-from tests.kit.images import OCI_INDEX, OCI_MANIFEST, descriptor
+from tests.kit.modelcontents import (
+    BLOBS,
+    EMPTY,
+    KEYS,
+    PARTS,
+    SIZES,
+    SLOTS,
+    SUBJECTS,
+    TAGS,
+    UPLOADED,
+    Contents,
+)
+from tests.kit.modelstate import DAMAGEABLE, AllShown, Repo, Session, State, Went
 
 Actor = Literal["admin", "reader", "nobody"]
 Answer = tuple[object, ...]
 """The status, and what the body or the headers said."""
-
-REPOS = ("one", "two")
-TAGS = ("a", "b", "c")
-SLOTS = (0, 1)
-CONFIG, EMPTY = 0, 1
-BLOBS = range(5)
-_SIZES = (0, 0, 600, 70_000, 300_001)
-UPLOADED = 4
-"""The blob that the operations on upload sessions carry, in these parts."""
-PARTS = ((0, 100_000), (100_000, _SIZES[UPLOADED]))
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A manifest of the play, and what it needs."""
-
-    raw: bytes
-    media_type: str = OCI_MANIFEST
-    blobs: tuple[int, ...] = ()
-    subject: str | None = None
-    artifact_type: str | None = None
-    algorithm: str = "sha256"
-
-    @property
-    def digest(self) -> str:
-        """What it is pushed and asked for by."""
-        return f"{self.algorithm}:{hashlib.new(self.algorithm, self.raw).hexdigest()}"
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """The blobs and manifests of one play. Its repositories are named after ``prefix``, so that several may
-    play with the same contents."""
-
-    prefix: str
-    seed: str
-    blobs: tuple[bytes, ...]
-    items: Mapping[str, Item]
-
-    def name(self, repo: int) -> str:
-        """The full name of a repository."""
-        return f"{self.prefix}-{REPOS[repo]}"
-
-
-@cache
-def contents_of(seed: str, prefix: str | None = None) -> Contents:
-    """All that is pushed under this seed; repositories are named after it too if there is no ``prefix``."""
-    config = (
-        f'{{"architecture":"amd64","os":"linux","author":"{seed}",'
-        '"config":{},"rootfs":{"type":"layers","diff_ids":[]}}'
-    ).encode()
-    blobs = [_filled(f"{seed}/{i};", size) if i else config for i, size in enumerate(_SIZES)]
-    about = "application/vnd.example.about"
-    items: dict[str, Item] = {}
-
-    def image(key: str, layers: list[int], **members: object) -> bytes:
-        annotations = {"key": f"{seed} {key}"}
-        return small_manifest([blobs[i] for i in layers], config, annotations=annotations, **members)
-
-    items["image-0"] = Item(image("image-0", [2]), blobs=(CONFIG, 2))
-    items["image-1"] = Item(image("image-1", [1, 3]), blobs=(CONFIG, 1, 3))
-    items["image-512"] = Item(image("image-512", [4]), blobs=(CONFIG, 4), algorithm="sha512")
-    raw = small_index(items["image-0"].raw, items["image-1"].raw, annotations={"key": f"{seed} index"})
-    items["index"] = Item(raw, OCI_INDEX)
-    for key, subject, layers in (("signature", "image-0", [3]), ("bill", "image-0", [2])):
-        target = items[subject]
-        raw = image(key, layers, subject=descriptor(target.raw, target.media_type), artifactType=about)
-        items[key] = Item(raw, blobs=(CONFIG, *layers), subject=subject, artifact_type=about)
-    target = items["index"]
-    raw = small_index(
-        subject=descriptor(target.raw, target.media_type), annotations={"key": f"{seed} listing"}
-    )
-    items["listing"] = Item(raw, OCI_INDEX, subject="index")
-    return Contents(prefix or seed, seed, tuple(blobs), items)
-
-
-def _filled(pattern: str, size: int) -> bytes:
-    return (pattern.encode() * (size // len(pattern) + 1))[:size]
-
-
-KEYS = tuple(contents_of("keys").items)
-SUBJECTS = ("image-0", "image-1", "index")
-"""Whom lists of referrers are asked about; ``image-1`` has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Repo:
-    """A repository; ``visibility`` is ``None`` while there is none. ``about`` are those manifests that have a
-    subject, by subject and then oldest first."""
-
-    visibility: str | None = None
-    blobs: frozenset[int] = frozenset()
-    manifests: frozenset[str] = frozenset()
-    about: tuple[str, ...] = ()
-    tags: frozenset[tuple[str, str]] = frozenset()
-
-    def tagged(self, tag: str) -> str | None:
-        """Where the tag stands."""
-        return dict(self.tags).get(tag)
-
-    def made(self) -> Repo:
-        """It, once something was pushed to it."""
-        return replace(self, visibility=self.visibility or "private")
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """An upload session: where it was opened, and how many bytes it has."""
-
-    repo: int
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All that can be seen of both repositories and of the slots that hold upload sessions."""
-
-    repos: tuple[Repo, Repo] = (Repo(), Repo())
-    sessions: tuple[Session | None, Session | None] = (None, None)
-
-    def with_repo(self, number: int, repo: Repo) -> State:
-        """The state with this repository changed."""
-        repos = (repo, self.repos[1]) if number == 0 else (self.repos[0], repo)
-        return replace(self, repos=repos)
-
-    def with_session(self, slot: int, session: Session | None) -> State:
-        """The state with this slot changed."""
-        sessions = (session, self.sessions[1]) if slot == 0 else (self.sessions[0], session)
-        return replace(self, sessions=sessions)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -165,6 +46,8 @@ class Op:
     slot: int = 0
     part: int = 0
     visibility: str = ""
+    days: int = 0
+    most: int | None = None
 
     def __repr__(self) -> str:
         given = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "kind"}
@@ -175,6 +58,9 @@ class Op:
 
 
 READS = ("get-blob", "get-tag", "get-manifest", "tags", "referrers", "catalog")
+KEEPING = ("older", "retain", "undo", "restore", "damage", "quota")
+"""What only the administrator does, or the time that passes."""
+EVERYWHERE = ("catalog", "collect", "older", "damage")
 SESSION_KINDS = ("append", "status", "finish", "cancel")
 HOWS = ("put", "chunked", "streamed", "single", "wrong")
 
@@ -190,12 +76,15 @@ def operations() -> Mapping[str, tuple[Op, ...]]:
 def _operations() -> Iterator[Op]:
     yield Op("catalog")
     yield Op("collect")
+    yield from (Op("older", days=days) for days in (1, 1, 2, 3))
+    yield from (Op("damage", blob=blob) for blob in DAMAGEABLE)
     for slot in SLOTS:
         yield from (Op(kind, slot=slot) for kind in ("status", "finish", "cancel"))
         yield from (Op("append", slot=slot, part=part) for part in range(len(PARTS)))
         yield from (Op("start", repo, slot=slot) for repo in range(2))
     for repo in range(2):
-        yield Op("tags", repo)
+        yield from (Op(kind, repo) for kind in ("tags", "retain", "undo"))
+        yield from (Op("quota", repo, most=most) for most in (None, None, 1, 2))
         yield from (Op("visibility", repo, visibility=one) for one in ("private", "internal", "public"))
         for blob in BLOBS:
             yield from (Op(kind, repo, blob=blob) for kind in ("get-blob", "delete-blob"))
@@ -204,7 +93,7 @@ def _operations() -> Iterator[Op]:
             if blob != EMPTY:  # every play has that one
                 yield Op("mount", repo, blob=blob)
         for tag in TAGS:
-            yield from (Op(kind, repo, tag=tag) for kind in ("get-tag", "delete-tag"))
+            yield from (Op(kind, repo, tag=tag) for kind in ("get-tag", "delete-tag", "restore"))
         yield from (Op("referrers", repo, key=key) for key in SUBJECTS)
         for key in KEYS:
             yield from (Op(kind, repo, key=key) for kind in ("get-manifest", "delete-manifest"))
@@ -215,17 +104,24 @@ def _operations() -> Iterator[Op]:
 
 def apply(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
     """What becomes of the state, and what the one who asked is told."""
-    if op.kind == "catalog":
-        return state, _catalog(state, op, contents)
-    if op.kind == "collect":
-        return _collect(state, op, contents)
+    after, answer = _apply(state, op, contents)
+    one, two = (repo.normal(contents) for repo in after.repos)
+    return replace(after, repos=(one, two)), answer
+
+
+def _apply(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
+    if op.kind in EVERYWHERE:
+        return _apply_everywhere(state, op, contents)
     if op.kind in SESSION_KINDS:
         return _session(state, op)
     repo = state.repos[op.repo]
     if not _may(op, repo):
         return state, (401,) if op.actor == "nobody" else (403,)
     if op.kind in READS:
-        return state, _read(repo, op, contents)
+        return _read(state, op, contents)
+    if op.kind in KEEPING:
+        after, answer = _keep(state, repo, op, contents)
+        return state.with_repo(op.repo, after), answer
     if op.kind == "visibility":
         if repo.visibility is None:
             return state, (404,)
@@ -233,7 +129,56 @@ def apply(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
     if op.kind == "start":
         return state.with_repo(op.repo, repo.made()).with_session(op.slot, Session(op.repo)), (202,)
     after, answer = _change(state, repo, op, contents)
+    if op.kind == "push-blob" and answer == (201,):
+        state = _healed(state, op.blob)
     return state.with_repo(op.repo, after), answer
+
+
+def _apply_everywhere(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
+    match op.kind:
+        case "catalog":
+            return state, _catalog(state, op, contents)
+        case "collect":
+            return _collect(state, op, contents)
+        case "older":
+            one, two = (repo.older(op.days) for repo in state.repos)
+            return replace(state, repos=(one, two)), (200,)
+    if not any(op.blob in repo.blobs for repo in state.repos):
+        return state, (404,)
+    return replace(state, damaged=state.damaged | {op.blob}), (200,)
+
+
+def _healed(state: State, blob: int) -> State:
+    """Whoever pushes the same bytes heals them everywhere."""
+    return replace(state, damaged=state.damaged - {blob})
+
+
+def _keep(state: State, repo: Repo, op: Op, contents: Contents) -> tuple[Repo, Answer]:
+    if repo.visibility is None:
+        return repo, (404,)
+    match op.kind:
+        case "retain":
+            after = repo.retained(contents)
+            return after, (200, after.run)
+        case "undo":
+            if repo.run is None:
+                return repo, (404,)
+            *_, end = repo.undone(state.damaged, contents)
+            if end.refused:
+                return end.repo, (403,)
+            return end.repo, (200, end.restored, len(repo.run) - end.restored)
+        case "quota":
+            return replace(repo, most_tags=op.most), (200,)
+    key = dict(repo.was).get(op.tag)
+    if repo.tagged(op.tag):
+        return repo, (409,)
+    if key is None:
+        return repo, (404,)
+    back = repo.brought_back(key, state.damaged, contents)
+    if isinstance(back, int):
+        return repo, (back,)
+    after = back.moved(op.tag, key)
+    return (after, (200,)) if repo.has_room_for(after) else (repo, (403,))
 
 
 def _may(op: Op, repo: Repo) -> bool:
@@ -255,35 +200,27 @@ def _collect(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
     if op.actor != "admin":
         return state, (401,) if op.actor == "nobody" else (403,)
     for number, repo in enumerate(state.repos):
-        state = state.with_repo(number, replace(repo, blobs=repo.blobs - _unnamed(repo, contents)))
+        state = state.with_repo(number, repo.collected(contents))
     return state, (202,)
 
 
-def _unnamed(repo: Repo, contents: Contents) -> frozenset[int]:
-    """The blobs that no manifest of the repository names."""
-    return repo.blobs.difference(*(contents.items[key].blobs for key in repo.manifests))
-
-
-def _losses(state: State, contents: Contents) -> Iterator[State]:
-    """What a collection may have done so far, beside others: each time one blob more."""
-    for number, repo in enumerate(state.repos):
-        for blob in _unnamed(repo, contents):
-            yield state.with_repo(number, replace(repo, blobs=repo.blobs - {blob}))
-
-
-def _read(repo: Repo, op: Op, contents: Contents) -> Answer:
+def _read(state: State, op: Op, contents: Contents) -> tuple[State, Answer]:
+    repo, items = state.repos[op.repo], contents.items
     match op.kind:
         case "get-blob":
-            return (200, op.blob) if op.blob in repo.blobs else (404,)
+            if op.blob not in state.visible(op.repo):
+                return state, (404,)
+            return state.with_repo(op.repo, repo.linked(op.blob)), (200, op.blob)
         case "get-tag":
             key = repo.tagged(op.tag)
-            return (200, key) if key else (404,)
+            return state, (200, key) if key else (404,)
         case "get-manifest":
-            return (200, op.key) if op.key in repo.manifests else (404,)
+            return state, (200, op.key) if op.key in repo.manifests else (404,)
         case "tags":
-            return (404,) if repo.visibility is None else (200, tuple(sorted(tag for tag, _ in repo.tags)))
-    items = contents.items
-    return (200, tuple((key, items[key].artifact_type) for key in repo.about if items[key].subject == op.key))
+            known = repo.visibility is not None
+            return state, (200, tuple(sorted(tag for tag, _ in repo.tags))) if known else (404,)
+    about = tuple((key, items[key].artifact_type) for key in repo.about if items[key].subject == op.key)
+    return state, (200, about)
 
 
 def _change(state: State, repo: Repo, op: Op, contents: Contents) -> tuple[Repo, Answer]:
@@ -291,37 +228,32 @@ def _change(state: State, repo: Repo, op: Op, contents: Contents) -> tuple[Repo,
         case "push-blob":
             if op.how == "wrong":
                 return repo.made(), (400,)
-            return replace(repo.made(), blobs=repo.blobs | {op.blob}), (201,)
+            return repo.made().linked(op.blob), (201,)
         case "mount":
-            sources = state.repos if op.source is None else (state.repos[op.source],)
-            if any(op.blob in source.blobs for source in sources):
-                return replace(repo.made(), blobs=repo.blobs | {op.blob}), (201,)
+            sources = (0, 1) if op.source is None else (op.source,)
+            if any(op.blob in state.visible(source) for source in sources):
+                return repo.made().linked(op.blob), (201,)
             return repo.made(), (202,)  # an upload begins, which the player cancels
         case "put-manifest" | "put-tag":
-            return _put(repo, op, contents)
+            return _put(state, repo, op, contents)
         case "delete-blob" if op.blob in repo.blobs:
-            return replace(repo, blobs=repo.blobs - {op.blob}), (202,)
+            return repo.unlinked(op.blob), (202,)
         case "delete-tag" if repo.tagged(op.tag):
-            return replace(repo, tags=_without(repo.tags, op.tag)), (202,)
+            return repo.dropped(op.tag), (202,)
         case "delete-manifest" if op.key in repo.manifests:
-            tags = frozenset(pair for pair in repo.tags if pair[1] != op.key)
-            about = tuple(key for key in repo.about if key != op.key)
-            return replace(repo, manifests=repo.manifests - {op.key}, about=about, tags=tags), (202,)
+            return repo.taken(op.key, contents), (202,)
     return repo, (404,)
 
 
-def _put(repo: Repo, op: Op, contents: Contents) -> tuple[Repo, Answer]:
-    item = contents.items[op.key]
-    if not repo.blobs.issuperset(item.blobs):  # an index may come before what it lists
+def _put(state: State, repo: Repo, op: Op, contents: Contents) -> tuple[Repo, Answer]:
+    if repo.misses(op.key, state.damaged, contents):
         return repo, (400,)
-    tags = repo.tags
+    after = repo.made().arrived(op.key, contents)
     for tag in (op.tag,) if op.kind == "put-tag" else op.tags:
-        tags = _without(tags, tag) | {(tag, op.key)}
-    about = repo.about
-    if item.subject and op.key not in about:
-        about = tuple(sorted((*about, op.key), key=lambda key: contents.items[key].subject or ""))
-    after = replace(repo.made(), manifests=repo.manifests | {op.key}, about=about, tags=tags)
-    return after, (201, item.subject, op.tags)
+        after = after.moved(tag, op.key)
+    if not repo.has_room_for(after):
+        return repo, (403,)
+    return after, (201, contents.items[op.key].subject, op.tags)
 
 
 def _session(state: State, op: Op) -> tuple[State, Answer]:
@@ -341,43 +273,61 @@ def _session(state: State, op: Op) -> tuple[State, Answer]:
         case "cancel":
             return state.with_session(op.slot, None), (204,)
     ended = state.with_session(op.slot, None)
-    if session.offset != _SIZES[UPLOADED]:
+    if session.offset != SIZES[UPLOADED]:
         return ended, (400,)
     repo = state.repos[session.repo]
-    return ended.with_repo(session.repo, replace(repo, blobs=repo.blobs | {UPLOADED})), (201,)
+    return _healed(ended, UPLOADED).with_repo(session.repo, repo.linked(UPLOADED)), (201,)
 
 
-def _without(tags: frozenset[tuple[str, str]], tag: str) -> frozenset[tuple[str, str]]:
-    return frozenset(pair for pair in tags if pair[0] != tag)
+def explain(
+    before: Iterable[State], told: Sequence[tuple[Op, Answer]], after: AllShown, contents: Contents
+) -> frozenset[State]:
+    """What may be there after these operations, done at once from one of these states, in whatever order
+    gives each the answer that it was told and leads to what was seen then. None: no order explains it.
 
-
-def explain(state: State, told: Sequence[tuple[Op, Answer]], after: State, contents: Contents) -> bool:
-    """Whether some order of these operations, done at once, gives each the answer that it was told and leads
-    to the state ``after``.
-
-    A collection among them takes a blob at any moment, or leaves it, as others ask for it meanwhile.
+    A collection among them takes a blob at any moment, or leaves it, as others ask for it meanwhile; a
+    retention run takes what it has told of one after the other, each while nothing keeps it.
     """
-    collected = len(told) > 1 and any(op.kind == "collect" and answer == (202,) for op, answer in told)
-    seen: set[tuple[State, frozenset[int]]] = set()
+    runs = tuple({(op.repo, answer[1]) for op, answer in told if _has_run(op, answer)})
+    told = [(op, answer) for op, answer in told if not _has_run(op, answer)]
+    collected = any(op.kind == "collect" and answer == (202,) for op, answer in told)
+    found: set[State] = set()
+    seen: set[tuple[State, frozenset[int], tuple[int, ...]]] = set()
 
-    def search(at: State, left: frozenset[int]) -> bool:
-        if not left and at == after:
-            return True
-        if (at, left) in seen:
-            return False
-        seen.add((at, left))
-        if collected and any(search(then, left) for then in _losses(at, contents)):
-            return True
+    def search(at: State, left: frozenset[int], taken: tuple[int, ...]) -> None:
+        if (at, left, taken) in seen:
+            return
+        seen.add((at, left, taken))
+        ended = all(count > len(items) for count, (_, items) in zip(taken, runs, strict=True))
+        if not left and ended and at.shown == after:
+            found.add(at.looked_at())
+        for number, repo in enumerate(at.repos) if collected else ():
+            search(at.with_repo(number, repo.collected(contents)), left, taken)
+        for number, (place, items) in enumerate(runs):
+            then = _after_step(at.repos[place], items, taken[number], contents)
+            if then is not None:
+                steps = (*taken[:number], taken[number] + 1, *taken[number + 1 :])
+                search(at.with_repo(place, then.normal(contents)), left, steps)
         for i in left:
             op, answer = told[i]
-            outcomes = [apply(at, op, contents)]
-            if len(told) > 1:
-                outcomes += _fair(at, op)
-            if any(expected == answer and search(then, left - {i}) for then, expected in outcomes):
-                return True
-        return False
+            for then, expected in (apply(at, op, contents), *_fair(at, op)):
+                if expected == answer:
+                    search(then, left - {i}, taken)
 
-    return search(state, frozenset(range(len(told))))
+    for state in before:
+        search(state, frozenset(range(len(told))), (0,) * len(runs))
+    return frozenset(found)
+
+
+def _has_run(op: Op, answer: Answer) -> bool:
+    return op.kind == "retain" and answer[0] == 200
+
+
+def _after_step(repo: Repo, items: Sequence[Went], done: int, contents: Contents) -> Repo | None:
+    """After the next thing that a run deletes, and at last after its end; ``None``: not now, or never."""
+    if done < len(items):
+        return repo.lost(items[done], contents)
+    return replace(repo, run=tuple(items)) if done == len(items) else None
 
 
 def _fair(state: State, op: Op) -> list[tuple[State, Answer]]:
@@ -388,6 +338,8 @@ def _fair(state: State, op: Op) -> list[tuple[State, Answer]]:
         return [(state, (202,))]  # nobody need look into every repository
     if op.kind == "collect":
         return [(state, (202,))]
+    if op.kind == "restore":
+        return [(state, (409,))]  # the tag was moved meanwhile
     if op.kind == "finish":
         # Another request is using the session; or its bytes were not all there yet.
         return [(state, (409,)), (state.with_session(op.slot, None), (400,))]

@@ -9,24 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
+from sqlalchemy import exists, select
 
+from registry.content import quarantine
+from registry.db.content import blob_links, blobs
+from registry.db.engine import Database
 from tests.kit.collecting import collect
 from tests.kit.images import digest_of
-from tests.kit.model import (
-    BLOBS,
-    KEYS,
-    PARTS,
-    SLOTS,
-    SUBJECTS,
-    UPLOADED,
-    Actor,
-    Answer,
-    Contents,
-    Op,
-    Repo,
-    Session,
-    State,
-)
+from tests.kit.model import KEEPING, Actor, Answer, Op
+from tests.kit.modelcontents import BLOBS, KEYS, PARTS, SLOTS, SUBJECTS, UPLOADED, Contents
+from tests.kit.modelstate import POLICY, AllShown, Session, Shown, State
+from tests.kit.retention import age, carry_out, items_of
 
 Clients = Mapping[Actor, Sequence[aiohttp.ClientSession]]
 _NO_SESSION = "0" * 32
@@ -34,12 +27,14 @@ _NO_SESSION = "0" * 32
 
 class Player:
     """Plays with the contents of one seed. Requests of one actor go to each of its clients in turn, which may
-    be those of several replicas."""
+    be those of several replicas. In ``database`` time passes, and blobs come to be damaged."""
 
-    def __init__(self, clients: Clients, contents: Contents) -> None:
+    def __init__(self, clients: Clients, contents: Contents, database: Database | None = None) -> None:
         self.contents = contents
+        self.database = database
         self.locations: dict[int, str] = {}
         self.clients = clients
+        self._with_policy: set[str] = set()
         self._turn = 0
         self._by_digest = {item.digest: key for key, item in contents.items.items()}
         self._by_raw = {item.raw: key for key, item in contents.items.items()}
@@ -52,6 +47,8 @@ class Player:
         if op.kind == "collect":
             return await self._collect(op)
         name = self.contents.name(op.repo)
+        if op.kind in KEEPING:
+            return await self._keep(op, name)
         match op.kind:
             case "push-blob":
                 return await self._push(op, name)
@@ -70,17 +67,11 @@ class Player:
                 body = {"visibility": op.visibility}
                 status, _, _ = await self._ask(op, "PATCH", f"/api/v1/repositories/{name}", json=body)
                 return (status,)
-            case "delete-blob":
-                digest = digest_of(self.contents.blobs[op.blob])
-                return (await self._ask(op, "DELETE", f"/v2/{name}/blobs/{digest}"))[:1]
-            case "delete-tag":
-                return (await self._ask(op, "DELETE", f"/v2/{name}/manifests/{op.tag}"))[:1]
-            case "delete-manifest":
-                digest = self.contents.items[op.key].digest
-                return (await self._ask(op, "DELETE", f"/v2/{name}/manifests/{digest}"))[:1]
+            case "delete-blob" | "delete-tag" | "delete-manifest":
+                return await self._delete(op, name)
         return await self._read(op, name)
 
-    async def look(self, before: State) -> State:
+    async def look(self, before: State) -> AllShown:
         """All that can be seen now. ``before`` says which slots to ask about and who they belong to.
 
         A tag that leads nowhere, a blob with other bytes, a list that says something else than its parts: all
@@ -99,13 +90,13 @@ class Player:
                 offset = answer[1]
                 assert isinstance(offset, int)
                 sessions.append(Session(session.repo, offset))
-        return State((repos[0], repos[1]), (sessions[0], sessions[1]))
+        return AllShown((repos[0], repos[1]), (sessions[0], sessions[1]))
 
-    async def _look_into(self, number: int) -> Repo:
+    async def _look_into(self, number: int) -> Shown:
         name = self.contents.name(number)
         status, _, body = await self._ask(Op("show"), "GET", f"/api/v1/repositories/{name}")
         if status == 404:
-            return Repo()
+            return Shown()
         assert status == 200, (status, body)
         visibility = json.loads(body)["visibility"]
         blobs = await self._held(number, "blob", BLOBS)
@@ -125,7 +116,7 @@ class Player:
         assert {key for key in manifests if items[key].subject} == set(order), (
             "referrers differ from manifests"
         )
-        return Repo(visibility, blobs, manifests, tuple(order), frozenset(tags))
+        return Shown(visibility, blobs, manifests, tuple(order), frozenset(tags))
 
     async def _held(self, number: int, kind: str, contents: Iterable[Any]) -> frozenset[Any]:
         reads = "get-blob" if kind == "blob" else "get-manifest"
@@ -180,6 +171,77 @@ class Player:
             link = headers.get("Link", "")
             path = link.partition(">")[0].removeprefix("<") if page == names[-1:] and link else None
         return (200, tuple(names))
+
+    async def _delete(self, op: Op, name: str) -> Answer:
+        match op.kind:
+            case "delete-blob":
+                path = f"blobs/{digest_of(self.contents.blobs[op.blob])}"
+            case "delete-tag":
+                path = f"manifests/{op.tag}"
+            case _:
+                path = f"manifests/{self.contents.items[op.key].digest}"
+        return (await self._ask(op, "DELETE", f"/v2/{name}/{path}"))[:1]
+
+    async def _keep(self, op: Op, name: str) -> Answer:
+        match op.kind:
+            case "older":
+                return await self._age(op.days)
+            case "damage":
+                return await self._damage(op.blob)
+            case "retain":
+                return await self._retain(op, name)
+            case "undo":
+                return await self._undo(op, name)
+            case "quota":
+                change = {"on": name, "tags": op.most}
+                return (await self._ask(op, "PATCH", "/api/v1/quota", json=change))[:1]
+        path = f"/api/v1/repositories/{name}/tags/{op.tag}/restore"
+        return (await self._ask(op, "POST", path, json={}))[:1]
+
+    async def _age(self, days: int) -> Answer:
+        assert self.database is not None
+        await age(self.database, days, of=[self.contents.name(number) for number in range(2)])
+        return (200,)
+
+    async def _damage(self, blob: int) -> Answer:
+        assert self.database is not None
+        linked = exists().where(blob_links.c.blob_id == blobs.c.id)
+        query = select(blobs.c.id, blobs.c.locator).where(
+            blobs.c.digest == digest_of(self.contents.blobs[blob]), linked
+        )
+        async with self.database.read_once() as connection:
+            row = (await connection.execute(query)).first()
+        if row is None:
+            return (404,)
+        await quarantine.put_in(self.database, row.id, locator=row.locator, damage="digest")
+        return (200,)
+
+    async def _retain(self, op: Op, name: str) -> Answer:
+        """What the run has deleted, in that order: tags with what they named, and manifests."""
+        if name not in self._with_policy:
+            status, _, _ = await self._ask(op, "PUT", "/api/v1/retention", json={"on": name, **POLICY})
+            if status != 200:
+                return (status,)
+            self._with_policy.add(name)
+        client = self._client(op.actor)
+        run = await carry_out(client, name)
+        assert run["outcome"] == "done", run
+        items = await items_of(client, run)
+        return (200, tuple((item["tag"] or "", self._by_digest[item["digest"]]) for item in items))
+
+    async def _undo(self, op: Op, name: str) -> Answer:
+        """Of the last run: how much came back, and how much could not."""
+        runs = {"on": name, "limit": "1"}
+        status, _, body = await self._ask(op, "GET", "/api/v1/retention/runs", params=runs)
+        if status != 200 or not (found := json.loads(body)["items"]):
+            return (404,)
+        path = f"/api/v1/retention/runs/{found[0]['id']}/undo"
+        status, _, body = await self._ask(op, "POST", path)
+        if status != 200:
+            return (status,)
+        undone = json.loads(body)
+        assert undone["left"] == 0, undone
+        return (200, undone["restored"], len(undone["not_restored"]))
 
     async def _collect(self, op: Op) -> Answer:
         if op.actor == "admin":
@@ -259,15 +321,18 @@ class Player:
     async def _ask(
         self, op: Op, method: str, path: str, *, data: bytes | None = None, **options: Any
     ) -> tuple[int, Mapping[str, str], bytes]:
-        clients = self.clients[op.actor]
-        self._turn += 1
-        client = clients[self._turn % len(clients)]
+        client = self._client(op.actor)
         if data is not None:
             options["data"] = io.BytesIO(data)
         async with client.request(method, path, **options) as response:
             body = await response.read()
             assert response.status < 500, (op, response.status, body)
             return response.status, response.headers, body
+
+    def _client(self, actor: Actor) -> aiohttp.ClientSession:
+        clients = self.clients[actor]
+        self._turn += 1
+        return clients[self._turn % len(clients)]
 
 
 async def at_once(player: Player, ops: Sequence[Op]) -> list[tuple[Op, Answer]]:

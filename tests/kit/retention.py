@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Any
 
@@ -58,10 +59,10 @@ async def items_of(client: aiohttp.ClientSession, run: dict[str, Any]) -> list[d
     return list(page["items"])
 
 
-async def age(database: Database, days: float, *, of: str | None = None) -> None:
-    """Let all that is there, or in one repository, have happened so many days earlier."""
+async def age(database: Database, days: float, *, of: Collection[str] | None = None) -> None:
+    """Let all that is there, or in these repositories, have happened so many days earlier."""
     by = timedelta(days=days) // timedelta(microseconds=1)
-    this = select(repositories.c.id).where(repositories.c.name == of)
+    these = select(repositories.c.id).where(repositories.c.name.in_(of or ()))
     async with database.write() as connection:
         for table, columns in (
             (manifests, ("pushed_at", "pushed_again_at", "state_at")),
@@ -71,7 +72,7 @@ async def age(database: Database, days: float, *, of: str | None = None) -> None
             (deleted_manifests, ("deleted_at",)),
         ):
             earlier = {name: _earlier(table.c[name], by) for name in columns}
-            here = true() if of is None else table.c.repository_id.in_(this)
+            here = true() if of is None else table.c.repository_id.in_(these)
             await connection.execute(update(table).where(here).values(earlier))
 
 

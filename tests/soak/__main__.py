@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import fcntl
 import json
+import os
 import platform
 import secrets
 import signal
@@ -22,7 +23,8 @@ from pathlib import Path
 from tests.kit.forking import ForkedServer
 from tests.kit.postgres import find_binaries, running_postgres
 from tests.kit.s3 import find_weed, running_seaweedfs
-from tests.soak.kills import Count, Read, kill_again_and_again
+from tests.soak.checks import Store
+from tests.soak.kills import Count, kill_again_and_again
 from tests.soak.runs import SLOTS, run_again_and_again
 from tests.soak.runs import Count as Ran
 
@@ -115,15 +117,17 @@ def soak(stack: str, scratch: Path, kills: int, seed: int) -> tuple[Count, float
         left = (time.monotonic() - began) / count.kills * (kills - count.kills)
         going = count.kills < kills and not interrupted
         line = (
-            f"{stack}: {count.kills}/{kills} kills, {count.acknowledged} operations acknowledged, "
-            f"{count.cut_off} cut off, {len(count.violations)} violations, {left / 60:.0f} min left "
+            f"{stack}: {count.kills}/{kills} kills, {count.acknowledged.total()} operations acknowledged, "
+            f"{count.cut_off.total()} cut off, {len(count.violations)} violations, {left / 60:.0f} min left "
         )
         print(f"\r{line}" if terminal else line, end="" if terminal and going else "\n", flush=True)
         return going
 
-    with database(stack, scratch) as url, storage(stack, scratch) as (settings, read):
-        server = ForkedServer(scratch / "data", url, access_log="false", **settings)
-        count = asyncio.run(kill_again_and_again(server, url, read=read, seed=seed, go_on=go_on))
+    with database(stack, scratch) as url, storage(stack, scratch) as (settings, store):
+        by_hand = {"collection_every_seconds": "0", "scrub_every_seconds": "0", "access_log": "false"}
+        module = "tests.soak.hastened"
+        server = ForkedServer(scratch / "data", url, module=module, **by_hand, **settings)
+        count = asyncio.run(kill_again_and_again(server, url, store=store, seed=seed, go_on=go_on))
     return count, time.monotonic() - began
 
 
@@ -141,16 +145,10 @@ def database(stack: str, scratch: Path) -> Iterator[str]:
 
 
 @contextmanager
-def storage(stack: str, scratch: Path) -> Iterator[tuple[dict[str, str], Read]]:
-    """The settings of an empty store, and how to read from it beside the server."""
+def storage(stack: str, scratch: Path) -> Iterator[tuple[dict[str, str], Store]]:
+    """The settings of an empty store, and how to get at it beside the server."""
     if stack.endswith("filesystem"):
-        blobs = scratch / "data" / "blobs" / "blobs"
-
-        def read_file(locator: str) -> bytes | None:
-            path = blobs / locator[-2:] / locator
-            return path.read_bytes() if path.exists() else None
-
-        yield {}, read_file
+        yield {}, folder_store(scratch / "data" / "blobs" / "blobs")
         return
     weed = find_weed()
     if weed is None:
@@ -161,14 +159,43 @@ def storage(stack: str, scratch: Path) -> Iterator[tuple[dict[str, str], Read]]:
             "storage_credentials_file": str(service.credentials),
         }
 
-        def read_object(locator: str) -> bytes | None:
-            key = f"soak/blobs/{locator[-2:]}/{locator}"
+        def key(locator: str) -> str:
+            return f"soak/blobs/{locator[-2:]}/{locator}"
+
+        def read(locator: str) -> bytes | None:
             try:
-                return client.get_object(Bucket=service.bucket(), Key=key)["Body"].read()
+                return client.get_object(Bucket=service.bucket(), Key=key(locator))["Body"].read()
             except client.exceptions.NoSuchKey:
                 return None
 
-        yield settings, read_object
+        def write(locator: str, content: bytes) -> None:
+            client.put_object(Bucket=service.bucket(), Key=key(locator), Body=content)
+
+        yield settings, Store(read, write, lambda: None, None)
+
+
+def folder_store(blobs: Path) -> Store:
+    """A store that is a folder."""
+
+    def path(locator: str) -> Path:
+        return blobs / locator[-2:] / locator
+
+    def read(locator: str) -> bytes | None:
+        return path(locator).read_bytes() if path(locator).exists() else None
+
+    def write(locator: str, content: bytes) -> None:
+        path(locator).chmod(0o600)
+        path(locator).write_bytes(content)
+
+    def make_old() -> None:
+        for file in blobs.parent.rglob("*"):
+            if file.is_file():
+                os.utime(file, (0, 0))
+
+    def locators() -> set[str]:
+        return {file.name for file in blobs.rglob("*") if file.is_file()}
+
+    return Store(read, write, make_old, locators)
 
 
 def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
@@ -179,8 +206,9 @@ def keep(stack: str, count: Count, seconds: float, seed: int) -> None:
             "seed": seed,
             "minutes": round(seconds / 60, 1),
             "kills": count.kills,
-            "operations_acknowledged": count.acknowledged,
-            "operations_cut_off": count.cut_off,
+            "checks_of_all": count.checks,
+            "operations_acknowledged": count.acknowledged.total(),
+            "operations_cut_off": dict(sorted(count.cut_off.items())),
             "operations_cut_off_and_yet_done": count.cut_off_and_done,
             "uploads_resumed": count.resumed,
             "violations": len(count.violations),

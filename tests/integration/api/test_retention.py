@@ -399,6 +399,7 @@ async def test_what_is_no_policy(client: aiohttp.ClientSession, registry: Regist
         {"keep": [{"last": 1}] * 21},
         {"keep": [{"pulled_days": 366}]},
         {"untagged_days": 366},
+        {"referrers_days": 366},
         {"untagged_days": 0},
         {"untagged_days": 1, "at": "25:00"},
         {"untagged_days": 1, "at": "02:00", "every_hours": 1},

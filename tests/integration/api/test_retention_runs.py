@@ -1,28 +1,40 @@
-"""Runs of retention policies that are taken over, overtaken by another policy, or killed."""
+"""Runs of retention policies that take long, are taken over, overtaken by another policy, or killed; and
+pushes and pulls beside them."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import insert, update
+from sqlalchemy import insert, make_url, select, update
+from structlog.testing import capture_logs
 
-from registry.content import retentionruns
+from registry.content import manifests as manifest_use
+from registry.content import retaining, retentionruns
+from registry.content.retentionruns import Claimed
 from registry.db.content import manifests
 from registry.db.engine import Database
+from registry.db.events import pull_days
 from registry.db.retention import retention_policies, retention_runs
 from registry.db.types import db_time
 from registry.http.retaining import retain
 from registry.http.services import Services
 from tests.kit.access import api
-from tests.kit.crashing import RETENTION_POINTS, CrashingServer
+from tests.kit.crashing import RETENTION_LEASE_SECONDS, RETENTION_POINTS, CrashingServer, Point
 from tests.kit.distribution import put_manifest, small_manifest
 from tests.kit.images import digest_of
+from tests.kit.model import Op
+from tests.kit.modelcontents import BLOBS, contents_of
+from tests.kit.modelstate import POLICY
+from tests.kit.play import Player
 from tests.kit.retention import NAME, age, carry_out, items_of, names, pushed, set_policy
-from tests.kit.server import Registry
+from tests.kit.server import Registry, running_replicas
 
 PATH = "/repositories/team%2Fapp"
 _ENDED = "retentionruns._end: after commit"
@@ -88,43 +100,229 @@ async def test_a_run_ends_where_another_policy_counts_meanwhile(
     assert await names(client) == {"a", "b"}
 
 
+async def begun(client: aiohttp.ClientSession, services: Services, **policy: Any) -> Claimed:
+    """A run of this policy, which this process has claimed before its own loop could."""
+    await set_policy(client, NAME, **policy)
+    asked = {"asked_by": "a", "asked_at": db_time(), "leased_until": db_time(), "cap": 99, "cap_percent": 100}
+    async with services.database.write() as connection:
+        row = (await connection.execute(retention_policies.select())).one()
+        here = {"repository_id": row.repository_id, "document": row.document}
+        await connection.execute(insert(retention_runs).values(**here, **asked))
+    claimed = await retentionruns.claim(services.database)
+    assert claimed is not None
+    return claimed
+
+
+def after_planning(monkeypatch: pytest.MonkeyPatch, then: Callable[[], Awaitable[None]]) -> None:
+    """Have something happen between the plan of a run and what it deletes."""
+    plan = retaining.plan
+
+    async def planned(*given: Any, **more: Any) -> Any:
+        made = await plan(*given, **more)
+        await then()
+        return made
+
+    monkeypatch.setattr(retaining, "plan", planned)
+
+
+async def last_run(client: aiohttp.ClientSession) -> dict[str, Any]:
+    (run, *_) = (await api(client, "GET", "/retention/runs", params={"on": NAME}))["items"]
+    return dict(run)
+
+
+async def test_nobody_takes_a_run_over_that_takes_long_to_plan(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_of(registry)
+    monkeypatch.setattr(retentionruns, "LEASE", timedelta(seconds=0.6))
+    others: list[object] = []
+
+    async def wait() -> None:
+        for _ in range(6):
+            await asyncio.sleep(0.2)
+            others.append(await retentionruns.claim(services.database))
+
+    await pushed(client, "a", "b")
+    run = await begun(client, services, keep=[{"last": 1}])
+    after_planning(monkeypatch, wait)
+    await retentionruns.carry_out(services.database, services.settings, services.effects, run)
+    assert others == [None] * 6
+    ended = await last_run(client)
+    assert (ended["outcome"], ended["tags_deleted"]) == ("done", 1)
+
+
+async def test_what_is_pulled_after_the_plan_is_kept_by_a_rule_for_pulls(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = services_of(registry)
+
+    async def pull() -> None:
+        async with services.database.write() as connection:
+            now = (await connection.execute(select(db_time()))).scalar_one()
+            day = (now - type(now).fromtimestamp(0, now.tzinfo)).days
+            for digest in digests[:2]:
+                row = {"digest": digest, "repository": NAME, "actor": "bob", "count": 1}
+                await connection.execute(insert(pull_days).values(**row, day=day, last_at=now))
+
+    digests = await pushed(client, "v1", "other", "v2", "v3")
+    run = await begun(client, services, keep=[{"tags": {"by": "glob", "pattern": "v*"}, "pulled_days": 30}])
+    after_planning(monkeypatch, pull)
+    await retentionruns.carry_out(services.database, services.settings, services.effects, run)
+    # The rule is not about the other one that was pulled.
+    assert await names(client) == {"v1"}
+    assert (await last_run(client))["tags_deleted"] == 3
+
+
+async def test_the_share_is_of_all_that_may_go_though_a_run_takes_less(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else run by run would delete what no run may."""
+    monkeypatch.setattr(retaining, "MANIFESTS_MAX", 3)
+    await pushed(client, "base")
+    for number in range(7):
+        raw = small_manifest(annotations={"n": str(number)})
+        assert (await put_manifest(client, NAME, digest_of(raw), raw)).status == 201
+    await age(services_of(registry).database, 10)
+    await set_policy(client, NAME, untagged_days=7)
+    run = await carry_out(client, NAME)
+    assert (run["outcome"], run["manifests_deleted"]) == ("stopped", 0)
+    assert run["detail"] == "it would delete 7 of 8 manifests; 50 % are the most"
+    run = await carry_out(client, NAME, cap_percent=90)
+    assert (run["outcome"], run["manifests_deleted"]) == ("done", 3)
+
+
+async def test_a_run_ends_that_fails_after_it_has_deleted_something(
+    client: aiohttp.ClientSession, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease was renewed meanwhile; it would be tried again and again."""
+    services = services_of(registry)
+
+    async def fail(*_given: object, **_more: object) -> None:
+        raise RuntimeError("of which nobody knew")
+
+    await pushed(client, "a", "b")
+    raw = small_manifest(annotations={"n": "loose"})
+    assert (await put_manifest(client, NAME, digest_of(raw), raw)).status == 201
+    await age(services.database, 10)
+    run = await begun(client, services, keep=[{"last": 1}], untagged_days=7)
+    monkeypatch.setattr(manifest_use, "take_out", fail)
+    with capture_logs() as logs:
+        await retentionruns.carry_out(services.database, services.settings, services.effects, run)
+    assert [one["event"] for one in logs] == ["a retention run could not be carried out"]
+    ended = await last_run(client)
+    assert (ended["outcome"], ended["tags_deleted"]) == ("stopped", 1)
+    assert ended["detail"] == "the registry could not carry it out; its log says why"
+
+
+ROUNDS = 3
+
+
+@pytest.mark.timeout(600)
+async def test_pushes_while_runs_delete(tmp_path: Path, database_url: str) -> None:
+    """What was old and named by nothing is tagged and listed while runs delete it, on two replicas where the
+    database takes them: whatever a client was told is there is there whole."""
+    count = 1 if make_url(database_url).get_backend_name() == "sqlite" else 2
+    given = {"access_log": False, "collection_every_seconds": 0}
+    async with (
+        AsyncExitStack() as stack,
+        running_replicas(tmp_path, database_url, count, **given) as registries,
+    ):
+        clients = [await stack.enter_async_context(one.client()) for one in registries]
+        database = Database(database_url)
+        stack.push_async_callback(database.close)
+        for number in range(ROUNDS):
+            player = Player({"admin": clients}, contents_of(f"round{number}"), database)
+            await push_beside_runs(player)
+
+
+async def push_beside_runs(player: Player) -> None:
+    client, last = player.clients["admin"][0], player.clients["admin"][-1]
+    name, keys = player.contents.name(0), ("image-0", "image-1", "image-512", "signature", "index")
+
+    async def push(key: str, *tags: str) -> int:
+        status, *_ = await player.do(Op("put-manifest", key=key, tags=tags))
+        assert isinstance(status, int)
+        return status
+
+    async def push_listed() -> None:
+        """As clients do: what it lists first, and all again where the registry says so."""
+        status = 0
+        while status != 201:
+            assert await push("image-0") == await push("image-1") == 201
+            status = await push("index", "a")
+            assert status in (201, 400)
+
+    for blob in BLOBS:
+        assert await player.do(Op("push-blob", blob=blob, how="put")) == (201,)
+    for key in keys:
+        assert await push(key) == 201
+    for number in range(20):  # so that a run takes a while
+        raw = small_manifest(config=player.contents.blobs[0], annotations={"n": str(number)})
+        assert (await put_manifest(client, name, digest_of(raw), raw)).status == 201
+    await player.do(Op("older", days=9))
+    await set_policy(client, name, **POLICY)
+    *_, tagged = await asyncio.gather(
+        carry_out(client, name),
+        carry_out(last, name),
+        push_listed(),
+        push("signature"),
+        push("image-512", "c"),
+    )
+    assert tagged == 201
+    for key in keys:
+        assert await player.do(Op("get-manifest", key=key)) == (200, key)
+    for blob in BLOBS:
+        assert await player.do(Op("get-blob", blob=blob)) == (200, blob)
+    await carry_out(client, name)
+    await player.do(Op("collect"))
+    assert await player.do(Op("get-tag", tag="a")) == (200, "index")
+
+
 async def test_killed_while_it_retains(tmp_path: Path, database_url: str) -> None:
     """Whatever was done is done whole and told of once, and what was broken off goes on to its end."""
     server = CrashingServer(tmp_path / "data", database_url)
-    database = Database(database_url)
+    points = dict(enumerate(RETENTION_POINTS))
+    loose: dict[int, list[bytes]] = {}
     try:
-        for number, point in enumerate(RETENTION_POINTS):
-            on = f"team/app{number}"
-            async with server.start().client() as client:
+        async with server.start().client() as client:
+            for number in points:
+                on = f"team/app{number}"
                 await pushed(client, "a", "b", "c", name=on)
-                loose = [small_manifest(annotations={"n": f"{number} {each}"}) for each in range(3)]
-                for raw in loose:
+                loose[number] = [small_manifest(annotations={"n": f"{number} {each}"}) for each in range(3)]
+                for raw in loose[number]:
                     assert (await put_manifest(client, on, digest_of(raw), raw)).status == 201
-                await age(database, 10)
                 await set_policy(client, on, keep=[{"last": 1}], untagged_days=7, cap_percent=90)
+        database = Database(database_url)
+        await age(database, 10)
+        await database.close()
+        # Each time it starts it goes on with what it was killed in, and is killed in the next.
+        for number, point in points.items():
+            async with server.start().client() as client:
                 server.arm(point)
                 try:
                     with pytest.raises(aiohttp.ClientError):
-                        await carry_out(client, on)
+                        await carry_out(client, f"team/app{number}")
                 finally:
                     server.disarm()
                 assert server.wait_until_killed()
             async with server.start().client() as client:
-                await asyncio.sleep(1)  # until the lease of the dead one is over
-                run = await carry_out(client, on)
-                listed = await api(client, "GET", "/retention/runs", params={"on": on})
-                runs = listed["items"]
-                # Where it died after its end, somebody has asked for another one.
-                assert {one["outcome"] for one in runs} == {"done"}, point.name
-                assert (len(runs), run["id"]) == (1 + (point.name == _ENDED), runs[0]["id"])
-                went = [item for one in runs for item in await items_of(client, one)]
-                assert sorted(item["tag"] or item["digest"] for item in went) == sorted(
-                    ["a", "b", *map(digest_of, loose)]
-                )
-                assert sum(one["tags_deleted"] for one in runs) == 2
-                assert await names(client, on) == {"c"}
-                undone = await api(client, "POST", f"/retention/runs/{runs[-1]['id']}/undo")
-                assert (undone["restored"], undone["not_restored"]) == (5, [])
+                await goes_on(client, f"team/app{number}", point, loose[number])
     finally:
         server.stop()
-        await database.close()
+
+
+async def goes_on(client: aiohttp.ClientSession, on: str, point: Point, loose: list[bytes]) -> None:
+    await asyncio.sleep(RETENTION_LEASE_SECONDS)
+    run = await carry_out(client, on)
+    runs = (await api(client, "GET", "/retention/runs", params={"on": on}))["items"]
+    # Where it died after its end, somebody has asked for another one.
+    assert {one["outcome"] for one in runs} == {"done"}, point.name
+    assert (len(runs), run["id"]) == (1 + (point.name == _ENDED), runs[0]["id"])
+    went = [item for one in runs for item in await items_of(client, one)]
+    assert sorted(item["tag"] or item["digest"] for item in went) == sorted(
+        ["a", "b", *map(digest_of, loose)]
+    )
+    assert sum(one["tags_deleted"] for one in runs) == 2
+    assert await names(client, on) == {"c"}
+    undone = await api(client, "POST", f"/retention/runs/{runs[-1]['id']}/undo")
+    assert (undone["restored"], undone["not_restored"]) == (5, [])

@@ -202,6 +202,8 @@ def test_wave_by_wave_goes_all_that_no_tag_reaches(graph: tuple[Nodes, set[int]]
         (Counts(10, 10, 0, 6), "it would delete 6 of 10 manifests; 50 % are the most"),
         (Counts(100, 0, 21, 0), "it would delete 21 tags and 0 manifests; 20 together are the most"),
         (Counts(0, 0, 0, 0), None),
+        (Counts(0, 10, 0, 2, 6), "it would delete 6 of 10 manifests; 50 % are the most"),
+        (Counts(0, 100, 0, 20, 50), None),
     ],
 )
 def test_the_fuse_says_numbers(counts: Counts, said: str | None) -> None:
