@@ -56,7 +56,12 @@ LOOSENED = (
     Op("put-manifest", key="image-1"),
 )
 """One image after which a collection has something of everything to take."""
-CONDEMNED = (Op("older", days=1), Op("collect"), Op("older", days=1))
+CONDEMNED = (
+    *(Op("older", days=1), Op("collect")),
+    *(Op(kind, key="listing", repo=1) for kind in ("put-manifest", "delete-manifest")),
+    Op("older", days=1),
+)
+"""What makes it old enough for that, and one manifest more to take."""
 ASKED: dict[str, tuple[tuple[Op, ...], Op]] = {
     "uploads.start": (IMAGE, Op("start")),
     "uploads.append": ((*IMAGE, *WHOLE[:2]), Op("append", part=1)),
