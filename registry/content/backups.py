@@ -164,11 +164,14 @@ class Backups:
 
     async def _read(self, name: str) -> Backup:
         try:
-            return Backup.model_validate_json(await read_small(self.target, f"backups/{name}.json"))
+            found = Backup.model_validate_json(await read_small(self.target, f"backups/{name}.json"))
         except NotFoundError:
             raise NotFoundError(f"there is no backup {name}") from None
         except ValidationError:
             raise ConflictError(f"backups/{name}.json is damaged, or of a newer version") from None
+        if found.id != name:  # other files are called by its id, which whoever writes there may choose
+            raise ConflictError(f"backups/{name}.json is damaged: it says that it is {found.id[:80]!r}")
+        return found
 
     async def listed(self, backup: Backup) -> AsyncIterator[Listed]:
         """All blobs of a backup but those that are missing.

@@ -108,6 +108,25 @@ async def test_each_has_what_is_new_and_old_ones_go(place: Place, port: Port, tm
     assert [one["target"] for one in audit["items"]] == [second["id"], first["id"]]
 
 
+async def test_a_backup_under_another_name_takes_no_file_elsewhere(
+    place: Place, port: Port, tmp_path: Path
+) -> None:
+    """Files are called by what a backup says that its id is; who can write to the target writes that too."""
+    kept, outside = tmp_path / "kept", tmp_path / "outside.json"
+    outside.write_text("{}")
+    await push_blob(port.admin, NAME, b"content")
+    made = await place.run("create", str(kept))
+    path = kept / f"backups/{made['id']}.json"
+    path.write_text(path.read_text().replace(made["id"], "../../outside"))
+    await place.run("create", str(kept))
+    before = sorted(kept.rglob("*"))
+    for command in (("list",), ("prune", "--keep", "1"), ("verify", "--backup", made["id"])):
+        refused = await place.run(command[0], str(kept), *command[1:], code=2)
+        assert f"backups/{made['id']}.json is damaged: it says that it is '../../outside'" in refused["said"]
+    assert sorted(kept.rglob("*")) == before
+    assert outside.read_text() == "{}"
+
+
 async def test_no_bytes_go_while_somebody_holds_them(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
     services = port.registry.services
     assert services is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from tests.integration.backup.conftest import Place, Places
 from tests.kit.access import ask
 from tests.kit.images import Image, digest_of
 from tests.kit.s3 import S3Server
+from tests.kit.server import inherited
 from tests.kit.trials import Port, tiny_image
+from tests.kit.warm import start_seatrial
 
 ROTTEN = b'{"rotten": true}'
 
@@ -93,6 +96,28 @@ async def test_backups_repair(
                 route = "manifests" if digest == image.digest else "blobs"
                 answer = await ask(port.admin, "GET", f"/v2/team/app/{route}/{digest}")
                 assert (answer.status, answer.body) == (200, content)
+
+
+async def test_a_copy_of_the_store_in_a_bucket_repairs(places: Places, s3: S3Server, tmp_path: Path) -> None:
+    """What lies in a bucket may be backups, or a copy of the store: it is looked at."""
+    place = places.make("registry", "sqlite+folder", schema=True)
+    image, copy, credentials = tiny_image(), s3.url(), ("--credentials", str(s3.credentials))
+    async with place.open(collection_every_seconds=0, scrub_every_seconds=0) as port:
+        await port.push(image)
+        environment = {**place.environment, "SEATRIAL_STORAGE_CREDENTIALS_FILE": str(s3.credentials)}
+        words = ["storage", "copy", "--data", str(place.data), "--to", copy]
+        with (tmp_path / "said").open("wb") as said:
+            copying = start_seatrial(words, environment={**inherited(), **environment}, output=said.fileno())
+            assert await asyncio.to_thread(copying.wait) == 0, (tmp_path / "said").read_text()
+        services = port.registry.services
+        assert services is not None
+        at = select(blob_rows.c.locator).where(blob_rows.c.digest == digest_of(image.config))
+        async with services.database.read() as connection:
+            await services.blobs.delete((await connection.execute(at)).scalar_one())
+        told = await place.fsck("--from", copy, *credentials, "--mend")
+        assert [one["mend"].partition("s3:")[0] for one in told["problems"]] == ["take it from the store "]
+        answer = await ask(port.admin, "GET", f"/v2/team/app/blobs/{digest_of(image.config)}")
+        assert (answer.status, answer.body) == (200, image.config)
 
 
 async def test_backups_that_cannot_be_read(places: Places, tmp_path: Path) -> None:
