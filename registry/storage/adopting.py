@@ -2,7 +2,7 @@
 bytes.
 
 A file system that can (btrfs, xfs) gives a file of its own that shares the blocks (FICLONE); else the file
-gets one more name. Its bytes are hashed before.
+gets one more name, unless the store's owner may not read it. Its bytes are hashed before.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Literal
 
 from registry.errors import DigestInvalidError
-from registry.storage.files import storage_faults, sync_folder
+from registry.storage.files import have_folder, may_be_read, storage_faults, sync_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +36,7 @@ def adopt_file(fd: int, expected: Digest, upload: Path, target: Path) -> Adopted
     """
     cloned = _clone(fd, upload)
     with storage_faults():
-        _have_folder(target.parent)
+        have_folder(target.parent)
         if cloned is not None:
             try:
                 _verify(cloned, expected)
@@ -47,19 +47,13 @@ def adopt_file(fd: int, expected: Digest, upload: Path, target: Path) -> Adopted
             upload.rename(target)
         else:
             _verify(fd, expected)
-            if not _link(fd, target):
+            if not (may_be_read(fd, target.parent) and _link(fd, target)):
                 return None
             os.fsync(fd)
             upload.unlink(missing_ok=True)
         sync_folder(target.parent)
         sync_folder(upload.parent)
     return "linked" if cloned is None else "cloned"
-
-
-def _have_folder(folder: Path) -> None:
-    if not folder.is_dir():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
 
 
 def _clone(fd: int, upload: Path) -> int | None:

@@ -53,6 +53,32 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def have_folder(folder: Path) -> None:
+    """Make a folder whose parent is there, durably, unless it is there as well."""
+    if not folder.is_dir():
+        folder.mkdir(mode=0o700, exist_ok=True)
+        give_to_owner(folder, folder.parent)
+        sync_folder(folder.parent)
+
+
+def give_to_owner(made: int | Path, folder: Path) -> None:
+    """Where a command of root's writes into somebody's folder, let what it made there be his: the server runs
+    as him, and has to read it."""
+    if os.geteuid() == 0 and (owner := folder.stat()).st_uid != 0:
+        os.chown(made, owner.st_uid, owner.st_gid)
+
+
+def may_be_read(fd: int, folder: Path) -> bool:
+    """Whether whoever owns the folder may read the open file; asked of root, who may read any."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return True
+    file = os.fstat(fd)
+    if file.st_uid == owner.st_uid:
+        return bool(file.st_mode & 0o400)
+    return bool(file.st_mode & (0o040 if file.st_gid == owner.st_gid else 0o004))
+
+
 def lock_upload(path: Path) -> int:
     """Open the upload for reading and writing and hold its lock until the descriptor is closed.
 

@@ -34,6 +34,8 @@ from registry.storage.files import (
     FileBlob,
     RunningHash,
     UploadFile,
+    give_to_owner,
+    have_folder,
     lock_upload,
     storage_faults,
     sync_folder,
@@ -221,9 +223,13 @@ class FilesystemStore:
                 # Told before it has sent a byte, every client prints why a push is refused.
                 raise OSError(errno.ENOSPC, "the reserve is reached")
             try:
-                os.close(os.open(self._uploads / locator, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                fd = os.open(self._uploads / locator, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
             except FileExistsError:
                 raise BlobUploadInvalidError("there is an upload under this locator") from None
+            try:
+                give_to_owner(fd, self._uploads)
+            finally:
+                os.close(fd)
             sync_folder(self._uploads)
 
     def _refuse_finished(self, locator: str) -> None:
@@ -255,9 +261,7 @@ class FilesystemStore:
             os.fchmod(fd, 0o400)
             os.utime(fd)
             os.fsync(fd)
-            if not target.parent.is_dir():
-                target.parent.mkdir(mode=0o700, exist_ok=True)
-                sync_folder(self._blobs)
+            have_folder(target.parent)
             try:
                 source.rename(target)
             except FileNotFoundError:

@@ -57,6 +57,31 @@ async def test_only_the_owner_may_look_and_nobody_may_write_a_blob(
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+async def test_what_root_writes_is_the_owners(make_store: MakeFilesystem, tmp_path: Path) -> None:
+    """A command of root's leaves nothing in the server's folder that the server cannot read."""
+    is_root = os.geteuid() == 0
+    owner = (54321, 54322) if is_root else (os.geteuid(), os.getegid())
+    store, root = make_store(), tmp_path / "store"
+    for path in (root, root / "uploads", root / "blobs"):
+        os.chown(path, *owner)
+    await stored(store, b"content")
+    begun = await store.start_upload()
+    open_to_all, closed = tmp_path / "open", tmp_path / "closed"
+    taken = {}
+    for path, mode in ((open_to_all, 0o644), (closed, 0o600)):
+        path.write_bytes(path.name.encode())
+        path.chmod(mode)
+        with path.open("rb") as file:
+            locator = await store.start_upload()
+            adopted = await store.adopt(locator, file.fileno(), digest_of(path.name.encode()))
+            taken[path.name] = adopted if adopted != "cloned" else "linked"
+    assert taken == {"open": "linked", "closed": None if is_root else "linked"}
+    made = {path: (path.stat().st_uid, path.stat().st_gid) for path in root.rglob("*")}
+    linked = {path for path in made if path.is_file() and path.stat().st_nlink > 1}
+    assert {made[path] for path in made.keys() - linked} == {owner}
+    assert made[root / "uploads" / begun] == owner
+
+
 async def test_the_reserve_is_never_used(make_store: MakeFilesystem, tmp_path: Path) -> None:
     locator = await make_store().start_upload()
     store = make_store(reserve_bytes=1 << 60)
