@@ -37,6 +37,7 @@ PAUSE_SECONDS = 0.5
 LOG_LINES = 20
 FINDINGS_SHOWN = 20
 _LIST_MAX = 50
+_QUEUED = ("trial", "repository", "digest", "platform", "state", "worker", "asked_by", "created_at", "why")
 _TRIAL_ID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 Format = Literal["text", "json", "junit", "markdown", "sarif"]
 TimeoutOption = Annotated[
@@ -169,6 +170,42 @@ def wait_for_trial(
             _print_standing(standing["state"], standing["reason"])
         raise typer.Exit(0 if standing["state"] == "not-applicable" else EXIT_NOT_YET)
     _end_with(trials[0], as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_trial(
+    *,
+    trial_id: Annotated[str, typer.Argument(metavar="ID", help="A trial that waits, or is tried.")],
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """End a trial before its verdict. Nothing is known of the image then: it stands at error."""
+    ended = connect(server, token_file).send("POST", f"/trials/{part(trial_id)}/cancel")
+    if as_json:
+        print_json(ended)
+    else:
+        print_fields(ended, ("id", "image", "digest", "state", "verdict", "reason"))
+
+
+@app.command("queue")
+def show_queue(
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="So many at most.")] = 100,
+    worker: Annotated[
+        str | None, typer.Option("--worker", metavar="NAME", help="Only what this worker tries.")
+    ] = None,
+    as_json: JsonOption = False,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+) -> None:
+    """Show what is tried now, and what waits and why; for administrators."""
+    found = connect(server, token_file).get("/queue", {"limit": str(limit), "worker": worker})
+    if as_json:
+        print_json(found)
+        return
+    print_list(found["items"], _QUEUED, as_json=False)
+    typer.echo(f"{found['leased']} are tried, {found['queued']} wait")
 
 
 @app.command("start")

@@ -17,6 +17,7 @@ from sqlalchemy import func, insert, select, update
 from registry.auth.actor import REGISTRY
 from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, repositories
+from registry.db.dialect import portions
 from registry.db.engine import move_epoch
 from registry.db.outbox import record
 from registry.db.types import db_time
@@ -82,7 +83,7 @@ async def put_in(database: Database, blob_id: int, *, locator: str, damage: Dama
         if row is None:
             await connection.execute(update(blobs).where(*this).values(damage=damage))
             return False
-        names, count = await _shown_in(connection, blob_id)
+        names, count = (await _shown_in(connection, [blob_id])).get(blob_id, ([], 0))
         told = {
             "digest": row.digest,
             "size": row.size,
@@ -166,26 +167,39 @@ async def list_damaged(database: Database, *, after: int, limit: int) -> Sequenc
     )
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
-        return [
-            (
-                row.id,
-                Damaged(
-                    row.digest,
-                    row.size,
-                    cast("Damage", row.damage),
-                    row.damaged_at,
-                    *await _shown_in(connection, row.id),
-                ),
-            )
-            for row in rows
-        ]
+        shown = await _shown_in(connection, [row.id for row in rows])
+    return [
+        (
+            row.id,
+            Damaged(
+                row.digest,
+                row.size,
+                cast("Damage", row.damage),
+                row.damaged_at,
+                *shown.get(row.id, ([], 0)),
+            ),
+        )
+        for row in rows
+    ]
 
 
-async def _shown_in(connection: AsyncConnection, blob_id: int) -> tuple[list[str], int]:
-    """Some of the repositories that show a blob, and how many do."""
-    links = select(blob_links.c.repository_id).where(blob_links.c.blob_id == blob_id)
-    some = links.limit(_NAMED_IN_EVENT).subquery()
-    named = select(repositories.c.name).join(some, some.c.repository_id == repositories.c.id)
-    names = (await connection.execute(named.order_by(repositories.c.name))).scalars()
-    counted = select(func.count()).select_from(links.subquery())
-    return list(names), int((await connection.execute(counted)).scalar_one())
+async def _shown_in(
+    connection: AsyncConnection, blob_ids: Sequence[int]
+) -> Mapping[int, tuple[list[str], int]]:
+    """Of each of these blobs that repositories show: some of them, by name, and how many do."""
+    of_blob = {"partition_by": blob_links.c.blob_id}
+    number = func.row_number().over(**of_blob, order_by=blob_links.c.repository_id).label("number")
+    shown_by = func.count().over(**of_blob).label("shown_by")
+    links = select(blob_links.c.blob_id, blob_links.c.repository_id, number, shown_by)
+    found: dict[int, tuple[list[str], int]] = {}
+    for some in portions(list(blob_ids)):
+        each = links.where(blob_links.c.blob_id.in_(some)).subquery()
+        named = (
+            select(each.c.blob_id, each.c.shown_by, repositories.c.name)
+            .join(repositories, repositories.c.id == each.c.repository_id)
+            .where(each.c.number <= _NAMED_IN_EVENT)
+            .order_by(repositories.c.name)
+        )
+        for blob_id, count, name in await connection.execute(named):
+            found.setdefault(blob_id, ([], count))[0].append(name)
+    return found

@@ -39,6 +39,10 @@ ADMINISTRATION: tuple[AdministrationLink, ...] = (
     AdministrationLink("people", "issuers", "/administration/issuers", auditors=False),
     AdministrationLink("people", "access", "/access"),
     AdministrationLink("people", "audit", "/administration/audit"),
+    AdministrationLink("service", "workers", "/workers", auditors=False),
+    AdministrationLink("service", "queue", "/queue", auditors=False),
+    AdministrationLink("service", "advisories", "/advisories"),
+    AdministrationLink("service", "storage", "/storage", auditors=False),
     AdministrationLink("service", "quotas", "/quotas"),
 )
 

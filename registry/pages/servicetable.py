@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.pages import quotas, retention, tagrules
+from registry.pages import advisories, quotas, retention, storage, tagrules, workers
 from registry.pages.serving import PageRoute
 
 SERVICE: tuple[PageRoute, ...] = (
@@ -21,4 +21,19 @@ SERVICE: tuple[PageRoute, ...] = (
     PageRoute("POST", "/quota", quotas.change_quota, "admin"),
     PageRoute("POST", "/quota/clear", quotas.clear_quota, "admin"),
     PageRoute("GET", "/quotas", quotas.list_quotas),
+    PageRoute("GET", "/workers", workers.show_workers, "admin"),
+    PageRoute("GET", "/workers/{worker}", workers.show_worker, "admin"),
+    PageRoute("POST", "/workers/{worker}/bind", workers.bind_worker, "admin"),
+    PageRoute("POST", "/workers/{worker}/drain", workers.drain_worker, "admin"),
+    PageRoute("POST", "/workers/{worker}/resume", workers.resume_worker, "admin"),
+    PageRoute("POST", "/workers/{worker}/revoke", workers.revoke_worker, "admin"),
+    PageRoute("GET", "/queue", workers.show_queue, "admin"),
+    PageRoute("POST", "/trials/{trial}/cancel", workers.cancel_trial),
+    PageRoute("GET", "/advisories", advisories.show_advisories, "account"),
+    PageRoute("POST", "/advisories/matchings", advisories.match_again, "admin"),
+    PageRoute("GET", "/storage", storage.show_storage, "admin"),
+    PageRoute("GET", "/storage/preview", storage.show_candidates, "admin"),
+    PageRoute("POST", "/storage/collections", storage.begin_collection, "admin"),
+    PageRoute("POST", "/storage/scrubs", storage.begin_scrub, "admin"),
+    PageRoute("POST", "/storage/scrubs/{scrub_id}/stop", storage.stop_scrub, "admin"),
 )

@@ -104,6 +104,8 @@ async def show_trial(call: Call) -> web.Response:
         parts=await call.request.app[PARSERS].run(_parts, trial),
         reads_log=reads,
         is_live=trial.state != "done" and reads,
+        cancels=trial.state != "done"
+        and decide(call.actor, "trial", trial.repository, trial.visibility).allowed,
         tries=trial.state == "done"
         and trial.upstream is None
         and decide(call.actor, "trial", trial.repository, trial.visibility).allowed,

@@ -278,7 +278,7 @@ async def _filled(
     findings = await findings_in(connection, {(row.repository_id, row.digest) for row in rows})
     queued = [row for row in rows if row.state == "queued"]
     repository_of = {trial.id: trial.repository for trial in found}
-    held = await _why_held(connection, settings, queued, repository_of)
+    held = await why_held_of(connection, settings, queued, repository_of)
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
         values["scan"] = parse_scanned(row.scan)
@@ -312,7 +312,7 @@ async def _filled(
     ]
 
 
-async def _why_held(
+async def why_held_of(
     connection: AsyncConnection, settings: Settings, queued: Sequence[Any], repository_of: Mapping[str, str]
 ) -> Mapping[str, str]:
     """For each of these parts that no worker is given now: why, in words."""
@@ -350,7 +350,7 @@ async def why_not_run(
     async with database.read() as connection:
         queued = (await connection.execute(query)).all()
         names = {row.trial_id: repository for row in queued}
-        held = await _why_held(connection, settings, queued, names)
+        held = await why_held_of(connection, settings, queued, names)
     return next((held[row.id] for row in queued if row.id in held), "")
 
 

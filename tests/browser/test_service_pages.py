@@ -10,9 +10,11 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import api
+from tests.kit.advisories import affects, record
 from tests.kit.browsing import visiting
+from tests.kit.matching import advise
 from tests.kit.retention import carry_out, names, pushed, set_policy
-from tests.kit.trials import Port, open_port
+from tests.kit.trials import Port, open_port, tiny_image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
@@ -66,6 +68,27 @@ async def test_a_policy_from_its_preview_to_its_undo(chromium: Browser, port: Po
         await visit.require_good()
 
 
+@WITH_AND_WITHOUT
+async def test_a_trial_that_waits_is_cancelled(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    await port.push(tiny_image())
+    await port.worker("w")
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/sign-in?next=/administration")
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="Queue of trials").click()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Cancel the trial of team/app@sha256").click()
+        await visit.page.get_by_text("Nothing waits, and nothing is tried now.").wait_for()
+        await visit.require_good()
+        await visit.page.get_by_role("link", name="Workers").click()
+        await visit.page.get_by_role("link", name="w", exact=True).click()
+        await visit.page.get_by_role("button", name="Give it no more jobs").click()
+        await visit.page.get_by_text("gets no more jobs").wait_for()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Give it jobs again").click()
+        await visit.page.get_by_role("button", name="Give it no more jobs").wait_for()
+
+
 @pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
 async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
     await pushed(port.admin, "v1.0.0", "v2.0.0", "latest", "old")
@@ -74,9 +97,17 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         port.admin, ON, keep=[{"last": 1}, {"tags": {"by": "glob", "pattern": "v*"}}], cap_percent=90
     )
     await api(port.admin, "POST", "/tag-rules", status=201, json={"on": ON, "by": "semver", "pattern": "*"})
-    await api(port.admin, "PATCH", "/quota", json={"on": ON, "tags": 5, "bytes": 2**20})
-    await api(port.admin, "PATCH", "/quota", json={"on": "team/", "tags": 4})
+    await api(port.admin, "PATCH", "/quota", json={"on": ON, "tags": 6, "bytes": 2**20})
+    await api(port.admin, "PATCH", "/quota", json={"on": "team/", "tags": 5})
     run = await carry_out(port.admin, ON)
+    worker = await port.worker("w")
+    waiting = await port.push(tiny_image(), tag="waiting")
+    await port.push(tiny_image(), tag="tried")
+    await worker.claim()
+    (trial,) = await port.trials(waiting)
+    await advise(port, record("GHSA-1", affects("npm", "lodash", "introduced=0", "fixed=4.17.19")), day=1)
+    await api(port.admin, "POST", "/collections", status=202)
+    await api(port.admin, "POST", "/scrubs", status=202, json={})
     pages = (
         f"/retention?on={ON}",
         f"/retention/preview?on={ON}",
@@ -88,6 +119,14 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         f"/tag-rules?on={ON}&by=glob&pattern=v*",
         f"/quota?on={ON}",
         "/quotas",
+        "/workers",
+        "/workers/w",
+        "/queue",
+        f"/trials/{trial['id']}",
+        "/storage",
+        "/storage/preview",
+        "/advisories",
+        "/administration",
     )
     async with visiting(chromium, port.registry, **look) as visit:
         await visit.go("/sign-in")

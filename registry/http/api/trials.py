@@ -27,7 +27,7 @@ from registry.http.api.logrights import require_log
 from registry.http.api.models import Answer, Body, Query
 from registry.http.api.routes import Call, Route, given_run_spec
 from registry.http.parsers import PARSERS
-from registry.trials import reading, requests, upstreamtrials
+from registry.trials import cancelling, reading, requests, upstreamtrials
 from registry.trials.formats.junit import junit
 from registry.trials.formats.markdown import markdown
 from registry.trials.formats.sarif import sarif
@@ -180,6 +180,15 @@ async def show_trial(call: Call, trial_id: Id) -> Trial:
     return Trial.of(await _trial(call, trial_id))
 
 
+async def cancel_trial(call: Call, trial_id: Id) -> Trial:
+    """End a trial before its verdict, which is `error` then: nothing is known of the image.
+
+    For those who may start trials there. Other trials of the image that wait for the same end with it."""
+    trial = await _trial(call, trial_id, logs="none")
+    await cancelling.cancel(call.services.database, actor=call.actor, trial=trial)
+    return Trial.of(await _trial(call, trial_id))
+
+
 async def export_trial(call: Call, trial_id: Id, query: ExportQuery) -> web.Response:
     """One trial in a format that other programs read: by `format`, or by `Accept`.
 
@@ -248,5 +257,6 @@ ROUTES = (
     Route(
         "GET", "/trials/{trial_id}/export", "anyone", export_trial, errors=_GONE, media_type="application/xml"
     ),
+    Route("POST", "/trials/{trial_id}/cancel", "anyone", cancel_trial, errors=(*_GONE, ConflictError)),
     Route("GET", "/trials/{trial_id}/log", "anyone", show_log, errors=_GONE, media_type="text/plain"),
 )
