@@ -187,9 +187,9 @@ async def _shown_in(
     connection: AsyncConnection, blob_ids: Sequence[int]
 ) -> Mapping[int, tuple[list[str], int]]:
     """Of each of these blobs that repositories show: some of them, by name, and how many do."""
-    of_blob = {"partition_by": blob_links.c.blob_id}
-    number = func.row_number().over(**of_blob, order_by=blob_links.c.repository_id).label("number")
-    shown_by = func.count().over(**of_blob).label("shown_by")
+    blob = blob_links.c.blob_id
+    number = func.row_number().over(partition_by=blob, order_by=blob_links.c.repository_id).label("number")
+    shown_by = func.count().over(partition_by=blob).label("shown_by")
     links = select(blob_links.c.blob_id, blob_links.c.repository_id, number, shown_by)
     found: dict[int, tuple[list[str], int]] = {}
     for some in portions(list(blob_ids)):
