@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench.figures import Figure
 from tests.bench.peers import MissingError, built
-from tests.kit.looking import walked
 from tests.kit.toolfolder import tools_folder
 
 ROUNDS = 3
@@ -72,24 +69,7 @@ def _peer(program: str, *options: str) -> dict[str, float]:
 
 
 def _measured(root: Path) -> dict[str, float]:
-    child = [sys.executable, "-m", "tests.bench.inventory", str(root)]
+    child = [sys.executable, "-m", "tests.bench.walking", str(root)]
     done = subprocess.run(child, check=True, capture_output=True, text=True)
     measured: dict[str, float] = json.loads(done.stdout)
     return measured
-
-
-def _walk(root: str) -> dict[str, float]:
-    """What the confined child does with a layer, without what confines it."""
-    packages = sum(len(facts.packages) for _, facts in walked(root))
-    used = time.process_time()
-    # What getrusage says is at least what the process had that this one was forked from.
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return {
-        "packages": packages,
-        "cpu_seconds": used,
-        "peak_mib": int(peak) / 1024,
-    }
-
-
-if __name__ == "__main__":
-    print(json.dumps(_walk(sys.argv[1])))

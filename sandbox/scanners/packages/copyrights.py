@@ -61,7 +61,7 @@ def _paragraphs(content: BinaryIO) -> Iterator[dict[str, str]]:
     fields: dict[str, str] = {}
     field = ""
     for line in lines(content):
-        if not line.strip():
+        if not line or line.isspace():
             if fields:
                 yield fields
             fields, field = {}, ""

@@ -53,7 +53,7 @@ def stanzas(content: BinaryIO) -> Iterator[Fact]:
     field = ""
     conffiles: list[Owned] = []
     for line in lines(content):
-        if not line.strip():
+        if not line or line.isspace():
             yield from _installed(fields, conffiles)
             fields, conffiles, field = {}, [], ""
         elif line[0] in " \t":

@@ -21,6 +21,7 @@ MAX_OWNED = 300_000
 MAX_LINE_BYTES = 1024 * 1024
 MAX_TEXT_BYTES = 64 * 1024 * 1024
 """Of a package database that is text; Debian's with 3,000 packages has 3 MB."""
+_PIECE_BYTES = 64 * 1024
 MAX_WORD = 300
 MAX_LICENCES = 50
 
@@ -113,19 +114,36 @@ def exactly(content: BinaryIO, offset: int, size: int) -> bytes:
 
 
 def lines(content: BinaryIO) -> Iterator[str]:
-    """The lines of a text without their ends, read one by one; undecodable bytes as surrogates.
+    """The lines of a text without their ends, a piece of the file at a time; undecodable bytes as surrogates.
 
     Raises:
         IncompleteError: a line or the file is too long.
     """
     size = 0
-    while line := content.readline(MAX_LINE_BYTES + 1):
-        size += len(line)
-        if len(line) > MAX_LINE_BYTES:
-            raise IncompleteError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    begun = b""
+    while piece := content.read(_PIECE_BYTES):
+        size += len(piece)
         if size > MAX_TEXT_BYTES:
             raise IncompleteError(f"only its first {MAX_TEXT_BYTES // 2**20} MiB were read")
-        yield line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+        ended, newline, begun = (begun + piece).rpartition(b"\n")
+        if newline:
+            yield from _decoded(ended)
+        if len(begun) > MAX_LINE_BYTES:
+            raise IncompleteError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    if begun:
+        yield from _decoded(begun)
+
+
+def _decoded(ended: bytes) -> Iterator[str]:
+    """Only the first can have begun in an earlier piece, and be too long."""
+    if len(ended) > MAX_LINE_BYTES and not 0 <= ended.find(b"\n") <= MAX_LINE_BYTES:
+        raise IncompleteError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+    text = ended.decode("utf-8", "surrogateescape")
+    if "\r" not in text:
+        yield from text.split("\n")
+    else:
+        for line in text.split("\n"):
+            yield line.rstrip("\r")
 
 
 def folder_and_name(path: str) -> tuple[str, str]:
