@@ -47,10 +47,11 @@ if TYPE_CHECKING:
 
 log: FilteringBoundLogger = structlog.get_logger("seatrial.collections")
 
-AT_ONCE = 500
-"""So many links, blobs or manifests are changed in one transaction at most."""
+AT_ONCE = 100
+"""So many links, blobs or manifests are changed in one transaction at most: a push may wait for one."""
 _LOOKED_AT = 5000
 """So many rows are looked at by one query."""
+_LISTED_AT_ONCE = 500
 _DELETED_AT_ONCE = 8
 _HELD_PAUSE_SECONDS = 5.0
 _STRAYS_MOST = 10
@@ -168,7 +169,7 @@ async def remove_blobs(database: Database, position: str) -> Step:
     """Remove blobs after ``position`` that are not needed, and write down their bytes as dead."""
     unneeded, following = await unneeded_blobs(database, position)
     removed = freed = 0
-    for ids in portions(unneeded):
+    for ids in portions(unneeded, AT_ONCE):
         done = await _remove_blobs(database, ids)
         removed, freed = removed + done.removed, freed + done.freed_bytes
     return Step(following, removed=removed, freed_bytes=freed)
@@ -216,7 +217,7 @@ async def remove_manifests(database: Database, position: str, *, grace: timedelt
     contents = manifest_contents.c
     unused, following = await unused_manifests(database, position, grace=grace)
     removed = 0
-    for digests in portions(unused):
+    for digests in portions(unused, AT_ONCE):
         async with database.write() as connection:
             held = select(contents.digest).where(contents.digest.in_(digests)).order_by(contents.digest)
             await connection.execute(held.with_for_update())
@@ -279,7 +280,7 @@ async def portions_of(locators: AsyncIterator[str]) -> AsyncIterator[Sequence[st
     portion: list[str] = []
     async for locator in locators:
         portion.append(locator)
-        if len(portion) == AT_ONCE:
+        if len(portion) == _LISTED_AT_ONCE:
             yield portion
             portion = []
     yield portion

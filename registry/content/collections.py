@@ -6,6 +6,8 @@ last portion was written down.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 LEASE = timedelta(seconds=60)
 KEPT = 100
 """So many collections are remembered."""
+_REST_SECONDS_MAX = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +110,15 @@ async def count_open(database: Database) -> int:
 
 async def carry_out(database: Database, store: BlobStore, settings: Settings, collection: Collection) -> None:
     """Go on with a claimed collection to its end, or until another replica has taken it over. Each portion is
-    written down, and the lease renewed."""
+    written down, and the lease renewed; after it others have as long as it took."""
     grace = timedelta(seconds=settings.collection_grace_seconds)
     at: Collection | None = collection
     while at is not None and at.phase not in ("strays", "done"):
+        began = time.monotonic()
         step = await _step(database, store, at, grace=grace)
         phase = at.phase if step.position is not None else PHASES[PHASES.index(at.phase) + 1]
         at = await _save(database, replace(_added(at, step), position=step.position or ""), phase=phase)
+        await asyncio.sleep(min(time.monotonic() - began, _REST_SECONDS_MAX))
     if at is None or at.phase == "done":
         return
     age = grace + timedelta(seconds=settings.upload_ttl_seconds)

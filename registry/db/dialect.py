@@ -24,10 +24,10 @@ def blocking_url(url: URL) -> URL:
     return url.set(drivername=_BLOCKING_DRIVERS[url.get_backend_name()])
 
 
-def portions(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """The values, so many at a time as the ``IN`` of one statement takes anywhere."""
-    for start in range(0, len(values), _VALUES_PER_STATEMENT):
-        yield values[start : start + _VALUES_PER_STATEMENT]
+def portions(values: Sequence[T], most: int = _VALUES_PER_STATEMENT) -> Iterator[Sequence[T]]:
+    """The values, so many at a time; if nothing is said, as many as the ``IN`` of one statement takes."""
+    for start in range(0, len(values), most):
+        yield values[start : start + most]
 
 
 def batches(values: Iterable[object]) -> Iterator[Sequence[str]]:

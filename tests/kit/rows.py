@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
+from tests.kit.images import OCI_INDEX
+
 REPOSITORY = "long/lists"
 SUBJECT = "sha256:" + hashlib.sha256(b"subject").hexdigest()
 FEW = 1000
@@ -144,9 +146,10 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     subject = _DIGEST[kind].replace("i)", f"{count} - 1 - i)")
     yield f"""{numbers}
         INSERT INTO manifests (repository_id, digest, media_type, size, annotations, artifact_type,
-            subject_digest, runnable, state, state_reason, state_at, pushed_by, pushed_at)
-        SELECT r.id, {digest}, '{_MANIFEST}', 700, '{{}}', 'application/x',
-            CASE WHEN i >= {count - indexes // 100} THEN {subject} END,
+            subject_digest, platform, runnable, state, state_reason, state_at, pushed_by, pushed_at)
+        SELECT r.id, {digest}, CASE WHEN {is_index} THEN '{OCI_INDEX}' ELSE '{_MANIFEST}' END, 700, '{{}}',
+            'application/x', CASE WHEN i >= {count - indexes // 100} THEN {subject} END,
+            CASE WHEN {is_index} THEN NULL WHEN i - i / 3 * 3 = 0 THEN 'linux/amd64' ELSE 'linux/arm64' END,
             {is_index}, 'pass', '', {at}, '', {at}
         FROM numbers, {here}"""
     # Of an index the three that it lists, of all others layers.

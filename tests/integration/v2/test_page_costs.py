@@ -274,7 +274,7 @@ async def test_retention(tmp_path: Path, database_url: str) -> None:
 
 async def test_collections(tmp_path: Path, database_url: str) -> None:
     """Each portion reads what is due, or a range, and looks the rest up by an index."""
-    many, dead, grace = 4 * COUNT, 200, timedelta(days=1)
+    many, dead, grace = 4 * COUNT, collecting.AT_ONCE, timedelta(days=1)
     fill_tagged(database_url, Tagged(repository="many/others", tags=many))
     fill_linked(database_url, Linked(repository="many/others", blobs=many, dead=dead))
     database = Database(database_url)
