@@ -1,4 +1,4 @@
-"""An image: whether it may be pulled and why, what it is made of, what was found in it, and what names it."""
+"""An image: whether it may be pulled and why, what it is made of, and what names it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,18 @@ from urllib.parse import quote
 from registry.auth.policy import decide
 from registry.content.administration import find
 from registry.content.inspecting import Contents, inspect
-from registry.contract.scan import WORST_FIRST, Severity
 from registry.http.api import gate
 from registry.http.api.history import HistoryQuery, list_past_trials
 from registry.http.api.images import Image, find_image
 from registry.http.api.routes import Call, read_query
-from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
 from registry.oci.digest import parse_content_digest
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
 from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
 from registry.pages.texts import text
-from registry.trials import vulnerabilities
 from registry.trials.admission import explain_manifest
 from registry.trials.asking import may_read_log
 from registry.trials.gate import Admit, AdmitWithWarning
-from registry.trials.scanreading import read_scans
 from registry.trials.states import effective_state
 
 if TYPE_CHECKING:
@@ -35,12 +31,6 @@ if TYPE_CHECKING:
     from registry.content.repositories import Repository
 
 SHOWN = 100
-
-
-class FindingsQuery(CursorQuery):
-    """Which vulnerabilities."""
-
-    severity: Severity | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,49 +133,6 @@ async def _managed(call: Call) -> tuple[str, str]:
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     return name, str(parse_content_digest(call.request.match_info["digest"]))
-
-
-async def show_findings(call: Call) -> web.Response:
-    """What the newest scan found, the worst first; of an index, what was found in each platform."""
-    query = read_query(call.request, FindingsQuery, leaves_out_empty=True)
-    database, matched = call.services.database, call.request.match_info
-    repository, manifest = await find_scanned(call, matched["name"], matched["digest"])
-    of = Of(repository, manifest, None, reads_scans=True)
-    scans = await read_scans(database, manifest)
-    found: list[vulnerabilities.Listed] = []
-    own = next((scan for scan in scans if scan.view.digest == of.digest), None)
-    if own is not None:
-        found += await vulnerabilities.list_in_scan(
-            database,
-            own.id,
-            own.layers,
-            base_layers=None,
-            wanted=vulnerabilities.Wanted(query.severity),
-            limit=SHOWN + 1,
-            after=query.cursor,
-        )
-    shown = [one.vulnerability for one in found[:SHOWN]]
-    has_more = len(found) > SHOWN
-    kept = [("severity", query.severity)]
-    path = f"{of.path}/findings"
-    return page(
-        call.request,
-        "findings.html",
-        title=text("findings.title", image=of.titled),
-        of=of,
-        here_tab="findings",
-        scans=[scan.view for scan in scans],
-        own=own,
-        found=shown,
-        severities=WORST_FIRST,
-        severity=query.severity,
-        next_path=path + chosen([*kept, ("cursor", found[SHOWN - 1].position)]) if has_more else None,
-        first_path=path + chosen(kept) if query.cursor else None,
-        lines=Lines(
-            api=[f"GET {of.api}/scans/{of.digest}/vulnerabilities"],
-            cli=[f"seatrial image findings {of.shown}"],
-        ),
-    )
 
 
 async def show_image_trials(call: Call) -> web.Response:

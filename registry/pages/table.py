@@ -32,11 +32,11 @@ from registry.pages.audit import show_audit
 from registry.pages.badges import show_badge
 from registry.pages.comparing import show_compared
 from registry.pages.deciding import DECIDING
+from registry.pages.findings import show_findings
 from registry.pages.history import confirm_rollback, roll_back, show_tag_history
 from registry.pages.home import show_home
 from registry.pages.image import (
     block_image,
-    show_findings,
     show_image,
     show_image_trials,
     unblock_image,

@@ -27,9 +27,11 @@ _DIGITS = len(str(DAYS_MAX))
 
 
 class WaiversQuery(CursorQuery):
-    """Which image to ask for, to begin with."""
+    """What to ask for, to begin with."""
 
     digest: ContentDigest | None = Field(default=None)
+    finding: str = Field(default="", max_length=300)
+    package: str = Field(default="", max_length=300)
 
 
 async def show_waivers(call: Call) -> web.Response:
@@ -51,6 +53,8 @@ async def show_waivers(call: Call) -> web.Response:
         waivers=found.items,
         states=get_args(WaivedState),
         digest=query.digest or "",
+        finding=query.finding,
+        package=query.package,
         pushes=decide(call.actor, "push", name, repository.visibility).allowed,
         manages=decide(call.actor, "configure", name, repository.visibility).allowed,
         next_path=path + chosen([("cursor", found.next)]) if found.next else None,

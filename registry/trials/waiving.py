@@ -214,6 +214,26 @@ async def list_waivers(
         return [_waiver(row) for row in rows]
 
 
+async def list_of_findings(database: Database, *, repository_id: int, digest: str) -> list[Waiver]:
+    """What somebody asked to be excused, or granted, of the findings of one image, and has not ended: by its
+    digest, by that of an index that lists it, or of its whole repository. The newest first."""
+    listing = (
+        select(manifests.c.digest)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(manifests.c.repository_id == repository_id, edges.c.digest == digest, edges.c.kind == "child")
+    )
+    query = _WAIVERS.where(
+        waivers.c.repository_id == repository_id,
+        waivers.c.finding.is_not(None),
+        waivers.c.expires_at > db_time(),
+        waivers.c.ended_at.is_(None),
+        or_(waivers.c.digest.is_(None), waivers.c.digest == digest, waivers.c.digest.in_(listing)),
+    )
+    async with database.read_once() as connection:
+        rows = await connection.execute(query.order_by(waivers.c.id.desc()).limit(WAIVERS_MAX))
+        return [_waiver(row) for row in rows]
+
+
 async def _find(database: Database, actor: Actor, waiver_id: int) -> tuple[Row[Any], str]:
     async with database.read_once() as connection:
         row = (await connection.execute(_WAIVERS.where(waivers.c.id == waiver_id))).first()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
+from tests.kit.access import api, give_role, make_user
+from tests.kit.advisories import affects, record
 from tests.kit.browsing import visiting
-from tests.kit.pagecontent import fill
+from tests.kit.matching import advise
+from tests.kit.pagecontent import VULNERABLE, fill
+from tests.kit.scans import scan_next
 from tests.kit.signing import new_key, public_pem
 from tests.kit.trials import Port, open_port, tiny_image
 
@@ -117,3 +122,51 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         await visit.page.get_by_role("button", name="Require it").click()
         await visit.page.get_by_role("button", name="Remove the rule the release key").wait_for()
         await visit.require_good()
+
+
+@WITH_AND_WITHOUT
+async def test_a_finding_from_the_refusal_to_the_waiver_that_lets_it_pass(
+    chromium: Browser, port: Port, *, scripts: bool
+) -> None:
+    worker = await port.worker("w")
+    harm = record("CVE-2020-8203", affects("npm", "lodash", "introduced=0", "fixed=4.17.19"))
+    await advise(port, harm, day=1)
+    policy = {"version": 1, "vulnerabilities": [{"fixable": True}], "licence_unknown": "warn"}
+    await api(port.admin, "POST", "/repositories", status=201, json={"name": "team/app"})
+    await api(port.admin, "PUT", "/findings-policy", json={"on": "team/app", "policy": policy})
+    digest = await port.push(tiny_image())
+    await scan_next(worker, VULNERABLE)
+    await until(port, digest, "fail")
+    password = await make_user(port.admin, "engineer")
+    await give_role(port.admin, "team/app", "user:engineer", "writer")
+    async with (
+        visiting(chromium, port.registry, scripts=scripts) as engineer,
+        visiting(chromium, port.registry, scripts=scripts) as manager,
+    ):
+        await engineer.go("/sign-in?next=/r/team/app/-/tags/1")
+        await engineer.sign_in(name="engineer", password=password)
+        await engineer.page.get_by_text("findings policy refuses").first.wait_for()
+        await engineer.page.get_by_role("link", name="Findings", exact=True).click()
+        await engineer.require_good()
+        await engineer.page.get_by_role("link", name="Ask for a waiver of CVE-2020-8203 in lodash").click()
+        await engineer.page.get_by_label("Why").fill("it is not reachable")
+        await engineer.require_good()
+        await engineer.page.get_by_role("button", name="Ask for it").click()
+        await engineer.page.get_by_text("it is not reachable by engineer").wait_for()
+        assert (await port.pull(digest)).status == 403
+        await manager.go("/sign-in?next=/r/team/app/-/waivers")
+        await manager.sign_in()
+        await manager.page.get_by_role("button", name="Grant waiver").click()
+        await manager.page.get_by_text("granted by admin").wait_for()
+        await until(port, digest, "pass")
+        assert (await port.pull(digest)).status == 200
+        await engineer.go(f"/r/team/app/-/images/{digest}/findings")
+        await engineer.page.get_by_text("granted, Ends").wait_for()
+        await engineer.require_good()
+
+
+async def until(port: Port, digest: str, state: str) -> None:
+    """Wait until an image has a state: what is judged aside takes its time."""
+    async with asyncio.timeout(60):
+        while await port.state(digest) != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
