@@ -211,7 +211,7 @@ TEXTS = {
     "findings.waiver": "Waiver {number}:",
     "findings.waive": "ask for a waiver",
     "findings.waive_one": "Ask for a waiver of {id} in {package}",
-    "findings.block": "block it",
+    "findings.block": "block",
     "findings.block_one": "Block {package}",
     "findings.layer_number": "layer {number}",
     "findings.none_such": "Nothing that was found is like that.",
