@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from registry.trials.vulnerabilities import Vulnerability
 
 Whose = Literal["own", "base"]
+_LEAST = tuple(one for one in WORST_FIRST if one != "unknown")
+"""Those of an unknown severity are always among them."""
 _Key = tuple[str, str, str]
 """A vulnerability, and the package and version that it is in."""
 
@@ -98,7 +100,7 @@ async def show_findings(call: Call) -> web.Response:
         base=base,
         found=[_row(one.vulnerability, waivers, vex) for one in found[:SHOWN]],
         # Each with the address that has the others of what was chosen.
-        severities=[(one, path + chosen([("severity", one), kept[1]])) for one in (None, *WORST_FIRST)],
+        severities=[(one, path + chosen([("severity", one), kept[1]])) for one in (None, *_LEAST)],
         severity=query.severity,
         whoses=[(one, path + chosen([kept[0], ("whose", one)])) for one in (None, *get_args(Whose))],
         whose=query.whose,

@@ -8,6 +8,7 @@ TEXTS = {
     "deciding.findings-policy": "Findings policy",
     "deciding.signatures": "Signatures",
     "deciding.blocks": "Blocks",
+    "deciding.ends": "ends",
     "deciding.line": "Line {line}, column {column}:",
     # run specs
     "runspec.title": "Run spec of {name}",
@@ -181,7 +182,7 @@ TEXTS = {
     "blocks.none": "Nothing is blocked by this repository. A block refuses an image, or all that have a "
     "layer or a package, to everybody, above every verdict.",
     "blocks.new": "Block something",
-    "blocks.hits": "{count} images would be refused now.",
+    "blocks.hits": "Images that it would refuse now: {count}.",
     "blocks.more": "There are more.",
     "blocks.later": "What is pushed later is refused as well, a package as soon as a scan finds it. An "
     "image that was never scanned holds no package that anybody knows of.",
@@ -195,6 +196,7 @@ TEXTS = {
     "blocks.search": "Which images hold a package: search for it",
     # findings
     "findings.base": "Its lowest {layers} layers are those of",
+    "findings.base_one": "Its lowest layer is that of",
     "findings.whose": "Whose findings",
     "whose.any": "all",
     "whose.own": "its own",
@@ -205,7 +207,6 @@ TEXTS = {
     "chip.medium": "medium or worse",
     "chip.low": "low or worse",
     "chip.info": "info or worse",
-    "chip.unknown": "unknown too",
     "findings.excused": "Excused",
     "findings.vex": "{author} states:",
     "findings.waiver": "Waiver {number}:",

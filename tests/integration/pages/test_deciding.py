@@ -234,10 +234,10 @@ async def test_a_block_is_seen_before_it_is_made(port: Port) -> None:
             assert answer.status == 400
             assert "<script>" not in answer.body.decode()
         seen = await send(person, port.registry, f"{path}/preview", **wanted)
-        assert "1 images would be refused now" in words_of(seen)
+        assert "Images that it would refuse now: 1" in words_of(seen)
         assert f"team/app@{content.hostile[:19]} evil lodash 4.17.15 no" in words_of(seen)
         newer = await send(person, port.registry, f"{path}/preview", **wanted | {"what": "npm/lodash>=5"})
-        assert "0 images would be refused now" in words_of(newer)
+        assert "Images that it would refuse now: 0" in words_of(newer)
         assert (await send(person, port.registry, path, **wanted)).status == 400  # no reason
         assert (await port.pull(content.good)).status == 200
         one = {"kind": "image", "what": content.good, "on": "team/"}
@@ -253,6 +253,6 @@ async def test_a_block_is_seen_before_it_is_made(port: Port) -> None:
         (block,) = re.findall(r'name="block" value="([0-9]+)"', page.body.decode())
         layer = {"kind": "layer", "what": "sha256:" + "0" * 64, "on": "*"}
         nothing = await send(person, port.registry, f"{path}/preview", **layer)
-        assert "0 images would be refused now" in words_of(nothing)
+        assert "Images that it would refuse now: 0" in words_of(nothing)
         assert (await send(person, port.registry, f"{path}/lift", block=block)).status == 303
         assert (await port.pull(content.good)).status == 200

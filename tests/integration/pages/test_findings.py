@@ -39,12 +39,16 @@ async def pushed_on_a_base(port: Port) -> str:
     )
     lower, upper = make_layer(file("lower", b"l")), make_layer(file("upper", b"u"))
     await port.push(make_image(lower, config={"Cmd": ["/app"]}), repository="base/small", tag="12")
-    history = {"history": [{"created_by": "ADD rootfs"}, {"created_by": f"RUN npm install {MARKUP}"}]}
-    image = make_image(lower, upper, config={"Cmd": ["/app"]}, document=history)
+    image = make_image(lower, upper, config={"Cmd": ["/app"]})
     digest = await port.push(image, tag="1")
     for _ in range(2):
         job = await worker.claim(mechanisms=SCANNING)
-        layers = {"layers": [{"diff_id": f"sha256:{letter * 64}"} for letter in "de"]}
+        lines = {"d": "ADD rootfs", "e": f"RUN npm install {MARKUP}"}
+        layers = {
+            "layers": [
+                {"diff_id": f"sha256:{letter * 64}", "created_by": line} for letter, line in lines.items()
+            ]
+        }
         packages = (OLD, VULNERABLE | {"layer": 1}) if job["digest"] == digest else (OLD,)
         answer = await worker.post("scan", make_scan(job, *packages, **layers))
         assert answer.status == 204, answer.body
@@ -62,14 +66,15 @@ async def test_what_came_with_the_base_is_told_apart(port: Port) -> None:
             answer = await ask(person, "GET", path)
         assert len(statements) <= QUERIES_MAX, [one.text for one in statements]
         page = words_of(answer)
-        assert "Its lowest 1 layers are those of base/small@" in page
+        assert "Its lowest layer is that of base/small@" in page
         assert (CVE in page, "DSA-1" in page) == (True, True)
         assert b"<script>document" not in answer.body
         own = words_of(await ask(person, "GET", f"{path}?whose=own"))
         assert (CVE in own, "DSA-1" in own) == (True, False)
         base = words_of(await ask(person, "GET", f"{path}?whose=base"))
         assert (CVE in base, "DSA-1" in base) == (False, True)
-        assert "layer 1" in base
+        assert "layer 1 of the base ADD rootfs" in base
+        assert "layer 2 RUN npm install <script>" in own
         chosen = (await ask(person, "GET", f"{path}?severity=critical&whose=own")).body.decode()
         assert re.findall(r'aria-current="true">([^<]+)<', chosen) == ["its own", "critical"]
         assert "severity=high&amp;whose=own" in chosen
@@ -106,7 +111,7 @@ async def test_a_finding_leads_to_its_waiver_and_shows_it(port: Port) -> None:
         assert (await send(person, port.registry, "/r/team/app/-/waivers", **wanted)).status == 303
         answer = await ask(person, "GET", path)
         page = words_of(answer)
-        assert "Waiver 1: asked for, Ends in 6 days" in page
+        assert "Waiver 1: asked for, ends in 6 days" in page
         assert b"<script>document" not in answer.body
         assert not any(CVE in one for one in re.findall(r'href="(/r/[^"]+)"', answer.body.decode()))
         await api(port.admin, "POST", "/waivers/1/grant")
