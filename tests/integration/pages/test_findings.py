@@ -21,7 +21,6 @@ from tests.kit.trials import Port, make_report, tiny_image
 CVE = "CVE-2020-8203"
 OLD = make_package("zlib1g", "1:1.2.11")
 QUERIES_MAX = 14
-"""What the base, waivers and statements of VEX are, each is asked for by its own room."""
 
 
 async def pushed_on_a_base(port: Port) -> str:
