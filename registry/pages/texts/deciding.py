@@ -216,6 +216,8 @@ TEXTS = {
     "findings.block_one": "Block {package}",
     "findings.layer_number": "layer {number}",
     "findings.none_such": "Nothing that was found is like that.",
+    "findings.compare_with": "Compare with the tag or digest",
+    "findings.compare": "Compare",
     "findings.files": "As a file",
     "file.table": "Text",
     "file.json": "JSON",

@@ -87,6 +87,10 @@ async def test_what_came_with_the_base_is_told_apart(port: Port) -> None:
         for link, *_ in links:
             report = await ask(person, "GET", html.unescape(link), headers={"Sec-Fetch-Site": "same-origin"})
             assert report.status == 200, link
+        await port.push(tiny_image(), tag="2")
+        compared = await ask(person, "GET", f"/r/team/app/-/compare?before={digest}&after=2")
+        assert compared.status == 200
+        assert 'action="/r/team/app/-/compare"' in answer.body.decode()
         small = await api(port.admin, "GET", "/repositories/base%2Fsmall/tags/12")
         alone = f"/r/base/small/-/images/{small['digest']}/findings?whose=own"
         assert (await ask(person, "GET", alone)).status == 404
