@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from sqlalchemy import delete, exists, false, insert, or_, select, true, update
+from sqlalchemy import delete, exists, false, func, insert, or_, select, true, update
 
 from registry.content import holds
 from registry.content import repositories as repos
@@ -154,15 +154,14 @@ async def unneeded_blobs(database: Database, position: str) -> tuple[list[int], 
     """Of so many blobs after ``position`` as one query looks at, those that are not needed; and where the
     next begin, ``None`` if there are none."""
     first = int(position or 0)
-    async with database.read_once() as connection:
-        window = (
-            select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
-        )
-        needed = is_needed(window.c.id)
-        # The last of the window as well, needed or not: the next one begins after it.
-        rows = await connection.execute(select(window.c.id, needed.label("needed")).order_by(window.c.id))
-        seen = rows.all()
-    return [row.id for row in seen if not row.needed], str(seen[-1].id) if seen else None
+    window = select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
+    async with database.read() as connection:
+        last = (await connection.execute(select(func.max(window.c.id)))).scalar()
+        if last is None:
+            return [], None
+        these = select(blobs.c.id).where(blobs.c.id > first, blobs.c.id <= last, ~is_needed(blobs.c.id))
+        found = (await connection.execute(these.order_by(blobs.c.id))).scalars()
+        return list(found), str(last)
 
 
 async def remove_blobs(database: Database, position: str) -> Step:
@@ -196,19 +195,14 @@ async def unused_manifests(
 ) -> tuple[list[str], str | None]:
     """As :func:`unneeded_blobs`, of bytes of manifests, by their digests: those that no repository has any
     more, nor had within the ``grace``."""
-    contents = manifest_contents.c
-    async with database.read_once() as connection:
-        window = (
-            select(contents.digest)
-            .where(contents.digest > position)
-            .order_by(contents.digest)
-            .limit(_LOOKED_AT)
-            .subquery()
-        )
-        used = _is_kept(window.c.digest, grace)
-        rows = await connection.execute(select(window.c.digest, used.label("used")).order_by(window.c.digest))
-        seen = rows.all()
-    return [row.digest for row in seen if not row.used], seen[-1].digest if seen else None
+    digest = manifest_contents.c.digest
+    window = select(digest).where(digest > position).order_by(digest).limit(_LOOKED_AT).subquery()
+    async with database.read() as connection:
+        last = (await connection.execute(select(func.max(window.c.digest)))).scalar()
+        if last is None:
+            return [], None
+        these = select(digest).where(digest > position, digest <= last, ~_is_kept(digest, grace))
+        return list((await connection.execute(these.order_by(digest))).scalars()), last
 
 
 async def remove_manifests(database: Database, position: str, *, grace: timedelta) -> Step:
