@@ -62,7 +62,7 @@ def _vulnerabilities(known: Report) -> Iterator[str]:
     reporters = reporters_of(known.scan)
     yield ""
     of_base = _of_base(known, [known.scan.packages[one.package_index].layer for one in matches])
-    yield f"{len(matches)} vulnerabilities{of_base}:"
+    yield f"{'1 vulnerability' if len(matches) == 1 else f'{len(matches)} vulnerabilities'}{of_base}:"
     for one in matches:
         package = known.scan.packages[one.package_index]
         fixed = f"fixed in {one.fixed_version}" if one.fixed_version else "no fix known"

@@ -78,7 +78,7 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     image = make_image(BASE)
     said = scan(image, *options)
     assert (
-        "1 vulnerabilities:\n  unknown  CVE-2026-1  bash 5.2.15-2+b7 (layer 0): fixed in 5.2.15-3\n" in said
+        "1 vulnerability:\n  unknown  CVE-2026-1  bash 5.2.15-2+b7 (layer 0): fixed in 5.2.15-3\n" in said
     )
     document: Any = json.loads(scan(image, *options, "--json"))
     (found,) = document["vulnerabilities"]
