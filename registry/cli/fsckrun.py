@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,10 +25,11 @@ from registry.content.fsck import CHECKS
 from registry.content.repairing import LayoutSource, StoreSource
 from registry.db.engine import Database
 from registry.errors import ConflictError, NotFoundError
+from registry.layouts.errors import LayoutError
 from registry.storage.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from registry.content.checking import Look, Problem, Report
     from registry.content.repairing import Source
@@ -77,7 +78,7 @@ def run_fsck(settings: Settings, asked: Asked, *, as_json: bool) -> int:
     with ExitStack() as stack:
         # Addresses are read with what waits, which no event loop may do.
         layouts = {
-            text: stack.enter_context(open_source(text, ca_file=asked.ca_file))
+            text: stack.enter_context(_layout(text, asked))
             for text in asked.sources
             if not text.startswith(_STORES) and not is_target(text)
         }
@@ -111,6 +112,17 @@ async def _check(settings: Settings, asked: Asked, layouts: Mapping[str, Layout]
         with progress_bar("Looked at", None) as advance:
             look.advance = advance
             return await checking.carry_out(look, CHECKS, mend=asked.mend, shown=asked.limit)
+
+
+@contextmanager
+def _layout(text: str, asked: Asked) -> Iterator[Layout]:
+    with ExitStack() as stack:
+        try:
+            layout = stack.enter_context(open_source(text, ca_file=asked.ca_file))
+        except LayoutError as error:
+            also = "; and there are no backups in it" if Path(text).is_dir() else ""
+            raise LayoutError(error.kind, f"--from: {error.message}{also}") from None
+        yield layout
 
 
 async def _backups(stack: AsyncExitStack, settings: Settings, asked: Asked, text: str) -> BackupSource | None:

@@ -51,7 +51,11 @@ def command(
         raise RequestInvalidError("give --dry-run or --history, and not both")
     client = connect(server, token_file)
     if dry_run:
-        print_list(client.get("/collections/preview", {"limit": str(limit)}), _PREVIEWED, as_json=as_json)
+        found = client.get("/collections/preview", {"limit": str(limit)})
+        if found or as_json:
+            print_list(found, _PREVIEWED, as_json=as_json)
+        else:
+            typer.echo("Nothing is to be removed.")
         return
     if history:
         print_list(client.get("/collections"), _LISTED, as_json=as_json)

@@ -138,9 +138,14 @@ def _of_layout(name: str, folder: Path) -> KeptRepository:
     for entry in entries:
         if entry.names:
             try:
-                kept.tags[parse_tag(entry.names[0])] = entry.descriptor.digest
+                tag = parse_tag(entry.names[0])
             except SeatrialError as error:
                 kept.damaged[entry.names[0][:200]] = error.message
+                continue
+            if kept.tags.setdefault(tag, entry.descriptor.digest) != entry.descriptor.digest:
+                kept.damaged[tag] = f"{INDEX_PATH} has several images under the name"
+    for tag in kept.damaged.keys() & kept.tags.keys():
+        del kept.tags[tag]
     named = set(kept.tags.values())
     untagged: dict[Digest, None] = {}
     for entry in entries:

@@ -111,6 +111,8 @@ def test_fsck_repairs_from_a_peer_a_layout_and_a_copy_of_the_store(
         (f"file://{tmp_path}/none", "there is no store in"),
         (f"file://{process.data.resolve()}/blobs", "names the store itself"),
         (str(tmp_path / "none"), "cannot be read"),
+        (str(tmp_path / "copy"), "no readable index.json"),
+        (str(tmp_path / "copy"), "and there are no backups in it"),
     ):
         refused = fsck(process, "--from", source)
         assert (refused.returncode, refused.stdout) == (2, "")
@@ -172,6 +174,7 @@ def test_gc_says_what_will_go_and_takes_it(tmp_path: Path) -> None:
         assert done["freed_bytes"] == len(LAYER) + len(EMPTY_CONFIG)
         assert "done" in gc().stdout
         assert json.loads(gc("--dry-run", "--json").stdout) == []
+        assert gc("--dry-run").stdout == "Nothing is to be removed.\n"
         assert [one["blobs_removed"] for one in json.loads(gc("--history", "--json").stdout)] == [0, 2]
         refused = gc("--dry-run", "--history")
         assert (refused.returncode, refused.stdout) == (64, "")

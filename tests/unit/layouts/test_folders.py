@@ -21,6 +21,19 @@ def write(folder: Path, tags: int) -> None:
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": entries}))
 
 
+def test_two_images_under_one_name_are_told_and_neither_has_it(tmp_path: Path) -> None:
+    write(tmp_path / "team/app", 3)
+    path = tmp_path / "team/app/index.json"
+    index = json.loads(path.read_text())
+    index["manifests"][2]["annotations"] = index["manifests"][1]["annotations"]
+    index["manifests"].append(index["manifests"][0])
+    path.write_text(json.dumps(index))
+    ((_, read),) = kept_repositories(tmp_path)
+    kept = read()
+    assert (list(kept.tags), kept.damaged) == (["v0"], {"v1": "index.json has several images under the name"})
+    assert [digest.encoded for digest in kept.untagged] == [f"{number:064x}" for number in (1, 2)]
+
+
 def test_a_repository_with_more_tags_than_an_index_may_list(tmp_path: Path) -> None:
     """What is pushed has at most 10,000 references; what a registry has collected in years has more."""
     write(tmp_path / "team/app", 12_000)
