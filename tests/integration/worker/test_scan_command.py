@@ -77,9 +77,7 @@ def test_packages_are_matched_with_a_file_of_advisories(scan: Scan, tmp_path: Pa
     options = ("--advisories", str(tmp_path / "advisories.sqlite"))
     image = make_image(BASE)
     said = scan(image, *options)
-    assert (
-        "1 vulnerability:\n  unknown  CVE-2026-1  bash 5.2.15-2+b7 (layer 0): fixed in 5.2.15-3\n" in said
-    )
+    assert "1 vulnerability:\n  unknown  CVE-2026-1  bash 5.2.15-2+b7 (layer 0): fixed in 5.2.15-3\n" in said
     document: Any = json.loads(scan(image, *options, "--json"))
     (found,) = document["vulnerabilities"]
     assert (found["package"], found["layer"], found["excused"]) == ("bash", 0, None)
