@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from registry.auth.passwords import MAX_LENGTH, MIN_LENGTH
-from registry.http.api import sessions, tokens, users
+from registry.http.api import refreshtokens, sessions, tokens, users
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
@@ -39,6 +39,12 @@ async def create_token(call: Call) -> web.Response:
     return await _tokens(call, await tokens.create_token(call, wanted_token(read_form(call))))
 
 
+async def rotate_token(call: Call) -> web.Response:
+    """Replace a token, and show the new secret this once; the old one works for some time more."""
+    token_id = call.request.match_info["token_id"]
+    return await _tokens(call, await tokens.rotate_token(call, token_id, tokens.TokenRotation()))
+
+
 async def revoke_token(call: Call) -> web.Response:
     """Let a token open nothing any more."""
     await tokens.revoke_token(call, call.request.match_info["token_id"])
@@ -50,19 +56,28 @@ async def show_sessions(call: Call) -> web.Response:
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     wanted = sessions.SessionQuery(account=call.actor.name, limit=SHOWN, cursor=query.cursor)
     found = await sessions.list_sessions(call, wanted)
+    whose = refreshtokens.Filter(account=call.actor.name, limit=SHOWN)
+    clients = await refreshtokens.list_refresh_tokens(call, whose)
     return page(
         call.request,
         "sessions.html",
         title=text("sessions.title"),
         here_tab="sessions",
         sessions=found.items,
+        clients=clients.items,
         next_path=SESSIONS + chosen([("cursor", found.next)]) if found.next else None,
         first_path=SESSIONS if query.cursor else None,
         lines=Lines(
             api=["GET /api/v1/sessions", "DELETE /api/v1/sessions/ID"],
-            cli=["seatrial session list", "seatrial session revoke ID"],
+            cli=["seatrial session list", "seatrial session revoke ID", "seatrial refresh-token list"],
         ),
     )
+
+
+async def revoke_refresh_token(call: Call) -> web.Response:
+    """Let what a client keeps in the place of a password open nothing any more."""
+    await refreshtokens.revoke_refresh_token(call, call.request.match_info["token_id"])
+    return moved(call, SESSIONS)
 
 
 async def revoke_session(call: Call) -> web.Response:
@@ -136,6 +151,7 @@ async def _tokens(call: Call, made: MadeToken | None) -> web.Response:
             cli=[
                 "seatrial token list",
                 "seatrial token create --name NAME --scope repository:team/app:pull",
+                "seatrial token rotate ID",
                 "seatrial token revoke ID",
             ],
         ),

@@ -60,7 +60,7 @@ async def show_findings(call: Call) -> web.Response:
     query = read_query(call.request, FindingsQuery, leaves_out_empty=True)
     database, matched = call.services.database, call.request.match_info
     repository, manifest = await find_scanned(call, matched["name"], matched["digest"])
-    of = Of(repository, manifest, None, reads_scans=True)
+    of = Of(repository, manifest, None, True, may_read_pulls(call.actor, repository))
     scans = await read_scans(database, manifest)
     own = next((scan for scan in scans if scan.view.digest == of.digest), None)
     base = None if own is None else await find_base(database, call.actor, manifest)

@@ -47,6 +47,7 @@ async def show_tag_history(call: Call) -> web.Response:
         moves=found.items,
         stands_at=found.items[0].new_digest if found.items and not query.cursor else None,
         pushes=decide(call.actor, "push", name, None).allowed,
+        deletes=decide(call.actor, "delete", name, None).allowed,
         next_path=path + chosen([("cursor", found.next)]) if found.next else None,
         first_path=path if query.cursor else None,
         lines=Lines(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from registry.auth.policy import decide
+from registry.auth.policy import decide, may_audit
 from registry.content.administration import find
 from registry.content.inspecting import Contents, inspect
 from registry.http.api import gate
@@ -27,6 +27,7 @@ from registry.trials.states import effective_state
 if TYPE_CHECKING:
     from aiohttp import web
 
+    from registry.auth.actor import Actor
     from registry.content.manifests import StoredManifest
     from registry.content.repositories import Repository
 
@@ -41,6 +42,7 @@ class Of:
     manifest: StoredManifest
     tag: str | None
     reads_scans: bool
+    reads_pulls: bool
 
     @property
     def name(self) -> str:
@@ -165,7 +167,12 @@ async def image_of(call: Call) -> Of:
     image = f"{name}:{tag}" if tag is not None else f"{name}@{matched['digest']}"
     repository, manifest, by_tag = await find_image(call, image, "pull")
     reads = may_read_log(call.actor, repository=name, visibility=repository.visibility)
-    return Of(repository, manifest, by_tag, reads)
+    return Of(repository, manifest, by_tag, reads, may_read_pulls(call.actor, repository))
+
+
+def may_read_pulls(actor: Actor, repository: Repository) -> bool:
+    """Whether the actor is told who pulled from it."""
+    return decide(actor, "configure", repository.name, repository.visibility).allowed or may_audit(actor)
 
 
 def _commands(host: str, of: Of) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from registry.http.api.routes import Call, read_query
 from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
-from registry.pages.image import Of
+from registry.pages.image import Of, may_read_pulls
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
@@ -44,7 +44,7 @@ async def show_packages(call: Call) -> web.Response:
     query = read_query(call.request, PackagesQuery, leaves_out_empty=True)
     services, matched = call.services, call.request.match_info
     repository, manifest = await find_scanned(call, matched["name"], matched["digest"])
-    of = Of(repository, manifest, None, reads_scans=True)
+    of = Of(repository, manifest, None, True, may_read_pulls(call.actor, repository))
     scans = [scan.view for scan in await read_scans(services.database, manifest)]
     own = next((scan for scan in scans if scan.digest == of.digest), None)
     cursor = query.cursor or "0"

@@ -5,30 +5,24 @@ from __future__ import annotations
 from aiohttp import web
 
 from registry.pages import (
-    alltokens,
-    groups,
-    issuers,
+    deletedtags,
     managing,
-    namespaces,
-    robots,
     serving,
-    users,
     waivers,
     webhooks,
 )
-from registry.pages.access import show_access
 from registry.pages.account import (
     change_password,
     create_token,
+    revoke_refresh_token,
     revoke_session,
     revoke_token,
+    rotate_token,
     show_password,
     show_sessions,
     show_tokens,
 )
-from registry.pages.administration import show_administration
 from registry.pages.assets import show_asset, show_robots
-from registry.pages.audit import show_audit
 from registry.pages.badges import show_badge
 from registry.pages.comparing import show_compared
 from registry.pages.deciding import DECIDING
@@ -42,20 +36,18 @@ from registry.pages.image import (
     unblock_image,
 )
 from registry.pages.packages import show_packages
+from registry.pages.peopletable import PEOPLE
+from registry.pages.pulls import show_pulls
 from registry.pages.readme import show_readme, write_readme
 from registry.pages.referrers import show_referrers
 from registry.pages.repository import show_repository
 from registry.pages.search import show_search
 from registry.pages.servicetable import SERVICE
-from registry.pages.serving import ACCOUNT, NAME, PageRoute
+from registry.pages.serving import NAME, PageRoute
 from registry.pages.signing import show_sign_in, sign_in, sign_out
 from registry.pages.trials import follow_trial, show_trial, show_trial_log, show_trials, try_again
 
 _OF = f"/r/{NAME}/-"
-_BELOW = f"/n/{NAME}/-"
-_USER = f"/administration/users/{{user:{ACCOUNT}}}"
-_GROUP = f"/administration/groups/{{group:{ACCOUNT}}}"
-_ISSUER = f"/administration/issuers/{{issuer:{ACCOUNT}}}"
 PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/", show_home),
     PageRoute("GET", "/sign-in", show_sign_in),
@@ -64,60 +56,13 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/search", show_search),
     PageRoute("GET", "/account", show_tokens, "account"),
     PageRoute("POST", "/account/tokens", create_token, "account"),
+    PageRoute("POST", "/account/tokens/{token_id}/rotate", rotate_token, "account"),
     PageRoute("POST", "/account/tokens/{token_id}/revoke", revoke_token, "account"),
     PageRoute("GET", "/account/sessions", show_sessions, "user"),
     PageRoute("POST", "/account/sessions/{session_id}/revoke", revoke_session, "user"),
+    PageRoute("POST", "/account/refresh-tokens/{token_id}/revoke", revoke_refresh_token, "user"),
     PageRoute("GET", "/account/password", show_password, "user"),
     PageRoute("POST", "/account/password", change_password, "user"),
-    PageRoute("GET", "/administration", show_administration),
-    PageRoute("GET", "/administration/robots", robots.show_all_robots),
-    PageRoute("GET", "/administration/users", users.show_users, "user"),
-    PageRoute("POST", "/administration/users", users.create_user, "admin"),
-    PageRoute("GET", _USER, users.show_user, "user"),
-    PageRoute("POST", f"{_USER}/change", users.change_user, "admin"),
-    PageRoute("POST", f"{_USER}/switch", users.switch_user, "admin"),
-    PageRoute("POST", f"{_USER}/password", users.reset_password, "admin"),
-    PageRoute("POST", f"{_USER}/sessions/end", users.end_sessions, "admin"),
-    PageRoute("POST", f"{_USER}/delete", users.delete_user, "admin"),
-    PageRoute("GET", "/administration/groups", groups.show_groups, "user"),
-    PageRoute("POST", "/administration/groups", groups.create_group, "admin"),
-    PageRoute("GET", _GROUP, groups.show_group, "user"),
-    PageRoute("POST", f"{_GROUP}/members", groups.add_member, "admin"),
-    PageRoute("POST", f"{_GROUP}/members/remove", groups.remove_member, "admin"),
-    PageRoute("POST", f"{_GROUP}/delete", groups.delete_group, "admin"),
-    PageRoute("GET", "/administration/issuers", issuers.show_issuers, "admin"),
-    PageRoute("GET", _ISSUER, issuers.show_issuer, "admin"),
-    PageRoute("POST", f"{_ISSUER}/check", issuers.check_issuer, "admin"),
-    PageRoute("POST", f"{_ISSUER}/mapping", issuers.map_value, "admin"),
-    PageRoute("POST", f"{_ISSUER}/mapping/remove", issuers.unmap_value, "admin"),
-    PageRoute("POST", f"{_ISSUER}/people", issuers.link_person, "admin"),
-    PageRoute("POST", f"{_ISSUER}/people/remove", issuers.unlink_person, "admin"),
-    PageRoute("GET", "/administration/tokens", alltokens.show_tokens, "admin"),
-    PageRoute("POST", "/administration/tokens/revoke", alltokens.revoke_of_account, "admin"),
-    PageRoute("POST", "/administration/tokens/revoke-everybody", alltokens.revoke_of_everybody, "admin"),
-    PageRoute("POST", "/administration/tokens/{token_id}/revoke", alltokens.revoke_token, "admin"),
-    PageRoute("GET", "/administration/audit", show_audit),
-    PageRoute("GET", "/access", show_access, "account"),
-    PageRoute("GET", "/namespaces", namespaces.show_namespaces),
-    PageRoute("POST", "/namespaces", namespaces.create_namespace, "account"),
-    PageRoute("GET", f"/n/{NAME}", namespaces.show_namespace),
-    PageRoute("GET", f"{_BELOW}/members", managing.show_members_below),
-    PageRoute("POST", f"{_BELOW}/members", managing.give_role_below),
-    PageRoute("POST", f"{_BELOW}/members/take", managing.take_role_below),
-    PageRoute("GET", f"{_BELOW}/settings", namespaces.show_settings),
-    PageRoute("POST", f"{_BELOW}/settings", namespaces.change_settings),
-    PageRoute("POST", f"{_BELOW}/rename", namespaces.rename_namespace),
-    PageRoute("POST", f"{_BELOW}/delete", namespaces.delete_namespace),
-    PageRoute("GET", f"{_BELOW}/robots", robots.show_robots),
-    PageRoute("POST", f"{_BELOW}/robots", robots.create_robot),
-    PageRoute("GET", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}", robots.show_robot),
-    PageRoute("POST", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}/switch", robots.switch_robot),
-    PageRoute("POST", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}/delete", robots.delete_robot),
-    PageRoute("POST", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}/tokens", robots.create_token),
-    PageRoute("POST", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}/tokens/{{token_id}}/rotate", robots.rotate_token),
-    PageRoute("POST", f"{_BELOW}/robots/{{robot:{ACCOUNT}}}/tokens/{{token_id}}/revoke", robots.revoke_token),
-    PageRoute("GET", "/repositories/new", managing.show_new, "account"),
-    PageRoute("POST", "/repositories", managing.create_repository, "account"),
     PageRoute("GET", "/robots.txt", show_robots, asks_who=False),
     PageRoute("GET", "/assets/{version}/{file}", show_asset, asks_who=False),
     PageRoute("GET", f"/r/{NAME}", show_repository),
@@ -130,6 +75,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("POST", f"{_OF}/images/{{digest}}/unblock", unblock_image),
     PageRoute("GET", f"{_OF}/images/{{digest}}/findings", show_findings),
     PageRoute("GET", f"{_OF}/images/{{digest}}/packages", show_packages),
+    PageRoute("GET", f"{_OF}/images/{{digest}}/pulls", show_pulls),
     PageRoute("GET", f"{_OF}/images/{{digest}}/referrers", show_referrers),
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
     PageRoute("GET", f"{_OF}/settings", managing.show_settings),
@@ -153,6 +99,10 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute(
         "POST", "/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver", webhooks.redeliver, "account"
     ),
+    PageRoute("GET", f"{_OF}/tags/{{tag}}/delete", deletedtags.confirm_deletion),
+    PageRoute("POST", f"{_OF}/tags/{{tag}}/delete", deletedtags.delete_tag),
+    PageRoute("GET", f"{_OF}/deleted", deletedtags.show_deleted_tags),
+    PageRoute("POST", f"{_OF}/deleted/restore", deletedtags.restore_tag),
     PageRoute("GET", f"{_OF}/history/{{tag}}", show_tag_history),
     PageRoute("GET", f"{_OF}/history/{{tag}}/rollback", confirm_rollback),
     PageRoute("POST", f"{_OF}/history/{{tag}}/rollback", roll_back),
@@ -161,6 +111,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", "/trials/{trial}/log", show_trial_log),
     PageRoute("GET", "/trials/{trial}/live", follow_trial),
     PageRoute("POST", "/trials/{trial}/again", try_again),
+    *PEOPLE,
     *SERVICE,
     PageRoute("GET", f"{_OF}/badges/{{tag}}.svg", show_badge),
 )

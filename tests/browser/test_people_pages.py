@@ -9,8 +9,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.access import api, ask, give_role, make_token, make_user
 from tests.kit.browsing import visiting
+from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port, tiny_image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -27,7 +28,8 @@ async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
     data = tmp_path / "data"
     data.mkdir()
     (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+    url = f"sqlite:///{data / 'seatrial.db'}"
+    async with open_port(data, url, outgoing_networks=("127.0.0.0/8",)) as opened:
         yield opened
 
 
@@ -95,6 +97,65 @@ async def test_an_administrator_makes_a_user_who_changes_the_password(
         assert "Sign in first" in await person.text()
 
 
+@WITH_AND_WITHOUT
+async def test_an_administrator_with_tokens_and_webhooks(
+    chromium: Browser, port: Port, *, scripts: bool
+) -> None:
+    """A pipeline's token leaked: it is found, and ended; a webhook tells of what goes on from now on, and the
+    trail of who did what."""
+    await port.push(tiny_image())
+    leaked = str((await make_token(port.admin, "repository:team/*:pull,push", name="leaked"))["token"])
+    async with (
+        running_receiver() as receiver,
+        visiting(chromium, port.registry, scripts=scripts) as visit,
+        port.registry.client(leaked) as thief,
+    ):
+        assert (await ask(thief, "GET", "/v2/team/app/tags/list")).status == 200
+        await visit.go("/")
+        await visit.page.locator("header").get_by_role("link", name="Sign in").click()
+        await visit.sign_in()
+        await visit.page.get_by_role("link", name="Administration").click()
+        await visit.page.get_by_role("link", name="Tokens", exact=True).click()
+        await visit.page.get_by_label("State").select_option("active")
+        await visit.page.get_by_role("button", name="Show").click()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Revoke leaked").click()
+        await visit.page.get_by_label("State").select_option("revoked")
+        await visit.page.get_by_role("button", name="Show").click()
+        await visit.page.get_by_role("rowheader", name="leaked").wait_for()
+        assert (await ask(thief, "GET", "/v2/team/app/tags/list")).status == 401
+
+        await visit.page.get_by_role("link", name="Repositories").click()
+        await visit.page.get_by_role("link", name="team/app").click()
+        await visit.page.get_by_role("link", name="Webhooks").click()
+        await visit.page.get_by_label("Address").fill(receiver.url)
+        await visit.page.get_by_label("Events").fill("tag.moved")
+        await visit.page.get_by_role("button", name="Make it").click()
+        receiver.secrets.append(await visit.page.locator(".copyable code").inner_text())
+        await visit.require_good()
+        await port.push(tiny_image(), tag="2")
+        await receiver.until(1)
+        await visit.page.get_by_role("link", name=receiver.url).click()
+        await visit.page.get_by_role("rowheader", name="tag.moved").wait_for()
+        await visit.page.get_by_role("button", name="Send again").click()
+        await receiver.until(2)
+        await visit.page.get_by_role("button", name="Disable").click()
+        await visit.page.get_by_role("button", name="Enable").wait_for()
+        await visit.require_good()
+
+        await visit.page.get_by_role("link", name="Administration").click()
+        await visit.page.get_by_role("link", name="Audit trail").click()
+        await visit.page.get_by_label("What").select_option("token.revoked")
+        await visit.page.get_by_role("button", name="Show").click()
+        await visit.page.get_by_role("table").get_by_role("link", name="token.revoked").wait_for()
+        await visit.page.get_by_role("link", name="Show all").click()
+        for kind in ("webhook.created", "webhook.changed"):
+            await visit.page.get_by_role("table").get_by_role("link", name=kind).wait_for()
+        await visit.require_good()
+        await visit.page.get_by_role("button", name="Sign out").click()
+        await visit.page.locator("header").get_by_role("link", name="Sign in").wait_for()
+
+
 ISSUER = {
     "name": "ci",
     "url": "https://issuer.example",
@@ -128,13 +189,18 @@ PAGES = (
     "/n/team/-/robots/ci",
     "/repositories/new?namespace=team",
     "/r/team/app/-/settings",
+    "/r/team/app/-/deleted",
+    "/r/team/app/-/tags/1/delete",
+    "/r/team/app/-/images/{digest}/pulls",
+    "/account",
+    "/account/sessions",
     "/?namespace=team",
 )
 
 
 @LOOKS
 async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
-    await port.push(tiny_image())
+    digest = await port.push(tiny_image())
     await make_user(port.admin, "alice")
     for path in ("groups/devs", "groups/devs/members/alice"):
         await api(port.admin, "PUT", f"/{path}", status=201)
@@ -148,5 +214,5 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         await visit.page.get_by_label("Its own name").fill("ci")
         await visit.page.get_by_role("button", name="Make it").click()
         for path in PAGES:
-            assert await visit.go(path) == 200, path
+            assert await visit.go(path.format(digest=digest)) == 200, path
             await visit.require_good()

@@ -7,9 +7,9 @@ import re
 import aiohttp
 import pytest
 
-from tests.kit.access import api, ask, make_user
+from tests.kit.access import api, ask, basic, make_user
 from tests.kit.pagecontent import MARKUP, TURNED
-from tests.kit.pagereading import HTML, send, send_from, sign_in, visitor, words_of
+from tests.kit.pagereading import HTML, read, send, send_from, sign_in, visitor, words_of
 from tests.kit.plans import sent
 from tests.kit.server import Registry
 
@@ -101,3 +101,40 @@ async def test_strangers_have_no_account(registry: Registry, nobody: aiohttp.Cli
         answer = await ask(nobody, "GET", path, headers=HTML)
         assert answer.status == 401
         assert f'name="next" value="{path}"' in answer.body.decode()
+
+
+async def test_a_token_is_replaced_and_a_client_is_signed_out(
+    registry: Registry, client: aiohttp.ClientSession, nobody: aiohttp.ClientSession
+) -> None:
+    password = await make_user(client, "alice")
+    async with visitor(registry) as alice:
+        await sign_in(alice, registry, name="alice", password=password)
+        wanted = {"name": "ci", "scopes": "repository:team/*:pull", "lives": "ever"}
+        made = await send(alice, registry, "/account/tokens", **wanted)
+        assert "ci works repository:team/*:pull never" in words_of(made), "it lives for ever, as was said"
+        (first,) = re.findall(r'class="copyable"><code>([^<]+)</code>', made.body.decode())
+        (rotate,) = re.findall(r'action="(/account/tokens/[^"]+/rotate)"', made.body.decode())
+        assert (await send_from(alice, {"Origin": "null"}, rotate)).status == 403
+        assert (await send_from(alice, {}, rotate)).status == 403
+        newer = await send(alice, registry, rotate)
+        assert newer.status == 201
+        (second,) = re.findall(r'class="copyable"><code>([^<]+)</code>', newer.body.decode())
+        for secret in (first, second):
+            async with registry.client(secret) as program:
+                assert (await ask(program, "GET", "/api/v1/whoami")).status == 200
+        assert (await send(alice, registry, rotate)).status == 409, "it was replaced already"
+
+        asked = {"service": "seatrial", "client_id": f"cli {MARKUP}"[:60], "offline_token": "true"}
+        given = await ask(nobody, "GET", "/token", params=asked, headers=basic("alice", password))
+        assert given.status == 200, given.body
+        page = await read(alice, "/account/sessions")
+        assert asked["client_id"] in words_of(page)
+        (end,) = re.findall(r'action="(/account/refresh-tokens/[^"]+/revoke)"', page.body.decode())
+        assert (await send_from(alice, {"Origin": "https://evil.example"}, end)).status == 403
+        assert (await send(alice, registry, end)).status == 303
+        form = {"grant_type": "refresh_token", "refresh_token": given.json["refresh_token"]}
+        refused = await ask(nobody, "POST", "/token", data=form | {"service": "seatrial", "client_id": "x"})
+        assert refused.status in (400, 401)
+        shown = words_of(await read(alice, "/account/sessions"))
+        assert asked["client_id"] not in shown
+        assert "stay signed in None." in shown

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.kit.access import api, ask, give_role, make_user
-from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
+from tests.kit.pagecontent import MARKUP
+from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
 from tests.kit.plans import sent
 from tests.kit.trials import Port, tiny_image
 
@@ -52,3 +53,35 @@ async def test_a_tag_goes_back_by_a_form(port: Port) -> None:
         assert b"<b>it" not in page.body
         standing = await api(port.admin, "GET", "/repositories/team%2Fapp/tags/1")
         assert standing["digest"] == first
+
+
+async def test_a_tag_is_deleted_and_brought_back(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    path = "/r/team/app/-/deleted"
+    password = await make_user(port.admin, "writer")
+    await give_role(port.admin, "team/app", "user:writer", "writer")
+    async with visitor(port.registry) as person, visitor(port.registry) as writer:
+        await sign_in(person, port.registry)
+        await sign_in(writer, port.registry, name="writer", password=password)
+        assert "No tag was deleted" in words_of(await read(person, path))
+        gone = "/r/team/app/-/tags/1/delete"
+        assert f'href="{gone}"' in (await read(person, PATH)).body.decode()
+        assert f'href="{gone}"' not in (await read(writer, PATH)).body.decode()
+        assert (await ask(writer, "GET", gone)).status == 403
+        assert digest in words_of(await read(person, gone))
+        assert (await send(writer, port.registry, gone, reason="x")).status == 403
+        for headers in ({"Origin": "https://evil.example"}, {}):
+            assert (await send_from(person, headers, gone)).status == 403
+        assert (await send(person, port.registry, gone, reason="two\nlines")).status == 400
+        done = await send(person, port.registry, gone, reason=MARKUP)
+        assert (done.status, done.headers["Location"]) == (303, path)
+        assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 404
+        shown = await read(writer, path)
+        assert f"1 just now by admin {digest[:19]} {MARKUP}" in words_of(shown)
+        assert (await send_from(writer, {"Origin": "null"}, f"{path}/restore", tag="1")).status == 403
+        assert (await send(writer, port.registry, f"{path}/restore", tag="none")).status == 404
+        back = await send(writer, port.registry, f"{path}/restore", tag="1")
+        assert (back.status, back.headers["Location"]) == (303, PATH)
+        assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 200
+        assert "brought back by writer" in words_of(await read(writer, PATH))
+        assert "No tag was deleted" in words_of(await read(writer, path))

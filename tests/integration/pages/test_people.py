@@ -416,11 +416,11 @@ async def test_why_somebody_may_or_may_not(port: Port) -> None:
         await sign_in(alice, port.registry, name="alice", password=password)
         assert 'value="alice"' in (await read(alice, "/access?target=team%2Fapp")).body.decode()
         answer = words_of(await read(person, "/access?actor=alice&action=push&target=team%2Fapp&token="))
-        assert "alice may push on team/app" in answer
-        assert "through the group devs Allowed yes Rule that decides role" in answer
+        assert "Yes: alice may push on team/app" in answer
+        assert "through the group devs Rule that decides role" in answer
         assert "writer: pushes, and starts trials team/ through the group devs" in answer
         refused = words_of(await read(alice, "/access?actor=alice&action=administer&target=team%2F"))
-        assert "Allowed no Rule that decides nothing" in refused
+        assert "No: alice has no administer right on team" in refused
         assert (await ask(alice, "GET", "/access?actor=admin&action=pull&target=team%2Fapp")).status == 403
         for bad in (
             "action=fly&target=team",
@@ -473,3 +473,25 @@ async def test_the_trail_is_read_by_filter_and_taken_along(port: Port) -> None:
         lines = [json.loads(line) for line in taken.body.splitlines()]
         assert {line["target"] for line in lines} == {f"g{number}" for number in range(60)}
         assert len(lines) == 60
+
+
+async def test_who_pulled_an_image(port: Port) -> None:
+    digest = await port.push(tiny_image())
+    path = f"/r/team/app/-/images/{digest}"
+    password = await make_user(port.admin, "alice")
+    await give_role(port.admin, "team/app", "user:alice", "writer")
+    async with visitor(port.registry) as person, visitor(port.registry) as alice:
+        await sign_in(person, port.registry)
+        await sign_in(alice, port.registry, name="alice", password=password)
+        assert (await ask(alice, "GET", f"{path}/pulls")).status == 403
+        assert f'href="{path}/pulls"' not in (await read(alice, path)).body.decode()
+        assert f'href="{path}/pulls"' in (await read(person, path)).body.decode()
+        assert "Nobody has pulled it" in words_of(await read(person, f"{path}/pulls"))
+        async with port.registry.client(password, user="alice") as program:
+            for _ in range(2):
+                assert (await port.pull("1", client=program)).status == 200
+        assert port.registry.services is not None
+        await port.registry.services.pulls.flush(port.database)
+        shown = words_of(await read(person, f"{path}/pulls"))
+        assert "alice 2 just now from 127.0.0.1 1" in shown
+        assert (await ask(person, "GET", f"{path}/pulls?cursor=x")).status == 400
