@@ -16,7 +16,7 @@ from registry.formats.forms import FORMS
 from registry.http.api.routes import Call, read_query
 from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
-from registry.pages.image import SHOWN, Of
+from registry.pages.image import SHOWN, Of, may_read_pulls
 from registry.pages.rendering import Lines, chosen, host_of, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
