@@ -352,6 +352,22 @@ def compare_images(
         typer.echo(f"not compared: {found['not_found_because']}", err=True)
 
 
+@app.command("find")
+def find_image(
+    digest: Annotated[
+        str, typer.Argument(metavar="DIGEST", help="Or its beginning: sha256: and eight digits at least.")
+    ],
+    *,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=200, help="How many rows at most.")] = 25,
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the repositories that an image is in, of those that you may pull from, and its tags there."""
+    found = connect(server, token_file).get("/images", {"digest": digest, "limit": limit})
+    print_list(found, ("repository", "digest", "platform", "tags", "pushed_at"), as_json=as_json)
+
+
 @app.command("holding")
 def list_holders(
     package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Its name, or that of its source.")],

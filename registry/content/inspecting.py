@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import func, null, select
 
 from registry.content import blobs as blob_use
 from registry.db.content import STATE_COLUMNS, edges, manifests
+from registry.db.events import pull_days
 from registry.errors import BlobUnknownError, ManifestInvalidError
 from registry.oci.imageconfig import ImageConfig, Step, parse_history, parse_image_config
 from registry.oci.manifest import parse_manifest
 
 if TYPE_CHECKING:
     from registry.content.manifests import StoredManifest
+    from registry.content.repositories import Repository
     from registry.db.engine import Database
     from registry.oci.descriptor import Descriptor
     from registry.oci.digest import Digest
@@ -31,6 +34,8 @@ CONFIG_MAX_BYTES = 1024 * 1024
 """A larger configuration is not read for a page."""
 LISTED_MAX = 200
 _LAYERS_MAX = 1000
+PULLED_DAYS = 30
+_DAY_SECONDS = 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +89,47 @@ async def inspect(
     return Contents(parsed, size, config, _layers(history, parsed.layers))
 
 
-async def sizes_of(database: Database, repository_id: int, digests: Collection[str]) -> Mapping[str, int]:
-    """How many bytes images take, of their first layers; an index is not among them."""
-    query = (
-        select(manifests.c.digest, func.sum(edges.c.size))
-        .join(edges, edges.c.manifest_id == manifests.c.id)
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Of an image its size in bytes, that of its first layers; ``None`` of an index. ``pulls`` are those of
+    the last :data:`PULLED_DAYS`, ``None`` where they were not asked for."""
+
+    size: int | None
+    pulls: int | None
+
+
+async def totals_of(
+    database: Database, repository: Repository, digests: Collection[str], *, with_pulls: bool = False
+) -> Mapping[str, Totals]:
+    """What images of a repository come to; one query."""
+    size = (
+        select(func.sum(edges.c.size))
         .where(
-            manifests.c.repository_id == repository_id,
-            manifests.c.digest.in_(digests),
+            edges.c.manifest_id == manifests.c.id,
             edges.c.kind != "child",
             edges.c.position < _LAYERS_MAX,
         )
-        .group_by(manifests.c.digest)
+        .correlate(manifests)
     )
+    pulls = (
+        select(func.coalesce(func.sum(pull_days.c.count), 0))
+        .where(
+            pull_days.c.repository == repository.name,
+            pull_days.c.digest == manifests.c.digest,
+            pull_days.c.day > int(datetime.now(UTC).timestamp()) // _DAY_SECONDS - PULLED_DAYS,
+            # Not those of an earlier repository of this name.
+            pull_days.c.last_at >= manifests.c.pushed_at,
+        )
+        .correlate(manifests)
+    )
+    query = select(
+        manifests.c.digest, size.scalar_subquery(), pulls.scalar_subquery() if with_pulls else null()
+    ).where(manifests.c.repository_id == repository.id, manifests.c.digest.in_(digests))
     async with database.read_once() as connection:
-        return {digest: int(size) for digest, size in await connection.execute(query)}
+        return {
+            digest: Totals(*(None if one is None else int(one) for one in (size, pulls)))
+            for digest, size, pulls in await connection.execute(query)
+        }
 
 
 async def _read(

@@ -43,7 +43,7 @@ def use_lines(run: Mapping[str, Any]) -> Sequence[str]:
     samples = run.get("samples") or ()
     memory = [one.get("memory_bytes") for one in samples]
     lines.append(_over_time("memory", memory))
-    lines.append(_over_time("processor", _rates(samples)))
+    lines.append(_over_time("processor", rates(samples)))
     lines.append(_reached(run.get("outbound") or ()))
     lines += [_asked(one) for one in run.get("stubs") or ()]
     return [line for line in lines if line]
@@ -66,8 +66,8 @@ def _totals(run: Mapping[str, Any]) -> str:
     return "used: " + "; ".join(said) if said else ""
 
 
-def _rates(samples: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:
-    """Processors in use between one sample and the next."""
+def rates(samples: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:
+    """Processors in use between one sample and the next; ``None`` where that is not known."""
     pairs = itertools.pairwise(samples)
     rates: list[float | None] = []
     for before, after in pairs:

@@ -79,11 +79,11 @@ async def _answer(
         return await handler(request)
     except SeatrialError as error:
         note_refusal(request, error, _route(request))
-        return _refused(request, error, request_id)
+        return await _refused(request, error, request_id)
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        return _refused(request, from_aiohttp(error), request_id)
+        return await _refused(request, from_aiohttp(error), request_id)
     except Exception as error:  # the request loop: whatever it was, the next request must be served
         if isinstance(error, ConnectionError) and (
             request.transport is None or request.transport.is_closing()
@@ -92,16 +92,16 @@ async def _answer(
         told = from_database(error) if isinstance(error, SQLAlchemyError) else None
         if told is not None:
             told.__cause__ = error
-            return _refused(request, told, request_id)
+            return await _refused(request, told, request_id)
         log.exception("request failed", method=request.method, path=request.rel_url.raw_path[:512])
-        return _refused(request, unexpected(request_id), request_id)
+        return await _refused(request, unexpected(request_id), request_id)
 
 
-def _refused(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
+async def _refused(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
     if error.status >= 500:
         log.error("request refused", code=error.code, reason=error.message, cause=repr(error.__cause__))
     if wants_page(request):
-        response = error_page(request, error, request_id)
+        response = await error_page(request, error, request_id)
     else:
         response = render_error(request.path, error, request_id)
     if request.can_read_body:

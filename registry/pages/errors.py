@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from registry.auth.oidc.issuers import list_for_people
+from registry.errors import SeatrialError
+from registry.http.services import SERVICES
 from registry.pages.rendering import page
 from registry.pages.serving import FORM
 from registry.pages.texts import has_text, text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiohttp import web
 
-    from registry.errors import SeatrialError
-
 SIGN_IN = "/sign-in"
+ISSUERS_MAX = 20
 _FOR_PROGRAMS = ("api", "v2", "worker", "hooks", "token", "layout", "healthz", "readyz", "metrics", "assets")
 """What comes first in the addresses that people do not read."""
 
@@ -25,7 +31,7 @@ def wants_page(request: web.BaseRequest) -> bool:
     return first not in _FOR_PROGRAMS and not request.path.endswith(".svg") and "text/html" in accepted
 
 
-def error_page(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
+async def error_page(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
     """The page for ``error``; where signing in may help, with the form for it."""
     fields = request.get(FORM, {})
     signs_in = error.status == 401 or request.path == SIGN_IN
@@ -41,8 +47,17 @@ def error_page(request: web.Request, error: SeatrialError, request_id: str) -> w
         signs_in=signs_in,
         next=request.rel_url.raw_path_qs if reads else fields.get("next", "/"),
         name=fields.get("name", ""),
+        issuers=await _issuers(request) if signs_in else (),
         status=error.status,
     )
     for name, value in error.headers.items():
         response.headers[name] = value.replace("\r", " ").replace("\n", " ")
     return response
+
+
+async def _issuers(request: web.Request) -> Sequence[str]:
+    """With whom people sign in besides; none where that cannot be told now: the error is to be seen."""
+    try:
+        return await list_for_people(request.app[SERVICES].database, limit=ISSUERS_MAX)
+    except (SeatrialError, SQLAlchemyError):
+        return ()

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from registry.auth.policy import decide, may_audit
 from registry.content.administration import find
-from registry.content.inspecting import Contents, inspect
+from registry.content.inspecting import Contents, Totals, inspect, totals_of
 from registry.http.api import gate
 from registry.http.api.history import HistoryQuery, list_past_trials
 from registry.http.api.images import Image, find_image
@@ -25,6 +25,8 @@ from registry.trials.gate import Admit, AdmitWithWarning
 from registry.trials.states import effective_state
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from registry.auth.actor import Actor
@@ -93,6 +95,10 @@ async def show_image(call: Call) -> web.Response:
         contents = await inspect(
             services.database, services.blobs, of.manifest, parsers=call.request.app[PARSERS]
         )
+    platforms: Mapping[str, Totals] = {}
+    if contents is not None and contents.listed:
+        there = {one.digest for one in contents.listed if one.row is not None}
+        platforms = await totals_of(services.database, of.repository, there)
     host = host_of(call.request)
     return page(
         call.request,
@@ -104,7 +110,9 @@ async def show_image(call: Call) -> web.Response:
         decision=decision,
         contents=contents,
         listed=[] if contents is None else _listed(contents, call),
+        platforms=platforms,
         largest=_largest(contents),
+        stack=_stack(contents),
         shown=SHOWN,
         commands=_commands(host, of),
         manages=decide(call.actor, "configure", of.name, of.repository.visibility).allowed,
@@ -192,6 +200,16 @@ def _commands(host: str, of: Of) -> list[tuple[str, str]]:
 def _largest(contents: Contents | None) -> int:
     sizes = [layer.size for layer in contents.layers] if contents is not None else []
     return max([*sizes, 1])
+
+
+def _stack(contents: Contents | None) -> list[tuple[float, float]]:
+    """Where each layer begins in a picture of them all, and how wide it is there, of 100."""
+    sizes = [layer.size for layer in contents.layers if layer.digest] if contents is not None else []
+    whole, begins, found = sum(sizes) or 1, 0, []
+    for size in sizes[:SHOWN]:
+        found.append((100 * begins / whole, 100 * size / whole))
+        begins += size
+    return found
 
 
 def _listed(contents: Contents, call: Call) -> list[dict[str, Any]]:

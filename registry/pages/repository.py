@@ -7,9 +7,9 @@ from urllib.parse import quote
 
 from pydantic import Field
 
-from registry.auth.policy import decide
+from registry.auth.policy import decide, may_audit
 from registry.content.administration import find
-from registry.content.inspecting import sizes_of
+from registry.content.inspecting import PULLED_DAYS, totals_of
 from registry.content.tagmatching import PATTERN_MAX
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
@@ -46,7 +46,10 @@ async def show_repository(call: Call) -> web.Response:
         glob=_glob(query.find), state=query.state, order=query.order, limit=SHOWN, cursor=query.cursor
     )
     found = await search_tags(call, repository, wanted)
-    sizes = await sizes_of(database, repository.id, {tag.digest for tag in found.items})
+    manages = decide(call.actor, "configure", name, repository.visibility).allowed
+    # As the audit trail has it: who pulled is for those who manage, and auditors.
+    counts = manages or may_audit(call.actor)
+    totals = await totals_of(database, repository, {tag.digest for tag in found.items}, with_pulls=counts)
     kept = [("find", query.find), ("state", query.state), ("order", query.order)]
     is_narrow = bool(query.find or query.state or query.cursor)
     readme = "" if is_narrow else (await read_drawn(call, repository))[1]
@@ -58,14 +61,16 @@ async def show_repository(call: Call) -> web.Response:
         name=name,
         repository=repository,
         tags=found.items,
-        sizes=sizes,
+        totals=totals,
+        counts=counts,
+        pulled_days=PULLED_DAYS,
         readme=readme,
         query=query,
         states=get_args(EffectiveState),
         orders=get_args(Order),
         is_narrow=is_narrow,
         here_tab="tags",
-        manages=decide(call.actor, "configure", name, repository.visibility).allowed,
+        manages=manages,
         pushes=decide(call.actor, "push", name, repository.visibility).allowed,
         next_path=path + chosen([*kept, ("cursor", found.next)]) if found.next else None,
         first_path=path + chosen(kept) if query.cursor else None,

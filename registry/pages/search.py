@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from registry.content import catalog
+from registry.content.finding import BEGINNING
 from registry.errors import DigestInvalidError, NameInvalidError, TagInvalidError
+from registry.http.api.finding import ImagesQuery, find_images
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
 from registry.oci.names import split_repository_reference
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
+    from registry.content.finding import Placed
     from registry.trials.scanreading import Holder
 
 SHOWN = 25
@@ -35,13 +38,16 @@ class SearchQuery(Query):
 
 
 async def show_search(call: Call) -> web.Response:
-    """Repositories whose name begins so; the image of that name; images that hold a package of that name, or
-    one of which an advisory of that name tells."""
+    """Repositories whose name begins so; the image of that name; where the image of that digest is; images
+    that hold a package of that name, or one of which an advisory tells that has that name among its own."""
     words = read_query(call.request, SearchQuery, leaves_out_empty=True).q.strip()
     names: Sequence[str] = ()
     holders: Sequence[Holder] = ()
-    image = _image(words)
+    placed: Sequence[Placed] = ()
+    image = None if BEGINNING.fullmatch(words) else _image(words)
     if words and words.isprintable():
+        if BEGINNING.fullmatch(words):
+            placed = await find_images(call, ImagesQuery(digest=words, limit=SHOWN))
         names = await _beginning_with(call, words.partition("@")[0].partition(":")[0])
         if call.actor.kind != "anonymous":
             wanted = Wanted(words, advisory=words) if _ADVISORY.fullmatch(words) else Wanted(words)
@@ -55,11 +61,16 @@ async def show_search(call: Call) -> web.Response:
         words=words,
         names=names,
         image=image,
+        placed=placed,
         holders=holders,
         most=SHOWN,
         lines=Lines(
-            api=["GET /api/v1/repositories", "GET /api/v1/packages?name=NAME"],
-            cli=["seatrial repo list", "seatrial image holding NAME"],
+            api=[
+                "GET /api/v1/repositories",
+                "GET /api/v1/images?digest=DIGEST",
+                "GET /api/v1/packages?name=NAME",
+            ],
+            cli=["seatrial repo list", "seatrial image find DIGEST", "seatrial image holding NAME"],
         ),
     )
 

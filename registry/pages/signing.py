@@ -9,14 +9,13 @@ from registry.auth.oidc.issuers import list_for_people
 from registry.http.api import sessions
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
+from registry.pages.errors import ISSUERS_MAX
 from registry.pages.rendering import Lines, host_of, page
 from registry.pages.serving import field, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-ISSUERS_MAX = 20
 
 
 class Next(Query):

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from registry.auth.policy import decide, reads_trials
 from registry.contract.judge import Verdict
-from registry.contract.use import how_it_ended, use_lines
+from registry.contract.sizes import shown_size
+from registry.contract.use import how_it_ended, rates, use_lines
 from registry.errors import ConflictError
 from registry.http.api import livelog
 from registry.http.api.logrights import require_log
@@ -40,24 +41,44 @@ _PIECES_MAX = 40
 
 
 @dataclass(frozen=True, slots=True)
+class Plot:
+    """Something over the time of a run: ``kind`` is the key of its name, ``points`` those of a line in the
+    picture, ``most`` the highest in words."""
+
+    kind: str
+    points: str
+    most: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepShown:
+    """A step, in seconds; where it begins in the picture and how wide it is there, of 100."""
+
+    name: str
+    seconds: float
+    begins: float
+    width: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunShown:
-    """A run with what came of its expectations, and its use over its time as points of a line."""
+    """A run with what came of its expectations, and its use over its time as lines."""
 
     outcome: RunOutcome
     ended: str
     use: Sequence[str]
-    memory: str
+    plots: Sequence[Plot]
     log: Markup | None
 
 
 @dataclass(frozen=True, slots=True)
 class PartShown:
-    """A part with its runs; the longest step of its start is as wide as the picture."""
+    """A part with its runs, and the steps before its first one after another."""
 
     outcome: PartOutcome
     runs: Sequence[RunShown]
     record: Mapping[str, Any]
-    longest: float
+    steps: Sequence[StepShown]
 
 
 class TrialsQuery(CursorQuery):
@@ -109,6 +130,7 @@ async def show_trial(call: Call) -> web.Response:
         tries=trial.state == "done"
         and trial.upstream is None
         and decide(call.actor, "trial", trial.repository, trial.visibility).allowed,
+        locally=f"seatrial run {host_of(call.request)}/{image}" if trial.upstream is None else "",
         plot=(_PLOT_WIDTH, _PLOT_HEIGHT),
         lines=Lines(
             api=[f"GET /api/v1/trials/{trial.id}", f"GET /api/v1/trials/{trial.id}/log/live"],
@@ -236,24 +258,59 @@ def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:
         }
         lines = [line for line in use_lines(whole) if " over its time: " not in line]
         log = shown_log(run.log) if run.log is not None and run.log_kept else None
-        runs.append(RunShown(one, how_it_ended(whole), lines, _points(used), log))
-    longest = max((float(step["seconds"]) for step in record.get("steps") or ()), default=0.0)
-    return PartShown(outcome, runs, record, longest or 1.0)
+        runs.append(RunShown(one, how_it_ended(whole), lines, _plots(used), log))
+    return PartShown(outcome, runs, record, _steps(record))
 
 
-def _points(used: Mapping[str, Any]) -> str:
-    """Memory over time, as the points of a line; empty where there is too little to draw."""
-    samples = [
-        (float(one["seconds"]), float(one["memory_bytes"]))
-        for one in used.get("samples") or ()
-        if one.get("memory_bytes") is not None
-    ]
-    if len(samples) < 2:
-        return ""
-    end, highest = max(at for at, _ in samples) or 1.0, max(value for _, value in samples) or 1.0
-    return " ".join(
-        f"{_PLOT_WIDTH * at / end:.1f},{_PLOT_HEIGHT * (1 - value / highest):.1f}" for at, value in samples
+def _steps(record: Mapping[str, Any]) -> Sequence[StepShown]:
+    steps = [(str(step["name"]), max(0.0, float(step["seconds"]))) for step in record.get("steps") or ()]
+    whole, begins, found = sum(seconds for _, seconds in steps) or 1.0, 0.0, []
+    for name, seconds in steps:
+        # So narrow that nobody saw it is wider than it was.
+        width = max(100 * seconds / whole, 0.5)
+        found.append(StepShown(name, seconds, min(100 * begins / whole, 100 - width), width))
+        begins += seconds
+    return found
+
+
+def _plots(used: Mapping[str, Any]) -> Sequence[Plot]:
+    """What a run used over its time; nothing of what there is too little of to draw."""
+    samples = used.get("samples") or ()
+    of_processors = list(zip(samples[1:], rates(samples), strict=False))
+    drawn = (
+        ("memory", _over_time(samples, "memory_bytes"), _size),
+        (
+            "processors",
+            [(float(at["seconds"]), rate) for at, rate in of_processors if rate is not None],
+            _few,
+        ),
+        ("pids", _over_time(samples, "pids"), _few),
+        ("written", _over_time(samples, "written_bytes"), _size),
     )
+    return [
+        Plot(kind, _line(values), shown(max(value for _, value in values)))
+        for kind, values, shown in drawn
+        if len(values) > 1 and max(value for _, value in values) > 0
+    ]
+
+
+def _over_time(samples: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
+    return [(float(one["seconds"]), float(one[name])) for one in samples if one.get(name) is not None]
+
+
+def _line(values: Sequence[tuple[float, float]]) -> str:
+    end, highest = max(at for at, _ in values) or 1.0, max(value for _, value in values) or 1.0
+    return " ".join(
+        f"{_PLOT_WIDTH * at / end:.1f},{_PLOT_HEIGHT * (1 - value / highest):.1f}" for at, value in values
+    )
+
+
+def _size(count: float) -> str:
+    return shown_size(int(count))
+
+
+def _few(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 def _paragraph(said: str, reason: object) -> Markup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -218,7 +219,7 @@ class Wanted:
     within: VersionRange | None = None
     """Instead of a version: by the order of each ecosystem."""
     advisory: str | None = None
-    """Also, by whatever name: those that this advisory tells of."""
+    """Also, by whatever name: those that this advisory tells of, or one that is also called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +339,10 @@ def _names(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
     if wanted.advisory is not None:
         told = select(component_findings.c.component_id)
         yield components.c.id.in_(told.where(component_findings.c.advisory == wanted.advisory))
+        if not wanted.advisory.startswith("CVE-"):
+            # A match goes by its CVE where it has one. Of other names no index is kept: all matches are read.
+            known_as = component_findings.c.aliases.contains(json.dumps(wanted.advisory), autoescape=True)
+            yield components.c.id.in_(told.where(known_as))
 
 
 def _reads(actor: Actor, repository: str, visibility: Visibility) -> bool:

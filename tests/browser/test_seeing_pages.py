@@ -24,6 +24,9 @@ LOOKS = (
 PAGES = (
     "/r/team/app",
     "/r/team/app/-/readme",
+    "/search?q={good}",
+    "/r/team/app/-/tags/2.0",
+    "/trials/{trial}",
     "/r/team/app/-/compare?before=1.0&after=evil",
     "/r/team/app/-/compare?before=evil&after=2.0",
     "/r/team/app/-/images/{hostile}/packages",
@@ -50,6 +53,7 @@ async def test_each_page_is_for_everybody(chromium: Browser, port: Port, look: d
     for signer in (key, new_key()):
         await attach(port.admin, "team/app", content.good, signature_of(content.good, signer))
     digests = {name: getattr(content, name) for name in ("good", "bad", "index", "hostile", "waiting")}
+    digests["trial"] = content.trials[content.good]
     async with visiting(chromium, port.registry, **look) as visit:
         await visit.go("/sign-in")
         await visit.sign_in()
@@ -94,3 +98,19 @@ async def test_a_readme_is_written_and_read(chromium: Browser, port: Port, *, sc
         await reader.go("/r/team/app")
         await reader.page.get_by_role("heading", name="What it is").wait_for()
         await reader.require_good()
+
+
+async def test_the_key_for_the_search_leads_to_its_field(chromium: Browser, port: Port) -> None:
+    await fill(port)
+    async with visiting(chromium, port.registry) as visit:
+        await visit.go("/r/team/app")
+        await visit.page.get_by_label("Name has").press("/")
+        assert await visit.page.get_by_label("Name has").input_value() == "/"
+        await visit.page.get_by_role("heading", name="team/app").click()
+        await visit.page.keyboard.press("/")
+        await visit.page.wait_for_url("**/search*")
+        await visit.page.keyboard.type("team/")
+        assert await visit.page.get_by_label("Name", exact=True).input_value() == "team/"
+        await visit.page.keyboard.press("Enter")
+        await visit.page.get_by_role("link", name="team/app").wait_for()
+        await visit.require_good()

@@ -288,6 +288,7 @@ API = {
     "GET /repositories/{name}/scans/{digest}/licences": "scans",
     "GET /repositories/{name}/scans/{digest}/report": "scans",
     "GET /packages": "any",
+    "GET /images": "any",
     "GET /repositories/{name}/bases/{digest}": "pull",
     "GET /repositories/{name}/children/{digest}": "pull",
     "GET /repositories/{name}/comparison": "pull",

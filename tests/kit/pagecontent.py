@@ -38,6 +38,25 @@ podman run {MARKUP}
 
 {ENDLESS[:9000]}
 """
+USED = {
+    "cpu_seconds": 2.4,
+    "memory_peak_bytes": 80 * 1024 * 1024,
+    "pids_peak": 5,
+    "samples": [
+        {
+            "seconds": at / 4,
+            "cpu_seconds": at * at / 170,
+            "memory_bytes": (10 + at * 7 % 40) * 2**20,
+            "pids": 1 + at % 5,
+            "written_bytes": at * 1000,
+        }
+        for at in range(20)
+    ],
+}
+STEPS = [
+    {"name": name, "seconds": seconds}
+    for name, seconds in (("pull", 1.2), ("unpack", 0.7), ("scan", 2.5), ("mount", 0.01), ("start", 0.2))
+]
 VULNERABLE = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
 
 
@@ -62,7 +81,7 @@ async def fill(port: Port) -> Content:
     await api(port.admin, "PUT", "/repositories/team%2Fapp/readme", status=201, json={"text": README})
     worker = await port.worker("tester")
     good = await port.push(tiny_image(Env=["A=b"], ExposedPorts={"80/tcp": {}}), tag="1.0")
-    await _try(worker, log="ready\n\x1b[32mlistening on 80\x1b[0m\n")
+    await _try(worker, log="ready\n\x1b[32mlistening on 80\x1b[0m\n", run=USED, steps=STEPS)
     bad = await port.push(tiny_image(), tag="1.1")
     await _try(worker, met=False, exit_code=3, log="starting\nno such table: users\n")
     hostile = await port.push(_hostile(), tag="evil")

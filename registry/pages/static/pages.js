@@ -1,5 +1,5 @@
-// What pages do a little better with a script: times in the reader's zone, and buttons that copy.
-// Without it times are UTC, and there are no such buttons.
+// What pages do a little better with a script: times in the reader's zone, buttons that copy, and the key / for
+// the search. Without it times are UTC, and there are no such buttons.
 "use strict";
 const zoned = new Intl.DateTimeFormat(undefined, {dateStyle: "medium", timeStyle: "long"});
 const tell = (root) => {
@@ -17,5 +17,21 @@ document.addEventListener("click", async (event) => {
     button.classList.add("done");
   }
 });
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, textarea, select, [contenteditable]");
+  if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) {
+    return;
+  }
+  event.preventDefault();
+  const field = document.querySelector("input[data-search]");
+  if (field) {
+    field.focus();
+  } else {
+    location.assign("/search#words");
+  }
+});
+if (location.hash === "#words") {
+  document.querySelector("input[data-search]")?.focus();
+}
 document.addEventListener("htmx:load", (event) => tell(event.target));
 tell(document);

@@ -108,8 +108,10 @@ TEXTS = {
     "search.title": "Search",
     "search.words": "Name",
     "search.find": "Search",
-    "search.hint": "The beginning of a repository's name, an image such as team/app:1, a package, or an "
-    "advisory such as GHSA-jfh8-c2jp-5v3q. Packages and advisories: where you may push.",
+    "search.hint": "The beginning of a repository's name, an image such as team/app:1, a digest or its "
+    "first digits (sha256:82ccb07f), a package, or an advisory by any of its names, such as CVE-2021-44228. "
+    "Packages and advisories: where you may push. From every page the key / leads here.",
+    "search.placed": "Where that image is",
     "search.image": "The image of that name",
     "search.repositories": "Repositories",
     "search.holders": "Images that hold it",

@@ -205,6 +205,7 @@ QUERIES = {
     "DELETE /scanners": "?on={repository}&name=other",
     "GET /signature-rules": "?on={repository}",
     "GET /repositories/{name}/comparison": "?before=v1&after=v1",
+    "GET /images": "?digest=sha256:00000000",
     "GET /tag-rules": "?on={repository}",
     "GET /retention": "?on={repository}",
     "DELETE /retention": "?on={repository}",

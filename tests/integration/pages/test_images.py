@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from tests.kit.access import api, ask
 from tests.kit.distribution import push_image
+from tests.kit.images import file, make_image, make_layer
 from tests.kit.pagecontent import MARKUP, TURNED, Content, fill
 from tests.kit.pagereading import HTML, sign_in, visitor, words_of
 from tests.kit.plans import sent
@@ -155,3 +157,37 @@ async def test_strangers_cannot_tell_what_is_private_from_what_is_not(port: Port
                 pages.append(body)
             assert pages[0] == pages[1]
             assert "Sign in first" in pages[0]
+
+
+async def test_sizes_and_pulls_are_told_to_those_who_may_know(port: Port) -> None:
+    content = await fill(port)
+    for _ in range(3):
+        assert (await port.pull("1.0")).status == 200
+    async with visitor(port.registry) as stranger, visitor(port.registry) as manager:
+        await sign_in(manager, port.registry)
+        assert port.registry.services is not None
+        await port.registry.services.pulls.flush(port.database)
+        page = (await ask(manager, "GET", "/r/team/app")).body.decode()
+        counts = re.findall(r'data-label="Pulls \(30 days\)" class="number">(\d+)<', page)
+        assert counts == ["0", "0", "0", "3", "0"]
+        assert "Pulls" not in words_of(await ask(stranger, "GET", "/r/team/app"))
+        index = (await ask(stranger, "GET", "/r/team/app/-/tags/2.0")).body.decode()
+        assert len(re.findall(r'data-label="Size" class="number">\d+ B<', index)) == 2
+        assert content.index in index
+
+
+async def test_layers_are_a_picture(port: Port) -> None:
+    layers = [make_layer(file(name, name.encode() * 4000)) for name in ("a", "b", "c")]
+    await port.push(make_image(*layers, config={"Cmd": ["/a"]}), tag="layers")
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        page = (await ask(person, "GET", "/r/team/app/-/tags/layers")).body.decode()
+        picture = page.partition('<svg class="stack"')[2].partition("</svg>")[0]
+        drawn = [
+            (float(x), float(width)) for x, width in re.findall(r'x="([\d.]+)" width="([\d.]+)"', picture)
+        ]
+        assert len(drawn) == 3
+        assert drawn[0][0] == 0
+        for (begins, width), (following, _) in itertools.pairwise(drawn):
+            assert abs(begins + width - following) < 0.05
+        assert abs(sum(drawn[-1]) - 100) < 0.05
