@@ -21,7 +21,7 @@ from registry.pages.rendering import Lines, chosen, host_of, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
 from registry.trials import vulnerabilities
-from registry.trials.scanreading import read_scans
+from registry.trials.scanreading import read_entries, read_scans
 from registry.trials.scanreport import read_report
 from registry.trials.trustedvex import read_trusted
 from registry.trials.waiving import Waiver, list_of_findings
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.advisories.report import Excused
+    from registry.contract.scan import Found
     from registry.trials.vulnerabilities import Vulnerability
 
+OTHERS_SHOWN = 50
+"""Of secrets, malware and the like; the whole list is in each report."""
 Whose = Literal["own", "base"]
 _LEAST = tuple(one for one in WORST_FIRST if one != "unknown")
 """Those of an unknown severity are always among them."""
@@ -66,7 +69,9 @@ async def show_findings(call: Call) -> web.Response:
     base = None if own is None else await find_base(database, call.actor, manifest)
     if base is None and query.whose is not None:
         raise NotFoundError(f"no base of {of.shown} is known here: nothing can be told apart")
+    base_layers = None if base is None else base.layers
     found: Sequence[vulnerabilities.Listed] = ()
+    others: Sequence[Found] = ()
     waivers: Sequence[Waiver] = ()
     vex: Mapping[_Key, Excused] = {}
     if own is not None:
@@ -74,7 +79,7 @@ async def show_findings(call: Call) -> web.Response:
             database,
             own.id,
             own.layers,
-            base_layers=None if base is None else base.layers,
+            base_layers=base_layers,
             wanted=vulnerabilities.Wanted(
                 query.severity, from_base=None if query.whose is None else query.whose == "base"
             ),
@@ -84,6 +89,8 @@ async def show_findings(call: Call) -> web.Response:
         if found:
             waivers = await list_of_findings(database, repository_id=repository.id, digest=of.digest)
             vex = await _stated(call, of)
+        if own.view.found and query.cursor is None:
+            others = await _others(call, of, query, base_layers)
     has_more = len(found) > SHOWN
     kept = [("severity", query.severity), ("whose", query.whose)]
     path = f"{of.path}/findings"
@@ -99,6 +106,9 @@ async def show_findings(call: Call) -> web.Response:
         own=own,
         base=base,
         found=[_row(one.vulnerability, waivers, vex) for one in found[:SHOWN]],
+        others=others[:OTHERS_SHOWN],
+        more_others=len(others) > OTHERS_SHOWN,
+        base_layers=base_layers or 0,
         # Each with the address that has the others of what was chosen.
         severities=[(one, path + chosen([("severity", one), kept[1]])) for one in (None, *_LEAST)],
         severity=query.severity,
@@ -142,6 +152,28 @@ def _row(one: Vulnerability, waivers: Sequence[Waiver], vex: Mapping[_Key, Excus
         if waiver.finding in names and waiver.package in (None, one.package, one.source)
     ]
     return Row(one, its, vex.get((one.id, one.package, one.version)))
+
+
+async def _others(call: Call, of: Of, query: FindingsQuery, base_layers: int | None) -> Sequence[Found]:
+    """What was found that does not depend on advisories, of those that are wanted."""
+    least = len(WORST_FIRST) if query.severity is None else WORST_FIRST.index(query.severity) + 1
+    severe = {*WORST_FIRST[:least], "unknown"}
+
+    def takes(one: Found) -> bool:
+        is_from_base = one.layer is not None and one.layer < (base_layers or 0)
+        return one.severity in severe and (query.whose is None or is_from_base == (query.whose == "base"))
+
+    found = await read_entries(
+        call.services.database,
+        call.services.blobs,
+        of.manifest,
+        "found",
+        takes=takes,
+        first=0,
+        limit=OTHERS_SHOWN + 1,
+        parsers=call.request.app[PARSERS],
+    )
+    return [one for _, one in found]
 
 
 async def _stated(call: Call, of: Of) -> Mapping[_Key, Excused]:

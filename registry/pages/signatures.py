@@ -16,7 +16,7 @@ from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, Fields, field, given_body, moved, read_form
 from registry.pages.texts import text
-from registry.trials.signaturerules import NAME_MAX
+from registry.trials.signaturerules import NAME_MAX, list_counting
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -27,7 +27,7 @@ SHOWN = 50
 
 
 async def show_signatures(call: Call) -> web.Response:
-    """The rules on the repository, which tags meet all that count, and a form for another rule."""
+    """The rules that count in the repository, which tags meet all that count, and a form for another rule."""
     return await _page(call, {}, None)
 
 
@@ -62,7 +62,7 @@ async def remove_rule(call: Call) -> web.Response:
 async def _page(call: Call, typed: Fields, refused: SeatrialError | None) -> web.Response:
     name = call.request.match_info["name"]
     cursor = None if refused else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
-    rules = await api.list_signature_rules(call, api.SignatureRulesQuery(on=name))
+    repository = await find(call.services.database, actor=call.actor, action="pull", name=name)
     found = await api.list_signatures(call, name, PageQuery(limit=SHOWN, cursor=cursor))
     path = f"/r/{name}/-/signatures"
     return page(
@@ -73,7 +73,7 @@ async def _page(call: Call, typed: Fields, refused: SeatrialError | None) -> web
         here_tab="gate",
         here_part="signatures",
         path=path,
-        rules=rules,
+        rules=await list_counting(call.services.database, repository),
         tags=found.items,
         typed={key: escape(value) for key, value in typed.items()},
         refused=refused.message if refused else "",

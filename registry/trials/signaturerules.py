@@ -19,7 +19,7 @@ from registry.db.signatures import signature_rules, signatures
 from registry.db.types import db_time
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.events.webhooks import managed_place
-from registry.trials.signatures import find_met, keep_met, test_of
+from registry.trials.signatures import find_met, keep_met, rules_of, test_of
 from registry.trials.trustedvex import judge_stated
 from registry.trials.verifying import parse_keys
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from registry.auth.actor import Actor
     from registry.auth.places import Place
+    from registry.content.repositories import Repository
     from registry.db.engine import Database
 
 RULES_MAX = 20
@@ -71,6 +72,27 @@ async def list_rules(database: Database, *, actor: Actor, on: str) -> Sequence[S
         here = signature_rules.c[place.column] == await find_place(connection, place)
         query = select(*_COLUMNS).where(here).order_by(signature_rules.c.id)
         return [SignatureRule(*row) for row in await connection.execute(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class CountingRule:
+    """A rule that counts in a repository, and ``on`` which place it stands: there or on a namespace above."""
+
+    on: str
+    rule: SignatureRule
+
+
+async def list_counting(database: Database, repository: Repository) -> Sequence[CountingRule]:
+    """All rules that count in a repository, which the caller may pull from."""
+    async with database.read_once() as connection:
+        rows = await rules_of(connection, repository.id, repository.name)
+    names = SignatureRule.__dataclass_fields__
+    return [
+        CountingRule(
+            row.place or repository.name, SignatureRule(**{name: getattr(row, name) for name in names})
+        )
+        for row in rows
+    ]
 
 
 async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> SignatureRule:

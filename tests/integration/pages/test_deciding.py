@@ -215,6 +215,11 @@ async def test_signatures_are_required_met_and_no_longer(port: Port) -> None:
             "items": [{"tag": "1", "digest": signed, "signed": True, "rules": ["the release key"]}],
             "next": "1",
         }
+        above = {"on": "team/", "name": "our pipeline", "issuer": "https://issuer.example", "subject": "ci"}
+        await api(port.admin, "POST", "/signature-rules", status=201, json=above)
+        page = await read(person, path)
+        assert "our pipeline ci as named by https://issuer.example team/" in words_of(page)
+        assert f"1 no the release key {signed[:19]}" in words_of(page)
         (rule,) = re.findall(r'name="rule" value="([0-9]+)"', page.body.decode())
         assert (await send(person, port.registry, f"{path}/remove", rule=rule)).status == 303
         assert (await send(person, port.registry, f"{path}/remove", rule=rule)).status == 404

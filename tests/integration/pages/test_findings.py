@@ -14,7 +14,7 @@ from tests.kit.matching import advise
 from tests.kit.pagecontent import MARKUP, VULNERABLE
 from tests.kit.pagereading import send, sign_in, visitor, words_of
 from tests.kit.plans import sent
-from tests.kit.scans import SCANNING, make_package, make_scan
+from tests.kit.scans import SCANNING, make_found, make_package, make_scan
 from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, make_report, tiny_image
 
@@ -49,7 +49,8 @@ async def pushed_on_a_base(port: Port) -> str:
             ]
         }
         packages = (OLD, VULNERABLE | {"layer": 1}) if job["digest"] == digest else (OLD,)
-        answer = await worker.post("scan", make_scan(job, *packages, **layers))
+        token = make_found(layer=1, title=f"a token {MARKUP}", remedy="revoke it")
+        answer = await worker.post("scan", make_scan(job, *packages, found=[token, make_found()], **layers))
         assert answer.status == 204, answer.body
         assert (await worker.post("report", make_report(job))).status == 204
     return digest
@@ -74,7 +75,11 @@ async def test_what_came_with_the_base_is_told_apart(port: Port) -> None:
         assert (CVE in base, "DSA-1" in base) == (False, True)
         assert "layer 1 of the base ADD rootfs" in base
         assert "layer 2 RUN npm install <script>" in own
+        secret = f"a token {MARKUP} secret github-token high opt/token ghp_… layer 2 revoke it"
+        assert [secret in one for one in (page, own, base)] == [True, True, False]
+        assert "a token of GitHub secret github-token high opt/token ghp_… layer 1 of the base" in base
         chosen = (await ask(person, "GET", f"{path}?severity=critical&whose=own")).body.decode()
+        assert "a token" not in chosen
         assert re.findall(r'aria-current="true">([^<]+)<', chosen) == ["its own", "critical"]
         assert "severity=high&amp;whose=own" in chosen
         assert (await ask(person, "GET", f"{path}?whose=mine")).status == 400
