@@ -10,6 +10,7 @@ import typer
 from registry.cli.asking import require_yes
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part, read_text
+from registry.cli.durations import parse_past
 from registry.cli.numbers import parse_number_or_default
 from registry.cli.output import print_fields, print_json, print_list
 from registry.cli.switches import parse_switch
@@ -253,6 +254,30 @@ def show(
 ) -> None:
     """Show one repository."""
     _print(connect(server, token_file).get(f"/repositories/{part(name)}"), as_json=as_json)
+
+
+@app.command()
+def preview(
+    name: Name,
+    *,
+    visibility: Annotated[
+        str,
+        typer.Option("--visibility", metavar="internal|private", help="The visibility that there would be."),
+    ] = "private",
+    since: Annotated[
+        str,
+        typer.Option("--since", metavar="30d|TIME", help="Pulls since then: so long ago, or a day of UTC."),
+    ] = "30d",
+    server: ServerOption = SERVER,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say who pulled from a repository and could not any more by another visibility. Nothing changes."""
+    asked = {"visibility": visibility, "since": parse_past(since)}
+    found = list(connect(server, token_file).items(f"/repositories/{part(name)}/visibility/preview", asked))
+    print_list(found, ("actor", "count", "last_at"), as_json=as_json)
+    if not as_json:
+        typer.echo(f"{len(found)} of those who pulled could not any more")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from registry.errors import RequestInvalidError
 from registry.http.api import gate
 from registry.http.api.repositories import RepositoryChange, change_repository, show_repository
 from registry.http.api.routes import Call, read_query
+from registry.http.api.visibility import VisibilityQuery, preview_visibility
 from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 SHOWN = 50
+_WIDEST_FIRST = ("public", "internal", "private")
 DAYS = 30
 DAYS_MAX = 365
 PAUSE_HOURS_MAX = int(PAUSE_MAX.total_seconds() // 3600)
@@ -45,20 +47,30 @@ def is_stricter(wanted: str, now: str) -> bool:
     return STRICTNESS.get(wanted, 0) > STRICTNESS[now]
 
 
+def is_narrower(wanted: str, now: str) -> bool:
+    """Whether fewer may pull by one visibility than by another."""
+    return _WIDEST_FIRST.index(wanted) > _WIDEST_FIRST.index(now) if wanted in _WIDEST_FIRST else False
+
+
 async def show_gate(call: Call) -> web.Response:
     """What the gate does, what another one would have refused, and a form to have that one."""
     name = call.request.match_info["name"]
     query = read_query(call.request, GateQuery, leaves_out_empty=True)
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     repository = await show_repository(call, name)
-    previewed = None
+    previewed, losing = None, None
+    since = datetime.now(UTC) - timedelta(days=query.days)
+    if query.visibility is not None and is_narrower(query.visibility, repository.visibility):
+        losing = await preview_visibility(
+            call, name, VisibilityQuery(visibility=query.visibility, since=since, limit=SHOWN)
+        )
     if query.gate is not None:
         previewed = await gate.preview_gate(
             call,
             gate.PreviewQuery(
                 name=name,
                 gate=query.gate,
-                since=datetime.now(UTC) - timedelta(days=query.days),
+                since=since,
                 limit=SHOWN,
                 cursor=query.cursor,
             ),
@@ -86,6 +98,7 @@ async def show_gate(call: Call) -> web.Response:
         days=query.days,
         days_max=DAYS_MAX,
         stopped=None if previewed is None else previewed.items,
+        losing=losing,
         refused=0
         if previewed is None
         else sum(one.decision in ("refuse", "wait") for one in previewed.items),
@@ -97,9 +110,14 @@ async def show_gate(call: Call) -> web.Response:
         next_path=path + chosen([*kept, ("cursor", following)]) if following else None,
         first_path=path + chosen(kept) if query.cursor else None,
         lines=Lines(
-            api=[f"GET /api/v1/gate/preview?name={name}", f"PATCH /api/v1/repositories/{quote(name, '')}"],
+            api=[
+                f"GET /api/v1/gate/preview?name={name}",
+                f"GET /api/v1/repositories/{quote(name, '')}/visibility/preview",
+                f"PATCH /api/v1/repositories/{quote(name, '')}",
+            ],
             cli=[
                 f"seatrial gate preview {name} --mode {wanted} --since {query.days}d",
+                f"seatrial repo preview {name} --visibility private",
                 f"seatrial repo set {name} --gate {wanted}",
                 "seatrial gate pause NAMESPACE --for 4h --reason WHY",
             ],

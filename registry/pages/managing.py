@@ -14,7 +14,7 @@ from registry.http.api.fields import NamespaceName
 from registry.http.api.models import PageQuery, Query
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
-from registry.pages.gates import is_stricter
+from registry.pages.gates import is_narrower, is_stricter
 from registry.pages.namespaces import own_name, tabs_of
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, require_confirmed
@@ -97,14 +97,17 @@ async def show_settings(call: Call) -> web.Response:
 
 
 async def change_settings(call: Call) -> web.Response:
-    """Change visibility and gate. What a stricter gate would have refused is looked at first."""
+    """Change visibility and gate. Whom a stricter gate would have refused, or a narrower visibility keeps
+    out, is looked at first."""
     name = await _name(call, "configure")
     fields = read_form(call)
     wanted = given_body(
         api.RepositoryChange, visibility=field(fields, "visibility"), gate=field(fields, "gate")
     )
     now = await api.show_repository(call, name)
-    if is_stricter(field(fields, "gate"), now.gate):
+    if is_stricter(field(fields, "gate"), now.gate) or is_narrower(
+        field(fields, "visibility"), now.visibility
+    ):
         asked = chosen([("gate", wanted.gate), ("visibility", wanted.visibility)])
         return moved(call, f"/r/{name}/-/gate{asked}")
     await api.change_repository(call, name, wanted, NO_CONDITIONS)

@@ -303,6 +303,7 @@ API = {
     "POST /gate/pauses": "configure",
     "GET /gate/pauses": "namespace",
     "DELETE /gate/pauses/{name}": "configure",
+    "GET /repositories/{name}/visibility/preview": "pulls",
     "GET /repositories/{name}/referrers/{digest}": "pull",
     "GET /repositories/{name}/attestations": "pull",
     "GET /repositories/{name}/attestations/differences": "pull",

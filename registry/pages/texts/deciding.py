@@ -42,7 +42,11 @@ TEXTS = {
     "runspec.by_other": "another one:",
     "runspec.untried": "Nothing was tried here yet. Where pushes are tried, the next push is.",
     # the gate
-    "settings.stricter": "Before a stricter gate is set, you see what it would have refused.",
+    "settings.stricter": "Before a stricter gate or a narrower visibility is set, you see what and whom "
+    "it would have refused.",
+    "visibility.losing": "Who pulled, and could not any more",
+    "visibility.pulled": "{count} pulls, the last one",
+    "visibility.losing_none": "Nobody who pulled in the last {days} days would be kept out.",
     "gate.title": "Gate of {name}",
     "gate.preview": "What another gate would have refused",
     "gate.preview_hint": "Pulls of the past are held against what is known of the images now. Who may push "

@@ -8,6 +8,7 @@ from registry.contract.specfile import parse_run_spec
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP, VULNERABLE, fill
 from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
+from tests.kit.porting import command
 from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, tiny_image
 
@@ -261,3 +262,53 @@ async def test_a_block_is_seen_before_it_is_made(port: Port) -> None:
         assert "Images that it would refuse now: 0" in words_of(nothing)
         assert (await send(person, port.registry, f"{path}/lift", block=block)).status == 303
         assert (await port.pull(content.good)).status == 200
+
+
+async def test_a_narrower_visibility_is_seen_before_it_is_set(port: Port) -> None:
+    await api(
+        port.admin,
+        "POST",
+        "/repositories",
+        status=201,
+        json={"name": "team/app", "visibility": "public", "gate": "off"},
+    )
+    await port.push(tiny_image())
+    member, outsider = await make_user(port.admin, "member"), await make_user(port.admin, "outsider")
+    await make_user(port.admin, "gone")
+    await give_role(port.admin, "team/app", "user:member", "reader")
+    assert port.registry.services is not None
+    for name, password in (("member", member), ("outsider", outsider), (None, None)):
+        options = {"anonymous": True} if name is None else {}
+        async with port.registry.client(password, user=name, **options) as client:
+            assert (await ask(client, "GET", "/v2/team/app/manifests/1")).status == 200
+    await port.registry.services.pulls.flush(port.database)
+
+    async def losing(visibility: str, **query: str) -> list[str]:
+        path = "/repositories/team%2Fapp/visibility/preview"
+        page = await api(port.admin, "GET", path, params={"visibility": visibility, **query})
+        return [one["actor"] for one in page["items"]]
+
+    assert await losing("private") == ["anonymous", "outsider"]
+    assert await losing("internal") == ["anonymous"]
+    assert await losing("public") == []
+    assert await losing("private", limit="1") == ["anonymous"]
+    assert await losing("private", cursor="anonymous") == ["outsider"]
+    assert await losing("private", since="2999-01-01T00:00:00Z") == []
+    assert "2 of those who pulled could not any more" in await command(port, "repo", "preview", "team/app")
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        wider = {"visibility": "public", "gate": "off"}
+        assert (await send(person, port.registry, f"{PLACE}/settings", **wider)).headers[
+            "Location"
+        ] == f"{PLACE}/settings"
+        asked = await send(person, port.registry, f"{PLACE}/settings", visibility="private", gate="off")
+        assert asked.headers["Location"] == f"{PLACE}/gate?gate=off&visibility=private"
+        page = words_of(await ask(person, "GET", asked.headers["Location"]))
+        assert "anonymous : 1 pulls" in page
+        assert "outsider : 1 pulls" in page
+        assert "member :" not in page
+        assert (await api(port.admin, "GET", "/repositories/team%2Fapp"))["visibility"] == "public"
+        assert (
+            await send(person, port.registry, f"{PLACE}/gate", visibility="private", gate="off")
+        ).status == 303
+        assert (await api(port.admin, "GET", "/repositories/team%2Fapp"))["visibility"] == "private"
