@@ -114,7 +114,8 @@ async def show_image(call: Call) -> web.Response:
         largest=_largest(contents),
         stack=_stack(contents),
         shown=SHOWN,
-        commands=_commands(host, of),
+        by_tag=_commands(f"{host}/{of.name}:{of.tag}") if of.tag else [],
+        by_digest=_commands(f"{host}/{of.name}@{of.digest}"),
         manages=decide(call.actor, "configure", of.name, of.repository.visibility).allowed,
         lines=Lines(
             api=[f"GET /api/v1/gate?image={of.shown}", f"GET /v2/{of.name}/manifests/{of.tag or of.digest}"],
@@ -183,17 +184,14 @@ def may_read_pulls(actor: Actor, repository: Repository) -> bool:
     return decide(actor, "configure", repository.name, repository.visibility).allowed or may_audit(actor)
 
 
-def _commands(host: str, of: Of) -> list[tuple[str, str]]:
-    """How each client pulls it."""
-    by_digest = f"{host}/{of.name}@{of.digest}"
-    named = f"{host}/{of.name}:{of.tag}" if of.tag else by_digest
-    found = [("podman", f"podman pull {named}"), ("docker", f"docker pull {named}")]
-    if of.tag:
-        found.append(("digest", f"podman pull {by_digest}"))
+def _commands(image: str) -> list[tuple[str, str]]:
+    """How each client pulls what is named so."""
+    folder = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
     return [
-        *found,
-        ("skopeo", f"skopeo copy docker://{named} oci:{of.name.rpartition('/')[2]}"),
-        ("kubernetes", f"image: {by_digest}"),
+        ("podman", f"podman pull {image}"),
+        ("docker", f"docker pull {image}"),
+        ("skopeo", f"skopeo copy docker://{image} oci:{folder}"),
+        ("kubernetes", f"image: {image}"),
     ]
 
 

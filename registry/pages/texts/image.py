@@ -26,7 +26,6 @@ TEXTS = {
     "image.annotations": "Annotations",
     "client.podman": "podman",
     "client.docker": "docker",
-    "client.digest": "By digest, which never moves",
     "client.skopeo": "skopeo, to a folder",
     "client.kubernetes": "Kubernetes, in a container's spec",
     "config.title": "Configuration",

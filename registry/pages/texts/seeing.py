@@ -14,6 +14,7 @@ TEXTS = {
     "readme.save": "Save",
     "readme.picture": "[picture: {words}]",
     "readme.a_picture": "[a picture]",
+    "image.by_digest": "By digest, which never moves",
     "tags.pulls": "Pulls ({days} days)",
     # what refers to an image
     "referrers.hint": "A signature is verified when it is pushed: by the rules for signatures of this place, "

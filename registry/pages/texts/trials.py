@@ -31,6 +31,7 @@ TEXTS = {
     "trial.steps": "Steps",
     "trial.step": "Step",
     "trial.seconds": "Seconds",
+    "trial.order": "One after another",
     "trial.isolation": "Isolation",
     "trial.applied": "applied",
     "trial.not_applied": "not applied",
