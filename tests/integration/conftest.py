@@ -12,6 +12,7 @@ import uvloop
 
 from registry.http import auditing, matching, server
 from tests.kit.compiled import compile_once
+from tests.kit.later import look_later
 from tests.kit.server import Registry, running_registry
 
 
@@ -46,6 +47,13 @@ def matched_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry in this process looks at its advisories at its start and when somebody asks for it: not
     while a test matches, or between a scan that comes and what is looked up for it."""
     monkeypatch.setattr(matching, "LOOK_SECONDS", 3600)
+
+
+@pytest.fixture(autouse=True)
+def looked_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in this process leaves a test a second before it looks around by itself, unless there is
+    something to look at."""
+    look_later(monkeypatch)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from sqlalchemy.engine import Engine
 
 from registry.db.engine import Database
 from registry.db.oneread import OneRead
+from tests.kit import later
 from tests.kit.sources import ROOT
 
 
@@ -25,7 +26,7 @@ class Statement:
     parameters: Any
 
 
-_REGISTRY = str(ROOT / "registry") + "/"
+_OWN = (str(ROOT / "registry") + "/", later.__file__)
 _read = OneRead.execute
 
 
@@ -40,11 +41,11 @@ OneRead.execute = _read_marked  # type: ignore[method-assign]
 
 
 def _is_own() -> bool:
-    """Whether this task began in the registry's own code. One that answers a request began in aiohttp's, one
-    of a test in the test's."""
+    """Whether this task began in the registry's own code, or in what has it begin later. One that answers a
+    request began in aiohttp's, one of a test in the test's."""
     task = asyncio.current_task()
     code = None if task is None else getattr(task.get_coro(), "cr_code", None)
-    return code is not None and code.co_filename.startswith(_REGISTRY)
+    return code is not None and code.co_filename.startswith(_OWN)
 
 
 @contextmanager
