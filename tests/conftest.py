@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 pytest.register_assert_rewrite("tests.kit")  # so nothing of it is imported above
 DATABASES = ("sqlite", "postgresql")
+_LOGGERS: dict[str, list[BoundLoggerLazyProxy]] = {}
 # What a shell puts into the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is imported and collected stays to the end: nothing of it is garbage.
@@ -53,14 +55,20 @@ def as_in_a_new_process() -> Iterator[None]:
     os.umask(umask)
     if structlog.is_configured():
         structlog.reset_defaults()
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in ("registry", "sandbox"):
-                for value in vars(module).values():
-                    if isinstance(value, BoundLoggerLazyProxy):
-                        vars(value).pop("bind", None)  # what cache_logger_on_first_use has kept
+        for logger in _loggers():
+            vars(logger).pop("bind", None)  # what cache_logger_on_first_use has kept
     for handler in list(logging.root.handlers):
         if type(handler) is logging.StreamHandler:  # not one of pytest's own
             logging.root.removeHandler(handler)
+
+
+def _loggers() -> Iterator[BoundLoggerLazyProxy]:
+    """Those of all modules; each module is looked through once, which takes as long as a short test."""
+    for name in sys.modules.keys() - _LOGGERS.keys():
+        own = name.partition(".")[0] in ("registry", "sandbox")
+        values = vars(sys.modules[name]).values() if own else ()
+        _LOGGERS[name] = [value for value in values if isinstance(value, BoundLoggerLazyProxy)]
+    return itertools.chain.from_iterable(_LOGGERS.values())
 
 
 @pytest.fixture(scope="session")
