@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import PIPE
 
 from tests.kit.sources import ROOT
 from tests.kit.trials import Port
+from tests.kit.warm import run_seatrial
 
 
 async def command(port: Port, *arguments: str, code: int = 0) -> str:
@@ -20,13 +19,8 @@ async def command(port: Port, *arguments: str, code: int = 0) -> str:
 
 async def printed(port: Port, *arguments: str, code: int = 0) -> tuple[str, str]:
     """What it prints on its output, and on the other."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "registry.main", *arguments, "--server", port.registry.url),
-        cwd=ROOT,
-        env={**os.environ, "SEATRIAL_TOKEN": port.registry.token},
-        stdout=PIPE,
-        stderr=PIPE,
-    )
-    out, err = await process.communicate()
-    assert process.returncode == code, err
-    return out.decode(), err.decode()
+    environment = {**os.environ, "SEATRIAL_TOKEN": port.registry.token}
+    words = (*arguments, "--server", port.registry.url)
+    done = await asyncio.to_thread(run_seatrial, *words, environment=environment, folder=ROOT)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr

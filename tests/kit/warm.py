@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from tests.kit.sources import ROOT
@@ -34,6 +35,7 @@ from tests.kit.sources import ROOT
 _PR_SET_PDEATHSIG, _PR_GET_CHILD_SUBREAPER = 1, 37
 _MESSAGE_BYTES = 1 << 16
 _START_SECONDS = 120
+_COMMAND_SECONDS = 240
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 _STATUS = re.compile(r"^(Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp|SigIgn|Cpus_allowed):.*$", re.MULTILINE)
 _LATE = (
@@ -41,8 +43,9 @@ _LATE = (
     "registry.db.migrate", "alembic.command", "aiosqlite", "uvloop", "psycopg",
     "sandbox.cli.worker", "sandbox.worker", "sandbox.workplace", "sandbox.metrics", "sandbox.promises",
     "sandbox.scanners.layers",
+    "registry.cli.backup", "registry.cli.backupwork", "registry.cli.trial", "registry.cli.repo",
 )  # fmt: skip
-"""What ``serve`` and ``worker run`` import inside their functions."""
+"""What ``serve``, ``worker run`` and most commands import when they are asked for."""
 
 
 class ForkedProcess:
@@ -152,24 +155,32 @@ def can_fork() -> bool:
 
 
 def start_seatrial(
-    arguments: Sequence[str], *, environment: Mapping[str, str], output: int, ready: int | None = None
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    output: int,
+    errors: int | None = None,
+    ready: int | None = None,
+    folder: Path | None = None,
 ) -> ForkedProcess:
     """Start ``seatrial`` with these arguments, in this folder and with nothing of this process's environment.
 
-    ``output`` is where it writes to, ``ready`` a descriptor that is its ``--ready-fd``.
+    ``output`` is where it writes to, and ``errors``, where given, what it writes what is no output to;
+    ``ready`` is a descriptor that is its ``--ready-fd``.
     """
     umask = re.search(r"^Umask:\t(\d+)$", Path("/proc/thread-self/status").read_text(), re.MULTILINE)
     assert umask is not None
     told = {
         "arguments": [*arguments],
         "environment": {**environment},
-        "folder": os.getcwd(),
+        "folder": str(folder or Path.cwd()),
         "umask": int(umask.group(1), 8),
     }
     for _ in range(2):  # the one that forks may be dying
         channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            fds = [theirs.fileno(), output, *(() if ready is None else (ready,))]
+            others = (output if errors is None else errors, *(() if ready is None else (ready,)))
+            fds = [theirs.fileno(), output, *others]
             _warm().ask(json.dumps(told).encode(), fds)
         channel.settimeout(_START_SECONDS)
         pid, received, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
@@ -178,6 +189,26 @@ def start_seatrial(
             return ForkedProcess(int(pid), received[0], channel)
         channel.close()
     raise AssertionError("who was to start it has ended, twice")
+
+
+def run_seatrial(
+    *arguments: str, environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, as :func:`start_seatrial` starts it; what it wrote is text."""
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        process = start_seatrial(
+            arguments,
+            environment=environment,
+            output=output.fileno(),
+            errors=errors.fileno(),
+            folder=folder,
+        )
+        code = process.wait(_COMMAND_SECONDS)
+        told = []
+        for file in (output, errors):
+            file.seek(0)
+            told.append(file.read().decode())
+    return subprocess.CompletedProcess(arguments, code, *told)
 
 
 def fork_on_demand() -> bool:
@@ -200,7 +231,7 @@ def fork_on_demand() -> bool:
             _tell_who_ended(channels)
         if control not in ready:
             continue
-        message, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 3)
+        message, fds, _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 4)
         if not message:
             return False
         pid = os.fork()
@@ -236,14 +267,15 @@ def _become(told: dict[str, Any], fds: list[int]) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for number, handler in ((signal.SIGCHLD, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
         signal.signal(number, handler)
-    channel, output, *ready = fds
+    channel, output, errors, *ready = fds
     os.close(channel)
     # The way to who asked was there, and is closed.
     assert os.open(os.devnull, os.O_RDONLY) == 0
     os.set_inheritable(0, True)
     os.dup2(output, 1)
-    os.dup2(output, 2)
-    os.close(output)
+    os.dup2(errors, 2)
+    for fd in (output, errors):
+        os.close(fd)
     os.umask(told["umask"])
     os.chdir(told["folder"])
     os.environ.clear()

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from tests.kit.access import basic
 from tests.kit.clients import ClientError, client_home
 from tests.kit.distribution import push_small
 from tests.kit.server import Registry, RegistryProcess
+from tests.kit.warm import run_seatrial
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -58,16 +58,7 @@ def seatrial(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None, s
 def started(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None) -> Done:
     """Run one command as a process of its own."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    ended = subprocess.run(
-        [sys.executable, "-m", "registry.main", *arguments],
-        cwd=cwd,
-        env=inherited | {"PYTHONPATH": str(ROOT)} | dict(env or {}),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = run_seatrial(*arguments, environment=inherited | dict(env or {}), folder=cwd)
     return Done(ended.returncode, ended.stdout, ended.stderr)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from tests.kit.certificates import Authority
 from tests.kit.ports import free_port
 from tests.kit.proxies import running_nginx
 from tests.kit.server import RegistryProcess
+from tests.kit.warm import run_seatrial
 
 REPOSITORY = "team/app"
 
@@ -147,9 +147,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str,
     process = RegistryProcess(folder / "data", trusted_proxies="127.0.0.1")
     try:
         registry = process.start()
-        make = (sys.executable, "-m", "registry.main", "repo", "create", REPOSITORY)
         environment = {"PATH": os.environ["PATH"], "SEATRIAL_TOKEN": registry.token}
-        subprocess.run([*make, "--server", registry.url], env=environment, check=True, capture_output=True)
+        make = ("repo", "create", REPOSITORY, "--server", registry.url)
+        run_seatrial(*make, environment=environment).check_returncode()
         sites, ports = "", {}
         for name, case in CASES.items():
             text = SITE
@@ -204,13 +204,7 @@ def test_no_token_goes_where_the_certificate_is_not_trusted(
 
 
 def doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "registry.main", "doctor", *arguments],
-        env={"PATH": os.environ["PATH"], **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_seatrial("doctor", *arguments, environment={"PATH": os.environ["PATH"], **environment})
 
 
 def test_the_command(house: tuple[Path, str, dict[str, int]]) -> None:

@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from tests.kit.access import api
 from tests.kit.clients import ClientError, Clients, client_home
 from tests.kit.images import busybox_image, file, layer_of, make_image, make_index, make_layer, write_layout
 from tests.kit.server import ADMIN, Registry, RegistryProcess
+from tests.kit.warm import run_seatrial
 
 ONE = busybox_image(["/bin/sh", "-c", "echo one"])
 TWO = busybox_image(["/bin/sh", "-c", "echo two"], layers=[make_layer(file("two", b"2"))])
@@ -266,9 +265,7 @@ def test_a_layer_of_many_megabytes(clients: Clients, registry: Registry, tmp_pat
 def seatrial(registry: Registry, *arguments: str) -> None:
     """Run a command as the administrator."""
     environment = {"PATH": os.environ["PATH"], "SEATRIAL_TOKEN": registry.token}
-    subprocess.run(
-        [sys.executable, "-m", "registry.main", *arguments], env=environment, check=True, capture_output=True
-    )
+    run_seatrial(*arguments, environment=environment).check_returncode()
 
 
 async def test_what_they_print_of_a_quota(clients: Clients, registry: Registry, layout: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from registry.contract.runspec import IMAGE_SPEC_TYPE
 from tests.integration.worker.conftest import REPOSITORY, Yard
 from tests.kit.images import busybox_image, make_index, make_referrer
+from tests.kit.warm import run_seatrial
 from tests.kit.worker import WorkerProcess, end_sleeps, eventually
 
 SERVER = (
@@ -103,8 +105,8 @@ def test_output_is_seen_while_the_image_runs(yard: Yard, worker: WorkerProcess, 
     assert "== linux/amd64 smoke ==" in said
     assert said[-1].startswith("pass: ")
     for more in ((), ("--follow",)):
-        log = subprocess.run([*trial, "log", newest["id"], *more, *where], capture_output=True, check=True)
-        assert log.stdout.decode() == "na\u00efve\n?[2Jdone\n"
+        log = run_seatrial("trial", "log", newest["id"], *more, *where, environment=os.environ)
+        assert (log.returncode, log.stdout) == (0, "na\u00efve\n?[2Jdone\n")
 
 
 def test_a_service_that_stays_up_passes(yard: Yard, worker: WorkerProcess) -> None:
