@@ -9,7 +9,7 @@ import aiohttp
 
 from tests.kit.access import api
 
-_END_SECONDS = 60
+_END_SECONDS = 240
 
 
 async def collect(client: aiohttp.ClientSession) -> dict[str, Any]:

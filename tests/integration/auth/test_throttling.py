@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sqlalchemy import func, select, text, update
 
 from registry.auth.apitokens import new_token
 from registry.auth.attempts import PLACES_PER_ACCOUNT, ROWS_PER_KIND, trim
+from registry.auth.buckets import Buckets, buckets_of
 from registry.db.engine import Database
 from registry.db.signins import sign_in_failures, sign_in_places
 from registry.db.types import db_time
@@ -51,6 +53,19 @@ def argon(monkeypatch: pytest.MonkeyPatch) -> Argon2:
 
     monkeypatch.setattr(argon2.PasswordHasher, "verify", counting)
     return counted
+
+
+@pytest.fixture
+def nothing_drains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures are remembered for as long as a test may take."""
+
+    def kept(name: str, address: str | None, *, limit: int) -> Buckets:
+        made = buckets_of(name, address, limit=limit)
+        buckets = {kind: getattr(made, kind) for kind in Buckets.__slots__}
+        slow = {kind: replace(each, seconds=1000 * each.seconds) for kind, each in buckets.items() if each}
+        return replace(made, **slow)
+
+    monkeypatch.setattr("registry.auth.attempts.buckets_of", kept)
 
 
 class Internet:
@@ -146,6 +161,7 @@ async def fill_bucket(registry: Registry) -> None:
         assert (await connection.execute(of_name.values(empty_at=full))).rowcount == 1
 
 
+@pytest.mark.usefixtures("nothing_drains")
 async def test_names_that_nobody_has_cost_and_count_the_same(
     replicas: list[Registry], internet: Internet, argon: Argon2
 ) -> None:
@@ -164,6 +180,7 @@ async def test_names_that_nobody_has_cost_and_count_the_same(
     assert seen["bob"][1] == 5 * LIMIT + 3 * 3
 
 
+@pytest.mark.usefixtures("nothing_drains")
 async def test_a_spray_over_many_names_is_stopped(
     replicas: list[Registry], internet: Internet, argon: Argon2
 ) -> None:
@@ -184,6 +201,7 @@ async def test_a_spray_over_many_names_is_stopped(
         assert (await sign_in(await internet.client(place, replica), "bob", password)).status == 201
 
 
+@pytest.mark.usefixtures("nothing_drains")
 async def test_failures_on_one_replica_count_on_the_other(
     replicas: list[Registry], internet: Internet
 ) -> None:
