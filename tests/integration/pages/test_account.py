@@ -13,6 +13,9 @@ from tests.kit.pagereading import HTML, read, send, send_from, sign_in, visitor,
 from tests.kit.plans import sent
 from tests.kit.server import Registry
 
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 QUERIES_MAX = 6
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from registry.contract.specfile import parse_run_spec
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP, VULNERABLE, fill
@@ -11,6 +13,9 @@ from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words
 from tests.kit.porting import command
 from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, tiny_image
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PLACE = "/r/team/app/-"
 SPEC = "version: 1\nenv: {EXPONENT: '1e5', DAY: '2026-01-01', TEXT: \"a\\nb\\n\"}\nexpect:\n  exit: 0\n"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
 from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
 from tests.kit.plans import sent
 from tests.kit.trials import Port, tiny_image
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 QUERIES_MAX = 6
 PATH = "/r/team/app/-/history/1"

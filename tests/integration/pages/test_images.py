@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 
+import pytest
+
 from tests.kit.access import api, ask
 from tests.kit.distribution import push_image
 from tests.kit.images import file, make_image, make_layer
@@ -12,6 +14,9 @@ from tests.kit.pagecontent import MARKUP, TURNED, Content, fill
 from tests.kit.pagereading import HTML, sign_in, visitor, words_of
 from tests.kit.plans import sent
 from tests.kit.trials import Port, tiny_image
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 QUERIES_MAX = 6
 FINDINGS_QUERIES_MAX = 14

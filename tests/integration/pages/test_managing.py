@@ -6,11 +6,16 @@ import asyncio
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
 from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
 from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port, tiny_image
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PLACE = "/r/team/app/-"
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.integration.pages.test_managing import read
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
 from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
 from tests.kit.retention import carry_out, names, preview, pushed, set_policy
 from tests.kit.trials import Port
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 ON = "team/app"
 

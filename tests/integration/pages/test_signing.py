@@ -14,6 +14,9 @@ from tests.kit.plans import sent
 from tests.kit.server import Registry
 from tests.kit.trials import tiny_image
 
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+
 QUERIES_MAX = 6
 
 

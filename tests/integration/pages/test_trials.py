@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.kit.access import Answer, api, ask, give_role, make_user
 from tests.kit.pagecontent import BAD, fill
 from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
 from tests.kit.plans import sent
 from tests.kit.trials import Port, ScriptedWorker, tiny_image
+
+# What a page shows, the API reads, and its own tests do so on both databases.
+pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 QUERIES_MAX = 6
 
