@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.kit.server import RegistryProcess
 from tests.kit.warm import can_fork, start_seatrial
 
 _PR_SET_CHILD_SUBREAPER = 36
+_STATUS = ("SigIgn", "SigCgt", "SigBlk", "Uid", "Umask")
 NEW = (sys.executable, "-m", "registry.main")
 
 
@@ -38,11 +40,7 @@ def seen_of(process: RegistryProcess) -> dict[str, Any]:
     found: dict[str, Any] = {
         "standard": [Path(f"/proc/{pid}/fd/{number}").readlink() for number in range(3)],
         "folder": Path(f"/proc/{pid}/cwd").readlink(),
-        "signals": [
-            line
-            for line in Path(f"/proc/{pid}/status").read_text().splitlines()
-            if line.startswith(("SigIgn", "SigCgt", "SigBlk", "Uid", "Umask"))
-        ],
+        "signals": signals_of(pid),
     }
     os.kill(pid, signal.SIGKILL)
     found["killed"] = process.wait(60)
@@ -53,6 +51,16 @@ def seen_of(process: RegistryProcess) -> dict[str, Any]:
     told = [line for line in process.log.read_text().splitlines() if not line.startswith("{")]
     found["told"] = [line.partition("127.0.0.1")[0] for line in told[:3]]
     return found
+
+
+def signals_of(pid: int) -> list[str]:
+    """What it does with signals, when it rests: while it starts a thread it blocks all of them."""
+    seen: list[list[str]] = [[], ["nothing yet"]]
+    while seen[-1] != seen[-2]:
+        time.sleep(0.1)
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        seen.append([line for line in lines if line.startswith(_STATUS)])
+    return seen[-1]
 
 
 def test_it_has_and_does_what_a_new_process_has_and_does(
