@@ -8,6 +8,7 @@ from urllib.parse import quote
 from registry.auth.actor import Role
 from registry.auth.policy import Visibility, decide
 from registry.content.administration import find
+from registry.content.repositories import TurnedBad
 from registry.http.api import members
 from registry.http.api import repositories as api
 from registry.http.api.fields import NamespaceName
@@ -17,7 +18,16 @@ from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.gates import is_narrower, is_stricter
 from registry.pages.namespaces import own_name, tabs_of
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, require_confirmed
+from registry.pages.serving import (
+    CursorQuery,
+    as_body,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_confirmed,
+    whole_number,
+)
 from registry.pages.texts import text
 from registry.settings import Gate
 
@@ -29,6 +39,8 @@ if TYPE_CHECKING:
     from registry.http.api.models import Page
 
 SHOWN = 100
+SWITCHES = ("trial_on_push", "scan", "image_spec_allowed")
+DAYS_MAX = 3650
 
 
 class NewQuery(Query):
@@ -81,6 +93,8 @@ async def show_settings(call: Call) -> web.Response:
         owns=decide(call.actor, "administer", name, None).allowed,
         visibilities=get_args(Visibility),
         gates=get_args(Gate),
+        switches=SWITCHES,
+        turns=get_args(TurnedBad),
         lines=Lines(
             api=[
                 f"PATCH /api/v1/repositories/{quote(name, '')}",
@@ -111,6 +125,22 @@ async def change_settings(call: Call) -> web.Response:
         asked = chosen([("gate", wanted.gate), ("visibility", wanted.visibility)])
         return moved(call, f"/r/{name}/-/gate{asked}")
     await api.change_repository(call, name, wanted, NO_CONDITIONS)
+    return moved(call, f"/r/{name}/-/settings")
+
+
+async def change_trials(call: Call) -> web.Response:
+    """Change what is tried in it, and what becomes of an image that turns bad."""
+    name = await _name(call, "configure")
+    fields = read_form(call)
+    # Null is said and not left out: all tags, any worker, as is usual.
+    wanted = {
+        **{switch: fields.get(switch) == "yes" for switch in SWITCHES},
+        "trial_tags": fields["trial_tags"].split() if "trial_tags" in fields else None,
+        "worker_label": fields.get("worker_label"),
+        "turned_bad": fields.get("turned_bad"),
+        "turned_bad_days": whole_number(fields, "turned_bad_days", most=DAYS_MAX),
+    }
+    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), NO_CONDITIONS)
     return moved(call, f"/r/{name}/-/settings")
 
 

@@ -80,6 +80,7 @@ PAGES: tuple[PageRoute, ...] = (
     PageRoute("GET", f"{_OF}/images/{{digest}}/trials", show_image_trials),
     PageRoute("GET", f"{_OF}/settings", managing.show_settings),
     PageRoute("POST", f"{_OF}/settings", managing.change_settings),
+    PageRoute("POST", f"{_OF}/settings/trials", managing.change_trials),
     PageRoute("POST", f"{_OF}/rename", managing.rename_repository),
     PageRoute("POST", f"{_OF}/delete", managing.delete_repository),
     PageRoute("GET", f"{_OF}/members", managing.show_members),

@@ -399,6 +399,7 @@ PAGES = {
     "GET /r/{name}/-/images/{digest}/trials": "pull",
     "GET /r/{name}/-/settings": "configure",
     "POST /r/{name}/-/settings": "configure",
+    "POST /r/{name}/-/settings/trials": "configure",
     "POST /r/{name}/-/rename": "administer",
     "POST /r/{name}/-/delete": "administer",
     "GET /r/{name}/-/members": "members",

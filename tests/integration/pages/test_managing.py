@@ -36,6 +36,34 @@ async def test_visibility_and_gate_are_changed_by_a_form(port: Port) -> None:
         assert (told["visibility"], told["gate"]) == ("public", "warn")
 
 
+async def test_what_is_tried_is_changed_by_a_form(port: Port) -> None:
+    await port.push(tiny_image())
+    path = f"{PLACE}/settings/trials"
+    wanted = {"scan": "yes", "trial_tags": "v* main", "turned_bad": "warn", "turned_bad_days": "7"}
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        for headers in ({"Origin": "https://evil.example"}, {}):
+            assert (await send_from(person, headers, path, **wanted)).status == 403
+        for bad in ({"turned_bad": "fly"}, {"turned_bad_days": "1" * 5000}, {"trial_tags": MARKUP}):
+            refused = await send(person, port.registry, path, **wanted | bad)
+            assert refused.status == 400, bad
+            assert b"<script>" not in refused.body
+        assert (await send(person, port.registry, path, **wanted)).status == 303
+        told = await api(port.admin, "GET", "/repositories/team%2Fapp")
+        assert (told["scan"], told["trial_on_push"], told["image_spec_allowed"]) == (True, False, False)
+        assert (told["trial_tags"], told["turned_bad"], told["turned_bad_days"]) == (
+            ["v*", "main"],
+            "warn",
+            7,
+        )
+        shown = (await read(person, f"{PLACE}/settings")).body.decode()
+        assert 'value="v* main"' in shown
+        assert (await send(person, port.registry, path, trial_on_push="yes")).status == 303
+        told = await api(port.admin, "GET", "/repositories/team%2Fapp")
+        assert (told["scan"], told["trial_on_push"], told["trial_tags"]) == (False, True, None)
+        assert (told["turned_bad"], told["turned_bad_days"]) == (None, None)
+
+
 async def test_roles_are_given_and_taken(port: Port) -> None:
     await port.push(tiny_image())
     await make_user(port.admin, "alice")
