@@ -114,3 +114,20 @@ async def test_the_key_for_the_search_leads_to_its_field(chromium: Browser, port
         await visit.page.keyboard.press("Enter")
         await visit.page.get_by_role("link", name="team/app").wait_for()
         await visit.require_good()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_the_first_page_has_the_search(chromium: Browser, port: Port, *, scripts: bool) -> None:
+    content = await fill(port)
+    async with visiting(chromium, port.registry, scripts=scripts) as visit:
+        await visit.go("/")
+        await visit.require_good()
+        field = visit.page.get_by_label("Image, digest, package or vulnerability")
+        if scripts:
+            await visit.page.keyboard.press("/")
+            await visit.page.keyboard.type(content.good[:20])
+            assert await field.input_value() == content.good[:20]
+        await field.fill(content.good[:20])
+        await field.press("Enter")
+        await visit.page.get_by_role("link", name=f"team/app@{content.good[:15]}").click()
+        await visit.page.get_by_text("did what was expected of it").wait_for()

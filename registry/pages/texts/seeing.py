@@ -14,6 +14,7 @@ TEXTS = {
     "readme.save": "Save",
     "readme.picture": "[picture: {words}]",
     "readme.a_picture": "[a picture]",
+    "home.search": "Image, digest, package or vulnerability",
     "image.by_digest": "By digest, which never moves",
     "tags.pulls": "Pulls ({days} days)",
     # what refers to an image
