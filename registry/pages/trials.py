@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from markupsafe import Markup
 
-from registry.auth.policy import decide, reads_trials
+from registry.auth.policy import decide
 from registry.contract.judge import Verdict
 from registry.contract.sizes import shown_size
 from registry.contract.use import how_it_ended, rates, use_lines
@@ -27,7 +27,7 @@ from registry.trials import reading
 from registry.trials.asking import may_read_log
 from registry.trials.formats.outcomes import PartOutcome, RunOutcome, outcomes_of
 from registry.trials.history import Wanted, list_newest
-from registry.trials.livelog import Cursor, look
+from registry.trials.livelog import Output, read_so_far
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 _PLOT_WIDTH, _PLOT_HEIGHT = 200, 40
-_PIECES_MAX = 40
-"""Of a log while it is written, for a page: each has 64 KiB at most, and takes three queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +145,8 @@ async def show_trial_log(call: Call) -> web.Response:
     """The whole of what the image wrote, as far as it is there by now."""
     trial = await _trial(call, logs="whole")
     require_log(call.actor, repository=trial.repository, visibility=trial.visibility)
-    logs = await call.request.app[PARSERS].run(_logs, trial)
-    if trial.state != "done":
-        logs += [(name, log, True, False) for name, log in (await _so_far(call, trial)).items()]
+    going_on = [] if trial.state == "done" else await read_so_far(call.services.database, trial.id)
+    logs = await call.request.app[PARSERS].run(_logs, trial, going_on)
     return page(
         call.request,
         "trial-log.html",
@@ -208,32 +205,13 @@ async def _trial(call: Call, *, logs: reading.Logs) -> TrialView:
     )
 
 
-def _logs(trial: TrialView) -> list[tuple[str, Markup, bool, bool]]:
+def _logs(trial: TrialView, going_on: Sequence[Output]) -> list[tuple[str, Markup, bool, bool]]:
     """The whole logs of a trial, which may be some megabytes: not for the event loop."""
-    return [
+    told = [
         (f"{run.platform} {run.title}", shown_log(run.log or ""), run.log_kept, run.log_truncated)
         for run in trial.runs
     ]
-
-
-async def _so_far(call: Call, trial: TrialView) -> Mapping[str, Markup]:
-    """What runs that go on have written, by their names."""
-    terminals: dict[str, Terminal] = {}
-    found: dict[str, list[Markup]] = {}
-    cursors: Sequence[Cursor] = ()
-    told = {(run.platform, run.name) for run in trial.runs}
-    for _ in range(_PIECES_MAX):
-        seen = await look(call.services.database, trial.id, cursors)
-        if seen is None or not reads_trials(call.actor, seen.repository, seen.visibility):
-            break
-        cursors = seen.cursors
-        if seen.output is not None and (seen.output.platform, seen.output.run) not in told:
-            name = f"{seen.output.platform} {seen.output.run}"
-            terminal = terminals.setdefault(name, Terminal())
-            found.setdefault(name, []).append(terminal.take(seen.output.text))
-        if not seen.more:
-            break
-    return {name: Markup("").join(pieces) for name, pieces in found.items()}
+    return told + [(f"{one.platform} {one.run}", shown_log(one.text), True, False) for one in going_on]
 
 
 def _parts(trial: TrialView) -> list[PartShown]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, delete, exists, func, insert, select, tuple_, update
@@ -32,6 +33,8 @@ LIVE_MAX_CHARACTERS = 1024 * 1024
 """Of one lease; the report has the rest."""
 PIECE_CHARACTERS = 64 * 1024
 """What one look gives at most, and from which size on a row is not made longer."""
+_PIECES_MAX = 40
+"""Of what is read at once: two and a half megabytes."""
 
 
 async def append(database: Database, *, worker: Reporter, chunk: LogChunk) -> LogTaken:
@@ -213,6 +216,25 @@ async def look(database: Database, trial_id: str, cursors: Sequence[Cursor]) -> 
         more=more,
         cursors=after,
     )
+
+
+async def read_so_far(database: Database, trial_id: str) -> list[Output]:
+    """What the runs of a trial that go on have written by now, in one piece each; of much, its beginning."""
+    query = (
+        select(parts.c.platform, live_logs.c.name, live_logs.c.attempt, live_logs.c.run, live_logs.c.text)
+        .select_from(trial_parts)
+        .join(parts, parts.c.id == trial_parts.c.part_id)
+        .join(live_logs, live_logs.c.lease == parts.c.lease)
+        .where(trial_parts.c.trial_id == trial_id)
+        .order_by(parts.c.platform, parts.c.digest, live_logs.c.run, live_logs.c.position)
+        .limit(_PIECES_MAX)
+    )
+    async with database.read_once() as connection:
+        rows = (await connection.execute(query)).all()
+    return [
+        Output(platform, name, attempt, "".join(row.text for row in pieces))
+        for (platform, name, attempt, _), pieces in groupby(rows, key=lambda row: tuple(row[:4]))
+    ]
 
 
 def _standing(trial_id: str) -> Select[Any]:

@@ -24,6 +24,7 @@ from tests.bench.inventory import inventory
 from tests.bench.manifests import manifests
 from tests.bench.memory import huge_blob, transfers
 from tests.bench.pages import pages
+from tests.bench.pageviews import pageviews
 from tests.bench.peers import MissingError
 from tests.bench.pulls import pulls
 from tests.bench.pushes import pushes
@@ -52,6 +53,7 @@ GROUPS: dict[str, Callable[[Path], Iterator[Figure]]] = {
     "connections": connections,
     "processes": processes,
     "pages": pages,
+    "pageviews": pageviews,
     "signins": signins,
     "secrecy": secrecy,
     "tokens": tokens,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.browser import find_chromium, running_chromium
+from tests.kit.trials import Port, open_port
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -19,3 +21,13 @@ async def chromium() -> AsyncIterator[Browser]:
         pytest.skip("there is no browser (package chromium)")
     async with running_chromium(program) as running:
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
+    """A registry that tries what is pushed."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
+    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+        yield opened

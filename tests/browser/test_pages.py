@@ -13,7 +13,7 @@ from tests.kit.browsing import visiting
 from tests.kit.distribution import push_image
 from tests.kit.pagecontent import BAD, fill
 from tests.kit.server import Registry, running_registry
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.trials import Port, tiny_image
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOOKS = (
@@ -30,15 +30,6 @@ async def registry(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Regis
     (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
     async with running_registry(data, f"sqlite:///{data / 'seatrial.db'}") as running:
         yield running
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -72,33 +63,15 @@ async def test_nobody_is_kept_out(chromium: Browser, registry: Registry, look: d
         await visit.require_good()
 
 
-IMAGES = (
-    "/r/team/app",
-    "/r/team/app/-/tags/1.0",
-    "/r/team/app/-/tags/1.1",
-    "/r/team/app/-/tags/2.0",
-    "/r/team/app/-/tags/evil",
-    "/r/team/app/-/images/{hostile}/findings",
-    "/r/team/app/-/images/{hostile}/referrers",
-    "/r/team/app/-/images/{hostile}/trials",
-    "/trials/{trial}",
-    "/trials/{trial}/log",
-)
-
-
 @pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_whatever_an_image_says_is_only_shown(
-    chromium: Browser, port: Port, look: dict[str, object]
-) -> None:
+async def test_images_in_each_state(chromium: Browser, port: Port, look: dict[str, object]) -> None:
     content = await fill(port)
     async with visiting(chromium, port.registry, **look) as visit:
         await visit.go("/sign-in")
         await visit.sign_in()
-        for path in IMAGES:
-            trial = content.trials[content.hostile]
-            assert await visit.go(path.format(hostile=content.hostile, trial=trial)) == 200
+        for address in ("tags/1.0", "tags/1.1", "tags/2.0", f"images/{content.referrer}"):
+            assert await visit.go(f"/r/team/app/-/{address}") == 200
             await visit.require_good()
-            assert await visit.page.title() != "owned"
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -129,15 +102,20 @@ async def test_a_log_is_watched_while_it_is_written(chromium: Browser, port: Por
         assert (await worker.post("log", told | {"position": 0, "text": first})).status == 200
         await log.get_by_text("first line").wait_for()
         await visit.require_good()
-        second = "\x1b[0msecond line\n"
+        # Nobody who listens is told each line; whoever goes there reads them, the newest in sight.
+        assert await log.get_attribute("aria-live") == "off"
+        assert await visit.page.get_by_label("How it goes").get_attribute("role") == "status"
+        second = "\x1b[0msecond line\n" + "and on\n" * 100
         answer = await worker.post("log", told | {"position": len(first), "text": second})
         assert answer.status == 200
         await log.get_by_text("second line").wait_for()
         assert (await worker.report(job, log=first + second)).status == 204
         await visit.page.get_by_text("The trial is over").wait_for()
         assert (await log.inner_text()).count("second line") == 1
+        assert await log.evaluate("(one) => one.scrollHeight > one.clientHeight && one.scrollTop === 0")
         assert await visit.page.title() != "owned"
         await visit.require_good()
+        await visit.require_still()
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -207,12 +185,5 @@ async def test_somebody_searches(chromium: Browser, port: Port, look: dict[str, 
         await visit.page.get_by_role("button", name="Search").click()
         await visit.page.get_by_role("link", name="team/app@sha256").click()
         await visit.page.get_by_text("GHSA-evil").wait_for()
-        for path in (
-            "/search?q=team",
-            "/trials",
-            "/account",
-            "/account/sessions",
-            "/r/team/app/-/history/1.0",
-        ):
-            assert await visit.go(path) == 200
-            await visit.require_good()
+        assert await visit.go("/search?q=team") == 200
+        await visit.require_good()

@@ -14,6 +14,16 @@ from playwright.async_api import Browser, Page
 from tests.kit.server import ADMIN, Registry
 from tests.kit.sources import ROOT
 
+_MOVED = """() => new Promise((done) => {
+    const moved = [];
+    new PerformanceObserver((list) => {
+        for (const one of list.getEntries()) {
+            const what = one.sources.map((source) => source.node?.outerHTML?.slice(0, 200));
+            if (!one.hadRecentInput) moved.push([one.value, ...what]);
+        }
+    }).observe({type: "layout-shift", buffered: true});
+    setTimeout(() => done(moved), 50);
+})"""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
@@ -61,6 +71,13 @@ class Visit:
         assert not await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"), (
             self.page.url
         )
+
+    async def require_still(self) -> None:
+        """Nothing has moved on the page but by what the visitor did (CLS, of the Layout Instability API)."""
+        if not self.has_scripts:
+            return
+        moved: list[Any] = await self.page.evaluate(_MOVED)
+        assert moved == [], self.page.url
 
 
 @asynccontextmanager

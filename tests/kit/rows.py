@@ -9,6 +9,7 @@ repository ``long/lists`` with tags ``t00000000`` and on and referrers of :data:
 from __future__ import annotations
 
 import hashlib
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,11 @@ _DIGEST = {
     "sqlite": "'sha256:' || printf('%064x', i)",
     "postgresql": "'sha256:' || lpad(to_hex(i), 64, '0')",
 }
+_NUMBERED = {
+    "sqlite": "printf('%03d%d', length({0}), {0})",
+    "postgresql": "lpad(CAST(length(CAST({0} AS text)) AS text), 3, '0') || CAST({0} AS text)",
+}
+"""A number as a part of a version's key."""
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -128,10 +134,7 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     at = f"{now} - ({count} - i) * CAST({1000 * day // count} AS bigint)"
     here = f"repositories r WHERE r.name = '{rows.repository}'"
     is_index = f"i < {indexes}"
-    number = {
-        "sqlite": "printf('%03d%d', length({0}), {0})",
-        "postgresql": "lpad(CAST(length(CAST({0} AS text)) AS text), 3, '0') || CAST({0} AS text)",
-    }[kind]
+    number = _NUMBERED[kind]
     key = f"'0011' || {number.format('(i / 1000)')} || {number.format('(i - i / 1000 * 1000)')} || '~'"
     tag = "'1.' || CAST(i / 1000 AS text) || '.' || CAST(i - i / 1000 * 1000 AS text)"
     index = f"i - i / {indexes} * {indexes}"
@@ -177,6 +180,58 @@ def _tagged(kind: str, rows: Tagged) -> Iterator[str]:
     yield f"""{_NUMBERS[kind].format(last=count // 100)}
         INSERT INTO pull_days (digest, day, repository, actor, count, last_at)
         SELECT {pulled}, {now // day} - 3, '{rows.repository}', 'bob', 1, {now - 3 * day} FROM numbers"""
+
+
+@dataclass(frozen=True, slots=True)
+class Stocked:
+    """So many private repositories, ``stock/00000000`` and on, each with so many tags: versions, four for
+    each image."""
+
+    repositories: int
+    tags: int
+
+
+def fill_stocked(database_url: str, rows: Stocked) -> None:
+    """Add them to the database of a registry."""
+    url = make_url(database_url)
+    kind = url.get_backend_name()
+    engine = create_engine(url.set(drivername=DRIVERS[kind]))
+    images, now = rows.tags // 4, time.time_ns() // 1000
+    padded, digest = _PADDED[kind], _DIGEST[kind]
+    of = re.sub(r"\bi\b", "(i / {each})", padded)
+    here = f"repositories r WHERE r.name = 'stock/' || {of}"
+    one = f"(i - i / {rows.tags} * {rows.tags})"
+    image = _DIGEST[kind].replace("i)", f"i / {rows.tags} * {images} + {one} / 4)")
+    number = _NUMBERED[kind].format(one)
+    at = f"{now} - CAST(i AS bigint) * 1000000"
+    with engine.begin() as connection:
+        for statement in (
+            f"""{_NUMBERS[kind].format(last=rows.repositories - 1)}
+            INSERT INTO repositories (name, visibility, gate, trial_on_push, image_spec_allowed,
+                policy_version, created_at)
+            SELECT 'stock/' || {padded}, 'private', 'off', false, false, 1, 0 FROM numbers""",
+            f"""{_NUMBERS[kind].format(last=rows.repositories * images - 1)}
+            INSERT INTO manifest_contents (digest, raw) SELECT {digest}, '' FROM numbers WHERE i >= 0
+            ON CONFLICT DO NOTHING""",
+            f"""{_NUMBERS[kind].format(last=rows.repositories * images - 1)}
+            INSERT INTO manifests (repository_id, digest, media_type, size, annotations, runnable, platform,
+                state, state_reason, state_at, pushed_by, pushed_at)
+            SELECT r.id, {digest}, '{_MANIFEST}', 700, '{{}}', true, 'linux/amd64', 'pass', '', {at}, '', {at}
+            FROM numbers, {here.format(each=images)}""",
+            f"""{_NUMBERS[kind].format(last=rows.repositories * images - 1)}
+            INSERT INTO edges (manifest_id, position, kind, digest, media_type, size)
+            SELECT m.id, 0, 'layer', 'sha256:' || {padded}, '{_MANIFEST}', 700
+            FROM numbers, manifests m, {here.format(each=images)} AND m.repository_id = r.id
+                AND m.digest = {digest}""",
+            f"""{_NUMBERS[kind].format(last=rows.repositories * rows.tags - 1)}
+            INSERT INTO tags (repository_id, name, manifest_id, updated_at, updated_by, version_key)
+            SELECT r.id, '1.0.' || CAST({one} AS text), m.id, {at}, '', '00110010' || {number} || '~'
+            FROM numbers, manifests m, {here.format(each=rows.tags)} AND m.repository_id = r.id
+                AND m.digest = {image}""",
+        ):
+            connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("ANALYZE")
+    engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 A stream holds no connection of the database and one piece of output: the next is read when the one before has
 gone out. What it has told stands in each event's id, so that any replica goes on where another was cut off.
+Those who watch one log look together.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ from registry.http.cookies import authenticate_caller
 from registry.http.metrics import METRICS
 from registry.trials.asking import may_read_log
 from registry.trials.livelog import Cursor, Look, PartStanding, look
+from registry.trials.looks import Looks
 
 WAIT_MAX_SECONDS = 3600.0
 LOOK_SECONDS = 0.5
 HEARTBEAT_SECONDS = 15.0
 STALLED_SECONDS = 60.0
 STREAMS_MAX = 200
-"""At once, of one process: each looks into the database twice a second."""
+"""At once, of one process: who watches alone looks into the database twice a second."""
 STREAMS_EACH_MAX = 20
 """Of them, those of one account."""
 EVENT_STREAM = "text/event-stream"
@@ -54,9 +56,10 @@ _PARTS_MAX = 500
 
 @dataclass(slots=True)
 class Streams:
-    """How many streams this process has now, by account."""
+    """How many streams this process has now, by account, and what they have in common."""
 
     of_each: Counter[str] = field(default_factory=Counter)
+    looks: Looks = field(default_factory=Looks)
 
     @contextmanager
     def room(self, actor: Actor) -> Iterator[None]:
@@ -111,13 +114,14 @@ async def follow(
     """As :func:`follow_log`; ``write`` gives each event as it goes over the wire."""
     cursors = parse_cursors(call.request.headers.get("Last-Event-ID", ""))
     database = call.services.database
-    watching = _Watching(call.request, call.actor, cursors)
+    streams = call.request.app[STREAMS]
+    watching = _Watching(call.request, call.actor, cursors, streams.looks)
     first = await look(database, trial_id, cursors)
     if first is None or not reads_trials(call.actor, first.repository, first.visibility):
         raise NotFoundError("there is no such trial, or it is not yours to see")
     require_log(call.actor, repository=first.repository, visibility=first.visibility)
     watched = call.request.app[METRICS].live_log_streams
-    with call.request.app[STREAMS].room(call.actor), watched.track_inprogress():
+    with streams.room(call.actor), watched.track_inprogress():
         events = watching.events(database, trial_id)
         return await _stream(call.request, events, seconds=seconds, write=write)
 
@@ -169,14 +173,16 @@ class _Watching:
     request: web.Request
     actor: Actor
     cursors: Sequence[Cursor]
+    looks: Looks
     epoch: int | None = None
     standing: list[PartStanding] = field(default_factory=list)
 
     async def events(self, database: Database, trial_id: str) -> AsyncIterator[Sequence[Event]]:
         """Events as they come up, and none after each look that found none; they end with the trial,
         with the right to see it, or with this process."""
+        after_seconds = 0.0
         while not database.bell.muted:
-            seen = await self._look(database, trial_id)
+            seen = await self._look(database, trial_id, after_seconds)
             if seen is None:
                 yield [Event("gone", {"reason": "it is not there any more, or not yours to see"})]
                 return
@@ -194,11 +200,12 @@ class _Watching:
                 yield [*found, Event("end", told, shown_cursors(seen.cursors))]
                 return
             yield found
-            if not seen.more:
-                await asyncio.sleep(LOOK_SECONDS)
+            after_seconds = 0.0 if seen.more else LOOK_SECONDS
 
-    async def _look(self, database: Database, trial_id: str) -> Look | None:
+    async def _look(self, database: Database, trial_id: str, after_seconds: float) -> Look | None:
         """``None``: there is nothing for this actor to see any more."""
+        seen = await self.looks.take(database, trial_id, self.cursors, after_seconds=after_seconds)
+        # Rights of after the look: it shows nothing to whoever had lost them before it.
         epoch = (await database.epochs()).access
         if epoch != self.epoch or time.monotonic() >= self.actor.until:
             try:
@@ -206,7 +213,6 @@ class _Watching:
             except SeatrialError:
                 return None
             self.epoch = epoch
-        seen = await look(database, trial_id, self.cursors)
         if seen is None:
             return None
         readable = reads_trials(self.actor, seen.repository, seen.visibility)

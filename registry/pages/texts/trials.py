@@ -19,6 +19,7 @@ TEXTS = {
     "trial.no_spec": "none; the image itself says how it is run",
     "trial.again": "Try it again",
     "trial.live": "While it is tried",
+    "trial.news": "How it goes",
     "trial.whole_log": "the whole log",
     "trial.look_again": "Look again",
     "trial.back": "Back to the trial",

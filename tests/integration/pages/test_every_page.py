@@ -1,0 +1,55 @@
+"""What holds for every page and every form of the table, whatever they are about."""
+
+from __future__ import annotations
+
+import re
+
+from tests.kit.access import ask
+from tests.kit.everypage import furnish, read_pages, sent_forms
+from tests.kit.pagecontent import TURNED
+from tests.kit.pagereading import send_from, sign_in, visitor
+from tests.kit.plans import sent
+from tests.kit.trials import Port
+
+QUERIES_MAX = 6
+BYTES_MAX = 100_000
+WHOLE = "/trials/{trial}/log"
+"""It has a log of a megabyte, and shows all of it."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+async def test_each_is_cheap_small_and_harmless(port: Port) -> None:
+    values = await furnish(port)
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        # While a trial goes on, its pages show more.
+        pages = [*read_pages(values).items(), *read_pages(values | {"trial": values["waiting"]}).items()]
+        for path, address in pages:
+            await ask(person, "GET", address)  # whoever asks is then known
+            with sent() as statements:
+                answer = await ask(person, "GET", address)
+            assert answer.status == 200, (path, answer.body[-1000:])
+            assert len(statements) <= QUERIES_MAX, (path, [one.text for one in statements])
+            text = answer.body.decode()
+            assert len(answer.body) < BYTES_MAX or path == WHOLE, path
+            for harm in ("<script>", "<img src=x", 'onerror="', TURNED[0]):
+                assert harm not in text, path
+            assert CONTROL.search(text) is None, path
+
+
+async def test_no_form_counts_that_another_site_sends(port: Port) -> None:
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        forms = sent_forms()
+        for path, address in forms.items():
+            for headers in (
+                {"Origin": "https://evil.example"},
+                {"Origin": "null"},
+                {"Sec-Fetch-Site": "cross-site"},
+                {"Sec-Fetch-Site": "same-site", "Origin": port.registry.url},
+                # A browser that says nothing; whoever signs in has nothing yet that could be misused.
+                *([] if path == "/sign-in" else [{}]),
+            ):
+                assert (await send_from(person, headers, address)).status == 403, (path, headers)
+        # All the time he was signed in.
+        assert (await ask(person, "GET", "/account")).status == 200

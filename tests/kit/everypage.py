@@ -1,0 +1,93 @@
+"""Every page and every form of the table of pages, so that tests hold those too which nobody thought of.
+
+Who adds a page whose path has a new placeholder, or that needs a query, says here what stands for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from string import Formatter
+from urllib.parse import quote
+
+from aiohttp import web
+
+from registry.pages.table import PAGES
+from registry.trials.livelog import PIECE_CHARACTERS
+from tests.kit.access import api, make_token
+from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, fill
+from tests.kit.trials import Port
+
+QUERIES: Mapping[str, str] = {
+    "/r/{name}/-/history/{tag}/rollback": "?to={digest}",
+    "/trials/{trial}/live": "?wait=0",
+    "/search": "?q=lodash",
+}
+"""Of pages that show nothing without one."""
+
+
+async def furnish(port: Port) -> dict[str, str]:
+    """A registry with something to show on each page, all of it meant to do harm; what stands for each
+    placeholder."""
+    content = await fill(port)
+    await write_much(port)
+    place = {"repository": "team/app"}
+    hook = {"url": "https://receiver.example/hook", "kinds": ["tag.moved"], **place}
+    made = await api(port.admin, "POST", "/webhooks", status=201, json=hook)
+    waiver = {"image": f"team/app@{content.bad}", "states": ["fail"], "reason": MARKUP}
+    ends = datetime.now(UTC) + timedelta(days=7)
+    await api(port.admin, "POST", "/waivers", status=201, json={**waiver, "expires_at": ends.isoformat()})
+    block = {"image": f"team/app@{content.good}", "reason": MARKUP}
+    await api(port.admin, "POST", "/gate/block", status=204, json=block)
+    await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
+    return {
+        "name": "team/app",
+        "tag": "evil",
+        "digest": content.hostile,
+        "trial": content.trials[content.hostile],
+        "waiting": content.trials[content.waiting],
+        "webhook_id": made["id"],
+    }
+
+
+async def write_much(port: Port) -> None:
+    """Have a worker begin what waits, and tell of more than is read of a log at once."""
+    worker = await port.worker("writing")
+    job = await worker.claim()
+    told = {"protocol": job["protocol"], "lease": job["lease"], "run": 0, "name": "smoke"}
+    for number in range(5):
+        text = f"{BAD}\n{ENDLESS}"[: PIECE_CHARACTERS - 100]
+        answer = await worker.post("log", told | {"position": number * len(text), "text": text})
+        assert answer.status == 200, answer.body
+
+
+def read_pages(values: Mapping[str, str]) -> dict[str, str]:
+    """Where each page is that people read, by its path in the table."""
+    found = {}
+    for route in PAGES:
+        path = _shown_path(route.path)
+        if route.method == "GET" and route.asks_who:
+            found[path] = _filled(path + QUERIES.get(path, ""), values)
+    return found
+
+
+def sent_forms() -> dict[str, str]:
+    """Where each form is sent to, by its path in the table. What it is about need not be there."""
+    found = {}
+    for route in PAGES:
+        path = _shown_path(route.path)
+        if route.method == "POST":
+            names = {name for _, name, _, _ in Formatter().parse(path) if name}
+            found[path] = _filled(path, dict.fromkeys(names, "1"))
+    return found
+
+
+def _shown_path(pattern: str) -> str:
+    info = web.UrlDispatcher().add_resource(pattern).get_info()
+    return str(info.get("formatter") or info["path"])
+
+
+def _filled(path: str, values: Mapping[str, str]) -> str:
+    for _, name, _, _ in Formatter().parse(path):
+        assert not name or name in values, f"tests/kit/everypage.py says nothing of {name!r} in {path}"
+    return path.format_map({name: quote(value, safe="/:") for name, value in values.items()})
