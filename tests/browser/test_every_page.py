@@ -28,11 +28,11 @@ PICTURE_MAX = 10_000
 _CONTROLS = """() => [...document.querySelectorAll(
     "a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
     (one) => one.checkVisibility({visibilityProperty: true}) && one.type !== "hidden")"""
-_NAME = "(one) => one.outerHTML.slice(0, 200)"
+_NAME = "(one) => one.cloneNode(false).outerHTML"
 _FOCUSED = """() => {
     const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
     return {
-        html: one.outerHTML.slice(0, 200),
+        html: one.cloneNode(false).outerHTML,
         outlined: style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2,
         inside: box.top >= 0 && box.top < innerHeight && box.left >= 0 && box.left < innerWidth,
     };
