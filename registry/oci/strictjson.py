@@ -12,7 +12,7 @@ from typing import NoReturn
 
 MAX_DEPTH = 64
 # A string that never ends is one match up to the end: looking again from each quote inside would take a time
-# that grows with the square of the length. What is plain in it is one step, which letter by letter it was not.
+# that grows with the square of the length. What is plain in it is one step, which by letters it was not.
 _STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _INTEGER_MAX = 2**63 - 1

@@ -40,8 +40,11 @@ async def furnish(port: Port) -> dict[str, str]:
     block = {"image": f"team/app@{content.good}", "reason": MARKUP}
     await api(port.admin, "POST", "/gate/block", status=204, json=block)
     await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
+    await api(port.admin, "PUT", "/robots/team%2Bci", status=201, json={})
     return {
         "name": "team/app",
+        "namespace": "team",
+        "robot": "ci",
         "tag": "evil",
         "digest": content.hostile,
         "trial": content.trials[content.hostile],
@@ -88,6 +91,8 @@ def _shown_path(pattern: str) -> str:
 
 
 def _filled(path: str, values: Mapping[str, str]) -> str:
+    if path.startswith("/n/") and "namespace" in values:
+        values = {**values, "name": values["namespace"]}
     for _, name, _, _ in Formatter().parse(path):
         assert not name or name in values, f"tests/kit/everypage.py says nothing of {name!r} in {path}"
     return path.format_map({name: quote(value, safe="/:") for name, value in values.items()})
