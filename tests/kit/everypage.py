@@ -16,9 +16,12 @@ from registry.pages.table import PAGES
 from registry.trials.livelog import PIECE_CHARACTERS
 from tests.kit.access import api, make_token
 from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, fill
+from tests.kit.retention import carry_out, set_policy
 from tests.kit.trials import Port
 
 QUERIES: Mapping[str, str] = {
+    **dict.fromkeys(("/retention", "/retention/preview", "/retention/runs", "/tag-rules"), "?on={name}"),
+    "/quota": "?on={name}",
     "/r/{name}/-/history/{tag}/rollback": "?to={digest}",
     "/trials/{trial}/live": "?wait=0",
     "/search": "?q=lodash",
@@ -40,11 +43,14 @@ async def furnish(port: Port) -> dict[str, str]:
     block = {"image": f"team/app@{content.good}", "reason": MARKUP}
     await api(port.admin, "POST", "/gate/block", status=204, json=block)
     await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
+    await set_policy(port.admin, "team/app", keep=[{"tags": {"by": "glob", "pattern": "*"}}])
+    run = await carry_out(port.admin, "team/app")
     await api(port.admin, "PUT", "/robots/team%2Bci", status=201, json={})
     return {
         "name": "team/app",
         "namespace": "team",
         "robot": "ci",
+        "run_id": str(run["id"]),
         "tag": "evil",
         "digest": content.hostile,
         "trial": content.trials[content.hostile],
