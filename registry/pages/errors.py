@@ -34,8 +34,11 @@ def wants_page(request: web.BaseRequest) -> bool:
 async def error_page(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
     """The page for ``error``; where signing in may help, with the form for it."""
     fields = request.get(FORM, {})
-    signs_in = error.status == 401 or request.path == SIGN_IN
     reads = request.method in ("GET", "HEAD") and request.path != SIGN_IN
+    actor = request.get(ACTOR)
+    # What a stranger is told not to be there may be for somebody: a link that a client printed leads to it.
+    is_hidden = error.status == 404 and reads and (actor is None or actor.kind == "anonymous")
+    signs_in = error.status == 401 or request.path == SIGN_IN or is_hidden
     response = page(
         request,
         "error.html",

@@ -38,7 +38,7 @@ async def test_who_pushed_is_refused_and_mends_it(chromium: Browser, port: Port,
     assert screen.code != 0
     (address,) = set(re.findall(r"https?://[^\s()\"]+/trials/[0-9a-f-]+", " ".join(screen.lines)))
     async with visiting(chromium, port.registry, scripts=scripts) as visit:
-        assert (await visit.page.goto(address)).status == 401  # type: ignore[union-attr]
+        assert (await visit.page.goto(address)).status == 404  # type: ignore[union-attr]
         await visit.sign_in(name="pusher", password=password)
         assert visit.page.url == address
         assert (

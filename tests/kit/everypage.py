@@ -14,7 +14,7 @@ from aiohttp import web
 
 from registry.pages.table import PAGES
 from registry.trials.livelog import PIECE_CHARACTERS
-from tests.kit.access import api, make_token
+from tests.kit.access import api, make_token, make_user
 from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, fill
 from tests.kit.retention import carry_out, set_policy
 from tests.kit.trials import Port
@@ -23,6 +23,7 @@ QUERIES: Mapping[str, str] = {
     **dict.fromkeys(("/retention", "/retention/preview", "/retention/runs", "/tag-rules"), "?on={name}"),
     "/quota": "?on={name}",
     "/r/{name}/-/history/{tag}/rollback": "?to={digest}",
+    "/r/{name}/-/compare": "?before=1.1&after=evil",
     "/trials/{trial}/live": "?wait=0",
     "/search": "?q=lodash",
 }
@@ -46,8 +47,20 @@ async def furnish(port: Port) -> dict[str, str]:
     await set_policy(port.admin, "team/app", keep=[{"tags": {"by": "glob", "pattern": "*"}}])
     run = await carry_out(port.admin, "team/app")
     await api(port.admin, "PUT", "/robots/team%2Bci", status=201, json={})
+    await make_user(port.admin, "alice")
+    await api(port.admin, "PUT", "/groups/devs", status=201, json={})
+    issuer = {
+        "name": "ci",
+        "url": "https://issuer.example",
+        "groups_claim": "groups",
+        "groups": {MARKUP: "devs"},
+    }
+    await api(port.admin, "POST", "/issuers", status=201, json=issuer)
     return {
         "name": "team/app",
+        "user": "alice",
+        "group": "devs",
+        "issuer": "ci",
         "namespace": "team",
         "robot": "ci",
         "run_id": str(run["id"]),

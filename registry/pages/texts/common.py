@@ -99,7 +99,8 @@ TEXTS = {
     "error.request": "Request",
     "advice.401": "What you look for may be there for those who may see it.",
     "advice.403": "Whoever manages it can give you the right.",
-    "advice.404": "It may have moved, or been deleted. The list of repositories has what there is.",
+    "advice.404": "It may have moved, or been deleted, or not be for everybody. "
+    "The list of repositories has what there is.",
     "advice.409": "Look at what changed meanwhile, and try again.",
     "advice.429": "Wait a little, then try again.",
     "advice.500": "It is no fault of yours. Tell whoever runs the registry the number of the request.",
