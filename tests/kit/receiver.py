@@ -39,11 +39,12 @@ class Got:
 @dataclass(slots=True)
 class Receiver:
     """``answers`` says what comes for the n-th request, which is ``coming``: a status, or 0 for a reset.
-    ``got`` are all that came, ``taken`` those that were answered with 2xx."""
+    ``says`` is the text of it. ``got`` are all that came, ``taken`` those that were answered with 2xx."""
 
     port: int
     secrets: list[str] = field(default_factory=list)
     answers: Callable[[int], int] = lambda number: 204
+    says: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0
     got: list[Got] = field(default_factory=list)
@@ -77,7 +78,9 @@ class Receiver:
             if status == 0:
                 assert request.transport is not None
                 request.transport.abort()
-            return web.Response(status=status or 500, text=f"answer {len(self.got)}", headers=self.headers)
+            return web.Response(
+                status=status or 500, text=self.says or f"answer {len(self.got)}", headers=self.headers
+            )
         finally:
             self.at_once -= 1
 

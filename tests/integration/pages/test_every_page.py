@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from pathlib import Path
 
-from tests.kit.access import ask
+from tests.kit.access import api, ask
 from tests.kit.everypage import furnish, read_pages, sent_forms
-from tests.kit.pagecontent import TURNED
+from tests.kit.pagecontent import BAD, ENDLESS, TURNED
 from tests.kit.pagereading import send_from, sign_in, visitor
 from tests.kit.plans import sent
-from tests.kit.trials import Port
+from tests.kit.receiver import running_receiver
+from tests.kit.trials import Port, open_port
 
 QUERIES_MAX = 6
 MORE = {"/retention/preview": 12, "/r/{name}/-/compare": 30}
@@ -38,6 +41,24 @@ async def test_each_is_cheap_small_and_harmless(port: Port) -> None:
             for harm in ("<script>", "<img src=x", 'onerror="', TURNED[0]):
                 assert harm not in text, path
             assert CONTROL.search(text) is None, path
+
+
+async def test_what_a_receiver_answers_is_only_shown(tmp_path: Path, database_url: str) -> None:
+    opened = open_port(tmp_path / "data", database_url, outgoing_networks=("127.0.0.0/8",))
+    async with opened as port, running_receiver(says=f"{BAD} {ENDLESS}") as receiver:
+        receiver.answers = lambda _: 200
+        made = await api(port.admin, "POST", "/webhooks", status=201, json={"url": receiver.url})
+        receiver.secrets.append(made["secret"])
+        await api(port.admin, "POST", f"/webhooks/{made['id']}/test", status=202)
+        await receiver.until(1)
+        async with visitor(port.registry) as person, asyncio.timeout(20):
+            await sign_in(person, port.registry)
+            page = ""
+            while "onerror" not in page:
+                page = (await ask(person, "GET", f"/webhooks/{made['id']}")).body.decode()
+        assert "<img src=x" not in page
+        assert CONTROL.search(page) is None
+        assert len(page) < BYTES_MAX
 
 
 async def test_no_form_counts_that_another_site_sends(port: Port) -> None:
