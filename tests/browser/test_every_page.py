@@ -49,11 +49,10 @@ def pictures(tmp_path: Path) -> Path:
 
 def pages(values: dict[str, str]) -> dict[str, str]:
     """What a browser shows, by a name for its picture; also the trial that goes on, and an error."""
-    waiting = values | {"trial": values["waiting"]}
-    found = {path: address for path, address in read_pages(values).items() if shown(path)}
-    found |= {
-        f"{path} while": one for path, one in read_pages(waiting).items() if "{trial}" in path and shown(path)
-    }
+    waiting = read_pages(values | {"trial": values["waiting"]})
+    # These first: a worker that is silent for long is taken for lost.
+    found = {f"{path} while": one for path, one in waiting.items() if "{trial}" in path and shown(path)}
+    found |= {path: address for path, address in read_pages(values).items() if shown(path)}
     found["nothing"] = "/nothing"
     return {re.sub(r"[^a-z_]+", "-", path).strip("-") or "home": address for path, address in found.items()}
 
