@@ -25,6 +25,7 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 PICTURE_MAX = 10_000
 """Of what is higher, such as a log of a megabyte, only the beginning."""
+PARTS_MAX = 8
 _CONTROLS = """() => [...document.querySelectorAll(
     "a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
     (one) => one.checkVisibility({visibilityProperty: true}) && one.type !== "hidden")"""
@@ -67,6 +68,16 @@ async def sign_in(visit: Visit) -> None:
     await visit.sign_in()
 
 
+async def following(visit: Visit, before: str) -> Any:
+    """What the keyboard comes to next; a field of a time has parts, and is left when all were passed."""
+    for _ in range(PARTS_MAX):
+        await visit.page.keyboard.press("Tab")
+        at = await visit.page.evaluate(_FOCUSED)
+        if at["html"] != before or "datetime-local" not in before:
+            break
+    return at
+
+
 @pytest.mark.parametrize("look", LOOKS)
 async def test_each_is_for_everybody_and_stands_still(
     chromium: Browser, port: Port, pictures: Path, look: str
@@ -94,8 +105,7 @@ async def test_each_control_is_reached_by_the_keyboard_in_its_order(chromium: Br
             wanted = await visit.page.evaluate(f"() => ({_CONTROLS})().map({_NAME})")
             reached = []
             for _ in wanted:
-                await visit.page.keyboard.press("Tab")
-                at = await visit.page.evaluate(_FOCUSED)
+                at = await following(visit, reached[-1] if reached else "")
                 assert at["outlined"], (address, at)
                 assert at["inside"], (address, at)
                 reached.append(at["html"])

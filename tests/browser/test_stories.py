@@ -54,7 +54,9 @@ async def test_who_pushed_is_refused_and_mends_it(chromium: Browser, port: Port,
         assert (await worker.report(await worker.claim())).status == 204
         await visit.page.get_by_role("link", name="team/app", exact=True).click()
         await visit.page.get_by_role("link", name="1.0", exact=True).click()
-        await visit.page.get_by_text("It was run in isolation, and did what was expected").first.wait_for()
+        await visit.page.get_by_text(
+            "It was run once in isolation, and did what was expected"
+        ).first.wait_for()
         assert mended in await visit.text()
         await visit.require_good()
     assert (await port.pull("1.0")).status == 200

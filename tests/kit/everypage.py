@@ -61,6 +61,7 @@ async def furnish(port: Port) -> dict[str, str]:
         "user": "alice",
         "group": "devs",
         "issuer": "ci",
+        "worker": "tester",
         "namespace": "team",
         "robot": "ci",
         "run_id": str(run["id"]),

@@ -15,8 +15,14 @@ from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port
 
 QUERIES_MAX = 6
-MORE = {"/retention/preview": 12, "/r/{name}/-/compare": 30}
-"""What a run would do to a repository is found in portions; a comparison asks all about two images."""
+MORE = {
+    "/r/{name}/-/images/{digest}/findings": 12,
+    "/r/{name}/-/compare": 30,
+    "/retention/preview": 12,
+    "/storage/preview": 12,
+}
+"""Findings are told with their layers, waivers and policy; a comparison asks that of two images; what a run
+or a collection would do is found in portions."""
 BYTES_MAX = 100_000
 WHOLE = "/trials/{trial}/log"
 """It has a log of a megabyte, and shows all of it."""
