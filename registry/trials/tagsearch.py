@@ -202,11 +202,13 @@ async def _found(
     query = select(*columns, db_time().label("now")).where(
         manifests.c.id.in_({row.manifest_id for row in rows})
     )
-    images = {
-        image.id: image
-        for image in await connection.execute(query)
-        if wanted.label is None or _is_labelled(image, wanted.label)
-    }
+    images, states = {}, {}
+    for one in await connection.execute(query):
+        state = effective_state(one, now=one.now, max_age=max_age).state
+        if wanted.state in (None, state) and (wanted.label is None or _is_labelled(one, wanted.label)):
+            images[one.id], states[one.id] = one, state
+    if not images:
+        return []
     platforms = await _platforms(connection, repository_id, list(images.values()))
     signed = set() if wanted.signed is None else await _signed(connection, repository_id, images.values())
     found: list[FoundTag] = []
@@ -214,12 +216,8 @@ async def _found(
         image = images.get(row.manifest_id)
         if image is None:
             continue
-        state = effective_state(image, now=image.now, max_age=max_age).state
-        if (
-            wanted.state not in (None, state)
-            or (wanted.platform is not None and not _has_platform(platforms[image.id], wanted.platform))
-            or (wanted.signed is not None and (image.digest in signed) != wanted.signed)
-        ):
+        lacks = wanted.platform is not None and not _has_platform(platforms[image.id], wanted.platform)
+        if lacks or (wanted.signed is not None and (image.digest in signed) != wanted.signed):
             continue
         found.append(
             FoundTag(
@@ -230,7 +228,7 @@ async def _found(
                 updated_at=row.updated_at,
                 updated_by=row.updated_by,
                 platforms=tuple(platforms[image.id]),
-                state=state,
+                state=states[image.id],
             )
         )
     return found
