@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from registry.auth.oidc.issuers import list_for_people
 from registry.errors import SeatrialError
+from registry.http.caller import ACTOR
 from registry.http.services import SERVICES
 from registry.pages.rendering import page
 from registry.pages.serving import FORM

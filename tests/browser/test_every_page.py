@@ -25,10 +25,10 @@ LOOKS: dict[str, dict[str, Any]] = {
 }
 PICTURE_MAX = 10_000
 """Of what is higher, such as a log of a megabyte, only the beginning."""
-PARTS_MAX = 8
+PARTS_MAX = 12
 _CONTROLS = """() => [...document.querySelectorAll(
     "a[href], button, input, select, textarea, summary, [tabindex='0']")].filter(
-    (one) => one.checkVisibility({visibilityProperty: true}) && one.type !== "hidden")"""
+    (one) => one.checkVisibility({visibilityProperty: true}) && !["hidden", "radio"].includes(one.type))"""
 _NAME = "(one) => one.cloneNode(false).outerHTML"
 _FOCUSED = """() => {
     const one = document.activeElement, style = getComputedStyle(one), box = one.getBoundingClientRect();
@@ -69,11 +69,13 @@ async def sign_in(visit: Visit) -> None:
 
 
 async def following(visit: Visit, before: str) -> Any:
-    """What the keyboard comes to next; a field of a time has parts, and is left when all were passed."""
+    """What the keyboard comes to next. A field of a time has parts, and is left when all were passed; those
+    of which one is chosen are gone through by other keys."""
     for _ in range(PARTS_MAX):
         await visit.page.keyboard.press("Tab")
         at = await visit.page.evaluate(_FOCUSED)
-        if at["html"] != before or "datetime-local" not in before:
+        is_part = at["html"] == before and "datetime-local" in before
+        if not is_part and 'type="radio"' not in at["html"]:
             break
     return at
 
