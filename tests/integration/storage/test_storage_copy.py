@@ -6,8 +6,6 @@ import asyncio
 import fcntl
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from tests.kit.images import file, make_image, make_layer
 from tests.kit.s3 import S3Server
 from tests.kit.server import Registry, RegistryProcess
 from tests.kit.sources import ROOT
+from tests.kit.warm import run_seatrial, start_seatrial
 
 NAME = "team/app"
 BLOBS = 150
@@ -62,20 +61,19 @@ class Moving:
         self.server = RegistryProcess(self.data, storage_url=self.new.url, **self.settings)
         return self.server.start()
 
-    def process(self, *more: str) -> subprocess.Popen[bytes]:
+    def command(self, *more: str) -> tuple[str, ...]:
+        return ("storage", "copy", "--to", self.new.url, "--data", str(self.data), "--json", *more)
+
+    @property
+    def environment(self) -> dict[str, str]:
         settings = {f"SEATRIAL_{name.upper()}": value for name, value in self.settings.items()}
-        to = ("--to", self.new.url, "--data", str(self.data), "--json", *more)
-        return subprocess.Popen(
-            [sys.executable, "-m", "registry.main", "storage", "copy", *to],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=os.environ | settings | {"SEATRIAL_STORAGE_URL": self.old.url},
-        )  # fmt: skip
+        return os.environ | settings | {"SEATRIAL_STORAGE_URL": self.old.url}
 
     async def copy(self, *more: str, code: int = 0) -> Any:
-        with self.process(*more) as process:
-            out, err = await asyncio.to_thread(process.communicate)
-        assert process.returncode == code, err
-        return json.loads(out) | {"stderr": err.decode()}
+        words = self.command(*more)
+        done = await asyncio.to_thread(run_seatrial, *words, environment=self.environment, folder=ROOT)
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout) | {"stderr": done.stderr}
 
 
 @pytest.fixture(params=["file to file"])
@@ -178,12 +176,15 @@ async def test_killed_it_goes_on_with_what_is_missing(moving: Moving) -> None:
         for _ in range(BLOBS):
             content = os.urandom(20_000)
             contents[await push_blob(client, NAME, content)] = content
-    with moving.process("--parallel", "1") as process:
-        deadline = time.monotonic() + 60
-        while len(moving.new.locators()) < 3:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.002)
-        process.kill()
+    words = moving.command("--parallel", "1")
+    with open(os.devnull, "wb") as nowhere:
+        process = start_seatrial(words, environment=moving.environment, output=nowhere.fileno(), folder=ROOT)
+    deadline = time.monotonic() + 60
+    while len(moving.new.locators()) < 3:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+    process.kill()
+    await asyncio.to_thread(process.wait, 60)
     there: list[str] = []
     async with asyncio.timeout(60):
         # The service may still do what it was asked last.

@@ -160,9 +160,9 @@ async def test_they_stand_in_its_network_and_in_nothing_else_of_it(
             "it says ***",
         ),
         (
-            {"script": "echo waits; exec sleep 1000", "ready": {"tcp": 7, "within_seconds": 5}},
+            {"script": "echo waits; exec sleep 1000", "ready": {"tcp": 7, "within_seconds": 15}},
             "exit 0",
-            "was not ready within 5 s",
+            "was not ready within 15 s",
             "waits",
         ),
         (
