@@ -25,8 +25,8 @@ from registry.db.retention import retention_policies, retention_runs
 from registry.db.types import db_time
 from registry.http.retaining import retain
 from registry.http.services import Services
-from tests.kit.access import api
-from tests.kit.crashing import RETENTION_LEASE_SECONDS, RETENTION_POINTS, CrashingServer, Point
+from tests.kit.access import api, ask
+from tests.kit.crashing import RETENTION_LEASE_SECONDS, RETENTION_POINTS, CrashingServer
 from tests.kit.distribution import put_manifest, small_manifest
 from tests.kit.images import digest_of
 from tests.kit.model import Op
@@ -37,7 +37,6 @@ from tests.kit.retention import NAME, age, carry_out, items_of, names, pushed, s
 from tests.kit.server import Registry, running_replicas
 
 PATH = "/repositories/team%2Fapp"
-_ENDED = "retentionruns._end: after commit"
 
 
 def services_of(registry: Registry) -> Services:
@@ -279,50 +278,50 @@ async def push_beside_runs(player: Player) -> None:
 
 
 async def test_killed_while_it_retains(tmp_path: Path, database_url: str) -> None:
-    """Whatever was done is done whole and told of once, and what was broken off goes on to its end."""
+    """One run, killed at each of its points, one after the other: whatever was done is done whole and told of
+    once, and what was broken off goes on to its end."""
     server = CrashingServer(tmp_path / "data", database_url)
-    points = dict(enumerate(RETENTION_POINTS))
-    loose: dict[int, list[bytes]] = {}
+    loose = small_manifest(annotations={"n": "loose"})
     try:
         async with server.start().client() as client:
-            for number in points:
-                on = f"team/app{number}"
-                await pushed(client, "a", "b", "c", name=on)
-                loose[number] = [small_manifest(annotations={"n": f"{number} {each}"}) for each in range(3)]
-                for raw in loose[number]:
-                    assert (await put_manifest(client, on, digest_of(raw), raw)).status == 201
-                await set_policy(client, on, keep=[{"last": 1}], untagged_days=7, cap_percent=90)
+            digests = await pushed(client, "a", "b", "c")
+            assert (await put_manifest(client, NAME, digest_of(loose), loose)).status == 201
+            await set_policy(client, NAME, keep=[{"last": 1}], untagged_days=7, cap_percent=90)
         database = Database(database_url)
         await age(database, 10)
         await database.close()
-        # Each time it starts it goes on with what it was killed in, and is killed in the next.
-        for number, point in points.items():
+        for point in RETENTION_POINTS:
             async with server.start().client() as client:
+                await asyncio.sleep(RETENTION_LEASE_SECONDS)
                 server.arm(point)
                 try:
                     with pytest.raises(aiohttp.ClientError):
-                        await carry_out(client, f"team/app{number}")
+                        await carry_out(client, NAME)
                 finally:
                     server.disarm()
-                assert server.wait_until_killed()
+                assert server.wait_until_killed(), point.name
             async with server.start().client() as client:
-                await goes_on(client, f"team/app{number}", point, loose[number])
+                gone = {"a", "b", "c"} - await names(client)
+                there = await ask(client, "HEAD", f"/v2/{NAME}/manifests/{digest_of(loose)}")
+                gone |= {digest_of(loose)} if there.status == 404 else set()
+                assert await told_of(client) == sorted(gone), point.name
+        async with server.start().client() as client:
+            # It had ended when it was killed for the last time: that is another one.
+            assert (await carry_out(client, NAME))["tags_deleted"] == 0
+            last, first = (await api(client, "GET", "/retention/runs", params={"on": NAME}))["items"]
+            assert (first["outcome"], first["tags_deleted"], first["manifests_deleted"]) == ("done", 2, 1)
+            assert (last["outcome"], await told_of(client)) == ("done", sorted(["a", "b", digest_of(loose)]))
+            undone = await api(client, "POST", f"/retention/runs/{first['id']}/undo")
+            assert (undone["restored"], undone["not_restored"]) == (3, [])
+            assert await names(client) == {"a", "b", "c"}
+            for digest in (*digests, digest_of(loose)):
+                assert (await ask(client, "HEAD", f"/v2/{NAME}/manifests/{digest}")).status == 200
     finally:
         server.stop()
 
 
-async def goes_on(client: aiohttp.ClientSession, on: str, point: Point, loose: list[bytes]) -> None:
-    await asyncio.sleep(RETENTION_LEASE_SECONDS)
-    run = await carry_out(client, on)
-    runs = (await api(client, "GET", "/retention/runs", params={"on": on}))["items"]
-    # Where it died after its end, somebody has asked for another one.
-    assert {one["outcome"] for one in runs} == {"done"}, point.name
-    assert (len(runs), run["id"]) == (1 + (point.name == _ENDED), runs[0]["id"])
-    went = [item for one in runs for item in await items_of(client, one)]
-    assert sorted(item["tag"] or item["digest"] for item in went) == sorted(
-        ["a", "b", *map(digest_of, loose)]
-    )
-    assert sum(one["tags_deleted"] for one in runs) == 2
-    assert await names(client, on) == {"c"}
-    undone = await api(client, "POST", f"/retention/runs/{runs[-1]['id']}/undo")
-    assert (undone["restored"], undone["not_restored"]) == (5, [])
+async def told_of(client: aiohttp.ClientSession) -> list[str]:
+    """What all runs say that they have deleted."""
+    runs = (await api(client, "GET", "/retention/runs", params={"on": NAME}))["items"]
+    went = [item for run in runs for item in await items_of(client, run)]
+    return sorted(item["tag"] or item["digest"] for item in went)
