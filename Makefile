@@ -66,7 +66,7 @@ soak: ## kill the server a thousand times, run hostile images, to docs/soak.json
 	@scripts/python.sh
 	.venv/bin/python -m tests.soak --kills $(or $(KILLS),1000)
 	.venv/bin/python -m tests.soak --runs $(or $(RUNS),1000)
-	SEATRIAL_TEST_EXAMPLES=20 .venv/bin/pytest --timeout 0 --hypothesis-profile=default tests/integration/v2/test_model.py
+	SEATRIAL_TEST_EXAMPLES=20 .venv/bin/pytest -s --timeout 0 --hypothesis-profile=default tests/integration/v2/test_model.py
 
 demo: ## push a good and a bad image, see them tried (ONCE=1: and stop)
 	@scripts/packages.sh demo

@@ -326,6 +326,8 @@ class Player:
             options["data"] = io.BytesIO(data)
         async with client.request(method, path, **options) as response:
             body = await response.read()
+            if response.status == 503:  # the store or the database is not there, or is slow
+                raise ConnectionError(op, response.status, body)
             assert response.status < 500, (op, response.status, body)
             return response.status, response.headers, body
 

@@ -111,7 +111,7 @@ async def _connect(registry: Registry, clients: list[Client], stack: AsyncExitSt
 async def _play(client: Client, count: Count) -> None:
     kinds = operations()
     names = [name for name in kinds if name not in NOT_PLAYED] * 2 + [*READS[:-1], *PUSHES * 3]
-    while not count.violations:
+    while not count.violations and client.waiting is None:
         op = client.random.choice(kinds[client.random.choice(names)])
         if op.kind == "mount" and op.source is None:
             continue  # that one may find it in the repositories of the others
@@ -176,6 +176,9 @@ async def _look(client: Client, count: Count) -> None:
             await let_all_end(client.player.clients["admin"][0], client.player.contents)
         after = await client.player.look(next(iter(client.states)))
         after = await _resume(client, op, after, count)
+    except ConnectionError:
+        client.waiting = op  # to be looked for after the next kill
+        return
     except AssertionError as error:
         count.violations.append(f"after a kill in {op}: {error}")
         return
@@ -188,8 +191,15 @@ async def _look(client: Client, count: Count) -> None:
     if all(state.shown != after for state in at_any_time(client.states, client.player.contents)):
         count.cut_off_and_done += 1
     client.states = seen
-    if op is not None:
-        _told(client, op, await _do_when_free(client, op), count)
+    if op is None:
+        return
+    try:
+        answer = await _do_when_free(client, op)
+    except ConnectionError:
+        client.waiting = op
+        count.cut_off[op.kind] += 1
+    else:
+        _told(client, op, answer, count)
 
 
 async def _do_when_free(client: Client, op: Op) -> Answer:
@@ -260,12 +270,12 @@ async def _check_all(
     process: ForkedServer, clients: list[Client], database_url: str, store: Store, count: Count
 ) -> None:
     """Let nobody do anything, let days pass, and look: what is named is there, and nothing else."""
-    count.checks += 1
     async with AsyncExitStack() as stack:
         http = await _connect(process.start(), clients, stack)
         await asyncio.gather(*(_look(client, count) for client in clients))
-        if count.violations:
+        if count.violations or any(client.waiting for client in clients):
             return
+        count.checks += 1
         for kind in ("retain", "collect", "retain", "collect", "collect", "collect"):
             for client in clients:
                 await let_all_end(http, client.player.contents)
