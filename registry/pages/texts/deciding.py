@@ -45,7 +45,7 @@ TEXTS = {
     "settings.stricter": "Before a stricter gate or a narrower visibility is set, you see what and whom "
     "it would have refused.",
     "visibility.losing": "Who pulled, and could not any more",
-    "visibility.pulled": "{count} pulls, the last one",
+    "visibility.pulled": "pulls: {count}, the last one",
     "visibility.losing_none": "Nobody who pulled in the last {days} days would be kept out.",
     "gate.title": "Gate of {name}",
     "gate.preview": "What another gate would have refused",

@@ -309,8 +309,8 @@ async def test_a_narrower_visibility_is_seen_before_it_is_set(port: Port) -> Non
         asked = await send(person, port.registry, f"{PLACE}/settings", visibility="private", gate="off")
         assert asked.headers["Location"] == f"{PLACE}/gate?gate=off&visibility=private"
         page = words_of(await ask(person, "GET", asked.headers["Location"]))
-        assert "anonymous : 1 pulls" in page
-        assert "outsider : 1 pulls" in page
+        assert "anonymous : pulls: 1," in page
+        assert "outsider : pulls: 1," in page
         assert "member :" not in page
         assert (await api(port.admin, "GET", "/repositories/team%2Fapp"))["visibility"] == "public"
         assert (
