@@ -164,23 +164,6 @@ async def test_strangers_cannot_tell_what_is_private_from_what_is_not(port: Port
             assert "Sign in first" in pages[0]
 
 
-async def test_sizes_and_pulls_are_told_to_those_who_may_know(port: Port) -> None:
-    content = await fill(port)
-    for _ in range(3):
-        assert (await port.pull("1.0")).status == 200
-    async with visitor(port.registry) as stranger, visitor(port.registry) as manager:
-        await sign_in(manager, port.registry)
-        assert port.registry.services is not None
-        await port.registry.services.pulls.flush(port.database)
-        page = (await ask(manager, "GET", "/r/team/app")).body.decode()
-        counts = re.findall(r'data-label="Pulls \(30 days\)" class="number">(\d+)<', page)
-        assert counts == ["0", "0", "0", "3", "0"]
-        assert "Pulls" not in words_of(await ask(stranger, "GET", "/r/team/app"))
-        index = (await ask(stranger, "GET", "/r/team/app/-/tags/2.0")).body.decode()
-        assert len(re.findall(r'data-label="Size" class="number">\d+ B<', index)) == 2
-        assert content.index in index
-
-
 async def test_layers_are_a_picture(port: Port) -> None:
     layers = [make_layer(file(name, name.encode() * 4000)) for name in ("a", "b", "c")]
     await port.push(make_image(*layers, config={"Cmd": ["/a"]}), tag="layers")
