@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "login": ("registry.cli.login",),
         "logout": ("registry.cli.logout",),
         "whoami": ("registry.cli.whoami",),
+        "attention": ("registry.cli.attention",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
         "scan": ("sandbox.cli.scan",),

@@ -44,6 +44,7 @@ ADMINISTRATION: tuple[AdministrationLink, ...] = (
     AdministrationLink("service", "advisories", "/advisories"),
     AdministrationLink("service", "storage", "/storage", auditors=False),
     AdministrationLink("service", "quotas", "/quotas"),
+    AdministrationLink("service", "promotions", "/promotions"),
 )
 
 

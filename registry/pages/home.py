@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.http.api.attention import list_attention
 from registry.http.api.fields import NamespaceName
 from registry.http.api.repositories import RepositoriesQuery, list_repositories
 from registry.http.api.routes import Call, read_query
@@ -25,19 +26,21 @@ class HomeQuery(CursorQuery):
 
 
 async def show_home(call: Call) -> web.Response:
-    """Repositories by name, so many on a page."""
+    """What the visitor should look at, and repositories by name, so many on a page."""
     query = read_query(call.request, HomeQuery, leaves_out_empty=True)
     wanted = RepositoriesQuery(limit=SHOWN, cursor=query.cursor, namespace=query.namespace)
     found = await list_repositories(call, wanted)
+    is_first = query.namespace is None and query.cursor is None and call.actor.kind != "anonymous"
     kept = [("namespace", query.namespace)]
     return page(
         call.request,
         "home.html",
         title=text("home.below", name=query.namespace) if query.namespace else text("home.title"),
         repositories=found.items,
+        attention=await list_attention(call) if is_first else (),
         namespace=query.namespace,
         makes=makes_repositories(call.actor),
         next_path=f"/{chosen([*kept, ('cursor', found.next)])}" if found.next else None,
         first_path=f"/{chosen(kept)}" if query.cursor else None,
-        lines=Lines(api=["GET /api/v1/repositories"], cli=["seatrial repo list"]),
+        lines=Lines(api=["GET /api/v1/repositories"], cli=["seatrial repo list", "seatrial attention"]),
     )

@@ -34,6 +34,11 @@ def path_on(path: str, on: str, cursor: str | None = None) -> str:
     return path + chosen([("on", on), ("cursor", cursor)])
 
 
+def named_on(on: str) -> dict[str, str]:
+    """The place as requests name it that tell repositories and namespaces apart."""
+    return {"namespace": on.removesuffix("/")} if on.endswith("/") else {"repository": on}
+
+
 def may(call: Call, action: Action, on: str) -> bool:
     """Whether the visitor may do that at the place, as far as his roles and his credential say."""
     return decide(call.actor, action, on, None).allowed

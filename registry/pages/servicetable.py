@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from registry.pages import advisories, quotas, retention, storage, tagrules, workers
+from registry.pages import (
+    advisories,
+    automating,
+    promotions,
+    quotas,
+    retention,
+    storage,
+    tagrules,
+    workers,
+)
 from registry.pages.serving import PageRoute
 
 SERVICE: tuple[PageRoute, ...] = (
@@ -35,5 +44,22 @@ SERVICE: tuple[PageRoute, ...] = (
     PageRoute("GET", "/storage/preview", storage.show_candidates, "admin"),
     PageRoute("POST", "/storage/collections", storage.begin_collection, "admin"),
     PageRoute("POST", "/storage/scrubs", storage.begin_scrub, "admin"),
+    PageRoute("GET", "/schedules", automating.show_schedules),
+    PageRoute("POST", "/schedules", automating.create_schedule),
+    PageRoute("POST", "/schedules/{schedule_id}/delete", automating.delete_schedule),
+    PageRoute("GET", "/trial-hooks", automating.show_hooks),
+    PageRoute("POST", "/trial-hooks", automating.create_hook),
+    PageRoute("POST", "/trial-hooks/{hook}/rotate", automating.rotate_hook),
+    PageRoute("POST", "/trial-hooks/{hook}/delete", automating.delete_hook),
+    PageRoute("GET", "/upstreams", automating.show_upstreams),
+    PageRoute("POST", "/upstreams", automating.add_upstream),
+    PageRoute("POST", "/upstreams/{upstream}/credential", automating.replace_credential),
+    PageRoute("POST", "/upstreams/{upstream}/delete", automating.delete_upstream),
+    PageRoute("GET", "/promotions", promotions.show_promotions),
+    PageRoute("POST", "/promotions", promotions.promote),
+    PageRoute("GET", "/promotions/preview", promotions.preview_promotion),
+    PageRoute("POST", "/promotions/{promotion_id}/grant", promotions.grant_promotion),
+    PageRoute("POST", "/promotions/{promotion_id}/end", promotions.end_promotion),
+    PageRoute("POST", "/promotions/{promotion_id}/undo", promotions.undo_promotion),
     PageRoute("POST", "/storage/scrubs/{scrub_id}/stop", storage.stop_scrub, "admin"),
 )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
     from registry.trials.reading import TrialView
 
+CANCELLED = "cancelled by "
+"""How the reason of such a verdict begins; who did it follows."""
+
 
 async def cancel(database: Database, *, actor: Actor, trial: TrialView) -> None:
     """End what is not done of a trial that the actor may see; other trials that wait for the same end
@@ -43,7 +46,7 @@ async def cancel(database: Database, *, actor: Actor, trial: TrialView) -> None:
             raise ConflictError("nothing of this trial waits or is tried, so that there is nothing to cancel")
         for part_id in found:
             await finish_part(
-                connection, part_id, Judgement("error", f"cancelled by {actor.shown}"), record=None
+                connection, part_id, Judgement("error", f"{CANCELLED}{actor.shown}"), record=None
             )
         told = {"trial": trial.id, "digest": trial.digest}
         await record(connection, "trial.cancelled", trial.repository, actor, told)

@@ -277,6 +277,7 @@ API = {
     "POST /trials/{trial_id}/cancel": "again",
     "GET /trials/{trial_id}/log": "log",
     "GET /queue": "admin",
+    "GET /attention": "account",
     "GET /repositories/{name}/trials": "pull",
     "GET /trials/{trial_id}/log/live": "log",
     "GET /repositories/{name}/scans/{digest}": "scans",
@@ -451,6 +452,11 @@ PAGES = {
     "GET /tag-rules": "pull",
     "POST /tag-rules": "configure",
     "GET /quota": "pull",
+    "GET /schedules": "pull",
+    "POST /schedules": "configure",
+    "GET /trial-hooks": "configure",
+    "POST /trial-hooks": "configure",
+    "GET /promotions": "pull",
 }
 """Pages about a repository or a namespace."""
 ON: dict[str, dict[str, str]] = {
@@ -463,6 +469,11 @@ ON: dict[str, dict[str, str]] = {
     "GET /tag-rules": {},
     "POST /tag-rules": {"pattern": "("},
     "GET /quota": {},
+    "GET /schedules": {},
+    "POST /schedules": {},
+    "GET /trial-hooks": {},
+    "POST /trial-hooks": {"name": "made", "scheme": "github"},
+    "GET /promotions": {},
 }
 """Those of them that are told in a parameter, or a field, which one (``on``); and what else they are sent."""
 
@@ -542,6 +553,18 @@ OTHERS = {
     "POST /storage/collections": "admin",
     "POST /storage/scrubs": "admin",
     "POST /storage/scrubs/{scrub_id}/stop": "admin",
+    "POST /schedules/{schedule_id}/delete": "any",
+    "POST /trial-hooks/{hook}/rotate": "any",
+    "POST /trial-hooks/{hook}/delete": "any",
+    "GET /upstreams": "any",
+    "POST /upstreams": "any",
+    "POST /upstreams/{upstream}/credential": "any",
+    "POST /upstreams/{upstream}/delete": "any",
+    "POST /promotions": "any",
+    "GET /promotions/preview": "any",
+    "POST /promotions/{promotion_id}/grant": "any",
+    "POST /promotions/{promotion_id}/end": "any",
+    "POST /promotions/{promotion_id}/undo": "any",
     "GET /robots.txt": "open",
     "GET /assets/{version}/{file}": "open",
     "GET /healthz": "open",
