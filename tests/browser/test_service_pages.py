@@ -98,16 +98,26 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
     )
     await api(port.admin, "POST", "/tag-rules", status=201, json={"on": ON, "by": "semver", "pattern": "*"})
     await api(port.admin, "PATCH", "/quota", json={"on": ON, "tags": 6, "bytes": 2**20})
-    await api(port.admin, "PATCH", "/quota", json={"on": "team/", "tags": 5})
+    await api(port.admin, "PATCH", "/quota", json={"on": "team/", "tags": 7})
     run = await carry_out(port.admin, ON)
     worker = await port.worker("w")
     waiting = await port.push(tiny_image(), tag="waiting")
     await port.push(tiny_image(), tag="tried")
     await worker.claim()
+    await worker.report(await worker.claim())
+    await port.push(tiny_image(), tag="last")
     (trial,) = await port.trials(waiting)
     await advise(port, record("GHSA-1", affects("npm", "lodash", "introduced=0", "fixed=4.17.19")), day=1)
     await api(port.admin, "POST", "/collections", status=202)
     await api(port.admin, "POST", "/scrubs", status=202, json={})
+    await api(port.admin, "POST", "/schedules", status=201, json={"on": ON, "every_hours": 24})
+    hook = {"repository": ON, "name": "ci", "call_back": "https://receiver.example/"}
+    await api(port.admin, "POST", "/hooks", status=201, json=hook)
+    upstream = {"namespace": "team", "name": "hub", "host": "docker.example"}
+    await api(port.admin, "POST", "/upstreams", status=201, json=upstream)
+    await api(port.admin, "POST", "/repositories", status=201, json={"name": "prod/app"})
+    promoted = {"source": f"{ON}:tried", "to": "prod/app", "reason": "it is time"}
+    await api(port.admin, "POST", "/promotions", status=201, json=promoted)
     pages = (
         f"/retention?on={ON}",
         f"/retention/preview?on={ON}",
@@ -127,6 +137,13 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         "/storage/preview",
         "/advisories",
         "/administration",
+        f"/schedules?on={ON}",
+        f"/trial-hooks?on={ON}",
+        "/upstreams?on=team/",
+        "/promotions?on=prod/app",
+        f"/promotions/preview?on=prod/app&source={ON}:tried",
+        "/promotions",
+        "/",
     )
     async with visiting(chromium, port.registry, **look) as visit:
         await visit.go("/sign-in")
