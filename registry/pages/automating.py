@@ -150,7 +150,7 @@ async def show_upstreams(call: Call) -> web.Response:
         lines=Lines(
             api=[f"GET /api/v1/upstreams?namespace={namespace}", "POST /api/v1/upstreams"],
             cli=[
-                f"seatrial upstream list {namespace}",
+                f"seatrial upstream list --namespace {namespace}",
                 f"seatrial upstream add NAME HOST --namespace {namespace}",
             ],
         ),

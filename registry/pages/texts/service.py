@@ -324,7 +324,7 @@ TEXTS = {
     "upstreams.token": "a token",
     "upstreams.nobody": "nobody",
     "upstreams.credential": "Password",
-    "upstreams.username": "Name",
+    "upstreams.username": "User name there",
     "upstreams.secret": "Password or token",
     "upstreams.credential_hint": "Without a name it is a token. Left empty: it is asked as nobody.",
     "upstreams.replace": "Replace",
