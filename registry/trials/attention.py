@@ -56,6 +56,7 @@ AT_MOST = 10
 OLD = timedelta(days=7)
 """Advisories are too old then, and trials in error are looked back for so far."""
 _TRIALS_LOOKED_AT = 1000
+_OF_TRIALS = ("id", "repository_id", "digest", "verdict", "reason", "created_at", "finished_at")
 _SHARE = TOLD_AT[0]
 
 
@@ -268,7 +269,7 @@ def _waivers(here: ColumnElement[bool]) -> Select[Any]:
 def _trials(here: ColumnElement[bool]) -> Select[Any]:
     """Of the newest trials of all, so that it costs the same however many there are."""
     newest = (
-        select(trials)
+        select(*(trials.c[name] for name in _OF_TRIALS))
         .where(trials.c.created_at > db_time(-OLD))
         .order_by(trials.c.created_at.desc(), trials.c.id.desc())
         .limit(_TRIALS_LOOKED_AT)

@@ -130,7 +130,7 @@ async def test_collections_scrubs_and_damage_are_seen_and_begun(port: Port) -> N
         await sign_in(person, port.registry)
         shown = words_of(await read(person, "/storage"))
         assert "No blob is known to be damaged" in shown
-        assert "Nothing is there that nothing names" in words_of(await read(person, "/storage/preview"))
+        assert "Nothing is there that nothing names" in words_of(await ask(person, "GET", "/storage/preview"))
         for path in ("/storage/collections", "/storage/scrubs"):
             assert (await send_from(person, {"Origin": "https://evil.example"}, path)).status == 403
         assert (await send(person, port.registry, "/storage/scrubs", rate="fast")).status == 400
