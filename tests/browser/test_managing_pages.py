@@ -95,6 +95,6 @@ async def test_roles_and_settings(chromium: Browser, port: Port, look: dict[str,
             await visit.go(f"/r/team/app/-/{path}")
             await visit.require_good()
         await visit.page.get_by_label("Visible").select_option("public")
-        await visit.page.get_by_role("button", name="Change").click()
+        await visit.page.get_by_role("button", name="Change", exact=True).click()
         await visit.go("/r/team/app")
         assert "public" in await visit.text()
