@@ -13,7 +13,7 @@ from registry.http.api.reasons import REASON_MAX
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, as_body, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, field, given_body, moved, read_form, unchanged
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -79,11 +79,13 @@ async def confirm_deletion(call: Call) -> web.Response:
 
 
 async def delete_tag(call: Call) -> web.Response:
-    """Remove a tag and nothing else."""
+    """Remove a tag and nothing else, if it still stands where that was asked."""
     name, tag = call.request.match_info["name"], call.request.match_info["tag"]
     await find(call.services.database, actor=call.actor, action="delete", name=name)
-    wanted = as_body(tags.DeletionQuery, {"reason": read_form(call).get("reason")})
-    await tags.delete_tag(call, name, tag, wanted, NO_CONDITIONS)
+    fields = read_form(call)
+    wanted = as_body(tags.DeletionQuery, {"reason": fields.get("reason")})
+    seen = fields.get("stands_at")
+    await tags.delete_tag(call, name, tag, wanted, unchanged(seen) if seen else NO_CONDITIONS)
     return moved(call, _path(name))
 
 

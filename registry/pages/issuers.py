@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from registry.http.api import issuers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
-from registry.oci.conditions import Conditions, EntityTags
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, unchanged
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -90,8 +89,8 @@ async def unlink_person(call: Call) -> web.Response:
 
 async def _changed(call: Call, issuer: Issuer, **changes: object) -> web.Response:
     """Change what was just read: another's change in between is not overwritten."""
-    unchanged = Conditions(EntityTags(is_any=False, strong=frozenset({issuer.etag}), weak=frozenset()))
-    await issuers.change_issuer(call, issuer.name, given_body(issuers.IssuerChange, **changes), unchanged)
+    wanted = given_body(issuers.IssuerChange, **changes)
+    await issuers.change_issuer(call, issuer.name, wanted, unchanged(issuer.etag))
     return moved(call, _path(call))
 
 

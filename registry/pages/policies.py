@@ -92,6 +92,7 @@ async def save_policy(call: Call) -> web.Response:
 async def clear_policy(call: Call) -> web.Response:
     """Take the repository's own policy away; one of a namespace above counts then."""
     name = call.request.match_info["name"]
+    await find(call.services.database, actor=call.actor, action="configure", name=name)
     await api.clear_findings_policy(call, api.FindingsPolicyQuery(on=name))
     return moved(call, f"/r/{name}/-/findings-policy")
 

@@ -13,7 +13,7 @@ from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.pages.places import OnQuery, may, path_on, whole
 from registry.pages.rendering import Lines, chosen, page, shown_bytes
-from registry.pages.serving import CursorQuery, field, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -88,15 +88,16 @@ async def change_quota(call: Call) -> web.Response:
     """Limit what a place may hold; what is left empty is limited no longer."""
     fields = read_form(call)
     on = field(fields, "on")
-    wanted = {one: _amount(fields, one) for one in RESOURCES if one != "repositories" or on.endswith("/")}
-    await quotas.change_quota(call, quotas.QuotaChange.model_validate({"on": on, **wanted}))
+    here = [one for one in RESOURCES if one != "repositories" or on.endswith("/")]
+    wanted: dict[str, object] = {one: _amount(fields, one) for one in here}
+    await quotas.change_quota(call, as_body(quotas.QuotaChange, {"on": on, **wanted}))
     return moved(call, path_on("/quota", on))
 
 
 async def clear_quota(call: Call) -> web.Response:
     """Take all quotas of a place away."""
     on = field(read_form(call), "on")
-    await quotas.clear_quota(call, quotas.QuotaQuery(on=on))
+    await quotas.clear_quota(call, as_body(quotas.QuotaQuery, {"on": on}))
     return moved(call, path_on("/quota", on))
 
 

@@ -13,7 +13,7 @@ from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.pages.places import OnQuery, may, path_on, query_and_fields, whole
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, field, given_body, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ async def set_policy(call: Call) -> web.Response:
 async def clear_policy(call: Call) -> web.Response:
     """Take the place's own policy away."""
     on = field(read_form(call), "on")
-    await retention.clear_retention(call, retention.RetentionQuery(on=on))
+    await retention.clear_retention(call, as_body(retention.RetentionQuery, {"on": on}))
     return moved(call, path_on("/retention", on))
 
 

@@ -12,7 +12,15 @@ from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.account import LIVES, wanted_token
 from registry.pages.namespaces import may_on, own_name, tabs_of
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, require_confirmed
+from registry.pages.serving import (
+    CursorQuery,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_confirmed,
+    switches_off,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -106,8 +114,8 @@ async def revoke_token(call: Call) -> web.Response:
 async def switch_robot(call: Call) -> web.Response:
     """Disable a robot, or enable it again."""
     account = await _account(call)
-    robot = await robots.show_robot(call, account)
-    change = robots.WantedRobot(disabled=robot.disabled_at is None)
+    await robots.show_robot(call, account)  # it is made by none of this
+    change = robots.WantedRobot(disabled=switches_off(read_form(call)))
     await robots.put_robot(call, account, change, NO_CONDITIONS)
     return moved(call, _own_path(call))
 

@@ -25,6 +25,7 @@ from registry.http.body import leave_expectation, read_all
 from registry.http.caller import know
 from registry.http.cookies import SAFE, authenticate_caller, clear_session, is_from_own_page
 from registry.http.services import SERVICES
+from registry.oci.conditions import Conditions, EntityTags
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -170,6 +171,25 @@ def require_confirmed(fields: Fields, name: str) -> None:
     """
     if fields.get("confirm") != name:
         raise RequestInvalidError(f"nothing was done: type {name} to confirm that you mean it")
+
+
+def unchanged(etag: str) -> Conditions:
+    """What a form was drawn of still stands as it did: what somebody else made of it in between is neither
+    overwritten nor taken away."""
+    return Conditions(if_match=EntityTags(is_any=False, strong=frozenset({etag}), weak=frozenset()))
+
+
+def switches_off(fields: Fields) -> bool:
+    """Whether a button disables what it stands beside, or enables it. It says which: sent twice, or of a page
+    that is old, it does not do the opposite.
+
+    Raises:
+        RequestInvalidError: it says neither.
+    """
+    to = field(fields, "to")
+    if to not in ("on", "off"):
+        raise RequestInvalidError("to: on or off")
+    return to == "off"
 
 
 def moved(call: Call, path: str) -> web.Response:

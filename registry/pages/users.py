@@ -13,7 +13,15 @@ from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, require_confirmed
+from registry.pages.serving import (
+    CursorQuery,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_confirmed,
+    switches_off,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -70,10 +78,8 @@ async def change_user(call: Call) -> web.Response:
 
 async def switch_user(call: Call) -> web.Response:
     """Disable a user, or enable it again."""
-    name = _name(call)
-    user = await users.show_user(call, name)
-    change = users.UserChange(disabled=user.disabled_at is None)
-    await users.change_user(call, name, change, NO_CONDITIONS)
+    change = users.UserChange(disabled=switches_off(read_form(call)))
+    await users.change_user(call, _name(call), change, NO_CONDITIONS)
     return moved(call, _path(call))
 
 

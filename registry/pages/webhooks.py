@@ -11,7 +11,7 @@ from registry.http.api.places import PlaceQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, switches_off
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ async def redeliver(call: Call) -> web.Response:
 async def switch_webhook(call: Call) -> web.Response:
     """Disable a webhook, or enable it again."""
     webhook_id = call.request.match_info["webhook_id"]
-    webhook = await webhooks.show_webhook(call, webhook_id)
-    change = webhooks.WebhookChange(enabled=webhook.disabled_at is not None)
+    await webhooks.show_webhook(call, webhook_id)
+    change = webhooks.WebhookChange(enabled=not switches_off(read_form(call)))
     await webhooks.change_webhook(call, webhook_id, change, NO_CONDITIONS)
     return moved(call, f"/webhooks/{webhook_id}")
 

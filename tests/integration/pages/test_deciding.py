@@ -27,6 +27,20 @@ def typed_in(page: bytes) -> str:
     return str(found)
 
 
+async def test_long_lists_of_a_policy_are_not_cut(port: Port) -> None:
+    await port.push(tiny_image())
+    path, names = f"{PLACE}/findings-policy", [f"LicenseRef-of-a-long-name-{one}" for one in range(100)]
+    policy = {"version": 1, "licences": {"deny": names}, "misconfigurations": names}
+    await api(port.admin, "PUT", "/findings-policy", json={"on": "team/app", "policy": policy})
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        page = (await read(person, path)).body.decode()
+        assert "\n".join(names) in page
+        assert " ".join(names) in page
+        nowhere = f"/r/{'a' * 400}/-/findings-policy/clear"
+        assert (await send(person, port.registry, nowhere)).status == 400
+
+
 async def test_a_run_spec_is_checked_saved_and_taken_away(port: Port) -> None:
     await port.push(tiny_image())
     path = f"{PLACE}/run-spec"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.kit.access import api, ask, give_role, make_user
@@ -61,7 +63,8 @@ async def test_a_tag_goes_back_by_a_form(port: Port) -> None:
 
 
 async def test_a_tag_is_deleted_and_brought_back(port: Port) -> None:
-    digest = await port.push(tiny_image())
+    image = tiny_image()
+    digest = await port.push(image)
     path = "/r/team/app/-/deleted"
     password = await make_user(port.admin, "writer")
     await give_role(port.admin, "team/app", "user:writer", "writer")
@@ -78,7 +81,13 @@ async def test_a_tag_is_deleted_and_brought_back(port: Port) -> None:
         for headers in ({"Origin": "https://evil.example"}, {}):
             assert (await send_from(person, headers, gone)).status == 403
         assert (await send(person, port.registry, gone, reason="two\nlines")).status == 400
-        done = await send(person, port.registry, gone, reason=MARKUP)
+        # It moved after somebody had looked where it stands.
+        (seen,) = re.findall(r'name="stands_at" value="([^"]+)"', (await read(person, gone)).body.decode())
+        await port.push(tiny_image())
+        assert (await send(person, port.registry, gone, stands_at=seen)).status == 412
+        assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 200
+        assert await port.push(image) == digest
+        done = await send(person, port.registry, gone, stands_at=seen, reason=MARKUP)
         assert (done.status, done.headers["Location"]) == (303, path)
         assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 404
         shown = await read(writer, path)

@@ -175,9 +175,13 @@ async def test_a_webhook_is_made_tested_seen_and_deleted(tmp_path: Path, databas
         assert (await send(person, port.registry, again)).status == 303
         first, second = await receiver.until(2)
         assert first.id == second.id
-        assert (await send(person, port.registry, f"{one}/switch")).status == 303
-        assert "disabled" in words_of(await read(person, one))
-        assert (await send(person, port.registry, f"{one}/switch")).status == 303
+        for _ in range(2):  # a button that is pressed twice
+            assert (await send(person, port.registry, f"{one}/switch", to="off")).status == 303
+            assert "disabled" in words_of(await read(person, one))
+        assert 'name="to" value="on"' in (await read(person, one)).body.decode()
+        assert (await send(person, port.registry, f"{one}/switch", to="away")).status == 400
+        assert (await send(person, port.registry, f"{one}/switch", to="on")).status == 303
+        assert 'name="to" value="off"' in (await read(person, one)).body.decode()
         assert (await send_from(person, {"Origin": "https://evil.example"}, f"{one}/delete")).status == 403
         gone = await send(person, port.registry, f"{one}/delete")
         assert gone.headers["Location"] == path

@@ -26,8 +26,16 @@ async def test_a_quota_is_set_seen_and_taken_away(port: Port) -> None:
         assert "Tags 4 any amount" in words_of(await read(person, path))
         wanted = {"on": ON, "bytes": "1 GiB", "tags": "5"}
         assert (await send_from(person, {"Origin": "https://evil.example"}, "/quota", **wanted)).status == 403
-        for bad in ({"bytes": "much"}, {"tags": "-1"}, {"uploads": "1.5"}):
-            assert (await send(person, port.registry, "/quota", **wanted | bad)).status == 400
+        for bad in (
+            {"bytes": "much"},
+            {"bytes": "999999999TiB"},
+            {"tags": "-1"},
+            {"tags": "9" * 18},
+            {"uploads": "1.5"},
+            {"on": "a" * 400},
+        ):
+            assert (await send(person, port.registry, "/quota", **wanted | bad)).status == 400, bad
+        assert (await send(person, port.registry, "/quota/clear", on="a" * 400)).status == 400
         assert (await send(person, port.registry, "/quota", **wanted)).status == 303
         assert (await api(port.admin, "GET", path))["quota"] == {
             "bytes": 2**30,

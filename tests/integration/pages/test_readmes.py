@@ -120,8 +120,13 @@ async def test_a_form_writes_it(port: Port) -> None:
         assert "z" * 5000 in shown
         assert (await api(port.admin, "GET", PATH))["text"] == wanted
         seen = shown.partition('name="seen" value="')[2].partition('"')[0]
-        assert (await send(person, port.registry, PAGE, seen="", text="lost")).status == 412
-        assert (await send(person, port.registry, PAGE, seen=seen, text=ENDLESS[:70_000])).status == 400
+        slower = await send(person, port.registry, PAGE, seen="", text=f"not {MARKUP} lost")
+        assert slower.status == 412
+        assert f"not {MARKUP} lost" in words_of(slower)
+        assert "look at it again" in words_of(slower)
+        long = await send(person, port.registry, PAGE, seen=seen, text=ENDLESS[:70_000])
+        assert long.status == 400
+        assert ENDLESS[:70_000] in long.body.decode()
         assert (await send(person, port.registry, PAGE, seen=seen, text=ENDLESS)).status == 413
         assert (await send(person, port.registry, PAGE, seen=seen, text="two\r\nlines")).status == 303
         assert (await api(port.admin, "GET", PATH))["text"] == "two\nlines"

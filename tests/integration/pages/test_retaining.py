@@ -57,6 +57,7 @@ async def test_a_policy_is_seen_before_it_is_set_and_then_undone(port: Port) -> 
         undone = await read(person, path)
         assert "restored" in words_of(undone)
         assert f'action="{path}/undo"' not in undone.body.decode()
+        assert (await send(person, port.registry, "/retention/clear", on="a" * 400)).status == 400
         assert (await send(person, port.registry, "/retention/clear", on=ON)).status == 303
         assert "No policy counts here" in words_of(await read(person, f"/retention?on={ON}"))
 
