@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 EXAMPLES = 50
+LOOKED_AT = 500
+_PAGES_MAX = 20
+"""So many pages of tags are looked through for those that a rule would hold."""
 
 
 class RuleQuery(OnQuery):
@@ -87,10 +90,16 @@ async def delete_tag_rule(call: Call) -> web.Response:
 async def _held(call: Call, query: RuleQuery) -> Sequence[str]:
     """Some tags of the repository that the rule would hold."""
     repository = await find(call.services.database, actor=call.actor, action="pull", name=query.on)
-    wanted = tags.TagsQuery.model_validate({query.by: query.pattern, "limit": EXAMPLES})
-    found = await tags.search_tags(call, repository, wanted)
     excepted = [parse_matcher(by, pattern) for by, pattern in _exceptions(query.exceptions)]
-    return [tag.name for tag in found.items if not any(holds(tag.name) for holds in excepted)]
+    held: list[str] = []
+    asked: dict[str, object] = {query.by: query.pattern, "limit": LOOKED_AT}
+    for _ in range(_PAGES_MAX):
+        found = await tags.search_tags(call, repository, tags.TagsQuery.model_validate(asked))
+        held += [tag.name for tag in found.items if not any(holds(tag.name) for holds in excepted)]
+        if found.next is None or len(held) >= EXAMPLES:
+            break
+        asked["cursor"] = found.next
+    return held[:EXAMPLES]
 
 
 def _exceptions(words: str) -> list[tuple[MatchKind, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -118,8 +119,27 @@ async def test_a_tag_rule_shows_what_it_would_hold(port: Port) -> None:
         (rule,) = await api(port.admin, "GET", f"/tag-rules?on={ON}")
         assert rule["exceptions"] == [{"by": "glob", "pattern": "v1.1*"}]
         page = await read(person, path)
+        (look,) = re.findall(r'href="(/tag-rules[^"]+)#held"', page.body.decode())
+        looked = words_of(await read(person, html.unescape(look)))
+        assert "Tags that * would hold v1.0.0 A new rule" in looked
+        long = "%0A".join(f"v{number}-%2A" for number in range(450))
+        kept = (await read(person, f"{path}&pattern=v%2A&exceptions={long}")).body.decode()
+        assert "v449-*</textarea>" in kept
         (gone,) = re.findall(r'action="(/tag-rules/[0-9]+/delete)"', page.body.decode())
         assert (await send_from(person, {"Origin": "https://evil.example"}, gone, on=ON)).status == 403
         assert (await send(person, port.registry, gone, on=ON)).status == 303
         assert await api(port.admin, "GET", f"/tag-rules?on={ON}") == []
         assert "every tag may move" in words_of(await read(person, "/tag-rules?on=team/"))
+
+
+async def test_a_tag_rule_is_looked_at_past_what_it_excepts(port: Port) -> None:
+    await pushed(port.admin, "v0")
+    for number in range(60):
+        copy = "/repositories/team%2Fapp/tags/v0/copy"
+        await api(port.admin, "POST", copy, json={"to": f"v0.{number}"})
+    await api(port.admin, "POST", "/repositories/team%2Fapp/tags/v0/copy", json={"to": "v1"})
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        for exception in ("v0%2A", "semver%3D%3C1.0.0%0Av0%2A"):
+            path = f"/tag-rules?on={ON}&pattern=v%2A&exceptions={exception}"
+            assert "Tags that v* would hold v1 A new rule" in words_of(await read(person, path))
