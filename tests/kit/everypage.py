@@ -21,7 +21,9 @@ from tests.kit.trials import Port
 
 QUERIES: Mapping[str, str] = {
     **dict.fromkeys(("/retention", "/retention/preview", "/retention/runs", "/tag-rules"), "?on={name}"),
-    "/quota": "?on={name}",
+    **dict.fromkeys(("/quota", "/schedules", "/trial-hooks", "/promotions"), "?on={name}"),
+    "/upstreams": "?on={namespace}/",
+    "/promotions/preview": "?on={name}&source=team/app:2.0&tag=3.0",
     "/r/{name}/-/history/{tag}/rollback": "?to={digest}",
     "/r/{name}/-/compare": "?before=1.1&after=evil",
     "/trials/{trial}/live": "?wait=0",
