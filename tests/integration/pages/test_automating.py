@@ -97,6 +97,13 @@ async def test_a_promotion_is_looked_at_made_and_undone(port: Port) -> None:
         seen = await ask(person, "GET", f"/promotions/preview?on=prod/app&source={ON}:1.0")
         assert "The tag would be set." in words_of(seen)
         assert f"{digest[:19]}" in words_of(seen)
+        # What is promoted is what was looked at, also where its tag moves in between.
+        (source,) = re.findall('name="source" value="([^"]+)"', seen.body.decode())
+        await port.push(tiny_image(), tag="1.0")
+        answer = await send(person, port.registry, "/promotions", on="prod/app", source=source)
+        assert 400 <= answer.status < 500
+        assert "moved" in words_of(answer) or "stands at" in words_of(answer), words_of(answer)
+        await api(port.admin, "POST", "/repositories/team%2Fapp/tags/1.0/rollback", json={"to": digest})
         wanted = {"on": "prod/app", "source": f"{ON}:1.0", "reason": MARKUP}
         assert (await send_from(person, EVIL, "/promotions", **wanted)).status == 403
         assert (await send(other, port.registry, "/promotions", **wanted)).status in (403, 404)
