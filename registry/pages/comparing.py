@@ -8,7 +8,7 @@ from urllib.parse import quote
 from registry.auth.policy import decide
 from registry.content.administration import find
 from registry.errors import RequestInvalidError
-from registry.http.api.comparing import ComparisonQuery, show_comparison
+from registry.http.api.comparing import ComparisonQuery, compare
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page, short_digest
@@ -39,7 +39,7 @@ async def show_compared(call: Call) -> web.Response:
     if given.before is None or given.after is None:
         raise RequestInvalidError("choose two tags, one in each column")
     query = read_query(call.request, ComparisonQuery, leaves_out_empty=True)
-    found = await show_comparison(call, name, query)
+    found = await compare(call, repository, query)
     path, place = f"/r/{name}/-/compare", f"/api/v1/repositories/{quote(name, '')}"
     both = [("before", query.before), ("after", query.after)]
     return page(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.content import manifests
-from registry.content.administration import find
 from registry.content.comparing import ComparedLayer, ConfigChange, compare_configs, compare_layers
 from registry.content.inspecting import Contents, inspect
 from registry.errors import NotFoundError
@@ -74,21 +73,19 @@ async def compare(
     settings: Settings,
     *,
     actor: Actor,
-    name: str,
+    repository: Repository,
     before: str,
     after: str,
     platform: str | None,
     parsers: Threads,
 ) -> Comparison:
-    """From one image of a repository to another, each by tag or digest. Indexes are compared by one of their
-    images: of ``platform``, else of the first that both have.
+    """From one image of a repository that the actor may pull from to another, each by tag or digest. Indexes
+    are compared by one of their images: of ``platform``, else of the first that both have.
 
     Raises:
-        UnauthorizedError, DeniedError, NameUnknownError: as :func:`find`, for who pulls.
         ManifestUnknownError: there is no such image.
         NotFoundError: they have no such platform in common.
     """
-    repository = await find(database, actor=actor, action="pull", name=name)
     store = _Store(database, blobs, settings, parsers)
     named = [await manifests.get(database, repository, _reference(given)) for given in (before, after)]
     old, new = [await _images(store, manifest) for manifest in named]
@@ -102,8 +99,10 @@ async def compare(
         for images in (old, new)
     ]
     sides, contents, leaves = [], [], []
-    for given, digest in zip((before, after), picked, strict=True):
-        leaf = await manifests.get(database, repository, parse_content_digest(digest))
+    for given, manifest, digest in zip((before, after), named, picked, strict=True):
+        leaf = manifest
+        if digest != str(manifest.digest):
+            leaf = await manifests.get(database, repository, parse_content_digest(digest))
         side, held = await _side(store, actor, repository, leaf, given)
         sides.append(side)
         contents.append(held)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from registry.content.administration import find
+from registry.content.repositories import Repository
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
 from registry.http.api.fields import RepositoryName, TagOrDigest
 from registry.http.api.models import Query
@@ -31,13 +33,19 @@ async def show_comparison(call: Call, name: RepositoryName, query: ComparisonQue
     What may not be pulled is not shown, nor what was found to those who may not read that: `null` then, and
     why.
     """
+    repository = await find(call.services.database, actor=call.actor, action="pull", name=name)
+    return await compare(call, repository, query)
+
+
+async def compare(call: Call, repository: Repository, query: ComparisonQuery) -> use.Comparison:
+    """As :func:`show_comparison`, of a repository that the caller may pull from."""
     services = call.services
     return await use.compare(
         services.database,
         services.blobs,
         services.settings,
         actor=call.actor,
-        name=name,
+        repository=repository,
         before=query.before,
         after=query.after,
         platform=query.platform,
