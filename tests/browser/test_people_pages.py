@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -137,7 +138,12 @@ async def test_an_administrator_with_tokens_and_webhooks(
         await receiver.until(1)
         await visit.page.get_by_role("link", name=receiver.url).click()
         await visit.page.get_by_role("rowheader", name="tag.moved").wait_for()
-        await visit.page.get_by_role("button", name="Send again").click()
+        # What the receiver answered is written down a moment after it has.
+        again = visit.page.get_by_role("button", name="Send again")
+        async with asyncio.timeout(20):
+            while not await again.count():
+                await visit.page.reload()
+        await again.click()
         await receiver.until(2)
         await visit.page.get_by_role("button", name="Disable").click()
         await visit.page.get_by_role("button", name="Enable").wait_for()

@@ -83,6 +83,7 @@ async def test_a_reader_finds_an_image_and_pulls_it(chromium: Browser, port: Por
         assert "2.0-rc.1" not in await visit.page.locator("main table").inner_text()
         await visit.page.get_by_role("link", name="1.0", exact=True).click()
         await visit.require_good()
+        await visit.page.get_by_text("By digest, which never moves").click()
         command = f"podman pull {port.registry.host}/team/app@{digest}"
         await visit.page.get_by_text(command, exact=True).wait_for()
         for tab in ("Trials", "Referrers"):

@@ -12,6 +12,7 @@ from sqlalchemy import insert, select, update
 from structlog.testing import capture_logs
 
 from registry.db.content import manifests, repositories
+from registry.db.dialect import insert_ignoring_conflict
 from registry.db.engine import Database
 from registry.db.events import audit_keeping, pull_days
 from registry.db.promotions import promotions
@@ -524,6 +525,8 @@ async def test_nothing_without_a_tag_goes_where_the_trail_lost_pulls(
     await api(client, "DELETE", f"{PATH}/tags/a", status=204)
     await age(database_of(registry), 60)
     async with database_of(registry).write() as connection:
+        # As the registry makes it when it first looks.
+        await connection.execute(insert_ignoring_conflict(connection, audit_keeping, {"id": 1}))
         await connection.execute(update(audit_keeping).values(shortened_at=db_time(-timedelta(days=3))))
     await set_policy(client, NAME, untagged_days=30, cap_percent=100)
     assert "not known whole" in (await carry_out(client, NAME))["detail"]

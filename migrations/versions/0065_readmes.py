@@ -7,7 +7,7 @@ from alembic import op
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 TIME = sa.BigInteger()
 
-revision = '0066'
+revision = '0065'
 down_revision = '0064'
 branch_labels = None
 depends_on = None
