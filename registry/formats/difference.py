@@ -36,7 +36,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ScanDifference:
     """From one image to another. Lists are sorted: findings the worst first, packages by kind and name."""
 
     before: str
@@ -49,13 +49,13 @@ class Difference:
     """why the two may differ in what is known of them, and not in what they are"""
 
 
-def difference(before: Report, after: Report, *, names: tuple[str, str]) -> Difference:
+def difference(before: Report, after: Report, *, names: tuple[str, str]) -> ScanDifference:
     """What is different. Excused findings are none; one and the same in several places of an image is one.
 
     A vulnerability is the same one in another version of its package.
     """
     old, new = _findings(before), _findings(after)
-    return Difference(
+    return ScanDifference(
         *names,
         packages=tuple(_changes(before, after)),
         new=_sorted(new[key] for key in new.keys() - old.keys()),
@@ -121,7 +121,7 @@ def _notes(before: Report, after: Report) -> Iterator[str]:
         yield "the two were matched with different advisories: what is new may only be known since"
 
 
-def difference_document(found: Difference) -> bytes:
+def difference_document(found: ScanDifference) -> bytes:
     """The difference as JSON."""
     return dumped(
         {
@@ -137,12 +137,12 @@ def difference_document(found: Difference) -> bytes:
     )
 
 
-def difference_table(found: Difference) -> bytes:
+def difference_table(found: ScanDifference) -> bytes:
     """The difference as lines for a terminal."""
     return "".join(f"{printable(line)}\n" for line in _lines(found)).encode()
 
 
-def _kinds(found: Difference) -> Mapping[str, tuple[Finding, ...]]:
+def _kinds(found: ScanDifference) -> Mapping[str, tuple[Finding, ...]]:
     return {"new": found.new, "gone": found.gone, "same": found.same}
 
 
@@ -151,7 +151,7 @@ def _counted(some: tuple[Finding, ...]) -> dict[str, int]:
     return {severity: count[severity] for severity in WORST_FIRST if count[severity]}
 
 
-def _lines(found: Difference) -> Iterator[str]:
+def _lines(found: ScanDifference) -> Iterator[str]:
     yield f"from {found.before}"
     yield f"to   {found.after}"
     yield from found.notes
@@ -173,7 +173,7 @@ def _lines(found: Difference) -> Iterator[str]:
             yield f"  {one.severity:<8} {one.id}  {one.of}{evidence}{fixed}"
 
 
-def exit_code(found: Difference, after: Report, counted: tuple[str, ...]) -> int:
+def exit_code(found: ScanDifference, after: Report, counted: tuple[str, ...]) -> int:
     """1 where something new has a severity of ``counted`` or an unknown one; 2 where nothing has, but not all
     of the second image was looked at, or looked up; else 0."""
     if any(one.severity in counted or one.severity == "unknown" for one in found.new):

@@ -11,7 +11,7 @@ from registry.content import manifests
 from registry.content.comparing import ComparedLayer, ConfigChange, compare_configs, compare_layers
 from registry.content.inspecting import Contents, inspect
 from registry.errors import NotFoundError
-from registry.formats.difference import Difference, difference
+from registry.formats.difference import ScanDifference, difference
 from registry.oci.digest import Digest, parse_content_digest
 from registry.oci.manifest import parse_manifest
 from registry.oci.names import parse_tag
@@ -53,7 +53,7 @@ class Comparison:
     platforms: Sequence[str]
     config: Sequence[ConfigChange] | None
     layers: Sequence[ComparedLayer] | None
-    found: Difference | None
+    found: ScanDifference | None
     not_found_because: str
 
 
@@ -174,7 +174,7 @@ async def _found(
     repository: Repository,
     leaves: Sequence[StoredManifest],
     sides: Sequence[Compared],
-) -> tuple[Difference | None, str]:
+) -> tuple[ScanDifference | None, str]:
     if not may_read_log(actor, repository=repository.name, visibility=repository.visibility):
         return None, "what was found in images is for those who may push to the repository"
     names = [f"{repository.name}@{side.digest}" for side in sides]
