@@ -17,7 +17,7 @@ from registry.http.api.routes import Call, read_query
 from registry.http.api.visibility import VisibilityQuery, preview_visibility
 from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, field, given_body, is_whole, moved, read_form
 from registry.pages.texts import text
 from registry.settings import Gate
 from registry.trials.pausing import PAUSE_MAX
@@ -159,6 +159,6 @@ async def resume_gate(call: Call) -> web.Response:
 
 
 def _hours(words: str) -> int:
-    if not (words.isascii() and words.isdigit() and len(words) <= 3 and 0 < int(words) <= PAUSE_HOURS_MAX):
+    if not (is_whole(words, 3) and 0 < int(words) <= PAUSE_HOURS_MAX):
         raise RequestInvalidError(f"hours: a whole number from 1 to {PAUSE_HOURS_MAX}")
     return int(words)

@@ -11,7 +11,7 @@ from registry.http.api.scans import find_scanned
 from registry.http.parsers import PARSERS
 from registry.pages.image import Of, may_read_pulls
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery
+from registry.pages.serving import CursorQuery, is_whole
 from registry.pages.texts import text
 from registry.trials.scanreading import has_words, read_entries, read_scans
 
@@ -56,7 +56,7 @@ async def show_packages(call: Call) -> web.Response:
             manifest,
             "packages",
             takes=lambda one: has_words(one, query.find),
-            first=int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 19 else 0,
+            first=int(cursor) if is_whole(cursor) else 0,
             limit=SHOWN + 1,
             parsers=call.request.app[PARSERS],
         )

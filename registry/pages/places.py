@@ -11,14 +11,13 @@ from registry.errors import RequestInvalidError
 from registry.http.api.fields import PlaceKey
 from registry.http.api.models import Query, problems
 from registry.pages.rendering import chosen
-from registry.pages.serving import CursorQuery
+from registry.pages.serving import CursorQuery, is_whole
 
 if TYPE_CHECKING:
     from registry.auth.policy import Action
     from registry.http.api.routes import Call
     from registry.pages.serving import Fields
 
-_DIGITS_MAX = 18
 _FIELDS_MAX = 200
 Q = TypeVar("Q", bound=Query)
 
@@ -53,7 +52,7 @@ def whole(fields: Fields, name: str) -> int | None:
     words = fields.get(name, "").strip()
     if not words:
         return None
-    if not (words.isascii() and words.isdigit() and len(words) <= _DIGITS_MAX):
+    if not is_whole(words):
         raise RequestInvalidError(f"{name}: {words[:40]!r} is no whole number")
     return int(words)
 

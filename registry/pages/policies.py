@@ -20,7 +20,7 @@ from registry.http.api import findingspolicies as api
 from registry.http.api.routes import Call
 from registry.http.api.waivers import WaiversQuery, list_waivers
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import Fields, given_body, moved, read_form
+from registry.pages.serving import Fields, given_body, is_whole, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _number(words: str | None) -> int | float | str | None:
     if words is None:
         return None
     try:
-        return int(words) if words.isascii() and words.isdigit() and len(words) < 19 else float(words)
+        return int(words) if is_whole(words) else float(words)
     except ValueError:
         return words
 

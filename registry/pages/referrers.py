@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from registry.http.api.routes import Call, read_query
 from registry.pages.image import image_of
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery
+from registry.pages.serving import CursorQuery, is_whole
 from registry.pages.texts import text
 from registry.trials.referring import read_referrers
 
@@ -41,7 +41,7 @@ async def show_referrers(call: Call) -> web.Response:
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     of = await image_of(call)
     cursor = query.cursor or "0"
-    after = int(cursor) if cursor.isascii() and cursor.isdigit() and len(cursor) < 19 else 0
+    after = int(cursor) if is_whole(cursor) else 0
     found = await read_referrers(call.services.database, of.repository, of.digest, limit=SHOWN, after=after)
     path = f"{of.path}/referrers"
     return page(

@@ -143,6 +143,11 @@ def as_body(kind: type[M], members: Mapping[str, object]) -> M:
         raise RequestInvalidError(f"the form is not valid: {problems(error)}") from None
 
 
+def is_whole(words: str, digits: int = 18) -> bool:
+    """Whether it is a whole number from 0 with so many digits at most: a database takes 18."""
+    return words.isascii() and words.isdigit() and len(words) <= digits
+
+
 def whole_number(fields: Fields, name: str, *, most: int) -> int | None:
     """A field with a number from 0, or ``None`` where it was left empty.
 
@@ -152,7 +157,7 @@ def whole_number(fields: Fields, name: str, *, most: int) -> int | None:
     words = fields.get(name)
     if words is None:
         return None
-    if not (words.isascii() and words.isdigit() and len(words) <= len(str(most)) and int(words) <= most):
+    if not (is_whole(words, len(str(most))) and int(words) <= most):
         raise RequestInvalidError(f"{name}: a whole number up to {most}")
     return int(words)
 
