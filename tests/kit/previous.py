@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.kit.sources import ROOT
 from tests.kit.wheel import Installed, build_wheel, install
 
-PREVIOUS = "b46e59e83b75bb1de85b36a10a46ef22cb2216f9"
+PREVIOUS = "23dd533b68a7b5fed8225171108c507575b90baf"
 
 
 def install_previous(folder: Path) -> Installed:
