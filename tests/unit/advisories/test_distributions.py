@@ -135,6 +135,7 @@ def test_the_oldest_entry_that_names_a_cve_fixed_it() -> None:
         "a changelog of no release; --ecosystem says which"
     ]
     assert reasons(changelog("nothing of the kind", "x", None)) == ["no changelog"]
+    assert reasons(changelog("package (0-2)  ;urgency=low", "x", None)) == ["no changelog"]
     assert [release_of(one) for one in ("bookworm", "noble-updates", "unstable", "UNRELEASED")] == [
         "Debian:12", "Ubuntu:24.04:LTS", None, None,
     ]  # fmt: skip
