@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast, get_args
 from urllib.parse import quote
 
 from registry.advisories.ecosystems import line_of
+from registry.advisories.severity import SEVERITIES
 from registry.advisories.values import End, Kind, Span
 from registry.contract.scan import Severity
 from registry.errors import NotFoundError, UnavailableError
@@ -21,6 +23,9 @@ from registry.errors import NotFoundError, UnavailableError
 APPLICATION_ID = 0x53454156
 """``SEAV``: what ``file`` and we know such a database by."""
 SCHEMA = 1
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_ENDS: tuple[End, ...] = get_args(End)
+V = TypeVar("V")
 
 TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -137,7 +142,7 @@ class Advisories:
     def _status(self) -> Status:
         skips: dict[str, list[tuple[str, int, str]]] = {}
         for source, *skip in self._rows("SELECT source, reason, count, example FROM skip ORDER BY 1, 2"):
-            skips.setdefault(source, []).append((skip[0], skip[1], skip[2]))
+            skips.setdefault(source, []).append((_text(skip[0]), _count(skip[1]), _text(skip[2])))
         rows = self._rows(
             "SELECT name, format, origin, as_of, newest_at, licence, fixed_only, records, informational, "
             "digest FROM source ORDER BY name"
@@ -146,16 +151,16 @@ class Advisories:
             self.generation,
             tuple(
                 Source(
-                    name=row[0],
-                    format=row[1],
-                    origin=row[2],
-                    as_of=datetime.fromisoformat(row[3]),
+                    name=_text(row[0]),
+                    format=_text(row[1]),
+                    origin=_text(row[2]),
+                    as_of=_moment(row[3]),
                     newest_at=as_time(row[4]),
-                    licence=row[5],
+                    licence=_text(row[5]),
                     fixed_only=bool(row[6]),
-                    records=row[7],
-                    informational=row[8],
-                    digest=row[9],
+                    records=_count(row[7]),
+                    informational=_count(row[8]),
+                    digest=_text(row[9]),
                     skipped=tuple(skips.get(row[0], ())),
                 )
                 for row in rows
@@ -208,7 +213,8 @@ class Advisories:
             "AND severity != 'unknown' ORDER BY score IS NULL, score DESC, rid LIMIT 1",
             name,
         )
-        return (cast("Severity", rows[0][0]), rows[0][1]) if rows else ("unknown", None)
+        with damage_is_said(self._path):
+            return (_one_of(SEVERITIES, rows[0][0]), _score(rows[0][1])) if rows else ("unknown", None)
 
     def is_exploited(self, cve: str) -> bool:
         """Whether it is on the list of vulnerabilities that are known to be exploited."""
@@ -217,7 +223,8 @@ class Advisories:
     def likelihood(self, cve: str) -> float | None:
         """How likely it is to be exploited, if a list says so."""
         score = self._one("SELECT max(score) FROM likelihood WHERE cve = ?", cve)
-        return None if score is None else float(cast("float", score))
+        with damage_is_said(self._path):
+            return _score(score)
 
     def _rows(self, sql: str, *values: object) -> list[Any]:
         with damage_is_said(self._path):
@@ -295,21 +302,55 @@ def damage_is_said(path: Path) -> Iterator[None]:
 
 def as_time(text: str) -> datetime | None:
     """A time of the file."""
-    return datetime.fromisoformat(text) if text else None
+    return _moment(text) if text else None
 
 
 def _candidate(row: Any) -> Candidate:
     id_, kind, names, summary, published_at, severity, score, spans, versions = row
     aliases, upstream = json.loads(names)
     return Candidate(
-        id=id_,
-        kind=kind,
-        aliases=tuple(aliases),
-        upstream=tuple(upstream),
-        summary=summary,
+        id=_text(id_),
+        kind=_one_of(_KINDS, kind),
+        aliases=tuple(map(_text, aliases)),
+        upstream=tuple(map(_text, upstream)),
+        summary=_text(summary),
         published_at=as_time(published_at),
-        severity=severity,
-        score=score,
-        spans=tuple(Span(low, end, cast("End", how)) for low, end, how in json.loads(spans)),
-        versions=frozenset(versions.split("\n")) if versions else frozenset(),
+        severity=_one_of(SEVERITIES, severity),
+        score=_score(score),
+        spans=tuple(Span(_text(low), _text(end), _one_of(_ENDS, how)) for low, end, how in json.loads(spans)),
+        versions=frozenset(_text(versions).split("\n")) if versions else frozenset(),
     )
+
+
+# A column of SQLite takes a value of any kind, and whoever made the file chose them.
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} in the place of a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(f"{type(value).__name__} in the place of a count")
+    return value
+
+
+def _score(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise TypeError(f"{type(value).__name__} in the place of a score")
+    return float(value)
+
+
+def _one_of(known: tuple[V, ...], value: object) -> V:
+    return known[known.index(cast("V", value))]
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return moment

@@ -223,6 +223,15 @@ def test_what_somebody_made_up_is_refused_and_said(tmp_path: Path) -> None:
         "UPDATE advisory SET names = '{}'",
         "UPDATE source SET as_of = 'yesterday'",
         "UPDATE advisory SET published_at = 'never'",
+        "UPDATE advisory SET published_at = '2026-01-01T00:00:00'",
+        "UPDATE advisory SET id = CAST(id AS BLOB)",
+        "UPDATE advisory SET kind = 'other'",
+        "UPDATE advisory SET names = '[[7], []]'",
+        "UPDATE affected SET spans = '[[1, 2, \"fixed\"]]'",
+        "UPDATE affected SET severity = 'other'",
+        "UPDATE affected SET score = 'much'",
+        "UPDATE source SET records = 'many'",
+        "UPDATE source SET origin = CAST(origin AS BLOB)",
     ):
         with pytest.raises(UnavailableError, match="cannot be read as advisories"):
             swap(changed(path, other, statement), path)
