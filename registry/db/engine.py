@@ -213,8 +213,12 @@ def _engine(url: URL, pool_size: int) -> AsyncEngine:
         )
         keep_rows_out_of_errors(engine.sync_engine)
         return engine
+    from registry.db.onetrip import OneTrip  # noqa: PLC0415 - a registry on PostgreSQL needs none of its driver
+
     # Parameters hold hashes of secrets and whole manifests: neither belongs into a log.
-    engine = create_async_engine(url, pool_size=pool_size, max_overflow=pool_size, hide_parameters=True)
+    engine = create_async_engine(
+        url, module=OneTrip(), pool_size=pool_size, max_overflow=pool_size, hide_parameters=True
+    )
     event.listen(engine.sync_engine, "connect", _sqlite_connect)
     event.listen(engine.sync_engine, "begin", _sqlite_begin)
     event.listen(engine.sync_engine, "invalidate", _sqlite_let_go)

@@ -1,7 +1,7 @@
 """One statement that reads from SQLite, in one trip to a thread.
 
-The asynchronous driver makes five such trips for it: for the connection, the cursor, the statement, the rows
-and the cursor's end.
+The asynchronous driver would make three (see onetrip.py): for what begins a transaction, the statement, and
+what ends it.
 """
 
 from __future__ import annotations
