@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.kit.server import RegistryProcess
+from tests.kit.server import RegistryProcess, inherited
+from tests.kit.sources import ROOT
 from tests.kit.warm import can_fork, start_seatrial
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -95,6 +96,46 @@ def test_wrong_usage_and_an_environment_of_its_own(tmp_path: Path) -> None:
     assert process.wait(60) == process.poll() == new.returncode == 64
     assert (tmp_path / "log").read_text() == new.stdout + new.stderr
     process.kill()  # which nobody feels
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("sys.exit()", 0),
+        ("sys.exit(3)", 3),
+        ("sys.exit('a word')", 1),
+        ("raise LookupError('nothing')", 1),
+        ("raise KeyboardInterrupt", -signal.SIGINT),
+        ("None", 0),
+        ("sys.stdout.close(); sys.exit(2)", 2),
+        ("os.dup2(os.open('/dev/full', os.O_WRONLY), 1); sys.exit(2)", 120),
+    ],
+)
+def test_it_ends_as_python_ends(ending: str, code: int) -> None:
+    """Threads are waited for, what is registered runs, what was printed is written, or that it was not."""
+    script = (
+        "import atexit, os, sys, threading, time\n"
+        "from tests.kit.warm import run_to_its_end\n"
+        "def late(): time.sleep(0.05); print('a thread')\n"
+        "def command():\n"
+        "    threading.Thread(target=late).start()\n"
+        "    atexit.register(sys.stderr.write, 'registered\\n')\n"
+        "    print('printed', flush=False)\n"
+        f"    {ending}\n"
+    )
+
+    def run(end: str) -> tuple[int, str, list[str]]:
+        command = [sys.executable, "-c", script + end]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**inherited()}, capture_output=True, text=True, check=False
+        )
+        # A traceback tells of the lines between as well.
+        said = [line for line in done.stderr.splitlines() if not line.startswith(" ")]
+        return done.returncode, done.stdout, said
+
+    quick = run("run_to_its_end(command)\n")
+    assert quick == run("command()\n")
+    assert quick[0] == code
 
 
 def test_none_is_forked_for_who_has_moved_elsewhere_or_adopts() -> None:

@@ -2,7 +2,9 @@
 
 A new process takes a second of a processor to import a registry, and tests start hundreds. What is forked
 is as real: it has its own id, environment, folder and descriptors, runs ``registry.main.main`` from its first
-line and ends as Python ends. ``python -m tests.kit.warm`` forks them, one for each process of tests.
+line and ends as Python ends, but for taking apart each module, which would copy all of a forked process's
+memory and take three times as long as most commands. ``python -m tests.kit.warm`` forks them, one for each
+process of tests.
 
 It forks only what would find itself where this process of tests began. A test that has moved elsewhere (into
 a namespace or a group, under other limits) or adopts what runs below it is told so, and starts a new process.
@@ -10,6 +12,7 @@ a namespace or a group, under other limits) or adopts what runs below it is told
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -23,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -284,6 +287,23 @@ def _become(told: dict[str, Any], fds: list[int]) -> None:
     sys.argv[1:] = [*told["arguments"], *(word for fd in ready for word in ("--ready-fd", str(fd)))]
 
 
+def run_to_its_end(command: Callable[[], None]) -> None:
+    """Run it, and where it ends with an exit code do what Python does then, but for freeing its memory."""
+    try:
+        command()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        with suppress(OSError):  # what cannot be written Python finds once more, and tells
+            for stream in (sys.stdout, sys.stderr):
+                if stream is not None and not stream.closed:
+                    stream.flush()
+            os._exit(ended.code or 0)
+        raise
+
+
 if __name__ == "__main__":
     from aiohttp import web
 
@@ -294,4 +314,4 @@ if __name__ == "__main__":
         importlib.import_module(late)
     table.add_routes(web.Application())  # so that what is read of the routes once is read here
     if fork_on_demand():
-        main()
+        run_to_its_end(main)
