@@ -28,12 +28,15 @@ _LOGGERS: dict[str, list[BoundLoggerLazyProxy]] = {}
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # What is imported and collected stays to the end: nothing of it is garbage.
 gc.disable()
+_ALLOCATIONS = 50_000
+"""As ``registry.main`` has it: all are looked through when there are so many more than before."""
 
 
 def pytest_collection_finish() -> None:
     """Leave what was collected out of every later look for garbage: that took a quarter of a test's time."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(_ALLOCATIONS)
     gc.enable()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 import uvloop
+from argon2 import PasswordHasher
 
+from registry.auth import passwords
 from registry.http import auditing, matching, server
 from tests.kit.compiled import compile_once
 from tests.kit.later import look_later
@@ -54,6 +56,17 @@ def looked_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry in this process leaves a test a second before it looks around by itself, unless there is
     something to look at."""
     look_later(monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def passwords_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry in this process hashes passwords by the least that argon2id can do: each user of a test
+    would take as long as the rest of it. Tests of what it takes have a fixture of this name of their own."""
+
+    def least(**_given: int) -> PasswordHasher:
+        return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+    monkeypatch.setattr(passwords, "PasswordHasher", least)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import aiohttp
 import argon2
+import pytest
 from sqlalchemy import select, update
 
 from registry.auth.passwords import Passwords
@@ -15,6 +16,11 @@ from tests.kit.server import Registry
 
 PASSWORD = "a password of his"
 OLDER = argon2.PasswordHasher(time_cost=1, memory_cost=8 * 1024, parallelism=1)
+
+
+@pytest.fixture(autouse=True)
+def passwords_take_no_time() -> None:
+    """They take what they take."""
 
 
 async def stored_hash(registry: Registry) -> str:

@@ -117,7 +117,7 @@ async def test_passwords() -> None:
     passwords = Passwords()
     try:
         stored = await passwords.hash("correct horse")
-        assert stored.startswith("$argon2id$")
+        assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$"), "OWASP's least"
         assert await passwords.verify(stored, "correct horse")
         assert not await passwords.verify(stored, "correct horse ")
         assert not await passwords.verify(None, "nobody has this password")
