@@ -104,7 +104,8 @@ def storage(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "filesystem":
         return {}
     service: S3Server = request.getfixturevalue("s3")
-    return {"storage_url": service.url(), "storage_credentials_file": service.credentials}
+    # It is asked as often as can be: on a busy machine it may say 503 for seconds.
+    return {"storage_url": service.url(attempts=10), "storage_credentials_file": service.credentials}
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,10 @@ def made_server(request: pytest.FixtureRequest, folder: Path) -> Iterator[Crashi
     storage = {}
     if request.param == "postgresql-s3":
         service = request.getfixturevalue("s3")
-        storage = {"storage_url": service.url(), "storage_credentials_file": str(service.credentials)}
+        storage = {
+            "storage_url": service.url(attempts=10),
+            "storage_credentials_file": str(service.credentials),
+        }
     if request.param == "sqlite-filesystem":
         shutil.copyfile(request.getfixturevalue("sqlite_template"), folder / "seatrial.db")
         url = f"sqlite:///{folder / 'seatrial.db'}"
