@@ -75,7 +75,7 @@ class Database:
         if self.is_sqlite:
             self._one_read = OneRead(_one_read_engine(self._engine.url))
             self._reading_once = self._engine
-            self._reading = self._engine.execution_options(**{_BEGIN: "BEGIN"})
+            self._reading = self._engine
             self._writing = self._engine.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
         else:
             self._reading_once = _at_level(self._engine, "AUTOCOMMIT")
@@ -273,7 +273,10 @@ def _sqlite_connect(connection: Any, _record: Any) -> None:
 
 
 def _sqlite_begin(connection: Any) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
+    if begin := connection.get_execution_options().get(_BEGIN):
+        connection.exec_driver_sql(begin)
+    else:
+        connection.connection.dbapi_connection.begins = True
 
 
 def _sqlite_let_go(connection: Any, _record: Any, _error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import aiosqlite
@@ -57,8 +58,9 @@ class OneTripCursor(AsyncAdapt_aiosqlite_cursor):
         connection = self._adapt_connection
         assert isinstance(connection, OneTripConnection)
         async with connection._execute_mutex:
-            connection.has_ended = False
-            self._cursor, rows = await self._connection._execute(_carry_out, self._connection._conn, send)
+            begin, connection.begins, connection.has_ended = connection.begins, False, False
+            carry_out = partial(_carry_out, send, begin=begin)
+            self._cursor, rows = await self._connection._execute(carry_out, self._connection._conn)
         self._rows = deque(rows)
 
     async def _async_soft_close(self) -> None:
@@ -70,23 +72,25 @@ class OneTripCursor(AsyncAdapt_aiosqlite_cursor):
 
 
 class OneTripConnection(AsyncAdapt_aiosqlite_connection):
-    """One that rolls back where there may be something to."""
+    """One that rolls back where there may be something to. ``begins``: a transaction does with the next
+    statement, which is when SQLite would look for the first time."""
 
-    __slots__ = ("has_ended",)
+    __slots__ = ("begins", "has_ended")
 
     _cursor_cls = OneTripCursor
 
     def __init__(self, dbapi: Any, connection: Any) -> None:
         super().__init__(dbapi, connection)
-        self.has_ended = False
+        self.begins = self.has_ended = False
 
     def commit(self) -> None:
         """End the transaction."""
         super().commit()
-        self.has_ended = True
+        self.begins, self.has_ended = False, True
 
     def rollback(self) -> None:
         """Take the transaction back, unless nothing was sent since the last one ended."""
+        self.begins = False
         if not self.has_ended:
             super().rollback()
             self.has_ended = True
@@ -104,8 +108,10 @@ class OneTrip(AsyncAdapt_aiosqlite_dbapi):
         return OneTripConnection(self, made._connection)
 
 
-def _carry_out(connection: sqlite3.Connection, send: _Send) -> tuple[_Left, Sequence[Any]]:
+def _carry_out(send: _Send, connection: sqlite3.Connection, *, begin: bool) -> tuple[_Left, Sequence[Any]]:
     with closing(connection.cursor()) as cursor:
+        if begin:
+            cursor.execute("BEGIN")
         send(cursor)
         rows = cursor.fetchall() if cursor.description else ()
         return _Left(cursor.description, cursor.lastrowid, cursor.rowcount), rows
