@@ -2,7 +2,7 @@
 other, and several at once, whose answers some order must explain. Contents come to their end meanwhile, and
 back: nothing that is named is ever lost, nothing that is not stays past its grace, and usage is exact.
 
-``SEATRIAL_TEST_EXAMPLES`` multiplies how much is tried.
+``SEATRIAL_TEST_EXAMPLES`` multiplies how much is tried, and crosses each database with each store.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ from tests.kit.server import running_replicas
 from tests.kit.usage import recounted
 
 FACTOR = int(os.environ.get("SEATRIAL_TEST_EXAMPLES", "1"))
+STACKS = [("sqlite", "filesystem"), ("postgresql", "s3")]
+"""The same is played on each; a database and a store know nothing of each other."""
+if FACTOR > 1:
+    STACKS += [("sqlite", "s3"), ("postgresql", "filesystem")]
+pytestmark = pytest.mark.parametrize(("database_url", "storage"), STACKS, indirect=True)
 PASSWORD = "a reader's long password"
 SEEDS = (f"play{number}" for number in itertools.count(1))
 BY_HAND = {"collection_every_seconds": 0}
@@ -106,7 +111,7 @@ def database(database_url: str, runner: asyncio.Runner) -> Iterator[Database]:
 def clients(
     tmp_path: Path, database_url: str, storage: dict[str, Any], runner: asyncio.Runner
 ) -> Iterator[Clients]:
-    """The actors, on each database, which has counted truly what they left, and on each store."""
+    """The actors, on a database, which has counted truly what they left, and a store."""
     opened = clients_of(tmp_path, database_url, **storage)
     yield runner.run(opened.__aenter__())
     runner.run(opened.__aexit__(None, None, None))
