@@ -14,11 +14,6 @@ from tests.kit.server import running_registry
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-@pytest.fixture(autouse=True)
-def passwords_take_no_time() -> None:
-    """They take what they take."""
-
-
 async def test_guessing_is_slowed_down(tmp_path: Path, database_url: str) -> None:
     """A26."""
     given = {"failed_sign_ins": 3, "trusted_proxies": "127.0.0.1"}
