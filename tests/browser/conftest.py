@@ -1,4 +1,4 @@
-"""A browser for the tests of a module, and registries that it finds at three kinds of address."""
+"""A browser for all tests here, and a registry that tries what is pushed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.kit.browser import find_chromium, running_chromium
 from tests.kit.trials import Port, open_port
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    """One for the module; each test has contexts of its own."""
+    """One for a test process; each test has contexts of its own."""
     program = find_chromium()
     if program is None:
         pytest.skip("there is no browser (package chromium)")
@@ -23,7 +23,7 @@ async def chromium() -> AsyncIterator[Browser]:
         yield running
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
     """A registry that tries what is pushed."""
     data = tmp_path / "data"

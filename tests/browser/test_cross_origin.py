@@ -22,7 +22,7 @@ from tests.kit.access import make_repository, make_user
 from tests.kit.ports import free_port
 from tests.kit.server import ADMIN, Registry, running_registry
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 PLACES = ("loopback", "http", "https")
 """A browser trusts the loopback without TLS, and tells it what page asks; other hosts only with TLS."""
 EVIL = ("neighbour", "elsewhere", "sandboxed")

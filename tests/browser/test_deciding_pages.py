@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import api, give_role, make_user
 from tests.kit.advisories import affects, record
-from tests.kit.browsing import visiting
+from tests.kit.browsing import PHONE, visiting
 from tests.kit.matching import advise
 from tests.kit.pagecontent import VULNERABLE, fill
 from tests.kit.scans import scan_next
 from tests.kit.signing import new_key, public_pem
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.trials import Port, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
-LOOKS = pytest.mark.parametrize(
-    "look",
-    [
-        {"color_scheme": "light"},
-        {"color_scheme": "dark"},
-        {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
-    ],
-    ids=["light", "dark", "phone"],
-)
 PLACE = "/r/team/app/-"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
-        yield opened
 
 
 @WITH_AND_WITHOUT
@@ -93,8 +72,7 @@ async def test_a_block_from_what_it_hits_to_its_end(chromium: Browser, port: Por
         await visit.require_good()
 
 
-@LOOKS
-async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_nobody_is_kept_out(chromium: Browser, port: Port) -> None:
     await fill(port)
     # A tag of one letter is a link that must be hit.
     await port.push(tiny_image(), tag="1")
@@ -102,29 +80,29 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         await port.pull(tag)
     assert port.registry.services is not None
     await port.registry.services.pulls.flush(port.database)
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go(f"/sign-in?next={PLACE}/run-spec?example=web-server")
         await visit.sign_in()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
         await visit.page.get_by_role("button", name="Save it").click()
         for path in ("run-spec", "gate?gate=hold", "findings-policy", "signatures", "blocks"):
             assert await visit.go(f"{PLACE}/{path}") == 200
-            await visit.require_good()
+            await visit.require_good_in_each_look()
         await visit.go(f"{PLACE}/findings-policy")
         first = visit.page.get_by_role("group", name="Rule 1")
         await first.get_by_label("Severity").select_option("high")
         await visit.page.get_by_role("button", name="Show what it would refuse").click()
         await visit.page.get_by_text("would be refused by what was found in them").wait_for()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
         await visit.page.get_by_role("button", name="Let it count").click()
         await visit.page.get_by_text("by the policy of this repository").wait_for()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
         await visit.go(f"{PLACE}/signatures")
         await visit.page.get_by_label("Name", exact=True).fill("the release key")
         await visit.page.get_by_label("Public key").fill(public_pem(new_key()))
         await visit.page.get_by_role("button", name="Require it").click()
         await visit.page.get_by_role("button", name="Remove the rule the release key").wait_for()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
 
 
 @WITH_AND_WITHOUT

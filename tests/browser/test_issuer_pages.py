@@ -13,7 +13,7 @@ from tests.kit.issuer import CLIENT_ID, CLIENT_SECRET, LOOPBACK, running_issuer
 from tests.kit.server import running_registry
 from tests.kit.workloads import trust
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.parametrize("scripts", [True, False])

@@ -10,15 +10,15 @@ import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import give_role, make_user
-from tests.kit.browsing import visiting
+from tests.kit.browsing import PHONE, visiting
 from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
     data = tmp_path / "data"
     data.mkdir()
@@ -80,20 +80,19 @@ async def test_a_webhook_that_works_and_is_seen_to(chromium: Browser, port: Port
         await visit.require_good()
 
 
-@pytest.mark.parametrize("look", [{"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}}])
-async def test_roles_and_settings(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_roles_and_settings(chromium: Browser, port: Port) -> None:
     await port.push(tiny_image())
     await make_user(port.admin, "alice")
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go("/sign-in?next=/r/team/app/-/members")
         await visit.sign_in()
         await visit.page.get_by_label("Who").fill("user:alice")
         await visit.page.get_by_role("button", name="Give it").click()
         await visit.page.get_by_role("button", name="Take the role of user:alice").wait_for()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
         for path in ("waivers", "webhooks", "settings"):
             await visit.go(f"/r/team/app/-/{path}")
-            await visit.require_good()
+            await visit.require_good_in_each_look()
         await visit.page.get_by_label("Visible").select_option("public")
         await visit.page.get_by_role("button", name="Change", exact=True).click()
         await visit.go("/r/team/app")

@@ -9,21 +9,16 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.kit.browsing import visiting
+from tests.kit.browsing import PHONE, visiting
 from tests.kit.distribution import push_image
 from tests.kit.pagecontent import BAD, fill
 from tests.kit.server import Registry, running_registry
 from tests.kit.trials import Port, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-LOOKS = (
-    {"color_scheme": "light"},
-    {"color_scheme": "dark"},
-    {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
-)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def registry(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Registry]:
     data = tmp_path / "data"
     data.mkdir()
@@ -49,29 +44,27 @@ async def test_a_stranger_signs_in(chromium: Browser, registry: Registry, *, scr
         await visit.require_good()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_nobody_is_kept_out(chromium: Browser, registry: Registry, look: dict[str, object]) -> None:
+async def test_nobody_is_kept_out(chromium: Browser, registry: Registry) -> None:
     """axe finds nothing, and nothing is wider than the window."""
     async with registry.client() as admin:
         for number in range(3):
             await push_image(admin, f"team/{'long' * 12}/app{number}", "1.0", tiny_image())
-    async with visiting(chromium, registry, **look) as visit:
+    async with visiting(chromium, registry, viewport=PHONE) as visit:
         for path, status in (("/", 200), ("/nothing", 404), ("/sign-in", 200)):
             assert await visit.go(path) == status
-            await visit.require_good()
+            await visit.require_good_in_each_look()
         await visit.sign_in()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_images_in_each_state(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_images_in_each_state(chromium: Browser, port: Port) -> None:
     content = await fill(port)
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go("/sign-in")
         await visit.sign_in()
         for address in ("tags/1.0", "tags/1.1", "tags/2.0", f"images/{content.referrer}"):
             assert await visit.go(f"/r/team/app/-/{address}") == 200
-            await visit.require_good()
+            await visit.require_good_in_each_look()
 
 
 @pytest.mark.parametrize("scripts", [True, False])
@@ -174,16 +167,15 @@ async def test_a_tag_is_rolled_back(chromium: Browser, port: Port, *, scripts: b
         assert "rolled back by admin" in await visit.text()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_somebody_searches(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_somebody_searches(chromium: Browser, port: Port) -> None:
     await fill(port)
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go("/sign-in?next=/search")
         await visit.sign_in()
-        await visit.require_good()
+        await visit.require_good_in_each_look()
         await visit.page.get_by_label("Name").fill("lodash")
         await visit.page.get_by_role("button", name="Search").click()
         await visit.page.get_by_role("link", name="team/app@sha256").click()
         await visit.page.get_by_text("GHSA-evil").wait_for()
         assert await visit.go("/search?q=team") == 200
-        await visit.require_good()
+        await visit.require_good_in_each_look()

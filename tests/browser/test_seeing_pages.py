@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import api, give_role, make_user
-from tests.kit.browsing import visiting
+from tests.kit.browsing import PHONE, visiting
 from tests.kit.pagecontent import fill
 from tests.kit.signing import attach, new_key, public_pem, signature_of
-from tests.kit.trials import Port, open_port
+from tests.kit.trials import Port
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
-LOOKS = (
-    {"color_scheme": "light"},
-    {"color_scheme": "dark"},
-    {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
-)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 PAGES = (
     "/r/team/app",
     "/r/team/app/-/readme",
@@ -36,17 +27,7 @@ PAGES = (
 )
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
-        yield opened
-
-
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_each_page_is_for_everybody(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_each_page_is_for_everybody(chromium: Browser, port: Port) -> None:
     content, key = await fill(port), new_key()
     rule = {"on": "team/", "name": "the release key", "public_pem": public_pem(key)}
     await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
@@ -54,12 +35,12 @@ async def test_each_page_is_for_everybody(chromium: Browser, port: Port, look: d
         await attach(port.admin, "team/app", content.good, signature_of(content.good, signer))
     digests = {name: getattr(content, name) for name in ("good", "bad", "index", "hostile", "waiting")}
     digests["trial"] = content.trials[content.good]
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go("/sign-in")
         await visit.sign_in()
         for path in PAGES:
             assert await visit.go(path.format(**digests)) == 200
-            await visit.require_good()
+            await visit.require_good_in_each_look()
             assert await visit.page.title() != "owned"
 
 

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import api
 from tests.kit.advisories import affects, record
-from tests.kit.browsing import visiting
+from tests.kit.browsing import PHONE, visiting
 from tests.kit.matching import advise
 from tests.kit.retention import carry_out, names, pushed, set_policy
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.trials import Port, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
-LOOKS = (
-    {"color_scheme": "light"},
-    {"color_scheme": "dark"},
-    {"color_scheme": "light", "viewport": {"width": 360, "height": 740}},
-)
 ON = "team/app"
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
-        yield opened
 
 
 @WITH_AND_WITHOUT
@@ -89,8 +71,7 @@ async def test_a_trial_that_waits_is_cancelled(chromium: Browser, port: Port, *,
         await visit.page.get_by_role("button", name="Give it no more jobs").wait_for()
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "phone"])
-async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str, object]) -> None:
+async def test_nobody_is_kept_out(chromium: Browser, port: Port) -> None:
     await pushed(port.admin, "v1.0.0", "v2.0.0", "latest", "old")
     await set_policy(port.admin, "team/", keep=[{"last": 5}], untagged_days=7)
     await set_policy(
@@ -145,9 +126,9 @@ async def test_nobody_is_kept_out(chromium: Browser, port: Port, look: dict[str,
         "/promotions",
         "/",
     )
-    async with visiting(chromium, port.registry, **look) as visit:
+    async with visiting(chromium, port.registry, viewport=PHONE) as visit:
         await visit.go("/sign-in")
         await visit.sign_in()
         for path in pages:
             assert await visit.go(path) == 200
-            await visit.require_good()
+            await visit.require_good_in_each_look()

@@ -15,7 +15,7 @@ from tests.kit.clients import client_home
 from tests.kit.server import ADMIN
 from tests.kit.trials import Port, pull_token, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
 
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, ViewportSize
 
 from tests.kit.server import ADMIN, Registry
 from tests.kit.sources import ROOT
@@ -25,6 +26,20 @@ _MOVED = """() => new Promise((done) => {
     setTimeout(() => done(moved), 50);
 })"""
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+DESK: ViewportSize = {"width": 1280, "height": 720}
+PHONE: ViewportSize = {"width": 360, "height": 740}
+_OF_COLOURS = ["color-contrast", "link-in-text-block"]
+_OF_PLACES = [
+    *("target-size", "scrollable-region-focusable", "color-contrast", "link-in-text-block", "region"),
+    *("heading-order", "skip-link", "empty-table-header", "td-headers-attr", "th-has-data-cells"),
+]
+PICTURE_MAX = 10_000
+"""Of what is higher, such as a log of a megabyte, only the beginning."""
+_RUN = """async (rules) => {
+    const options = {runOnly: rules, resultTypes: ["violations"]};
+    const found = (await axe.run(options)).violations;
+    return found.map((one) => [one.id, one.nodes.slice(0, 5).map((node) => node.html)]);
+}"""
 
 
 @cache
@@ -64,10 +79,38 @@ class Visit:
         assert self.complaints == [], self.page.url
         if not self.has_scripts:
             return
-        script = f"async () => {{ {axe()}; return (await axe.run({{runOnly: {RULES}}})).violations }}"
-        found: list[dict[str, Any]] = await self.page.evaluate(script)
-        told = [(one["id"], [node["html"] for node in one["nodes"]][:5]) for one in found]
-        assert told == [], self.page.url
+        await self.page.evaluate(axe())
+        await self._require(RULES)
+
+    async def require_good_in_each_look(self, picture: Path | None = None) -> None:
+        """The same at a desk, there in dark colours, and on a phone. Only those of axe's rules are asked
+        again whose answer may be another: what looks at colours, and what looks at places or at what a
+        narrow window hides. Pictures are kept as ``picture`` says, each with the name of its look."""
+        if not self.has_scripts:
+            return await self.require_good()
+        usual = self.page.viewport_size
+        assert usual is not None
+        await self.page.set_viewport_size(DESK)
+        await self.require_good()
+        await self._take(picture, "light")
+        await self.page.emulate_media(color_scheme="dark")
+        await self._require(_OF_COLOURS)
+        await self._take(picture, "dark")
+        await self.page.emulate_media(color_scheme="light")
+        await self.page.set_viewport_size(PHONE)
+        await self._require(_OF_PLACES)
+        await self._take(picture, "phone")
+        await self.page.set_viewport_size(usual)
+        return None
+
+    async def _take(self, picture: Path | None, look: str) -> None:
+        if picture is not None:
+            is_whole = await self.page.evaluate(f"document.documentElement.scrollHeight < {PICTURE_MAX}")
+            await self.page.screenshot(path=f"{picture}.{look}.png", full_page=is_whole)
+
+    async def _require(self, rules: list[str]) -> None:
+        found: list[Any] = await self.page.evaluate(_RUN, rules)
+        assert found == [], self.page.url
         assert not await self.page.evaluate("document.documentElement.scrollWidth > innerWidth"), (
             self.page.url
         )
