@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, exists, func, literal, or_, select, union_all
+from sqlalchemy import and_, case, exists, func, literal, select, true, union, union_all
 
 from registry.auth.policy import decide
 from registry.content.pullable import pullable_ids
 from registry.db.content import chain_prefixes, edges, manifests, repositories, tag_history, tags
 
 if TYPE_CHECKING:
-    from sqlalchemy import CompoundSelect, Select
+    from sqlalchemy import CompoundSelect, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.auth.actor import Actor
@@ -95,7 +95,7 @@ async def list_bases(database: Database, actor: Actor, manifest: StoredManifest)
                 digest=row.digest,
                 platform=row.platform,
                 is_known=bool(row.chain_id),
-                base=await _base(connection, actor, row.id, row.base_digest, is_sqlite=database.is_sqlite),
+                base=await _base(connection, actor, row.id, is_sqlite=database.is_sqlite),
                 claimed_name=row.base_name,
                 claimed_digest=row.base_digest,
             )
@@ -105,8 +105,8 @@ async def list_bases(database: Database, actor: Actor, manifest: StoredManifest)
 
 async def find_base(database: Database, actor: Actor, manifest: StoredManifest) -> Base | None:
     """The base of one image, as far as the actor may pull it; an index has none."""
-    found = await list_bases(database, actor, manifest)
-    return next((one.base for one in found if one.digest == str(manifest.digest)), None)
+    async with database.read() as connection:
+        return await _base(connection, actor, manifest.id, is_sqlite=database.is_sqlite)
 
 
 async def list_children(
@@ -160,18 +160,20 @@ def _itself_and_listed(manifest: StoredManifest) -> CompoundSelect[tuple[str]]:
 
 
 async def _base(
-    connection: AsyncConnection, actor: Actor, manifest_id: int, claimed: str | None, *, is_sqlite: bool
+    connection: AsyncConnection, actor: Actor, manifest_id: int, *, is_sqlite: bool
 ) -> Base | None:
     """The image with the most layers of those that are the lowest of this one; of several the one that it
     claims, else one that has a tag, else the first that was pushed."""
+    built = manifests.alias("built")
+    claimed = select(built.c.base_digest).where(built.c.id == manifest_id).scalar_subquery()
     is_tagged = exists(select(tags.c.name).where(tags.c.manifest_id == manifests.c.id))
     listing = edges.alias("listing")
     is_listed = exists(
         select(listing.c.digest).where(listing.c.kind == "child", listing.c.digest == manifests.c.digest)
     )
-    is_claimed = manifests.c.digest == (claimed or "")
-    query = (
+    found: Select[Any] = (
         select(
+            manifests.c.id,
             manifests.c.repository_id,
             repositories.c.name,
             repositories.c.visibility,
@@ -184,46 +186,82 @@ async def _base(
         .where(chain_prefixes.c.manifest_id == manifest_id)
         .order_by(
             chain_prefixes.c.depth.desc(),
-            case((is_claimed, 0), (is_tagged, 1), (is_listed, 2), else_=3),
+            case((manifests.c.digest == claimed, 0), (is_tagged, 1), (is_listed, 2), else_=3),
             manifests.c.id,
         )
-        .limit(_CANDIDATES)
     )
-    query = _pullable(query, actor, is_sqlite=is_sqlite)
+    query = _pullable(found, actor, is_sqlite=is_sqlite)
+
+    def may_pull(row: Row[Any]) -> bool:
+        return decide(actor, "pull", row.name, row.visibility).allowed
+
+    rows = (await connection.execute(_with_tags(query.limit(1)))).all()
+    if not rows or may_pull(rows[0]):
+        return _as_base(rows)
     for offset in count(0, _CANDIDATES):
-        rows = (await connection.execute(query.offset(offset))).all()
-        for row in rows:
-            if decide(actor, "pull", row.name, row.visibility).allowed:
-                named, moved = await _tags(connection, row.repository_id, row.digest)
-                return Base(row.name, row.digest, row.depth, named, moved)
-        if len(rows) < _CANDIDATES:
+        candidates = (await connection.execute(query.limit(_CANDIDATES).offset(offset))).all()
+        if (first := next(filter(may_pull, candidates), None)) is not None:
+            chosen = query.where(manifests.c.id == first.id).limit(1)
+            return _as_base((await connection.execute(_with_tags(chosen))).all())
+        if len(candidates) < _CANDIDATES:
             break
     return None
 
 
-async def _tags(
-    connection: AsyncConnection, repository_id: int, digest: str
-) -> tuple[tuple[str, ...], tuple[MovedTag, ...]]:
-    """Which tags name an image or an index that lists it, and which did and are elsewhere now."""
-    listing = manifests.alias("listing")
-    listed_by = (
-        select(listing.c.digest)
-        .join(edges, edges.c.manifest_id == listing.c.id)
-        .where(listing.c.repository_id == repository_id, edges.c.kind == "child", edges.c.digest == digest)
+def _with_tags(base: Select[Any]) -> Select[Any]:
+    """The row of a base, once for each tag that names it or an index that lists it, ``is_it``, or did and is
+    elsewhere now; once without any."""
+    its = base.cte("base")
+    listing, now = manifests.alias("listing"), manifests.alias("now")
+    images = union_all(
+        select(its.c.id, its.c.digest),
+        select(listing.c.id, listing.c.digest)
+        .select_from(its)
+        .join(edges, and_(edges.c.digest == its.c.digest, edges.c.kind == "child"))
+        .join(
+            listing,
+            and_(listing.c.id == edges.c.manifest_id, listing.c.repository_id == its.c.repository_id),
+        ),
+    ).cte("images")
+    ids, digests = select(images.c.id), select(images.c.digest)
+    named_once = select(tag_history.c.name).where(
+        tag_history.c.repository_id == select(its.c.repository_id).scalar_subquery(),
+        tag_history.c.new_digest.in_(digests),
     )
-    is_it = or_(manifests.c.digest == digest, manifests.c.digest.in_(listed_by))
-    was_it = or_(tag_history.c.new_digest == digest, tag_history.c.new_digest.in_(listed_by))
-    named_once = select(tag_history.c.name).where(tag_history.c.repository_id == repository_id, was_it)
-    query = (
-        select(tags.c.name, manifests.c.digest, is_it.label("is_it"))
-        .join(manifests, manifests.c.id == tags.c.manifest_id)
-        .where(tags.c.repository_id == repository_id, or_(is_it, tags.c.name.in_(named_once)))
-        .order_by(tags.c.name)
+    told = union(
+        select(tags.c.name, now.c.digest, literal(True).label("is_it"))
+        .join(now, now.c.id == tags.c.manifest_id)
+        .where(tags.c.manifest_id.in_(ids)),
+        select(tags.c.name, now.c.digest, literal(False))
+        .join(now, now.c.id == tags.c.manifest_id)
+        .where(
+            tags.c.repository_id == select(its.c.repository_id).scalar_subquery(),
+            tags.c.name.in_(named_once),
+            tags.c.manifest_id.not_in(ids),
+        ),
+    ).subquery("told")
+    return (
+        select(
+            its.c.name,
+            its.c.visibility,
+            its.c.digest,
+            its.c.depth,
+            told.c.name.label("tag"),
+            told.c.digest.label("stands_at"),
+            told.c.is_it,
+        )
+        .select_from(its)
+        .outerjoin(told, true())
+        .order_by(told.c.name)
     )
-    rows = (await connection.execute(query)).all()
-    named = tuple(row.name for row in rows if row.is_it)
-    moved = tuple(MovedTag(row.name, row.digest) for row in rows if not row.is_it)
-    return named[:_TAGS], moved[:_TAGS]
+
+
+def _as_base(rows: Sequence[Row[Any]]) -> Base | None:
+    if not rows:
+        return None
+    named = tuple(row.tag for row in rows if row.is_it)
+    moved = tuple(MovedTag(row.tag, row.stands_at) for row in rows if row.tag is not None and not row.is_it)
+    return Base(rows[0].name, rows[0].digest, rows[0].depth, named[:_TAGS], moved[:_TAGS])
 
 
 def _pullable(query: Select[Any], actor: Actor, *, is_sqlite: bool) -> Select[Any]:

@@ -40,7 +40,7 @@ from registry.oci.digest import Digest, digest_of, parse_digest
 from registry.oci.platform import UNKNOWN_PLATFORM
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import ColumnElement
@@ -81,18 +81,20 @@ class StoredManifest:
 # Put together once: that takes longer than the queries themselves.
 _AGAIN = timedelta(hours=1)
 """After so long it is written down that a manifest was pushed again."""
+COLUMNS = (
+    manifests.c.id,
+    manifests.c.repository_id,
+    manifests.c.digest,
+    manifests.c.media_type,
+    manifest_contents.c.raw,
+    manifests.c.runnable,
+    manifests.c.platform,
+    manifests.c.subject_digest,
+    *STATE_COLUMNS,
+)
+"""What a :class:`StoredManifest` is made of: :func:`from_columns`."""
 _STORED = (
-    select(
-        manifests.c.id,
-        manifests.c.repository_id,
-        manifests.c.digest,
-        manifests.c.media_type,
-        manifest_contents.c.raw,
-        manifests.c.runnable,
-        manifests.c.platform,
-        manifests.c.subject_digest,
-        *STATE_COLUMNS,
-    )
+    select(*COLUMNS)
     .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
     .where(manifests.c.repository_id == bindparam("repository_id"))
 )
@@ -126,8 +128,12 @@ async def find_in(
     row = (await connection.execute(query, parameters)).first()
     if row is None:
         return None
-    values = row._asdict()
-    return StoredManifest(**(values | {"digest": parse_digest(row.digest), "raw": bytes(row.raw)}))
+    return from_columns(row._asdict())
+
+
+def from_columns(values: Mapping[str, Any]) -> StoredManifest:
+    """The value of :data:`COLUMNS`, by their names."""
+    return StoredManifest(**{**values, "digest": parse_digest(values["digest"]), "raw": bytes(values["raw"])})
 
 
 async def put(

@@ -21,9 +21,8 @@ from registry.pages.rendering import Lines, chosen, host_of, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
 from registry.trials import vulnerabilities
-from registry.trials.scanreading import read_entries, read_scans
-from registry.trials.scanreport import read_report
-from registry.trials.trustedvex import read_trusted
+from registry.trials.scanreading import entries_of, read_scans
+from registry.trials.scanreport import read_stated
 from registry.trials.waiving import Waiver, list_of_findings
 
 if TYPE_CHECKING:
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
 
     from registry.advisories.report import Excused
     from registry.contract.scan import Found
+    from registry.trials.scanreading import Scanned
+    from registry.trials.scanreport import Key
     from registry.trials.vulnerabilities import Vulnerability
 
 OTHERS_SHOWN = 50
@@ -38,8 +39,6 @@ OTHERS_SHOWN = 50
 Whose = Literal["own", "base"]
 _LEAST = tuple(one for one in WORST_FIRST if one != "unknown")
 """Those of an unknown severity are always among them."""
-_Key = tuple[str, str, str]
-"""A vulnerability, and the package and version that it is in."""
 
 
 class FindingsQuery(CursorQuery):
@@ -73,7 +72,7 @@ async def show_findings(call: Call) -> web.Response:
     found: Sequence[vulnerabilities.Listed] = ()
     others: Sequence[Found] = ()
     waivers: Sequence[Waiver] = ()
-    vex: Mapping[_Key, Excused] = {}
+    vex: Mapping[Key, Excused] = {}
     if own is not None:
         found = await vulnerabilities.list_in_scan(
             database,
@@ -88,9 +87,18 @@ async def show_findings(call: Call) -> web.Response:
         )
         if found:
             waivers = await list_of_findings(database, repository_id=repository.id, digest=of.digest)
-            vex = await _stated(call, of)
+            vex = await read_stated(
+                database,
+                call.services.blobs,
+                manifest,
+                own,
+                [one.vulnerability for one in found[:SHOWN]],
+                name=of.name,
+                image=f"{host_of(call.request)}/{of.name}@{of.digest}",
+                parsers=call.request.app[PARSERS],
+            )
         if own.view.found and query.cursor is None:
-            others = await _others(call, of, query, base_layers)
+            others = await _others(call, own, query, base_layers)
     has_more = len(found) > SHOWN
     kept = [("severity", query.severity), ("whose", query.whose)]
     path = f"{of.path}/findings"
@@ -144,7 +152,7 @@ def _options(query: FindingsQuery) -> str:
     return severity + ("" if query.whose is None else f" --{query.whose}")
 
 
-def _row(one: Vulnerability, waivers: Sequence[Waiver], vex: Mapping[_Key, Excused]) -> Row:
+def _row(one: Vulnerability, waivers: Sequence[Waiver], vex: Mapping[Key, Excused]) -> Row:
     names = (one.id, *one.aliases)
     its = [
         waiver
@@ -154,7 +162,7 @@ def _row(one: Vulnerability, waivers: Sequence[Waiver], vex: Mapping[_Key, Excus
     return Row(one, its, vex.get((one.id, one.package, one.version)))
 
 
-async def _others(call: Call, of: Of, query: FindingsQuery, base_layers: int | None) -> Sequence[Found]:
+async def _others(call: Call, own: Scanned, query: FindingsQuery, base_layers: int | None) -> Sequence[Found]:
     """What was found that does not depend on advisories, of those that are wanted."""
     least = len(WORST_FIRST) if query.severity is None else WORST_FIRST.index(query.severity) + 1
     severe = {*WORST_FIRST[:least], "unknown"}
@@ -163,10 +171,9 @@ async def _others(call: Call, of: Of, query: FindingsQuery, base_layers: int | N
         is_from_base = one.layer is not None and one.layer < (base_layers or 0)
         return one.severity in severe and (query.whose is None or is_from_base == (query.whose == "base"))
 
-    found = await read_entries(
-        call.services.database,
+    found = await entries_of(
         call.services.blobs,
-        of.manifest,
+        own.kept,
         "found",
         takes=takes,
         first=0,
@@ -174,19 +181,3 @@ async def _others(call: Call, of: Of, query: FindingsQuery, base_layers: int | N
         parsers=call.request.app[PARSERS],
     )
     return [one for _, one in found]
-
-
-async def _stated(call: Call, of: Of) -> Mapping[_Key, Excused]:
-    """What statements of VEX excuse, by author. The scan is read only where there is one that counts."""
-    services, parsers = call.services, call.request.app[PARSERS]
-    database, store = services.database, services.blobs
-    if not await read_trusted(database, store, of.manifest, parsers=parsers):
-        return {}
-    image = f"{host_of(call.request)}/{of.name}@{of.digest}"
-    known = await read_report(database, store, of.manifest, image=image, parsers=parsers)
-    packages = known.scan.packages
-    return {
-        (one.id, packages[one.package_index].name, packages[one.package_index].version): one
-        for one in known.excused
-        if one.by == "vex"
-    }

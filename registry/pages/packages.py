@@ -13,7 +13,7 @@ from registry.pages.image import Of, may_read_pulls
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery, is_whole
 from registry.pages.texts import text
-from registry.trials.scanreading import has_words, read_entries, read_scans
+from registry.trials.scanreading import entries_of, has_words, read_scans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,15 +45,14 @@ async def show_packages(call: Call) -> web.Response:
     services, matched = call.services, call.request.match_info
     repository, manifest = await find_scanned(call, matched["name"], matched["digest"])
     of = Of(repository, manifest, None, True, may_read_pulls(call.actor, repository))
-    scans = [scan.view for scan in await read_scans(services.database, manifest)]
-    own = next((scan for scan in scans if scan.digest == of.digest), None)
+    scans = await read_scans(services.database, manifest)
+    own = next((scan for scan in scans if scan.view.digest == of.digest), None)
     cursor = query.cursor or "0"
     found: Sequence[tuple[int, Package]] = ()
     if own is not None:
-        found = await read_entries(
-            services.database,
+        found = await entries_of(
             services.blobs,
-            manifest,
+            own.kept,
             "packages",
             takes=lambda one: has_words(one, query.find),
             first=int(cursor) if is_whole(cursor) else 0,
@@ -68,8 +67,8 @@ async def show_packages(call: Call) -> web.Response:
         title=text("packages.title", image=of.titled),
         of=of,
         here_tab="packages",
-        scans=scans,
-        own=own,
+        scans=[scan.view for scan in scans],
+        own=None if own is None else own.view,
         packages=[one for _, one in found[:SHOWN]],
         words=query.find,
         formats=_FORMATS,

@@ -182,7 +182,14 @@ async def _found(
     for leaf, name in zip(leaves, names, strict=True):
         try:
             reports.append(
-                await read_report(store.database, store.blobs, leaf, image=name, parsers=store.parsers)
+                await read_report(
+                    store.database,
+                    store.blobs,
+                    leaf,
+                    name=repository.name,
+                    image=name,
+                    parsers=store.parsers,
+                )
             )
         except NotFoundError:
             return None, f"{name} was not scanned"

@@ -199,7 +199,13 @@ async def look(
                 select(rejudgings.c.asked_at).where(rejudgings.c.manifest_id == manifest_id)
             )
         ).scalar()
-        query = JUDGED.add_columns(manifests.c.repository_id, manifests.c.state, db_time().label("now"))
+        lies_in = select(repositories.c.name).where(repositories.c.id == manifests.c.repository_id)
+        query = JUDGED.add_columns(
+            manifests.c.repository_id,
+            manifests.c.state,
+            db_time().label("now"),
+            lies_in.scalar_subquery().label("repository"),
+        )
         image = (await connection.execute(query.where(manifests.c.id == manifest_id))).first()
         if image is None:
             return None
@@ -220,7 +226,7 @@ async def look(
             report = replace(report, excused=(*report.excused, *waived))
     if report is not None and manifest is not None:
         # What clients call the image nobody knows here: statements name it by digest, or a package.
-        stated = await read_trusted(database, store, manifest, parsers=parsers)
+        stated = await read_trusted(database, store, manifest, name=image.repository, parsers=parsers)
         report = await parsers.run(excuse, report, stated, "") if stated else report
     return Looked(
         image.repository_id,

@@ -10,7 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, literal, null, select, union_all
+from sqlalchemy import case, func, select, true
 
 from registry.advisories.ecosystems import line_of
 from registry.advisories.matching import Match
@@ -23,6 +23,7 @@ from registry.trials.matcher import parse_status
 from registry.trials.scanned import component_of, parse_document
 
 if TYPE_CHECKING:
+    from sqlalchemy import FromClause, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.advisories.file import Status
@@ -90,41 +91,59 @@ class LookedUp:
     advisories_as_of: datetime | None
 
 
-async def looked_up(connection: AsyncConnection, scan_ids: Sequence[int]) -> list[LookedUp]:
-    """What of scans was looked up, in their order."""
-    here = (scan_components.c.scan_id.in_(scan_ids), scan_components.c.owned.is_(False))
+def with_lookups(its: FromClause) -> Select[Any]:
+    """The rows of scans, which have an ``id``, each once for each ecosystem of its packages: with what
+    :func:`looked_up` reads."""
+    ids = select(its.c.id)
+    here = (scan_components.c.scan_id.in_(ids), scan_components.c.owned.is_(False))
     matches = (
-        select(scan_components.c.scan_id, null().label("ecosystem"), func.count(), literal(0))
+        select(scan_components.c.scan_id, func.count().label("matches"))
         .join(component_findings, component_findings.c.component_id == scan_components.c.component_id)
         .where(*here)
         .group_by(scan_components.c.scan_id)
+        .subquery("matches")
     )
-    of_ecosystems = (
+    counted = (
         select(
             scan_components.c.scan_id,
             components.c.ecosystem,
-            func.count(),
-            func.sum(case((components.c.matching == 0, 1), else_=0)),
+            func.count().label("of_ecosystem"),
+            func.sum(case((components.c.matching == 0, 1), else_=0)).label("unmatched"),
         )
         .join(components, components.c.id == scan_components.c.component_id)
         .where(*here)
         .group_by(scan_components.c.scan_id, components.c.ecosystem)
+        .subquery("counted")
     )
-    counts = (await connection.execute(_COUNTS)).first()
+    newest = _COUNTS.subquery("newest")
+    return (
+        select(
+            *its.c,
+            matches.c.matches,
+            counted.c.ecosystem,
+            counted.c.of_ecosystem,
+            counted.c.unmatched,
+            newest.c.generation,
+            newest.c.sources,
+            newest.c.ecosystems,
+        )
+        .select_from(its)
+        .outerjoin(matches, matches.c.scan_id == its.c.id)
+        .outerjoin(counted, counted.c.scan_id == its.c.id)
+        .outerjoin(newest, true())
+    )
+
+
+def looked_up(rows: Sequence[Row[Any]]) -> LookedUp:
+    """What of one scan was looked up, by its rows of :func:`with_lookups`."""
+    counts = rows[0] if rows[0].generation is not None else None
     covered = _lines(counts)
     oldest = None if counts is None else parse_status(counts.generation, counts.sources).oldest
-    as_of = None if oldest is None else oldest.as_of
-    found: dict[int, int] = {}
-    unknown: dict[int, dict[str, int]] = {}
-    rows = (await connection.execute(union_all(matches, of_ecosystems))).all()
-    for scan_id, ecosystem, packages, unmatched in sorted(rows, key=lambda row: row.ecosystem or ""):
-        if ecosystem is None:
-            found[scan_id] = packages
-            continue
-        count = unmatched if line_of(ecosystem) in covered else packages
-        if count:
-            unknown.setdefault(scan_id, {})[ecosystem] = count
-    return [LookedUp(found.get(one, 0), unknown.get(one, {}), as_of) for one in scan_ids]
+    unknown = {}
+    for row in sorted((row for row in rows if row.ecosystem is not None), key=lambda row: row.ecosystem):
+        if count := row.unmatched if line_of(row.ecosystem) in covered else row.of_ecosystem:
+            unknown[row.ecosystem] = count
+    return LookedUp(rows[0].matches or 0, unknown, None if oldest is None else oldest.as_of)
 
 
 @dataclass(frozen=True, slots=True)

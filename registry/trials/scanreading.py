@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import literal, or_, select, tuple_, union
@@ -20,11 +20,11 @@ from registry.db.matchings import component_findings
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.errors import NotFoundError, RequestInvalidError
 from registry.trials.asking import may_read_log
-from registry.trials.matched import looked_up, read_packed
+from registry.trials.matched import looked_up, read_packed, with_lookups
 from registry.trials.scanned import parse_document, parse_frame, parse_frames
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Row, Select
 
     from registry.advisories.ranges import VersionRange
     from registry.auth.actor import Actor
@@ -66,20 +66,29 @@ class ScanView:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the store has the document of a scan, and where in it the entries of its lists are."""
+
+    locator: str
+    frames: Frames | None
+
+
+@dataclass(frozen=True, slots=True)
 class Scanned:
-    """A scan with its row's ``id``, and for each layer the line of the history that made it, as JSON."""
+    """A scan with its row's ``id``, and for each layer the line of the history that made it, as JSON.
+    ``kept`` is ``None`` where the bytes of its document are damaged."""
 
     id: int
     layers: str | None
+    kept: Kept | None
     view: ScanView
 
 
-_VIEW = (
-    scans.c.id,
-    scans.c.layers,
-    *(scans.c[name] for name in ScanView.__dataclass_fields__ if name in scans.c),
-    image_scans.c.worker,
-    image_scans.c.taken_at,
+_VIEWED = tuple(
+    column
+    for name in ScanView.__dataclass_fields__
+    for column in (scans.c.get(name), image_scans.c.get(name))
+    if column is not None
 )
 
 
@@ -89,34 +98,39 @@ async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[S
 
 
 async def read_scans(database: Database, manifest: StoredManifest) -> Sequence[Scanned]:
-    """As :func:`list_scans`, with what more is read by."""
+    """As :func:`list_scans`, with what more is read by; one statement."""
     listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
-    query = (
-        select(*_VIEW)
+    its = (
+        select(scans.c.id, scans.c.layers, scans.c.frames, blobs.c.locator, blobs.c.damage, *_VIEWED)
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
         .join(manifests, manifests.c.id == image_scans.c.manifest_id)
+        .join(blobs, blobs.c.id == scans.c.blob_id)
         .where(
             manifests.c.repository_id == manifest.repository_id,
             or_(manifests.c.id == manifest.id, manifests.c.digest.in_(listed)),
         )
-        .order_by(scans.c.platform, scans.c.digest)
+        .cte("its")
     )
-    async with database.read() as connection:
-        found = [row._asdict() for row in await connection.execute(query)]
-        looked = await looked_up(connection, [row["id"] for row in found])
-    return [
-        Scanned(
-            row.pop("id"),
-            row.pop("layers"),
-            ScanView(
-                **row,
-                vulnerabilities=one.matches,
-                not_looked_up=one.not_looked_up,
-                advisories_as_of=one.advisories_as_of,
-            ),
-        )
-        for row, one in zip(found, looked, strict=True)
-    ]
+    query = with_lookups(its).order_by(its.c.platform, its.c.digest)
+    async with database.read_once() as connection:
+        rows = (await connection.execute(query)).all()
+    return [_scanned(list(of_it)) for _, of_it in groupby(rows, key=lambda row: row.id)]
+
+
+def _scanned(rows: Sequence[Row[Any]]) -> Scanned:
+    row, looked = rows[0], looked_up(rows)
+    viewed = {column.name: getattr(row, column.name) for column in _VIEWED}
+    return Scanned(
+        row.id,
+        row.layers,
+        None if row.damage is not None else Kept(row.locator, parse_frames(row.frames)),
+        ScanView(
+            **viewed,
+            vulnerabilities=looked.matches,
+            not_looked_up=looked.not_looked_up,
+            advisories_as_of=looked.advisories_as_of,
+        ),
+    )
 
 
 async def read_scan(
@@ -127,8 +141,16 @@ async def read_scan(
     Raises:
         NotFoundError: there is none; of an index, which is scanned by its platforms, there never is.
     """
-    locator, _ = await _stored(database, manifest)
-    return await parsers.run(parse_document, await read_packed(store, locator))
+    return await read_kept(store, await _stored(database, manifest), parsers=parsers)
+
+
+async def read_kept(store: BlobStore, kept: Kept | None, *, parsers: Threads) -> Scan:
+    """As :func:`read_scan`, of a document whose place is known.
+
+    Raises:
+        NotFoundError: its bytes are damaged.
+    """
+    return await parsers.run(parse_document, await read_packed(store, _require_whole(kept).locator))
 
 
 async def may_hold(database: Database, manifest: StoredManifest, name: ListName) -> bool:
@@ -138,7 +160,7 @@ async def may_hold(database: Database, manifest: StoredManifest, name: ListName)
     Raises:
         NotFoundError: as :func:`read_scan`.
     """
-    _, frames = await _stored(database, manifest)
+    frames = (await _stored(database, manifest)).frames
     return frames is None or name in frames
 
 
@@ -159,14 +181,33 @@ async def read_entries(
     Raises:
         NotFoundError: as :func:`read_scan`.
     """
-    locator, frames = await _stored(database, manifest)
-    if frames is None:
-        scan = await parsers.run(parse_document, await read_packed(store, locator))
+    kept = await _stored(database, manifest)
+    return await entries_of(store, kept, name, takes=takes, first=first, limit=limit, parsers=parsers)
+
+
+async def entries_of(
+    store: BlobStore,
+    kept: Kept | None,
+    name: ListName,
+    *,
+    takes: Callable[[Any], bool],
+    first: int,
+    limit: int,
+    parsers: Threads,
+) -> Sequence[tuple[int, Any]]:
+    """As :func:`read_entries`, of a document that is known to be there.
+
+    Raises:
+        NotFoundError: its bytes are damaged.
+    """
+    kept = _require_whole(kept)
+    if kept.frames is None:
+        scan = await read_kept(store, kept, parsers=parsers)
         return list(islice(_taken(getattr(scan, name), 0, first, takes), limit))
     found: list[tuple[int, Any]] = []
-    held = frames.get(name, ())
+    held = kept.frames.get(name, ())
     ends = [*(one.first for one in held[1:]), sys.maxsize]
-    async with store.open_blob(locator) as opened:
+    async with store.open_blob(kept.locator) as opened:
         for frame, end in zip(held, ends, strict=False):
             if end <= first:
                 continue
@@ -194,8 +235,14 @@ def _taken(
     return ((at, one) for at, one in numbered if at >= first and takes(one))
 
 
-async def _stored(database: Database, manifest: StoredManifest) -> tuple[str, Frames | None]:
-    """Where the document of the newest scan is, and its frames."""
+def _require_whole(kept: Kept | None) -> Kept:
+    if kept is None:
+        raise NotFoundError("the document of this scan is damaged: have the image tried again")
+    return kept
+
+
+async def _stored(database: Database, manifest: StoredManifest) -> Kept:
+    """Where the document of the newest scan is."""
     query = (
         select(blobs.c.locator, scans.c.frames)
         .join(scans, scans.c.blob_id == blobs.c.id)
@@ -206,7 +253,7 @@ async def _stored(database: Database, manifest: StoredManifest) -> tuple[str, Fr
         held = (await connection.execute(query)).first()
     if held is None:
         raise NotFoundError(f"there is no scan of {manifest.digest} itself")
-    return held.locator, parse_frames(held.frames)
+    return Kept(held.locator, parse_frames(held.frames))
 
 
 @dataclass(frozen=True, slots=True)

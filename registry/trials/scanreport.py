@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from registry.advisories.matching import Match
+from registry.advisories.report import Excused, Report
 from registry.errors import NotFoundError
 from registry.formats.excusing import excuse
 from registry.trials.findingswaivers import excused_in
 from registry.trials.matched import read_stored, stored_of
+from registry.trials.scanreading import read_kept
 from registry.trials.trustedvex import read_trusted
 
 if TYPE_CHECKING:
-    from registry.advisories.report import Report
     from registry.content.manifests import StoredManifest
+    from registry.contract.scan import Scan
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
+    from registry.trials.scanreading import Scanned
+    from registry.trials.vulnerabilities import Vulnerability
+
+Key = tuple[str, str, str]
+"""A vulnerability, and the package and version that it is in."""
 
 
 async def read_report(
-    database: Database, store: BlobStore, manifest: StoredManifest, *, image: str, parsers: Threads
+    database: Database,
+    store: BlobStore,
+    manifest: StoredManifest,
+    *,
+    name: str,
+    image: str,
+    parsers: Threads,
 ) -> Report:
-    """What is known of an image, which clients call ``image``; what was not looked up, it says so. What live
-    waivers and trusted statements of VEX excuse is excused.
+    """What is known of an image of the repository ``name``, which clients call ``image``; what was not looked
+    up, it says so. What live waivers and trusted statements of VEX excuse is excused.
 
     Raises:
         NotFoundError: it was not scanned; of an index, which is scanned by its platforms, there is no report.
@@ -36,5 +51,58 @@ async def read_report(
     async with database.read() as connection:
         waived = await excused_in(connection, manifest.repository_id, str(manifest.digest), known)
     known = replace(known, excused=(*known.excused, *waived))
-    statements = await read_trusted(database, store, manifest, parsers=parsers)
+    statements = await read_trusted(database, store, manifest, name=name, parsers=parsers)
     return await parsers.run(excuse, known, statements, image)
+
+
+async def read_stated(
+    database: Database,
+    store: BlobStore,
+    manifest: StoredManifest,
+    scanned: Scanned,
+    found: Sequence[Vulnerability],
+    *,
+    name: str,
+    image: str,
+    parsers: Threads,
+) -> Mapping[Key, Excused]:
+    """What trusted statements of VEX excuse of these vulnerabilities, which were ``found`` in an image. One
+    statement; the scan's document is read only where a statement counts.
+
+    Raises:
+        NotFoundError: as :func:`registry.trials.scanreading.read_kept`.
+    """
+    statements = await read_trusted(database, store, manifest, name=name, parsers=parsers)
+    if not statements:
+        return {}
+    scan = await read_kept(store, scanned.kept, parsers=parsers)
+    known = Report(scan, scanned.view.taken_at, matches=_matches(scan, found))
+    excused = (await parsers.run(excuse, known, statements, image)).excused
+    packages = [scan.packages[one.package_index] for one in excused]
+    return {(one.id, its.name, its.version): one for one, its in zip(excused, packages, strict=True)}
+
+
+def _matches(scan: Scan, found: Sequence[Vulnerability]) -> tuple[Match, ...]:
+    """The same as matches of the packages of the scan's document."""
+    told: dict[tuple[str, str, str], list[Vulnerability]] = {}
+    for one in found:
+        told.setdefault((one.ecosystem, one.package, one.version), []).append(one)
+    return tuple(
+        Match(
+            package_index=index,
+            id=one.id,
+            aliases=tuple(one.aliases),
+            kind=one.kind,
+            severity=one.severity,
+            score=one.score,
+            summary=one.summary,
+            fixed_version=one.fixed_version,
+            state=one.state,
+            kev=one.kev,
+            epss=one.epss,
+            published_at=one.published_at,
+        )
+        for index, package in enumerate(scan.packages)
+        if package.owned_by is None
+        for one in told.get((package.ecosystem, package.name, package.version), ())
+    )

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, select
+from sqlalchemy import and_, func, select
 
-from registry.content import blobs as blob_use
-from registry.db.content import edges, manifests, repositories
+from registry.auth.places import counts_in
+from registry.db.content import blob_links, blobs, edges, manifests, repositories
+from registry.db.signatures import signature_rules
 from registry.errors import BlobUnknownError, RequestInvalidError
 from registry.formats.vex import MAX_NAMED, Vex, read_vex
-from registry.oci.digest import Digest, parse_digest
 from registry.trials.findingspolicies import judge_again
-from registry.trials.signatures import rules_of
 from registry.trials.sigstore import (
     BUNDLE,
     BUNDLE_MAX_BYTES,
@@ -32,71 +31,85 @@ from registry.trials.sigstore import (
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.manifests import StoredManifest
     from registry.db.engine import Database
+    from registry.oci.digest import Digest
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
 
 LOOKED_AT = 50
 """How many bundles of one image are looked at, the last pushed first, and no more once they name
 :data:`~registry.formats.vex.MAX_NAMED`."""
+_BETWEEN = "\x1e"
+"""What is between two keys where a statement gives all of them as one text."""
 _PREDICATES = ("https://openvex.dev/ns", "https://cyclonedx.org/")
 """How the types of predicates begin that hold such a document."""
 
 
 async def read_trusted(
-    database: Database, store: BlobStore, manifest: StoredManifest, *, parsers: Threads
+    database: Database, store: BlobStore, manifest: StoredManifest, *, name: str, parsers: Threads
 ) -> Sequence[Vex]:
-    """The documents, the last pushed last. What is trusted and makes no sense is among their notes."""
-    async with database.read() as connection:
-        its_name = select(repositories.c.name).where(repositories.c.id == manifest.repository_id)
-        name = (await connection.execute(its_name)).scalar_one_or_none()
-        rules = [] if name is None else await rules_of(connection, manifest.repository_id, name)
-        trusted = [rule.public_pem for rule in rules if rule.public_pem is not None]
-        if not trusted:
-            return []
-        query = (
-            select(manifests.c.digest, edges.c.digest.label("layer"))
-            .join(edges, edges.c.manifest_id == manifests.c.id)
-            .where(
-                manifests.c.repository_id == manifest.repository_id,
-                manifests.c.subject_digest == str(manifest.digest),
-                manifests.c.artifact_type == BUNDLE,
-                manifests.c.attestation_id.is_(None),
-                manifests.c.blocked_reason.is_(None),
-                edges.c.kind == "layer",
-            )
-            .order_by(manifests.c.id.desc())
-            .limit(LOOKED_AT + 1)
-        )
-        attached = [(row.digest, parse_digest(row.layer)) for row in await connection.execute(query)]
-        layers = {layer for _, layer in attached}
-        held = await blob_use.find_all(connection, manifest.repository_id, layers)
-    keys = [key for pem in trusted for key in parse_keys(pem)]
+    """The documents, the last pushed last, in the repository ``name``. What is trusted and makes no sense is
+    among their notes. One statement."""
+    async with database.read_once() as connection:
+        attached = (await connection.execute(_attached(manifest, name))).all()
+    if not attached or not attached[0].trusted:
+        return []
+    keys = [key for pem in attached[0].trusted.split(_BETWEEN) for key in parse_keys(pem)]
     found: list[Vex] = []
     looked_at = named = 0
-    for referrer, layer in attached[:LOOKED_AT]:
+    for row in attached[:LOOKED_AT]:
         if named > MAX_NAMED:
             break
         looked_at += 1
-        blob = held.get(layer)
-        if blob is None or blob.size > BUNDLE_MAX_BYTES:
+        if row.locator is None or row.size > BUNDLE_MAX_BYTES:
             continue
         try:
-            async with store.open_blob(blob.locator) as opened:
+            async with store.open_blob(row.locator) as opened:
                 raw = b"".join([chunk async for chunk in opened.chunks()])
         except BlobUnknownError:
             continue
-        read = await parsers.run(_read, raw, referrer, manifest.digest, keys)
+        read = await parsers.run(_read, raw, row.digest, manifest.digest, keys)
         found += [] if read is None else [read]
         named += 0 if read is None else sum(one.named for one in read.statements)
     if len(attached) > looked_at:
         more = f"only the last {looked_at} of the signed statements that are attached were looked at"
         found.insert(0, Vex((), (more,)))
     return found[::-1]
+
+
+def _attached(manifest: StoredManifest, name: str) -> Select[Any]:
+    """The bundles of an image, the last pushed first: each with its blob, where that is whole and linked
+    here, and with all keys that the repository trusts."""
+    trusted = (
+        select(func.aggregate_strings(func.replace(signature_rules.c.public_pem, _BETWEEN, ""), _BETWEEN))
+        .where(counts_in(signature_rules, manifest.repository_id, name))
+        .scalar_subquery()
+    )
+    linked = (
+        select(blobs.c.digest, blobs.c.size, blobs.c.locator)
+        .join(blob_links, blob_links.c.blob_id == blobs.c.id)
+        .where(blob_links.c.repository_id == manifest.repository_id, blobs.c.damage.is_(None))
+        .subquery("linked")
+    )
+    return (
+        select(manifests.c.digest, linked.c.size, linked.c.locator, trusted.label("trusted"))
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .outerjoin(linked, linked.c.digest == edges.c.digest)
+        .where(
+            manifests.c.repository_id == manifest.repository_id,
+            manifests.c.subject_digest == str(manifest.digest),
+            manifests.c.artifact_type == BUNDLE,
+            manifests.c.attestation_id.is_(None),
+            manifests.c.blocked_reason.is_(None),
+            edges.c.kind == "layer",
+        )
+        .order_by(manifests.c.id.desc())
+        .limit(LOOKED_AT + 1)
+    )
 
 
 async def judge_stated(connection: AsyncConnection, within: ColumnElement[bool]) -> None:

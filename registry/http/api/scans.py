@@ -15,10 +15,9 @@ from registry.advisories.licences import LicenceCount, count_licences
 from registry.advisories.ranges import is_range, parse_range
 from registry.advisories.report import BaseImage
 from registry.advisories.values import Kind
-from registry.content import manifests
-from registry.content.administration import find
 from registry.content.bases import find_base
-from registry.content.manifests import StoredManifest
+from registry.content.manifests import StoredManifest, unknown
+from registry.content.named import find_named
 from registry.content.repositories import Repository
 from registry.contract.base import is_none
 from registry.contract.scan import Found, Incomplete, Package, Reported, Scan, Severity
@@ -279,7 +278,9 @@ async def show_report(
     services, parsers = call.services, call.request.app[PARSERS]
     manifest = await _image(call, name, digest)
     image = f"{urlsplit(base_url(call.request)).netloc}/{name}@{digest}"
-    known = await read_report(services.database, services.blobs, manifest, image=image, parsers=parsers)
+    known = await read_report(
+        services.database, services.blobs, manifest, name=name, image=image, parsers=parsers
+    )
     if (base := await find_base(services.database, call.actor, manifest)) is not None:
         known = replace(known, base=BaseImage(base.repository, base.digest, base.layers))
     form = FORMS[query.format]
@@ -344,10 +345,14 @@ async def find_scanned(call: Call, name: str, digest: str) -> tuple[Repository, 
         UnauthorizedError, DeniedError, NameUnknownError: as :func:`registry.content.administration.find`.
         ManifestUnknownError: there is no such image.
     """
-    database = call.services.database
-    repository = await find(database, actor=call.actor, action="pull", name=name)
+    wanted = parse_content_digest(digest)
+    repository, found = await find_named(
+        call.services.database, actor=call.actor, action="pull", name=name, references=[wanted]
+    )
     require_scans(call.actor, repository=name, visibility=repository.visibility)
-    return repository, await manifests.get(database, repository, parse_content_digest(digest))
+    if wanted not in found:
+        raise unknown(wanted)
+    return repository, found[wanted]
 
 
 async def _image(call: Call, name: str, digest: str) -> StoredManifest:
