@@ -77,16 +77,25 @@ async def inspect(
 ) -> Contents:
     """What a manifest is made of; one query."""
     parsed = await parsers.run(parse_manifest, manifest.raw, manifest.media_type)
-    size = sum(edge.size for _, edge in parsed.edges())
     if parsed.is_index:
+        size = sum(edge.size for _, edge in parsed.edges())
         return Contents(parsed, size, listed=await _listed(database, manifest.repository_id, parsed.children))
-    raw = None
+    locator = None
     if manifest.runnable and parsed.config is not None:
-        raw = await _read(database, store, manifest.repository_id, parsed.config)
+        locator = await _find(database, manifest.repository_id, parsed.config)
+    return await contents_of(store, parsed, locator, parsers=parsers)
+
+
+async def contents_of(
+    store: BlobStore, parsed: Manifest, config: str | None, *, parsers: Threads
+) -> Contents:
+    """What an image is made of whose configuration the store has there, as far as it is read; no query."""
+    size = sum(edge.size for _, edge in parsed.edges())
+    raw = None if config is None else await _read(store, config)
     if raw is None:
         return Contents(parsed, size, layers=_layers((), parsed.layers))
-    config, history = await parsers.run(_parsed, raw)
-    return Contents(parsed, size, config, _layers(history, parsed.layers))
+    read, history = await parsers.run(_parsed, raw)
+    return Contents(parsed, size, read, _layers(history, parsed.layers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,18 +141,18 @@ async def totals_of(
         }
 
 
-async def _read(
-    database: Database, store: BlobStore, repository_id: int, descriptor: Descriptor
-) -> bytes | None:
+async def _find(database: Database, repository_id: int, descriptor: Descriptor) -> str | None:
     if descriptor.size > CONFIG_MAX_BYTES:
         return None
     digest: Digest = descriptor.digest
     async with database.read_once() as connection:
         blob = (await blob_use.find_all(connection, repository_id, [digest])).get(digest)
-    if blob is None or blob.size > CONFIG_MAX_BYTES:
-        return None
+    return None if blob is None or blob.size > CONFIG_MAX_BYTES else blob.locator
+
+
+async def _read(store: BlobStore, locator: str) -> bytes | None:
     try:
-        async with store.open_blob(blob.locator) as opened:
+        async with store.open_blob(locator) as opened:
             return b"".join([chunk async for chunk in opened.chunks()])
     except BlobUnknownError:
         return None

@@ -34,12 +34,12 @@ class ChosenQuery(Query):
 async def show_compared(call: Call) -> web.Response:
     """What differs: verdicts, sizes, configuration, layers, packages, findings."""
     name = call.request.match_info["name"]
-    repository = await find(call.services.database, actor=call.actor, action="pull", name=name)
     given = read_query(call.request, ChosenQuery, leaves_out_empty=True)
     if given.before is None or given.after is None:
+        await find(call.services.database, actor=call.actor, action="pull", name=name)
         raise RequestInvalidError("choose two tags, one in each column")
     query = read_query(call.request, ComparisonQuery, leaves_out_empty=True)
-    found = await compare(call, repository, query)
+    repository, found = await compare(call, name, query)
     path, place = f"/r/{name}/-/compare", f"/api/v1/repositories/{quote(name, '')}"
     both = [("before", query.before), ("after", query.after)]
     return page(

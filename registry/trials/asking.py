@@ -94,15 +94,10 @@ async def ask(reading: Reading, manifest: StoredManifest, state: ImageState, *, 
     """Ask the gate about an image in this state, which ``tag`` names if the reader gave one."""
     max_age = max_verdict_age(reading.settings)
     now = await _now(reading.database) if depends_on_time(state, max_age=max_age) else _ANY_TIME
-    referrer = (
-        manifest.subject_digest is not None and not manifest.runnable and manifest.media_type in MANIFESTS
-    )
-    question = _question(
-        reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
-    )
     required = await required_in(reading.database, reading.repository)
-    if required is not None and not await has_signatures(reading.database, manifest.id, required):
-        question = replace(question, unsigned=required.sentence, referrer=False)
+    is_signed = required is None or await has_signatures(reading.database, manifest.id, required)
+    lacking = "" if required is None or is_signed else required.sentence
+    question = question_of(reading, manifest, state, lacking=lacking, now=now)
     decision = decide(question)
     changes = [holds_until(state, now=now, max_age=max_age), reading.policy.until(state)]
     until = first_change(changes, now=now)
@@ -121,6 +116,20 @@ async def ask(reading: Reading, manifest: StoredManifest, state: ImageState, *, 
         question = replace(question, earlier=earlier or "")
         decision = decide(question)
     return Answer(question, decision, until)
+
+
+def question_of(
+    reading: Reading, manifest: StoredManifest, state: ImageState, *, lacking: str, now: datetime
+) -> Question:
+    """The question about an image in this state, without what would let it pass; ``lacking`` says which
+    signatures it lacks that are required."""
+    referrer = (
+        manifest.subject_digest is not None and not manifest.runnable and manifest.media_type in MANIFESTS
+    )
+    question = _question(
+        reading, state, digest=str(manifest.digest), platform=manifest.platform, referrer=referrer, now=now
+    )
+    return replace(question, unsigned=lacking, referrer=False) if lacking else question
 
 
 def relieved(question: Question, relief: Relief, digest: str) -> Question:

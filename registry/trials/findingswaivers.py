@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from registry.advisories.report import Excused
-from registry.db.content import edges, manifests
 from registry.db.gate import waivers
 from registry.db.types import db_time
-from registry.trials.relief import WAIVERS_MAX
+from registry.trials.relief import WAIVERS_MAX, is_for
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.advisories.report import Report
@@ -24,12 +24,6 @@ async def excused_in(
 ) -> Sequence[Excused]:
     """What live waivers excuse in an image of a repository: a finding by its id, in whatever package or in
     one; a waiver of an index counts for what it lists. The one that ends last comes first."""
-    listing = (
-        select(manifests.c.digest)
-        .join(edges, edges.c.manifest_id == manifests.c.id)
-        .where(manifests.c.repository_id == repository_id, edges.c.digest == digest, edges.c.kind == "child")
-    )
-    here = or_(waivers.c.digest.is_(None), waivers.c.digest == digest, waivers.c.digest.in_(listing))
     query = (
         select(waivers)
         .where(
@@ -38,12 +32,16 @@ async def excused_in(
             waivers.c.expires_at > db_time(),
             waivers.c.granted_at.is_not(None),
             waivers.c.ended_at.is_(None),
-            here,
+            is_for(repository_id, digest),
         )
         .order_by(waivers.c.expires_at.desc(), waivers.c.id)
         .limit(WAIVERS_MAX)
     )
-    rows = (await connection.execute(query)).all()
+    return excused_by((await connection.execute(query)).all(), report)
+
+
+def excused_by(waived: Sequence[Row[Any]], report: Report) -> Sequence[Excused]:
+    """What these rows of ``waivers`` excuse, which are of findings, count for the image and are live."""
     return [
         Excused(
             match.id,
@@ -54,8 +52,8 @@ async def excused_in(
             row.granted_by,
             row.expires_at,
         )
-        for match in (report.matches if rows else ())
-        for row in rows
+        for match in (report.matches if waived else ())
+        for row in waived
         if row.finding in (match.id, *match.aliases)
         and row.package in (None, *_names(report, match.package_index))
     ]

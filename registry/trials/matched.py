@@ -10,13 +10,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import case, func, select, true
+from sqlalchemy import and_, case, func, or_, select, true
 
 from registry.advisories.ecosystems import line_of
 from registry.advisories.matching import Match
 from registry.advisories.report import Report
 from registry.advisories.reported import with_reported, without_reported
-from registry.db.content import blobs
+from registry.db.content import blobs, manifests
 from registry.db.matchings import component_findings, matchings
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.trials.matcher import parse_status
@@ -47,39 +47,72 @@ class Known:
     lines: frozenset[str]
 
 
+def with_scan(images: Select[Any]) -> Select[Any]:
+    """Rows of ``manifests`` with the newest scan of each, as far as there is one: its ``scan_id``, when it
+    was taken, where its ``document`` is unless that is damaged, and what :func:`known_in` reads."""
+    document, newest = blobs.alias("document"), _COUNTS.subquery("newest")
+    return (
+        images.add_columns(
+            image_scans.c.scan_id,
+            image_scans.c.taken_at,
+            document.c.locator.label("document"),
+            *(newest.c[name] for name in ("generation", "sources", "ecosystems")),
+        )
+        .outerjoin(image_scans, image_scans.c.manifest_id == manifests.c.id)
+        .outerjoin(scans, scans.c.id == image_scans.c.scan_id)
+        .outerjoin(document, and_(document.c.id == scans.c.blob_id, document.c.damage.is_(None)))
+        .outerjoin(newest, true())
+    )
+
+
 async def known_of(connection: AsyncConnection, manifest_id: int) -> Known | None:
     """The matches of the packages of an image's newest scan, each with the time since when the registry knows
     of it; ``None``: it was not scanned. No document is read for it."""
-    scan_id = (
-        await connection.execute(
-            select(image_scans.c.scan_id).where(image_scans.c.manifest_id == manifest_id)
-        )
-    ).scalar()
-    if scan_id is None:
-        return None
-    here = (scan_components.c.scan_id == scan_id, scan_components.c.owned.is_(False))
+    row = await _scan_of(connection, manifest_id)
+    return None if row is None or row.scan_id is None else (await known_in(connection, [row]))[row.scan_id]
+
+
+async def known_in(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> Mapping[int, Known]:
+    """As :func:`known_of`, of rows of :func:`with_scan`, by their scans; one statement."""
+    scan_ids = {row.scan_id for row in rows if row.scan_id is not None}
+    if not scan_ids:
+        return {}
     query = (
-        select(components.c.key, *component_findings.c)
-        .join(scan_components, scan_components.c.component_id == components.c.id)
-        .join(component_findings, component_findings.c.component_id == components.c.id)
-        .where(*here)
+        select(scan_components.c.scan_id, components.c.key, components.c.matching, *component_findings.c)
+        .join(components, components.c.id == scan_components.c.component_id)
+        .outerjoin(component_findings, component_findings.c.component_id == components.c.id)
+        .where(
+            scan_components.c.scan_id.in_(scan_ids),
+            scan_components.c.owned.is_(False),
+            or_(components.c.matching == 0, component_findings.c.component_id.is_not(None)),
+        )
         .order_by(components.c.key, component_findings.c.advisory)
     )
-    matches: dict[str, list[tuple[Match, datetime]]] = {}
+    matches: dict[int, dict[str, list[tuple[Match, datetime]]]] = {one: {} for one in scan_ids}
+    unmatched: dict[int, set[str]] = {one: set() for one in scan_ids}
     for row in await connection.execute(query):
-        matches.setdefault(row.key, []).append((match_of(row), row.first_seen_at))
-    unmatched = (
-        select(components.c.key)
-        .join(scan_components, scan_components.c.component_id == components.c.id)
-        .where(*here, components.c.matching == 0)
-    )
-    counts = (await connection.execute(_COUNTS)).first()
-    return Known(
-        matches=MappingProxyType({key: tuple(found) for key, found in matches.items()}),
-        unmatched=frozenset((await connection.execute(unmatched)).scalars()),
-        advisories=None if counts is None else parse_status(counts.generation, counts.sources),
-        lines=_lines(counts),
-    )
+        if row.matching == 0:
+            unmatched[row.scan_id].add(row.key)
+        if row.advisory is not None:
+            of_key = matches[row.scan_id].setdefault(row.key, [])
+            of_key.append((match_of(row), row.first_seen_at))
+    counts = rows[0] if rows[0].generation is not None else None
+    advisories = None if counts is None else parse_status(counts.generation, counts.sources)
+    return {
+        one: Known(
+            matches=MappingProxyType({key: tuple(found) for key, found in matches[one].items()}),
+            unmatched=frozenset(unmatched[one]),
+            advisories=advisories,
+            lines=_lines(counts),
+        )
+        for one in scan_ids
+    }
+
+
+async def _scan_of(connection: AsyncConnection, manifest_id: int) -> Row[Any] | None:
+    image = select(manifests.c.id).select_from(manifests).where(manifests.c.id == manifest_id)
+    row: Row[Any] | None = (await connection.execute(with_scan(image))).first()
+    return row
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +190,17 @@ class Stored:
 
 async def stored_of(connection: AsyncConnection, manifest_id: int) -> Stored | None:
     """What a report of an image is made of; ``None``: it was not scanned."""
-    query = (
-        select(blobs.c.locator, image_scans.c.taken_at)
-        .join(scans, scans.c.blob_id == blobs.c.id)
-        .join(image_scans, image_scans.c.scan_id == scans.c.id)
-        .where(image_scans.c.manifest_id == manifest_id, blobs.c.damage.is_(None))
-    )
-    row = (await connection.execute(query)).first()
-    known = await known_of(connection, manifest_id)
-    return None if row is None or known is None else Stored(row.locator, row.taken_at, known)
+    row = await _scan_of(connection, manifest_id)
+    return None if row is None else (await stored_in(connection, [row]))[0]
+
+
+async def stored_in(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> Sequence[Stored | None]:
+    """As :func:`stored_of`, of rows of :func:`with_scan`, in their order; one statement."""
+    known = await known_in(connection, rows)
+    return [
+        None if row.document is None else Stored(row.document, row.taken_at, known[row.scan_id])
+        for row in rows
+    ]
 
 
 async def read_stored(store: BlobStore, stored: Stored, *, parsers: Threads) -> Report:

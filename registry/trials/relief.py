@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, true
 
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
@@ -21,8 +21,9 @@ from registry.db.gate import pauses, waivers
 from registry.db.types import db_time
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.repositories import Repository
@@ -125,6 +126,79 @@ async def relief_in(connection: AsyncConnection, repository_id: int, name: str) 
     return Relief(now, found, listed_by, await _pause(connection, name, now))
 
 
+@dataclass(frozen=True, slots=True)
+class ImageRelief:
+    """What there is of it for one image; and ``of_findings``, rows of ``waivers``, that excuse what was found
+    in it, the one that ends last first."""
+
+    relief: Relief
+    of_findings: Sequence[Row[Any]]
+
+
+async def relief_of_images(
+    database: Database, repository: Repository, digests: Sequence[str]
+) -> Sequence[ImageRelief]:
+    """What lets pass each of a few images of a repository now, also what names an index that lists it; one
+    statement."""
+    moment = select(db_time().label("now")).subquery("moment")
+    pause = _pauses(repository.name, db_time()).subquery("pause")
+    counts_for = [is_for(repository.id, digest) for digest in digests]
+    live = (
+        select(waivers, *(counts.label(f"counts_for_{number}") for number, counts in enumerate(counts_for)))
+        .where(
+            waivers.c.repository_id == repository.id,
+            waivers.c.expires_at > db_time(),
+            waivers.c.granted_at.is_not(None),
+            waivers.c.ended_at.is_(None),
+            or_(*counts_for),
+        )
+        .order_by(waivers.c.expires_at.desc(), waivers.c.id)
+        .limit(WAIVERS_MAX)
+        .subquery("live")
+    )
+    query = (
+        select(moment.c.now, *(column.label(f"pause_{column.name}") for column in pause.c), *live.c)
+        .select_from(moment)
+        .outerjoin(pause, true())
+        .outerjoin(live, true())
+        .order_by(live.c.expires_at.desc(), live.c.id)
+    )
+    async with database.read_once() as connection:
+        rows = (await connection.execute(query)).all()
+    first = rows[0]
+    paused = None
+    if first.pause_name is not None:
+        paused = LivePause(first.pause_name, first.pause_until, first.pause_reason, first.pause_actor)
+    found = []
+    for number, digest in enumerate(digests):
+        its = [row for row in rows if row.id is not None and getattr(row, f"counts_for_{number}")]
+        live_ones = tuple(
+            LiveWaiver(
+                row.id,
+                row.digest,
+                frozenset(json.loads(row.states)),
+                row.reason,
+                row.granted_by,
+                row.expires_at,
+            )
+            for row in its
+        )
+        listed_by = {digest: {one.digest for one in live_ones if one.digest is not None}}
+        relief = Relief(first.now, live_ones, listed_by, paused)
+        found.append(ImageRelief(relief, [row for row in its if row.finding is not None]))
+    return found
+
+
+def is_for(repository_id: int, digest: str) -> ColumnElement[bool]:
+    """Whether a waiver of the repository is for this image: for all of them, or an index that lists it."""
+    listing = (
+        select(manifests.c.digest)
+        .join(edges, edges.c.manifest_id == manifests.c.id)
+        .where(manifests.c.repository_id == repository_id, edges.c.digest == digest, edges.c.kind == "child")
+    )
+    return or_(waivers.c.digest.is_(None), waivers.c.digest == digest, waivers.c.digest.in_(listing))
+
+
 async def pause_of(database: Database, name: str) -> LivePause | None:
     """The pause that counts in the repository ``name`` now, the longest one."""
     async with database.read() as connection:
@@ -153,15 +227,17 @@ async def _listed_by(
 
 
 async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> LivePause | None:
-    above = namespaces_above(repository)
-    if not above:
+    if not namespaces_above(repository):
         return None
-    query = (
+    row = (await connection.execute(_pauses(repository, now))).first()
+    return None if row is None else LivePause(*row)
+
+
+def _pauses(repository: str, now: Any) -> Select[Any]:
+    return (
         select(namespaces.c.name, pauses.c.until, pauses.c.reason, pauses.c.actor)
         .join(pauses, pauses.c.namespace_id == namespaces.c.id)
-        .where(namespaces.c.name.in_(above), pauses.c.until > now)
+        .where(namespaces.c.name.in_(namespaces_above(repository)), pauses.c.until > now)
         .order_by(pauses.c.until.desc())
         .limit(1)
     )
-    row = (await connection.execute(query)).first()
-    return None if row is None else LivePause(*row)

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.advisories.matching import Match
 from registry.advisories.report import Excused, Report
 from registry.errors import NotFoundError
 from registry.formats.excusing import excuse
-from registry.trials.findingswaivers import excused_in
+from registry.trials.findingswaivers import excused_by, excused_in
 from registry.trials.matched import read_stored, stored_of
 from registry.trials.scanreading import read_kept
-from registry.trials.trustedvex import read_trusted
+from registry.trials.trustedvex import read_trusted, read_trusted_of
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from registry.content.manifests import StoredManifest
     from registry.contract.scan import Scan
     from registry.db.engine import Database
     from registry.storage.store import BlobStore
     from registry.storage.threads import Threads
+    from registry.trials.matched import Stored
     from registry.trials.scanreading import Scanned
     from registry.trials.vulnerabilities import Vulnerability
 
@@ -53,6 +56,27 @@ async def read_report(
     known = replace(known, excused=(*known.excused, *waived))
     statements = await read_trusted(database, store, manifest, name=name, parsers=parsers)
     return await parsers.run(excuse, known, statements, image)
+
+
+async def read_reports(
+    database: Database,
+    store: BlobStore,
+    images: Sequence[StoredManifest],
+    stored: Sequence[Stored],
+    waived: Sequence[Sequence[Row[Any]]],
+    *,
+    name: str,
+    parsers: Threads,
+) -> Sequence[Report]:
+    """As :func:`read_report`, of several images of the repository ``name`` of which all is ``stored`` that
+    their scans said, with the rows of the waivers of their findings (``waived``). One statement."""
+    statements = await read_trusted_of(database, store, images, name=name, parsers=parsers)
+    found = []
+    for image, its, rows, stated in zip(images, stored, waived, statements, strict=True):
+        known = await read_stored(store, its, parsers=parsers)
+        known = replace(known, excused=(*known.excused, *excused_by(rows, known)))
+        found.append(await parsers.run(excuse, known, stated, f"{name}@{image.digest}"))
+    return found
 
 
 async def read_stated(

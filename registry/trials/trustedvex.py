@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, func, select, union_all
 
 from registry.auth.places import counts_in
 from registry.db.content import blob_links, blobs, edges, manifests, repositories
@@ -31,7 +31,7 @@ from registry.trials.sigstore import (
 from registry.trials.verifying import parse_keys
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.content.manifests import StoredManifest
@@ -52,10 +52,34 @@ _PREDICATES = ("https://openvex.dev/ns", "https://cyclonedx.org/")
 async def read_trusted(
     database: Database, store: BlobStore, manifest: StoredManifest, *, name: str, parsers: Threads
 ) -> Sequence[Vex]:
-    """The documents, the last pushed last, in the repository ``name``. What is trusted and makes no sense is
-    among their notes. One statement."""
+    """The documents about an image of the repository ``name``, the last pushed last. What is trusted and
+    makes no sense is among their notes. One statement."""
+    return (await read_trusted_of(database, store, [manifest], name=name, parsers=parsers))[0]
+
+
+async def read_trusted_of(
+    database: Database,
+    store: BlobStore,
+    images: Sequence[StoredManifest],
+    *,
+    name: str,
+    parsers: Threads,
+) -> Sequence[Sequence[Vex]]:
+    """As :func:`read_trusted`, of each of several images of the repository; one statement too."""
     async with database.read_once() as connection:
-        attached = (await connection.execute(_attached(manifest, name))).all()
+        of_each = [select(_attached(image, name).subquery()) for image in images]
+        attached = (await connection.execute(union_all(*of_each))).all()
+    found = []
+    for image in images:
+        its = [row for row in attached if row.subject_digest == str(image.digest)]
+        newest_first = sorted(its, key=lambda row: row.id, reverse=True)
+        found.append(await _read_attached(store, image, newest_first, parsers=parsers))
+    return found
+
+
+async def _read_attached(
+    store: BlobStore, image: StoredManifest, attached: Sequence[Row[Any]], *, parsers: Threads
+) -> Sequence[Vex]:
     if not attached or not attached[0].trusted:
         return []
     keys = [key for pem in attached[0].trusted.split(_BETWEEN) for key in parse_keys(pem)]
@@ -65,14 +89,14 @@ async def read_trusted(
         if named > MAX_NAMED:
             break
         looked_at += 1
-        if row.locator is None or row.size > BUNDLE_MAX_BYTES:
+        if row.linked is None or row.size > BUNDLE_MAX_BYTES:
             continue
         try:
             async with store.open_blob(row.locator) as opened:
                 raw = b"".join([chunk async for chunk in opened.chunks()])
         except BlobUnknownError:
             continue
-        read = await parsers.run(_read, raw, row.digest, manifest.digest, keys)
+        read = await parsers.run(_read, raw, row.digest, image.digest, keys)
         found += [] if read is None else [read]
         named += 0 if read is None else sum(one.named for one in read.statements)
     if len(attached) > looked_at:
@@ -81,27 +105,32 @@ async def read_trusted(
     return found[::-1]
 
 
-def _attached(manifest: StoredManifest, name: str) -> Select[Any]:
-    """The bundles of an image, the last pushed first: each with its blob, where that is whole and linked
-    here, and with all keys that the repository trusts."""
+def _attached(image: StoredManifest, name: str) -> Select[Any]:
+    """The last bundles of an image: each with its blob, which is whole and ``linked`` here or not, and with
+    all keys that the repository trusts."""
     trusted = (
         select(func.aggregate_strings(func.replace(signature_rules.c.public_pem, _BETWEEN, ""), _BETWEEN))
-        .where(counts_in(signature_rules, manifest.repository_id, name))
+        .where(counts_in(signature_rules, image.repository_id, name))
         .scalar_subquery()
     )
-    linked = (
-        select(blobs.c.digest, blobs.c.size, blobs.c.locator)
-        .join(blob_links, blob_links.c.blob_id == blobs.c.id)
-        .where(blob_links.c.repository_id == manifest.repository_id, blobs.c.damage.is_(None))
-        .subquery("linked")
-    )
+    is_linked = and_(blob_links.c.blob_id == blobs.c.id, blob_links.c.repository_id == image.repository_id)
     return (
-        select(manifests.c.digest, linked.c.size, linked.c.locator, trusted.label("trusted"))
+        select(
+            manifests.c.id,
+            manifests.c.digest,
+            manifests.c.subject_digest,
+            blobs.c.size,
+            blobs.c.locator,
+            blob_links.c.blob_id.label("linked"),
+            trusted.label("trusted"),
+        )
+        .select_from(manifests)
         .join(edges, edges.c.manifest_id == manifests.c.id)
-        .outerjoin(linked, linked.c.digest == edges.c.digest)
+        .outerjoin(blobs, and_(blobs.c.digest == edges.c.digest, blobs.c.damage.is_(None)))
+        .outerjoin(blob_links, is_linked)
         .where(
-            manifests.c.repository_id == manifest.repository_id,
-            manifests.c.subject_digest == str(manifest.digest),
+            manifests.c.repository_id == image.repository_id,
+            manifests.c.subject_digest == str(image.digest),
             manifests.c.artifact_type == BUNDLE,
             manifests.c.attestation_id.is_(None),
             manifests.c.blocked_reason.is_(None),

@@ -36,7 +36,7 @@ from registry.trials.attesting import attest_states
 from registry.trials.bytwo import takes_two
 from registry.trials.findingspolicies import RESTS_ON_FINDINGS
 from registry.trials.rejudging import ask_again
-from registry.trials.relief import WAIVERS_MAX
+from registry.trials.relief import WAIVERS_MAX, is_for
 from registry.trials.statements import JUDGED
 
 if TYPE_CHECKING:
@@ -217,17 +217,12 @@ async def list_waivers(
 async def list_of_findings(database: Database, *, repository_id: int, digest: str) -> list[Waiver]:
     """What somebody asked to be excused, or granted, of the findings of one image, and has not ended: by its
     digest, by that of an index that lists it, or of its whole repository. The newest first."""
-    listing = (
-        select(manifests.c.digest)
-        .join(edges, edges.c.manifest_id == manifests.c.id)
-        .where(manifests.c.repository_id == repository_id, edges.c.digest == digest, edges.c.kind == "child")
-    )
     query = _WAIVERS.where(
         waivers.c.repository_id == repository_id,
         waivers.c.finding.is_not(None),
         waivers.c.expires_at > db_time(),
         waivers.c.ended_at.is_(None),
-        or_(waivers.c.digest.is_(None), waivers.c.digest == digest, waivers.c.digest.in_(listing)),
+        is_for(repository_id, digest),
     )
     async with database.read_once() as connection:
         rows = await connection.execute(query.order_by(waivers.c.id.desc()).limit(WAIVERS_MAX))

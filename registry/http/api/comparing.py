@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from registry.content.administration import find
 from registry.content.repositories import Repository
 from registry.errors import ManifestUnknownError, NameUnknownError, NotFoundError
 from registry.http.api.fields import RepositoryName, TagOrDigest
@@ -33,19 +32,18 @@ async def show_comparison(call: Call, name: RepositoryName, query: ComparisonQue
     What may not be pulled is not shown, nor what was found to those who may not read that: `null` then, and
     why.
     """
-    repository = await find(call.services.database, actor=call.actor, action="pull", name=name)
-    return await compare(call, repository, query)
+    return (await compare(call, name, query))[1]
 
 
-async def compare(call: Call, repository: Repository, query: ComparisonQuery) -> use.Comparison:
-    """As :func:`show_comparison`, of a repository that the caller may pull from."""
+async def compare(call: Call, name: str, query: ComparisonQuery) -> tuple[Repository, use.Comparison]:
+    """As :func:`show_comparison`, with the repository."""
     services = call.services
     return await use.compare(
         services.database,
         services.blobs,
         services.settings,
         actor=call.actor,
-        repository=repository,
+        name=name,
         before=query.before,
         after=query.after,
         platform=query.platform,

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from registry.main import run
-from tests.kit.access import api, ask
-from tests.kit.pagecontent import MARKUP, TURNED, fill
+from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.advisories import affects, record
+from tests.kit.images import make_index
+from tests.kit.matching import advise
+from tests.kit.pagecontent import MARKUP, TURNED, VULNERABLE, fill
 from tests.kit.pagereading import sign_in, visitor, words_of
+from tests.kit.plans import sent
 from tests.kit.scans import SCANNING, make_package, make_scan
+from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, make_report, tiny_image, tiny_index
 
+CVE = "CVE-2020-8203"
+QUERIES_MAX = 6
 API = "/repositories/team%2Fapp/comparison"
 PAGE = "/r/team/app/-/compare"
 
@@ -25,6 +33,17 @@ async def tried(port: Port, worker: Any, tag: str, *packages: Any, **config: Any
     assert (await worker.post("scan", make_scan(job, *packages))).status == 204
     assert (await worker.post("report", make_report(job))).status == 204
     return digest
+
+
+def not_affected() -> dict[str, Any]:
+    """A statement of VEX about that vulnerability."""
+    statement = {
+        "vulnerability": {"name": CVE},
+        "products": [{"@id": "pkg:npm/lodash"}],
+        "status": "not_affected",
+        "justification": "component_not_present",
+    }
+    return {"@context": "https://openvex.dev/ns/v0.2.0", "author": "us", "statements": [statement]}
 
 
 async def test_verdicts_configuration_layers_packages_and_findings(
@@ -108,3 +127,65 @@ async def test_who_may_see_what(port: Port) -> None:
         assert "GHSA-evil" in words
         waiting = words_of(await ask(writer, "GET", f"{PAGE}?before=1.0&after=1.2"))
         assert f"team/app@{content.waiting} was not scanned." in waiting
+
+
+async def test_it_takes_six_queries_whatever_there_is(port: Port) -> None:
+    worker = await port.worker("w")
+    await advise(port, record(CVE, affects("npm", "lodash", "introduced=0", "fixed=4.17.19")), day=1)
+    indexes, images = [], []
+    for tag in ("1", "2"):
+        index = make_index(tiny_image(User=tag), tiny_image("linux/arm64"))
+        indexes.append(await port.push(index, tag=tag))
+        job = await worker.claim(mechanisms=SCANNING)
+        images.append(job["digest"])
+        assert (await worker.post("scan", make_scan(job, VULNERABLE))).status == 204
+        report = make_report(job, met=tag == "1", exit_code=0 if tag == "1" else 1)
+        assert (await worker.post("report", report)).status == 204
+    password = await make_user(port.admin, "reader")
+    await give_role(port.admin, "team/app", "user:reader", "reader")
+    async with visitor(port.registry) as writer, visitor(port.registry) as reader:
+        await sign_in(writer, port.registry)
+        await sign_in(reader, port.registry, name="reader", password=password)
+
+        async def compared(client: Any) -> Any:
+            both = "?before=1&after=2&platform=linux/amd64"
+            path = API + both
+            await api(client, "GET", path)  # whoever asks is then known
+            with sent() as statements:
+                found = await api(client, "GET", path)
+            assert len(statements) <= QUERIES_MAX, [one.text for one in statements]
+            with sent() as statements:
+                assert (await ask(client, "GET", PAGE + both)).status == 200
+            assert len(statements) <= QUERIES_MAX, [one.text for one in statements]
+            assert [found[side]["digest"] for side in ("before", "after")] == images
+            return found
+
+        def told(found: Any) -> list[list[str]]:
+            return [[one["id"] for one in found["found"][which]] for which in ("new", "gone", "same")]
+
+        assert told(await compared(writer)) == [[], [], [CVE]]
+        found = await compared(reader)
+        assert (found["config"], found["found"]) == (None, None)
+        assert [found[side]["size_bytes"] is None for side in ("before", "after")] == [False, True]
+        # A statement of VEX excuses it in the one, a waiver of an index that lists it in the other.
+        key = new_key()
+        rule = {"on": "team/", "name": "ours", "public_pem": public_pem(key)}
+        await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
+        assert (await compared(writer))["before"]["state"] == "unsigned"
+        bundle = signature_of(images[0], key, kind="https://openvex.dev/ns", predicate=not_affected())
+        await attach(port.admin, "team/app", images[0], bundle)
+        assert told(await compared(writer)) == [[CVE], [], []]
+        ends = (datetime.now(UTC) + timedelta(days=7)).isoformat()
+        for number, about in enumerate(({"finding": CVE}, {"states": ["fail"]}), start=1):
+            waiver = {"image": f"team/app@{indexes[1]}", "reason": "r", "expires_at": ends, **about}
+            await api(port.admin, "POST", "/waivers", status=201, json=waiver)
+            await api(port.admin, "POST", f"/waivers/{number}/grant")
+        assert told(await compared(writer)) == [[], [], []]
+        # Both have the signature that is required, and the waiver of a state lets the second pass.
+        for digest in images:
+            await attach(port.admin, "team/app", digest, signature_of(digest, key))
+        found = await compared(reader)
+        assert [found[side]["state"] for side in ("before", "after")] == ["pass", "fail"]
+        assert [one["part"] for one in found["config"]] == ["user"]
+        assert found["before"]["size_bytes"] > 0
+        assert found["after"]["size_bytes"] > 0

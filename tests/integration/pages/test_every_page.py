@@ -16,12 +16,11 @@ from tests.kit.trials import Port, open_port
 
 QUERIES_MAX = 6
 MORE = {
-    "/r/{name}/-/compare": 30,
     "/retention/preview": 12,
     "/storage/preview": 12,
     "/promotions/preview": 35,
 }
-"""A comparison asks of two images; what a run, a collection or a promotion would do is found in portions."""
+"""What a run, a collection or a promotion would do is found in portions."""
 BYTES_MAX = 100_000
 WHOLE = "/trials/{trial}/log"
 """It has a log of a megabyte, and shows all of it."""

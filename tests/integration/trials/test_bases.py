@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import delete, update
 
+from registry.auth.policy import HIDDEN
 from registry.content import chains
-from registry.db.content import chain_prefixes, manifests
+from registry.db.content import chain_prefixes, manifests, repositories
 from registry.http.sweeps import sweep
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
@@ -91,6 +92,17 @@ async def test_a_base_is_the_image_with_the_most_of_the_lowest_layers(port: Port
         assert await children("base/small", small, ned) == [("team/app", 1)]
         refused = await ask(ned, "GET", f"/api/v1{address('base/large', large, 'children')}")
         assert refused.status in (403, 404)
+
+    # Where the policy refuses what the database finds, as copies of another registry's images, likewise.
+    def renamed(old: str, new: str) -> Any:
+        return update(repositories).where(repositories.c.name == old).values(name=new)
+
+    async with port.database.write() as connection:
+        await connection.execute(renamed("base/large", f"base/{HIDDEN}large"))
+    found = await base("team/app", app)
+    assert (found["base"]["repository"], found["base"]["tags"]) == ("base/copy", ["1"])
+    async with port.database.write() as connection:
+        await connection.execute(renamed(f"base/{HIDDEN}large", "base/large"))
 
     # A tag that has gone elsewhere since.
     newer = await port.push(built(four), repository="base/large", tag="1")
