@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import urllib.error
 import urllib.request
@@ -14,7 +15,7 @@ from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import typer
 
@@ -26,6 +27,7 @@ _DEFAULT_TOKEN_FILE = Path("data/admin.token")
 _TOKEN_PREFIX = "seatrial_"  # noqa: S105  (what tells a token from the path of a file)
 TIMEOUT_SECONDS = 60.0
 TEXT_MAX_BYTES = 64 * 1024
+_NEXT = re.compile(r'<([^>]+)>; rel="next"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,21 @@ class Client:
             cursor = page.get("next")
             if cursor is None:
                 return
+
+    def linked(self, path: str, query: Mapping[str, object]) -> Iterator[Any]:
+        """All items of a list whose answers name the next one in ``Link``.
+
+        Raises:
+            CallError: refused, failed or not reached.
+        """
+        cursor: str | None = None
+        while True:
+            with self._answer("GET", path, query={**query, "cursor": cursor}) as response:
+                link = _NEXT.match(response.headers.get("Link") or "")
+                yield from json.loads(response.read())
+            if link is None:
+                return
+            cursor = parse_qs(urlsplit(link[1]).query)["cursor"][0]
 
     def lines(self, path: str, query: Mapping[str, object] | None = None) -> Iterator[Any]:
         """The JSON lines at ``/api/v1`` + ``path``, as they come.

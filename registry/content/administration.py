@@ -203,12 +203,18 @@ async def require_place(database: Database, *, actor: Actor, action: Action, on:
         NameInvalidError: outside the grammar.
         UnauthorizedError, DeniedError, NameUnknownError: as :func:`find`.
     """
+    return (await find_at(database, actor=actor, action=action, on=on))[0]
+
+
+async def find_at(
+    database: Database, *, actor: Actor, action: Action, on: str
+) -> tuple[Place, Repository | None]:
+    """As :func:`require_place`, with the repository; ``None``: it is a namespace, which may not be there."""
     place = parse_place(on)
-    if place.is_namespace:
-        await require_or_tell(database, actor, action, place.key, None)
-    else:
-        await find(database, actor=actor, action=action, name=place.name)
-    return place
+    if not place.is_namespace:
+        return place, await find(database, actor=actor, action=action, name=place.name)
+    await require_or_tell(database, actor, action, place.key, None)
+    return place, None
 
 
 async def show(database: Database, *, actor: Actor, name: str) -> RepositoryDetails:

@@ -39,7 +39,7 @@ from registry.db.types import db_time
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
-    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy import ColumnElement, Row, Select
     from structlog.typing import FilteringBoundLogger
 
     from registry.db.engine import Database
@@ -150,25 +150,27 @@ def _has_any(query: Select[Any]) -> ColumnElement[bool]:
     return query.limit(1).scalar_subquery().is_not(None)
 
 
-async def unneeded_blobs(database: Database, position: str) -> tuple[list[int], str | None]:
-    """Of so many blobs after ``position`` as one query looks at, those that are not needed; and where the
-    next begin, ``None`` if there are none."""
+async def unneeded_blobs(database: Database, position: str) -> tuple[Sequence[Row[Any]], str | None]:
+    """Of so many blobs after ``position`` as one query looks at, those that are not needed (``id``,
+    ``digest``, ``size``); and where the next begin, ``None`` if there are none."""
     first = int(position or 0)
     window = select(blobs.c.id).where(blobs.c.id > first).order_by(blobs.c.id).limit(_LOOKED_AT).subquery()
+    these: Select[Any] = select(blobs.c.id, blobs.c.digest, blobs.c.size)
     async with database.read() as connection:
-        last = (await connection.execute(select(func.max(window.c.id)))).scalar()
+        # Two statements: of a range whose end it does not know PostgreSQL thinks that it is long.
+        last, count = (await connection.execute(select(func.max(window.c.id), func.count()))).one()
         if last is None:
             return [], None
-        these = select(blobs.c.id).where(blobs.c.id > first, blobs.c.id <= last, ~is_needed(blobs.c.id))
-        found = (await connection.execute(these.order_by(blobs.c.id))).scalars()
-        return list(found), str(last)
+        these = these.where(blobs.c.id > first, blobs.c.id <= last, ~is_needed(blobs.c.id))
+        found = (await connection.execute(these.order_by(blobs.c.id))).all()
+    return found, str(last) if count == _LOOKED_AT else None
 
 
 async def remove_blobs(database: Database, position: str) -> Step:
     """Remove blobs after ``position`` that are not needed, and write down their bytes as dead."""
     unneeded, following = await unneeded_blobs(database, position)
     removed = freed = 0
-    for ids in portions(unneeded, AT_ONCE):
+    for ids in portions([row.id for row in unneeded], AT_ONCE):
         done = await _remove_blobs(database, ids)
         removed, freed = removed + done.removed, freed + done.freed_bytes
     return Step(following, removed=removed, freed_bytes=freed)
@@ -191,18 +193,19 @@ async def _remove_blobs(database: Database, ids: Sequence[int]) -> Step:
 
 
 async def unused_manifests(
-    database: Database, position: str, *, grace: timedelta
-) -> tuple[list[str], str | None]:
+    database: Database, position: str, *, grace: timedelta, also: Sequence[ColumnElement[Any]] = ()
+) -> tuple[Sequence[Row[Any]], str | None]:
     """As :func:`unneeded_blobs`, of bytes of manifests, by their digests: those that no repository has any
-    more, nor had within the ``grace``."""
+    more, nor had within the ``grace``; each ``digest`` with what is asked for ``also``."""
     digest = manifest_contents.c.digest
     window = select(digest).where(digest > position).order_by(digest).limit(_LOOKED_AT).subquery()
     async with database.read() as connection:
-        last = (await connection.execute(select(func.max(window.c.digest)))).scalar()
+        last, count = (await connection.execute(select(func.max(window.c.digest), func.count()))).one()
         if last is None:
             return [], None
-        these = select(digest).where(digest > position, digest <= last, ~_is_kept(digest, grace))
-        return list((await connection.execute(these.order_by(digest))).scalars()), last
+        these = select(digest, *also).where(digest > position, digest <= last, ~_is_kept(digest, grace))
+        found = (await connection.execute(these.order_by(digest))).all()
+    return found, last if count == _LOOKED_AT else None
 
 
 async def remove_manifests(database: Database, position: str, *, grace: timedelta) -> Step:
@@ -211,7 +214,7 @@ async def remove_manifests(database: Database, position: str, *, grace: timedelt
     contents = manifest_contents.c
     unused, following = await unused_manifests(database, position, grace=grace)
     removed = 0
-    for digests in portions(unused, AT_ONCE):
+    for digests in portions([row.digest for row in unused], AT_ONCE):
         async with database.write() as connection:
             held = select(contents.digest).where(contents.digest.in_(digests)).order_by(contents.digest)
             await connection.execute(held.with_for_update())

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import func, select
 
 from registry.content.collecting import is_named, unneeded_blobs, unused_manifests
 from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, deleted_manifests, manifest_contents, repositories
-from registry.db.dialect import portions
+from registry.errors import RequestInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from registry.db.engine import Database
 
-T = TypeVar("T", int, str)
+PORTIONS_MAX = 20
+"""So many portions of blobs and manifests are looked at by one call."""
+_POSITION = re.compile(r"blob\.[0-9]{1,18}|manifest\.([a-z0-9+._-]+:[a-zA-Z0-9=_-]{1,200})?")
+_UNSHOWN = "no repository shows it"
 _LOOKED_AT = 20_000
 """So many links are looked at; most of what was pushed since the last collection is named."""
 
@@ -44,49 +49,73 @@ class Candidate:
     remove_after: datetime | None
 
 
-async def preview(database: Database, *, grace: timedelta, limit: int) -> list[Candidate]:
+@dataclass(frozen=True, slots=True)
+class Previewed:
+    """Some of what would be removed. ``following`` is where to look on; ``None``: all was looked at, or there
+    are as many as were asked for."""
+
+    candidates: Sequence[Candidate]
+    following: str | None
+
+
+async def preview(database: Database, *, grace: timedelta, limit: int, after: str | None = None) -> Previewed:
     """At most ``limit`` of each kind; of links, those whose time comes first. No query looks at more rows
-    than one of a collection."""
+    than one of a collection, and no call at more than :data:`PORTIONS_MAX` times so many: then the next one
+    looks on, ``after`` what this one says.
+
+    Raises:
+        RequestInvalidError: that was said by none.
+    """
+    kind, position = _parse(after)
+    found: list[Candidate] = []
+    left = PORTIONS_MAX
+    if after is None:
+        async with database.read_once() as connection:
+            found += await _links(connection, grace=grace, limit=limit)
+    if kind != "manifest":
+        rows, left, following = await _first(partial(unneeded_blobs, database), position, limit, left)
+        found += [Candidate("blob", None, row.digest, row.size, _UNSHOWN, None) for row in rows]
+        if following is not None:
+            return Previewed(found, f"blob.{following}")
+        position = ""
+    unused = partial(unused_manifests, database, grace=timedelta(), also=_ALSO)
+    rows, _, following = await _first(unused, position, limit, left)
+    found += [_manifest(row, grace) for row in rows]
+    if following is not None:
+        return Previewed(found, f"manifest.{following}")
+    dead = select(dead_blobs.c.size).order_by(dead_blobs.c.died_at).limit(limit)
     async with database.read_once() as connection:
-        found = await _links(connection, grace=grace, limit=limit)
-    unneeded = await _first(partial(unneeded_blobs, database), limit)
-    unused = await _first(partial(unused_manifests, database, grace=timedelta()), limit)
-    async with database.read() as connection:
-        for ids in portions(unneeded):
-            this = select(blobs.c.digest, blobs.c.size).where(blobs.c.id.in_(ids)).order_by(blobs.c.id)
-            rows = await connection.execute(this)
-            found += [
-                Candidate("blob", None, row.digest, row.size, "no repository shows it", None) for row in rows
-            ]
-        for digests in portions(unused):
-            found += await _manifests(connection, digests, grace=grace)
-        dead = await connection.execute(select(dead_blobs.c.size).order_by(dead_blobs.c.died_at).limit(limit))
-        found += [
-            Candidate("bytes", None, None, size, "its blob was removed", None) for size in dead.scalars()
-        ]
-    return found
+        sizes = (await connection.execute(dead)).scalars()
+        found += [Candidate("bytes", None, None, size, "its blob was removed", None) for size in sizes]
+    return Previewed(found, None)
 
 
-async def _first(look: Callable[[str], Awaitable[tuple[list[T], str | None]]], limit: int) -> list[T]:
-    found: list[T] = []
-    position: str | None = ""
-    while position is not None and len(found) < limit:
-        some, position = await look(position)
+def _parse(after: str | None) -> tuple[str, str]:
+    if after is None:
+        return "", ""
+    if _POSITION.fullmatch(after) is None:
+        raise RequestInvalidError(f"{after[:80]!r} is no cursor of this list")
+    kind, _, position = after.partition(".")
+    return kind, position
+
+
+async def _first(
+    look: Callable[[str], Awaitable[tuple[Sequence[Row[Any]], str | None]]],
+    position: str,
+    limit: int,
+    portions: int,
+) -> tuple[Sequence[Row[Any]], int, str | None]:
+    """The first of them, in so many portions at most; how many portions are left, and where to look on, if
+    there were not enough."""
+    found: list[Row[Any]] = []
+    following: str | None = position
+    while following is not None and len(found) < limit:
+        if portions == 0:
+            return found, 0, following
+        some, following = await look(following)
         found += some
-    return found[:limit]
-
-
-async def _manifests(
-    connection: AsyncConnection, digests: Sequence[str], *, grace: timedelta
-) -> list[Candidate]:
-    contents, deleted = manifest_contents.c, deleted_manifests.c
-    last = select(func.max(deleted.deleted_at)).where(deleted.digest == contents.digest).scalar_subquery()
-    query = (
-        select(contents.digest, func.length(contents.raw).label("size"), last.label("deleted_at"))
-        .where(contents.digest.in_(digests))
-        .order_by(contents.digest)
-    )
-    return [_manifest(row, grace) for row in await connection.execute(query)]
+        portions -= 1
+    return found[:limit], portions, None
 
 
 def _manifest(row: Any, grace: timedelta) -> Candidate:
@@ -124,3 +153,12 @@ def _link(row: Any, grace: timedelta) -> Candidate:
     if row.condemned:
         return Candidate("link", row.name, row.digest, row.size, f"{why}; condemned", seen + grace / 2)
     return Candidate("link", row.name, row.digest, row.size, why, seen + grace)
+
+
+_LAST_DELETED = select(func.max(deleted_manifests.c.deleted_at)).where(
+    deleted_manifests.c.digest == manifest_contents.c.digest
+)
+_ALSO = (
+    func.length(manifest_contents.c.raw).label("size"),
+    _LAST_DELETED.scalar_subquery().label("deleted_at"),
+)

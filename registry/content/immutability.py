@@ -85,8 +85,11 @@ async def rules_of(connection: AsyncConnection, repository_id: int) -> Sequence[
     """The rules that count in a repository, under the name that it has now."""
     named = select(repositories.c.name).where(repositories.c.id == repository_id)
     name: str | None = (await connection.execute(named)).scalar()
-    if name is None:
-        return ()
+    return () if name is None else await rules_in(connection, repository_id, name)
+
+
+async def rules_in(connection: AsyncConnection, repository_id: int, name: str) -> Sequence[TagRule]:
+    """Those that count in a repository of that name."""
     query = RULES.where(counts_in(tag_rules, repository_id, name)).order_by(tag_rules.c.id)
     return [rule_of(row) for row in await connection.execute(query)]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BigInteger, and_, false, func, literal, or_, select, tuple_, type_coerce
 
-from registry.content.immutability import rules_of
+from registry.content.immutability import rules_in
 from registry.content.retentionrules import (
     Counts,
     Judged,
@@ -104,11 +104,13 @@ async def plan(
     judge = TagJudge(policy, protection=facts.protection, promoted=facts.promoted, newest=newest)
     there, gone, going, kept = await _judged_tags(database, facts, judge, limit=limit, staying=staying)
     found = await _loose_manifests(database, repository, policy)
-    held = await _count(database, repository.id)
     loose = len(found)
     if loose >= MANIFESTS_MAX:
-        loose = max(loose, await _count(database, repository.id, _goes_first(database, repository, policy)))
-    return Plan(Counts(there, held, gone, len(found), loose), going, kept, found, judge)
+        # Not all of them are named.
+        goes_first = _held(repository.id, _goes_first(database, repository, policy))
+        async with database.read_once() as connection:
+            loose = max(loose, int((await connection.execute(goes_first)).scalar_one()))
+    return Plan(Counts(there, facts.held, gone, len(found), loose), going, kept, found, judge)
 
 
 async def _judged_tags(
@@ -143,12 +145,14 @@ class _Facts:
         policy: RetentionPolicy,
         *,
         now: int,
+        held: int,
         protection: Callable[[str], str | None],
         pulled: Mapping[int, int],
         promoted: Collection[str],
     ) -> None:
         self.repository = repository
         self.policy = policy
+        self.held = held
         self.protection = protection
         self.promoted = promoted
         self._now = now
@@ -184,8 +188,10 @@ class _Facts:
 
 async def _facts(database: Database, repository: Repository, policy: RetentionPolicy) -> _Facts:
     async with database.read() as connection:
-        now = (await connection.execute(select(type_coerce(db_time(), _MICROS)))).scalar_one()
-        rules = [(rule, rule.matcher()) for rule in await rules_of(connection, repository.id)]
+        held = _held(repository.id).scalar_subquery()
+        now, has = (await connection.execute(select(type_coerce(db_time(), _MICROS), held))).one()
+        counting = await rules_in(connection, repository.id, repository.name)
+        rules = [(rule, rule.matcher()) for rule in counting]
         promoted = await promoted_tags(connection, repository.id)
         pulled = {}
         if policy.pulls_days is not None:
@@ -194,7 +200,9 @@ async def _facts(database: Database, repository: Repository, policy: RetentionPo
     def protection(name: str) -> str | None:
         return next((rule.shown for rule, holds in rules if holds(name)), None) if rules else None
 
-    return _Facts(repository, policy, now=now, protection=protection, pulled=pulled, promoted=promoted)
+    return _Facts(
+        repository, policy, now=now, held=has, protection=protection, pulled=pulled, promoted=promoted
+    )
 
 
 async def _last_pulls(
@@ -355,12 +363,11 @@ async def _attached(database: Database, repository_id: int, names: Iterable[str]
     return {name: digest in there for name, digest in said.items()}
 
 
-async def _count(database: Database, repository_id: int, *which: ColumnElement[bool]) -> int:
-    query = select(func.count()).where(
+def _held(repository_id: int, *which: ColumnElement[bool]) -> Select[int]:
+    """How many manifests a repository has but for the registry's own word."""
+    return select(func.count()).where(
         manifests.c.repository_id == repository_id, manifests.c.attestation_id.is_(None), *which
     )
-    async with database.read_once() as connection:
-        return int((await connection.execute(query)).scalar_one())
 
 
 async def _loose_manifests(

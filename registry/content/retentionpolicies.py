@@ -15,7 +15,7 @@ from sqlalchemy import delete, or_, select
 from registry.auth.places import find_place, hold_place, nearest_at, nearest_in
 from registry.auth.policy import namespaces_above
 from registry.content import retaining
-from registry.content.administration import require_place
+from registry.content.administration import find_at, require_place
 from registry.content.blocks import below
 from registry.content.recurring import following, parse_time
 from registry.content.repositories import COLUMNS, Repository, from_row
@@ -183,12 +183,15 @@ async def preview(
         RequestInvalidError: ``wanted`` is no policy.
         ConflictError: something that the rules ask for is not known.
     """
-    place = await require_place(database, actor=actor, action="configure", on=on)
+    place, repository = await find_at(database, actor=actor, action="configure", on=on)
     if wanted is not None:
         require_valid(wanted, pulls_kept_days=pulls_kept_days)
     async with database.read() as connection:
-        await find_place(connection, place)
-        found = await targets(connection, place, after=after or "", instead=wanted, limit=2)
+        found = await targets(
+            connection, place, repository=repository, after=after or "", instead=wanted, limit=2
+        )
+        if not found:
+            await find_place(connection, place)
     if not found:
         if after is None:
             raise NotFoundError(f"no retention policy counts on {on}")
@@ -213,12 +216,14 @@ async def targets(
     connection: AsyncConnection,
     place: Place,
     *,
+    repository: Repository | None = None,
     after: str = "",
     instead: RetentionPolicy | None = None,
     limit: int | None = None,
 ) -> list[Target]:
     """The repositories of a place, those after a name in order, in which a policy counts. With ``instead``
-    those in which that would count, if it were set there: it has the number 0. At most ``limit``."""
+    those in which that would count, if it were set there: it has the number 0. At most ``limit``.
+    ``repository`` is the one that the place is, if it is one and is known."""
     name = repositories.c.name
     within = below(name, place.key) if place.is_namespace else name == place.name
     query = COLUMNS.where(within).order_by(name).limit(_PAGE)
@@ -227,12 +232,20 @@ async def targets(
     if wanted is not None:
         nearest[place.key] = wanted
     found: list[Target] = []
+
+    def take(one: Repository) -> None:
+        counts = next((nearest[key] for key in _keys(one.name) if key in nearest), None)
+        if counts is not None and wanted in (None, counts):
+            found.append(Target(one, counts))
+
+    if repository is not None:
+        if repository.name > after:
+            take(repository)
+        return found
     while True:
         rows = (await connection.execute(query.where(name > after))).all()
-        for repository in map(from_row, rows):
-            counts = next((nearest[key] for key in _keys(repository.name) if key in nearest), None)
-            if counts is not None and wanted in (None, counts):
-                found.append(Target(repository, counts))
+        for one in map(from_row, rows):
+            take(one)
         if len(rows) < _PAGE or (limit is not None and len(found) >= limit):
             return found if limit is None else found[:limit]
         after = rows[-1].name

@@ -11,7 +11,7 @@ from registry.http.api import collections, scrubs
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, given_body, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -43,13 +43,18 @@ async def show_storage(call: Call) -> web.Response:
 
 async def show_candidates(call: Call) -> web.Response:
     """What the next collections will remove, and why."""
-    found = await collections.preview_collection(call, collections.PreviewQuery(limit=DAMAGED_SHOWN))
+    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
+    wanted = as_body(collections.PreviewQuery, {"limit": DAMAGED_SHOWN, "cursor": query.cursor})
+    found = await collections.preview(call, wanted)
+    path = "/storage/preview"
     return page(
         call.request,
         "candidates.html",
         title=text("storage.preview"),
-        candidates=found,
+        candidates=found.candidates,
         most=DAMAGED_SHOWN,
+        next_path=path + chosen([("cursor", found.following)]) if found.following else None,
+        first_path=path if query.cursor else None,
         lines=Lines(api=["GET /api/v1/collections/preview"], cli=["seatrial gc --dry-run"]),
     )
 

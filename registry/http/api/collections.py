@@ -28,6 +28,9 @@ class PreviewQuery(Query):
     """How many of each kind."""
 
     limit: int = Field(default=100, ge=1, le=1000)
+    cursor: str | None = Field(
+        default=None, max_length=300, description="What the header `Link` of an answer has."
+    )
 
 
 async def list_collections(call: Call, query: CollectionsQuery) -> Sequence[use.Collection]:
@@ -43,9 +46,22 @@ async def show_collection(call: Call, collection_id: Id) -> use.Collection:
 async def preview_collection(call: Call, query: PreviewQuery) -> Sequence[collectionpreview.Candidate]:
     """What collections will remove, and why; nothing is changed.
 
-    Bytes that no row names are not looked for."""
+    Bytes that no row names are not looked for. One answer is about 100,000 blobs and manifests at most: where
+    there are more, and fewer candidates than were asked for, the header `Link` (`rel="next"`) has the address
+    that looks on."""
+    found = await preview(call, query)
+    if found.following is not None:
+        following = call.request.rel_url.update_query(cursor=found.following)
+        call.response.headers["Link"] = f'<{following}>; rel="next"'
+    return found.candidates
+
+
+async def preview(call: Call, query: PreviewQuery) -> collectionpreview.Previewed:
+    """As :func:`preview_collection`, with where to look on."""
     grace = timedelta(seconds=call.services.settings.collection_grace_seconds)
-    return await collectionpreview.preview(call.services.database, grace=grace, limit=query.limit)
+    return await collectionpreview.preview(
+        call.services.database, grace=grace, limit=query.limit, after=query.cursor
+    )
 
 
 async def ask_collection(call: Call) -> use.Collection:

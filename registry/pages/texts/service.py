@@ -210,6 +210,7 @@ TEXTS = {
     "storage.collections": "Collections",
     "storage.collect": "Collect now",
     "storage.preview": "What collections will remove",
+    "storage.part": "There is more than one page looks at: these are the first. The next page looks on.",
     "storage.standing": "Standing",
     "storage.ended": "ended",
     "storage.at": "at {phase}",

@@ -16,8 +16,6 @@ from tests.kit.trials import Port, open_port
 
 QUERIES_MAX = 6
 MORE = {
-    "/retention/preview": 12,
-    "/storage/preview": 12,
     "/promotions/preview": 35,
 }
 """What a run, a collection or a promotion would do is found in portions."""

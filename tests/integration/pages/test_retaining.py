@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import html
 import re
+from typing import Any
 
 import pytest
 
+from registry.content import retaining
 from tests.integration.pages.test_managing import read
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
 from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
+from tests.kit.plans import sent
 from tests.kit.retention import carry_out, names, preview, pushed, set_policy
 from tests.kit.trials import Port
 
@@ -86,6 +89,38 @@ async def test_what_goes_is_shown_a_page_at_a_time(port: Port) -> None:
     pages = [await preview(port.admin, ON, policy=policy, limit=3, skip=skip) for skip in (0, 3, 6)]
     assert [one for page in pages for one in page["items"]] == whole["items"]
     assert [page["more"] for page in pages] == [True, False, False]
+
+
+async def test_a_preview_asks_once_more_for_each_thing_and_each_portion(
+    port: Port, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six queries; one for each thing that a policy asks about; one for each further portion of tags."""
+    monkeypatch.setattr(retaining, "_PAGE", 5)
+    simple = [{"tags": {"by": "glob", "pattern": "*"}}]
+    asking = [
+        {"tags": {"by": "glob", "pattern": "t*"}, "last": 2, "pulled_days": 3},
+        {"tags": {"by": "glob", "pattern": "t*"}, "last": 2, "order": "version"},
+    ]
+    # Versions and pulls that are known, pulls, two orders, what no tag names, old referrers.
+    things = 7
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+
+        async def asked(**policy: Any) -> int:
+            await set_policy(port.admin, ON, **policy)
+            path = f"/retention/preview?on={ON}"
+            await ask(person, "GET", path)  # whoever asks is then known
+            with sent() as statements:
+                assert (await ask(person, "GET", path)).status == 200
+            return len(statements)
+
+        await pushed(port.admin, *(f"t{number}" for number in range(3)))
+        assert await asked(keep=simple) == 6
+        # The state of an image comes with its tag.
+        whole = {"failed_days": 3, "untagged_days": 3, "referrers_days": 3}
+        assert await asked(keep=asking, **whole) == 6 + things
+        await pushed(port.admin, *(f"t{number}" for number in range(3, 12)))
+        assert await asked(keep=simple) == 6 + 2
 
 
 async def test_who_may_only_pull_reads_and_changes_nothing(port: Port) -> None:

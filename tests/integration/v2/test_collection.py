@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -14,12 +15,13 @@ import pytest
 from sqlalchemy import BigInteger, Table, delete, func, literal, select, type_coerce, update
 from structlog.testing import capture_logs
 
-from registry.content import collecting, collections
+from registry.content import collecting, collectionpreview, collections
 from registry.db.collections import collections as rows_of_collections
 from registry.db.collections import dead_blobs
 from registry.db.content import blob_links, blobs, manifest_contents
 from registry.db.types import UtcTime, db_time
 from registry.http.services import Services
+from registry.main import run
 from tests.kit.access import api
 from tests.kit.collecting import collect
 from tests.kit.distribution import (
@@ -32,6 +34,7 @@ from tests.kit.distribution import (
     start_upload,
 )
 from tests.kit.images import OCI_INDEX, digest_of
+from tests.kit.plans import sent
 from tests.kit.server import Registry, running_registry
 
 NAME = "team/app"
@@ -246,6 +249,51 @@ async def test_the_preview_looks_on_where_many_are_needed(
     assert (deleted["kind"], deleted["size_bytes"]) == ("manifest", len(raw))
     assert "so long it can be brought back" in deleted["why"]
     assert deleted["remove_after"] is not None
+
+
+async def test_a_preview_ends_by_itself_and_the_next_one_looks_on(
+    client: aiohttp.ClientSession,
+    registry: Registry,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    """However many blobs there are, one request is a bounded number of statements."""
+    monkeypatch.setattr(collecting, "_LOOKED_AT", 3)
+    monkeypatch.setattr(collectionpreview, "PORTIONS_MAX", 2)
+    counts = []
+    for contents in ([b"a"], [b"b", b"c", b"d", b"e", b"f", b"g", b"h"]):
+        await push(client, NAME, contents[0].decode(), contents)
+        path = "/api/v1/collections/preview"
+        async with client.get(path):
+            pass
+        with sent() as statements:
+            async with client.get(path) as response:
+                assert await response.json() == []
+        counts.append((len(statements), "Link" in response.headers))
+    # Links, two for each portion of blobs and of manifests, and dead bytes, for which there was no time.
+    assert counts == [(6, False), (5, True)]
+    raw = small_manifest([b"h"])
+    assert (await put_manifest(client, NAME, "gone", raw)).status == 201
+    async with client.delete(f"/v2/{NAME}/manifests/{digest_of(raw)}") as response:
+        assert response.status == 202
+    seen, answers = [], 0
+    while path:
+        async with client.get(path) as response:
+            seen += [one["digest"] for one in await response.json()]
+            path = response.headers.get("Link", "").partition("<")[2].partition(">")[0]
+            answers += 1
+    assert seen == [digest_of(raw)]
+    assert answers > 2
+    for bad in ("blob.x", "manifest", "x"):
+        async with client.get(f"/api/v1/collections/preview?cursor={bad}") as response:
+            assert response.status == 400
+    token = tmp_path / "token"
+    token.write_text(registry.token)
+    given = ["gc", "--dry-run", "--json", "--server", registry.url, "--token-file", str(token)]
+    capsys.readouterr()
+    assert await asyncio.to_thread(run, given) == 0
+    assert [one["digest"] for one in json.loads(capsys.readouterr().out)] == seen
 
 
 async def test_bytes_that_no_row_names_go_and_no_upload_does(
