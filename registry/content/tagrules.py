@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, select
 
 from registry.auth.places import find_place, hold_place, parse_place, require_fewer
-from registry.content.administration import require_place
+from registry.content.administration import find, require_place
 from registry.content.immutability import RULES, TagRule, rule_of, rules_of
-from registry.content.tagmatching import MatchKind, TagPattern, parse_matcher
+from registry.content.nameranges import NameRange
+from registry.content.tagmatching import MatchKind, TagPattern, glob_prefix, parse_matcher
+from registry.db.content import tags
 from registry.db.outbox import record
 from registry.db.tagrules import tag_rules
 from registry.db.types import db_time
@@ -22,10 +24,13 @@ from registry.events.webhooks import managed_place
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
     from registry.db.engine import Database
+    from registry.storage.threads import Threads
 
 RULES_MAX = 50
 """On one place: a move of a tag is held against all of them."""
 EXCEPTIONS_MAX = 20
+_LOOKED_AT, _PORTIONS_MAX = 5_000, 4
+"""So many tags are read at once, so many times, to show which ones a rule would hold."""
 PATTERNS_MAX = 100
 """Of all rules of one place, with their exceptions. So many stay read."""
 
@@ -59,6 +64,55 @@ async def list_rules(
             query = RULES.where(tag_rules.c[place.column] == number).order_by(tag_rules.c.id)
             found = [rule_of(row) for row in await connection.execute(query)]
     return found if tag is None else [rule for rule in found if rule.holds(tag)]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Some ``tags`` that a rule would hold, of the first ``looked_at``; ``is_whole``: there are no others
+    that it could mean."""
+
+    tags: Sequence[str]
+    looked_at: int
+    is_whole: bool
+
+
+async def list_held(
+    database: Database, *, actor: Actor, name: str, wanted: Wanted, limit: int, parsers: Threads
+) -> Held:
+    """Tags of a repository that a rule would hold, by name: at most ``limit``, of the first 20,000 that its
+    pattern may mean.
+
+    Raises:
+        UnauthorizedError, DeniedError, NameUnknownError: as :func:`find`, to pull.
+        RequestInvalidError: a pattern that is none.
+    """
+    repository = await find(database, actor=actor, action="pull", name=name)
+    meant = parse_matcher(wanted.by, wanted.pattern)
+    excepted = [parse_matcher(each.by, each.pattern) for each in wanted.exceptions]
+
+    def hold(names: Sequence[str]) -> list[str]:
+        return [tag for tag in names if meant(tag) and not any(test(tag) for test in excepted)]
+
+    within = NameRange(glob_prefix(wanted.pattern) if wanted.by == "glob" else "")
+    held: list[str] = []
+    looked_at, after = 0, ""
+    for _ in range(_PORTIONS_MAX):
+        conditions = within.conditions(tags.c.name, after)
+        if conditions is None:
+            return Held(held, looked_at, is_whole=True)
+        here = select(tags.c.name).where(tags.c.repository_id == repository.id, *conditions)
+        async with database.read_once() as connection:
+            found = await connection.execute(here.order_by(tags.c.name).limit(_LOOKED_AT))
+            names = list(found.scalars())
+        # By a thread: there may be hundreds of exceptions.
+        held += await parsers.run(hold, names)
+        looked_at += len(names)
+        if len(held) >= limit:
+            break
+        if len(names) < _LOOKED_AT:
+            return Held(held, looked_at, is_whole=True)
+        after = names[-1]
+    return Held(held[:limit], looked_at, is_whole=False)
 
 
 async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -> TagRule:

@@ -6,25 +6,21 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from pydantic import Field
 
-from registry.content.administration import find
-from registry.content.tagmatching import PATTERN_MAX, MatchKind, parse_matcher
-from registry.http.api import tagrules, tags
+from registry.content import tagrules as use
+from registry.content.tagmatching import PATTERN_MAX, MatchKind, TagPattern
+from registry.http.api import tagrules
 from registry.http.api.reasons import REASON_MAX
 from registry.http.api.routes import Call, read_query
+from registry.http.parsers import PARSERS
 from registry.pages.places import OnQuery, may, path_on
 from registry.pages.rendering import Lines, page
 from registry.pages.serving import field, given_body, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from aiohttp import web
 
 EXAMPLES = 50
-LOOKED_AT = 500
-_PAGES_MAX = 20
-"""So many pages of tags are looked through for those that a rule would hold."""
 
 
 class RuleQuery(OnQuery):
@@ -87,19 +83,17 @@ async def delete_tag_rule(call: Call) -> web.Response:
     return moved(call, path_on("/tag-rules", on))
 
 
-async def _held(call: Call, query: RuleQuery) -> Sequence[str]:
+async def _held(call: Call, query: RuleQuery) -> use.Held:
     """Some tags of the repository that the rule would hold."""
-    repository = await find(call.services.database, actor=call.actor, action="pull", name=query.on)
-    excepted = [parse_matcher(by, pattern) for by, pattern in _exceptions(query.exceptions)]
-    held: list[str] = []
-    asked: dict[str, object] = {query.by: query.pattern, "limit": LOOKED_AT}
-    for _ in range(_PAGES_MAX):
-        found = await tags.search_tags(call, repository, tags.TagsQuery.model_validate(asked))
-        held += [tag.name for tag in found.items if not any(holds(tag.name) for holds in excepted)]
-        if found.next is None or len(held) >= EXAMPLES:
-            break
-        asked["cursor"] = found.next
-    return held[:EXAMPLES]
+    excepted = [TagPattern(by, pattern) for by, pattern in _exceptions(query.exceptions)]
+    return await use.list_held(
+        call.services.database,
+        actor=call.actor,
+        name=query.on,
+        wanted=use.Wanted(query.by, query.pattern, excepted, None),
+        limit=EXAMPLES,
+        parsers=call.request.app[PARSERS],
+    )
 
 
 def _exceptions(words: str) -> list[tuple[MatchKind, str]]:

@@ -123,6 +123,8 @@ TEXTS = {
     "tagrules.would": "Tags that {pattern} would hold",
     "tagrules.first": "Of the first {count} that are like that.",
     "tagrules.holds_none": "None that is there. It would hold those that come.",
+    "tagrules.of_first": "Of the first {count} tags by name; those after them were not looked at.",
+    "tagrules.none_of_first": "None of the first {count} tags by name; those after them were not looked at.",
     "tagrules.all": "All rules of this place",
     "tagrules.new": "A new rule",
     "tagrules.create": "Make it",

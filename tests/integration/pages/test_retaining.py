@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry.content import retaining
+from registry.content import retaining, tagrules
 from tests.integration.pages.test_managing import read
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.pagecontent import MARKUP
@@ -178,3 +178,19 @@ async def test_a_tag_rule_is_looked_at_past_what_it_excepts(port: Port) -> None:
         for exception in ("v0%2A", "semver%3D%3C1.0.0%0Av0%2A"):
             path = f"/tag-rules?on={ON}&pattern=v%2A&exceptions={exception}"
             assert "Tags that v* would hold v1 A new rule" in words_of(await read(person, path))
+
+
+async def test_a_tag_rule_says_how_far_it_was_looked_at(port: Port, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not say that it holds none where it has not looked at all; and asks six queries at most."""
+    monkeypatch.setattr(tagrules, "_LOOKED_AT", 3)
+    await pushed(port.admin, *(f"v{number}" for number in range(10, 24)), "w")
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        path = f"/tag-rules?on={ON}&by=regex&pattern="
+        assert "None of the first 12 tags by name" in words_of(await read(person, path + "w"))
+        some = words_of(await read(person, path + "v(10|23)"))
+        assert "would hold v10 Of the first 12 tags by name" in some
+        # What the pattern begins with is looked for by it.
+        alone = words_of(await read(person, f"/tag-rules?on={ON}&pattern=w%2A"))
+        assert "would hold w A new rule" in alone
+        assert "None that is there." in words_of(await read(person, f"/tag-rules?on={ON}&pattern=x%2A"))
