@@ -17,7 +17,7 @@ from registry.content import blobs as blob_use
 from registry.db.content import STATE_COLUMNS, edges, manifests
 from registry.db.events import pull_days
 from registry.errors import BlobUnknownError, ManifestInvalidError
-from registry.oci.imageconfig import ImageConfig, Step, parse_history, parse_image_config
+from registry.oci.imageconfig import ImageConfig, Step, parse_with_history
 from registry.oci.manifest import parse_manifest
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def _read(store: BlobStore, locator: str) -> bytes | None:
 
 def _parsed(raw: bytes) -> tuple[ImageConfig | None, tuple[Step, ...]]:
     try:
-        return parse_image_config(raw), parse_history(raw)
+        return parse_with_history(raw)
     except ManifestInvalidError:
         return None, ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, true, union_all
+from sqlalchemy import bindparam, select, true, union_all
 
 from registry.auth.policy import decide
 from registry.content import repositories as repos
@@ -43,8 +43,14 @@ async def find_named(
     if not decide(actor, action, name, None).allowed:
         # Before it is known that he may, nothing is looked for in it: a stranger's clock could tell.
         await find(database, actor=actor, action=action, name=name)
+    digests = {str(one) for one in references if isinstance(one, Digest)}
+    given = {
+        "name": name,
+        "digests": sorted(digests),
+        "tags": sorted({str(one) for one in references} - digests),
+    }
     async with database.read_once() as connection:
-        rows = (await connection.execute(_named(name, references))).all()
+        rows = (await connection.execute(_NAMED, given)).all()
     if not rows:
         await find(database, actor=actor, action=action, name=name)
         raise NameUnknownError(f"there is no repository {name}")
@@ -57,16 +63,15 @@ async def find_named(
     return repository, {one: found[str(one)] for one in references if str(one) in found}
 
 
-def _named(name: str, references: Collection[Reference]) -> Select[Any]:
+def _named() -> Select[Any]:
     """A row for each manifest that is there, or one without any."""
-    digests = {str(one) for one in references if isinstance(one, Digest)}
-    here = select(repositories.c.id).where(repositories.c.name == name).scalar_subquery()
+    here = select(repositories.c.id).where(repositories.c.name == bindparam("name")).scalar_subquery()
     wanted = union_all(
         select(manifests.c.digest.label("reference"), manifests.c.id).where(
-            manifests.c.repository_id == here, manifests.c.digest.in_(digests)
+            manifests.c.repository_id == here, manifests.c.digest.in_(bindparam("digests", expanding=True))
         ),
         select(tags.c.name, tags.c.manifest_id).where(
-            tags.c.repository_id == here, tags.c.name.in_({str(one) for one in references} - digests)
+            tags.c.repository_id == here, tags.c.name.in_(bindparam("tags", expanding=True))
         ),
     ).subquery("wanted")
     return (
@@ -78,5 +83,9 @@ def _named(name: str, references: Collection[Reference]) -> Select[Any]:
         .outerjoin(wanted, true())
         .outerjoin(manifests, manifests.c.id == wanted.c.id)
         .outerjoin(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
-        .where(repositories.c.name == name)
+        .where(repositories.c.name == bindparam("name"))
     )
+
+
+# Put together once: that takes longer than the query itself.
+_NAMED = _named()

@@ -83,12 +83,19 @@ def parse_image_config(raw: bytes) -> ImageConfig:
             another, or more entries than the limits (1,000 of each kind, 1 MiB of strings) that keep a run's
             arguments within the kernel's.
     """
+    return _config_of(_parse(raw))
+
+
+def _parse(raw: bytes) -> Mapping[str, object]:
     if len(raw) > MAX_BYTES:
         raise ManifestInvalidError(f"the image config has {len(raw)} bytes; {MAX_BYTES} are the limit")
     try:
-        document = as_struct(parse_json_object(raw), "the image config", _NAMES)
+        return as_struct(parse_json_object(raw), "the image config", _NAMES)
     except JsonInvalidError as error:
         raise ManifestInvalidError(f"the image config is not valid JSON: {error}") from None
+
+
+def _config_of(document: Mapping[str, object]) -> ImageConfig:
     config = as_struct(document.get("config") or {}, "config", _CONFIG_NAMES)
     rootfs = as_struct(document.get("rootfs") or {}, "rootfs", _ROOTFS_NAMES)
     if rootfs and rootfs.get("type") != "layers":
@@ -123,19 +130,22 @@ class Step:
     empty: bool
 
 
-def parse_history(raw: bytes) -> tuple[Step, ...]:
-    """How the image with this configuration says that it was built, the oldest line first; nothing where it
-    says nothing that can be read (image-spec, config.md, ``history``)."""
-    try:
-        given = parse_json_object(raw).get("history")
-    except JsonInvalidError:
-        return ()
+def parse_with_history(raw: bytes) -> tuple[ImageConfig, tuple[Step, ...]]:
+    """As :func:`parse_image_config`, and how the image says that it was built, the oldest line first; nothing
+    where it says nothing that can be read (image-spec, config.md, ``history``).
+
+    Raises:
+        ManifestInvalidError: as :func:`parse_image_config`.
+    """
+    document = _parse(raw)
+    given = document.get("history")
     lines = given[:MAX_ENTRIES] if isinstance(given, list) else []
-    return tuple(
+    steps = tuple(
         Step(str(line.get("created_by") or ""), line.get("empty_layer") is True)
         for line in lines
         if isinstance(line, dict)
     )
+    return _config_of(document), steps
 
 
 def _diff_ids(value: object) -> tuple[Digest, ...]:

@@ -50,18 +50,17 @@ class Known:
 def with_scan(images: Select[Any]) -> Select[Any]:
     """Rows of ``manifests`` with the newest scan of each, as far as there is one: its ``scan_id``, when it
     was taken, where its ``document`` is unless that is damaged, and what :func:`known_in` reads."""
-    document, newest = blobs.alias("document"), _COUNTS.subquery("newest")
     return (
         images.add_columns(
             image_scans.c.scan_id,
             image_scans.c.taken_at,
-            document.c.locator.label("document"),
-            *(newest.c[name] for name in ("generation", "sources", "ecosystems")),
+            _DOCUMENT.c.locator.label("document"),
+            *(_NEWEST.c[name] for name in ("generation", "sources", "ecosystems")),
         )
         .outerjoin(image_scans, image_scans.c.manifest_id == manifests.c.id)
         .outerjoin(scans, scans.c.id == image_scans.c.scan_id)
-        .outerjoin(document, and_(document.c.id == scans.c.blob_id, document.c.damage.is_(None)))
-        .outerjoin(newest, true())
+        .outerjoin(_DOCUMENT, and_(_DOCUMENT.c.id == scans.c.blob_id, _DOCUMENT.c.damage.is_(None)))
+        .outerjoin(_NEWEST, true())
     )
 
 
@@ -148,7 +147,6 @@ def with_lookups(its: FromClause) -> Select[Any]:
         .group_by(scan_components.c.scan_id, components.c.ecosystem)
         .subquery("counted")
     )
-    newest = _COUNTS.subquery("newest")
     return (
         select(
             *its.c,
@@ -156,14 +154,12 @@ def with_lookups(its: FromClause) -> Select[Any]:
             counted.c.ecosystem,
             counted.c.of_ecosystem,
             counted.c.unmatched,
-            newest.c.generation,
-            newest.c.sources,
-            newest.c.ecosystems,
+            *(_NEWEST.c[name] for name in ("generation", "sources", "ecosystems")),
         )
         .select_from(its)
         .outerjoin(matches, matches.c.scan_id == its.c.id)
         .outerjoin(counted, counted.c.scan_id == its.c.id)
-        .outerjoin(newest, true())
+        .outerjoin(_NEWEST, true())
     )
 
 
@@ -281,4 +277,7 @@ def _lines(counts: Any) -> frozenset[str]:
     return frozenset(map(line_of, () if counts is None else json.loads(counts.ecosystems)))
 
 
-_COUNTS = select(matchings).order_by(matchings.c.id.desc()).limit(1)
+# Made once: their columns cost more than a query.
+_NEWEST = select(matchings).order_by(matchings.c.id.desc()).limit(1).subquery("newest")
+"""The matching that is the last that was begun."""
+_DOCUMENT = blobs.alias("document")

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select, true
+from sqlalchemy import bindparam, or_, select, true
 
 from registry.auth.policy import namespaces_above
 from registry.db.access import namespaces
@@ -140,31 +141,13 @@ async def relief_of_images(
 ) -> Sequence[ImageRelief]:
     """What lets pass each of a few images of a repository now, also what names an index that lists it; one
     statement."""
-    moment = select(db_time().label("now")).subquery("moment")
-    pause = _pauses(repository.name, db_time()).subquery("pause")
-    counts_for = [is_for(repository.id, digest) for digest in digests]
-    live = (
-        select(waivers, *(counts.label(f"counts_for_{number}") for number, counts in enumerate(counts_for)))
-        .where(
-            waivers.c.repository_id == repository.id,
-            waivers.c.expires_at > db_time(),
-            waivers.c.granted_at.is_not(None),
-            waivers.c.ended_at.is_(None),
-            or_(*counts_for),
-        )
-        .order_by(waivers.c.expires_at.desc(), waivers.c.id)
-        .limit(WAIVERS_MAX)
-        .subquery("live")
-    )
-    query = (
-        select(moment.c.now, *(column.label(f"pause_{column.name}") for column in pause.c), *live.c)
-        .select_from(moment)
-        .outerjoin(pause, true())
-        .outerjoin(live, true())
-        .order_by(live.c.expires_at.desc(), live.c.id)
-    )
+    given = {
+        "repository_id": repository.id,
+        "above": namespaces_above(repository.name),
+        **{f"digest_{number}": digest for number, digest in enumerate(digests)},
+    }
     async with database.read_once() as connection:
-        rows = (await connection.execute(query)).all()
+        rows = (await connection.execute(_relieving(len(digests)), given)).all()
     first = rows[0]
     paused = None
     if first.pause_name is not None:
@@ -189,7 +172,36 @@ async def relief_of_images(
     return found
 
 
-def is_for(repository_id: int, digest: str) -> ColumnElement[bool]:
+@cache
+def _relieving(count: int) -> Select[Any]:
+    """Rows of the waivers of so many images, with the pause and the time; one at least. Kept, since to put it
+    together takes longer than the query itself."""
+    moment = select(db_time().label("now")).subquery("moment")
+    pause = _pauses(bindparam("above", expanding=True), db_time()).subquery("pause")
+    counts_for = [is_for(bindparam("repository_id"), bindparam(f"digest_{n}")) for n in range(count)]
+    live = (
+        select(waivers, *(counts.label(f"counts_for_{number}") for number, counts in enumerate(counts_for)))
+        .where(
+            waivers.c.repository_id == bindparam("repository_id"),
+            waivers.c.expires_at > db_time(),
+            waivers.c.granted_at.is_not(None),
+            waivers.c.ended_at.is_(None),
+            or_(*counts_for),
+        )
+        .order_by(waivers.c.expires_at.desc(), waivers.c.id)
+        .limit(WAIVERS_MAX)
+        .subquery("live")
+    )
+    return (
+        select(moment.c.now, *(column.label(f"pause_{column.name}") for column in pause.c), *live.c)
+        .select_from(moment)
+        .outerjoin(pause, true())
+        .outerjoin(live, true())
+        .order_by(live.c.expires_at.desc(), live.c.id)
+    )
+
+
+def is_for(repository_id: Any, digest: Any) -> ColumnElement[bool]:
     """Whether a waiver of the repository is for this image: for all of them, or an index that lists it."""
     listing = (
         select(manifests.c.digest)
@@ -227,17 +239,18 @@ async def _listed_by(
 
 
 async def _pause(connection: AsyncConnection, repository: str, now: datetime) -> LivePause | None:
-    if not namespaces_above(repository):
+    above = namespaces_above(repository)
+    if not above:
         return None
-    row = (await connection.execute(_pauses(repository, now))).first()
+    row = (await connection.execute(_pauses(above, now))).first()
     return None if row is None else LivePause(*row)
 
 
-def _pauses(repository: str, now: Any) -> Select[Any]:
+def _pauses(above: Any, now: Any) -> Select[Any]:
     return (
         select(namespaces.c.name, pauses.c.until, pauses.c.reason, pauses.c.actor)
         .join(pauses, pauses.c.namespace_id == namespaces.c.id)
-        .where(namespaces.c.name.in_(namespaces_above(repository)), pauses.c.until > now)
+        .where(namespaces.c.name.in_(above), pauses.c.until > now)
         .order_by(pauses.c.until.desc())
         .limit(1)
     )
