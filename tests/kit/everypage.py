@@ -15,7 +15,7 @@ from aiohttp import web
 from registry.pages.table import PAGES
 from registry.trials.livelog import PIECE_CHARACTERS
 from tests.kit.access import api, make_token, make_user
-from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, fill
+from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, Content, fill
 from tests.kit.retention import carry_out, set_policy
 from tests.kit.trials import Port
 
@@ -43,6 +43,7 @@ async def furnish(port: Port) -> dict[str, str]:
     waiver = {"image": f"team/app@{content.bad}", "states": ["fail"], "reason": MARKUP}
     ends = datetime.now(UTC) + timedelta(days=7)
     await api(port.admin, "POST", "/waivers", status=201, json={**waiver, "expires_at": ends.isoformat()})
+    await set_to_work(port, content)
     block = {"image": f"team/app@{content.good}", "reason": MARKUP}
     await api(port.admin, "POST", "/gate/block", status=204, json=block)
     await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
@@ -73,6 +74,21 @@ async def furnish(port: Port) -> dict[str, str]:
         "waiting": content.trials[content.waiting],
         "webhook_id": made["id"],
     }
+
+
+async def set_to_work(port: Port, content: Content) -> None:
+    """What a place has done by itself, and a promotion."""
+    on = {"on": "team/app", "every_hours": 24}
+    await api(port.admin, "POST", "/schedules", status=201, json=on)
+    hook = {"repository": "team/app", "name": "ci", "call_back": "https://receiver.example/"}
+    await api(port.admin, "POST", "/hooks", status=201, json=hook)
+    upstream = {"namespace": "team", "name": "hub", "host": "docker.example"}
+    await api(port.admin, "POST", "/upstreams", status=201, json=upstream)
+    await api(port.admin, "POST", "/repositories", status=201, json={"name": "prod/app"})
+    promoted = {"source": f"team/app@{content.good}", "to": "prod/app:1", "reason": MARKUP}
+    await api(port.admin, "POST", "/promotions", status=201, json=promoted)
+    back = {"source": "prod/app:1", "to": "team/app:promoted", "reason": MARKUP}
+    await api(port.admin, "POST", "/promotions", status=201, json=back)
 
 
 async def write_much(port: Port) -> None:

@@ -6,8 +6,12 @@ import re
 
 from tests.integration.pages.test_managing import read
 from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.images import file, make_image, make_layer
 from tests.kit.pagecontent import MARKUP
 from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
+from tests.kit.plans import sent
+from tests.kit.promoting import judge
+from tests.kit.signing import attach, new_key, signature_of
 from tests.kit.trials import Port, tiny_image
 
 ON = "team/app"
@@ -117,3 +121,28 @@ async def test_a_promotion_is_looked_at_made_and_undone(port: Port) -> None:
         assert (await send(person, port.registry, undo)).status == 303
         assert "undone" in words_of(await read(person, "/promotions"))
         assert (await ask(other, "GET", "/promotions")).status == 403
+
+
+async def test_what_a_promotion_would_do_costs_the_same_whatever_is_promoted(port: Port) -> None:
+    """It is carried out and taken back: by as many statements for an image of one layer as for one of forty
+    with ten signatures."""
+    worker = await port.worker("w")
+    await api(port.admin, "POST", "/repositories", status=201, json={"name": "prod/app"})
+    layers = [make_layer(file(f"f{number}", b"f")) for number in range(40)]
+    counts = []
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        for tag, image in (("1", tiny_image()), ("2", make_image(*layers, config={"Cmd": ["/app"]}))):
+            digest = await port.push(image, tag=tag)
+            await judge(worker)
+            for _ in range(0 if tag == "1" else 10):
+                await attach(port.admin, ON, digest, signature_of(digest, new_key()))
+            path = f"/promotions/preview?on=prod/app&source={ON}:{tag}&tag=1"
+            await ask(person, "GET", path)
+            with sent() as statements:
+                answer = await ask(person, "GET", path)
+            assert answer.status == 200, words_of(answer)
+            counts.append(len(statements))
+    small, large = counts
+    assert large - small <= 5, counts
+    assert large <= 110, counts
