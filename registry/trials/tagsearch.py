@@ -150,7 +150,8 @@ async def search(
         return [], None
     looked_at = limit + 1 if wanted.takes_all else _LOOKED_AT
     found: list[FoundTag] = []
-    async with database.read() as connection:
+    # Each by itself: of an image that goes in between there is no row.
+    async with database.read_once() as connection:
         # By themselves: with what they name, PostgreSQL may take another way than along the index.
         rows = (await connection.execute(query.limit(looked_at))).all()
         kept = [row for row in rows if all(test(row.name) for test in named) and _is_of_time(row, wanted)]
@@ -241,19 +242,19 @@ async def _platforms(
     indexes = [row.id for row in rows if row.media_type in INDEXES]
     if not indexes:
         return found
+    # Looked up for each that is listed: SQLite, which has no statistics, may begin a join with all manifests.
+    platform = (
+        select(_LISTED.c.platform)
+        .where(_LISTED.c.repository_id == repository_id, _LISTED.c.digest == edges.c.digest)
+        .scalar_subquery()
+    )
     query = (
-        select(edges.c.manifest_id, _LISTED.c.platform)
-        .join(_LISTED, _LISTED.c.digest == edges.c.digest)
-        .where(
-            edges.c.manifest_id.in_(indexes),
-            edges.c.kind == "child",
-            _LISTED.c.repository_id == repository_id,
-            _LISTED.c.platform.is_not(None),
-        )
+        select(edges.c.manifest_id, platform.label("platform"))
+        .where(edges.c.manifest_id.in_(indexes), edges.c.kind == "child")
         .order_by(edges.c.manifest_id, edges.c.position)
     )
     for row in await connection.execute(query):
-        if row.platform not in found[row.manifest_id]:
+        if row.platform is not None and row.platform not in found[row.manifest_id]:
             found[row.manifest_id].append(row.platform)
     return found
 

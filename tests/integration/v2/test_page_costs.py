@@ -84,6 +84,28 @@ async def test_tags_as_they_are_searched(registry: Registry, client: aiohttp.Cli
     assert [one["name"] for one in page["items"]] == ["t00002499", "t00002498"]
 
 
+async def test_platforms_of_indexes_are_looked_up_one_by_one(tmp_path: Path, database_url: str) -> None:
+    """Also by SQLite, which has no statistics: not by reading all manifests of the repository."""
+    async with running_registry(tmp_path / "data", database_url):
+        pass
+    fill_tagged(database_url, Tagged("long/tags", COUNT))
+    async with running_registry(tmp_path / "data", database_url) as running, running.client() as client:
+        database = database_of(running)
+        if not database.is_sqlite:
+            async with database.write() as connection:
+                await connection.exec_driver_sql("ANALYZE")
+        with recorded("edges") as statements:
+            page = await api(client, "GET", "/repositories/long%2Ftags/tags?limit=50&cursor=1.2.")
+        assert {*page["items"][0]["platforms"]} == {"linux/amd64", "linux/arm64"}
+        (statement,) = statements
+        plan = await plan_of(database, statement)
+    if database.is_sqlite:
+        assert "(repository_id=? AND digest=?)" in plan
+        assert "(repository_id=?)" not in plan
+    else:
+        assert "Seq Scan" not in plan
+
+
 async def test_histories(registry: Registry, client: aiohttp.ClientSession) -> None:
     async with database_of(registry).write() as connection:
         number = (await connection.execute(select(tags.c.repository_id).limit(1))).scalar_one()
