@@ -5,13 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, any_, func, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import URL, Table
+    from sqlalchemy import URL, ColumnElement, Table
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
@@ -50,6 +50,15 @@ def insert_ignoring_conflict(
     A unique violation would end the whole transaction on PostgreSQL.
     """
     return insert(connection, table).values(values).on_conflict_do_nothing()
+
+
+def among(column: ColumnElement[int], ids: Iterable[int], *, is_sqlite: bool) -> ColumnElement[bool]:
+    """That a number is one of these. On PostgreSQL as one parameter: its driver reads the text of a statement
+    anew each time, and fifty parameters take it longer than as many rows."""
+    wanted = sorted(set(ids))
+    if is_sqlite:
+        return column.in_(wanted)
+    return column == any_(literal(wanted, postgresql.ARRAY(BigInteger)))
 
 
 async def in_turn(connection: AsyncConnection, what: str) -> None:

@@ -19,7 +19,7 @@ from registry.content.nameranges import NameRange
 from registry.content.taghistory import cursor_of, parse_cursor
 from registry.content.tagmatching import MatchKind, glob_prefix, parse_matcher
 from registry.db.content import STATE_COLUMNS, edges, manifests, tags
-from registry.db.dialect import portions
+from registry.db.dialect import among, portions
 from registry.db.signatures import signatures
 from registry.db.types import db_time
 from registry.errors import RequestInvalidError
@@ -156,7 +156,9 @@ async def search(
         rows = (await connection.execute(query.limit(looked_at))).all()
         kept = [row for row in rows if all(test(row.name) for test in named) and _is_of_time(row, wanted)]
         for portion in portions(kept):
-            found += await _found(connection, repository_id, wanted, portion, max_age=max_age)
+            found += await _found(
+                connection, repository_id, wanted, portion, max_age=max_age, is_sqlite=database.is_sqlite
+            )
     if len(found) > limit:
         found = found[:limit]
         last = next(row for row in rows if row.name == found[-1].name)
@@ -198,10 +200,11 @@ async def _found(
     rows: Sequence[Any],
     *,
     max_age: timedelta | None,
+    is_sqlite: bool,
 ) -> list[FoundTag]:
     columns = _OF_IMAGE if wanted.label is None else (*_OF_IMAGE, *_SAID)
     query = select(*columns, db_time().label("now")).where(
-        manifests.c.id.in_({row.manifest_id for row in rows})
+        among(manifests.c.id, (row.manifest_id for row in rows), is_sqlite=is_sqlite)
     )
     images, states = {}, {}
     for one in await connection.execute(query):
@@ -210,7 +213,7 @@ async def _found(
             images[one.id], states[one.id] = one, state
     if not images:
         return []
-    platforms = await _platforms(connection, repository_id, list(images.values()))
+    platforms = await _platforms(connection, repository_id, list(images.values()), is_sqlite=is_sqlite)
     signed = set() if wanted.signed is None else await _signed(connection, repository_id, images.values())
     found: list[FoundTag] = []
     for row in rows:
@@ -236,7 +239,7 @@ async def _found(
 
 
 async def _platforms(
-    connection: AsyncConnection, repository_id: int, rows: Sequence[Any]
+    connection: AsyncConnection, repository_id: int, rows: Sequence[Any], *, is_sqlite: bool
 ) -> dict[int, list[str]]:
     found = {row.id: [] if row.platform is None else [row.platform] for row in rows}
     indexes = [row.id for row in rows if row.media_type in INDEXES]
@@ -250,7 +253,7 @@ async def _platforms(
     )
     query = (
         select(edges.c.manifest_id, platform.label("platform"))
-        .where(edges.c.manifest_id.in_(indexes), edges.c.kind == "child")
+        .where(among(edges.c.manifest_id, indexes, is_sqlite=is_sqlite), edges.c.kind == "child")
         .order_by(edges.c.manifest_id, edges.c.position)
     )
     for row in await connection.execute(query):
