@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import delete, func, insert, literal, or_, select, union_all, update
 
 from registry.auth.access import require_admin, require_auditor
 from registry.auth.owners import require_or_tell
@@ -19,6 +19,7 @@ from registry.content.administration import require_place
 from registry.content.blocks import below, concerned, matching
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
+from registry.db.dialect import portions
 from registry.db.engine import hold_epochs, move_epoch
 from registry.db.gate import blocks
 from registry.db.outbox import record
@@ -193,7 +194,7 @@ async def list_blocks(
         query = query.where(repositories.c.name == on)
     async with database.read() as connection:
         rows = (await connection.execute(query.order_by(blocks.c.id).limit(limit))).all()
-        return [await _counted(connection, row) for row in rows]
+        return await _counted(connection, rows)
 
 
 async def _require_right(database: Database, actor: Actor, on: str) -> None:
@@ -306,14 +307,21 @@ async def _show(connection: AsyncConnection, block_id: int) -> Block:
     row = (await connection.execute(_BLOCKS.where(blocks.c.id == block_id))).first()
     if row is None:
         raise NotFoundError(f"there is no block {block_id}")
-    return await _counted(connection, row)
+    return (await _counted(connection, [row]))[0]
 
 
-async def _counted(connection: AsyncConnection, row: Row[Any]) -> Block:
-    here = concerned(_place(row.on), row.kind, row.digest, row.id)
-    found = select(manifests.c.id).where(*here).limit(COUNTED_MAX)
-    images = (await connection.execute(select(func.count()).select_from(found.subquery()))).scalar_one()
-    return Block(**row._asdict(), images=images)
+async def _counted(connection: AsyncConnection, rows: Sequence[Row[Any]]) -> list[Block]:
+    """Blocks with how many images each of them refuses; a statement for each 100."""
+    images: dict[int, int] = {}
+    for some in portions(rows, 100):
+        counts = []
+        for row in some:
+            here = concerned(_place(row.on), row.kind, row.digest, row.id)
+            found = select(manifests.c.id).where(*here).limit(COUNTED_MAX).subquery()
+            counted = select(literal(row.id).label("id"), func.count().label("images"))
+            counts.append(counted.select_from(found))
+        images |= {row.id: row.images for row in await connection.execute(union_all(*counts))}
+    return [Block(**row._asdict(), images=images[row.id]) for row in rows]
 
 
 _BLOCKS: Select[Any] = (

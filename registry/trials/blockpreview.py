@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, union_all
 
 from registry.auth.access import require_admin
 from registry.auth.places import parse_place
@@ -71,11 +71,12 @@ async def preview(
         else:
             named = await _components(connection, target.package)
             rows, held = await _holders(connection, named, here, limit)
+        named_by = await _tags(connection, [row.id for row in rows])
         return [
             Hit(
                 row.name,
                 row.digest,
-                await _tags(connection, row.id),
+                named_by.get(row.id, []),
                 row.blocked_reason is not None,
                 held.get(row.id, []),
                 str(row.id),
@@ -128,9 +129,17 @@ async def _holders(
     return shown, {number: sorted(set(several)) for number, several in held.items()}
 
 
-async def _tags(connection: AsyncConnection, manifest_id: int) -> Sequence[str]:
-    query = select(tags.c.name).where(tags.c.manifest_id == manifest_id).order_by(tags.c.name)
-    return (await connection.execute(query.limit(TAGS_SHOWN))).scalars().all()
+async def _tags(connection: AsyncConnection, manifest_ids: Sequence[int]) -> dict[int, list[str]]:
+    """The first tags of each image; a statement for each 100."""
+    found: dict[int, list[str]] = {}
+    for some in portions(manifest_ids, 100):
+        of_each = []
+        for number in some:
+            its = select(tags.c.manifest_id, tags.c.name).where(tags.c.manifest_id == number)
+            of_each.append(select(its.order_by(tags.c.name).limit(TAGS_SHOWN).subquery()))
+        for row in await connection.execute(union_all(*of_each)):
+            found.setdefault(row.manifest_id, []).append(row.name)
+    return {number: sorted(names) for number, names in found.items()}
 
 
 def _images() -> Select[Any]:

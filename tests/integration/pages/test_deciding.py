@@ -8,8 +8,10 @@ import pytest
 
 from registry.contract.specfile import parse_run_spec
 from tests.kit.access import api, ask, give_role, make_user
+from tests.kit.images import file, make_image, make_layer
 from tests.kit.pagecontent import MARKUP, VULNERABLE, fill
 from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
+from tests.kit.plans import sent
 from tests.kit.porting import command
 from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, tiny_image
@@ -281,6 +283,29 @@ async def test_a_block_is_seen_before_it_is_made(port: Port) -> None:
         assert "Images that it would refuse now: 0" in words_of(nothing)
         assert (await send(person, port.registry, f"{path}/lift", block=block)).status == 303
         assert (await port.pull(content.good)).status == 200
+
+
+async def test_many_blocks_and_many_images_are_asked_for_at_once(port: Port) -> None:
+    """A page of blocks, and one of what a block would refuse, take six queries however many they show."""
+    layer = make_layer(file("shared", b"s"))
+    for number in range(10):
+        image = make_image(layer, config={"Cmd": ["/app"], "User": f"{number}"})
+        digest = await port.push(image, tag=f"v{number}")
+        await port.push(image, tag=f"also{number}")
+        block = {"on": "team/app", "digest": digest, "reason": f"number {number}"}
+        await api(port.admin, "POST", "/gate/blocks", status=201, json=block)
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        words = words_of(await read(person, f"{PLACE}/blocks"))
+        assert all(f"number {number}" in words for number in range(10))
+        wanted = {"kind": "layer", "what": layer.digest, "on": "team/app"}
+        with sent() as statements:
+            seen = words_of(await send(person, port.registry, f"{PLACE}/blocks/preview", **wanted))
+        assert "Images that it would refuse now: 10" in seen
+        assert "also3, v3" in seen
+        # Whoever sends a form is looked up once more.
+        asked = [one.text for one in statements if "FROM sessions" not in one.text]
+        assert len(asked) <= 6, asked
 
 
 async def test_a_narrower_visibility_is_seen_before_it_is_set(port: Port) -> None:
