@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, literal, select, union_all
 
 from registry.auth.access import require_admin
 from registry.db.accounts import accounts, workers
@@ -70,18 +70,14 @@ async def read_queue(
     """
     require_admin(actor)
     async with database.read() as connection:
-        counts = await connection.execute(
-            select(parts.c.state, func.count(), func.min(parts.c.created_at))
-            .where(parts.c.state != "done")
-            .group_by(parts.c.state)
-        )
+        counts = await connection.execute(_COUNTS)
         standing = {state: (count, since) for state, count, since in counts}
-        held = _PARTS.where(parts.c.state == "leased").order_by(parts.c.urgency, parts.c.turn)
+        held = _PARTS.where(*_LEASED).order_by(parts.c.urgency, parts.c.turn)
         if worker is not None:
             held = held.where(accounts.c.name == worker)
         rows = list((await connection.execute(held.limit(limit))).all())
         if worker is None and len(rows) < limit:
-            waiting = _PARTS.where(parts.c.state == "queued")
+            waiting = _PARTS.where(*_QUEUED)
             waiting = waiting.order_by(parts.c.urgency, parts.c.turn, parts.c.id)
             rows += (await connection.execute(waiting.limit(limit - len(rows)))).all()
         why = await _why(connection, settings, [row for row in rows if row.state == "queued"])
@@ -108,6 +104,15 @@ async def _why(connection: AsyncConnection, settings: Settings, queued: Sequence
     return held
 
 
+# Each has an index, unlike what is not done: of all parts most are.
+_QUEUED = (parts.c.state == "queued",)
+_LEASED = (parts.c.state == "leased", parts.c.lease_expires_at.is_not(None))
+_COUNTS = union_all(
+    *(
+        select(literal(state), func.count(), func.min(parts.c.created_at)).where(*which)
+        for state, which in (("queued", _QUEUED), ("leased", _LEASED))
+    )
+)
 _NEWEST = (
     select(func.max(trials.c.id))
     .join(trial_parts, trial_parts.c.trial_id == trials.c.id)
