@@ -25,7 +25,7 @@ from registry.settings import Settings
 from registry.trials.gate import Admit, AdmitWithWarning, Decision, Question, Refuse, Wait, decide
 from registry.trials.holding import Position, last_admitted
 from registry.trials.platforms import is_run
-from registry.trials.relief import Relief, relief_of
+from registry.trials.relief import Relief, relief_of, relief_of_images
 from registry.trials.signatures import has_signatures, required_in, signed_of_tag
 from registry.trials.states import (
     BadPolicy,
@@ -103,11 +103,14 @@ async def ask(reading: Reading, manifest: StoredManifest, state: ImageState, *, 
     until = first_change(changes, now=now)
     if isinstance(decision, Admit) or question.state == "blocked":
         return Answer(question, decision, until)
-    relief = await relief_of(reading.database, reading.repository)
+    its = await relief_of_images(reading.database, reading.repository, [str(manifest.digest)])
+    relief = its[0].relief
     until = min(until, first_change(relief.ends, now=relief.now))
     question = relieved(question, relief, str(manifest.digest))
     decision = decide(question)
     if tag is not None and question.gate == "hold" and isinstance(decision, Wait | Refuse):
+        relief = await relief_of(reading.database, reading.repository)
+        until = min(until, first_change(relief.ends, now=relief.now))
         signed = None
         if required is not None:
             signed = await signed_of_tag(reading.database, reading.repository.id, tag, required)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from registry.auth.policy import Action
-from registry.content import manifests
-from registry.content.administration import find
-from registry.content.manifests import StoredManifest
+from registry.content.manifests import StoredManifest, unknown
+from registry.content.named import find_named
 from registry.content.repositories import Repository
 from registry.errors import RequestInvalidError
 from registry.http.api.fields import ContentDigest, ImageReference, TagName
@@ -38,10 +37,14 @@ async def find_image(call: Call, image: str, action: Action) -> tuple[Repository
         ManifestUnknownError: there is no such image.
     """
     name, tag, digest = split_repository_reference(image)
-    repository = await find(call.services.database, actor=call.actor, action=action, name=name)
     by_tag = None if digest else (tag or "latest")
     reference = parse_content_digest(str(digest)) if by_tag is None else by_tag
-    return repository, await manifests.get(call.services.database, repository, reference), by_tag
+    repository, found = await find_named(
+        call.services.database, actor=call.actor, action=action, name=name, references=[reference]
+    )
+    if reference not in found:
+        raise unknown(reference)
+    return repository, found[reference], by_tag
 
 
 def named(image: str, tag: str | None, digest: str | None) -> str:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.kit.access import api, ask
+from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.distribution import push_image
-from tests.kit.images import file, make_image, make_layer
+from tests.kit.images import file, make_image, make_index, make_layer
 from tests.kit.pagecontent import MARKUP, TURNED, Content, fill
-from tests.kit.pagereading import HTML, sign_in, visitor, words_of
+from tests.kit.pagereading import HTML, read, sign_in, visitor, words_of
 from tests.kit.plans import sent
+from tests.kit.signing import attach, new_key, public_pem, signature_of
 from tests.kit.trials import Port, tiny_image
 
 # What a page shows, the API reads, and its own tests do so on both databases.
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 QUERIES_MAX = 6
-"""What the base, waivers and statements of VEX are is asked for beside the findings."""
 PAGES = (
     "/r/team/app",
     "/r/team/app?find=1&state=pass&order=updated",
@@ -59,6 +60,35 @@ async def test_each_page_is_whole_harmless_and_cheap(port: Port) -> None:
                 assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text) is None, path
                 assert len(answer.body) < 100_000, path
                 assert "The same from a program" in words_of(answer)
+
+
+async def test_a_refused_image_takes_no_more_whatever_could_let_it_pass(port: Port) -> None:
+    """It failed, signatures are required, it has them; a waiver of an index that lists it, and a pause."""
+    worker, key = await port.worker("w"), new_key()
+    index = await port.push(make_index(tiny_image()), tag="1")
+    job = await worker.claim()
+    assert (await worker.report(job, met=False, exit_code=1)).status == 204
+    rule = {"on": "team/", "name": "ours", "public_pem": public_pem(key)}
+    await api(port.admin, "POST", "/signature-rules", status=201, json=rule)
+    await attach(port.admin, "team/app", job["digest"], signature_of(job["digest"], key))
+    password = await make_user(port.admin, "reader")
+    await give_role(port.admin, "team/app", "user:reader", "reader")
+    ends = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    path = f"/r/team/app/-/images/{job['digest']}"
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry, name="reader", password=password)
+
+        async def words() -> str:
+            return words_of(await read(person, path))
+
+        assert "failed its trial" in await words()
+        pause = {"namespace": "team", "until": ends, "reason": "a move"}
+        await api(port.admin, "POST", "/gate/pauses", status=201, json=pause)
+        assert "a move" in await words()
+        waiver = {"image": f"team/app@{index}", "states": ["fail"], "reason": "we know", "expires_at": ends}
+        await api(port.admin, "POST", "/waivers", status=201, json=waiver)
+        await api(port.admin, "POST", "/waivers/1/grant")
+        assert "we know" in await words()
 
 
 async def test_tags_come_in_order_and_by_what_is_asked_for(port: Port) -> None:
