@@ -307,7 +307,7 @@ async def test_collections(tmp_path: Path, database_url: str) -> None:
             assert (await collecting.review_links(database, grace=grace)).removed == dead
             assert (await collecting.remove_blobs(database, str(many - 100))).removed == dead
             last = f"sha256:{many - 100:064x}"
-            assert (await collecting.remove_manifests(database, last, grace=grace)).position
+            assert (await collecting.remove_manifests(database, last, grace=grace)).position is None
             store = FilesystemStore(tmp_path / "blobs")
             assert (await collecting.delete_bytes(database, store)).removed == dead
         large = ("blobs", "blob_links", "manifests", "manifest_contents", "edges")
