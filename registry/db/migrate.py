@@ -63,7 +63,7 @@ def upgrade(url: str) -> Upgrade:
     engine = _engine(parsed)
     config = alembic_config()
     script = ScriptDirectory.from_config(config)
-    head = newest()
+    head = _head(script)
     with _file_lock(parsed), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
@@ -124,7 +124,7 @@ def look(url: str) -> Upgrade:
     """
     parsed = make_url(url)
     script = ScriptDirectory.from_config(alembic_config())
-    head = newest()
+    head = _head(script)
     if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
         return Upgrade(before=None, after=head, backup=None)
     with _engine(parsed).connect() as connection:
@@ -134,7 +134,11 @@ def look(url: str) -> Upgrade:
 
 def newest() -> str:
     """The newest schema this code knows."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    return _head(ScriptDirectory.from_config(alembic_config()))
+
+
+def _head(script: ScriptDirectory) -> str:
+    head = script.get_current_head()
     assert head is not None
     return head
 

@@ -98,6 +98,7 @@ def serve_again_and_again(arguments: list[str]) -> None:
 
     from registry.http.api import table
     from registry.main import run
+    from registry.pages import table as pages
 
     for late in (
         "registry.cli.serve",
@@ -107,7 +108,8 @@ def serve_again_and_again(arguments: list[str]) -> None:
         "psycopg",
     ):
         importlib.import_module(late)
-    table.add_routes(web.Application())  # so that what is read of the routes once is read here
+    for routes in (table, pages):  # so that what is read of them once is read here
+        routes.add_routes(web.Application())
     for listen in sys.stdin:
         read_end, write_end = os.pipe()
         child = os.fork()

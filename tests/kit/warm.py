@@ -309,9 +309,11 @@ if __name__ == "__main__":
 
     from registry.http.api import table
     from registry.main import main
+    from registry.pages import table as pages
 
     for late in _LATE:
         importlib.import_module(late)
-    table.add_routes(web.Application())  # so that what is read of the routes once is read here
+    for routes in (table, pages):  # so that what is read of them once is read here
+        routes.add_routes(web.Application())
     if fork_on_demand():
         run_to_its_end(main)
