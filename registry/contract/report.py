@@ -101,6 +101,28 @@ class Sample(Wire):
     written_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
     received_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
     sent_bytes: int | None = Field(default=None, ge=0, lt=2**63, exclude_if=is_none)
+    layer_bytes: int | None = Field(
+        default=None, ge=0, lt=2**63, exclude_if=is_none, description="taken of its writable layer"
+    )
+
+
+class RunLimits(Wire):
+    """What a run was held to: memory, processors and processes as the worker read them back from the kernel;
+    what nothing held the whole run to is left out."""
+
+    memory_bytes: int | None = Field(default=None, ge=1, lt=2**63, exclude_if=is_none)
+    cpus: float | None = Field(default=None, gt=0, le=2**20, exclude_if=is_none)
+    pids: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**63,
+        exclude_if=is_none,
+        description="with those of the run's own kernel, if it has one",
+    )
+    written_bytes: int | None = Field(
+        default=None, ge=1, lt=2**63, exclude_if=is_none, description="in its writable layer"
+    )
+    wall_seconds: float | None = Field(default=None, gt=0, exclude_if=is_none)
 
 
 class StubRequest(Wire):
@@ -164,6 +186,16 @@ class Run(Wire):
     samples: tuple[Sample, ...] = Field(
         default=(), max_length=MAX_SAMPLES, exclude_if=is_empty, description="its use over its time"
     )
+    limits: RunLimits | None = Field(
+        default=None, exclude_if=is_none, description="what it was held to; null: its worker does not say"
+    )
+    pids_refused: int | None = Field(
+        default=None,
+        ge=0,
+        lt=2**63,
+        exclude_if=is_none,
+        description="processes and threads that it could not begin, for its limit or that of all runs",
+    )
     observations: tuple[Observation, ...] = Field(max_length=200)
     services_seconds: float | None = Field(
         default=None, ge=0, exclude_if=is_none, description="before its start, until its services were ready"
@@ -226,7 +258,7 @@ class Report(Wire):
 RUN_NEWS = frozenset(
     {
         *("pids_peak", "read_bytes", "written_bytes", "throttled_seconds"),
-        *("received_bytes", "sent_bytes", "outbound", "samples"),
+        *("received_bytes", "sent_bytes", "outbound", "samples", "limits", "pids_refused"),
         *("case", "attempt", "stubs", "services_seconds"),
     }
 )

@@ -1,11 +1,11 @@
-"""What was seen of a run, what it used and tried to reach, in a few lines for people."""
+"""What was seen of a run, what it used of its limits and tried to reach, in a few lines for people."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from registry.contract.sizes import shown_size
@@ -37,9 +37,10 @@ def observation_lines(run: Mapping[str, Any]) -> Sequence[str]:
 
 
 def use_lines(run: Mapping[str, Any]) -> Sequence[str]:
-    """The use of a run, as JSON has it: what it came to, and memory and processors over its time; then the
-    places that it tried to reach, and what it asked of stubs. What is not known is left out."""
-    lines = [_totals(run)]
+    """The use of a run, as JSON has it: what it came to beside its limits, what they refused, and memory and
+    processors over its time; then the places that it tried to reach, and what it asked of stubs. What is not
+    known is left out."""
+    lines = [_totals(run), _refused(run)]
     samples = run.get("samples") or ()
     memory = [one.get("memory_bytes") for one in samples]
     lines.append(_over_time("memory", memory))
@@ -49,21 +50,69 @@ def use_lines(run: Mapping[str, Any]) -> Sequence[str]:
     return [line for line in lines if line]
 
 
+def against(used: float, limit: float | None, shown: Callable[[float], str]) -> str:
+    """What was used beside its limit, as in ``23.0 MiB of 64.0 MiB (36 %)``; alone where none is known."""
+    if limit is None or limit <= 0:
+        return shown(used)
+    share = 100 * used / limit
+    if share >= 1000:
+        # A worker may say what cannot be.
+        return f"{shown(used)} of {shown(limit)}"
+    # What has not reached its limit is not at 100 %.
+    whole = "under 1" if 0 < share < 1 else min(round(share), 99) if share < 100 else round(share)
+    return f"{shown(used)} of {shown(limit)} ({whole} %)"
+
+
+def shown_bytes(count: float) -> str:
+    """As :func:`shown_size`, of a number that is whole."""
+    return shown_size(int(count))
+
+
+def shown_number(number: float) -> str:
+    """With two digits after the point at most, and none that are zero; what cannot be as a power of ten."""
+    return f"{number:.0e}" if number >= 1e15 else f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+def held_back_seconds(run: Mapping[str, Any]) -> float | None:
+    """How long the limit of processors held the run back; ``None``: not so that anybody could notice."""
+    waited = run.get("throttled_seconds")
+    return waited if waited and waited >= 0.05 else None
+
+
 def _totals(run: Mapping[str, Any]) -> str:
     said = []
+    limits = run.get("limits") or {}
     if run.get("memory_peak_bytes") is not None:
-        said.append(f"memory at most {shown_size(run['memory_peak_bytes'])}")
+        memory = against(run["memory_peak_bytes"], limits.get("memory_bytes"), shown_bytes)
+        said.append(f"memory at most {memory}")
     if run.get("cpu_seconds") is not None:
-        waited = run.get("throttled_seconds")
-        limit = f" ({waited:.1f} s held back by the limit)" if waited and waited >= 0.05 else ""
+        waited = held_back_seconds(run)
+        by = "" if limits.get("cpus") is None else f" of {shown_number(limits['cpus'])}"
+        limit = "" if waited is None else f" ({waited:.1f} s held back by the limit{by})"
         said.append(f"processor {run['cpu_seconds']:.1f} s{limit}")
     if run.get("pids_peak") is not None:
-        said.append(f"processes at most {run['pids_peak']}")
+        said.append(f"processes at most {against(run['pids_peak'], limits.get('pids'), shown_number)}")
+    layer = [one["layer_bytes"] for one in run.get("samples") or () if one.get("layer_bytes")]
+    if layer:
+        said.append(f"files at most {against(max(layer), limits.get('written_bytes'), shown_bytes)}")
+    if limits.get("wall_seconds") is not None:
+        said.append(f"time {against(run['seconds'], limits['wall_seconds'], _seconds)}")
     for name, words in (("disk", ("read", "written")), ("network", ("received", "sent"))):
         moved = [f"{word} {shown_size(run[f'{word}_bytes'])}" for word in words if run.get(f"{word}_bytes")]
         if moved:
             said.append(f"{name} {', '.join(moved)}")
     return "used: " + "; ".join(said) if said else ""
+
+
+def _seconds(seconds: float) -> str:
+    return f"{shown_number(round(seconds, 1))} s"
+
+
+def _refused(run: Mapping[str, Any]) -> str:
+    count = run.get("pids_refused")
+    if not count:
+        return ""
+    return f"refused: {count} new process{'' if count == 1 else 'es'}, for want of room under the limit"
 
 
 def rates(samples: Sequence[Mapping[str, Any]]) -> Sequence[float | None]:

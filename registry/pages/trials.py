@@ -10,14 +10,14 @@ from markupsafe import Markup
 
 from registry.auth.policy import decide
 from registry.contract.judge import Verdict
-from registry.contract.sizes import shown_size
-from registry.contract.use import how_it_ended, rates, use_lines
+from registry.contract.use import how_it_ended, use_lines
 from registry.errors import ConflictError
 from registry.http.api import livelog
 from registry.http.api.logrights import require_log
 from registry.http.api.routes import Call, read_query
 from registry.http.api.trials import Request, start_trial
 from registry.http.parsers import PARSERS
+from registry.pages import plots
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
 from registry.pages.serving import CursorQuery, moved
 from registry.pages.terminal import Terminal, shown_log
@@ -35,17 +35,6 @@ if TYPE_CHECKING:
     from registry.trials.reading import TrialView
 
 SHOWN = 50
-_PLOT_WIDTH, _PLOT_HEIGHT = 200, 40
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """Something over the time of a run: ``kind`` is the key of its name, ``points`` those of a line in the
-    picture, ``most`` the highest in words."""
-
-    kind: str
-    points: str
-    most: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +54,7 @@ class RunShown:
     outcome: RunOutcome
     ended: str
     use: Sequence[str]
-    plots: Sequence[Plot]
+    plots: Sequence[plots.Plot]
     log: Markup | None
 
 
@@ -129,7 +118,7 @@ async def show_trial(call: Call) -> web.Response:
         and trial.upstream is None
         and decide(call.actor, "trial", trial.repository, trial.visibility).allowed,
         locally=f"seatrial run {host_of(call.request)}/{image}" if trial.upstream is None else "",
-        plot=(_PLOT_WIDTH, _PLOT_HEIGHT),
+        plot=(plots.WIDTH, plots.HEIGHT),
         lines=Lines(
             api=[f"GET /api/v1/trials/{trial.id}", f"GET /api/v1/trials/{trial.id}/log/live"],
             cli=[
@@ -230,13 +219,16 @@ def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:
             "signal": run.signal,
             "exit_code": run.exit_code,
             "oom_killed": run.oom_killed,
+            "seconds": run.seconds,
             "cpu_seconds": run.cpu_seconds,
             "memory_peak_bytes": run.memory_peak_bytes,
             **used,
         }
-        lines = [line for line in use_lines(whole) if " over its time: " not in line]
+        pictures = plots.plots_of(whole)
+        in_pictures = (" over its time: ", *(["refused: "] if pictures else []))
+        lines = [line for line in use_lines(whole) if not any(words in line for words in in_pictures)]
         log = shown_log(run.log) if run.log is not None and run.log_kept else None
-        runs.append(RunShown(one, how_it_ended(whole), lines, _plots(used), log))
+        runs.append(RunShown(one, how_it_ended(whole), lines, pictures, log))
     return PartShown(outcome, runs, record, _steps(record))
 
 
@@ -249,46 +241,6 @@ def _steps(record: Mapping[str, Any]) -> Sequence[StepShown]:
         found.append(StepShown(name, seconds, min(100 * begins / whole, 100 - width), width))
         begins += seconds
     return found
-
-
-def _plots(used: Mapping[str, Any]) -> Sequence[Plot]:
-    """What a run used over its time; nothing of what there is too little of to draw."""
-    samples = used.get("samples") or ()
-    of_processors = list(zip(samples[1:], rates(samples), strict=False))
-    drawn = (
-        ("memory", _over_time(samples, "memory_bytes"), _size),
-        (
-            "processors",
-            [(float(at["seconds"]), rate) for at, rate in of_processors if rate is not None],
-            _few,
-        ),
-        ("pids", _over_time(samples, "pids"), _few),
-        ("written", _over_time(samples, "written_bytes"), _size),
-    )
-    return [
-        Plot(kind, _line(values), shown(max(value for _, value in values)))
-        for kind, values, shown in drawn
-        if len(values) > 1 and max(value for _, value in values) > 0
-    ]
-
-
-def _over_time(samples: Sequence[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
-    return [(float(one["seconds"]), float(one[name])) for one in samples if one.get(name) is not None]
-
-
-def _line(values: Sequence[tuple[float, float]]) -> str:
-    end, highest = max(at for at, _ in values) or 1.0, max(value for _, value in values) or 1.0
-    return " ".join(
-        f"{_PLOT_WIDTH * at / end:.1f},{_PLOT_HEIGHT * (1 - value / highest):.1f}" for at, value in values
-    )
-
-
-def _size(count: float) -> str:
-    return shown_size(int(count))
-
-
-def _few(number: float) -> str:
-    return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 def _paragraph(said: str, reason: object) -> Markup:

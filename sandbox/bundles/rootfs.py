@@ -211,6 +211,11 @@ class Rootfs:
         finally:
             os.close(folder)
 
+    def room_bytes(self) -> int:
+        """What is left of the writable layer."""
+        room = os.fstatvfs(self.fd)
+        return room.f_bavail * room.f_frsize
+
     def nearly_full(self) -> bool:
         """Whether the writable layer has no room left, in bytes or in files."""
         room = os.fstatvfs(self.fd)

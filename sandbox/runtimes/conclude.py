@@ -94,6 +94,8 @@ def conclude(
         outbound=_with_services(trial, outbound),
         stubs=trial.stubs.uses(),
         samples=samples,
+        limits=trial.limits,
+        pids_refused=usage.pids_refused,
         observations=(*observations, *look_back(trial.job.plan, afterwards)),
     )
     return run, error

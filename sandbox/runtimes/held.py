@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.contract.limits import Limits
-from registry.contract.report import Mechanism
+from registry.contract.report import Mechanism, RunLimits
 from sandbox.errors import SandboxError
 from sandbox.runtimes.isolation import check_downgrades
 from sandbox.runtimes.readings import (
@@ -18,13 +18,18 @@ from sandbox.runtimes.underway import Underway
 
 
 def verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
-    """The limits that the kernel holds the run to, as lines of its record; a downgrade that the operator
-    allowed is noted in ``trial``.
+    """The limits that the kernel holds the run to, as lines of its record; what they are is noted in
+    ``trial``, and so is a downgrade that the operator allowed.
 
     Raises:
         SandboxError: ``isolation-missing``: one that was asked for does not hold.
     """
     limits = trial.job.plan.limits
+    held: dict[str, float | None] = {
+        "written_bytes": limits.written_bytes,
+        "wall_seconds": limits.wall_seconds,
+    }
+    trial.limits = RunLimits.model_validate(held)
     if "cgroup-limits" in trial.downgrades:
         detail = "limits: partial; memory and processor time of each process alone, by rlimits"
         return (
@@ -35,6 +40,8 @@ def verify_limits(trial: Underway) -> tuple[Mechanism, ...]:
             ),
         )
     applied = read_limits(trial.cgroups, trial.cgroup, trial.pid)
+    held |= {"memory_bytes": applied.memory_bytes, "cpus": applied.cpus, "pids": applied.pids}
+    trial.limits = RunLimits.model_validate(held)
     version = trial.cgroups.version
     return (
         _verify_main_limits(trial, applied),

@@ -47,6 +47,8 @@ class Usage:
     pids_peak: int | None = None
     read_bytes: int | None = None
     written_bytes: int | None = None
+    pids_refused: int | None = None
+    """Processes that could not begin for its limit; older kernels count those of groups above as well."""
 
 
 def read_limits(cgroups: Cgroups, path: str, pid: int | None) -> AppliedLimits:
@@ -106,6 +108,7 @@ def read_usage(cgroups: Cgroups, path: str) -> Usage:
         memory = folder_of(cgroups.by_controller.get("memory"), path)
         used = _number(folder_of(cgroups.by_controller.get("cpuacct"), path), "cpuacct.usage")
         waited = _entry(folder_of(cgroups.by_controller.get("cpu"), path), "cpu.stat", "throttled_time")
+        pids = folder_of(cgroups.by_controller.get("pids"), path)
         blkio = folder_of(cgroups.by_controller.get("blkio"), path)
         moved = _text(blkio, "blkio.throttle.io_service_bytes_recursive")
         return Usage(
@@ -113,9 +116,10 @@ def read_usage(cgroups: Cgroups, path: str) -> Usage:
             memory_peak_bytes=_number(memory, "memory.max_usage_in_bytes"),
             cpu_seconds=None if used is None else used / 1e9,
             throttled_seconds=None if waited is None else waited / 1e9,
-            pids_peak=_number(folder_of(cgroups.by_controller.get("pids"), path), "pids.peak"),
+            pids_peak=_number(pids, "pids.peak"),
             read_bytes=_v1_bytes(moved, "Read"),
             written_bytes=_v1_bytes(moved, "Write"),
+            pids_refused=_entry(pids, "pids.events", "max"),
         )
     folder = folder_of(cgroups.unified, path)
     micros, waited = (_entry(folder, "cpu.stat", key) for key in ("usage_usec", "throttled_usec"))
@@ -128,6 +132,7 @@ def read_usage(cgroups: Cgroups, path: str) -> Usage:
         pids_peak=_number(folder, "pids.peak"),
         read_bytes=None if moved is None else sum(one.get("rbytes", 0) for _, one in _io_lines(moved)),
         written_bytes=None if moved is None else sum(one.get("wbytes", 0) for _, one in _io_lines(moved)),
+        pids_refused=_entry(folder, "pids.events", "max"),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from registry.contract.report import MAX_SAMPLES, Sample
+from sandbox.bundles.rootfs import Rootfs
 from sandbox.network.attach import Attached
 from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.readings import read_level, read_usage
@@ -49,13 +50,29 @@ class Samples:
         return int(seconds / self._interval_seconds + 1e-6)
 
 
-def looking(cgroups: Cgroups, group: str, network: Callable[[], Attached]) -> Look:
-    """What the control group ``group`` uses, and what went over its network."""
+class Layer:
+    """The writable layer of a run, and how much of it the run has taken since this was made."""
+
+    def __init__(self, rootfs: Rootfs) -> None:
+        self._rootfs = rootfs
+        self._room_bytes = rootfs.room_bytes()
+
+    def taken(self) -> int:
+        """In bytes, as its file system counts them."""
+        # What was there before may have gone.
+        return max(0, self._room_bytes - self._rootfs.room_bytes())
+
+
+def looking(
+    cgroups: Cgroups, group: str, network: Callable[[], Attached], layer: Callable[[], Layer | None]
+) -> Look:
+    """What the control group ``group`` uses, what went over its network, and what its layer holds."""
 
     def look(seconds: float) -> Sample:
         memory, pids = read_level(cgroups, group)
         usage = read_usage(cgroups, group)
         received, sent = network().traffic() or (None, None)
+        written = layer()
         return Sample(
             seconds=round(seconds, 3),
             cpu_seconds=None if usage.cpu_seconds is None else round(usage.cpu_seconds, 6),
@@ -65,6 +82,7 @@ def looking(cgroups: Cgroups, group: str, network: Callable[[], Attached]) -> Lo
             written_bytes=usage.written_bytes,
             received_bytes=received,
             sent_bytes=sent,
+            layer_bytes=None if written is None else written.taken(),
         )
 
     return look

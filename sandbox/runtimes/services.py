@@ -298,6 +298,8 @@ def _failed(
         log_truncated=log.full or cut,
         outbound=outbound_of([service]) or None,
         services_seconds=service.waited_seconds,
+        limits=own.limits,
+        pids_refused=usage.pids_refused,
         observations=(),
     )
     if ending is not None:

@@ -24,6 +24,7 @@ from sandbox.runtimes.conclude import conclude
 from sandbox.runtimes.job import MAX_LINE_BYTES, RunJob, RunResult, dump_result, parse_job
 from sandbox.runtimes.making import begin, connect, create, probes_of
 from sandbox.runtimes.outer import enter_domain
+from sandbox.runtimes.sampling import Layer
 from sandbox.runtimes.services import look_after, look_at_ports, require_served, start_services
 from sandbox.runtimes.underway import Underway
 from sandbox.runtimes.watch import kill, reap_strays, watch
@@ -62,6 +63,7 @@ def _carry_out(trial: Underway, rootfs: Rootfs, live_fd: int | None) -> tuple[Ru
         if job.services:
             with trial.step("start services"):
                 start_services(trial)
+        trial.layer = Layer(rootfs)
         begin(trial, log)
         with trial.step("run and observe"):
             watched = watch(

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from registry.contract.report import Mechanism, Run, Step
+from registry.contract.report import Mechanism, Run, RunLimits, Step
 from sandbox.bundles.config import Surroundings
 from sandbox.network.attach import Attached
 from sandbox.network.stubs import StubsAtWork
@@ -19,7 +19,7 @@ from sandbox.runtimes.cgroups import Cgroups
 from sandbox.runtimes.hooks import CreateHook
 from sandbox.runtimes.job import RunJob
 from sandbox.runtimes.output import LogBuffer
-from sandbox.runtimes.sampling import Samples, looking
+from sandbox.runtimes.sampling import Layer, Samples, looking
 from sandbox.runtimes.sockets import netlink_bytes, share_of
 
 
@@ -65,11 +65,15 @@ class Underway:
     """The process whose network is this one's as well; 0: it has one of its own."""
     hoards: bool = False
     """Whether it was ended for what the kernel held for its sockets."""
+    limits: RunLimits | None = None
+    """What it is held to; ``None``: that was not looked at so far."""
+    layer: Layer | None = None
+    """Its writable layer, as long as it is open."""
     mechanisms: list[Mechanism] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.samples = Samples(looking(self.cgroups, self.cgroup, lambda: self.network))
+        self.samples = Samples(looking(self.cgroups, self.cgroup, lambda: self.network, lambda: self.layer))
 
     @property
     def cgroup(self) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from registry.contract.report import Outbound, Report, Sample
+from registry.contract.report import Outbound, Report, RunLimits, Sample
 from registry.db import migrate
 from sandbox.client import registry_client
 from sandbox.worker import Drain, _hand_in
@@ -185,7 +185,8 @@ async def test_a_worker_of_this_version_reports_to_the_version_before(
                 said = Report.model_validate(make_report(job.model_dump(mode="json")), strict=False)
                 tried = Outbound(address="192.0.2.1", port=80, protocol="tcp", attempts=1, service="db")
                 news: dict[str, object] = {"pids_peak": 3, "outbound": (tried,), "services_seconds": 2.0}
-                news["samples"] = (Sample(seconds=0.1, pids=3),)
+                news["samples"] = (Sample(seconds=0.1, pids=3, layer_bytes=4096),)
+                news |= {"limits": RunLimits(pids=64, wall_seconds=60.0), "pids_refused": 2}
                 report = said.model_copy(update={"runs": (said.runs[0].model_copy(update=news),)})
                 await _hand_in(client, job, report, Drain(asked=asyncio.Event(), now=asyncio.Event()))
             async with admin.get("/api/v1/trials", params={"image": f"{NAME}:1"}) as response:

@@ -42,6 +42,15 @@ USED = {
     "cpu_seconds": 2.4,
     "memory_peak_bytes": 80 * 1024 * 1024,
     "pids_peak": 5,
+    "pids_refused": 3,
+    "throttled_seconds": 1.25,
+    "limits": {
+        "memory_bytes": 96 * 1024 * 1024,
+        "cpus": 1.0,
+        "pids": 256,
+        "written_bytes": 2**30,
+        "wall_seconds": 60.0,
+    },
     "samples": [
         {
             "seconds": at / 4,
@@ -49,6 +58,7 @@ USED = {
             "memory_bytes": (10 + at * 7 % 40) * 2**20,
             "pids": 1 + at % 5,
             "written_bytes": at * 1000,
+            "layer_bytes": at * 4096,
         }
         for at in range(20)
     ],

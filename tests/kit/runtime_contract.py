@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from registry.contract.report import RunLimits
 from registry.oci.imageconfig import Healthcheck
 from sandbox.errors import SandboxError
 from sandbox.lsm.selinux import selinux_active
@@ -108,6 +109,13 @@ class RuntimeContract:
         assert (done.run.reason, done.run.exit_code, done.run.log) == ("stopped", None, "bye\n")
         spare = spare_pids(limits.pids) if dock.runtime.info.kernel == "own" else 0
         assert (held.memory_bytes, held.pids, held.cpus) == (limits.memory_bytes, 64 + spare, 0.5)
+        assert done.run.limits == RunLimits(
+            memory_bytes=limits.memory_bytes,
+            pids=64 + spare,
+            cpus=0.5,
+            written_bytes=limits.written_bytes,
+            wall_seconds=100.0,
+        )
         assert not held.swap_bytes
 
     async def test_looks_inside_and_at_files_and_stops_behind_an_init(self, dock: Harbour) -> None:

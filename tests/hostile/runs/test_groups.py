@@ -67,6 +67,21 @@ async def test_use_is_kept(port: Harbour) -> None:
     assert done.run.throttled_seconds
     assert done.run.pids_peak is not None
     assert done.run.pids_peak >= 4
+    assert done.run.limits is not None
+    assert (done.run.limits.cpus, done.run.limits.wall_seconds) == (0.05, 8)
+
+
+async def test_processes_that_it_may_not_begin_are_counted(port: Harbour) -> None:
+    limits = LIMITS.model_copy(update={"pids": 16})
+    script = "for n in $(seq 30); do sleep 9 & done; sleep 9"
+    done = await port.sh(script, limits=limits, spec={"expect": {"exit": 0}})
+    assert done.run.limits is not None
+    assert done.run.limits.pids is not None
+    assert done.run.pids_peak is not None
+    assert done.run.pids_peak <= done.run.limits.pids
+    if not port.own_kernel:
+        # gVisor's processes are its own, and it refuses none of those of the image.
+        assert done.run.pids_refused
 
 
 async def test_all_runs_together_keep_to_the_ceiling(port: Harbour, groups: Cgroups) -> None:

@@ -55,6 +55,13 @@ async def test_it_says_why_and_shows_what_was_seen(port: Port) -> None:
         assert "exit code is 0 exit code 3 missed" in shown
         assert "no such table: users" in shown
         assert "Try it again" in shown
+        assert "dashed" not in shown
+        used = words_of(await ask(stranger, "GET", f"/trials/{content.trials[content.good]}"))
+        assert "Memory at most 80.0 MiB of 96.0 MiB (83 %)" in used
+        assert "Held back by the limit for 1.25 s" in used
+        assert "Processes at most 5 of 256 (2 %) Processes that could not begin: 3" in used
+        assert "The limit lies far above the picture. " in used
+        assert "A dashed line is a limit." in used
         private = words_of(await ask(stranger, "GET", path))
         assert "exit code is 0 exit code 3 missed" in private
         assert "no such table" not in private

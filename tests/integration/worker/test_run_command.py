@@ -350,7 +350,8 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
     spec = runner.folder / "spec.yaml"
     spec.write_text("{version: 1, limits: {wall_seconds: 60}, expect: {exit: 0}}")
     marker = f"600.{secrets.randbelow(10**9):09d}"
-    script = f"printf 'first\\033[2J\\n'; sleep 1.5; sleep {marker}; echo last"
+    write = "head -c 3000000 /dev/zero > /big"
+    script = f"printf 'first\\033[2J\\n'; {write}; sleep 1.5; sleep {marker}; echo last"
     layout = runner.layout(busybox_image(("/bin/sh", "-c", script)))
     command = [
         *(sys.executable, "-m", "registry.main", "run", layout, "--spec", str(spec)),
@@ -368,6 +369,9 @@ def test_the_output_is_followed_on_standard_error(runner: Runner) -> None:
     assert process.returncode == 0
     (ran,) = told["runs"]
     assert len(ran["samples"]) > 10
+    assert ran["samples"][0]["layer_bytes"] < 3_000_000 <= ran["samples"][-1]["layer_bytes"] < 4_000_000
+    assert ran["limits"]["written_bytes"] == 1024**3
+    assert (ran["limits"]["wall_seconds"], ran["pids_refused"]) == (60, 0)
     assert ran["outbound"] == []
     # On a terminal without being asked to, and only once.
     ours, terminal = os.openpty()

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from registry.contract.report import Outbound, Run, Sample
-from registry.contract.use import how_it_ended, use_lines
+from registry.contract.report import Outbound, Run, RunLimits, Sample
+from registry.contract.use import against, how_it_ended, shown_number, use_lines
 
 
 def run(**members: Any) -> dict[str, Any]:
@@ -81,6 +81,53 @@ def test_use_in_a_few_lines() -> None:
     )
 
 
+def test_use_beside_its_limits() -> None:
+    limits = {
+        "memory_bytes": 64 << 20,
+        "cpus": 0.5,
+        "pids": 1000,
+        "written_bytes": 1 << 30,
+        "wall_seconds": 60.0,
+    }
+    (used, refused) = use_lines(
+        run(
+            seconds=31.0,
+            memory_peak_bytes=23 << 20,
+            cpu_seconds=15.0,
+            throttled_seconds=14.25,
+            pids_peak=4,
+            pids_refused=3,
+            samples=(Sample(seconds=31.0, layer_bytes=3 << 20),),
+            limits=RunLimits(**limits),
+        )
+    )
+    assert used == (
+        "used: memory at most 23.0 MiB of 64.0 MiB (36 %); processor 15.0 s (14.2 s held back by the limit "
+        "of 0.5); processes at most 4 of 1000 (under 1 %); files at most 3.0 MiB of 1.0 GiB (under 1 %); "
+        "time 31 s of 60 s (52 %)"
+    )
+    assert refused == "refused: 3 new processes, for want of room under the limit"
+    (used, refused) = use_lines(run(pids_peak=7, pids_refused=1))
+    assert (used, refused[:22]) == ("used: processes at most 7", "refused: 1 new process")
+    assert use_lines(run(pids_refused=0)) == []
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "said"),
+    [
+        (0, 10, "0 of 10 (0 %)"),
+        (9.99, 10, "9.99 of 10 (99 %)"),
+        (10, 10, "10 of 10 (100 %)"),
+        (11, 10, "11 of 10 (110 %)"),
+        (2**62, 1, "5e+18 of 1"),
+        (1e308, 5e-324, "1e+308 of 0"),
+        (1, None, "1"),
+    ],
+)
+def test_a_share_of_a_limit(used: float, limit: float | None, said: str) -> None:
+    assert against(used, limit, shown_number) == said
+
+
 def test_figures_that_cannot_be() -> None:
     moments = ((0, 0), (5e-324, 1e308), (1e-323, 1e308), (1.0, 1e308))
     samples = tuple(Sample(seconds=seconds, cpu_seconds=cpu) for seconds, cpu in moments)
@@ -93,6 +140,8 @@ def test_figures_that_cannot_be() -> None:
         {"pids_peak": 10**4000},
         {"samples": [{"seconds": 1.0, "pids": 2**63}]},
         {"samples": [{"seconds": 1.0}] * 61},
+        {"limits": {"cpus": 0.0}},
+        {"limits": {"memory_bytes": 2**63}},
         {"outbound": [{"address": "192.0.2.1", "port": 1, "protocol": "tcp", "attempts": 2**63}]},
     ],
 )

@@ -64,6 +64,7 @@ def test_version_1_reads_limits_and_usage(tmp_path: Path, unified: bool) -> None
             f"cpuset{RUN}/cpuset.effective_cpus": "0-1,3\n",
             f"pids{RUN}/pids.max": "64\n",
             f"pids{RUN}/pids.peak": "9\n",
+            f"pids{RUN}/pids.events": "max 3\n",
             f"blkio{RUN}/blkio.throttle.read_bps_device": "8:0 500\n",
             f"blkio{RUN}/blkio.throttle.write_bps_device": "8:0 600\n8:16 1\n",
             f"blkio{RUN}/blkio.throttle.io_service_bytes_recursive": STAT,
@@ -73,7 +74,7 @@ def test_version_1_reads_limits_and_usage(tmp_path: Path, unified: bool) -> None
     rates = {"8:0": (500, 600), "8:16": (None, 1)}
     assert read_limits(cgroups, RUN, 7) == AppliedLimits(1000, 0, 64, 0.5, frozenset({0, 1, 3}), rates)
     assert read_limits(cgroups, RUN, 8) == AppliedLimits(None, None, None, None)
-    assert read_usage(cgroups, RUN) == Usage(2, 900, 2.0, 1.5, 9, 4097, 8192)
+    assert read_usage(cgroups, RUN) == Usage(2, 900, 2.0, 1.5, 9, 4097, 8192, 3)
 
 
 def test_version_2_reads_limits_and_usage(tmp_path: Path) -> None:
@@ -87,6 +88,7 @@ def test_version_2_reads_limits_and_usage(tmp_path: Path) -> None:
             "memory.events": "max 3\noom 1\noom_kill 1\n",
             "pids.max": "64\n",
             "pids.peak": "9\n",
+            "pids.events": "max 3\n",
             "cpu.max": "50000 100000\n",
             "cpu.stat": "usage_usec 2000000\nthrottled_usec 1500000\n",
             "cpuset.cpus.effective": "1\n",
@@ -97,7 +99,7 @@ def test_version_2_reads_limits_and_usage(tmp_path: Path) -> None:
     cgroups = Cgroups({}, tmp_path)
     applied = AppliedLimits(1000, 0, 64, 0.5, frozenset({1}), {"8:0": (500, 600)})
     assert read_limits(cgroups, RUN, 7) == read_limits(cgroups, RUN, None) == applied
-    assert read_usage(cgroups, RUN) == Usage(1, 900, 2.0, 1.5, 9, 4097, 8192)
+    assert read_usage(cgroups, RUN) == Usage(1, 900, 2.0, 1.5, 9, 4097, 8192, 3)
 
 
 def test_what_an_older_kernel_does_not_say_is_not_known(tmp_path: Path) -> None:
