@@ -50,7 +50,8 @@ async def error_page(request: web.Request, error: SeatrialError, request_id: str
         request_id=request_id,
         signs_in=signs_in,
         next=request.rel_url.raw_path_qs if reads else fields.get("next", "/"),
-        name=fields.get("name", ""),
+        # Other forms have a field of that name as well, for another name.
+        name=fields.get("name", "") if request.path == SIGN_IN else "",
         issuers=await _issuers(request) if signs_in else (),
         status=error.status,
     )

@@ -94,7 +94,7 @@ async def _why(connection: AsyncConnection, settings: Settings, queued: Sequence
     there = [parse_demand(row.platforms) for row in await connection.execute(query)]
     if not there:
         return {row.id: NO_WORKER for row in queued}
-    names = {row.trial_id: row.repository for row in queued}
+    names = {row.id: row.repository for row in queued}
     held = dict(await why_held_of(connection, settings, queued, names))
     for row in queued:
         if not any(is_run(row.platform, platforms) for platforms in there):

@@ -278,7 +278,8 @@ async def _filled(
     findings = await findings_in(connection, {(row.repository_id, row.digest) for row in rows})
     queued = [row for row in rows if row.state == "queued"]
     repository_of = {trial.id: trial.repository for trial in found}
-    held = await why_held_of(connection, settings, queued, repository_of)
+    names = {row.id: repository_of[row.trial_id] for row in queued}
+    held = await why_held_of(connection, settings, queued, names)
     for row in rows:
         values = row._asdict() | {"record": None if row.record is None else json.loads(row.record)}
         values["scan"] = parse_scanned(row.scan)
@@ -315,14 +316,14 @@ async def _filled(
 async def why_held_of(
     connection: AsyncConnection, settings: Settings, queued: Sequence[Any], repository_of: Mapping[str, str]
 ) -> Mapping[str, str]:
-    """For each of these parts that no worker is given now: why, in words."""
+    """For each of these parts that no worker is given now: why, in words; ``repository_of`` them by id."""
     if not queued:
         return {}
     demands = await why_waiting(connection, {row.required for row in queued})
     roomless = await why_no_room(connection, {row.id for row in queued})
     reached = await find_reached(connection, settings)
     reasons = {
-        row.id: why_held(reached, repository_of[row.trial_id], row.asked_by)
+        row.id: why_held(reached, repository_of[row.id], row.asked_by)
         or demands.get(row.required)
         or roomless.get(row.id)
         for row in queued
@@ -336,7 +337,7 @@ async def why_not_run(
     """Why an image whose trial waits is not run now: a cap, or what no worker has; empty where one comes to
     it, or nothing waits."""
     query = (
-        select(parts.c.id, parts.c.required, parts.c.asked_by, trials.c.id.label("trial_id"))
+        select(parts.c.id, parts.c.required, parts.c.asked_by)
         .join(trial_parts, trial_parts.c.part_id == parts.c.id)
         .join(trials, trials.c.id == trial_parts.c.trial_id)
         .where(
@@ -349,7 +350,7 @@ async def why_not_run(
     )
     async with database.read() as connection:
         queued = (await connection.execute(query)).all()
-        names = {row.trial_id: repository for row in queued}
+        names = {row.id: repository for row in queued}
         held = await why_held_of(connection, settings, queued, names)
     return next((held[row.id] for row in queued if row.id in held), "")
 

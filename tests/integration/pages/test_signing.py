@@ -45,6 +45,14 @@ async def test_it_goes_on_to_where_the_visitor_was_and_nowhere_else(registry: Re
             assert (await ask(person, "GET", "/sign-in", params={"next": bad})).status == 400
 
 
+async def test_what_another_form_calls_a_name_is_no_user_s(registry: Registry) -> None:
+    async with visitor(registry) as person:
+        answer = await send(person, registry, "/r/team/app/-/delete", name="typed")
+        assert answer.status == 401
+        assert b'action="/sign-in"' in answer.body
+        assert b"typed" not in answer.body
+
+
 async def test_a_wrong_password_is_told_on_the_form(registry: Registry) -> None:
     async with visitor(registry) as person:
         answer = await sign_in(person, registry, name="<b>eve</b>", password="wrong")

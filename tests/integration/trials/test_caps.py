@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from sqlalchemy import BigInteger, literal, select, type_coerce, update
+from sqlalchemy import BigInteger, delete, literal, select, type_coerce, update
 
-from registry.db.trials import trial_seconds
+from registry.db.trials import trial_seconds, trials
 from registry.settings import Settings
 from tests.kit.access import Answer, api, ask, give_role, make_user
 from tests.kit.distribution import push_image
@@ -60,6 +60,23 @@ async def test_a_namespace_that_had_its_seconds_waits_for_the_hour_to_pass(port:
         rows = (await connection.execute(select(trial_seconds.c.place, trial_seconds.c.seconds))).all()
     # What is over is forgotten, and what came since may be in two parts.
     assert ({row.place for row in rows}, sum(row.seconds for row in rows)) == ({"team/"}, 2.0)
+
+
+async def test_a_part_without_a_trial_waits_for_the_cap_of_its_own_namespace(port: Port) -> None:
+    await cap(port, trial_seconds_per_hour=10)
+    worker = await port.worker("one")
+    await port.push(tiny_image())
+    await run(worker, seconds=12)
+    await port.push(tiny_image(), tag="2")
+    await port.push(tiny_image(), repository=OTHER)
+    async with port.database.write() as connection:
+        # Nothing leaves them so; a queue is looked at when something went wrong.
+        await connection.execute(delete(trials).where(trials.c.state != "done"))
+    queue = await api(port.admin, "GET", "/queue")
+    assert {one["repository"]: (one["trial"], one["why"]) for one in queue["items"]} == {
+        REPOSITORY: ("", "waits: the namespace team has had 12 s of runs within an hour, and may have 10"),
+        OTHER: ("", ""),
+    }
 
 
 async def test_what_was_spent_goes_with_the_name(port: Port) -> None:
