@@ -370,8 +370,16 @@ def find_image(
 
 @app.command("holding")
 def list_holders(
-    package: Annotated[str, typer.Argument(metavar="PACKAGE", help="Its name, or that of its source.")],
+    package: Annotated[
+        str | None, typer.Argument(metavar="[PACKAGE]", help="Its name, or that of its source.")
+    ] = None,
     *,
+    advisory: Annotated[
+        str | None,
+        typer.Option(
+            "--advisory", metavar="NAME", help="Of which it tells, by any of its names: a CVE, a GHSA."
+        ),
+    ] = None,
     ecosystem: Annotated[
         str | None,
         typer.Option("--ecosystem", metavar="NAME", help="As OSV names it: Debian:12, PyPI, npm."),
@@ -387,8 +395,9 @@ def list_holders(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the images that hold a package, the last pushed first, of repositories that you may push to."""
-    asked = {"name": package, "ecosystem": ecosystem, "version": version}
+    """List the images that hold a package, or one that an advisory tells of, the last pushed first, of
+    repositories that you may push to."""
+    asked = {"name": package, "advisory": advisory, "ecosystem": ecosystem, "version": version}
     found = list(islice(connect(server, token_file).items("/packages", asked), limit))
     columns = ("repository", "digest", "platform", "ecosystem", "name", "version", "version_known", "source")
     print_list(found, columns, as_json=as_json)

@@ -61,6 +61,15 @@ component_findings = Table(
     Index(None, "advisory", "component_id"),
 )
 
+advisory_names = Table(
+    "advisory_names",
+    metadata,
+    # What a vulnerability that was found is also called. It stays when nothing has that any more, and whoever
+    # asks by it finds no package.
+    Column("name", Bytewise, primary_key=True),
+    Column("advisory", Bytewise, primary_key=True),
+)
+
 finding_changes = Table(
     "finding_changes",
     metadata,

@@ -13,10 +13,10 @@ from registry.errors import DigestInvalidError, NameInvalidError, TagInvalidErro
 from registry.http.api.finding import ImagesQuery, find_images
 from registry.http.api.models import Query
 from registry.http.api.routes import Call, read_query
+from registry.http.api.scans import PackagesQuery, list_package_holders
 from registry.oci.names import split_repository_reference
 from registry.pages.rendering import Lines, page
 from registry.pages.texts import text
-from registry.trials.scanreading import Wanted, list_holders
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.content.finding import Placed
-    from registry.trials.scanreading import Holder
+    from registry.http.api.scans import HolderAnswer
 
 SHOWN = 25
 _ADVISORY = re.compile(r"[A-Za-z]{2,20}-[A-Za-z0-9][A-Za-z0-9.:_-]{2,60}")
@@ -42,7 +42,7 @@ async def show_search(call: Call) -> web.Response:
     that hold a package of that name, or one of which an advisory tells that has that name among its own."""
     words = read_query(call.request, SearchQuery, leaves_out_empty=True).q.strip()
     names: Sequence[str] = ()
-    holders: Sequence[Holder] = ()
+    holders: Sequence[HolderAnswer] = ()
     placed: Sequence[Placed] = ()
     image = None if BEGINNING.fullmatch(words) else _image(words)
     if words and words.isprintable():
@@ -50,10 +50,9 @@ async def show_search(call: Call) -> web.Response:
             placed = await find_images(call, ImagesQuery(digest=words, limit=SHOWN))
         names = await _beginning_with(call, words.partition("@")[0].partition(":")[0])
         if call.actor.kind != "anonymous":
-            wanted = Wanted(words, advisory=words) if _ADVISORY.fullmatch(words) else Wanted(words)
-            holders = await list_holders(
-                call.services.database, actor=call.actor, wanted=wanted, limit=SHOWN, after=None
-            )
+            holders = (await list_package_holders(call, PackagesQuery(name=words, limit=SHOWN))).items
+            if not holders and _ADVISORY.fullmatch(words):
+                holders = (await list_package_holders(call, PackagesQuery(advisory=words, limit=SHOWN))).items
     return page(
         call.request,
         "search.html",
@@ -69,8 +68,14 @@ async def show_search(call: Call) -> web.Response:
                 "GET /api/v1/repositories",
                 "GET /api/v1/images?digest=DIGEST",
                 "GET /api/v1/packages?name=NAME",
+                "GET /api/v1/packages?advisory=NAME",
             ],
-            cli=["seatrial repo list", "seatrial image find DIGEST", "seatrial image holding NAME"],
+            cli=[
+                "seatrial repo list",
+                "seatrial image find DIGEST",
+                "seatrial image holding NAME",
+                "seatrial image holding --advisory NAME",
+            ],
         ),
     )
 

@@ -27,6 +27,7 @@ from registry.db.matchings import changed_images, component_findings, finding_ch
 from registry.db.outbox import record
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.db.types import Id, db_time
+from registry.trials.advisorynames import keep_names
 from registry.trials.attesting import attest_matches_again
 from registry.trials.states import plain_text
 
@@ -195,11 +196,16 @@ async def write(
         await connection.execute(update(components).where(components.c.id.in_(batch)).values(matching=number))
         mine += batch
     now = (await connection.execute(select(db_time()))).scalar_one()
+    rows = {component_id: [_row(match) for match in found[component_id]] for component_id in mine}
     difference = _Difference([], [], [], [])
     for component_id in mine:
-        _differ(difference, component_id, kept.get(component_id, {}), found[component_id], now)
+        _differ(difference, component_id, kept.get(component_id, {}), rows[component_id], now)
     await _date(connection, [one for one in difference.inserted if one["first_seen_at"] == now])
     await _carry_out(connection, difference)
+    # Of all of them: a replica of the version before may have written some without their names.
+    await keep_names(
+        connection, {(row["advisory"], row["aliases"]) for each in rows.values() for row in each}
+    )
     changed = {change["component_id"] for change in difference.changes}
     await _note(connection, difference.changes, sorted(changed), besides)
     return Counted(len(mine), len(changed))
@@ -214,12 +220,15 @@ class _Difference:
 
 
 def _differ(
-    difference: _Difference, component_id: int, kept: Mapping[str, Any], matches: Sequence[Match], now: Any
+    difference: _Difference,
+    component_id: int,
+    kept: Mapping[str, Any],
+    rows: Sequence[dict[str, Any]],
+    now: Any,
 ) -> None:
     left = dict(kept)
     fresh = []
-    for match in matches:
-        row = _row(match)
+    for row in rows:
         before = left.pop(row["advisory"], None)
         if before is None:
             fresh.append(row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +15,9 @@ from sqlalchemy import literal, or_, select, tuple_, union
 from registry.auth.policy import decide, role_allows
 from registry.content.pullable import in_places
 from registry.db.content import blobs, edges, manifests, repositories
-from registry.db.matchings import component_findings
 from registry.db.scans import components, image_scans, scan_components, scans
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.trials.advisorynames import told_of_by
 from registry.trials.asking import may_read_log
 from registry.trials.matched import looked_up, read_packed, with_lookups
 from registry.trials.scanned import parse_document, parse_frame, parse_frames
@@ -258,15 +257,15 @@ async def _stored(database: Database, manifest: StoredManifest) -> Kept:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which package: by its own name or that of its source; ``None``: whatever it is."""
+    """Which package: by its own name or that of its source, or as one that an advisory tells of, by whatever
+    name of that; ``None``: whatever it is."""
 
-    name: str
+    name: str | None = None
     ecosystem: str | None = None
     version: str | None = None
     within: VersionRange | None = None
     """Instead of a version: by the order of each ecosystem."""
     advisory: str | None = None
-    """Also, by whatever name: those that this advisory tells of, or one that is also called so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +343,8 @@ def _in_range(holder: Holder, wanted: Wanted) -> Holder | None:
     """The holder, if its version lies in the range that is wanted or nobody can say."""
     if wanted.within is None:
         return holder
-    version = holder.version if holder.name == wanted.name else holder.source_version
+    is_named = wanted.name is None or holder.name == wanted.name
+    version = holder.version if is_named else holder.source_version
     holds = wanted.within.holds(holder.ecosystem, version)
     return None if holds is False else replace(holder, version_known=holds is not None)
 
@@ -367,9 +367,12 @@ def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:
         .join(image_scans, image_scans.c.scan_id == scans.c.id)
         .join(manifests, manifests.c.id == image_scans.c.manifest_id)
         .join(repositories, repositories.c.id == manifests.c.repository_id)
-        .where(or_(*_names(wanted)))
         .order_by(manifests.c.id.desc(), components.c.id.desc())
     )
+    if wanted.name is not None:
+        query = query.where(or_(components.c.name == wanted.name, components.c.source == wanted.name))
+    if wanted.advisory is not None:
+        query = query.where(components.c.id.in_(told_of_by(wanted.advisory)))
     if wanted.ecosystem is not None:
         query = query.where(components.c.ecosystem == wanted.ecosystem)
     if wanted.version is not None:
@@ -378,18 +381,6 @@ def _holders(actor: Actor, wanted: Wanted, *, is_sqlite: bool) -> Select[Any]:
         return query
     writes = [on for on, role in actor.roles.items() if role_allows(role, "trial")]
     return query.where(repositories.c.id.in_(union(*in_places(writes, is_sqlite=is_sqlite))))
-
-
-def _names(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
-    yield components.c.name == wanted.name
-    yield components.c.source == wanted.name
-    if wanted.advisory is not None:
-        told = select(component_findings.c.component_id)
-        yield components.c.id.in_(told.where(component_findings.c.advisory == wanted.advisory))
-        if not wanted.advisory.startswith("CVE-"):
-            # A match goes by its CVE where it has one. Of other names no index is kept: all matches are read.
-            known_as = component_findings.c.aliases.contains(json.dumps(wanted.advisory), autoescape=True)
-            yield components.c.id.in_(told.where(known_as))
 
 
 def _reads(actor: Actor, repository: str, visibility: Visibility) -> bool:

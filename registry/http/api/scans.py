@@ -53,9 +53,15 @@ T = TypeVar("T")
 
 
 class PackagesQuery(PageQuery):
-    """Which package."""
+    """Which package: by its name, or by an advisory that tells of it."""
 
-    name: str = Field(max_length=300, description="Its own name, or that of its source.")
+    name: str | None = Field(default=None, max_length=300, description="Its own name, or that of its source.")
+    advisory: str | None = Field(
+        default=None,
+        max_length=100,
+        description="One that tells of it, by any of its names: a CVE, a GHSA, or a distribution's own.",
+        examples=["CVE-2021-44228"],
+    )
     ecosystem: str | None = Field(
         default=None, max_length=64, description="As OSV names it: `Debian:12`, `PyPI`, `npm`."
     )
@@ -294,7 +300,8 @@ async def show_report(
 
 
 async def list_package_holders(call: Call, query: PackagesQuery) -> Page[HolderAnswer]:
-    """Which images hold a package, by their newest scans, the last pushed first.
+    """Which images hold a package, or one that an advisory tells of, by their newest scans, the last pushed
+    first.
 
     Only of repositories that the caller may push to or start trials in; auditors see all.
     """
@@ -324,12 +331,14 @@ async def list_scanned_licences(
 
 def _wanted(query: PackagesQuery) -> Wanted:
     # Nothing else is stored, and PostgreSQL takes no NUL.
-    given = (query.name, query.ecosystem, query.version)
-    name, ecosystem, version = (None if text is None else plain_text(text) for text in given)
+    given = (query.name, query.ecosystem, query.version, query.advisory)
+    name, ecosystem, version, advisory = (None if text is None else plain_text(text) for text in given)
+    if name is None and advisory is None:
+        raise RequestInvalidError("give the name of a package, or an advisory")
     if version is None or not is_range(version):
-        return Wanted(name or "", ecosystem, version)
+        return Wanted(name, ecosystem, version, advisory=advisory)
     try:
-        return Wanted(name or "", ecosystem, within=parse_range(version))
+        return Wanted(name, ecosystem, within=parse_range(version), advisory=advisory)
     except ValueError as error:
         raise RequestInvalidError(f"version: {error}") from None
 

@@ -32,6 +32,7 @@ ACCEPTED = ["2xx", "3xx", "401", "403", "404", "409", "412", "422", "429", "5xx"
 BEYOND_SCHEMAS = {
     # Operations that may refuse what their schema allows, and the rule that it cannot say.
     "GET /api/v1/trials": "tag, digest and wait go with an image; an image with a tag takes no second one",
+    "GET /api/v1/packages": "it has a name or an advisory, and a range of versions has bounds",
     "GET /api/v1/gate": "an image with a tag or digest takes no second one",
     "POST /api/v1/gate/block": "a reason has printable characters only",
     "POST /api/v1/gate/blocks": "a place is a repository, a namespace with a slash at its end, or *",

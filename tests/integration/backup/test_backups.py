@@ -424,7 +424,7 @@ async def test_a_backup_of_an_older_version_is_brought_up_to_date(
         await target.close()
 
     # What the newest migration has done, undone.
-    await remake("DROP TABLE repository_readmes", f"{int(newest()) - 1:04}")
+    await remake("DROP TABLE advisory_names", f"{int(newest()) - 1:04}")
     other = empty(place, tmp_path / "other")
     await other.run("restore", str(kept))
     shutil.copyfile(place.data / "admin.token", other.data / "admin.token")

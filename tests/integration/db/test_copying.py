@@ -144,6 +144,7 @@ def used_file(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -
             "INSERT INTO component_findings VALUES"
             " (1, 'CVE-1', '[]', 'vulnerability', 'high', 7.5, 'ä', NULL, 'affected', 1, 0.25, NULL, 1)"
         )
+        connection.execute("INSERT INTO advisory_names VALUES ('GHSA-ä', 'CVE-1')")
         connection.execute("INSERT INTO finding_changes VALUES (1, 1, 'CVE-1', 'new', 'high', NULL)")
         connection.execute("INSERT INTO changed_images SELECT max(id), 1 FROM manifests")
         connection.execute("INSERT INTO rejudgings SELECT max(id), 1 FROM manifests")

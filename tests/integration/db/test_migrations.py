@@ -164,6 +164,36 @@ def test_logs_that_there_are_already_are_counted(empty_database_url: str) -> Non
     assert found == [("silent", None), ("told", 5)]
 
 
+def test_vulnerabilities_that_were_found_already_are_found_by_their_names(empty_database_url: str) -> None:
+    parsed = make_url(empty_database_url)
+    engine = create_engine(parsed.set(drivername=DRIVERS[parsed.get_backend_name()]))
+    with engine.begin() as connection:
+        config = migrate.alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0065")
+    columns = "component_id, advisory, aliases, kind, severity, summary, state, kev, first_seen_at"
+    found = (("CVE-1", '["GHSA-1", "\\u00e4"]'), ("CVE-2", "[]"), ("GHSA-3", '["DSA-1"]'))
+    execute(
+        empty_database_url,
+        *(
+            f"INSERT INTO components (id, key, kind, ecosystem, name, version, source, source_version)"
+            f" VALUES ({number}, 'k{number}', 'npm', 'npm', 'n', '{number}', 'n', '{number}')"
+            for number in (1, 2)
+        ),
+        *(
+            f"INSERT INTO component_findings ({columns})"
+            f" VALUES ({number}, '{advisory}', '{aliases}', 'vulnerability', 'low', '', 'affected', false, 1)"
+            for number in (1, 2)
+            for advisory, aliases in found
+        ),
+    )
+    assert migrate.upgrade(empty_database_url).before == "0065"
+    with engine.connect() as connection:
+        names = connection.execute(text("SELECT name, advisory FROM advisory_names ORDER BY name")).all()
+    engine.dispose()
+    assert names == [("DSA-1", "GHSA-3"), ("GHSA-1", "CVE-1"), ("\u00e4", "CVE-1")]
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "migrations" / "versions").glob("*.py")), ids=lambda p: p.stem
 )

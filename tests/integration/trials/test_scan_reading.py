@@ -6,15 +6,16 @@ import asyncio
 import json
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import insert, select, text
 
 from registry.db.content import blobs
+from registry.db.matchings import component_findings
 from registry.db.scans import scans
 from registry.formats.forms import FORMS
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.advisories import affects, filed, record
 from tests.kit.matching import advise, caught_up
-from tests.kit.plans import listening
+from tests.kit.plans import listening, plan_of, sent
 from tests.kit.porting import command
 from tests.kit.scans import make_found, make_package, scan_next
 from tests.kit.signing import attach, new_key, public_pem, signature_of
@@ -33,6 +34,58 @@ async def items(client: Any, path: str, **query: Any) -> list[Any]:
         cursor = page["next"]
         if cursor is None:
             return found
+
+
+async def test_images_are_found_by_each_name_of_an_advisory(port: Port) -> None:
+    worker = await port.worker("w")
+    for number in range(2):
+        await port.push(tiny_image(), repository=f"team/app{number}")
+    old = make_package("lodash", "4.17.15", kind="npm", ecosystem="npm")
+    first = await scan_next(worker, old)
+    second = await scan_next(worker, old, make_package("lodash", "4.17.21", kind="npm", ecosystem="npm"))
+    affected = affects("npm", "lodash", "introduced=0", "fixed=4.17.19")
+    told = record("GHSA-aaaa-bbbb-cccc", affected, aliases=["CVE-2026-0001", "SNYK-JS_x"])
+    await advise(port, told, day=1)
+    both = [(one["repository"], "4.17.15") for one in (second, first)]
+
+    async def found(**asked: str) -> list[tuple[str, str]]:
+        held = await items(port.admin, "/packages", **asked)
+        return [(one["repository"], one["version"]) for one in held]
+
+    for name in ("CVE-2026-0001", "GHSA-aaaa-bbbb-cccc", "SNYK-JS_x"):
+        assert await found(advisory=name) == both
+        assert await found(advisory=name, limit="1") == both
+    for name in ("GHSA-aaaa-bbbb-ccc", "SNYK-JSax", "%", "CVE-2026-0002", "\N{SNOWMAN}"):
+        assert await found(advisory=name) == []
+    assert await found(advisory="GHSA-aaaa-bbbb-cccc", name="lodash", version="<4.17.16") == both
+    assert await found(advisory="GHSA-aaaa-bbbb-cccc", name="other") == []
+    assert await found(advisory="GHSA-aaaa-bbbb-cccc", ecosystem="PyPI") == []
+    refused = await ask(port.admin, "GET", "/api/v1/packages")
+    assert (refused.status, "or an advisory" in refused.json["detail"]) == (400, True)
+    holding = ("image", "holding", "--advisory", "GHSA-aaaa-bbbb-cccc", "--json")
+    assert [one["digest"] for one in json.loads(await command(port, *holding))] == [
+        second["digest"],
+        first["digest"],
+    ]
+
+    # Another file calls it otherwise: then it is found by its new names, and by the old ones no more.
+    renamed = record("GHSA-aaaa-bbbb-cccc", affected, aliases=["CVE-2026-0001", "OTHER-1"])
+    await advise(port, renamed, day=2)
+    assert await found(advisory="OTHER-1") == both
+    assert await found(advisory="SNYK-JS_x") == []
+
+    # Of many matches not all are read.
+    async with port.database.write() as connection:
+        row = (await connection.execute(select(component_findings).limit(1))).one()._asdict()
+        others = [row | {"advisory": f"CVE-2020-{n}", "aliases": f'["GHSA-{n}"]'} for n in range(5000)]
+        await connection.execute(insert(component_findings), others)
+        await connection.execute(text("ANALYZE"))
+    with sent() as statements:
+        assert await found(advisory="OTHER-1", limit="50") == both
+    (reads,) = [one for one in statements if "component_findings" in one.text]
+    plan = await plan_of(port.database, reads)
+    assert "SCAN component_findings" not in plan, plan
+    assert "Seq Scan on component_findings" not in plan, plan
 
 
 async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
@@ -119,10 +172,10 @@ async def test_what_was_found_is_read_by_those_who_may_push(port: Port) -> None:
     for version, digests in (("<1:0", both[:1]), (">1:1,<2:0", both), ("<3", [])):
         held = await items(port.admin, "/packages", name="openssl", version=version, limit="1")
         assert [(one["digest"], one["version_known"]) for one in held] == [(one, True) for one in digests]
-    sent: list[str] = []
-    with listening(lambda text, _: sent.append(text)):
+    texts: list[str] = []
+    with listening(lambda text, _: texts.append(text)):
         assert await items(port.admin, "/packages", name="openssl", version="<0.1", limit="1") == []
-    assert sum("JOIN scan_components" in one for one in sent) == 1, "not one for each that is outside of it"
+    assert sum("JOIN scan_components" in one for one in texts) == 1, "not one for each that is outside of it"
     wrong = await ask(port.admin, "GET", "/api/v1/packages", params={"name": "openssl", "version": "<"})
     assert (wrong.status, "no bound of versions" in wrong.json["detail"]) == (400, True)
     await api(port.admin, "GET", "/packages", params={"name": "a", "cursor": "1"}, status=400)
