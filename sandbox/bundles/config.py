@@ -272,11 +272,13 @@ def _environment(plan: Plan, user: ContainerUser) -> list[str]:
 
 def _rlimits(plan: Plan, surroundings: Surroundings, downgrades: frozenset[str]) -> list[dict[str, object]]:
     limits = plan.limits
+    # A control group counts what it refuses: it is to refuse first, where it sees the processes of the run.
+    is_counted = "cgroup-limits" not in downgrades and not surroundings.own_kernel
     wanted = {
         "NOFILE": 1024,
         "CORE": 0,
         "FSIZE": limits.written_bytes,
-        "NPROC": limits.pids,
+        "NPROC": limits.pids + is_counted,
         "MEMLOCK": 64 * 1024,
     }
     if "cgroup-limits" in downgrades:

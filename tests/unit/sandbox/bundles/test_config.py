@@ -110,7 +110,11 @@ def test_limits() -> None:
     assert rlimits["RLIMIT_FSIZE"] == (9 * MIB, 9 * MIB)
     assert rlimits["RLIMIT_CORE"] == (0, 0)
     assert "RLIMIT_DATA" not in rlimits
+    # The control group counts what it refuses, and so refuses first.
+    assert rlimits["RLIMIT_NPROC"] == (8, 8)
     assert made["process"]["oomScoreAdj"] == 700
+    own = document(here=replace(HERE, own_kernel=True), limits={"pids": 7})["process"]["rlimits"]
+    assert {one["type"]: one["hard"] for one in own}["RLIMIT_NPROC"] == 7
 
 
 def test_without_cgroup_limits_each_process_has_its_own() -> None:
@@ -119,6 +123,7 @@ def test_without_cgroup_limits_each_process_has_its_own() -> None:
     rlimits = {one["type"]: one["soft"] for one in made["process"]["rlimits"]}
     assert rlimits["RLIMIT_DATA"] == 512 * MIB
     assert rlimits["RLIMIT_CPU"] == 61
+    assert rlimits["RLIMIT_NPROC"] == 256
 
 
 def test_a_restricted_root_is_read_only_with_memory_to_write_to() -> None:
