@@ -143,11 +143,10 @@ def test_list_and_show(registry: Registry, shell: Shell, worker_secret: str) -> 
     use = {
         "cpu_seconds": 1.25,
         "pids_peak": 4,
-        "limits": {"pids": 8},
         "samples": [{"seconds": n / 10, "memory_bytes": n << 20} for n in range(8)],
         "outbound": [{"address": "192.0.2.1", "port": 80, "protocol": "tcp", "attempts": 2}],
     }
-    work_off(registry, worker_secret, met=False, exit_code=3, log=log, run=use)
+    work_off(registry, worker_secret, met=False, exit_code=3, log=log, run=use | {"limits": {"pids": 8}})
     (trial,) = shell.json("trial", "list", "--image", f"{REPOSITORY}:shown")
     assert (trial["image"], trial["digest"], trial["verdict"]) == (REPOSITORY, digest, "fail")
     assert trial["id"] in [one["id"] for one in shell.json("trial", "list")]
