@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from registry.auth.oidc.issuers import list_for_people
 from registry.errors import SeatrialError
 from registry.http.caller import ACTOR
+from registry.http.cookies import authenticate_caller, session_secret
 from registry.http.services import SERVICES
 from registry.pages.rendering import page
 from registry.pages.serving import FORM
@@ -34,6 +35,8 @@ def wants_page(request: web.BaseRequest) -> bool:
 
 async def error_page(request: web.Request, error: SeatrialError, request_id: str) -> web.Response:
     """The page for ``error``; where signing in may help, with the form for it."""
+    if error.status in (404, 405):
+        await _look_who(request)
     fields = request.get(FORM, {})
     reads = request.method in ("GET", "HEAD") and request.path != SIGN_IN
     actor = request.get(ACTOR)
@@ -58,6 +61,15 @@ async def error_page(request: web.Request, error: SeatrialError, request_id: str
     for name, value in error.headers.items():
         response.headers[name] = value.replace("\r", " ").replace("\n", " ")
     return response
+
+
+async def _look_who(request: web.Request) -> None:
+    """Know the visitor also where nothing is: who is signed in is not asked to sign in."""
+    try:
+        if ACTOR not in request and "Authorization" not in request.headers and session_secret(request):
+            await authenticate_caller(request)
+    except (SeatrialError, SQLAlchemyError):
+        return
 
 
 async def _issuers(request: web.Request) -> Sequence[str]:

@@ -45,6 +45,18 @@ async def test_it_goes_on_to_where_the_visitor_was_and_nowhere_else(registry: Re
             assert (await ask(person, "GET", "/sign-in", params={"next": bad})).status == 400
 
 
+async def test_who_is_signed_in_is_known_where_there_is_nothing(registry: Registry) -> None:
+    async with visitor(registry) as person, visitor(registry) as stranger:
+        await sign_in(person, registry)
+        for path in ("/nothing", "/r/team/app/-/nothing"):
+            answer = await ask(person, "GET", path)
+            assert answer.status == 404
+            assert "admin Sign out" in words_of(answer)
+            assert b'action="/sign-in"' not in answer.body
+            answer = await ask(stranger, "GET", path)
+            assert (answer.status, b'action="/sign-in"' in answer.body) == (404, True)
+
+
 async def test_what_another_form_calls_a_name_is_no_user_s(registry: Registry) -> None:
     async with visitor(registry) as person:
         answer = await send(person, registry, "/r/team/app/-/delete", name="typed")
