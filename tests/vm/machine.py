@@ -17,9 +17,11 @@ MEMORY_MIB = 1024
 _PROCESSOR = MappingProxyType(
     {
         "kvm": ("-accel", "kvm", "-cpu", "host"),
-        # Wide registers cost an emulated processor a quarter of its time. Its clock goes by what it has done:
-        # a second is as much work on a busy host as on one that has nothing else to do.
-        "tcg": ("-accel", "tcg", "-cpu", "max,-avx,-avx2", "-icount", "shift=2"),
+        # Wide registers cost an emulated processor a quarter of its time; moves by single bytes (erms), what
+        # keeps the kernel from a program's memory and a fifth level of pages cost it some of the rest. Its
+        # clock goes by what it has done: a second is as much work on a busy host as on one that has nothing
+        # else to do.
+        "tcg": ("-accel", "tcg", "-cpu", "max,-avx,-avx2,-erms,-smap,-smep,-la57", "-icount", "shift=2"),
     }
 )
 
@@ -73,7 +75,7 @@ def boot(
     drives = (f"file={drive},if=virtio,format=raw,snapshot=on,cache=unsafe" for drive in (image.disk, cargo))
     start = "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check init=/sbin/seatrial-init"
     # What the kernel does against leaks between processes costs an emulated processor a fifth of its time.
-    start += " mitigations=off init_on_alloc=0"
+    start += " mitigations=off init_on_alloc=0 randomize_kstack_offset=off hardened_usercopy=off"
     command = [
         "setpriv", "--pdeathsig", "KILL",  # it ends with us, however we end
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", *_PROCESSOR[accelerator()],
