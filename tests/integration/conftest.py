@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -12,6 +13,7 @@ import uvloop
 from argon2 import PasswordHasher
 
 from registry.auth import passwords
+from registry.db import engine
 from registry.http import auditing, matching, server
 from tests.kit.compiled import compile_once
 from tests.kit.later import look_later
@@ -23,6 +25,23 @@ def compiled_once() -> Iterator[None]:
     """No registry in this process compiles a statement that another has compiled."""
     with pytest.MonkeyPatch.context() as patch:
         compile_once(patch)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_loss_of_power() -> Iterator[None]:
+    """No registry in this process waits for the disk at the end of a transaction on SQLite: only a host that
+    goes down could tell. Those that are killed are processes of their own, and wait."""
+    connect = engine._sqlite_connect
+
+    def without_waiting(connection: Any, record: Any) -> None:
+        connect(connection, record)
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA synchronous = OFF")
+        cursor.close()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_sqlite_connect", without_waiting)
         yield
 
 
