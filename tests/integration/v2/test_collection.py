@@ -380,6 +380,7 @@ async def test_it_collects_when_it_is_time(registry: Registry) -> None:
     assert len(await collections.list_collections(database, limit=10)) == 2
 
 
+@pytest.mark.timeout(600)
 async def test_pushes_of_what_is_being_collected_lose_nothing(
     client: aiohttp.ClientSession, registry: Registry
 ) -> None:
@@ -418,7 +419,7 @@ async def test_pushes_of_what_is_being_collected_lose_nothing(
         finally:
             ended.set()
 
-    async with asyncio.timeout(_END_SECONDS):
+    async with asyncio.timeout(2 * _END_SECONDS):
         await asyncio.gather(collect_on(), push_all())
     done = await collect(client)
     assert done["phase"] == "done"
