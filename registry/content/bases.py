@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _CANDIDATES = 100
 _OF_IMAGE = ("id", "digest", "platform", "chain_id", "base_name", "base_digest")
+# Made once: their columns cost more than a query.
+_BUILT, _LISTING, _NOW = (manifests.alias(name) for name in ("built", "listing", "now"))
+_LISTED = edges.alias("listed")
 _TAGS = 50
 """How many tags of a base are named."""
 
@@ -164,12 +167,10 @@ async def _base(
 ) -> Base | None:
     """The image with the most layers of those that are the lowest of this one; of several the one that it
     claims, else one that has a tag, else the first that was pushed."""
-    built = manifests.alias("built")
-    claimed = select(built.c.base_digest).where(built.c.id == manifest_id).scalar_subquery()
+    claimed = select(_BUILT.c.base_digest).where(_BUILT.c.id == manifest_id).scalar_subquery()
     is_tagged = exists(select(tags.c.name).where(tags.c.manifest_id == manifests.c.id))
-    listing = edges.alias("listing")
     is_listed = exists(
-        select(listing.c.digest).where(listing.c.kind == "child", listing.c.digest == manifests.c.digest)
+        select(_LISTED.c.digest).where(_LISTED.c.kind == "child", _LISTED.c.digest == manifests.c.digest)
     )
     found: Select[Any] = (
         select(
@@ -211,8 +212,7 @@ async def _base(
 def _with_tags(base: Select[Any]) -> Select[Any]:
     """The row of a base, once for each tag that names it or an index that lists it, ``is_it``, or did and is
     elsewhere now; once without any."""
-    its = base.cte("base")
-    listing, now = manifests.alias("listing"), manifests.alias("now")
+    its, listing, now = base.cte("base"), _LISTING, _NOW
     images = union_all(
         select(its.c.id, its.c.digest),
         select(listing.c.id, listing.c.digest)

@@ -285,3 +285,7 @@ async def _found(reader: _Reader, sides: Sequence[_Side]) -> tuple[ScanDifferenc
     )
     result = await reader.parsers.run(lambda: difference(*reports, names=(names[0], names[1])))
     return result, ""
+
+
+_CONFIG = edges.alias("config")
+"""Made once: its columns cost more than a query."""

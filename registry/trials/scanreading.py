@@ -10,7 +10,7 @@ from datetime import datetime
 from itertools import groupby, islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import literal, or_, select, tuple_, union
+from sqlalchemy import bindparam, literal, or_, select, tuple_, union
 
 from registry.auth.policy import decide, role_allows
 from registry.content.pullable import in_places
@@ -91,6 +91,29 @@ _VIEWED = tuple(
 )
 
 
+def _of_image() -> Select[Any]:
+    """The scan of a manifest, and those of what it lists."""
+    listed = select(edges.c.digest).where(
+        edges.c.manifest_id == bindparam("manifest_id"), edges.c.kind == "child"
+    )
+    its = (
+        select(scans.c.id, scans.c.layers, scans.c.frames, blobs.c.locator, blobs.c.damage, *_VIEWED)
+        .join(image_scans, image_scans.c.scan_id == scans.c.id)
+        .join(manifests, manifests.c.id == image_scans.c.manifest_id)
+        .join(blobs, blobs.c.id == scans.c.blob_id)
+        .where(
+            manifests.c.repository_id == bindparam("repository_id"),
+            or_(manifests.c.id == bindparam("manifest_id"), manifests.c.digest.in_(listed)),
+        )
+        .cte("its")
+    )
+    return with_lookups(its).order_by(its.c.platform, its.c.digest)
+
+
+# Put together once: that takes longer than the query itself.
+_OF_IMAGE = _of_image()
+
+
 async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[ScanView]:
     """The newest scan of an image; of an index those of the images that it lists, by platform."""
     return [scanned.view for scanned in await read_scans(database, manifest)]
@@ -98,21 +121,9 @@ async def list_scans(database: Database, manifest: StoredManifest) -> Sequence[S
 
 async def read_scans(database: Database, manifest: StoredManifest) -> Sequence[Scanned]:
     """As :func:`list_scans`, with what more is read by; one statement."""
-    listed = select(edges.c.digest).where(edges.c.manifest_id == manifest.id, edges.c.kind == "child")
-    its = (
-        select(scans.c.id, scans.c.layers, scans.c.frames, blobs.c.locator, blobs.c.damage, *_VIEWED)
-        .join(image_scans, image_scans.c.scan_id == scans.c.id)
-        .join(manifests, manifests.c.id == image_scans.c.manifest_id)
-        .join(blobs, blobs.c.id == scans.c.blob_id)
-        .where(
-            manifests.c.repository_id == manifest.repository_id,
-            or_(manifests.c.id == manifest.id, manifests.c.digest.in_(listed)),
-        )
-        .cte("its")
-    )
-    query = with_lookups(its).order_by(its.c.platform, its.c.digest)
+    given = {"manifest_id": manifest.id, "repository_id": manifest.repository_id}
     async with database.read_once() as connection:
-        rows = (await connection.execute(query)).all()
+        rows = (await connection.execute(_OF_IMAGE, given)).all()
     return [_scanned(list(of_it)) for _, of_it in groupby(rows, key=lambda row: row.id)]
 
 

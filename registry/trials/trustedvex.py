@@ -67,8 +67,9 @@ async def read_trusted_of(
 ) -> Sequence[Sequence[Vex]]:
     """As :func:`read_trusted`, of each of several images of the repository; one statement too."""
     async with database.read_once() as connection:
-        of_each = [select(_attached(image, name).subquery()) for image in images]
-        attached = (await connection.execute(union_all(*of_each))).all()
+        of_each = [_attached(image, name) for image in images]
+        both = of_each[0] if len(of_each) == 1 else union_all(*(select(one.subquery()) for one in of_each))
+        attached = (await connection.execute(both)).all()
     found = []
     for image in images:
         its = [row for row in attached if row.subject_digest == str(image.digest)]

@@ -66,7 +66,7 @@ def _measured(
             f"/r/{{name}} of {MOST:,} tags": f"/r/{LONG}",
             f"/r/{{name}} of {MOST:,} tags, those in a state": f"/r/{LONG}?state=fail&order=name",
             f"/r/{{name}} of {MOST:,} tags, those with a word": f"/r/{LONG}?find=7.7&order=updated",
-            f"/r/{{name}} of {TAGS // fewer:,} tags": "/r/stock/00000500",
+            f"/r/{{name}} of {TAGS // fewer:,} tags": f"/r/stock/{REPOSITORIES // 2:08}",
         }
         target = Target("ours", ours.service.port, (ours.service.process.pid, *pids), ours.service.basic)
         many = f"{REPOSITORIES * TAGS // fewer:,} tags, {database}"
