@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "logout": ("registry.cli.logout",),
         "whoami": ("registry.cli.whoami",),
         "attention": ("registry.cli.attention",),
+        "settings": ("registry.cli.settings",),
         "worker": ("sandbox.cli.worker", "registry.cli.worker"),
         "run": ("sandbox.cli.run",),
         "scan": ("sandbox.cli.scan",),

@@ -39,7 +39,8 @@ FROM_FILES = " and ".join(f"`{PREFIX}{name.upper()}`" for name in SECRET_FILES)
 SETTINGS_INTRODUCTION = f"""\
 Generated from the code. Later wins: default, TOML file (`--config`), environment, command line. In TOML a
 setting has the name below and a group is a table. A wrong name or value stops the start with the name and the
-reason. {FROM_FILES} can be given as a file that holds the value: add `_FILE` to the variable."""
+reason. {FROM_FILES} can be given as a file that holds the value: add `_FILE` to the variable.
+`seatrial settings` tells administrators what a registry was started with; no secrets."""
 API_INTRODUCTION = """\
 Generated from the code; the paths come after `/api/v1`. [openapi.json](openapi.json) has bodies, queries,
 answers and errors, and every server has its own at `/api/v1/openapi.json`. [The admin API](../api.md) says

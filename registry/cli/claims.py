@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from registry.auth.oidc.conditiontext import parse_condition
 from registry.errors import RequestInvalidError
 
 ConditionOption = Annotated[
@@ -27,7 +27,7 @@ def conditions(texts: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         RequestInvalidError: not of that form.
     """
-    return [_condition(text) for text in texts]
+    return [parse_condition(text) for text in texts]
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
@@ -43,17 +43,3 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
             raise RequestInvalidError(f"{option} takes VALUE=NAME, each value once; {text!r} is not that")
         found[value] = name
     return found
-
-
-def shown_condition(condition: dict[str, str]) -> str:
-    """As the option takes it."""
-    if "equals" in condition:
-        return f"{condition['claim']}={condition['equals']}"
-    return f"{condition['claim']}~{condition['glob']}"
-
-
-def _condition(text: str) -> dict[str, str]:
-    match = re.fullmatch(r"([^=~]+)([=~])(.+)", text, re.DOTALL)
-    if match is None:
-        raise RequestInvalidError(f"--claim takes CLAIM=VALUE or CLAIM~GLOB; {text!r} is neither")
-    return {"claim": match[1], "equals" if match[2] == "=" else "glob": match[3]}

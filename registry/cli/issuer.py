@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.auth.oidc.conditiontext import shown_condition
 from registry.cli.asking import require_yes
-from registry.cli.claims import ConditionOption, conditions, pairs, shown_condition
+from registry.cli.claims import ConditionOption, conditions, pairs
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.output import print_fields, print_json, print_list
@@ -193,7 +194,9 @@ def check(
     if as_json:
         print_json(told)
     else:
-        print_fields(told, ("authorization_endpoint", "token_endpoint", "jwks_uri"))
+        keys = [f"{one['kid']} {'/'.join(one['algorithms'])}" for one in told["keys"]]
+        fields = ("authorization_endpoint", "token_endpoint", "jwks_uri", "keys", "age_seconds")
+        print_fields(told | {"keys": keys}, fields)
 
 
 @app.command()

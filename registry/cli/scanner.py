@@ -28,6 +28,9 @@ def set_scanner(
         str,
         typer.Argument(metavar="IMAGE", help="NAME:TAG or NAME@DIGEST; a tag is resolved now."),
     ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be set, and how many workers can run it.")
+    ] = False,
     server: ServerOption = SERVER,
     token_file: TokenOption = None,
     as_json: JsonOption = False,
@@ -37,6 +40,15 @@ def set_scanner(
     It has the label io.seatrial.scanner. If it fails, or a worker cannot run it, the scan is incomplete.
     """
     body = {"on": on, "name": name, "image": image}
+    if dry_run:
+        told = connect(server, token_file).send("POST", "/scanners/preview", body)
+        if as_json:
+            print_json(told)
+            return
+        replaced = told["replaces"] and f"{told['replaces']['image']} on {told['replaces']['on']}"
+        print_fields(told | {"replaces": replaced}, ("on", "name", "image", "replaces"))
+        print_table(told["images"], ("platform", "format", "command", "wall_seconds", "workers"))
+        return
     placed = connect(server, token_file).send("PUT", "/scanners", body)
     if as_json:
         print_json(placed)

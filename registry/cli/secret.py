@@ -18,6 +18,7 @@ app = typer.Typer(
     help="Secrets, which run specs name in their environment: create, list, rotate, delete.",
     no_args_is_help=True,
 )
+_LISTED = ("name", "place", "used_by", "created_by", "created_at", "rotated_at")
 _SHOWN = ("name", "place", "created_by", "created_at", "rotated_at", "id")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="What run specs name it by.")]
 ValueOption = Annotated[
@@ -60,9 +61,10 @@ def list_secrets(
     token_file: TokenOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the secrets of a repository or a namespace; never their values."""
+    """List the secrets of a repository or a namespace, and whose run specs get them; never their values."""
     found = list(connect(server, token_file).items("/secrets", _place(repository, namespace)))
-    print_list(found, _SHOWN[:-1], as_json=as_json)
+    rows = [one | {"used_by": [*one["used_by"], *(() if one["used_by_all"] else ("…",))]} for one in found]
+    print_list(found if as_json else rows, _LISTED, as_json=as_json)
 
 
 @app.command()

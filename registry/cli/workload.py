@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from registry.cli.claims import ConditionOption, conditions, shown_condition
+from registry.auth.oidc.conditiontext import shown_condition
+from registry.cli.claims import ConditionOption, conditions
 from registry.cli.client import DEFAULT_SERVER as SERVER
 from registry.cli.client import JsonOption, ServerOption, TokenOption, connect, part
 from registry.cli.durations import parse_duration_seconds

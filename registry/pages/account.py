@@ -7,10 +7,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from registry.auth.passwords import MAX_LENGTH, MIN_LENGTH
-from registry.http.api import refreshtokens, sessions, tokens, users
+from registry.http.api import about, refreshtokens, sessions, tokens, users
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
+from registry.pages.serving import CursorQuery, as_body, field, moved, read_form, require_confirmed
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from registry.pages.serving import Fields
 
 SHOWN = 50
+ROLES_SHOWN = 200
 TOKENS = "/account"
 SESSIONS = "/account/sessions"
 DAY = 24 * 3600
@@ -51,6 +52,27 @@ async def revoke_token(call: Call) -> web.Response:
     return moved(call, TOKENS)
 
 
+async def show_rights(call: Call) -> web.Response:
+    """What one is, with what one came, and which roles one holds."""
+    me = await about.show_whoami(call)
+    return page(
+        call.request,
+        "rights.html",
+        title=text("rights.title"),
+        here_tab="rights",
+        me=me,
+        roles=me.roles[:ROLES_SHOWN],
+        more=max(0, len(me.roles) - ROLES_SHOWN),
+        lines=Lines(
+            api=[
+                "GET /api/v1/whoami",
+                f"GET /api/v1/access/explain?actor={me.name}&action=push&target=team/app",
+            ],
+            cli=["seatrial whoami", f"seatrial access explain {me.name} push team/app"],
+        ),
+    )
+
+
 async def show_sessions(call: Call) -> web.Response:
     """Where one is signed in."""
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
@@ -63,6 +85,7 @@ async def show_sessions(call: Call) -> web.Response:
         "sessions.html",
         title=text("sessions.title"),
         here_tab="sessions",
+        account=call.actor.name,
         sessions=found.items,
         clients=clients.items,
         next_path=SESSIONS + chosen([("cursor", found.next)]) if found.next else None,
@@ -84,6 +107,13 @@ async def revoke_session(call: Call) -> web.Response:
     """End a session, also this one."""
     await sessions.revoke_session(call, call.request.match_info["session_id"])
     return moved(call, SESSIONS)
+
+
+async def end_everything(call: Call) -> web.Response:
+    """Let nothing that one was given open anything any more: tokens, sessions, also this one."""
+    require_confirmed(read_form(call), call.actor.name)
+    await tokens.revoke_credentials(call, tokens.Revocation(account=call.actor.name))
+    return moved(call, f"/sign-in{chosen([('next', SESSIONS)])}")
 
 
 async def show_password(call: Call) -> web.Response:

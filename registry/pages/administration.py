@@ -37,13 +37,17 @@ ADMINISTRATION: tuple[AdministrationLink, ...] = (
     AdministrationLink("people", "robots", "/administration/robots"),
     AdministrationLink("people", "tokens", "/administration/tokens", auditors=False),
     AdministrationLink("people", "issuers", "/administration/issuers", auditors=False),
+    AdministrationLink("people", "workload-rules", "/administration/workload-rules", auditors=False),
+    AdministrationLink("people", "keys", "/administration/keys", auditors=False),
     AdministrationLink("people", "access", "/access"),
     AdministrationLink("people", "audit", "/administration/audit"),
+    AdministrationLink("service", "settings", "/administration/settings", auditors=False),
     AdministrationLink("service", "workers", "/workers", auditors=False),
     AdministrationLink("service", "queue", "/queue", auditors=False),
     AdministrationLink("service", "advisories", "/advisories"),
     AdministrationLink("service", "storage", "/storage", auditors=False),
     AdministrationLink("service", "quotas", "/quotas"),
+    AdministrationLink("service", "webhooks", "/webhooks", auditors=False),
     AdministrationLink("service", "promotions", "/promotions"),
 )
 

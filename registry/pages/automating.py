@@ -10,6 +10,7 @@ from registry.events.signatures import Scheme
 from registry.http.api import hooks, schedules, upstreams
 from registry.http.api.places import PlaceQuery
 from registry.http.api.routes import Call, read_query
+from registry.http.api.trials import Request, start_trial
 from registry.pages.places import OnQuery, may, named_on, path_on, whole
 from registry.pages.rendering import Lines, page
 from registry.pages.serving import field, given_body, moved, read_form
@@ -145,6 +146,7 @@ async def show_upstreams(call: Call) -> web.Response:
         here_tab="upstreams",
         upstreams=found.items,
         manages=may(call, "configure", query.on),
+        tries=may(call, "trial", query.on),
         next_path=path_on(path, query.on, found.next) if found.next else None,
         first_path=path_on(path, query.on) if query.cursor else None,
         lines=Lines(
@@ -174,6 +176,15 @@ async def add_upstream(call: Call) -> web.Response:
     )
     await upstreams.add_upstream(call, wanted)
     return moved(call, path_on("/upstreams", on))
+
+
+async def try_upstream(call: Call) -> web.Response:
+    """Start a trial of an image of another registry, and go to it."""
+    wanted = given_body(
+        Request, image=field(read_form(call), "image"), upstream=call.request.match_info["upstream"]
+    )
+    begun = await start_trial(call, wanted)
+    return moved(call, f"/trials/{begun.id}")
 
 
 async def replace_credential(call: Call) -> web.Response:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from registry.auth.policy import may_administer
 from registry.http.api.attention import list_attention
 from registry.http.api.fields import NamespaceName
+from registry.http.api.models import PageQuery
 from registry.http.api.repositories import RepositoriesQuery, list_repositories
 from registry.http.api.routes import Call, read_query
-from registry.pages.namespaces import makes_repositories
+from registry.http.api.workers import list_workers
+from registry.pages.namespaces import makes_repositories, pushes_somewhere
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import CursorQuery
 from registry.pages.texts import text
@@ -30,6 +33,10 @@ async def show_home(call: Call) -> web.Response:
     query = read_query(call.request, HomeQuery, leaves_out_empty=True)
     wanted = RepositoriesQuery(limit=SHOWN, cursor=query.cursor, namespace=query.namespace)
     found = await list_repositories(call, wanted)
+    pushes = pushes_somewhere(call.actor)
+    is_tried = True
+    if not found.items and pushes and may_administer(call.actor):
+        is_tried = bool((await list_workers(call, PageQuery(limit=1))).items)
     is_first = query.namespace is None and query.cursor is None and call.actor.kind != "anonymous"
     kept = [("namespace", query.namespace)]
     return page(
@@ -40,6 +47,8 @@ async def show_home(call: Call) -> web.Response:
         attention=await list_attention(call) if is_first else (),
         namespace=query.namespace,
         makes=makes_repositories(call.actor),
+        pushes=pushes,
+        is_tried=is_tried,
         next_path=f"/{chosen([*kept, ('cursor', found.next)])}" if found.next else None,
         first_path=f"/{chosen(kept)}" if query.cursor else None,
         lines=Lines(api=["GET /api/v1/repositories"], cli=["seatrial repo list", "seatrial attention"]),

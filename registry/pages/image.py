@@ -13,11 +13,13 @@ from registry.content.inspecting import Contents, Totals, inspect, totals_of
 from registry.http.api import gate
 from registry.http.api.history import HistoryQuery, list_past_trials
 from registry.http.api.images import Image, find_image
+from registry.http.api.reasons import REASON_MAX
 from registry.http.api.routes import Call, read_query
 from registry.http.parsers import PARSERS
 from registry.oci.digest import parse_content_digest
 from registry.pages.rendering import Lines, chosen, host_of, page, short_digest
 from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.tagging import TRIABLE
 from registry.pages.texts import text
 from registry.trials.admission import explain_manifest
 from registry.trials.asking import may_read_log
@@ -117,6 +119,10 @@ async def show_image(call: Call) -> web.Response:
         by_tag=_commands(f"{host}/{of.name}:{of.tag}") if of.tag else [],
         by_digest=_commands(f"{host}/{of.name}@{of.digest}"),
         manages=decide(call.actor, "configure", of.name, of.repository.visibility).allowed,
+        pushes=decide(call.actor, "push", of.name, of.repository.visibility).allowed,
+        tries=question.state in TRIABLE
+        and decide(call.actor, "trial", of.name, of.repository.visibility).allowed,
+        reason_max=REASON_MAX,
         lines=Lines(
             api=[f"GET /api/v1/gate?image={of.shown}", f"GET /v2/{of.name}/manifests/{of.tag or of.digest}"],
             cli=[f"seatrial gate explain {of.shown}", f"seatrial image show {of.shown}"],

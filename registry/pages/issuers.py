@@ -1,14 +1,29 @@
-"""OIDC issuers: which of their groups are ours, and who of them is which user."""
+"""OIDC issuers: how each is trusted, which of their groups are ours, and who of them is which user."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from registry.errors import SeatrialError, UnauthorizedError, UnavailableError
 from registry.http.api import issuers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
+from registry.http.authentication import base_url
+from registry.oci.conditions import NO_CONDITIONS
+from registry.pages.claims import conditions_in, shown_conditions
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form, unchanged
+from registry.pages.serving import (
+    CursorQuery,
+    Fields,
+    as_body,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_confirmed,
+    unchanged,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -21,19 +36,47 @@ if TYPE_CHECKING:
 SHOWN = 50
 LIST = "/administration/issuers"
 ROLES = ("administrator", "auditor")
+NULLABLE = ("client_id", "groups_claim", "run_url", "commit_claim")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What somebody typed that was ``refused``, but for a secret; or what an issuer says of itself."""
+
+    fields: Fields
+    refused: str = ""
+    check: IssuerCheck | None = None
+    status: int = 200
 
 
 async def show_issuers(call: Call) -> web.Response:
-    """All issuers by name."""
-    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
-    found = await issuers.list_issuers(call, PageQuery(limit=SHOWN, cursor=query.cursor))
+    """All issuers by name, and a form for another one."""
+    return await _issuers(call, None)
+
+
+async def create_issuer(call: Call) -> web.Response:
+    """Trust an issuer; its page has what else is to be said of it."""
+    fields = read_form(call)
+    try:
+        wanted = given_body(issuers.NewIssuer, name=field(fields, "name"), url=field(fields, "url"))
+        made = await issuers.create_issuer(call, wanted)
+    except SeatrialError as error:
+        return await _issuers(call, _refused(fields, error))
+    return moved(call, f"{LIST}/{made.name}")
+
+
+async def _issuers(call: Call, given: Given | None) -> web.Response:
+    cursor = None if given else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    found = await issuers.list_issuers(call, PageQuery(limit=SHOWN, cursor=cursor))
     return page(
         call.request,
         "issuers.html",
         title=text("administration.issuers"),
         issuers=found.items,
+        given=given,
+        status=200 if given is None else given.status,
         next_path=LIST + chosen([("cursor", found.next)]) if found.next else None,
-        first_path=LIST if query.cursor else None,
+        first_path=LIST if cursor else None,
         lines=Lines(
             api=["GET /api/v1/issuers", "POST /api/v1/issuers"],
             cli=["seatrial issuer list", "seatrial issuer create NAME --url URL --client-id ID"],
@@ -47,8 +90,50 @@ async def show_issuer(call: Call) -> web.Response:
 
 
 async def check_issuer(call: Call) -> web.Response:
-    """Ask an issuer what it says of itself, and show that."""
-    return await _issuer(call, await issuers.check_issuer(call, _name(call)))
+    """Ask an issuer what it says of itself, and show that, or why it cannot be used."""
+    try:
+        told = await issuers.check_issuer(call, _name(call))
+    except UnavailableError as error:
+        return await _issuer(call, _refused(read_form(call), error))
+    return await _issuer(call, Given(read_form(call), check=told))
+
+
+async def change_issuer(call: Call) -> web.Response:
+    """Change how its people sign in and what its jobs tell, as it was seen; a secret that is left empty
+    stays."""
+    fields = read_form(call)
+    # Null is said and not left out: nobody signs in, no groups, no address, no commit.
+    wanted: dict[str, object] = {name: fields.get(name) for name in NULLABLE}
+    wanted |= {
+        "scopes": tuple(fields.get("scopes", "").split()),
+        "name_claim": fields.get("name_claim", ""),
+        "create_accounts": fields.get("create_accounts") == "yes",
+    }
+    try:
+        wanted["conditions"] = conditions_in(fields)
+        if "client_secret" in fields:
+            wanted["client_secret"] = fields["client_secret"]
+        body = as_body(issuers.IssuerChange, wanted)
+        await issuers.change_issuer(call, _name(call), body, unchanged(field(fields, "etag")))
+    except SeatrialError as error:
+        return await _issuer(call, _refused(fields, error))
+    return moved(call, _path(call))
+
+
+async def move_issuer(call: Call) -> web.Response:
+    """Trust it at another address: its secret and who was whom are forgotten, the tokens of jobs end."""
+    fields = read_form(call)
+    require_confirmed(fields, _name(call))
+    wanted = given_body(issuers.IssuerChange, url=field(fields, "url"))
+    await issuers.change_issuer(call, _name(call), wanted, NO_CONDITIONS)
+    return moved(call, _path(call))
+
+
+async def delete_issuer(call: Call) -> web.Response:
+    """Trust it no longer."""
+    require_confirmed(read_form(call), _name(call))
+    await issuers.delete_issuer(call, _name(call), NO_CONDITIONS)
+    return moved(call, LIST)
 
 
 async def map_value(call: Call) -> web.Response:
@@ -94,25 +179,48 @@ async def _changed(call: Call, issuer: Issuer, **changes: object) -> web.Respons
     return moved(call, _path(call))
 
 
-async def _issuer(call: Call, check: IssuerCheck | None) -> web.Response:
+def _refused(fields: Fields, error: SeatrialError) -> Given:
+    if isinstance(error, UnauthorizedError):
+        raise error
+    return Given(fields, refused=error.message, status=error.status)
+
+
+def _typed(issuer: Issuer) -> Fields:
+    """What stands in the fields of an issuer that nobody has changed."""
+    return {
+        **{name: getattr(issuer, name) or "" for name in (*NULLABLE, "name_claim")},
+        "scopes": " ".join(issuer.scopes),
+        "conditions": shown_conditions(issuer.conditions),
+        "create_accounts": "yes" if issuer.create_accounts else "",
+    }
+
+
+async def _issuer(call: Call, given: Given | None) -> web.Response:
     name, path = _name(call), _path(call)
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     issuer = await issuers.show_issuer(call, name)
     people = await issuers.list_identities(call, name, PageQuery(limit=SHOWN, cursor=query.cursor))
+    typed = _typed(issuer)
+    if given is not None and "etag" in given.fields:
+        typed = {name: given.fields.get(name, "") for name in typed}
     return page(
         call.request,
         "issuer.html",
         title=name,
         issuer=issuer,
         people=people.items,
-        check=check,
+        given=given,
+        typed=typed,
+        way_back=f"{base_url(call.request)}/oauth/callback/{name}",
         roles=ROLES,
+        status=200 if given is None else given.status,
         path=path,
         next_path=path + chosen([("cursor", people.next)]) if people.next else None,
         first_path=path if query.cursor else None,
         lines=Lines(
             api=[f"PATCH /api/v1/issuers/{name}", f"POST /api/v1/issuers/{name}/identities"],
             cli=[
+                f"seatrial issuer set {name} --client-id ID --client-secret-file FILE",
                 f"seatrial issuer set {name} --group VALUE=GROUP",
                 f"seatrial issuer link {name} SUBJECT ACCOUNT",
                 f"seatrial issuer check {name}",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, get_args
 from urllib.parse import quote
 
 from registry.auth.actor import Role
-from registry.auth.policy import Visibility, decide
+from registry.auth.policy import Visibility, decide, may_administer
 from registry.content.administration import find
 from registry.content.repositories import TurnedBad
+from registry.content.taghistory import LINES_MAX
+from registry.contract.sizes import parse_size_bytes
 from registry.http.api import members
 from registry.http.api import repositories as api
 from registry.http.api.fields import NamespaceName
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
 SHOWN = 100
 SWITCHES = ("trial_on_push", "scan", "image_spec_allowed")
 DAYS_MAX = 3650
+KEPT = MappingProxyType(
+    {"trial_keep_days": 36500, "history_keep_days": 36500, "history_keep_lines": LINES_MAX}
+)
+"""What is kept for how many days, or how many lines of it, and the most of each."""
 
 
 class NewQuery(Query):
@@ -90,6 +97,8 @@ async def show_settings(call: Call) -> web.Response:
         name=name,
         here_tab="settings",
         repository=await api.show_repository(call, name),
+        keeps=may_administer(call.actor),
+        kept=tuple(KEPT),
         owns=decide(call.actor, "administer", name, None).allowed,
         visibilities=get_args(Visibility),
         gates=get_args(Gate),
@@ -139,6 +148,19 @@ async def change_trials(call: Call) -> web.Response:
         "worker_label": fields.get("worker_label"),
         "turned_bad": fields.get("turned_bad"),
         "turned_bad_days": whole_number(fields, "turned_bad_days", most=DAYS_MAX),
+    }
+    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), NO_CONDITIONS)
+    return moved(call, f"/r/{name}/-/settings")
+
+
+async def change_keeping(call: Call) -> web.Response:
+    """Change how long what the repository remembers is kept; what is left empty is as usual."""
+    name = await _name(call, "configure")
+    fields = read_form(call)
+    size = fields.get("log_keep_bytes", "").replace(" ", "")
+    wanted = {
+        **{each: whole_number(fields, each, most=most) for each, most in KEPT.items()},
+        "log_keep_bytes": parse_size_bytes(size) if size else None,
     }
     await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), NO_CONDITIONS)
     return moved(call, f"/r/{name}/-/settings")

@@ -44,6 +44,11 @@ def makes_repositories(actor: Actor) -> bool:
     return actor.is_admin or any(role_allows(role, "configure") for role in held)
 
 
+def pushes_somewhere(actor: Actor) -> bool:
+    """Whether there is a place where the actor pushes, as far as his roles say."""
+    return actor.is_admin or any(role_allows(role, "push") for role in actor.roles.values())
+
+
 async def show_namespaces(call: Call) -> web.Response:
     """Those that the visitor has a role on, by name, and a form for another one."""
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)

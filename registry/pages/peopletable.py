@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from registry.pages import alltokens, groups, issuers, managing, namespaces, robots, users
+from registry.pages import (
+    alltokens,
+    groups,
+    issuers,
+    keys,
+    managing,
+    namespaces,
+    robots,
+    settings,
+    tokens,
+    users,
+    workloadrules,
+)
 from registry.pages.access import show_access
 from registry.pages.administration import show_administration
 from registry.pages.audit import show_audit
@@ -12,6 +24,7 @@ _BELOW = f"/n/{NAME}/-"
 _ROBOT = f"{_BELOW}/robots/{{robot:{ACCOUNT}}}"
 _USER = f"/administration/users/{{user:{ACCOUNT}}}"
 _GROUP = f"/administration/groups/{{group:{ACCOUNT}}}"
+_RULE = f"/administration/workload-rules/{{rule:{ACCOUNT}}}"
 _ISSUER = f"/administration/issuers/{{issuer:{ACCOUNT}}}"
 
 PEOPLE: tuple[PageRoute, ...] = (
@@ -19,6 +32,7 @@ PEOPLE: tuple[PageRoute, ...] = (
     PageRoute("GET", "/administration/robots", robots.show_all_robots),
     PageRoute("GET", "/administration/users", users.show_users, "user"),
     PageRoute("POST", "/administration/users", users.create_user, "admin"),
+    PageRoute("POST", "/administration/htpasswd-imports", users.import_users, "admin"),
     PageRoute("GET", _USER, users.show_user, "user"),
     PageRoute("POST", f"{_USER}/change", users.change_user, "admin"),
     PageRoute("POST", f"{_USER}/switch", users.switch_user, "admin"),
@@ -32,12 +46,26 @@ PEOPLE: tuple[PageRoute, ...] = (
     PageRoute("POST", f"{_GROUP}/members/remove", groups.remove_member, "admin"),
     PageRoute("POST", f"{_GROUP}/delete", groups.delete_group, "admin"),
     PageRoute("GET", "/administration/issuers", issuers.show_issuers, "admin"),
+    PageRoute("POST", "/administration/issuers", issuers.create_issuer, "admin"),
     PageRoute("GET", _ISSUER, issuers.show_issuer, "admin"),
     PageRoute("POST", f"{_ISSUER}/check", issuers.check_issuer, "admin"),
+    PageRoute("POST", f"{_ISSUER}/change", issuers.change_issuer, "admin"),
+    PageRoute("POST", f"{_ISSUER}/move", issuers.move_issuer, "admin"),
+    PageRoute("POST", f"{_ISSUER}/delete", issuers.delete_issuer, "admin"),
     PageRoute("POST", f"{_ISSUER}/mapping", issuers.map_value, "admin"),
     PageRoute("POST", f"{_ISSUER}/mapping/remove", issuers.unmap_value, "admin"),
     PageRoute("POST", f"{_ISSUER}/people", issuers.link_person, "admin"),
     PageRoute("POST", f"{_ISSUER}/people/remove", issuers.unlink_person, "admin"),
+    PageRoute("GET", "/administration/workload-rules", workloadrules.show_rules, "admin"),
+    PageRoute("POST", "/administration/workload-rules", workloadrules.create_rule, "admin"),
+    PageRoute("POST", "/administration/workload-explanations", workloadrules.explain_token, "admin"),
+    PageRoute("GET", _RULE, workloadrules.show_rule, "admin"),
+    PageRoute("POST", f"{_RULE}/change", workloadrules.change_rule, "admin"),
+    PageRoute("POST", f"{_RULE}/delete", workloadrules.delete_rule, "admin"),
+    PageRoute("GET", "/administration/settings", settings.show_settings, "admin"),
+    PageRoute("GET", "/administration/keys", keys.show_keys, "admin"),
+    PageRoute("POST", "/administration/keys/rotate", keys.rotate_keys, "admin"),
+    PageRoute("POST", "/administration/keys/replace", keys.replace_keys, "admin"),
     PageRoute("GET", "/administration/tokens", alltokens.show_tokens, "admin"),
     PageRoute("POST", "/administration/tokens/revoke", alltokens.revoke_of_account, "admin"),
     PageRoute("POST", "/administration/tokens/revoke-everybody", alltokens.revoke_of_everybody, "admin"),
@@ -62,6 +90,10 @@ PEOPLE: tuple[PageRoute, ...] = (
     PageRoute("POST", f"{_ROBOT}/tokens", robots.create_token),
     PageRoute("POST", f"{_ROBOT}/tokens/{{token_id}}/rotate", robots.rotate_token),
     PageRoute("POST", f"{_ROBOT}/tokens/{{token_id}}/revoke", robots.revoke_token),
+    PageRoute("GET", "/tokens/{token_id}", tokens.show_token, "account"),
+    PageRoute("POST", "/tokens/{token_id}/change", tokens.change_token, "account"),
+    PageRoute("POST", "/tokens/{token_id}/rotate", tokens.rotate_token, "account"),
+    PageRoute("POST", "/tokens/{token_id}/revoke", tokens.revoke_token, "account"),
     PageRoute("GET", "/repositories/new", managing.show_new, "account"),
     PageRoute("POST", "/repositories", managing.create_repository, "account"),
 )

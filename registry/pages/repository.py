@@ -12,6 +12,7 @@ from registry.content.administration import find
 from registry.content.inspecting import PULLED_DAYS, totals_of
 from registry.content.tagmatching import PATTERN_MAX
 from registry.http.api.models import Query
+from registry.http.api.repositories import show_repository as show_settings
 from registry.http.api.routes import Call, read_query
 from registry.http.api.tags import TagsQuery, search_tags
 from registry.pages.readme import read_drawn
@@ -53,6 +54,7 @@ async def show_repository(call: Call) -> web.Response:
     kept = [("find", query.find), ("state", query.state), ("order", query.order)]
     is_narrow = bool(query.find or query.state or query.cursor)
     readme = "" if is_narrow else (await read_drawn(call, repository))[1]
+    is_empty = not found.items and not is_narrow
     path = f"/r/{name}"
     return page(
         call.request,
@@ -69,6 +71,7 @@ async def show_repository(call: Call) -> web.Response:
         states=get_args(EffectiveState),
         orders=get_args(Order),
         is_narrow=is_narrow,
+        is_tried=is_empty and (await show_settings(call, name)).trial_on_push,
         here_tab="tags",
         manages=manages,
         pushes=decide(call.actor, "push", name, repository.visibility).allowed,

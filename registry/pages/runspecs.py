@@ -173,9 +173,10 @@ async def _page(call: Call, given: Given | None) -> web.Response:
     trials = await list_past_trials(call, name, HistoryQuery(limit=TRIALS_SHOWN))
     stored = repository.run_spec
     spec = "" if stored is None else as_yaml(stored)
-    digest = IMAGE_SUGGESTED
+    digest, named = IMAGE_SUGGESTED, frozenset[str]()
     if stored is not None:
-        digest = str(RunSpec.model_validate_json(json.dumps(stored)).digest)
+        parsed = RunSpec.model_validate_json(json.dumps(stored))
+        digest, named = str(parsed.digest), parsed.secrets()
     return page(
         call.request,
         "run-spec.html",
@@ -187,6 +188,7 @@ async def _page(call: Call, given: Given | None) -> web.Response:
         repository=repository,
         stands=escape(spec),
         digest=digest,
+        secrets=sorted(named),
         given=given,
         # What is sent back is what was typed, to the letter.
         typed=escape(spec if given is None else given.spec),

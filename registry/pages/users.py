@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from registry.auth.policy import may_administer
-from registry.http.api import sessions, users
+from registry.http.api import htpasswd, sessions, users
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
@@ -26,6 +26,8 @@ from registry.pages.texts import text
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from registry.auth.htpasswd import Imported
 
 SHOWN = 50
 LIST = "/administration/users"
@@ -61,6 +63,12 @@ async def create_user(call: Call) -> web.Response:
     )
     made = await users.create_user(call, wanted)
     return await _users(call, MadePassword(made.name, made.password or ""))
+
+
+async def import_users(call: Call) -> web.Response:
+    """Make the users of an htpasswd file, and show which lines made none, and why."""
+    wanted = given_body(htpasswd.Htpasswd, htpasswd=field(read_form(call), "htpasswd"))
+    return await _users(call, None, imported=await htpasswd.import_users(call, wanted))
 
 
 async def show_user(call: Call) -> web.Response:
@@ -105,8 +113,8 @@ async def delete_user(call: Call) -> web.Response:
     return moved(call, LIST)
 
 
-async def _users(call: Call, made: MadePassword | None) -> web.Response:
-    query = UsersQuery() if made else read_query(call.request, UsersQuery, leaves_out_empty=True)
+async def _users(call: Call, made: MadePassword | None, *, imported: Imported | None = None) -> web.Response:
+    query = UsersQuery() if made or imported else read_query(call.request, UsersQuery, leaves_out_empty=True)
     found = await users.list_users(
         call, users.UsersQuery(limit=SHOWN, cursor=query.cursor, prefix=query.prefix)
     )
@@ -118,6 +126,7 @@ async def _users(call: Call, made: MadePassword | None) -> web.Response:
         users=found.items,
         prefix=query.prefix,
         made=made,
+        imported=imported,
         manages=may_administer(call.actor),
         next_path=LIST + chosen([*kept, ("cursor", found.next)]) if found.next else None,
         first_path=LIST + chosen(kept) if query.cursor else None,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from registry.http.api import queue, trials, workers
+from registry.http.api import queue, tokens, trials, workers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.pages.places import whole
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, moved, read_form
+from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
 from registry.pages.texts import text
 from registry.trials.present import SILENT_SECONDS
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.auth.workers import Worker
+    from registry.http.api.tokens import MadeToken
     from registry.pages.serving import Fields
 
 SHOWN = 50
@@ -26,16 +27,28 @@ _LISTS = ("namespaces", "labels", "networks")
 
 
 async def show_workers(call: Call) -> web.Response:
-    """All workers, by name."""
-    query = read_query(call.request, CursorQuery, leaves_out_empty=True)
-    found = await workers.list_workers(call, PageQuery(limit=SHOWN, cursor=query.cursor))
+    """All workers, by name, and a form for another one."""
+    return await _workers(call, None)
+
+
+async def create_worker(call: Call) -> web.Response:
+    """Make a worker, and show its token this once."""
+    wanted = given_body(tokens.NewToken, worker=field(read_form(call), "name"))
+    return await _workers(call, await tokens.create_token(call, wanted))
+
+
+async def _workers(call: Call, made: MadeToken | None) -> web.Response:
+    cursor = None if made else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    found = await workers.list_workers(call, PageQuery(limit=SHOWN, cursor=cursor))
     return page(
         call.request,
         "workers.html",
         title=text("workers.title"),
         workers=[(worker, standing_of(worker)) for worker in found.items],
+        made=made,
+        status=200 if made is None else 201,
         next_path="/workers" + chosen([("cursor", found.next)]) if found.next else None,
-        first_path="/workers" if query.cursor else None,
+        first_path="/workers" if cursor else None,
         lines=Lines(
             api=["GET /api/v1/workers"],
             cli=["seatrial worker list", "seatrial token create --worker NAME", "seatrial worker run"],

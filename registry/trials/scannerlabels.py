@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from registry.content import blobs as blob_use
 from registry.content import repositories as repos
-from registry.contract.otherscanner import SCANNER_LABEL, parse_declaration
+from registry.contract.otherscanner import SCANNER_LABEL, Declaration, parse_declaration
 from registry.db.content import manifest_contents, manifests
 from registry.errors import BlobUnknownError, RequestInvalidError, SeatrialError
 from registry.oci.imageconfig import MAX_BYTES, parse_image_config
@@ -23,10 +25,19 @@ if TYPE_CHECKING:
     from registry.storage.store import BlobStore
 
 
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What one image says of itself by its label."""
+
+    digest: str
+    platform: str
+    declaration: Declaration
+
+
 async def require_scanner(
     database: Database, store: BlobStore, *, repository: str, digest: str, what: str
-) -> None:
-    """An image, or each image of an index, says by its label what it leaves. ``what`` it is called in errors.
+) -> Sequence[Declared]:
+    """What an image, or each image of an index, says by its label. ``what`` it is called in errors.
 
     Raises:
         RequestInvalidError: it does not, or it cannot be read.
@@ -37,16 +48,19 @@ async def require_scanner(
         held = [] if found is None else [await _config(connection, found.id, one.digest) for one in images]
     if not held:
         raise RequestInvalidError(f"{what}: {repository}@{digest} is gone")
-    for locator in held:
+    declared = []
+    for image, locator in zip(images, held, strict=True):
         try:
             if locator is None:
                 raise RequestInvalidError("its config is not there, or too long")
             config = parse_image_config(await read_packed(store, locator))
-            parse_declaration(config.labels.get(SCANNER_LABEL))
+            declaration = parse_declaration(config.labels.get(SCANNER_LABEL))
         except BlobUnknownError:
             raise RequestInvalidError(f"{what}: its config is gone") from None
         except SeatrialError as error:
             raise RequestInvalidError(f"{what}: {error.message}") from None
+        declared.append(Declared(image.digest, image.platform, declaration))
+    return declared
 
 
 async def _config(connection: AsyncConnection, repository_id: int, digest: str) -> str | None:

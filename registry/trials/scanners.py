@@ -5,6 +5,7 @@ They are told by who keeps a place, and pinned by digest. That one did not look 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,17 @@ from registry.auth.places import find_place, hold_place, nearest_at, nearest_in
 from registry.content import repositories as repos
 from registry.content.administration import require_place
 from registry.contract.job import JobScanner
-from registry.contract.scan import MAX_INCOMPLETE, MAX_OTHERS, SCANNER_NAME, Incomplete, OtherScanner, Scan
+from registry.contract.otherscanner import ReportFormat
+from registry.contract.scan import (
+    MAX_INCOMPLETE,
+    MAX_OTHERS,
+    OTHER_SCANNERS,
+    SCANNER_NAME,
+    Incomplete,
+    OtherScanner,
+    Scan,
+)
+from registry.db.accounts import accounts, workers
 from registry.db.content import manifests, repositories
 from registry.db.dialect import insert
 from registry.db.outbox import record
@@ -28,7 +39,9 @@ from registry.errors import ConflictError, NotFoundError, RequestInvalidError
 from registry.oci.names import split_repository_reference
 from registry.trials.findingspolicies import judge_all
 from registry.trials.images import images_of_stored
-from registry.trials.scannerlabels import require_scanner
+from registry.trials.platforms import is_run
+from registry.trials.present import ASKING
+from registry.trials.scannerlabels import Declared, require_scanner
 from registry.trials.services import find_image, image_for
 
 if TYPE_CHECKING:
@@ -52,6 +65,32 @@ class PlacedScanner:
     image: str
     created_by: str
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredImage:
+    """What one image of a scanner says by its label, within the operator's ceiling; ``workers``: how many
+    that ask for jobs now run its platform and know of other scanners, wherever they are bound to."""
+
+    platform: str
+    format: ReportFormat
+    command: tuple[str, ...] | None
+    memory_bytes: int
+    cpus: float
+    wall_seconds: float
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScannerPreview:
+    """What would be set: ``image`` is ``NAME@DIGEST``; ``replaces`` is what looks under that name now, there
+    or from above."""
+
+    on: str
+    name: str
+    image: str
+    replaces: PlacedScanner | None
+    images: tuple[DeclaredImage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +129,12 @@ async def put(
             be run, or says by no label that it is one.
         ConflictError: there are as many as may look at one image.
     """
-    place = await require_place(database, actor=actor, action="configure", on=on)
-    if not re.fullmatch(SCANNER_NAME, name):
-        raise RequestInvalidError(
-            f"{name[:40]!r} is no name of a scanner: it has lower case letters, digits, '.', '_' and '-', at "
-            "most 32"
-        )
-    repository, tag, digest = split_repository_reference(image)
-    reference = str(digest or tag or "latest")
-    pinned = await find_image(
-        database, settings, actor, repository=repository, reference=reference, what=f"the scanner {name}"
-    )
-    await require_scanner(database, store, repository=pinned[0], digest=pinned[1], what=f"the scanner {name}")
+    place, pinned, _ = await _choose(database, store, settings, actor=actor, on=on, name=name, image=image)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         here = (scanners.c[place.column] == place_id, scanners.c.name == name)
         before = (await connection.execute(delete(scanners).where(*here).returning(*scanners.c))).first()
-        held = {row.name for row in await connection.execute(_on(place, place_id))}
-        if len(held | {name}) > MAX_OTHERS:
-            raise ConflictError(f"{MAX_OTHERS} scanners look at images of {on}, which is the limit")
+        _require_room((await connection.execute(_on(place, place_id))).all(), name, on)
         row = {
             place.column: place_id,
             "name": name,
@@ -126,6 +152,72 @@ async def put(
             await record(connection, "scanner.set", place.key, actor, told)
             await judge_all(connection, place.key)
     return placed
+
+
+async def preview(
+    database: Database, store: BlobStore, settings: Settings, *, actor: Actor, on: str, name: str, image: str
+) -> ScannerPreview:
+    """What :func:`put` would set, and who could run it; nothing is changed.
+
+    Raises:
+        As :func:`put`.
+    """
+    place, pinned, declared = await _choose(
+        database, store, settings, actor=actor, on=on, name=name, image=image
+    )
+    async with database.read() as connection:
+        placed = (await connection.execute(_on(place, await find_place(connection, place)))).all()
+        present = select(workers.c.platforms, workers.c.mechanisms).join(
+            accounts, accounts.c.id == workers.c.account_id
+        )
+        able = [
+            json.loads(row.platforms)
+            for row in await connection.execute(present.where(*ASKING))
+            if OTHER_SCANNERS in json.loads(row.mechanisms or "[]")
+        ]
+    _require_room(placed, name, on)
+    now = next((row for row in _nearest(placed) if row.name == name), None)
+    images = []
+    for one in declared:
+        said = one.declaration
+        limits = said.limited(settings.ceiling)
+        images.append(
+            DeclaredImage(
+                one.platform,
+                said.format,
+                said.command,
+                limits.memory_bytes,
+                limits.cpus,
+                limits.wall_seconds,
+                sum(is_run(one.platform, platforms) for platforms in able),
+            )
+        )
+    replaced = None if now is None else _placed(now.place, now)
+    return ScannerPreview(place.key, name, f"{pinned[0]}@{pinned[1]}", replaced, tuple(images))
+
+
+async def _choose(
+    database: Database, store: BlobStore, settings: Settings, *, actor: Actor, on: str, name: str, image: str
+) -> tuple[Place, tuple[str, str], Sequence[Declared]]:
+    """The place, the repository and digest of the image, and what that says of itself."""
+    place = await require_place(database, actor=actor, action="configure", on=on)
+    if not re.fullmatch(SCANNER_NAME, name):
+        raise RequestInvalidError(
+            f"{name[:40]!r} is no name of a scanner: it has lower case letters, digits, '.', '_' and '-', at "
+            "most 32"
+        )
+    repository, tag, digest = split_repository_reference(image)
+    reference, what = str(digest or tag or "latest"), f"the scanner {name}"
+    pinned = await find_image(
+        database, settings, actor, repository=repository, reference=reference, what=what
+    )
+    declared = await require_scanner(database, store, repository=pinned[0], digest=pinned[1], what=what)
+    return place, pinned, declared
+
+
+def _require_room(placed: Sequence[Any], name: str, on: str) -> None:
+    if len({row.name for row in placed} | {name}) > MAX_OTHERS:
+        raise ConflictError(f"{MAX_OTHERS} scanners look at images of {on}, which is the limit")
 
 
 async def remove(database: Database, *, actor: Actor, on: str, name: str) -> None:

@@ -21,6 +21,7 @@ from registry.db.placed import with_place
 from registry.db.secrets import secrets
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, NotFoundError, RequestInvalidError
+from registry.trials.secretusers import users_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from registry.db.engine import Database
 
 PER_PLACE = 50
+USERS_TOLD = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,16 @@ class Secret:
     created_by: str
     created_at: datetime
     rotated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedSecret:
+    """A secret of a list, with the first repositories by name whose run spec gets its value; ``is_all``:
+    there are no more of them."""
+
+    secret: Secret
+    used_by: tuple[str, ...]
+    is_all: bool
 
 
 async def create(
@@ -86,7 +98,7 @@ async def create(
 
 async def list_secrets(
     database: Database, *, actor: Actor, place: Place, limit: int, after: str | None
-) -> list[Secret]:
+) -> list[ListedSecret]:
     """At most ``limit`` secrets of a place itself, by name.
 
     Raises:
@@ -98,7 +110,13 @@ async def list_secrets(
         number = await find_place(connection, place)
         query = _SHOWN.where(secrets.c[place.column] == number, secrets.c.name > (after or ""))
         rows = await connection.execute(query.order_by(secrets.c.name).limit(limit))
-        return [_secret(row) for row in rows]
+        found = [_secret(row) for row in rows]
+        users, is_all = await users_of(connection, place, [one.name for one in found])
+    listed = []
+    for one in found:
+        of_it = users[one.name]
+        listed.append(ListedSecret(one, tuple(of_it[:USERS_TOLD]), is_all and len(of_it) <= USERS_TOLD))
+    return listed
 
 
 async def rotate(

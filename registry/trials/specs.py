@@ -42,6 +42,14 @@ def required_by(run_spec: str | None) -> Sequence[str]:
     return () if run_spec is None else json.loads(run_spec).get("require", ())
 
 
+def secrets_in(run_spec: str) -> frozenset[str]:
+    """The names of the secrets that the environments in the canonical JSON of a run spec refer to."""
+    document = json.loads(run_spec)
+    with_env = [document, *document.get("cases", ()), *(document.get("services") or ())]
+    values = [value for one in with_env for value in one.get("env", {}).values()]
+    return frozenset(value["secret"] for value in values if isinstance(value, dict))
+
+
 def worker_needs(run_spec: str | None) -> Sequence[str]:
     """What a worker must say of itself to be given a job with the canonical JSON of a run spec: that its runs
     can have the mechanisms that are demanded, and that it knows the secrets, stubs or services in it; for a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -21,6 +22,14 @@ async def chromium() -> AsyncIterator[Browser]:
         pytest.skip("there is no browser (package chromium)")
     async with running_chromium(program) as running:
         yield running
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Where pictures are kept."""
+    folder = Path(os.environ.get("SEATRIAL_TEST_SCREENSHOTS") or tmp_path / "pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @pytest_asyncio.fixture(loop_scope="session")

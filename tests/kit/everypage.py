@@ -15,13 +15,14 @@ from aiohttp import web
 from registry.pages.table import PAGES
 from registry.trials.livelog import PIECE_CHARACTERS
 from tests.kit.access import api, make_token, make_user
-from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, Content, fill
+from tests.kit.pagecontent import BAD, ENDLESS, MARKUP, TURNED, Content, fill
 from tests.kit.retention import carry_out, set_policy
 from tests.kit.trials import Port
 
 QUERIES: Mapping[str, str] = {
     **dict.fromkeys(("/retention", "/retention/preview", "/retention/runs", "/tag-rules"), "?on={name}"),
     **dict.fromkeys(("/quota", "/schedules", "/trial-hooks", "/promotions"), "?on={name}"),
+    **dict.fromkeys(("/secrets", "/scanners"), "?on={name}"),
     "/upstreams": "?on={namespace}/",
     "/promotions/preview": "?on={name}&source=team/app:2.0&tag=3.0",
     "/r/{name}/-/history/{tag}/rollback": "?to={digest}",
@@ -46,7 +47,9 @@ async def furnish(port: Port) -> dict[str, str]:
     await set_to_work(port, content)
     block = {"image": f"team/app@{content.good}", "reason": MARKUP}
     await api(port.admin, "POST", "/gate/block", status=204, json=block)
-    await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
+    secret = {"name": "DB", "value": MARKUP, **place}
+    await api(port.admin, "POST", "/secrets", status=201, json=secret)
+    token = await make_token(port.admin, "repository:team/app:pull", name=MARKUP[:100])
     await set_policy(port.admin, "team/app", keep=[{"tags": {"by": "glob", "pattern": "*"}}])
     run = await carry_out(port.admin, "team/app")
     await api(port.admin, "PUT", "/robots/team%2Bci", status=201, json={})
@@ -59,11 +62,21 @@ async def furnish(port: Port) -> dict[str, str]:
         "groups": {MARKUP: "devs"},
     }
     await api(port.admin, "POST", "/issuers", status=201, json=issuer)
+    rule = {
+        "name": "main",
+        "issuer": "ci",
+        "audience": f"{MARKUP} {TURNED[1:]}",
+        "conditions": [{"claim": "sub", "equals": BAD}],
+        "account": "team+ci",
+        "scopes": ["repository:team/app:pull"],
+    }
+    await api(port.admin, "POST", "/workload-rules", status=201, json=rule)
     return {
         "name": "team/app",
         "user": "alice",
         "group": "devs",
         "issuer": "ci",
+        "rule": "main",
         "worker": "tester",
         "namespace": "team",
         "robot": "ci",
@@ -73,6 +86,7 @@ async def furnish(port: Port) -> dict[str, str]:
         "trial": content.trials[content.hostile],
         "waiting": content.trials[content.waiting],
         "webhook_id": made["id"],
+        "token_id": token["id"],
     }
 
 

@@ -1,115 +1,7 @@
-"""The access matrix as it is written down by hand: who may do what where, and which right each route needs.
-
-A cell has a sign for each place, in the order of :data:`PLACES`: ``+`` allowed (any answer but 401 and
-403), ``?`` 401, ``-`` 403, ``0`` 404 as if there were none. ``missing`` is what does not exist, in a
-namespace in which everybody has the role that he has in the others: whoever may not pull from the private
-one cannot tell it from this.
-
-The routes of a right without a place have one sign.
-"""
+"""Which right each route needs: the table that is written by hand. Who has a right is in
+:mod:`tests.kit.rights`."""
 
 from __future__ import annotations
-
-PLACES = ("public", "internal", "private", "missing")
-
-_PLACED = """
-                pull push trial delete configure administer members namespace trialled pulls log  put  scans
-anonymous       +??? ???? ????  ????   ????      ????       ????    ????      +000     ????  ?000 ???? ????
-stranger        ++-- ---- ----  ----   ----      ----       ----    ----      ++00     ----  --00 ---- ----
-reader          ++++ ---- ----  ----   ----      ----       ----    ++++      +++0     ----  ---0 ---- ---+
-writer          ++++ ++++ ++++  ----   ----      ----       ----    ++++      +++0     ----  +++0 ---- ++++
-maintainer      ++++ ++++ ++++  ++++   ++++      ----       ----    ++++      +++0     ++++  +++0 +++- ++++
-owner           ++++ ++++ ++++  ++++   ++++      ++++       ++++    ++++      +++0     ++++  +++0 ++++ ++++
-auditor         ++++ ---- ----  ----   ----      ----       ++++    ++++      +++0     ++++  +++0 ---- ++++
-administrator   ++++ ++++ ++++  ++++   ++++      ++++       ++++    ++++      +++0     ++++  +++0 ++++ ++++
-robot           +++- --+- --+-  ----   ----      ----       ----    --+-      +++0     ----  --+0 ---- --+-
-pull-token      ++++ ---- ----  ----   ----      ----       ----    ++++      +++0     ----  ---0 ---- ---+
-elsewhere-token ---- ---- ----  ----   ----      ----       ----    ----      0000     ----  0000 ---- ----
-expired-token   ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ???? ????
-revoked-token   ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ???? ????
-narrow-token    ???? ???? ????  ????   ????      ????       ????    ????      0000     ????  0000 ???? ????
-empty-token     ???? ???? ????  ????   ????      ????       ????    ????      0000     ????  0000 ???? ????
-worker          ???? ???? ????  ????   ????      ????       ????    ????      ????     ????  ???? ???? ????
-"""
-"""``robot`` writes in ``private``. The tokens are the owner's: for pull everywhere, for all in another
-namespace, expired, revoked; and registry tokens: for all in another namespace, and for nothing. ``put``
-changes a namespace or makes one."""
-
-_AGAIN = """
-                again
-anonymous       ?000
-stranger        --00
-reader          ---0
-writer          +++0
-maintainer      +++0
-owner           +++0
-auditor         ---0
-administrator   +++0
-robot           --+0
-pull-token      ---0
-elsewhere-token 0000
-expired-token   ????
-revoked-token   ????
-narrow-token    0000
-empty-token     0000
-worker          ????
-"""
-"""To try an image again by the page of its trial, which hides as that does."""
-
-_GENERAL = """
-                base catalog any user account person rotate audit admin strangers own explain mine
-anonymous       ?    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
-stranger        +    +       +   +    +       +      +      -     -     +         +   +       +
-reader          +    +       +   +    +       +      +      -     -     -         -   -       +
-writer          +    +       +   +    +       +      +      -     -     -         -   -       +
-maintainer      +    +       +   +    +       +      +      -     -     -         -   -       +
-owner           +    +       +   +    +       +      +      -     -     -         -   +       +
-auditor         +    +       +   +    +       +      +      +     -     +         -   +       +
-administrator   +    +       +   +    +       +      +      +     +     +         +   +       +
-robot           +    +       +   -    +       -      +      -     -     -         -   -       +
-pull-token      +    +       +   +    +       -      +      -     -     -         -   -       +
-elsewhere-token +    +       +   +    +       -      +      -     -     -         -   -       +
-expired-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
-revoked-token   ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
-narrow-token    +    ?       +   +    +       -      -      -     -     -         -   -       +
-empty-token     +    ?       +   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
-worker          ?    ?       ?   ?    ?       ?      ?      ?     ?     ?         ?   ?       ?
-"""
-"""``strangers`` and ``own`` are about the stranger: what auditors may look at as well, and what not.
-``person`` is for a person with a credential that is not limited."""
-
-
-_APART = """
-                open token worker own-page signed
-anonymous       +    +     ?      -        ?
-stranger        +    +     ?      -        ?
-reader          +    +     ?      -        ?
-writer          +    +     ?      -        ?
-maintainer      +    +     ?      -        ?
-owner           +    +     ?      -        ?
-auditor         +    +     ?      -        ?
-administrator   +    +     ?      -        ?
-robot           +    +     ?      -        ?
-pull-token      +    +     ?      -        ?
-elsewhere-token +    +     ?      -        ?
-expired-token   +    ?     ?      -        ?
-revoked-token   +    ?     ?      -        ?
-narrow-token    +    ?     ?      -        ?
-empty-token     +    ?     ?      -        ?
-worker          +    ?     +      -        ?
-"""
-"""``own-page``: what only a page of ours may do, in a session."""
-
-
-def _cells(text: str) -> dict[str, dict[str, str]]:
-    """Right, actor, cell."""
-    (first, *rows) = (line.split() for line in text.splitlines() if line.strip())
-    return {right: {row[0]: row[number + 1] for row in rows} for number, right in enumerate(first)}
-
-
-PLACED = {**_cells(_PLACED), **_cells(_AGAIN)}
-GENERAL = _cells(_GENERAL) | _cells(_APART)
-ACTORS = tuple(PLACED["pull"])
 
 V2 = {
     "GET base": "base",
@@ -151,6 +43,7 @@ API = {
     "GET /openapi.json": "any",
     "GET /version": "user",
     "GET /whoami": "account",
+    "GET /settings": "admin",
     "GET /advisories": "account",
     "POST /advisories/matchings": "admin",
     "POST /users": "admin",
@@ -327,6 +220,7 @@ API = {
     "DELETE /findings-policy": "configure",
     "GET /scanners": "pull",
     "PUT /scanners": "configure",
+    "POST /scanners/preview": "configure",
     "DELETE /scanners": "configure",
     "GET /audit": "audit",
     "GET /audit/export": "audit",
@@ -393,6 +287,9 @@ PAGES = {
     "GET /r/{name}/-/images/{digest}": "pull",
     "POST /r/{name}/-/images/{digest}/block": "configure",
     "POST /r/{name}/-/images/{digest}/unblock": "configure",
+    "POST /r/{name}/-/images/{digest}/try": "trial",
+    "POST /r/{name}/-/tags/{tag}/copy": "push",
+    "POST /r/{name}/-/tags/{tag}/move": "push",
     "GET /r/{name}/-/images/{digest}/findings": "scans",
     "GET /r/{name}/-/images/{digest}/packages": "scans",
     "GET /r/{name}/-/images/{digest}/pulls": "pulls",
@@ -456,6 +353,12 @@ PAGES = {
     "POST /schedules": "configure",
     "GET /trial-hooks": "configure",
     "POST /trial-hooks": "configure",
+    "GET /secrets": "configure",
+    "POST /secrets": "configure",
+    "GET /scanners": "pull",
+    "POST /scanners": "configure",
+    "POST /scanners/preview": "configure",
+    "POST /scanners/remove": "configure",
     "GET /promotions": "pull",
 }
 """Pages about a repository or a namespace."""
@@ -473,6 +376,12 @@ ON: dict[str, dict[str, str]] = {
     "POST /schedules": {},
     "GET /trial-hooks": {},
     "POST /trial-hooks": {"name": "made", "scheme": "github"},
+    "GET /secrets": {},
+    "POST /secrets": {"name": "made", "value": "of a secret"},
+    "GET /scanners": {},
+    "POST /scanners": {"name": "other", "image": "none/none:none"},
+    "POST /scanners/preview": {"name": "other", "image": "none/none:none"},
+    "POST /scanners/remove": {"name": "other"},
     "GET /promotions": {},
 }
 """Those of them that are told in a parameter, or a field, which one (``on``); and what else they are sent."""
@@ -488,22 +397,31 @@ OTHERS = {
     "POST /account/tokens": "account",
     "POST /account/tokens/{token_id}/rotate": "rotate",
     "POST /account/tokens/{token_id}/revoke": "account",
+    "GET /account/rights": "account",
     "GET /account/sessions": "person",
     "POST /account/sessions/{session_id}/revoke": "person",
     "POST /account/refresh-tokens/{token_id}/revoke": "person",
+    "POST /account/end": "user",
     "GET /account/password": "user",
     "POST /account/password": "user",
     "POST /waivers/{waiver_id}/grant": "any",
     "POST /waivers/{waiver_id}/revoke": "any",
+    "GET /webhooks": "admin",
+    "POST /webhooks": "account",
     "GET /webhooks/{webhook_id}": "mine",
     "POST /webhooks/{webhook_id}/test": "mine",
+    "POST /webhooks/{webhook_id}/redeliver": "mine",
+    "POST /webhooks/{webhook_id}/change": "mine",
+    "POST /webhooks/{webhook_id}/rotate": "mine",
     "POST /webhooks/{webhook_id}/switch": "mine",
     "POST /webhooks/{webhook_id}/delete": "mine",
     "POST /webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver": "mine",
+    "POST /r/{name}/-/settings/keeping": "admin",
     "GET /administration": "audit",
     "GET /administration/robots": "audit",
     "GET /administration/users": "audit",
     "POST /administration/users": "admin",
+    "POST /administration/htpasswd-imports": "admin",
     "GET /administration/users/{user}": "audit",
     "POST /administration/users/{user}/change": "admin",
     "POST /administration/users/{user}/switch": "admin",
@@ -517,12 +435,26 @@ OTHERS = {
     "POST /administration/groups/{group}/members/remove": "admin",
     "POST /administration/groups/{group}/delete": "admin",
     "GET /administration/issuers": "admin",
+    "POST /administration/issuers": "admin",
     "GET /administration/issuers/{issuer}": "admin",
     "POST /administration/issuers/{issuer}/check": "admin",
+    "POST /administration/issuers/{issuer}/change": "admin",
+    "POST /administration/issuers/{issuer}/move": "admin",
+    "POST /administration/issuers/{issuer}/delete": "admin",
     "POST /administration/issuers/{issuer}/mapping": "admin",
     "POST /administration/issuers/{issuer}/mapping/remove": "admin",
     "POST /administration/issuers/{issuer}/people": "admin",
     "POST /administration/issuers/{issuer}/people/remove": "admin",
+    "GET /administration/workload-rules": "admin",
+    "POST /administration/workload-rules": "admin",
+    "POST /administration/workload-explanations": "admin",
+    "GET /administration/workload-rules/{rule}": "admin",
+    "POST /administration/workload-rules/{rule}/change": "admin",
+    "POST /administration/workload-rules/{rule}/delete": "admin",
+    "GET /administration/settings": "admin",
+    "GET /administration/keys": "admin",
+    "POST /administration/keys/rotate": "admin",
+    "POST /administration/keys/replace": "admin",
     "GET /administration/tokens": "admin",
     "POST /administration/tokens/revoke": "admin",
     "POST /administration/tokens/revoke-everybody": "admin",
@@ -531,6 +463,10 @@ OTHERS = {
     "GET /access": "account",
     "GET /namespaces": "any",
     "POST /namespaces": "account",
+    "GET /tokens/{token_id}": "account",
+    "POST /tokens/{token_id}/change": "account",
+    "POST /tokens/{token_id}/rotate": "account",
+    "POST /tokens/{token_id}/revoke": "account",
     "GET /repositories/new": "account",
     "POST /repositories": "account",
     "GET /retention/runs/{run_id}": "any",
@@ -540,6 +476,7 @@ OTHERS = {
     "POST /quota/clear": "admin",
     "GET /quotas": "audit",
     "GET /workers": "admin",
+    "POST /workers": "admin",
     "GET /workers/{worker}": "admin",
     "POST /workers/{worker}/bind": "admin",
     "POST /workers/{worker}/drain": "admin",
@@ -556,8 +493,11 @@ OTHERS = {
     "POST /schedules/{schedule_id}/delete": "any",
     "POST /trial-hooks/{hook}/rotate": "any",
     "POST /trial-hooks/{hook}/delete": "any",
+    "POST /secrets/{secret_id}/rotate": "account",
+    "POST /secrets/{secret_id}/delete": "account",
     "GET /upstreams": "any",
     "POST /upstreams": "any",
+    "POST /upstreams/{upstream}/try": "any",
     "POST /upstreams/{upstream}/credential": "any",
     "POST /upstreams/{upstream}/delete": "any",
     "POST /promotions": "any",

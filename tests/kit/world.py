@@ -15,7 +15,7 @@ from registry.db.engine import move_epoch
 from registry.db.types import db_time
 from tests.kit.access import api, basic, bearer, make_token, make_user, make_worker_token, registry_token
 from tests.kit.distribution import push_image, push_small
-from tests.kit.matrix import PLACES
+from tests.kit.rights import PLACES
 from tests.kit.server import Registry
 from tests.kit.trials import tiny_image
 

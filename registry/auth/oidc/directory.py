@@ -60,6 +60,15 @@ class _Told:
     at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an issuer said of itself, and how many seconds ago; its ``keys`` by id and algorithms."""
+
+    discovery: Discovery
+    keys: tuple[tuple[str | None, tuple[str, ...]], ...]
+    age_seconds: float
+
+
 @dataclass(slots=True)
 class _Entry:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -89,6 +98,16 @@ class Directory:
             IssuerUnavailableError: it cannot be asked, or says something else than it has to.
         """
         return (await self._told(issuer)).discovery
+
+    async def standing(self, issuer: str) -> Standing:
+        """The same with its keys; what it said a short while ago is not asked for again.
+
+        Raises:
+            IssuerUnavailableError: as above.
+        """
+        told = await self._told(issuer)
+        keys = tuple((key.kid, tuple(sorted(key.algorithms))) for key in told.keys)
+        return Standing(told.discovery, keys, self._clock() - told.at)
 
     async def verified(self, text: str, told: Unverified, *, audience: str | None = None) -> Claims:
         """The claims of a token that ``told.issuer`` has signed; the caller knows that one to be trusted.

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from registry.auth.access import require_admin
 from registry.auth.actor import Actor
 from registry.auth.administrators import require_unlimited
-from registry.auth.oidc.directory import Discovery, IssuerUnavailableError
+from registry.auth.oidc.directory import IssuerUnavailableError, Standing
 from registry.auth.oidc.issuers import Issuer, find_issuer, forget_people
 from registry.auth.oidc.opened import Oidc
 from registry.auth.oidc.signed import MAX_SUBJECT
@@ -33,15 +33,15 @@ class Identity:
     last_used_at: datetime | None
 
 
-async def check(oidc: Oidc, issuer: Issuer) -> Discovery:
-    """What an issuer says of itself; for the administrator who has been shown it, with the reason if nothing
-    that can be used.
+async def check(oidc: Oidc, issuer: Issuer) -> Standing:
+    """What an issuer says of itself, and its keys; for the administrator who has been shown it, with the
+    reason if nothing that can be used.
 
     Raises:
         UnavailableError: it cannot be asked, or says something else than it has to.
     """
     try:
-        return await oidc.directory.discovery(issuer.settings.url)
+        return await oidc.directory.standing(issuer.settings.url)
     except IssuerUnavailableError as error:
         raise UnavailableError(f"the issuer {issuer.name} cannot be used: {error.why}") from None
 

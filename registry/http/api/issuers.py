@@ -102,12 +102,23 @@ class Issuer(Answer):
     etag: str = Field(exclude=True)
 
 
+class IssuerKey(Answer):
+    """A key that an issuer signs with."""
+
+    kid: str | None
+    algorithms: tuple[str, ...]
+
+
 class IssuerCheck(Answer):
-    """What an issuer says of itself, asked just now."""
+    """What an issuer says of itself, and the keys that it signs with.
+
+    It was asked ``age_seconds`` ago: what it said in the last minutes is not asked for again."""
 
     authorization_endpoint: str | None
     token_endpoint: str | None
     jwks_uri: str
+    keys: tuple[IssuerKey, ...]
+    age_seconds: int
 
 
 class NewIdentity(Body):
@@ -171,9 +182,16 @@ async def delete_issuer(call: Call, name: IssuerName, conditions: Conditions) ->
 
 
 async def check_issuer(call: Call, name: IssuerName) -> IssuerCheck:
-    """Ask an issuer what it says of itself."""
+    """Ask an issuer what it says of itself, and for its keys."""
     issuer = await use.show_issuer(call.services.database, actor=call.actor, name=name)
-    return IssuerCheck.of(await people.check(call.services.oidc, issuer))
+    told = await people.check(call.services.oidc, issuer)
+    return IssuerCheck(
+        authorization_endpoint=told.discovery.authorization_endpoint,
+        token_endpoint=told.discovery.token_endpoint,
+        jwks_uri=told.discovery.jwks_uri,
+        keys=tuple(IssuerKey(kid=kid, algorithms=algorithms) for kid, algorithms in told.keys),
+        age_seconds=int(told.age_seconds),
+    )
 
 
 async def create_identity(call: Call, name: IssuerName, body: NewIdentity) -> Identity:

@@ -75,6 +75,23 @@ async def put_scanner(call: Call, body: NewScanner) -> use.PlacedScanner:
     )
 
 
+async def preview_scanner(call: Call, body: NewScanner) -> use.ScannerPreview:
+    """Tell what setting a scanner would do; nothing is changed.
+
+    The checks are the same. The image by digest, what it says of itself, what it replaces, and for each
+    platform how many workers could run it now.
+    """
+    return await use.preview(
+        call.services.database,
+        call.services.blobs,
+        call.services.settings,
+        actor=call.actor,
+        on=body.on,
+        name=body.name,
+        image=body.image,
+    )
+
+
 async def remove_scanner(call: Call, query: ScannerQuery) -> None:
     """Have a scanner look at the images of a place no longer; one of a namespace above looks again."""
     await use.remove(call.services.database, actor=call.actor, on=query.on, name=query.name)
@@ -84,5 +101,6 @@ _NOWHERE = (NameInvalidError, NameUnknownError, NotFoundError)
 ROUTES = (
     Route("GET", "/scanners", "anyone", list_scanners, errors=_NOWHERE),
     Route("PUT", "/scanners", "anyone", put_scanner, errors=(*_NOWHERE, ConflictError)),
+    Route("POST", "/scanners/preview", "anyone", preview_scanner, errors=(*_NOWHERE, ConflictError)),
     Route("DELETE", "/scanners", "anyone", remove_scanner, errors=_NOWHERE),
 )

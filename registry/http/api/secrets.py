@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
@@ -60,6 +61,16 @@ class Secret(Answer):
     rotated_at: datetime | None
 
 
+class ListedSecret(Secret):
+    """A secret with what uses it."""
+
+    used_by: tuple[str, ...] = Field(
+        description="The first repositories by name whose own run spec gets this value: it names it, and "
+        "nearer to them is none of that name."
+    )
+    used_by_all: bool = Field(description="Whether these are all, as far as was looked.")
+
+
 async def create_secret(call: Call, body: SecretToKeep) -> Secret:
     """Keep a value that run specs may name."""
     services = call.services
@@ -74,8 +85,8 @@ async def create_secret(call: Call, body: SecretToKeep) -> Secret:
     return Secret.of(made)
 
 
-async def list_secrets(call: Call, query: PlaceQuery) -> Page[Secret]:
-    """Secrets of a repository or a namespace, without their values."""
+async def list_secrets(call: Call, query: PlaceQuery) -> Page[ListedSecret]:
+    """Secrets of a repository or a namespace, without their values, each with what uses it."""
     found = await use.list_secrets(
         call.services.database,
         actor=call.actor,
@@ -83,7 +94,10 @@ async def list_secrets(call: Call, query: PlaceQuery) -> Page[Secret]:
         limit=query.limit + 1,
         after=query.cursor,
     )
-    return query.page([Secret.of(each) for each in found], key=lambda each: each.name)
+    listed = [
+        ListedSecret(**asdict(each.secret), used_by=each.used_by, used_by_all=each.is_all) for each in found
+    ]
+    return query.page(listed, key=lambda each: each.name)
 
 
 async def rotate_secret(call: Call, secret_id: Id, body: Rotation) -> Secret:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from registry.pages.texts import (
     account,
+    acting,
     common,
     deciding,
     image,
@@ -20,6 +21,7 @@ from registry.pages.texts import (
     seeing,
     service,
     trials,
+    trust,
 )
 
 PARTS: tuple[Mapping[str, str], ...] = (
@@ -33,6 +35,8 @@ PARTS: tuple[Mapping[str, str], ...] = (
     service.TEXTS,
     deciding.TEXTS,
     seeing.TEXTS,
+    trust.TEXTS,
+    acting.TEXTS,
 )
 TEXTS: Mapping[str, str] = MappingProxyType({key: words for part in PARTS for key, words in part.items()})
 

@@ -44,7 +44,8 @@ TEXTS = {
     "block.hint": "Nobody pulls it any more, whatever its verdict. Everybody who is refused reads why.",
     # findings
     "findings.title": "Findings in {image}",
-    "findings.not_scanned": "It was not scanned, so nothing is known of what is in it.",
+    "findings.not_scanned": "It was not scanned, so nothing is known of what is in it. Images are "
+    "scanned when they are tried, where the settings of their repository say so.",
     "findings.those": "show those",
     "findings.vulnerabilities": "Vulnerabilities",
     "findings.packages": "Packages",

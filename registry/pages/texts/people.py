@@ -159,7 +159,7 @@ TEXTS = {
     "administration.issuers.says": "Who people sign in with, and which of their groups are ours.",
     "issuers.what": "An OIDC issuer lets people sign in without a password of ours, and jobs push without "
     "a secret.",
-    "issuers.none": "None is trusted. The command below trusts one.",
+    "issuers.none": "None is trusted. The form below trusts one.",
     "issuers.people": "People sign in",
     "issuers.all": "all that meet its conditions",
     "issuers.linked": "who was linked to a user",

@@ -10,7 +10,7 @@ TEXTS = {
     "home.tags": "Tags",
     "home.images": "Images",
     "home.size": "Size",
-    "home.empty": "There is no repository yet that you may pull from. Push an image, and it is here:",
+    "home.empty": "There is no repository yet that you may pull from. These are the first steps:",
     "home.example_image": "busybox",
     "home.example_name": "team/app:1",
     "home.nothing_public": "Nothing here is public. Sign in to see what is yours.",

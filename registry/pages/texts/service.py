@@ -161,7 +161,8 @@ TEXTS = {
     "workers.mechanisms": "Isolation and abilities",
     "workers.not_said": "not said",
     "workers.wait": "{count} wait for {size}",
-    "workers.none": "No worker is known, so that nothing is tried. Give one a token, and start it:",
+    "workers.none": "No worker is known, so that nothing is tried. Make one by the form, and "
+    "start it with its token in a file:",
     "workers.resume": "Give it jobs again",
     "workers.drain": "Give it no more jobs",
     "workers.revoke": "Revoke it and its tokens",

@@ -8,7 +8,9 @@ TEXTS = {
     "trials.cause": "Because of",
     "trials.changes": "Changed",
     "trials.none_of_all": "No trial is to be seen by you. A push begins one where images are tried.",
-    "trials.none": "It was never tried. Where pushes are tried, the next push of it is.",
+    "trials.none_such": "No trial that you may see ended so.",
+    "trials.none": "It was never tried. Where pushes are tried, the next push of it is; a button on its "
+    "page has it tried now.",
     # a trial
     "trial.title": "Trial of {image}",
     "trial.log_of": "Log of {image}",

@@ -20,7 +20,8 @@ from registry.http.v2.routes import ROUTES as V2_ROUTES
 from tests.kit.access import Answer, ask
 from tests.kit.distribution import EMPTY_CONFIG
 from tests.kit.images import OCI_MANIFEST, digest_of
-from tests.kit.matrix import ACTORS, API, GENERAL, LAYOUT, ON, OTHERS, PAGES, PLACED, PLACES, V2
+from tests.kit.matrix import API, LAYOUT, ON, OTHERS, PAGES, V2
+from tests.kit.rights import ACTORS, GENERAL, PLACED, PLACES
 from tests.kit.server import Registry, running_registry
 from tests.kit.world import World, make_world
 
@@ -261,6 +262,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /findings-policy/preview": {"on": "{repository}", "policy": {"version": 1}},
     "PUT /findings-policy": {"on": "{repository}", "policy": {"version": 1}},
     "PUT /scanners": {"on": "{repository}", "name": "other", "image": "{repository}:none"},
+    "POST /scanners/preview": {"on": "{repository}", "name": "other", "image": "{repository}:none"},
     "POST /tag-rules": {"on": "{repository}", "by": "regex", "pattern": "("},
     "PUT /retention": {"on": "{repository}"},
     "POST /retention/preview": {"on": "{repository}"},

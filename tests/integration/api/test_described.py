@@ -67,6 +67,7 @@ BEYOND_SCHEMAS = {
     "POST /api/v1/findings-policy/preview": "a policy is more than its schema says",
     "GET /api/v1/scanners": "a place is a repository, or a namespace with a slash at its end",
     "PUT /api/v1/scanners": "names of scanners and of images have rules of their own",
+    "POST /api/v1/scanners/preview": "names of scanners and of images have rules of their own",
     "DELETE /api/v1/scanners": "a place is a repository, or a namespace with a slash at its end",
     "POST /api/v1/hooks": "it is of a repository or of a namespace",
     "POST /api/v1/secrets": "it is of a repository or of a namespace",

@@ -304,6 +304,8 @@ def test_secrets_of_run_specs(registry: Registry, here: Path) -> None:
     assert table.splitlines()[0].split() == [
         "NAME",
         "PLACE",
+        "USED",
+        "BY",
         "CREATED",
         "BY",
         "CREATED",
@@ -312,6 +314,12 @@ def test_secrets_of_run_specs(registry: Registry, here: Path) -> None:
         "AT",
     ]
     assert "not for anybody" not in table + json.dumps([made, listed])
+    (here / "names-it.yaml").write_text("version: 1\nenv: {A: {secret: DB}}\n")
+    done("repo", "set", "kept/app", "--run-spec", "names-it.yaml", registry=registry, here=here)
+    (named,) = shown("secret", "list", *at, registry=registry, here=here)
+    assert (named["used_by"], named["used_by_all"]) == (["kept/app"], True)
+    row = done("secret", "list", *at, registry=registry, here=here).splitlines()[1]
+    assert row.split()[:3] == ["DB", "kept/app", "kept/app"]
     (here / "short").write_text("1234567")
     for words, code, why in (
         (("create", "DB", *at, "--value-file", "value"), 2, "already"),

@@ -72,7 +72,11 @@ async def test_commands_about_issuers(
     assert "dev=ops=crew" in shown
     assert CLIENT_SECRET not in shown
     assert issuer.url in await told("issuer", "list")
-    assert (await json_of("issuer", "check", "corp"))["token_endpoint"] == f"{issuer.url}/token"
+    checked = await json_of("issuer", "check", "corp")
+    assert checked["token_endpoint"] == f"{issuer.url}/token"
+    assert [one["kid"] for one in checked["keys"]] == ["key-RS256", "key-ES256"]
+    assert 0 <= checked["age_seconds"] < 60
+    assert "key-RS256 RS256, key-ES256 ES256" in await told("issuer", "check", "corp")
     assert (await json_of("issuer", "set", "corp", "--create-accounts"))["create_accounts"] is True
     await told("issuer", "link", "corp", "7/8", "admin")
     assert [each["subject"] for each in await json_of("issuer", "identities", "corp")] == ["7/8"]

@@ -84,6 +84,45 @@ async def test_what_the_gate_admits_may_look(port: Port) -> None:
     assert [data["scanner"] for _, data in await told(port.database, "scanner.removed")] == ["nearer"]
 
 
+async def test_what_would_be_set_is_told_and_nothing_is(port: Port) -> None:
+    await make_repository(port.admin, REPOSITORY)
+    worker = await port.worker("w")
+    body = {"on": REPOSITORY, "name": "looker", "image": f"{TOOL}:1"}
+
+    async def preview(*, status: int = 200, **members: Any) -> Any:
+        return await api(port.admin, "POST", "/scanners/preview", status=status, json=body | members)
+
+    digest = await port.push(tiny_image(Labels={SCANNER_LABEL: '{"version": 1}'}), repository=TOOL)
+    job = await worker.claim(mechanisms=SCANNING)
+    for members in ({}, {"name": "A B"}, {"image": f"{TOOL}:2"}):
+        said = await preview(status=403 if not members else 400, **members)
+        assert said["detail"] == (await put(port, status=said["status"], **members))["detail"]
+    assert (await worker.report(job)).status == 204
+    told_before = await preview()
+    (image,) = told_before.pop("images")
+    assert told_before == {
+        "on": REPOSITORY,
+        "name": "looker",
+        "image": f"{TOOL}@{digest}",
+        "replaces": None,
+    }
+    assert (image["platform"], image["format"], image["command"]) == ("linux/amd64", "seatrial", None)
+    assert (image["memory_bytes"], image["wall_seconds"], image["workers"]) == (2**30, 300.0, 0)
+    # A worker that knows of other scanners asks.
+    await claimed(port, worker, "a")
+    assert (await preview())["images"][0]["workers"] == 1
+    await api(port.admin, "PUT", "/workers/w/drain", status=204)
+    assert (await preview())["images"][0]["workers"] == 0
+    assert (await api(port.admin, "GET", "/scanners", params={"on": REPOSITORY}))["items"] == []
+    above = await put(port, on="team/")
+    assert (await preview())["replaces"] == above
+    for number in range(7):
+        await put(port, name=f"more{number}")
+    assert (await preview())["replaces"] == above
+    assert "8 scanners look" in (await preview(status=409, name="more7"))["detail"]
+    assert await told(port.database, "scanner.removed") == []
+
+
 async def test_a_worker_has_it_look_and_what_is_missing_makes_the_scan_incomplete(
     port: Port,
 ) -> None:

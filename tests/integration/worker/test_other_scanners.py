@@ -274,6 +274,11 @@ def test_a_worker_has_a_scanner_of_the_registry_look(
     (tried,) = yard.call("GET", "/api/v1/trials", params={"image": "tools/looker", "tag": "1", "wait": "60"})
     assert tried["verdict"] == "pass", tried
     yard.call("POST", "/api/v1/repositories", json={"name": REPOSITORY})
+    looked_at = ("scanner", "set", "team/", "looker", "tools/looker:1", "--dry-run")
+    assert f"tools/looker@{digest}" in typed(*looked_at)
+    (image,) = json.loads(typed(*looked_at, "--json"))["images"]
+    assert (image["format"], image["workers"]) == ("seatrial", 1)
+    assert json.loads(typed("scanner", "list", REPOSITORY, "--json")) == []
     placed = json.loads(typed("scanner", "set", "team/", "looker", "tools/looker:1", "--json"))
     assert placed["image"] == f"tools/looker@{digest}"
     assert f"tools/looker@{digest}" in typed("scanner", "list", REPOSITORY)
