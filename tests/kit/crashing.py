@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.kit.forking import ForkedServer, serve_again_and_again
+from tests.kit.modelsonce import read_models
 
 _VARIABLE = "SEATRIAL_TEST_CRASH_FILE"
 Reached = Literal["before", "after"]
@@ -302,6 +303,7 @@ def main(arguments: list[str]) -> None:
     kind = load_settings().effective_storage_url.partition(":")[0]
     if kind == "s3":
         hasten_s3()
+        read_models()
     elsewhere = ("file.",) if kind == "s3" else ("s3.", "ledger.")
     for call, target in _CALLS.items():
         if call.startswith("ledger."):

@@ -22,11 +22,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.kit.certificates import Authority
+from tests.kit.modelsonce import read_models_once
 from tests.kit.ports import free_port, free_ports
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
+read_models_once()
 KEY_ID = "seatrial-tests"
 SECRET = "not-a-secret-of-anybody"
 _START_SECONDS = 120

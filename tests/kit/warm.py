@@ -43,7 +43,7 @@ _KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
 _STATUS = re.compile(r"^(Uid|Gid|Groups|Cap\w+|NoNewPrivs|Seccomp|SigIgn|Cpus_allowed):.*$", re.MULTILINE)
 _LATE = (
     "registry.cli.serve", "registry.cli.process", "registry.cli.upgrading", "registry.http.logs",
-    "registry.db.migrate", "alembic.command", "aiosqlite", "uvloop", "psycopg",
+    "registry.storage.s3", "registry.db.migrate", "alembic.command", "aiosqlite", "uvloop", "psycopg",
     "sandbox.cli.worker", "sandbox.worker", "sandbox.workplace", "sandbox.metrics", "sandbox.promises",
     "sandbox.scanners.layers",
     "registry.cli.backup", "registry.cli.backupwork", "registry.cli.trial", "registry.cli.repo",
@@ -310,10 +310,12 @@ if __name__ == "__main__":
     from registry.http.api import table
     from registry.main import main
     from registry.pages import table as pages
+    from tests.kit.modelsonce import read_models
 
     for late in _LATE:
         importlib.import_module(late)
     for routes in (table, pages):  # so that what is read of them once is read here
         routes.add_routes(web.Application())
+    read_models()
     if fork_on_demand():
         run_to_its_end(main)
