@@ -58,17 +58,24 @@ class Previewed:
     following: str | None
 
 
-async def preview(database: Database, *, grace: timedelta, limit: int, after: str | None = None) -> Previewed:
+async def preview(
+    database: Database,
+    *,
+    grace: timedelta,
+    limit: int,
+    after: str | None = None,
+    portions: int | None = None,
+) -> Previewed:
     """At most ``limit`` of each kind; of links, those whose time comes first. No query looks at more rows
-    than one of a collection, and no call at more than :data:`PORTIONS_MAX` times so many: then the next one
-    looks on, ``after`` what this one says.
+    than one of a collection, and no call at more than :data:`PORTIONS_MAX` times so many, or ``portions``
+    times: then the next one looks on, ``after`` what this one says.
 
     Raises:
         RequestInvalidError: that was said by none.
     """
     kind, position = _parse(after)
     found: list[Candidate] = []
-    left = PORTIONS_MAX
+    left = PORTIONS_MAX if portions is None else portions
     if after is None:
         async with database.read_once() as connection:
             found += await _links(connection, grace=grace, limit=limit)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SHOWN = 10
 DAMAGED_SHOWN = 50
+_PORTIONS = 2
+"""A page looks at so many: one of blobs and one of manifests where there is no more."""
 
 
 async def show_storage(call: Call) -> web.Response:
@@ -45,7 +47,7 @@ async def show_candidates(call: Call) -> web.Response:
     """What the next collections will remove, and why."""
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     wanted = as_body(collections.PreviewQuery, {"limit": DAMAGED_SHOWN, "cursor": query.cursor})
-    found = await collections.preview(call, wanted)
+    found = await collections.preview(call, wanted, portions=_PORTIONS)
     path = "/storage/preview"
     return page(
         call.request,

@@ -56,11 +56,13 @@ async def preview_collection(call: Call, query: PreviewQuery) -> Sequence[collec
     return found.candidates
 
 
-async def preview(call: Call, query: PreviewQuery) -> collectionpreview.Previewed:
-    """As :func:`preview_collection`, with where to look on."""
+async def preview(
+    call: Call, query: PreviewQuery, *, portions: int | None = None
+) -> collectionpreview.Previewed:
+    """As :func:`preview_collection`, with where to look on; of so many portions at most."""
     grace = timedelta(seconds=call.services.settings.collection_grace_seconds)
     return await collectionpreview.preview(
-        call.services.database, grace=grace, limit=query.limit, after=query.cursor
+        call.services.database, grace=grace, limit=query.limit, after=query.cursor, portions=portions
     )
 
 
