@@ -18,6 +18,7 @@ from registry.db.accounts import workers
 from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record
 from registry.errors import RequestInvalidError
+from registry.oci.conditions import NO_CONDITIONS, Conditions
 
 if TYPE_CHECKING:
     from registry.auth.actor import Actor
@@ -65,7 +66,14 @@ class BindingChange:
     unbound: frozenset[Literal["namespaces", "labels", "networks", "slots"]] = frozenset()
 
 
-async def bind_worker(database: Database, *, actor: Actor, name: str, wanted: BindingChange) -> Worker:
+async def bind_worker(
+    database: Database,
+    *,
+    actor: Actor,
+    name: str,
+    wanted: BindingChange,
+    conditions: Conditions = NO_CONDITIONS,
+) -> Worker:
     """Bind a worker to what it may try and where from. It holds from the next job on; from other networks its
     token, and the pull tokens that it has, open nothing at once.
 
@@ -73,11 +81,14 @@ async def bind_worker(database: Database, *, actor: Actor, name: str, wanted: Bi
         DeniedError: the actor is no administrator.
         NotFoundError: there is no such worker.
         RequestInvalidError: a pattern, label, network or number that is none.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     require_admin(actor)
     values = _values(wanted)
     async with database.write() as connection:
         account_id = await find_worker(connection, name)
+        if conditions:
+            conditions.require((await show(connection, name)).etag, f"worker {name}")
         query = select(*(workers.c[column] for column in values)).where(workers.c.account_id == account_id)
         before = (await connection.execute(query)).one()._asdict() if values else {}
         changes = {column: value for column, value in values.items() if before[column] != value}

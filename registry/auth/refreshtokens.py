@@ -188,8 +188,10 @@ async def list_refresh_tokens(
         return [RefreshToken(**row._asdict()) for row in await connection.execute(query)]
 
 
-async def revoke_refresh_token(database: Database, *, actor: Actor, token_id: str) -> None:
-    """Let one open nothing from now on.
+async def revoke_refresh_token(
+    database: Database, *, actor: Actor, token_id: str, account_id: int | None = None
+) -> None:
+    """Let one open nothing from now on; with ``account_id`` one of that account.
 
     Raises:
         NotFoundError: there is none, or it is another's and the actor no administrator.
@@ -198,6 +200,8 @@ async def revoke_refresh_token(database: Database, *, actor: Actor, token_id: st
     revoking = delete(refresh_tokens).where(refresh_tokens.c.id == token_id)
     if whose(actor, None, "refresh tokens") is not None:
         revoking = revoking.where(refresh_tokens.c.account_id == actor.account_id)
+    if account_id is not None:
+        revoking = revoking.where(refresh_tokens.c.account_id == account_id)
     async with database.write() as connection:
         if (await connection.execute(revoking)).rowcount == 0:
             raise NotFoundError(f"there is no refresh token {token_id[:80]!r}")

@@ -205,8 +205,10 @@ async def list_sessions(
         return [Session(**row._asdict()) for row in rows]
 
 
-async def revoke_session(database: Database, *, actor: Actor, session_id: str) -> None:
-    """End one session: an administrator's choice of all, else an own one.
+async def revoke_session(
+    database: Database, *, actor: Actor, session_id: str, account_id: int | None = None
+) -> None:
+    """End one session: an administrator's choice of all, or of those of an account; else an own one.
 
     Raises:
         DeniedError: the actor's credential is limited.
@@ -215,6 +217,8 @@ async def revoke_session(database: Database, *, actor: Actor, session_id: str) -
     which = sessions.c.id == session_id
     if whose(actor, None, "sessions") is not None:
         which &= sessions.c.account_id == actor.account_id
+    if account_id is not None:
+        which &= sessions.c.account_id == account_id
     async with database.write() as connection:
         if not await _end(connection, which):
             raise NotFoundError(f"there is no session {session_id[:80]!r}")

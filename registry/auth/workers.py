@@ -19,6 +19,7 @@ from registry.db.outbox import record
 from registry.db.trials import parts
 from registry.db.types import db_time
 from registry.errors import NotFoundError
+from registry.oci.conditions import entity_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Worker:
     """Parts that wait for room on its disk, as no other worker has it."""
     needed_bytes: int | None = None
     """The most that one of them needs."""
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of what it is bound to."""
+        return entity_tag(self.name, self.namespaces, self.labels, self.networks, self.slots)
 
 
 async def list_workers(database: Database, *, actor: Actor, limit: int, after: str | None) -> list[Worker]:

@@ -31,6 +31,10 @@ def command(
     reason: Annotated[
         str | None, typer.Option("--reason", help="Why; everybody who may pull from DST can read it.")
     ] = None,
+    stands_at: Annotated[
+        str | None,
+        typer.Option("--over", metavar="DIGEST", help="Only if DST stands there, or 'nowhere', by now."),
+    ] = None,
     undo: Annotated[
         int | None,
         typer.Option(
@@ -49,13 +53,14 @@ def command(
     """
     client = connect(server, token_file)
     if undo is not None:
-        if source is not None or to is not None or dry_run or reason is not None:
+        if source is not None or to is not None or dry_run or reason is not None or stands_at is not None:
             raise RequestInvalidError("--undo takes the number of a promotion and nothing else")
         print_promotion(client.send("POST", f"/promotions/{undo}/undo"), as_json=as_json)
         return
     if source is None or to is None:
         raise RequestInvalidError("say what is promoted and where to: seatrial promote SRC DST")
-    body = {"source": source, "to": to} | ({} if reason is None else {"reason": reason})
+    given = {"source": source, "to": to, "reason": reason, "stands_at": stands_at}
+    body = {name: value for name, value in given.items() if value is not None}
     if dry_run:
         _preview(client.send("POST", "/promotions/preview", body), as_json=as_json)
         return

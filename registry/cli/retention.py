@@ -193,6 +193,10 @@ def preview(
         )
         if page["refusal"] is not None:
             typer.echo(f"{page['repository']}: a run would delete nothing, as {page['refusal']}")
+    if found and "policy" not in body:
+        typer.echo(
+            f"seatrial retention run {on} --policies {found[0]['policies']} carries out these and no other"
+        )
 
 
 @app.command()
@@ -201,6 +205,10 @@ def run(
     *,
     cap: Cap = None,
     cap_percent: CapPercent = None,
+    policies: Annotated[
+        str | None,
+        typer.Option("--policies", metavar="DIGEST", help="Only if these count, as a preview named them."),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Until it has ended; Ctrl-C does not stop it.")
@@ -218,7 +226,7 @@ def run(
 
     require_yes(f"Delete what the retention policy of {on} does not keep?", yes=yes)
     client = connect(server, token_file)
-    given = {"on": on, "cap": cap, "cap_percent": cap_percent}
+    given = {"on": on, "cap": cap, "cap_percent": cap_percent, "policies": policies}
     body = {name: value for name, value in given.items() if value is not None}
     asked = client.send("POST", "/retention/runs", body)
     runs = _ended(client, asked["items"]) if wait else asked["items"]

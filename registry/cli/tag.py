@@ -183,6 +183,10 @@ def rollback(
             "--to", metavar="DIGEST", help="Where to. [default: where it stood before its last move]"
         ),
     ] = None,
+    stands_at: Annotated[
+        str | None,
+        typer.Option("--from", metavar="DIGEST", help="Only if it stands there, or 'nowhere', by now."),
+    ] = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     server: ServerOption = SERVER,
@@ -190,7 +194,7 @@ def rollback(
     as_json: JsonOption = False,
 ) -> None:
     """Point a tag at where it stood before; a deleted tag comes back."""
-    change = _Change("rollback", tag, to, reason, dry_run)
+    change = _Change("rollback", tag, to, reason, dry_run, stands_at)
     change.carry_out(connect(server, token_file), as_json=as_json)
 
 
@@ -244,10 +248,16 @@ class _Change:
     to: str | None
     reason: str | None
     dry_run: bool
+    stands_at: str | None = None
 
     def carry_out(self, client: Client, *, as_json: bool) -> None:
         """Have it done, and print where the tag stands then."""
-        given = {"to": self.to, "reason": self.reason, "dry_run": self.dry_run or None}
+        given = {
+            "to": self.to,
+            "reason": self.reason,
+            "dry_run": self.dry_run or None,
+            "stands_at": self.stands_at,
+        }
         body = {key: value for key, value in given.items() if value is not None}
         found = client.send("POST", f"{_path(self.tag)}/{self.word}", body)
         if self.dry_run and not as_json:

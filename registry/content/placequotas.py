@@ -25,6 +25,7 @@ from registry.db.quotas import Resource, quotas
 from registry.db.usage import COUNTED, repository_usage
 from registry.db.usage import used as one_used
 from registry.errors import NameUnknownError, RequestInvalidError
+from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -69,6 +70,11 @@ class CountingQuotas:
     used: Amounts
     quota: Limits
     above: Sequence[PlaceQuotas]
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of the place's own quotas."""
+        return _tag(self.on, self.quota)
 
 
 async def show(database: Database, *, actor: Actor, on: str) -> CountingQuotas:
@@ -115,7 +121,12 @@ async def list_limited(
 
 
 async def change(
-    database: Database, *, actor: Actor, on: str, wanted: Mapping[Resource, int | None]
+    database: Database,
+    *,
+    actor: Actor,
+    on: str,
+    wanted: Mapping[Resource, int | None],
+    conditions: Conditions = NO_CONDITIONS,
 ) -> CountingQuotas:
     """Limit what a place may hold, or no longer (``None``); what ``wanted`` does not name stays. What it
     holds stays as well: less than that only refuses more.
@@ -124,6 +135,7 @@ async def change(
         UnauthorizedError, DeniedError: the actor is no administrator.
         NameUnknownError, NotFoundError: there is no such place.
         RequestInvalidError: a quota that such a place cannot have.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     require_admin(actor)
     place = parse_place(on)
@@ -135,8 +147,9 @@ async def change(
         number = await hold_place(connection, place)
         if not place.is_namespace:
             await repos.lock(connection, number)
-        await use.take_turns(connection, place, wanted)
+        await use.take_turns(connection, place, RESOURCES if conditions else wanted)
         before = await _limits(connection, place, number)
+        conditions.require(_tag(place.key, before), f"what {place.key} may hold")
         changes = {each: most for each, most in wanted.items() if most != before.of(each)}
         for resource, most in changes.items():
             await _set(connection, place, number, resource, most)
@@ -153,13 +166,19 @@ async def change(
     return await _show(database, place, place.above)
 
 
-async def clear(database: Database, *, actor: Actor, on: str) -> None:
+async def clear(database: Database, *, actor: Actor, on: str, conditions: Conditions = NO_CONDITIONS) -> None:
     """Let a place hold whatever it does; quotas of namespaces above count on.
 
     Raises:
-        UnauthorizedError, DeniedError, NameUnknownError, NotFoundError: as :func:`change`.
+        UnauthorizedError, DeniedError, NameUnknownError, NotFoundError, PreconditionFailedError: as
+            :func:`change`.
     """
-    await change(database, actor=actor, on=on, wanted=dict.fromkeys(RESOURCES))
+    wanted = dict.fromkeys(RESOURCES)
+    await change(database, actor=actor, on=on, wanted=wanted, conditions=conditions)
+
+
+def _tag(on: str, quota: Limits) -> str:
+    return entity_tag(on, *(quota.of(resource) for resource in RESOURCES))
 
 
 async def _read(connection: AsyncConnection, places: Sequence[Place]) -> list[PlaceQuotas]:

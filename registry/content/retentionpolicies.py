@@ -5,7 +5,7 @@ The nearest one counts, alone: a repository's own, else that of the nearest name
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,12 +22,13 @@ from registry.content.repositories import COLUMNS, Repository, from_row
 from registry.content.retentionrules import RetentionPolicy, policy_of, require_valid
 from registry.db.access import namespaces
 from registry.db.content import repositories
-from registry.db.dialect import insert
+from registry.db.dialect import in_turn, insert
 from registry.db.outbox import record
 from registry.db.placed import with_place
 from registry.db.retention import retention_policies
 from registry.db.types import db_time
 from registry.errors import NotFoundError
+from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement
@@ -53,6 +54,11 @@ class PlacedRetention:
     next_at: datetime | None
     created_by: str
     created_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag: that of a policy above is another one's."""
+        return _tag(self.on, self.policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,13 @@ async def require_retaining(database: Database, *, actor: Actor, on: str) -> Pla
 
 
 async def put(
-    database: Database, *, actor: Actor, on: str, wanted: RetentionPolicy, pulls_kept_days: int
+    database: Database,
+    *,
+    actor: Actor,
+    on: str,
+    wanted: RetentionPolicy,
+    pulls_kept_days: int,
+    conditions: Conditions = NO_CONDITIONS,
 ) -> PlacedRetention:
     """Let a policy count on a repository, or in all below a namespace that have no nearer one.
 
@@ -92,18 +104,22 @@ async def put(
         UnauthorizedError, DeniedError: the actor is no maintainer of the place, or its token may not delete.
         NameUnknownError, NotFoundError: there is no such place.
         RequestInvalidError: it is none.
+        PreconditionFailedError: ``conditions`` do not hold of the place's own policy.
     """
     place = await require_retaining(database, actor=actor, on=on)
     require_valid(wanted, pulls_kept_days=pulls_kept_days)
     at_minute = None if wanted.at is None else parse_time(wanted.at)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
+        # Who holds a place lets others hold it too.
+        await in_turn(connection, f"retention policy of {place.key}")
         here = retention_policies.c[place.column] == place_id
         now = (await connection.execute(select(db_time()))).scalar_one()
         next_at = None
         if wanted.every_hours is not None or at_minute is not None:
             next_at = following(now, now, every_hours=wanted.every_hours, at_minute=at_minute)
         before = (await connection.execute(select(retention_policies.c.document).where(here))).scalar()
+        _require(conditions, place.key, before)
         values = {
             "document": wanted.document,
             "next_at": next_at,
@@ -137,18 +153,21 @@ async def list_counting(database: Database, *, actor: Actor, on: str) -> Sequenc
     return [_placed(row.place, row) for row in rows]
 
 
-async def clear(database: Database, *, actor: Actor, on: str) -> None:
+async def clear(database: Database, *, actor: Actor, on: str, conditions: Conditions = NO_CONDITIONS) -> None:
     """Take a place's own policy away; that of a namespace above counts then, if there is one.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place, or it has no policy of its own.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
     async with database.write() as connection:
         here = retention_policies.c[place.column] == await hold_place(connection, place)
+        await in_turn(connection, f"retention policy of {place.key}")
         gone = delete(retention_policies).where(here).returning(retention_policies.c.document)
         document = (await connection.execute(gone)).scalar()
+        _require(conditions, place.key, document)
         if document is None:
             raise NotFoundError(f"{on} has no retention policy of its own")
         await record(connection, "retention.cleared", place.key, actor, {"policy": document})
@@ -156,10 +175,12 @@ async def clear(database: Database, *, actor: Actor, on: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Previewed:
-    """What a policy would do in a repository."""
+    """What a policy would do in a repository. ``policies`` is the digest of those that count at the place;
+    ``None``: what was looked at is not set."""
 
     repository: str
     plan: Plan
+    policies: str | None
 
 
 async def preview(
@@ -187,8 +208,15 @@ async def preview(
     if wanted is not None:
         require_valid(wanted, pulls_kept_days=pulls_kept_days)
     async with database.read() as connection:
+        nearest = await by_place(connection, place)
         found = await targets(
-            connection, place, repository=repository, after=after or "", instead=wanted, limit=2
+            connection,
+            place,
+            nearest=nearest,
+            repository=repository,
+            after=after or "",
+            instead=wanted,
+            limit=2,
         )
         if not found:
             await find_place(connection, place)
@@ -202,7 +230,8 @@ async def preview(
         database, first.repository, policy, limit=limit, staying=staying, pulls_kept_days=pulls_kept_days
     )
     following_after = first.repository.name if len(found) > 1 else None
-    return Previewed(first.repository.name, planned), policy, following_after
+    policies = None if wanted else digest_of(place, nearest)
+    return Previewed(first.repository.name, planned, policies), policy, following_after
 
 
 async def counting(connection: AsyncConnection, repository_id: int, name: str) -> Counting | None:
@@ -216,6 +245,7 @@ async def targets(
     connection: AsyncConnection,
     place: Place,
     *,
+    nearest: Mapping[str, Counting] | None = None,
     repository: Repository | None = None,
     after: str = "",
     instead: RetentionPolicy | None = None,
@@ -223,18 +253,19 @@ async def targets(
 ) -> list[Target]:
     """The repositories of a place, those after a name in order, in which a policy counts. With ``instead``
     those in which that would count, if it were set there: it has the number 0. At most ``limit``.
-    ``repository`` is the one that the place is, if it is one and is known."""
+    ``repository`` is the one that the place is, if it is one and is known; ``nearest`` what
+    :func:`by_place` gives, if that is."""
     name = repositories.c.name
     within = below(name, place.key) if place.is_namespace else name == place.name
     query = COLUMNS.where(within).order_by(name).limit(_PAGE)
-    nearest = await _by_place(connection, place)
+    counts_at = dict(await by_place(connection, place) if nearest is None else nearest)
     wanted = None if instead is None else Counting(0, instead.document)
     if wanted is not None:
-        nearest[place.key] = wanted
+        counts_at[place.key] = wanted
     found: list[Target] = []
 
     def take(one: Repository) -> None:
-        counts = next((nearest[key] for key in _keys(one.name) if key in nearest), None)
+        counts = next((counts_at[key] for key in _keys(one.name) if key in counts_at), None)
         if counts is not None and wanted in (None, counts):
             found.append(Target(one, counts))
 
@@ -251,7 +282,20 @@ async def targets(
         after = rows[-1].name
 
 
-async def _by_place(connection: AsyncConnection, place: Place) -> dict[str, Counting]:
+def digest_of(place: Place, nearest: Mapping[str, Counting]) -> str:
+    """The digest of the policies that count in repositories of a place, of what :func:`by_place` gives: other
+    ones, another digest."""
+    counting_here = next((key for key in _keys(place.name, place.key) if key in nearest), None)
+    return entity_tag(
+        sorted(
+            (key, policy.document)
+            for key, policy in nearest.items()
+            if key == counting_here or (place.is_namespace and key.startswith(place.key))
+        )
+    )
+
+
+async def by_place(connection: AsyncConnection, place: Place) -> dict[str, Counting]:
     """The policies that may count in repositories of a place, by the key of where they are."""
     shown = with_place(retention_policies, *_COLUMNS)
     conditions: list[ColumnElement[bool]] = [
@@ -265,9 +309,18 @@ async def _by_place(connection: AsyncConnection, place: Place) -> dict[str, Coun
     return {row.place: Counting(row.id, row.document) for row in rows}
 
 
-def _keys(name: str) -> Iterator[str]:
-    yield name
+def _keys(name: str, own: str | None = None) -> Iterator[str]:
+    yield own or name
     yield from (f"{above}/" for above in namespaces_above(name))
+
+
+def _tag(on: str, policy: RetentionPolicy) -> str:
+    return entity_tag(on, policy.document)
+
+
+def _require(conditions: Conditions, on: str, document: str | None) -> None:
+    stands = None if document is None else _tag(on, policy_of(document))
+    conditions.require(stands, f"the retention policy of {on}")
 
 
 def _placed(on: str, row: Any) -> PlacedRetention:

@@ -28,7 +28,7 @@ from registry.content import tags as tag_use
 from registry.content.administration import require_place
 from registry.content.blocks import below
 from registry.content.recurring import following, parse_time
-from registry.content.retentionpolicies import counting, require_retaining, targets
+from registry.content.retentionpolicies import by_place, counting, digest_of, require_retaining, targets
 from registry.content.retentionrules import Counts, fuse, policy_of
 from registry.db import leasing
 from registry.db.content import manifests, repositories, tags
@@ -139,22 +139,36 @@ _SHOWN_AT_ONCE = 100
 
 
 async def ask(
-    database: Database, *, actor: Actor, on: str, cap: int | None = None, cap_percent: int | None = None
+    database: Database,
+    *,
+    actor: Actor,
+    on: str,
+    cap: int | None = None,
+    cap_percent: int | None = None,
+    policies: str | None = None,
 ) -> Asked:
     """Have the policy of a repository carried out, or those of all below a namespace; ``cap`` and
-    ``cap_percent`` count in the place of the policy's.
+    ``cap_percent`` count in the place of the policy's. ``policies`` is the digest of those that somebody
+    looked at before.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer of the place, or its token may not delete.
         NameUnknownError, NotFoundError: there is no such place, or no policy counts there.
+        ConflictError: other policies count there than were looked at.
     """
     place = await require_retaining(database, actor=actor, on=on)
     async with database.write() as connection:
         await find_place(connection, place)
         await in_turn(connection, "retention")
-        found = await targets(connection, place)
+        nearest = await by_place(connection, place)
+        found = await targets(connection, place, nearest=nearest)
         if not found:
             raise NotFoundError(f"no retention policy counts on {on}")
+        if policies is not None and policies != digest_of(place, nearest):
+            raise ConflictError(
+                f"what counts on {on} is not what was looked at any more, and nothing was begun: look at "
+                "what would go now"
+            )
         await _begin(connection, found, asked_by=actor.shown, cap=cap, cap_percent=cap_percent)
         told = {"runs": len(found), "cap": cap, "cap_percent": cap_percent}
         await record(connection, "retention.asked", place.key, actor, told)

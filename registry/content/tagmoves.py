@@ -47,6 +47,10 @@ class TagDetails:
         return self.digest
 
 
+NOWHERE = "nowhere"
+"""Where a tag stands that there is not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mover:
     """Who moves tags in which repository, why, with what is needed for that. ``brings_back``: also images
@@ -91,19 +95,22 @@ async def show_at(database: Database, repository: Repository, tag: str, at: date
     return TagDetails(tag, line.new_digest, media_type, size, line.at, line.actor)
 
 
-async def roll_back(mover: Mover, tag: str, *, to: Digest | None) -> TagDetails:
+async def roll_back(mover: Mover, tag: str, *, to: Digest | None, stands_at: str | None = None) -> TagDetails:
     """Point the tag at where it stood before its last move, or at ``to``, one of where it ever stood. A tag
-    that was deleted comes back, and an image that was, within the grace.
+    that was deleted comes back, and an image that was, within the grace. ``stands_at`` is where somebody saw
+    it stand: a digest, or :data:`NOWHERE`.
 
     Raises:
         NameUnknownError: the repository is gone.
         ManifestUnknownError: the tag never was.
-        ConflictError: it stood nowhere else, never at ``to``, or that image is gone.
+        ConflictError: it stood nowhere else, never at ``to``, or that image is gone; or it does not stand at
+            ``stands_at``.
         DeniedError: that image was deleted, and the mover brings none back.
     """
 
     async def target(connection: AsyncConnection) -> Digest:
         moves = await _moves(connection, mover.repository, tag)
+        require_standing(f"{mover.repository.name}:{tag}", moves[0][1], stands_at)
         if to is not None:
             _require_stood(mover.repository, tag, moves, to)
             return to
@@ -112,6 +119,20 @@ async def roll_back(mover: Mover, tag: str, *, to: Digest | None) -> TagDetails:
         return parse_digest(moves[0][0])
 
     return await _move(mover, tag, target, action="rollback")
+
+
+def require_standing(image: str, now: str | None, expected: str | None) -> None:
+    """Let a tag, ``image``, be set that stands at ``now``, where ``expected`` is where somebody saw it: a
+    digest, :data:`NOWHERE`, or ``None`` where he did not look.
+
+    Raises:
+        ConflictError: it stands elsewhere.
+    """
+    if expected is not None and expected != (now or NOWHERE):
+        raise ConflictError(
+            f"{image} stands {'nowhere' if now is None else f'at {now}'}, and not "
+            f"{expected if expected == NOWHERE else f'at {expected}'}; look at it again"
+        )
 
 
 async def restore(mover: Mover, tag: str, *, to: Digest | None) -> TagDetails:

@@ -9,14 +9,23 @@ from typing import TYPE_CHECKING
 from registry.auth.passwords import MAX_LENGTH, MIN_LENGTH
 from registry.http.api import about, refreshtokens, sessions, tokens, users
 from registry.http.api.routes import Call, read_query
+from registry.pages.once import show_token_once
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, as_body, field, moved, read_form, require_confirmed
+from registry.pages.serving import (
+    CursorQuery,
+    as_body,
+    field,
+    moved,
+    read_form,
+    require_confirmed,
+    require_here,
+    require_sure,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
     from aiohttp import web
 
-    from registry.http.api.tokens import MadeToken
     from registry.pages.serving import Fields
 
 SHOWN = 50
@@ -32,23 +41,46 @@ LIVES: Mapping[str, int | None] = MappingProxyType(
 
 async def show_tokens(call: Call) -> web.Response:
     """One's own API tokens, and a form for another one."""
-    return await _tokens(call, None)
+    cursor = read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    wanted = tokens.TokenQuery(account=call.actor.name, limit=SHOWN, cursor=cursor)
+    found = await tokens.list_tokens(call, wanted)
+    return page(
+        call.request,
+        "tokens.html",
+        title=text("tokens.title"),
+        here_tab="tokens",
+        tokens=found.items,
+        lives=tuple(LIVES),
+        next_path=TOKENS + chosen([("cursor", found.next)]) if found.next else None,
+        first_path=TOKENS if cursor else None,
+        lines=Lines(
+            api=["GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/ID"],
+            cli=[
+                "seatrial token list",
+                "seatrial token create --name NAME --scope repository:team/app:pull",
+                "seatrial token rotate ID",
+                "seatrial token revoke ID",
+            ],
+        ),
+    )
 
 
 async def create_token(call: Call) -> web.Response:
     """Make a token, and show its secret this once."""
-    return await _tokens(call, await tokens.create_token(call, wanted_token(read_form(call))))
+    made = await tokens.create_token(call, wanted_token(read_form(call)))
+    return show_token_once(call, made, back=TOKENS)
 
 
 async def rotate_token(call: Call) -> web.Response:
     """Replace a token, and show the new secret this once; the old one works for some time more."""
-    token_id = call.request.match_info["token_id"]
-    return await _tokens(call, await tokens.rotate_token(call, token_id, tokens.TokenRotation()))
+    token = await token_of(call, call.actor.name)
+    made = await tokens.rotate_token(call, token.id, tokens.TokenRotation())
+    return show_token_once(call, made, back=TOKENS)
 
 
 async def revoke_token(call: Call) -> web.Response:
     """Let a token open nothing any more."""
-    await tokens.revoke_token(call, call.request.match_info["token_id"])
+    await revoke_one(call, await token_of(call, call.actor.name))
     return moved(call, TOKENS)
 
 
@@ -99,13 +131,13 @@ async def show_sessions(call: Call) -> web.Response:
 
 async def revoke_refresh_token(call: Call) -> web.Response:
     """Let what a client keeps in the place of a password open nothing any more."""
-    await refreshtokens.revoke_refresh_token(call, call.request.match_info["token_id"])
+    await refreshtokens.revoke_own_refresh_token(call, call.request.match_info["token_id"])
     return moved(call, SESSIONS)
 
 
 async def revoke_session(call: Call) -> web.Response:
     """End a session, also this one."""
-    await sessions.revoke_session(call, call.request.match_info["session_id"])
+    await sessions.revoke_own_session(call, call.request.match_info["session_id"])
     return moved(call, SESSIONS)
 
 
@@ -142,6 +174,27 @@ async def change_password(call: Call) -> web.Response:
     return moved(call, f"/sign-in{chosen([('next', SESSIONS)])}")
 
 
+async def token_of(call: Call, account: str) -> tokens.Token:
+    """The token that the address names, if it is one of that account.
+
+    Raises:
+        NotFoundError: it is not.
+    """
+    token = await tokens.show_token(call, call.request.match_info["token_id"])
+    require_here(is_here=token.account == account, what="token")
+    return token
+
+
+async def revoke_one(call: Call, token: tokens.Token) -> None:
+    """Let it open nothing any more, once the visitor was asked.
+
+    Raises:
+        UnsureError: he was not.
+    """
+    require_sure(read_form(call), text("sure.token", name=token.name), comes_to=text("sure.token.then"))
+    await tokens.revoke_token(call, token.id)
+
+
 def wanted_token(fields: Fields, *, account: str | None = None) -> tokens.NewToken:
     """The token that a form describes, for an account: without one, for the visitor's.
 
@@ -159,30 +212,3 @@ def wanted_token(fields: Fields, *, account: str | None = None) -> tokens.NewTok
         # Null is said and not left out: it lives for ever.
         given["expires_seconds"] = LIVES[lives]
     return as_body(tokens.NewToken, given)
-
-
-async def _tokens(call: Call, made: MadeToken | None) -> web.Response:
-    cursor = None if made else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
-    wanted = tokens.TokenQuery(account=call.actor.name, limit=SHOWN, cursor=cursor)
-    found = await tokens.list_tokens(call, wanted)
-    return page(
-        call.request,
-        "tokens.html",
-        title=text("tokens.title"),
-        here_tab="tokens",
-        tokens=found.items,
-        made=made,
-        lives=tuple(LIVES),
-        next_path=TOKENS + chosen([("cursor", found.next)]) if found.next else None,
-        first_path=TOKENS if cursor else None,
-        status=200 if made is None else 201,
-        lines=Lines(
-            api=["GET /api/v1/tokens", "POST /api/v1/tokens", "DELETE /api/v1/tokens/ID"],
-            cli=[
-                "seatrial token list",
-                "seatrial token create --name NAME --scope repository:team/app:pull",
-                "seatrial token rotate ID",
-                "seatrial token revoke ID",
-            ],
-        ),
-    )

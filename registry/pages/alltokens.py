@@ -9,6 +9,7 @@ from pydantic import Field
 from registry.auth.tokenlists import State
 from registry.http.api import tokens
 from registry.http.api.routes import Call, read_query
+from registry.pages.account import revoke_one
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
@@ -17,6 +18,7 @@ from registry.pages.serving import (
     moved,
     read_form,
     require_confirmed,
+    require_sure,
     utc_time,
 )
 from registry.pages.texts import text
@@ -49,7 +51,7 @@ async def show_tokens(call: Call) -> web.Response:
 
 async def revoke_token(call: Call) -> web.Response:
     """Let a token open nothing any more."""
-    await tokens.revoke_token(call, call.request.match_info["token_id"])
+    await revoke_one(call, await tokens.show_token(call, call.request.match_info["token_id"]))
     return moved(call, LIST)
 
 
@@ -57,6 +59,7 @@ async def revoke_of_account(call: Call) -> web.Response:
     """Let nothing that an account was given open anything any more; how much that was is shown."""
     fields = read_form(call)
     account = field(fields, "account")
+    require_sure(fields, text("sure.tokens", account=account), comes_to=text("sure.tokens.then"))
     wanted = {"account": account, "before": utc_time(fields.get("before"))}
     return await _tokens(call, await tokens.revoke_credentials(call, as_body(tokens.Revocation, wanted)))
 

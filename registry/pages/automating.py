@@ -11,9 +11,19 @@ from registry.http.api import hooks, schedules, upstreams
 from registry.http.api.places import PlaceQuery
 from registry.http.api.routes import Call, read_query
 from registry.http.api.trials import Request, start_trial
-from registry.pages.places import OnQuery, may, named_on, path_on, whole
+from registry.pages.once import show_once
+from registry.pages.places import OnQuery, may, named_on, path_on
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import field, given_body, moved, read_form
+from registry.pages.serving import (
+    as_body,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_here,
+    require_sure,
+    whole_number,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -47,9 +57,9 @@ async def create_schedule(call: Call) -> web.Response:
     wanted = given_body(
         schedules.NewSchedule,
         on=on,
-        every_hours=whole(fields, "every_hours"),
+        every_hours=whole_number(fields, "every_hours"),
         at=fields.get("at"),
-        older_hours=whole(fields, "older_hours"),
+        older_hours=whole_number(fields, "older_hours"),
     )
     await schedules.create_schedule(call, wanted)
     return moved(call, path_on("/schedules", on))
@@ -57,15 +67,35 @@ async def create_schedule(call: Call) -> web.Response:
 
 async def delete_schedule(call: Call) -> web.Response:
     """Have a schedule no longer."""
-    on = field(read_form(call), "on")
-    await schedules.delete_schedule(call, call.request.match_info["schedule_id"])
+    fields = read_form(call)
+    on, number = field(fields, "on"), call.request.match_info["schedule_id"]
+    here = await schedules.list_schedules(call, as_body(schedules.ScheduleQuery, {"on": on}))
+    require_here(is_here=number in [str(one.id) for one in here], what="schedule")
+    require_sure(fields, text("sure.schedule", number=number, on=on), comes_to=text("sure.schedule.then"))
+    await schedules.delete_schedule(call, number)
     return moved(call, path_on("/schedules", on))
 
 
 async def show_hooks(call: Call) -> web.Response:
     """Hooks of a place, and a form for another one."""
     query = read_query(call.request, OnQuery, leaves_out_empty=True)
-    return await _hooks(call, query.on, cursor=query.cursor)
+    found = await hooks.list_hooks(call, PlaceQuery(limit=SHOWN, cursor=query.cursor, **named_on(query.on)))
+    path = "/trial-hooks"
+    return page(
+        call.request,
+        "hooks.html",
+        title=text("hooks.title", on=query.on),
+        on=query.on,
+        here_tab="trial-hooks",
+        hooks=found.items,
+        schemes=get_args(Scheme),
+        next_path=path_on(path, query.on, found.next) if found.next else None,
+        first_path=path_on(path, query.on) if query.cursor else None,
+        lines=Lines(
+            api=["GET /api/v1/hooks", "POST /api/v1/hooks"],
+            cli=["seatrial hook list", "seatrial hook create NAME"],
+        ),
+    )
 
 
 async def create_hook(call: Call) -> web.Response:
@@ -87,7 +117,7 @@ async def create_hook(call: Call) -> web.Response:
         **named_on(on),
     )
     made = await hooks.create_hook(call, wanted)
-    return await _hooks(call, on, secrets=[made.secret, *filter(None, [made.call_back_secret])])
+    return _secret_once(call, on, made.secret, made.call_back_secret)
 
 
 async def rotate_hook(call: Call) -> web.Response:
@@ -95,39 +125,18 @@ async def rotate_hook(call: Call) -> web.Response:
     fields = read_form(call)
     on = field(fields, "on")
     body = hooks.HookRotation(at_once="at_once" in fields)
-    made = await hooks.rotate_hook(call, call.request.match_info["hook"], body)
-    return await _hooks(call, on, secrets=[made.secret])
+    made = await hooks.rotate_hook(call, await _hook_on(call, on), body)
+    return _secret_once(call, on, made.secret)
 
 
 async def delete_hook(call: Call) -> web.Response:
     """Take no more messages for a hook."""
-    on = field(read_form(call), "on")
-    await hooks.delete_hook(call, call.request.match_info["hook"])
+    fields = read_form(call)
+    on = field(fields, "on")
+    name = await _hook_on(call, on)
+    require_sure(fields, text("sure.hook", name=name), comes_to=text("sure.hook.then"))
+    await hooks.delete_hook(call, name)
     return moved(call, path_on("/trial-hooks", on))
-
-
-async def _hooks(
-    call: Call, on: str, *, cursor: str | None = None, secrets: list[str] | None = None
-) -> web.Response:
-    found = await hooks.list_hooks(call, PlaceQuery(limit=SHOWN, cursor=cursor, **named_on(on)))
-    path = "/trial-hooks"
-    return page(
-        call.request,
-        "hooks.html",
-        title=text("hooks.title", on=on),
-        on=on,
-        here_tab="trial-hooks",
-        hooks=found.items,
-        secrets=secrets,
-        schemes=get_args(Scheme),
-        next_path=path_on(path, on, found.next) if found.next else None,
-        first_path=path_on(path, on) if cursor else None,
-        status=200 if secrets is None else 201,
-        lines=Lines(
-            api=["GET /api/v1/hooks", "POST /api/v1/hooks"],
-            cli=["seatrial hook list", "seatrial hook create NAME"],
-        ),
-    )
 
 
 async def show_upstreams(call: Call) -> web.Response:
@@ -192,15 +201,46 @@ async def replace_credential(call: Call) -> web.Response:
     fields = read_form(call)
     on = field(fields, "on")
     body = upstreams.NewCredential(username=fields.get("username"), secret=fields.get("secret"))
-    await upstreams.replace_upstream_credential(call, call.request.match_info["upstream"], body)
+    await upstreams.replace_upstream_credential(call, await _upstream_on(call, on), body)
     return moved(call, path_on("/upstreams", on))
 
 
 async def delete_upstream(call: Call) -> web.Response:
     """Forget an upstream."""
-    on = field(read_form(call), "on")
-    await upstreams.delete_upstream(call, call.request.match_info["upstream"])
+    fields = read_form(call)
+    on = field(fields, "on")
+    name = await _upstream_on(call, on)
+    require_sure(fields, text("sure.upstream", name=name), comes_to=text("sure.upstream.then"))
+    await upstreams.delete_upstream(call, name)
     return moved(call, path_on("/upstreams", on))
+
+
+def _secret_once(call: Call, on: str, secret: str, call_back_secret: str | None = None) -> web.Response:
+    secrets = [("", secret)]
+    if call_back_secret is not None:
+        secrets.append((text("hooks.call_back_secret"), call_back_secret))
+    return show_once(
+        call,
+        title=text("hooks.secret"),
+        once=text("tokens.once"),
+        secrets=secrets,
+        hint=text("hooks.hint"),
+        back=path_on("/trial-hooks", on),
+    )
+
+
+async def _hook_on(call: Call, on: str) -> str:
+    """The hook that the address names, if it is one of the place."""
+    hook = await hooks.show_hook(call, call.request.match_info["hook"])
+    require_here(is_here=hook.place == on, what="hook")
+    return hook.name
+
+
+async def _upstream_on(call: Call, on: str) -> str:
+    """The upstream that the address names, if it is one of the namespace."""
+    upstream = await upstreams.show_upstream(call, call.request.match_info["upstream"])
+    require_here(is_here=upstream.place == on, what="upstream")
+    return upstream.name
 
 
 def _namespace(on: str) -> str:

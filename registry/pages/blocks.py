@@ -8,11 +8,19 @@ from pydantic import Field
 
 from registry.auth.policy import decide, may_administer, may_audit, namespaces_above
 from registry.content.administration import find
-from registry.errors import DigestInvalidError, NameInvalidError, RequestInvalidError
 from registry.http.api import gate
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, Fields, field, given_body, moved, read_form
+from registry.pages.serving import (
+    CursorQuery,
+    Fields,
+    field,
+    given_body,
+    moved,
+    needed_number,
+    read_form,
+    require_here,
+)
 from registry.pages.texts import text
 from registry.trials.blocking import EVERYWHERE, BlockKind
 
@@ -22,11 +30,11 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.auth.policy import Action
-    from registry.errors import SeatrialError
     from registry.http.api.models import Page
     from registry.trials.blockpreview import Hit
 
 SHOWN = 20
+_NUMBERS = 10**18 - 1
 
 
 class BlocksQuery(CursorQuery):
@@ -44,13 +52,11 @@ async def show_blocks(call: Call) -> web.Response:
 
 async def preview_block(call: Call) -> web.Response:
     """Which images a block would refuse; nothing is changed."""
+    await _allowed(call)
     fields = read_form(call)
-    try:
-        found = await gate.preview_block(
-            call, given_body(gate.PreviewedBlock, **_target(fields), cursor=fields.get("cursor"))
-        )
-    except (RequestInvalidError, DigestInvalidError, NameInvalidError) as error:
-        return await _page(call, fields, refused=error)
+    found = await gate.preview_block(
+        call, given_body(gate.PreviewedBlock, **_target(fields), cursor=fields.get("cursor"))
+    )
     return await _page(call, fields, hits=found)
 
 
@@ -59,11 +65,8 @@ async def create_block(call: Call) -> web.Response:
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     fields = read_form(call)
-    try:
-        wanted = given_body(gate.NewBlock, **_target(fields), reason=field(fields, "reason"))
-        await gate.create_block(call, wanted)
-    except (RequestInvalidError, DigestInvalidError, NameInvalidError) as error:
-        return await _page(call, fields, refused=error)
+    wanted = given_body(gate.NewBlock, **_target(fields), reason=field(fields, "reason"))
+    await gate.create_block(call, wanted)
     return moved(call, f"/r/{name}/-/blocks")
 
 
@@ -71,7 +74,10 @@ async def lift_block(call: Call) -> web.Response:
     """Take a block back; what another one refuses stays refused."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    await gate.delete_block(call, field(read_form(call), "block"))
+    number = needed_number(read_form(call), "block", least=1, most=_NUMBERS)
+    here = await gate.list_blocks(call, gate.BlocksQuery(on=name, limit=1, cursor=str(number - 1)))
+    require_here(is_here=number in [one.id for one in here.items], what="block")
+    await gate.delete_block(call, str(number))
     return moved(call, f"/r/{name}/-/blocks")
 
 
@@ -95,7 +101,6 @@ async def _page(
     *,
     cursor: str | None = None,
     hits: Page[Hit] | None = None,
-    refused: SeatrialError | None = None,
 ) -> web.Response:
     name = await _allowed(call)
     found = await gate.list_blocks(call, gate.BlocksQuery(on=name, limit=SHOWN, cursor=cursor))
@@ -118,11 +123,9 @@ async def _page(
         ],
         typed=typed,
         hits=hits,
-        refused=refused.message if refused else "",
         manages=decide(call.actor, "configure", name, None).allowed,
         next_path=path + chosen([("cursor", found.next)]) if found.next else None,
         first_path=path if cursor else None,
-        status=refused.status if refused else 200,
         lines=Lines(
             api=[f"GET /api/v1/gate/blocks?on={name}", "POST /api/v1/gate/blocks/preview"],
             cli=[

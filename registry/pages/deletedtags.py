@@ -11,9 +11,8 @@ from registry.http.api import tags
 from registry.http.api.models import PageQuery
 from registry.http.api.reasons import REASON_MAX
 from registry.http.api.routes import Call, read_query
-from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, as_body, field, given_body, moved, read_form, unchanged
+from registry.pages.serving import CursorQuery, as_body, as_seen, field, given_body, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -84,8 +83,7 @@ async def delete_tag(call: Call) -> web.Response:
     await find(call.services.database, actor=call.actor, action="delete", name=name)
     fields = read_form(call)
     wanted = as_body(tags.DeletionQuery, {"reason": fields.get("reason")})
-    seen = fields.get("stands_at")
-    await tags.delete_tag(call, name, tag, wanted, unchanged(seen) if seen else NO_CONDITIONS)
+    await tags.delete_tag(call, name, tag, wanted, as_seen(call))
     return moved(call, _path(name))
 
 

@@ -10,14 +10,21 @@ from pydantic import Field
 
 from registry.auth.policy import Visibility, decide, namespaces_above
 from registry.content.administration import find
-from registry.errors import RequestInvalidError
 from registry.http.api import gate
 from registry.http.api.repositories import RepositoryChange, change_repository, show_repository
 from registry.http.api.routes import Call, read_query
 from registry.http.api.visibility import VisibilityQuery, preview_visibility
-from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, is_whole, moved, read_form
+from registry.pages.serving import (
+    CursorQuery,
+    as_seen,
+    field,
+    given_body,
+    moved,
+    needed_number,
+    read_form,
+    require_here,
+)
 from registry.pages.texts import text
 from registry.settings import Gate
 from registry.trials.pausing import PAUSE_MAX
@@ -131,7 +138,7 @@ async def change_gate(call: Call) -> web.Response:
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     fields = read_form(call)
     wanted = given_body(RepositoryChange, gate=field(fields, "gate"), visibility=fields.get("visibility"))
-    await change_repository(call, name, wanted, NO_CONDITIONS)
+    await change_repository(call, name, wanted, as_seen(call))
     return moved(call, f"/r/{name}/-/gate")
 
 
@@ -140,11 +147,15 @@ async def pause_gate(call: Call) -> web.Response:
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     fields = read_form(call)
-    until = datetime.now(UTC) + timedelta(hours=_hours(field(fields, "hours")))
+    hours = needed_number(fields, "hours", least=1, most=PAUSE_HOURS_MAX)
+    until = datetime.now(UTC) + timedelta(hours=hours)
     await gate.pause_gate(
         call,
         given_body(
-            gate.NewPause, namespace=field(fields, "namespace"), until=until, reason=field(fields, "reason")
+            gate.NewPause,
+            namespace=_above(name, field(fields, "namespace")),
+            until=until,
+            reason=field(fields, "reason"),
         ),
     )
     return moved(call, f"/r/{name}/-/gate")
@@ -154,11 +165,11 @@ async def resume_gate(call: Call) -> web.Response:
     """End a pause before its time."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    await gate.resume_gate(call, field(read_form(call), "namespace"))
+    await gate.resume_gate(call, _above(name, field(read_form(call), "namespace")))
     return moved(call, f"/r/{name}/-/gate")
 
 
-def _hours(words: str) -> int:
-    if not (is_whole(words, 3) and 0 < int(words) <= PAUSE_HOURS_MAX):
-        raise RequestInvalidError(f"hours: a whole number from 1 to {PAUSE_HOURS_MAX}")
-    return int(words)
+def _above(name: str, namespace: str) -> str:
+    """A namespace above the repository, whose gates are paused on its page."""
+    require_here(is_here=namespace in namespaces_above(name), what="namespace")
+    return namespace

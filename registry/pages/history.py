@@ -9,6 +9,7 @@ from pydantic import Field
 
 from registry.auth.policy import decide
 from registry.content.administration import find
+from registry.content.tagmoves import NOWHERE
 from registry.http.api import tags
 from registry.http.api.fields import ContentDigest
 from registry.http.api.models import PageQuery, Query
@@ -72,6 +73,7 @@ async def confirm_rollback(call: Call) -> web.Response:
         path=_path(name, tag),
         to=to,
         stands_at=standing.items[0].new_digest if standing.items else None,
+        nowhere=NOWHERE,
         reason_max=REASON_MAX,
         lines=Lines(
             api=[f"POST {_api(name, tag)}/rollback"], cli=[f"seatrial tag rollback {name}:{tag} --to {to}"]
@@ -84,7 +86,9 @@ async def roll_back(call: Call) -> web.Response:
     name, tag = call.request.match_info["name"], call.request.match_info["tag"]
     await find(call.services.database, actor=call.actor, action="push", name=name)
     fields = read_form(call)
-    wanted = given_body(tags.Rollback, to=field(fields, "to"), reason=fields.get("reason"))
+    wanted = given_body(
+        tags.Rollback, to=field(fields, "to"), reason=fields.get("reason"), stands_at=fields.get("seen")
+    )
     await tags.roll_back(call, name, tag, wanted)
     return moved(call, _path(name, tag))
 

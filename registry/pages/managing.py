@@ -24,6 +24,7 @@ from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
     as_body,
+    as_seen,
     field,
     given_body,
     moved,
@@ -128,12 +129,13 @@ async def change_settings(call: Call) -> web.Response:
         api.RepositoryChange, visibility=field(fields, "visibility"), gate=field(fields, "gate")
     )
     now = await api.show_repository(call, name)
+    as_seen(call).require(now.etag, f"repository {name}")
     if is_stricter(field(fields, "gate"), now.gate) or is_narrower(
         field(fields, "visibility"), now.visibility
     ):
         asked = chosen([("gate", wanted.gate), ("visibility", wanted.visibility)])
         return moved(call, f"/r/{name}/-/gate{asked}")
-    await api.change_repository(call, name, wanted, NO_CONDITIONS)
+    await api.change_repository(call, name, wanted, as_seen(call))
     return moved(call, f"/r/{name}/-/settings")
 
 
@@ -149,7 +151,7 @@ async def change_trials(call: Call) -> web.Response:
         "turned_bad": fields.get("turned_bad"),
         "turned_bad_days": whole_number(fields, "turned_bad_days", most=DAYS_MAX),
     }
-    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), NO_CONDITIONS)
+    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), as_seen(call))
     return moved(call, f"/r/{name}/-/settings")
 
 

@@ -10,11 +10,11 @@ from registry.auth.policy import Visibility, decide, may_administer, may_audit, 
 from registry.http.api import namespaces
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
-from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
     as_body,
+    as_seen,
     field,
     given_body,
     moved,
@@ -135,7 +135,7 @@ async def change_settings(call: Call) -> web.Response:
         said |= {cap: whole_number(fields, cap, most=namespaces.CAP_MAX) for cap in CAPS}
     # Null is said and not left out: it lets one above say.
     wanted = as_body(namespaces.NamespaceChange, said)
-    await namespaces.change_namespace(call, name, wanted, NO_CONDITIONS)
+    await namespaces.change_namespace(call, name, wanted, as_seen(call))
     return moved(call, f"/n/{name}/-/settings")
 
 

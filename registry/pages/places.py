@@ -11,7 +11,7 @@ from registry.errors import RequestInvalidError
 from registry.http.api.fields import PlaceKey
 from registry.http.api.models import Query, problems
 from registry.pages.rendering import chosen
-from registry.pages.serving import CursorQuery, is_whole
+from registry.pages.serving import CursorQuery
 
 if TYPE_CHECKING:
     from registry.auth.policy import Action
@@ -41,20 +41,6 @@ def named_on(on: str) -> dict[str, str]:
 def may(call: Call, action: Action, on: str) -> bool:
     """Whether the visitor may do that at the place, as far as his roles and his credential say."""
     return decide(call.actor, action, on, None).allowed
-
-
-def whole(fields: Fields, name: str) -> int | None:
-    """The whole number in a field that may be left empty.
-
-    Raises:
-        RequestInvalidError: it is none.
-    """
-    words = fields.get(name, "").strip()
-    if not words:
-        return None
-    if not is_whole(words):
-        raise RequestInvalidError(f"{name}: {words[:40]!r} is no whole number")
-    return int(words)
 
 
 def query_and_fields(call: Call, kind: type[Q]) -> tuple[Q, Fields]:

@@ -15,12 +15,23 @@ from registry.content.administration import find
 from registry.contract.findingspolicy import RULES_MAX, FindingsPolicy, Least, Otherwise, Then
 from registry.contract.scan import WORST_FIRST
 from registry.contract.specfile import SpecInvalidError, as_yaml
-from registry.errors import NotFoundError, RequestInvalidError
+from registry.errors import NotFoundError
 from registry.http.api import findingspolicies as api
 from registry.http.api.routes import Call
 from registry.http.api.waivers import WaiversQuery, list_waivers
+from registry.pages.refilling import SEEN
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import Fields, given_body, is_whole, moved, read_form
+from registry.pages.serving import (
+    Fields,
+    FormInvalidError,
+    as_seen,
+    given_body,
+    is_whole,
+    moved,
+    read_form,
+    require_sure,
+    rows_sent,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -47,13 +58,11 @@ GAPS = (
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A policy that somebody filled in, and what came of it."""
+    """A policy that somebody filled in, the entity tag of what he began with, and what would come of it."""
 
     document: Mapping[str, Any]
-    wrong: Sequence[tuple[str, str]] = ()
-    """Where, and what."""
-    previewed: PreviewPage | None = None
-    status: int = 200
+    seen: str
+    previewed: PreviewPage
 
 
 async def show_policy(call: Call) -> web.Response:
@@ -72,20 +81,23 @@ async def preview_policy(call: Call) -> web.Response:
         found = await api.preview_findings_policy(
             call, given_body(api.PreviewedPolicy, on=name, policy=document, cursor=fields.get("cursor"))
         )
-    except RequestInvalidError as error:
-        return await _page(call, _refused(document, error))
-    return await _page(call, Given(document, previewed=found))
+    except SpecInvalidError as error:
+        raise _refused(fields, error) from None
+    return await _page(call, Given(document, fields.get(SEEN, ""), found))
 
 
 async def save_policy(call: Call) -> web.Response:
     """Let a policy count here, for what is there as well."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    document = document_of(read_form(call))
+    fields = read_form(call)
+    document = document_of(fields)
     try:
-        await api.put_findings_policy(call, given_body(api.NewFindingsPolicy, on=name, policy=document))
-    except RequestInvalidError as error:
-        return await _page(call, _refused(document, error))
+        await api.put_findings_policy(
+            call, given_body(api.NewFindingsPolicy, on=name, policy=document), as_seen(call)
+        )
+    except SpecInvalidError as error:
+        raise _refused(fields, error) from None
     return moved(call, f"/r/{name}/-/findings-policy")
 
 
@@ -93,7 +105,8 @@ async def clear_policy(call: Call) -> web.Response:
     """Take the repository's own policy away; one of a namespace above counts then."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    await api.clear_findings_policy(call, api.FindingsPolicyQuery(on=name))
+    require_sure(read_form(call), text("sure.findings", on=name), comes_to=text("sure.policy.then"))
+    await api.clear_findings_policy(call, api.FindingsPolicyQuery(on=name), as_seen(call))
     return moved(call, f"/r/{name}/-/findings-policy")
 
 
@@ -148,19 +161,22 @@ def _number(words: str | None) -> int | float | str | None:
         return words
 
 
-def _refused(document: Mapping[str, Any], error: RequestInvalidError) -> Given:
-    wrong = [("", error.message)]
-    if isinstance(error, SpecInvalidError):
-        wrong = [(_place(one.path), one.message) for one in error.problems]
-    return Given(document, wrong=wrong, status=error.status)
-
-
-def _place(path: str) -> str:
-    """Where in the form: rules are counted from 1."""
-    first, *rest = path.split(".")
-    if first == "vulnerabilities" and rest and rest[0].isdigit():
-        return " ".join([text("policy.rule", number=int(rest[0]) + 1), *rest[1:]])
-    return path
+def _refused(fields: Fields, error: SpecInvalidError) -> FormInvalidError:
+    """What is wrong, by the rows and the fields of the form."""
+    rows = [number for number in range(RULES_MAX) if _rule(fields, number)]
+    said, names = [], []
+    for one in error.problems:
+        first, *rest = one.path.split(".")
+        place, name = one.path, first
+        if first == "vulnerabilities" and rest and rest[0].isdigit() and int(rest[0]) < len(rows):
+            row = rows[int(rest[0])]
+            place = " ".join([text("policy.rule", number=row + 1), *rest[1:]])
+            name = "-".join(["rule", str(row), *rest[1:2]])
+        elif first == "licences" and rest:
+            name = rest[0]
+        said.append(f"{place}: {one.message}")
+        names.append(name)
+    return FormInvalidError(text("policy.wrong", problems="; ".join(said)), names=names)
 
 
 def sentences_of(document: Mapping[str, Any]) -> Sequence[str]:
@@ -200,6 +216,8 @@ async def _page(call: Call, given: Given | None) -> web.Response:
     stored: Mapping[str, Any] = {"version": 1} if placed is None else placed.policy
     document = stored if given is None else given.document
     rules = [*document.get("vulnerabilities", ())]
+    empty = max(min(EMPTY_RULES, RULES_MAX - len(rules)), rows_sent(call, "rule") - len(rules))
+    own_tag = placed.etag if placed is not None and placed.on == name else ""
     return page(
         call.request,
         "findings-policy.html",
@@ -214,14 +232,15 @@ async def _page(call: Call, given: Given | None) -> web.Response:
         excused=[one for one in found.items if one.finding and one.standing in ("requested", "granted")],
         given=given,
         document=document,
-        rules=[*rules, *({} for _ in range(min(EMPTY_RULES, RULES_MAX - len(rules))))],
+        rules=[*rules, *({} for _ in range(empty))],
+        own_tag=own_tag,
+        seen=own_tag if given is None else given.seen,
         severities=[one for one in WORST_FIRST if one in get_args(Least)],
         thens=get_args(Then),
         otherwise=get_args(Otherwise),
         gaps=GAPS,
         manages=decide(call.actor, "configure", name, repository.visibility).allowed,
         previews=may_audit(call.actor),
-        status=200 if given is None else given.status,
         lines=Lines(
             api=[f"GET /api/v1/findings-policy?on={name}", "POST /api/v1/findings-policy/preview"],
             cli=[

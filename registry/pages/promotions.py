@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from registry.auth.policy import decide
+from registry.content.tagmoves import NOWHERE
 from registry.http.api import promotions
 from registry.http.api.fields import PlaceKey
 from registry.http.api.reasons import REASON_MAX
@@ -76,6 +77,7 @@ async def preview_promotion(call: Call) -> web.Response:
         here_tab="promotions",
         query=query,
         found=found,
+        nowhere=NOWHERE,
         manages=decide(call.actor, "configure", query.on, None).allowed,
         lines=Lines(
             api=["POST /api/v1/promotions/preview"],
@@ -88,7 +90,12 @@ async def promote(call: Call) -> web.Response:
     """Promote, or ask for it where the destination wants two people."""
     fields = read_form(call)
     on = field(fields, "on")
-    wanted = _wanted(on, field(fields, "source"), fields.get("tag", ""), fields.get("reason", ""))
+    source = field(fields, "source")
+    if "seen-digest" in fields and "@" not in source:
+        source = f"{source}@{fields['seen-digest']}"
+    wanted = _wanted(
+        on, source, fields.get("tag", ""), fields.get("reason", ""), stands_at=fields.get("seen")
+    )
     await promotions.promote(call, wanted)
     return moved(call, path_on("/promotions", on))
 
@@ -115,7 +122,13 @@ def _pushes(call: Call, name: str) -> bool:
     return decide(call.actor, "push", name, None).allowed
 
 
-def _wanted(on: str, source: str, tag: str, reason: str) -> promotions.WantedPromotion:
+def _wanted(
+    on: str, source: str, tag: str, reason: str, *, stands_at: str | None = None
+) -> promotions.WantedPromotion:
     return given_body(
-        promotions.WantedPromotion, source=source, to=f"{on}:{tag}" if tag else on, reason=reason or None
+        promotions.WantedPromotion,
+        source=source,
+        to=f"{on}:{tag}" if tag else on,
+        reason=reason or None,
+        stands_at=stands_at,
     )

@@ -11,9 +11,18 @@ from registry.contract.sizes import parse_size_bytes
 from registry.http.api import quotas
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
-from registry.pages.places import OnQuery, may, path_on, whole
+from registry.pages.places import OnQuery, may, path_on
 from registry.pages.rendering import Lines, chosen, page, shown_bytes
-from registry.pages.serving import CursorQuery, as_body, field, moved, read_form
+from registry.pages.serving import (
+    CursorQuery,
+    as_body,
+    as_seen,
+    field,
+    moved,
+    read_form,
+    require_sure,
+    whole_number,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -90,14 +99,16 @@ async def change_quota(call: Call) -> web.Response:
     on = field(fields, "on")
     here = [one for one in RESOURCES if one != "repositories" or on.endswith("/")]
     wanted: dict[str, object] = {one: _amount(fields, one) for one in here}
-    await quotas.change_quota(call, as_body(quotas.QuotaChange, {"on": on, **wanted}))
+    await quotas.change_quota(call, as_body(quotas.QuotaChange, {"on": on, **wanted}), as_seen(call))
     return moved(call, path_on("/quota", on))
 
 
 async def clear_quota(call: Call) -> web.Response:
     """Take all quotas of a place away."""
-    on = field(read_form(call), "on")
-    await quotas.clear_quota(call, as_body(quotas.QuotaQuery, {"on": on}))
+    fields = read_form(call)
+    on = field(fields, "on")
+    require_sure(fields, text("sure.quota", on=on), comes_to=text("sure.policy.then"))
+    await quotas.clear_quota(call, as_body(quotas.QuotaQuery, {"on": on}), as_seen(call))
     return moved(call, path_on("/quota", on))
 
 
@@ -132,5 +143,5 @@ def _typed(resource: Resource, most: int | None) -> str:
 def _amount(fields: Fields, resource: Resource) -> int | None:
     words = fields.get(resource, "").replace(" ", "")
     if resource != "bytes":
-        return whole(fields, resource)
+        return whole_number(fields, resource)
     return parse_size_bytes(words) if words else None

@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import Field
 
+from registry.content.administration import require_place
 from registry.content.retentionrules import ALL, Order, RetentionPolicy
 from registry.content.tagmatching import MatchKind
 from registry.http.api import retention
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
-from registry.pages.places import OnQuery, may, path_on, query_and_fields, whole
+from registry.pages.places import OnQuery, may, path_on, query_and_fields
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, as_body, field, given_body, moved, read_form
+from registry.pages.serving import (
+    CursorQuery,
+    as_body,
+    as_seen,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_sure,
+    rows_sent,
+    whole_number,
+)
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -51,7 +63,8 @@ async def show_policy(call: Call) -> web.Response:
         policies=found,
         own=found[0] if found and found[0].on == on else None,
         manages=may(call, "configure", on) and may(call, "delete", on),
-        **_form(found[0].policy if found else RetentionPolicy()),
+        **_form(call, found[0].policy if found else RetentionPolicy()),
+        seen=found[0].etag if found and found[0].on == on else "",
         lines=Lines(
             api=[f"GET /api/v1/retention/policies?on={on}", "PUT /api/v1/retention"],
             cli=[f"seatrial retention list {on}", f"seatrial retention set {on} --keep 'v*,last=5'"],
@@ -63,14 +76,19 @@ async def set_policy(call: Call) -> web.Response:
     """Let what the form says count from now on."""
     fields = read_form(call)
     on = field(fields, "on")
-    await retention.put_retention(call, given_body(retention.PlacedNewRetention, on=on, **_wanted(fields)))
+    await retention.put_retention(
+        call, given_body(retention.PlacedNewRetention, on=on, **_wanted(fields)), as_seen(call)
+    )
     return moved(call, path_on("/retention", on))
 
 
 async def clear_policy(call: Call) -> web.Response:
     """Take the place's own policy away."""
-    on = field(read_form(call), "on")
-    await retention.clear_retention(call, as_body(retention.RetentionQuery, {"on": on}))
+    fields = read_form(call)
+    on = field(fields, "on")
+    await require_place(call.services.database, actor=call.actor, action="configure", on=on)
+    require_sure(fields, text("sure.retention", on=on), comes_to=text("sure.policy.then"))
+    await retention.clear_retention(call, as_body(retention.RetentionQuery, {"on": on}), as_seen(call))
     return moved(call, path_on("/retention", on))
 
 
@@ -104,7 +122,8 @@ async def preview(call: Call) -> web.Response:
         found=found,
         is_set=wanted is None,
         manages=may(call, "delete", query.on),
-        **_form(RetentionPolicy() if wanted is None else retention.policy_of_body(wanted)),
+        **_form(call, RetentionPolicy() if wanted is None else retention.policy_of_body(wanted)),
+        seen=call.request.query.get("seen", ""),
         first_path=path + chosen([*kept, ("cursor", query.cursor)]) if query.skip else None,
         next_path=path + chosen([*kept, ("cursor", query.cursor), ("skip", str(query.skip + SHOWN))])
         if found.more and query.skip + SHOWN <= retention.SKIP_MAX
@@ -124,14 +143,20 @@ async def begin_run(call: Call) -> web.Response:
     """Carry the policy out now."""
     fields = read_form(call)
     on = field(fields, "on")
-    percent = whole(fields, "cap_percent")
-    wanted = given_body(retention.NewRun, on=on, cap=whole(fields, "cap"), cap_percent=percent)
+    percent = whole_number(fields, "cap_percent")
+    wanted = given_body(
+        retention.NewRun,
+        on=on,
+        cap=whole_number(fields, "cap"),
+        cap_percent=percent,
+        policies=fields.get("seen"),
+    )
     await retention.ask_retention(call, wanted)
     return moved(call, path_on("/retention/runs", on))
 
 
 async def show_runs(call: Call) -> web.Response:
-    """The runs at a place, the newest first, and a form to begin one."""
+    """The runs at a place, the newest first, and the way to begin one."""
     query = read_query(call.request, OnQuery, leaves_out_empty=True)
     found = await retention.list_retention_runs(
         call, retention.RunsQuery(on=query.on, limit=SHOWN, cursor=query.cursor)
@@ -196,14 +221,14 @@ def _wanted(fields: Fields) -> dict[str, object]:
     """The members of a policy that the form says."""
     rules = [rule for number in range(_ROWS_MAX) if (rule := _rule(fields, f"keep-{number}-"))]
     wanted: dict[str, object] = {"keep": rules} if rules else {}
-    wanted |= {name: number for name in _NUMBERS if (number := whole(fields, name)) is not None}
+    wanted |= {name: number for name in _NUMBERS if (number := whole_number(fields, name)) is not None}
     return wanted | ({"at": fields["at"]} if "at" in fields else {})
 
 
 def _rule(fields: Fields, row: str) -> dict[str, object] | None:
     """A rule of the form; ``None``: its row says nothing."""
     by, pattern = fields.get(f"{row}by", ""), fields.get(f"{row}pattern", "")
-    numbers = {name: whole(fields, f"{row}{name}") for name in ("last", "pulled_days", "moved_days")}
+    numbers = {name: whole_number(fields, f"{row}{name}") for name in ("last", "pulled_days", "moved_days")}
     rule: dict[str, object] = {name: number for name, number in numbers.items() if number is not None}
     if not rule and not pattern and by != "all":
         return None
@@ -212,9 +237,10 @@ def _rule(fields: Fields, row: str) -> dict[str, object] | None:
     return rule | ({"order": fields[f"{row}order"]} if f"{row}order" in fields else {})
 
 
-def _form(policy: RetentionPolicy) -> dict[str, Any]:
+def _form(call: Call, policy: RetentionPolicy) -> dict[str, Any]:
     """What the form for a policy is drawn with."""
-    rules: Sequence[KeepRule | None] = [*policy.keep, *[None] * SPARE_RULES]
+    empty = max(SPARE_RULES, rows_sent(call, "keep") - len(policy.keep))
+    rules: Sequence[KeepRule | None] = [*policy.keep, *[None] * empty]
     return {
         "policy": policy,
         "rules": rules[:_ROWS_MAX],

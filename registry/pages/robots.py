@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from registry.errors import ConflictError, PreconditionFailedError
 from registry.http.api import robots, tokens
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
-from registry.pages.account import LIVES, wanted_token
+from registry.pages.account import LIVES, revoke_one, token_of, wanted_token
 from registry.pages.namespaces import may_on, own_name, tabs_of
+from registry.pages.once import show_token_once
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
+    IS_NEW,
     CursorQuery,
     field,
     given_body,
@@ -25,8 +28,6 @@ from registry.pages.texts import text
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-    from registry.http.api.tokens import MadeToken
 
 SHOWN = 50
 ALL = "/administration/robots"
@@ -80,55 +81,16 @@ async def create_robot(call: Call) -> web.Response:
     """Make a robot; its page has the form for its first token."""
     name = await own_name(call, "administer")
     own = field(read_form(call), "name")
-    await robots.put_robot(
-        call, f"{name}+{own}", given_body(robots.WantedRobot, disabled=False), NO_CONDITIONS
-    )
+    wanted = given_body(robots.WantedRobot, disabled=False)
+    try:
+        await robots.put_robot(call, f"{name}+{own}", wanted, IS_NEW)
+    except PreconditionFailedError:
+        raise ConflictError(f"there is a robot {name}+{own} already") from None
     return moved(call, _path(name, own))
 
 
 async def show_robot(call: Call) -> web.Response:
     """A robot with its roles and its tokens."""
-    return await _robot(call, None)
-
-
-async def create_token(call: Call) -> web.Response:
-    """Make a token of a robot, and show its secret this once."""
-    account = await _account(call)
-    return await _robot(call, await tokens.create_token(call, wanted_token(read_form(call), account=account)))
-
-
-async def rotate_token(call: Call) -> web.Response:
-    """Replace a token, and show the new secret this once; the old one works for some time more."""
-    await _account(call)
-    token_id = call.request.match_info["token_id"]
-    return await _robot(call, await tokens.rotate_token(call, token_id, tokens.TokenRotation()))
-
-
-async def revoke_token(call: Call) -> web.Response:
-    """Let a token open nothing any more."""
-    await _account(call)
-    await tokens.revoke_token(call, call.request.match_info["token_id"])
-    return moved(call, _own_path(call))
-
-
-async def switch_robot(call: Call) -> web.Response:
-    """Disable a robot, or enable it again."""
-    account = await _account(call)
-    await robots.show_robot(call, account)  # it is made by none of this
-    change = robots.WantedRobot(disabled=switches_off(read_form(call)))
-    await robots.put_robot(call, account, change, NO_CONDITIONS)
-    return moved(call, _own_path(call))
-
-
-async def delete_robot(call: Call) -> web.Response:
-    """Remove a robot with its tokens and roles."""
-    account = await _account(call)
-    require_confirmed(read_form(call), account)
-    await robots.delete_robot(call, account, NO_CONDITIONS)
-    return moved(call, f"/n/{call.request.match_info['name']}/-/robots")
-
-
-async def _robot(call: Call, made: MadeToken | None) -> web.Response:
     matched = call.request.match_info
     account, path = f"{matched['name']}+{matched['robot']}", _own_path(call)
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
@@ -150,12 +112,10 @@ async def _robot(call: Call, made: MadeToken | None) -> web.Response:
         grants=held.items,
         has_more=held.next is not None,
         tokens=found.items if found else (),
-        made=made,
         lives=tuple(LIVES),
         path=path,
         next_path=path + chosen([("cursor", found.next)]) if found and found.next else None,
         first_path=path if query.cursor else None,
-        status=200 if made is None else 201,
         lines=Lines(
             api=[f"GET /api/v1/robots/{quote(account, '')}", "POST /api/v1/tokens"],
             cli=[
@@ -165,6 +125,43 @@ async def _robot(call: Call, made: MadeToken | None) -> web.Response:
             ],
         ),
     )
+
+
+async def create_token(call: Call) -> web.Response:
+    """Make a token of a robot, and show its secret this once."""
+    account = await _account(call)
+    made = await tokens.create_token(call, wanted_token(read_form(call), account=account))
+    return show_token_once(call, made, back=_own_path(call))
+
+
+async def rotate_token(call: Call) -> web.Response:
+    """Replace a token, and show the new secret this once; the old one works for some time more."""
+    token = await token_of(call, await _account(call))
+    made = await tokens.rotate_token(call, token.id, tokens.TokenRotation())
+    return show_token_once(call, made, back=_own_path(call))
+
+
+async def revoke_token(call: Call) -> web.Response:
+    """Let a token open nothing any more."""
+    await revoke_one(call, await token_of(call, await _account(call)))
+    return moved(call, _own_path(call))
+
+
+async def switch_robot(call: Call) -> web.Response:
+    """Disable a robot, or enable it again."""
+    account = await _account(call)
+    await robots.show_robot(call, account)  # it is made by none of this
+    change = robots.WantedRobot(disabled=switches_off(read_form(call)))
+    await robots.put_robot(call, account, change, NO_CONDITIONS)
+    return moved(call, _own_path(call))
+
+
+async def delete_robot(call: Call) -> web.Response:
+    """Remove a robot with its tokens and roles."""
+    account = await _account(call)
+    require_confirmed(read_form(call), account)
+    await robots.delete_robot(call, account, NO_CONDITIONS)
+    return moved(call, f"/n/{call.request.match_info['name']}/-/robots")
 
 
 async def _account(call: Call) -> str:

@@ -19,18 +19,17 @@ from registry.contract.examples import EXAMPLES
 from registry.contract.plan import make_plans
 from registry.contract.runspec import RunSpec
 from registry.contract.specfile import Problem, SpecInvalidError, as_yaml, parse_run_spec
-from registry.errors import RequestInvalidError, SeatrialError, UnauthorizedError
+from registry.errors import RequestInvalidError
 from registry.http.api.history import HistoryQuery, list_past_trials
 from registry.http.api.models import Query
 from registry.http.api.repositories import RepositoryChange, change_repository, show_repository
 from registry.http.api.routes import Call, read_query
 from registry.http.api.trials import Request, start_trial
 from registry.http.parsers import PARSERS
-from registry.oci.conditions import NO_CONDITIONS
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import field, given_body, moved, read_form
+from registry.pages.serving import Fields, as_seen, field, given_body, moved, read_form, require_sure
 from registry.pages.texts import text
 from registry.trials.specs import IMAGE_SUGGESTED
 
@@ -59,13 +58,13 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What somebody typed, and what came of it: ``mistakes``, or that it was ``refused``, or what is run by
-    it, each case with what is tested."""
+    """What somebody typed, and what came of it: ``mistakes``, or what is run by it, each case with what is
+    tested. ``seen`` is the entity tag of what he began with."""
 
     spec: str
     image: str = ""
+    seen: str | None = None
     mistakes: Sequence[Mistake] = ()
-    refused: str = ""
     runs: Sequence[tuple[str, str]] | None = None
     digest: str = ""
     status: int = 200
@@ -88,9 +87,9 @@ async def check_run_spec(call: Call) -> web.Response:
     try:
         checked = await call.request.app[PARSERS].run(parse_run_spec, spec)
         runs = await call.request.app[PARSERS].run(_comes_to, checked, call.services.settings)
-    except RequestInvalidError as error:
-        return await _page(call, _refused(spec, image, error))
-    return await _page(call, Given(spec, image, runs=runs, digest=str(checked.digest)))
+    except SpecInvalidError as error:
+        return await _page(call, _refused(fields, error))
+    return await _page(call, Given(spec, image, fields.get("seen"), runs=runs, digest=str(checked.digest)))
 
 
 async def save_run_spec(call: Call) -> web.Response:
@@ -98,11 +97,11 @@ async def save_run_spec(call: Call) -> web.Response:
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
     fields = read_form(call)
-    spec = fields.get("spec", "")
+    wanted = given_body(RepositoryChange, run_spec=fields.get("spec", ""))
     try:
-        await change_repository(call, name, given_body(RepositoryChange, run_spec=spec), NO_CONDITIONS)
-    except SeatrialError as error:
-        return await _page(call, _refused(spec, fields.get("image", ""), error))
+        await change_repository(call, name, wanted, as_seen(call))
+    except SpecInvalidError as error:
+        return await _page(call, _refused(fields, error))
     return moved(call, f"/r/{name}/-/run-spec")
 
 
@@ -115,8 +114,8 @@ async def try_run_spec(call: Call) -> web.Response:
     try:
         named = f"{name}{'@' if ':' in image else ':'}{field(fields, 'image')}"
         started = await start_trial(call, given_body(Request, image=named, spec=spec))
-    except SeatrialError as error:
-        return await _page(call, _refused(spec, image, error))
+    except SpecInvalidError as error:
+        return await _page(call, _refused(fields, error))
     return moved(call, f"/trials/{started.id}")
 
 
@@ -124,7 +123,8 @@ async def clear_run_spec(call: Call) -> web.Response:
     """Let images say themselves what is to be expected of them."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    await change_repository(call, name, RepositoryChange(run_spec=None), NO_CONDITIONS)
+    require_sure(read_form(call), text("sure.run_spec", on=name), comes_to=text("sure.policy.then"))
+    await change_repository(call, name, RepositoryChange(run_spec=None), as_seen(call))
     return moved(call, f"/r/{name}/-/run-spec")
 
 
@@ -134,12 +134,16 @@ def mistakes_of(spec: str, problems: Sequence[Problem]) -> Sequence[Mistake]:
     return [Mistake(one, lines[one.line - 1].strip() if one.line <= len(lines) else "") for one in problems]
 
 
-def _refused(spec: str, image: str, error: SeatrialError) -> Given:
-    if isinstance(error, UnauthorizedError):
-        raise error
-    if isinstance(error, SpecInvalidError):
-        return Given(spec, image, mistakes=mistakes_of(spec, error.problems), status=error.status)
-    return Given(spec, image, refused=error.message, status=error.status)
+def _refused(fields: Fields, error: SpecInvalidError) -> Given:
+    """What is wrong with lines stands beside them."""
+    spec = fields.get("spec", "")
+    return Given(
+        spec,
+        fields.get("image", ""),
+        fields.get("seen"),
+        mistakes=mistakes_of(spec, error.problems),
+        status=error.status,
+    )
 
 
 def _comes_to(spec: RunSpec, settings: Settings) -> Sequence[tuple[str, str]]:
@@ -190,6 +194,7 @@ async def _page(call: Call, given: Given | None) -> web.Response:
         digest=digest,
         secrets=sorted(named),
         given=given,
+        seen=repository.etag if given is None or given.seen is None else given.seen,
         # What is sent back is what was typed, to the letter.
         typed=escape(spec if given is None else given.spec),
         examples=EXAMPLES,

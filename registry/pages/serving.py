@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import parse_qsl
@@ -18,14 +19,22 @@ from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError
 
 from registry.auth.actor import ANONYMOUS, Actor
-from registry.errors import DeniedError, MediaTypeUnsupportedError, RequestInvalidError, UnauthorizedError
+from registry.errors import (
+    DeniedError,
+    MediaTypeUnsupportedError,
+    NotFoundError,
+    RequestInvalidError,
+    SeatrialError,
+    UnauthorizedError,
+)
 from registry.http.api.models import Body, Query, problems
 from registry.http.api.routes import Call, Right, carried_out, require_right
 from registry.http.body import leave_expectation, read_all
 from registry.http.caller import know
 from registry.http.cookies import SAFE, authenticate_caller, clear_session, is_from_own_page
 from registry.http.services import SERVICES
-from registry.oci.conditions import Conditions, EntityTags
+from registry.oci.conditions import NO_CONDITIONS, Conditions, EntityTags
+from registry.pages.refilling import SEEN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +51,11 @@ _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="seatrial"'}
 """No Basic challenge: a browser would ask for a password in a window of its own."""
 
 Fields = Mapping[str, str]
-FORM = web.RequestKey("form", dict[str, str])
-"""The fields of a form, once they are read."""
 COMPONENT = "[a-z0-9]+(?:(?:[.]|_|__|-+)[a-z0-9]+)*"
 NAME = f"{{name:{COMPONENT}(?:/{COMPONENT})*}}"
 """A repository's name in a path. What follows it begins with ``/-/``, which no name has."""
+IS_NEW = Conditions(if_none_match=EntityTags(is_any=True, strong=frozenset(), weak=frozenset()))
+"""There is no such thing yet."""
 ACCOUNT = "[a-z0-9][a-z0-9._-]*"
 """A name of a user, a group, an issuer or a robot in its namespace, in a path."""
 
@@ -57,16 +66,43 @@ class CursorQuery(Query):
     cursor: str | None = Field(default=None, max_length=1024)
 
 
+Handler = Callable[[Call], Awaitable[web.StreamResponse]]
+
+
 @dataclass(frozen=True, slots=True)
 class PageRoute:
     """One row of the table of pages. ``asks_who``: false for what is the same for everybody, and for who
-    signs in or out; no credential is looked at."""
+    signs in or out; no credential is looked at.
+
+    ``stands_on``: the page that the form stands on, which comes again where the form is refused; its query is
+    made of the fields ``asked``."""
 
     method: Literal["GET", "POST"]
     path: str
-    handler: Callable[[Call], Awaitable[web.StreamResponse]]
+    handler: Handler
     right: Right = "anyone"
     asks_who: bool = True
+    stands_on: Handler | None = None
+    asked: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A form that was sent, once it is read: by which row of the table, and its fields."""
+
+    route: PageRoute
+    fields: dict[str, str]
+
+
+SENT = web.RequestKey("sent", Sent)
+
+
+class FormInvalidError(RequestInvalidError):
+    """A form that is not valid: ``names`` are its fields in which something is wrong."""
+
+    def __init__(self, message: str, *, names: Sequence[str]) -> None:
+        super().__init__(message)
+        self.names = names
 
 
 def add_routes(app: web.Application, table: Sequence[PageRoute]) -> None:
@@ -82,12 +118,21 @@ def _served(route: PageRoute) -> Callable[[web.Request], Awaitable[web.StreamRes
         database = request.app[SERVICES].database
         try:
             epoch = 0
-            actor, is_over = await _visitor(request, route)
+            try:
+                actor, is_over = await find_visitor(request, route)
+            except UnauthorizedError:
+                if route.method == "POST":
+                    # His session may be over: what he typed is shown to him.
+                    with suppress(SeatrialError):
+                        request[SENT] = Sent(route, await _form(request))
+                raise
             if route.method == "POST":
-                request[FORM] = await _form(request)
+                request[SENT] = Sent(route, await _form(request))
                 # Whoever sends it slowly may have lost his rights since.
                 epoch = (await database.epochs()).access
-                actor, _ = await _visitor(request, route)
+                actor, _ = await find_visitor(request, route)
+            elif route.stands_on is not None:
+                request[SENT] = Sent(route, dict(request.query))
 
             async def attempt(services: Services) -> web.StreamResponse:
                 call = Call(request=request, response=web.Response(), services=services, actor=actor)
@@ -107,7 +152,7 @@ def _served(route: PageRoute) -> Callable[[web.Request], Awaitable[web.StreamRes
 
 def read_form(call: Call) -> Fields:
     """The fields of the form that was sent; what was left empty is not among them."""
-    return {name: value for name, value in call.request[FORM].items() if value}
+    return {name: value for name, value in call.request[SENT].fields.items() if value}
 
 
 def field(fields: Fields, name: str) -> str:
@@ -117,7 +162,7 @@ def field(fields: Fields, name: str) -> str:
         RequestInvalidError: it is not.
     """
     if name not in fields:
-        raise RequestInvalidError(f"{name} is missing")
+        raise FormInvalidError(f"{name} is missing", names=[name])
     return fields[name]
 
 
@@ -140,7 +185,8 @@ def as_body(kind: type[M], members: Mapping[str, object]) -> M:
     try:
         return kind.model_validate(members)
     except ValidationError as error:
-        raise RequestInvalidError(f"the form is not valid: {problems(error)}") from None
+        names = [str(problem["loc"][0]) for problem in error.errors() if len(problem["loc"]) == 1]
+        raise FormInvalidError(f"the form is not valid: {problems(error)}", names=names) from None
 
 
 def is_whole(words: str, digits: int = 18) -> bool:
@@ -148,18 +194,28 @@ def is_whole(words: str, digits: int = 18) -> bool:
     return words.isascii() and words.isdigit() and len(words) <= digits
 
 
-def whole_number(fields: Fields, name: str, *, most: int) -> int | None:
-    """A field with a number from 0, or ``None`` where it was left empty.
+def whole_number(fields: Fields, name: str, *, least: int = 0, most: int | None = None) -> int | None:
+    """A field with a whole number from ``least`` to ``most``; ``None``: it was left empty.
 
     Raises:
-        RequestInvalidError: it is none, or more than ``most``.
+        FormInvalidError: it has something else.
     """
-    words = fields.get(name)
-    if words is None:
+    words = fields.get(name, "").strip()
+    if not words:
         return None
-    if not (is_whole(words, len(str(most))) and int(words) <= most):
-        raise RequestInvalidError(f"{name}: a whole number up to {most}")
+    is_small = is_whole(words) if most is None else is_whole(words, len(str(most))) and int(words) <= most
+    if not is_small or int(words) < least:
+        within = "" if most is None else f" from {least} to {most}"
+        raise FormInvalidError(f"{name}: {words[:40]!r} is no whole number{within}", names=[name])
     return int(words)
+
+
+def needed_number(fields: Fields, name: str, *, least: int, most: int) -> int:
+    """The same of a field that may not be left empty."""
+    found = whole_number(fields, name, least=least, most=most)
+    if found is None:
+        raise FormInvalidError(f"{name} is missing", names=[name])
+    return found
 
 
 def utc_time(words: str | None) -> str | None:
@@ -175,13 +231,52 @@ def require_confirmed(fields: Fields, name: str) -> None:
         RequestInvalidError: something else was typed, or nothing.
     """
     if fields.get("confirm") != name:
-        raise RequestInvalidError(f"nothing was done: type {name} to confirm that you mean it")
+        raise FormInvalidError(
+            f"nothing was done: type {name} to confirm that you mean it", names=["confirm"]
+        )
 
 
 def unchanged(etag: str) -> Conditions:
     """What a form was drawn of still stands as it did: what somebody else made of it in between is neither
     overwritten nor taken away."""
     return Conditions(if_match=EntityTags(is_any=False, strong=frozenset({etag}), weak=frozenset()))
+
+
+class UnsureError(RequestInvalidError):
+    """A form that does what cannot be undone, sent by a button: ``question`` is asked on a page of its own,
+    with what it ``comes_to``."""
+
+    def __init__(self, question: str, *, comes_to: str) -> None:
+        super().__init__("nothing was done: this cannot be undone; send the form with sure=yes")
+        self.question = question
+        self.comes_to = comes_to
+
+
+def require_sure(fields: Fields, question: str, *, comes_to: str) -> None:
+    """Let something be done that cannot be undone, but that a name need not be typed for.
+
+    Raises:
+        UnsureError: nobody has been asked yet.
+    """
+    if fields.get("sure") != "yes":
+        raise UnsureError(question, comes_to=comes_to)
+
+
+def as_seen(call: Call) -> Conditions:
+    """That what a form was drawn of still stands as its page showed it: the form has its entity tag, an empty
+    one where there was nothing. A form without one does not mind."""
+    seen = call.request[SENT].fields.get(SEEN)
+    if seen is None:
+        return NO_CONDITIONS
+    return unchanged(seen) if seen else IS_NEW
+
+
+def rows_sent(call: Call, row: str) -> int:
+    """How many rows the form had that was refused, whose fields are named as in ``keep-0-last``: there is to
+    be room for each when its page comes again."""
+    sent = call.request.get(SENT)
+    numbers = [name.split("-", 2)[1] for name in (sent.fields if sent else ()) if name.startswith(f"{row}-")]
+    return max((int(number) + 1 for number in numbers if is_whole(number, 3)), default=0)
 
 
 def switches_off(fields: Fields) -> bool:
@@ -197,6 +292,17 @@ def switches_off(fields: Fields) -> bool:
     return to == "off"
 
 
+def require_here(*, is_here: bool, what: str) -> None:
+    """Let something be done to a thing that the address of a form names: it belongs to what its page is
+    about.
+
+    Raises:
+        NotFoundError: it does not.
+    """
+    if not is_here:
+        raise NotFoundError(f"there is no such {what} here")
+
+
 def moved(call: Call, path: str) -> web.Response:
     """Send the browser on after a form, with the cookies that the call's response has by now."""
     response = call.response
@@ -206,7 +312,7 @@ def moved(call: Call, path: str) -> web.Response:
     return response
 
 
-async def _visitor(request: web.Request, route: PageRoute) -> tuple[Actor, bool]:
+async def find_visitor(request: web.Request, route: PageRoute) -> tuple[Actor, bool]:
     """Who asks, and whether his session is over: then he reads what a stranger reads.
 
     Raises:
@@ -231,6 +337,9 @@ async def _visitor(request: web.Request, route: PageRoute) -> tuple[Actor, bool]
 
 
 async def _form(request: web.Request) -> dict[str, str]:
+    if request.query_string:
+        # Nothing of it would be looked at before something is done.
+        raise RequestInvalidError("a page's form is sent to an address without a query")
     if not request.can_read_body:
         return {}
     if request.content_type != _FORM_TYPE or "Content-Encoding" in request.headers:

@@ -14,7 +14,7 @@ from registry.http.api.routes import Call, read_query
 from registry.http.parsers import PARSERS
 from registry.pages.places import OnQuery, may, path_on
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import field, given_body, moved, read_form
+from registry.pages.serving import as_body, field, given_body, moved, read_form, require_here, require_sure
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -78,8 +78,13 @@ async def create_tag_rule(call: Call) -> web.Response:
 
 async def delete_tag_rule(call: Call) -> web.Response:
     """Let tags move again."""
-    on = field(read_form(call), "on")
-    await tagrules.delete_tag_rule(call, call.request.match_info["rule_id"])
+    fields = read_form(call)
+    on, number = field(fields, "on"), call.request.match_info["rule_id"]
+    here = await tagrules.list_tag_rules(call, as_body(tagrules.TagRulesQuery, {"on": on}))
+    pattern = next((one.pattern for one in here if str(one.id) == number), None)
+    require_here(is_here=pattern is not None, what="rule")
+    require_sure(fields, text("sure.tag_rule", pattern=pattern), comes_to=text("sure.tag_rule.then"))
+    await tagrules.delete_tag_rule(call, number)
     return moved(call, path_on("/tag-rules", on))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from registry.errors import RequestInvalidError
 from registry.http.api import tokens
 from registry.http.api.routes import Call
-from registry.pages.account import DAY, TOKENS
+from registry.pages.account import DAY, TOKENS, revoke_one
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import field, given_body, moved, read_form, utc_time
 
@@ -54,9 +54,9 @@ async def rotate_token(call: Call) -> web.Response:
 
 async def revoke_token(call: Call) -> web.Response:
     """Let it open nothing any more, nor what was made with it."""
-    token_id = _id(call)
-    await tokens.revoke_token(call, token_id)
-    return moved(call, f"/tokens/{token_id}")
+    token = await tokens.show_token(call, _id(call))
+    await revoke_one(call, token)
+    return moved(call, f"/tokens/{token.id}")
 
 
 async def _token(call: Call, made: MadeToken | None) -> web.Response:

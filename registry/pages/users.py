@@ -15,6 +15,7 @@ from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
+    as_seen,
     field,
     given_body,
     moved,
@@ -80,7 +81,7 @@ async def change_user(call: Call) -> web.Response:
     """Change what a user is."""
     fields = read_form(call)
     change = users.UserChange(admin=fields.get("admin") == "yes", auditor=fields.get("auditor") == "yes")
-    await users.change_user(call, _name(call), change, NO_CONDITIONS)
+    await users.change_user(call, _name(call), change, as_seen(call))
     return moved(call, _path(call))
 
 

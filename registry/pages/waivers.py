@@ -9,12 +9,11 @@ from pydantic import Field
 
 from registry.auth.policy import decide
 from registry.content.administration import find
-from registry.errors import RequestInvalidError
 from registry.http.api import waivers
 from registry.http.api.fields import ContentDigest
 from registry.http.api.routes import Call, read_query
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import CursorQuery, field, given_body, moved, needed_number, read_form
 from registry.pages.texts import text
 from registry.trials.waiving import WaivedState
 
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 SHOWN = 50
 DAYS_MAX = 3650
-_DIGITS = len(str(DAYS_MAX))
 
 
 class WaiversQuery(CursorQuery):
@@ -76,6 +74,7 @@ async def request_waiver(call: Call) -> web.Response:
     await find(call.services.database, actor=call.actor, action="push", name=name)
     fields = read_form(call)
     digest = fields.get("digest")
+    days = needed_number(fields, "days", least=1, most=DAYS_MAX)
     wanted = given_body(
         waivers.NewWaiver,
         image=f"{name}@{digest}" if digest else name,
@@ -83,7 +82,7 @@ async def request_waiver(call: Call) -> web.Response:
         finding=fields.get("finding"),
         package=fields.get("package"),
         reason=field(fields, "reason"),
-        expires_at=datetime.now(UTC) + timedelta(days=_days(field(fields, "days"))),
+        expires_at=datetime.now(UTC) + timedelta(days=days),
     )
     await waivers.request_waiver(call, wanted)
     return moved(call, f"/r/{name}/-/waivers")
@@ -99,9 +98,3 @@ async def revoke_waiver(call: Call) -> web.Response:
     """Refuse a waiver, or end it."""
     ended = await waivers.revoke_waiver(call, call.request.match_info["waiver_id"])
     return moved(call, f"/r/{ended.repository}/-/waivers")
-
-
-def _days(words: str) -> int:
-    if not (words.isascii() and words.isdigit() and len(words) <= _DIGITS and 0 < int(words) <= DAYS_MAX):
-        raise RequestInvalidError(f"days: a whole number from 1 to {DAYS_MAX}")
-    return int(words)

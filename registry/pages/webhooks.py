@@ -20,6 +20,7 @@ from registry.pages.serving import (
     given_body,
     moved,
     read_form,
+    require_sure,
     switches_off,
     unchanged,
     utc_time,
@@ -170,6 +171,7 @@ async def delete_webhook(call: Call) -> web.Response:
     """Delete a webhook with its deliveries."""
     webhook_id = call.request.match_info["webhook_id"]
     webhook = await webhooks.show_webhook(call, webhook_id)
+    require_sure(read_form(call), text("sure.webhook", url=webhook.url), comes_to=text("sure.webhook.then"))
     await webhooks.delete_webhook(call, webhook_id, NO_CONDITIONS)
     return moved(call, _path(webhook.place))
 

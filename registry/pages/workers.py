@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING
 from registry.http.api import queue, tokens, trials, workers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
-from registry.pages.places import whole
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import CursorQuery, field, given_body, moved, read_form
+from registry.pages.serving import (
+    CursorQuery,
+    as_seen,
+    field,
+    given_body,
+    moved,
+    read_form,
+    require_sure,
+    whole_number,
+)
 from registry.pages.texts import text
 from registry.trials.present import SILENT_SECONDS
 
@@ -80,8 +88,8 @@ async def bind_worker(call: Call) -> web.Response:
     """Bind a worker to what the form says; what is left empty binds it no longer."""
     name = call.request.match_info["worker"]
     fields = read_form(call)
-    wanted = {each: _several(fields, each) for each in _LISTS} | {"slots": whole(fields, "slots")}
-    await workers.bind_worker(call, name, workers.Binding.model_validate(wanted))
+    wanted = {each: _several(fields, each) for each in _LISTS} | {"slots": whole_number(fields, "slots")}
+    await workers.bind_worker(call, name, workers.Binding.model_validate(wanted), as_seen(call))
     return moved(call, f"/workers/{name}")
 
 
@@ -101,7 +109,9 @@ async def resume_worker(call: Call) -> web.Response:
 
 async def revoke_worker(call: Call) -> web.Response:
     """Let a worker and its tokens open nothing any more."""
-    name = call.request.match_info["worker"]
+    worker = await workers.show_worker(call, call.request.match_info["worker"])
+    name = worker.name
+    require_sure(read_form(call), text("sure.worker", name=name), comes_to=text("sure.worker.then"))
     await workers.revoke_worker(call, name)
     return moved(call, f"/workers/{name}")
 

@@ -16,13 +16,14 @@ from registry.content.blocks import below
 from registry.contract.specfile import parse_findings_policy
 from registry.db.access import namespaces
 from registry.db.content import manifests, repositories
-from registry.db.dialect import insert
+from registry.db.dialect import in_turn, insert
 from registry.db.engine import move_epoch
 from registry.db.findings import findings_policies, image_findings
 from registry.db.matchings import rejudgings
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import NotFoundError, RequestInvalidError
+from registry.oci.conditions import NO_CONDITIONS, Conditions, entity_tag
 from registry.trials.rejudging import ask_again
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class PlacedPolicy:
     digest: str
     created_by: str
     created_at: datetime
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag: that of a policy above is another one's."""
+        return entity_tag(self.on, self.digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +108,30 @@ def has_policy(name: ColumnElement[str], repository_id: ColumnElement[int]) -> C
     )
 
 
-async def put(database: Database, *, actor: Actor, on: str, wanted: FindingsPolicy) -> PlacedPolicy:
+async def put(
+    database: Database,
+    *,
+    actor: Actor,
+    on: str,
+    wanted: FindingsPolicy,
+    conditions: Conditions = NO_CONDITIONS,
+) -> PlacedPolicy:
     """Let a policy count on a repository, or in all below a namespace that have no nearer one, for what is
     there as well.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place.
+        PreconditionFailedError: ``conditions`` do not hold of the place's own policy.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
+        # Who holds a place lets others hold it too.
+        await in_turn(connection, f"findings policy of {place.key}")
         here = findings_policies.c[place.column] == place_id
         before = (await connection.execute(select(findings_policies.c.digest).where(here))).scalar()
+        _require(conditions, place.key, before)
         if before != str(wanted.digest):
             await connection.execute(delete(findings_policies).where(here))
             row = {
@@ -148,18 +165,21 @@ async def show(database: Database, *, actor: Actor, on: str) -> PlacedPolicy:
     return _placed(row.place, row)
 
 
-async def clear(database: Database, *, actor: Actor, on: str) -> None:
+async def clear(database: Database, *, actor: Actor, on: str, conditions: Conditions = NO_CONDITIONS) -> None:
     """Take a place's own policy away; that of a namespace above counts then, if there is one.
 
     Raises:
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place, or it has no policy of its own.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
     async with database.write() as connection:
         here = findings_policies.c[place.column] == await hold_place(connection, place)
+        await in_turn(connection, f"findings policy of {place.key}")
         gone = delete(findings_policies).where(here).returning(findings_policies.c.digest)
         digest = (await connection.execute(gone)).scalar()
+        _require(conditions, place.key, digest)
         if digest is None:
             raise NotFoundError(f"{on} has no findings policy of its own")
         await record(connection, "findings_policy.cleared", place.key, actor, {"digest": digest})
@@ -201,6 +221,11 @@ async def _judge_within(connection: AsyncConnection, within: ColumnElement[bool]
     is_judged = select(image_findings.c.manifest_id).where(image_findings.c.manifest_id == manifests.c.id)
     runs = or_(manifests.c.runnable, is_judged.exists())
     await ask_again(connection, and_(held, runs, RESTS_ON_FINDINGS))
+
+
+def _require(conditions: Conditions, on: str, digest: str | None) -> None:
+    stands = None if digest is None else entity_tag(on, digest)
+    conditions.require(stands, f"the findings policy of {on}")
 
 
 def _placed(on: str, row: Any) -> PlacedPolicy:

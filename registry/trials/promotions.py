@@ -16,6 +16,7 @@ from sqlalchemy import func, insert, select, update
 from registry.auth.owners import require_or_tell
 from registry.content import repositories as repos
 from registry.content import tags as tag_use
+from registry.content.tagmoves import require_standing
 from registry.db.access import namespaces
 from registry.db.content import manifests, tag_history
 from registry.db.engine import leave_epochs, move_epoch
@@ -69,19 +70,24 @@ async def preview(database: Database, settings: Settings, effects: Effects, *, o
         return made.preview
 
 
-async def promote(database: Database, settings: Settings, effects: Effects, *, offer: Offer) -> Promotion:
+async def promote(
+    database: Database, settings: Settings, effects: Effects, *, offer: Offer, stands_at: str | None = None
+) -> Promotion:
     """Set the tag, or where that takes two ask for it. What brings nothing that is not there already is the
-    promotion that brought it.
+    promotion that brought it. ``stands_at`` is where somebody saw the tag stand: a digest, or ``nowhere``.
 
     Raises:
         DeniedError: the destination does not take it, and why.
         NameUnknownError, ManifestUnknownError, ConflictError: as
             :func:`~registry.trials.promoting.attempt`; or as many requests wait as can be, or there is no
-            repository yet into which somebody could grant it.
+            repository yet into which somebody could grant it; or the tag does not stand at ``stands_at``.
     """
     async with database.write() as connection:
         tried = await connection.begin_nested()
         made = await attempt(connection, settings, effects, offer)
+        seen = made.preview
+        if seen.old_digest != seen.digest:
+            require_standing(f"{seen.repository}:{seen.tag}", seen.old_digest, stands_at)
         if made.preview.would == "refuse":
             raise refused(made.preview)
         if await takes_two(connection, offer.to.name, _BY_TWO):

@@ -135,12 +135,12 @@ async def test_somebody_makes_a_token_and_ends_it(
         await form.get_by_label("Name").fill("ci")
         await form.get_by_label("May do").fill("repository:team/app:pull,push")
         await form.get_by_role("button", name="Make it").click()
-        secret = await visit.page.locator(".copyable code").inner_text()
-        await visit.require_good()
+        secret = await visit.take_secret()
         async with registry.client(secret) as program:
             async with program.get("/v2/") as answer:
                 assert answer.status == 200
             await visit.page.get_by_role("button", name="Revoke ci").click()
+            await visit.say_yes()
             await visit.page.get_by_text("revoked", exact=True).wait_for()
             async with program.get("/v2/") as answer:
                 assert answer.status == 401

@@ -70,6 +70,18 @@ class Visit:
         await self.page.locator("main").get_by_role("button", name="Sign in").click()
         await self.page.get_by_role("button", name="Sign out").wait_for()
 
+    async def take_secret(self) -> str:
+        """Read the secret that a page shows this once, and go on."""
+        secret = await self.page.locator(".copyable code").inner_text()
+        await self.require_good()
+        await self.page.get_by_role("link", name="I have it: go on").click()
+        return secret
+
+    async def say_yes(self) -> None:
+        """Answer the page that asks whether it is meant."""
+        await self.require_good()
+        await self.page.get_by_role("button", name="Yes, do it").click()
+
     async def text(self) -> str:
         """What the page says."""
         return await self.page.locator("body").inner_text()

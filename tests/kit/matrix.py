@@ -395,7 +395,7 @@ OTHERS = {
     "GET /search": "any",
     "GET /account": "account",
     "POST /account/tokens": "account",
-    "POST /account/tokens/{token_id}/rotate": "rotate",
+    "POST /account/tokens/{token_id}/rotate": "account",
     "POST /account/tokens/{token_id}/revoke": "account",
     "GET /account/rights": "account",
     "GET /account/sessions": "person",

@@ -57,8 +57,9 @@ async def sign_in(
 
 
 async def send(client: aiohttp.ClientSession, registry: Registry, path: str, **fields: str) -> Answer:
-    """Send a form as a page of the registry does; where that leads is not followed."""
-    return await send_from(client, {"Origin": registry.url}, path, **fields)
+    """Send a form as a page of the registry does, also as the one that asks whether it is meant; where that
+    leads is not followed."""
+    return await send_from(client, {"Origin": registry.url}, path, **{"sure": "yes", **fields})
 
 
 async def send_from(

@@ -109,6 +109,15 @@ ContentDigest = Annotated[
         json_schema_extra={"pattern": f"^{_DIGEST}$"},
     ),
 ]
+StandsAt = Annotated[
+    str,
+    Field(
+        max_length=200,
+        description="The digest at which the tag has to stand, or `nowhere`; else nothing is done (409).",
+        examples=["sha256:" + "0" * 64],
+        json_schema_extra={"pattern": f"^({_DIGEST}|nowhere)$"},
+    ),
+]
 TagOrDigest = Annotated[
     str,
     Field(

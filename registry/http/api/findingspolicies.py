@@ -16,6 +16,7 @@ from registry.http.api.models import Body, Query
 from registry.http.api.reasons import numbered
 from registry.http.api.routes import Call, Route
 from registry.http.parsers import PARSERS
+from registry.oci.conditions import Conditions
 from registry.trials import findingspolicies as use
 from registry.trials import findingspreview
 
@@ -38,13 +39,17 @@ async def show_findings_policy(call: Call, query: FindingsPolicyQuery) -> use.Pl
     return await use.show(call.services.database, actor=call.actor, on=query.on)
 
 
-async def put_findings_policy(call: Call, body: NewFindingsPolicy) -> use.PlacedPolicy:
+async def put_findings_policy(
+    call: Call, body: NewFindingsPolicy, conditions: Conditions
+) -> use.PlacedPolicy:
     """Let a policy count on a repository, or in all below a namespace that have no nearer one.
 
     What is there is judged by it again, without a run.
     """
     wanted = await _parsed(call, body)
-    return await use.put(call.services.database, actor=call.actor, on=body.on, wanted=wanted)
+    return await use.put(
+        call.services.database, actor=call.actor, on=body.on, wanted=wanted, conditions=conditions
+    )
 
 
 class PreviewedPolicy(NewFindingsPolicy):
@@ -85,9 +90,9 @@ async def _parsed(call: Call, body: NewFindingsPolicy) -> FindingsPolicy:
     return await call.request.app[PARSERS].run(use.parse_policy, text)
 
 
-async def clear_findings_policy(call: Call, query: FindingsPolicyQuery) -> None:
+async def clear_findings_policy(call: Call, query: FindingsPolicyQuery, conditions: Conditions) -> None:
     """Take a place's own policy away; one on a namespace above counts then."""
-    await use.clear(call.services.database, actor=call.actor, on=query.on)
+    await use.clear(call.services.database, actor=call.actor, on=query.on, conditions=conditions)
 
 
 _NOWHERE = (NameInvalidError, NameUnknownError, NotFoundError)

@@ -11,7 +11,7 @@ from registry.errors import (
     NotFoundError,
     RequestInvalidError,
 )
-from registry.http.api.fields import Id, ImageReference, RepositoryName
+from registry.http.api.fields import Id, ImageReference, RepositoryName, StandsAt
 from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.reasons import Reason, numbered, one_line
 from registry.http.api.routes import Call, Route
@@ -32,6 +32,7 @@ class WantedPromotion(Body):
     )
     to: ImageReference = Field(description="`NAME:TAG`; without a tag, that of the source.")
     reason: Reason | None = None
+    stands_at: StandsAt | None = None
 
 
 class PromotionsQuery(PageQuery):
@@ -48,7 +49,9 @@ async def promote(call: Call, body: WantedPromotion) -> Promotion:
     """
     services = call.services
     offer = await _offer(call, body)
-    return await use.promote(services.database, services.settings, services.effects, offer=offer)
+    return await use.promote(
+        services.database, services.settings, services.effects, offer=offer, stands_at=body.stands_at
+    )
 
 
 async def preview_promotion(call: Call, body: WantedPromotion) -> Preview:

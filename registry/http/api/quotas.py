@@ -10,6 +10,7 @@ from registry.errors import NameInvalidError, NameUnknownError, NotFoundError
 from registry.http.api.fields import PlaceKey
 from registry.http.api.models import Body, Page, PageQuery, Query
 from registry.http.api.routes import Call, Route
+from registry.oci.conditions import Conditions
 
 BYTES_MAX = 2**62
 COUNT_MAX = 10**12
@@ -58,21 +59,23 @@ async def show_quota(call: Call, query: QuotaQuery) -> use.CountingQuotas:
     return await use.show(call.services.database, actor=call.actor, on=query.on)
 
 
-async def change_quota(call: Call, body: QuotaChange) -> use.CountingQuotas:
+async def change_quota(call: Call, body: QuotaChange, conditions: Conditions) -> use.CountingQuotas:
     """Limit what a place may hold, or no longer.
 
     Less than it holds is allowed: more is refused then, and nothing is taken away. For administrators.
     """
     wanted = {each: getattr(body, each) for each in RESOURCES if each in body.model_fields_set}
-    return await use.change(call.services.database, actor=call.actor, on=body.on, wanted=wanted)
+    return await use.change(
+        call.services.database, actor=call.actor, on=body.on, wanted=wanted, conditions=conditions
+    )
 
 
-async def clear_quota(call: Call, query: QuotaQuery) -> None:
+async def clear_quota(call: Call, query: QuotaQuery, conditions: Conditions) -> None:
     """Take all quotas of a place away; those of namespaces above count on.
 
     For administrators.
     """
-    await use.clear(call.services.database, actor=call.actor, on=query.on)
+    await use.clear(call.services.database, actor=call.actor, on=query.on, conditions=conditions)
 
 
 _NOWHERE = (NameInvalidError, NameUnknownError, NotFoundError)

@@ -47,6 +47,13 @@ async def revoke_refresh_token(call: Call, token_id: Id) -> None:
     await use.revoke_refresh_token(call.services.database, actor=call.actor, token_id=token_id)
 
 
+async def revoke_own_refresh_token(call: Call, token_id: Id) -> None:
+    """The same, of the caller's alone, also where he may revoke those of others."""
+    await use.revoke_refresh_token(
+        call.services.database, actor=call.actor, token_id=token_id, account_id=call.actor.account_id
+    )
+
+
 ROUTES = (
     Route("GET", "/refresh-tokens", "user", list_refresh_tokens),
     Route("DELETE", "/refresh-tokens/{token_id}", "user", revoke_refresh_token, errors=(NotFoundError,)),

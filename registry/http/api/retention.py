@@ -42,6 +42,7 @@ from registry.http.api.reasons import numbered
 from registry.http.api.routes import Call, Route
 from registry.http.parsers import PARSERS
 from registry.http.retaining import ASKED
+from registry.oci.conditions import Conditions
 
 SKIP_MAX = 100_000
 
@@ -133,6 +134,11 @@ class NewRun(Body):
     on: PlaceKey
     cap: int | None = Field(default=None, ge=1, le=CAP_MAX)
     cap_percent: int | None = Field(default=None, ge=1, le=100)
+    policies: str | None = Field(
+        default=None,
+        max_length=64,
+        description="What `policies` of a preview said: a run of other ones is refused (409).",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,8 @@ class RetentionPreviewed:
 @dataclass(frozen=True, slots=True)
 class RetentionPreview:
     """What would go from a repository. `refusal`: why a run would delete nothing at all. `more`: more goes
-    than `items` has. `next` is the cursor of the next repository, null: there is none."""
+    than `items` has. `next` is the cursor of the next repository, null: there is none. `policies` is the
+    digest of the policies that count at the place, null: what was asked about is not set."""
 
     repository: str | None
     tags: int
@@ -159,6 +166,7 @@ class RetentionPreview:
     items: Sequence[RetentionPreviewed]
     more: bool
     next: str | None
+    policies: str | None
 
 
 async def show_retention(call: Call, query: RetentionQuery) -> use.PlacedRetention:
@@ -174,7 +182,7 @@ async def list_retention(call: Call, query: RetentionQuery) -> Sequence[use.Plac
     return await use.list_counting(call.services.database, actor=call.actor, on=query.on)
 
 
-async def put_retention(call: Call, body: PlacedNewRetention) -> use.PlacedRetention:
+async def put_retention(call: Call, body: PlacedNewRetention, conditions: Conditions) -> use.PlacedRetention:
     """Let a policy count on a repository, or in all below a namespace that have no nearer one.
 
     Nothing goes before it is carried out: by its schedule, or when somebody asks."""
@@ -184,12 +192,13 @@ async def put_retention(call: Call, body: PlacedNewRetention) -> use.PlacedReten
         on=body.on,
         wanted=policy_of_body(body),
         pulls_kept_days=call.services.settings.audit_keep_days,
+        conditions=conditions,
     )
 
 
-async def clear_retention(call: Call, query: RetentionQuery) -> None:
+async def clear_retention(call: Call, query: RetentionQuery, conditions: Conditions) -> None:
     """Take a place's own policy away; one on a namespace above counts then."""
-    await use.clear(call.services.database, actor=call.actor, on=query.on)
+    await use.clear(call.services.database, actor=call.actor, on=query.on, conditions=conditions)
 
 
 async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPreview:
@@ -207,7 +216,7 @@ async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPr
         pulls_kept_days=call.services.settings.audit_keep_days,
     )
     if found is None or policy is None:
-        return RetentionPreview(None, 0, 0, 0, 0, None, [], more=False, next=None)
+        return RetentionPreview(None, 0, 0, 0, 0, None, [], more=False, next=None, policies=None)
     plan = found.plan
     going = [RetentionPreviewed(each.name, None, goes=True, why=each.judged.why) for each in plan.tags]
     left = body.skip + body.limit - len(going)
@@ -228,6 +237,7 @@ async def preview_retention(call: Call, body: PreviewedRetention) -> RetentionPr
         items,
         more=more or counts.manifests_going >= MANIFESTS_MAX,
         next=following,
+        policies=found.policies,
     )
 
 
@@ -237,7 +247,12 @@ async def ask_retention(call: Call, body: NewRun) -> runs.Asked:
     A repository in which a run has not ended gets no second one."""
     require_writable(read_only=call.services.settings.read_only)
     asked = await runs.ask(
-        call.services.database, actor=call.actor, on=body.on, cap=body.cap, cap_percent=body.cap_percent
+        call.services.database,
+        actor=call.actor,
+        on=body.on,
+        cap=body.cap,
+        cap_percent=body.cap_percent,
+        policies=body.policies,
     )
     call.request.app[ASKED].set()
     return asked
@@ -334,7 +349,7 @@ ROUTES = (
     Route("DELETE", "/retention", "anyone", clear_retention, errors=_NOWHERE),
     Route("GET", "/retention/policies", "anyone", list_retention, errors=_NOWHERE),
     Route("POST", "/retention/preview", "anyone", preview_retention, errors=(*_NOWHERE, ConflictError)),
-    Route("POST", "/retention/runs", "anyone", ask_retention, status=202, errors=_NOWHERE),
+    Route("POST", "/retention/runs", "anyone", ask_retention, status=202, errors=(*_NOWHERE, ConflictError)),
     Route("GET", "/retention/runs", "anyone", list_retention_runs, errors=_NOWHERE),
     Route("GET", "/retention/runs/{run_id}", "anyone", show_retention_run, errors=(NotFoundError,)),
     Route("GET", "/retention/runs/{run_id}/items", "anyone", list_retention_items, errors=(NotFoundError,)),

@@ -118,6 +118,13 @@ async def revoke_session(call: Call, session_id: Id) -> None:
     await use.revoke_session(call.services.database, actor=call.actor, session_id=session_id)
 
 
+async def revoke_own_session(call: Call, session_id: Id) -> None:
+    """The same, of the caller's alone, also where he may end those of others."""
+    await use.revoke_session(
+        call.services.database, actor=call.actor, session_id=session_id, account_id=call.actor.account_id
+    )
+
+
 async def revoke_sessions(call: Call, query: OfAccount) -> Ended:
     """End all sessions of an account."""
     ended = await use.revoke_sessions(call.services.database, actor=call.actor, account=query.account)

@@ -18,7 +18,7 @@ from registry.content.repositories import Repository
 from registry.content.taghistory import DeletedTag
 from registry.content.tagmatching import PATTERN_MAX
 from registry.errors import ConflictError, ManifestUnknownError, NameUnknownError
-from registry.http.api.fields import ContentDigest, RepositoryName, TagName, TagOrDigest, Time
+from registry.http.api.fields import ContentDigest, RepositoryName, StandsAt, TagName, TagOrDigest, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery, Query
 from registry.http.api.reasons import Reason, one_line
 from registry.http.api.routes import Call, Route
@@ -83,6 +83,7 @@ class Rollback(Why):
     """Where to; without it, to where the tag stood before its last move."""
 
     to: ContentDigest | None = None
+    stands_at: StandsAt | None = None
 
 
 class Restoration(Why):
@@ -205,7 +206,8 @@ async def show_history(call: Call, name: RepositoryName, tag: TagName, query: Pa
 async def roll_back(call: Call, name: RepositoryName, tag: TagName, body: Rollback) -> use.TagDetails:
     """Point a tag at where it stood before; one that was deleted comes back."""
     to = None if body.to is None else parse_content_digest(body.to)
-    return await use.roll_back(await _mover(call, name, body), parse_tag(tag), to=to)
+    mover = await _mover(call, name, body)
+    return await use.roll_back(mover, parse_tag(tag), to=to, stands_at=body.stands_at)
 
 
 async def restore_tag(call: Call, name: RepositoryName, tag: TagName, body: Restoration) -> use.TagDetails:

@@ -14,6 +14,7 @@ from registry.errors import NotFoundError
 from registry.http.api.fields import AccountName
 from registry.http.api.models import Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
+from registry.oci.conditions import Conditions
 from registry.trials.room import find_shortages
 
 
@@ -50,7 +51,7 @@ async def show_worker(call: Call, name: AccountName) -> use.Worker:
     return (await _with_room(call, [worker]))[0]
 
 
-async def bind_worker(call: Call, name: AccountName, body: Binding) -> use.Worker:
+async def bind_worker(call: Call, name: AccountName, body: Binding, conditions: Conditions) -> use.Worker:
     """Bind a worker to namespaces, labels, networks or a number of leases."""
     given = body.model_dump(exclude_unset=True)
     unbound = frozenset(
@@ -59,7 +60,9 @@ async def bind_worker(call: Call, name: AccountName, body: Binding) -> use.Worke
         if value is None
     )
     wanted = bindings.BindingChange(**given, unbound=unbound)
-    worker = await bindings.bind_worker(call.services.database, actor=call.actor, name=name, wanted=wanted)
+    worker = await bindings.bind_worker(
+        call.services.database, actor=call.actor, name=name, wanted=wanted, conditions=conditions
+    )
     return (await _with_room(call, [worker]))[0]
 
 

@@ -17,6 +17,7 @@ from registry.pages.texts import (
     image,
     managing,
     people,
+    refusing,
     repository,
     seeing,
     service,
@@ -37,6 +38,7 @@ PARTS: tuple[Mapping[str, str], ...] = (
     seeing.TEXTS,
     trust.TEXTS,
     acting.TEXTS,
+    refusing.TEXTS,
 )
 TEXTS: Mapping[str, str] = MappingProxyType({key: words for part in PARTS for key, words in part.items()})
 

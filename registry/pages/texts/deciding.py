@@ -107,7 +107,7 @@ TEXTS = {
     "policy.excused": "What is excused",
     "policy.excused_none": "No finding is excused here. From the findings of an image one asks for a waiver.",
     "policy.in": "in {package}",
-    "policy.wrong": "It cannot be used like this",
+    "policy.wrong": "The policy cannot be used like this: {problems}",
     "policy.preview": "What it would refuse",
     "policy.would": "{refused} of {count} images would be refused by what was found in them.",
     "policy.more": "There are more images.",

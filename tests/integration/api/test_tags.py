@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -88,6 +89,21 @@ async def test_a_line_says_who_moved_a_tag_from_where_with_what_and_why(
     for mine, theirs in ((full, await moves(nobody)), (full, told)):
         hidden = {"address": None, "token_id": None, "token_name": None}
         assert theirs == [each | hidden for each in mine]
+
+
+async def test_a_tag_is_rolled_back_from_where_it_was_seen(client: aiohttp.ClientSession) -> None:
+    one = await pushed(client)
+    two = await pushed(client, number=2)
+    refused = await ask(client, "POST", f"/api/v1{TAG}/rollback", json={"stands_at": one})
+    assert (refused.status, f"stands at {two}, and not at {one}" in refused.json["detail"]) == (409, True)
+    # Of two at once one is the first.
+    answers = await asyncio.gather(
+        *(ask(client, "POST", f"/api/v1{TAG}/rollback", json={"to": one, "stands_at": two}) for _ in range(2))
+    )
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    await api(client, "DELETE", TAG, status=204)
+    await api(client, "POST", f"{TAG}/rollback", status=409, json={"to": two, "stands_at": one})
+    await api(client, "POST", f"{TAG}/rollback", json={"to": two, "stands_at": "nowhere"})
 
 
 async def test_who_reads_where_moves_came_from(client: aiohttp.ClientSession, registry: Registry) -> None:

@@ -1,13 +1,15 @@
-"""Entity tags on updates, and PUT with a name that the caller chose, of repositories and namespaces."""
+"""Entity tags on updates, and PUT with a name that the caller chose."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.kit.access import api, ask, basic, make_repository, make_user
+from tests.kit.access import api, ask, basic, make_repository, make_user, make_worker_token
 
 KINDS = ["/repositories/team%2Fapp", "/namespaces/team%2Fapp"]
 
@@ -98,3 +100,64 @@ async def test_a_stranger_learns_nothing_by_a_put(
         ]
         assert there.status == absent.status == 403
         assert str(there.json["detail"]).replace("hidden", "absent") == absent.json["detail"]
+
+
+PLACED: Mapping[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "/retention": ("PUT", {"untagged_days": 7}, {"untagged_days": 9}),
+    "/findings-policy": (
+        "PUT",
+        {"policy": {"version": 1, "secrets": "high"}},
+        {"policy": {"version": 1, "secrets": "low"}},
+    ),
+    "/quota": ("PATCH", {"tags": 7}, {"tags": 9}),
+}
+
+
+@pytest.mark.parametrize("path", PLACED)
+async def test_of_two_who_set_what_both_saw_at_a_place_one_is_told(
+    client: aiohttp.ClientSession, path: str
+) -> None:
+    await make_repository(client, "team/app")
+    method, first, second = PLACED[path]
+    on = {"on": "team/app"}
+    before = await ask(client, "GET", f"/api/v1{path}", params=on)
+    # A quota is always said, if only that there is none; of a policy nothing stands yet.
+    none = {"If-Match": before.headers["ETag"]} if before.status == 200 else {"If-None-Match": "*"}
+    made = await ask(client, method, f"/api/v1{path}", json=on | first, headers=none)
+    assert made.status == 200, made.body
+    again = await ask(client, method, f"/api/v1{path}", json=on | second, headers=none)
+    assert (again.status, again.json["code"]) == (412, "PRECONDITION_FAILED")
+    seen = {"If-Match": made.headers["ETag"]}
+    answers = await asyncio.gather(
+        *(ask(client, method, f"/api/v1{path}", json=on | second, headers=seen) for _ in range(2))
+    )
+    # Who asks for what stands by then is told all the same: he had not seen it.
+    assert sorted(answer.status for answer in answers) == [200, 412]
+    gone = await ask(client, "DELETE", f"/api/v1{path}", params=on, headers=seen)
+    assert gone.status == 412
+    now = (await ask(client, "GET", f"/api/v1{path}", params=on)).headers["ETag"]
+    assert (await ask(client, "DELETE", f"/api/v1{path}", params=on, headers={"If-Match": now})).status == 204
+
+
+async def test_the_tag_of_a_policy_above_is_none_of_the_place(client: aiohttp.ClientSession) -> None:
+    await make_repository(client, "team/app")
+    body = {"policy": {"version": 1, "secrets": "high"}}
+    await api(client, "PUT", "/findings-policy", json={"on": "team/", **body})
+    above = await ask(client, "GET", "/api/v1/findings-policy", params={"on": "team/app"})
+    headers = {"If-Match": above.headers["ETag"]}
+    refused = await ask(
+        client, "PUT", "/api/v1/findings-policy", json={"on": "team/app", **body}, headers=headers
+    )
+    assert (refused.status, "does not exist" in refused.json["detail"]) == (412, True)
+
+
+async def test_a_worker_is_bound_as_it_was_seen(client: aiohttp.ClientSession) -> None:
+    await make_worker_token(client, "w")
+    seen = {"If-Match": (await ask(client, "GET", "/api/v1/workers/w")).headers["ETag"]}
+    answers = await asyncio.gather(
+        *(
+            ask(client, "PATCH", "/api/v1/workers/w", json={"labels": [label]}, headers=seen)
+            for label in ("a", "b", "c")
+        )
+    )
+    assert sorted(answer.status for answer in answers) == [200, 412, 412]

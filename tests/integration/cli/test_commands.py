@@ -184,7 +184,9 @@ async def test_tags(registry: Registry, here: Path) -> None:
         one,
     ]
     assert shown("tag", "rollback", tag, registry=registry, here=here)["digest"] == one
-    assert shown("tag", "rollback", tag, "--to", two, registry=registry, here=here)["digest"] == two
+    back = ("tag", "rollback", tag, "--to", two, "--from")
+    assert f"stands at {one}, and not at {two}" in refused(*back, two, registry=registry, here=here)
+    assert shown(*back, one, registry=registry, here=here)["digest"] == two
     assert two in done("tag", "show", tag, registry=registry, here=here)
     done("tag", "delete", tag, registry=registry, here=here)
     assert "there is no tag 1" in refused("tag", "show", tag, registry=registry, here=here)
@@ -273,7 +275,14 @@ async def test_retention(registry: Registry, here: Path) -> None:
     assert stopped.returncode == 2
     (run,) = json.loads(stopped.stdout)["items"]
     assert run["detail"] == "it would delete 2 tags and 0 manifests; 1 together are the most"
-    (run,) = shown("retention", "run", on, "--yes", registry=registry, here=here)["items"]
+    run_now = ("retention", "run", on, "--yes")
+    other = "0" * 32
+    assert "not what was looked at any more" in refused(
+        *run_now, "--policies", other, registry=registry, here=here
+    )
+    said = done("retention", "preview", on, registry=registry, here=here)
+    assert f"seatrial retention run {on} --policies {found['policies']} " in said
+    (run,) = shown(*run_now, "--policies", found["policies"], registry=registry, here=here)["items"]
     assert (run["outcome"], run["tags_deleted"]) == ("done", 2)
     number = str(run["id"])
     history = shown("retention", "history", "kept/", registry=registry, here=here)

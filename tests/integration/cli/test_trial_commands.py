@@ -316,7 +316,8 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
     work_off(registry, worker_secret)
     assert shell.json("promote", source, to, "--dry-run")["would"] == "promote"
     assert "it would be promoted" in shell("promote", source, to, "--dry-run")
-    made = shell.json("promote", source, to, "--reason", "release")
+    assert "prod/app:1 stands nowhere" in shell("promote", source, to, "--over", digest, code=2)
+    made = shell.json("promote", source, to, "--reason", "release", "--over", "nowhere")
     assert (made["standing"], made["digest"]) == ("promoted", digest)
     assert f"promotion {made['id']}" in shell("tag", "history", to)
     assert [one["id"] for one in shell.json("promotion", "list", "prod/app")] == [made["id"]]
@@ -325,7 +326,6 @@ def test_promotions(registry: Registry, shell: Shell, worker_secret: str, tmp_pa
     assert "so there is nothing to undo" in shell("promote", "--undo", str(made["id"]), code=2)
     shell("promote", source, code=64)
     shell("promote", source, to, "--undo", "1", code=64)
-
     assert shell.json("namespace", "set", "prod", "--promotions-by-two", "yes")["promotions_by_two"] is True
     assert "somebody else has to grant it" in shell("promote", source, to, "--dry-run", code=3)
     asked = shell.json("promote", source, to, code=3)

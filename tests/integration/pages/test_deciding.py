@@ -170,7 +170,8 @@ async def test_a_findings_policy_is_filled_in_seen_and_counts(port: Port) -> Non
         assert (await send(stranger, port.registry, f"{path}/preview", **wanted)).status == 401
         bad = await send(person, port.registry, f"{path}/preview", **wanted | {"rule-4-epss": "much"})
         assert bad.status == 400
-        assert "Rule 2 epss" in words_of(bad)
+        assert "Rule 5 epss: " in words_of(bad)
+        assert re.search('name="rule-4-epss"[^>]*aria-invalid="true"', bad.body.decode())
         assert 'value="much"' in bad.body.decode()
         strange = await send(person, port.registry, path, **wanted | {"deny": f"No-Such\n{MARKUP}"})
         assert strange.status == 400

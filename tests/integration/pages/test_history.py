@@ -82,12 +82,12 @@ async def test_a_tag_is_deleted_and_brought_back(port: Port) -> None:
             assert (await send_from(person, headers, gone)).status == 403
         assert (await send(person, port.registry, gone, reason="two\nlines")).status == 400
         # It moved after somebody had looked where it stands.
-        (seen,) = re.findall(r'name="stands_at" value="([^"]+)"', (await read(person, gone)).body.decode())
+        (seen,) = re.findall(r'name="seen" value="([^"]+)"', (await read(person, gone)).body.decode())
         await port.push(tiny_image())
-        assert (await send(person, port.registry, gone, stands_at=seen)).status == 412
+        assert (await send(person, port.registry, gone, seen=seen)).status == 412
         assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 200
         assert await port.push(image) == digest
-        done = await send(person, port.registry, gone, stands_at=seen, reason=MARKUP)
+        done = await send(person, port.registry, gone, seen=seen, reason=MARKUP)
         assert (done.status, done.headers["Location"]) == (303, path)
         assert (await ask(port.admin, "GET", "/v2/team/app/manifests/1")).status == 404
         shown = await read(writer, path)
