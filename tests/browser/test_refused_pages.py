@@ -9,7 +9,7 @@ from tests.kit.access import api
 from tests.kit.browsing import visiting
 from tests.kit.trials import Port, tiny_image
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
 LOOKS = pytest.mark.parametrize(
     "look", [{"color_scheme": "dark"}, {"viewport": {"width": 360, "height": 740}}]
