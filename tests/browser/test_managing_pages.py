@@ -66,6 +66,7 @@ async def test_a_webhook_that_works_and_is_seen_to(chromium: Browser, port: Port
     async with running_receiver() as receiver, visiting(chromium, port.registry, scripts=scripts) as visit:
         await visit.go("/sign-in?next=/r/team/app")
         await visit.sign_in()
+        await visit.page.get_by_role("link", name="Settings", exact=True).click()
         await visit.page.get_by_role("link", name="Webhooks").click()
         await visit.require_good()
         await visit.page.get_by_label("Address").fill(receiver.url)

@@ -122,6 +122,7 @@ async def test_an_administrator_with_tokens_and_webhooks(
 
         await visit.page.get_by_role("link", name="Repositories").click()
         await visit.page.get_by_role("link", name="team/app").click()
+        await visit.page.get_by_role("link", name="Settings", exact=True).click()
         await visit.page.get_by_role("link", name="Webhooks").click()
         await visit.page.get_by_label("Address").fill(receiver.url)
         await visit.page.get_by_label("Events").fill("tag.moved")

@@ -37,7 +37,7 @@ async def test_a_policy_from_its_preview_to_its_undo(chromium: Browser, port: Po
         assert len(await names(port.admin)) == 4
         await visit.page.get_by_role("button", name="Set this policy").click()
         await visit.page.get_by_text("This counts, set on team/app").wait_for()
-        await visit.page.get_by_role("link", name="Runs, and what they deleted").click()
+        await visit.page.get_by_role("link", name="See what would go now").click()
         await visit.page.get_by_role("button", name="Carry it out now").click()
         await visit.page.get_by_role("link", name="Run 1").wait_for()
         await carry_out(port.admin, ON)

@@ -59,6 +59,7 @@ async def test_a_token_is_narrowed_and_replaced(chromium: Browser, port: Port, *
             assert (await api(program, "GET", "/whoami"))["name"] == "admin"
         await visit.page.locator("dd a", has_text="-").last.click()
         await visit.page.get_by_role("button", name="Revoke").click()
+        await visit.say_yes()
         await visit.page.get_by_text("revoked").first.wait_for()
         await visit.require_good()
 
@@ -69,6 +70,7 @@ async def test_a_secret_is_kept_and_forgotten(chromium: Browser, port: Port, *, 
     async with visiting(chromium, port.registry, scripts=scripts) as visit:
         await visit.go("/sign-in?next=/r/team/app")
         await visit.sign_in()
+        await visit.page.get_by_role("link", name="Settings", exact=True).click()
         await visit.page.get_by_role("link", name="Secrets").click()
         await visit.require_good()
         await visit.page.get_by_label("Name", exact=True).fill("DB_PASSWORD")

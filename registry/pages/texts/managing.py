@@ -3,6 +3,8 @@
 TEXTS = {
     # a repository, for those who manage it
     "repository.tabs": "About this repository",
+    "repository.place_tabs": "What is set here",
+    "repository.general": "General",
     "repository.tags": "Tags",
     "repository.waivers": "Waivers",
     "repository.members": "Members",
