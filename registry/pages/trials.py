@@ -225,8 +225,9 @@ def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:
             **used,
         }
         pictures = plots.plots_of(whole)
-        in_pictures = (" over its time: ", *(["refused: "] if pictures else []))
-        lines = [line for line in use_lines(whole) if not any(words in line for words in in_pictures)]
+        in_pictures = ["memory over its time: ", "processor over its time: "]
+        in_pictures += ["refused: "] if any(one.kind == "pids" for one in pictures) else []
+        lines = [line for line in use_lines(whole) if not line.startswith(tuple(in_pictures))]
         log = shown_log(run.log) if run.log is not None and run.log_kept else None
         runs.append(RunShown(one, how_it_ended(whole), lines, pictures, log))
     return PartShown(outcome, runs, record, _steps(record))
