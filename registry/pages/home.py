@@ -34,9 +34,9 @@ async def show_home(call: Call) -> web.Response:
     wanted = RepositoriesQuery(limit=SHOWN, cursor=query.cursor, namespace=query.namespace)
     found = await list_repositories(call, wanted)
     pushes = pushes_somewhere(call.actor)
-    is_tried = True
+    has_worker = True
     if not found.items and pushes and may_administer(call.actor):
-        is_tried = bool((await list_workers(call, PageQuery(limit=1))).items)
+        has_worker = bool((await list_workers(call, PageQuery(limit=1))).items)
     is_first = query.namespace is None and query.cursor is None and call.actor.kind != "anonymous"
     kept = [("namespace", query.namespace)]
     return page(
@@ -48,7 +48,7 @@ async def show_home(call: Call) -> web.Response:
         namespace=query.namespace,
         makes=makes_repositories(call.actor),
         pushes=pushes,
-        is_tried=is_tried,
+        has_worker=has_worker,
         next_path=f"/{chosen([*kept, ('cursor', found.next)])}" if found.next else None,
         first_path=f"/{chosen(kept)}" if query.cursor else None,
         lines=Lines(api=["GET /api/v1/repositories"], cli=["seatrial repo list", "seatrial attention"]),

@@ -204,8 +204,8 @@ async def _sides(reader: _Reader, digests: Sequence[str], required: Required | N
 
 def _rows(repository_id: int, digests: Sequence[str], required: Required | None) -> Select[Any]:
     """Images of a repository, each with its configuration's blob, its scan, and whether it is signed."""
-    config = edges.alias("config")
-    its_config = and_(config.c.manifest_id == manifests.c.id, config.c.kind == "config", manifests.c.runnable)
+    config = _CONFIG.c
+    its_config = and_(config.manifest_id == manifests.c.id, config.kind == "config", manifests.c.runnable)
     images = (
         select(
             *COLUMNS,
@@ -215,11 +215,11 @@ def _rows(repository_id: int, digests: Sequence[str], required: Required | None)
         )
         .select_from(manifests)
         .join(manifest_contents, manifest_contents.c.digest == manifests.c.digest)
-        .outerjoin(config, its_config)
+        .outerjoin(_CONFIG, its_config)
         .outerjoin(
             blobs,
             and_(
-                blobs.c.digest == config.c.digest,
+                blobs.c.digest == config.digest,
                 blobs.c.size <= CONFIG_MAX_BYTES,
                 blobs.c.damage.is_(None),
             ),
