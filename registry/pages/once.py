@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 
 def show_once(
-    call: Call, *, title: str, once: str, secrets: Sequence[tuple[str, str]], hint: str, back: str
+    call: Call, *, title: str, once: str, secrets: Sequence[tuple[str, str]], back: str, hint: str = ""
 ) -> web.Response:
-    """The page: each secret with what it is for, where there are several; and the way to ``back``."""
+    """The page: each secret with what it is for, where there are several, or a command that takes it; and the
+    way to ``back``."""
     return page(
         call.request, "once.html", title=title, once=once, secrets=secrets, hint=hint, back=back, status=201
     )

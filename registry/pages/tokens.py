@@ -10,13 +10,12 @@ from registry.errors import RequestInvalidError
 from registry.http.api import tokens
 from registry.http.api.routes import Call
 from registry.pages.account import DAY, TOKENS, revoke_one
+from registry.pages.once import show_token_once
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import field, given_body, moved, read_form, utc_time
 
 if TYPE_CHECKING:
     from aiohttp import web
-
-    from registry.http.api.tokens import MadeToken
 
 OVERLAPS: Mapping[str, int] = MappingProxyType({"hour": 3600, "none": 0, "day": DAY, "week": 7 * DAY})
 """How long a token works beside the one that replaces it, in seconds, by the words of the form; the first is
@@ -25,7 +24,26 @@ what is usual."""
 
 async def show_token(call: Call) -> web.Response:
     """A token with what it may and when it was used, and forms to change it, to replace it and to end it."""
-    return await _token(call, None)
+    token = await tokens.show_token(call, _id(call))
+    return page(
+        call.request,
+        "token.html",
+        title=token.name,
+        token=token,
+        is_own=token.account == call.actor.name,
+        overlaps=tuple(OVERLAPS),
+        list_path=_list_path(call, token.account),
+        path=f"/tokens/{token.id}",
+        lines=Lines(
+            api=[f"GET /api/v1/tokens/{token.id}", f"PATCH /api/v1/tokens/{token.id}"],
+            cli=[
+                f"seatrial token show {token.id}",
+                f"seatrial token set {token.id} --network 10.0.0.0/8 --expires-at TIME",
+                f"seatrial token rotate {token.id} --overlap 1h",
+                f"seatrial token revoke {token.id}",
+            ],
+        ),
+    )
 
 
 async def change_token(call: Call) -> web.Response:
@@ -49,7 +67,8 @@ async def rotate_token(call: Call) -> web.Response:
     if overlap not in OVERLAPS:
         raise RequestInvalidError(f"overlap: one of {', '.join(OVERLAPS)}")
     wanted = tokens.TokenRotation(overlap_seconds=OVERLAPS[overlap])
-    return await _token(call, await tokens.rotate_token(call, _id(call), wanted))
+    made = await tokens.rotate_token(call, _id(call), wanted)
+    return show_token_once(call, made, back=f"/tokens/{made.id}")
 
 
 async def revoke_token(call: Call) -> web.Response:
@@ -57,31 +76,6 @@ async def revoke_token(call: Call) -> web.Response:
     token = await tokens.show_token(call, _id(call))
     await revoke_one(call, token)
     return moved(call, f"/tokens/{token.id}")
-
-
-async def _token(call: Call, made: MadeToken | None) -> web.Response:
-    token = await tokens.show_token(call, _id(call))
-    return page(
-        call.request,
-        "token.html",
-        title=token.name,
-        token=token,
-        made=made,
-        is_own=token.account == call.actor.name,
-        overlaps=tuple(OVERLAPS),
-        list_path=_list_path(call, token.account),
-        path=f"/tokens/{token.id}",
-        status=200 if made is None else 201,
-        lines=Lines(
-            api=[f"GET /api/v1/tokens/{token.id}", f"PATCH /api/v1/tokens/{token.id}"],
-            cli=[
-                f"seatrial token show {token.id}",
-                f"seatrial token set {token.id} --network 10.0.0.0/8 --expires-at TIME",
-                f"seatrial token rotate {token.id} --overlap 1h",
-                f"seatrial token revoke {token.id}",
-            ],
-        ),
-    )
 
 
 def _list_path(call: Call, account: str) -> str:

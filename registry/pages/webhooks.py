@@ -12,6 +12,7 @@ from registry.http.api.fields import PlaceKey
 from registry.http.api.places import PlaceQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
+from registry.pages.once import show_once
 from registry.pages.places import named_on
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
@@ -43,29 +44,28 @@ class WebhooksQuery(CursorQuery):
 
 async def show_webhooks(call: Call) -> web.Response:
     """Webhooks of a repository, and a form for another one."""
-    return await _webhooks(call, call.request.match_info["name"], None)
+    return await _webhooks(call, call.request.match_info["name"])
 
 
 async def create_webhook(call: Call) -> web.Response:
     """Make a webhook of a repository, and show its secret this once."""
     name = call.request.match_info["name"]
     await find(call.services.database, actor=call.actor, action="configure", name=name)
-    return await _webhooks(call, name, await _create(call, name))
+    return await _create(call, name)
 
 
 async def show_webhooks_on(call: Call) -> web.Response:
     """Webhooks of a namespace; without one those of all places, for administrators."""
     on = read_query(call.request, WebhooksQuery, leaves_out_empty=True).on
-    return await _webhooks(call, on, None)
+    return await _webhooks(call, on)
 
 
 async def create_webhook_on(call: Call) -> web.Response:
     """Make a webhook of a namespace, or of everything, and show its secret this once."""
-    on = read_form(call).get("on")
-    return await _webhooks(call, on, await _create(call, on))
+    return await _create(call, read_form(call).get("on"))
 
 
-async def _create(call: Call, on: str | None) -> WebhookSecret:
+async def _create(call: Call, on: str | None) -> web.Response:
     fields = read_form(call)
     wanted = given_body(
         webhooks.NewWebhook,
@@ -74,21 +74,25 @@ async def _create(call: Call, on: str | None) -> WebhookSecret:
         format=fields.get("format"),
         **({} if on is None else named_on(on)),
     )
-    return await webhooks.create_webhook(call, wanted)
-
-
-async def show_webhook(call: Call) -> web.Response:
-    """One webhook with its deliveries, the newest first."""
-    return await _webhook(call, None)
+    made = await webhooks.create_webhook(call, wanted)
+    return _secret_once(call, made, title=text("webhooks.made"), hint=text("webhooks.signed"), back=_path(on))
 
 
 async def rotate_webhook(call: Call) -> web.Response:
     """Replace its secret, and show the new one this once."""
     webhook_id = call.request.match_info["webhook_id"]
-    return await _webhook(call, await webhooks.rotate_webhook(call, webhook_id, webhooks.WebhookRotation()))
+    made = await webhooks.rotate_webhook(call, webhook_id, webhooks.WebhookRotation())
+    hint = text("webhooks.rotate_hint")
+    return _secret_once(call, made, title=text("webhooks.rotated"), hint=hint, back=f"/webhooks/{webhook_id}")
 
 
-async def _webhook(call: Call, made: WebhookSecret | None) -> web.Response:
+def _secret_once(call: Call, made: WebhookSecret, *, title: str, hint: str, back: str) -> web.Response:
+    secrets = [("", made.secret)]
+    return show_once(call, title=title, once=text("tokens.once"), secrets=secrets, hint=hint, back=back)
+
+
+async def show_webhook(call: Call) -> web.Response:
+    """One webhook with its deliveries, the newest first."""
     webhook_id = call.request.match_info["webhook_id"]
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     webhook = await webhooks.show_webhook(call, webhook_id)
@@ -103,8 +107,6 @@ async def _webhook(call: Call, made: WebhookSecret | None) -> web.Response:
         webhook=webhook,
         list_path=_path(webhook.place),
         formats=get_args(Format),
-        made=made,
-        status=200 if made is None else 201,
         path=path,
         deliveries=found.items,
         next_path=path + chosen([("cursor", found.next)]) if found.next else None,
@@ -183,8 +185,8 @@ def _path(on: str | None) -> str:
     return "/webhooks" + chosen([("on", on)])
 
 
-async def _webhooks(call: Call, on: str | None, made: WebhookSecret | None) -> web.Response:
-    cursor = None if made else read_query(call.request, WebhooksQuery, leaves_out_empty=True).cursor
+async def _webhooks(call: Call, on: str | None) -> web.Response:
+    cursor = read_query(call.request, WebhooksQuery, leaves_out_empty=True).cursor
     place = {} if on is None else named_on(on)
     found = await webhooks.list_webhooks(call, PlaceQuery(limit=SHOWN, cursor=cursor, **place))
     path = _path(on)
@@ -198,11 +200,9 @@ async def _webhooks(call: Call, on: str | None, made: WebhookSecret | None) -> w
         here_tab="webhooks",
         path=path.partition("?")[0],
         webhooks=found.items,
-        made=made,
         formats=get_args(Format),
         next_path=f"{path}{more}{urlencode([('cursor', found.next)])}" if found.next else None,
         first_path=path if cursor else None,
-        status=200 if made is None else 201,
         lines=Lines(
             api=["GET /api/v1/webhooks" + chosen(place.items()), "POST /api/v1/webhooks"],
             cli=[f"seatrial webhook list{option}", f"seatrial webhook create URL{option}"],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from registry.http.api import queue, tokens, trials, workers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
+from registry.http.authentication import base_url
+from registry.pages.once import show_once
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from registry.auth.workers import Worker
-    from registry.http.api.tokens import MadeToken
     from registry.pages.serving import Fields
 
 SHOWN = 50
@@ -36,31 +37,36 @@ _LISTS = ("namespaces", "labels", "networks")
 
 async def show_workers(call: Call) -> web.Response:
     """All workers, by name, and a form for another one."""
-    return await _workers(call, None)
-
-
-async def create_worker(call: Call) -> web.Response:
-    """Make a worker, and show its token this once."""
-    wanted = given_body(tokens.NewToken, worker=field(read_form(call), "name"))
-    return await _workers(call, await tokens.create_token(call, wanted))
-
-
-async def _workers(call: Call, made: MadeToken | None) -> web.Response:
-    cursor = None if made else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    cursor = read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
     found = await workers.list_workers(call, PageQuery(limit=SHOWN, cursor=cursor))
     return page(
         call.request,
         "workers.html",
         title=text("workers.title"),
         workers=[(worker, standing_of(worker)) for worker in found.items],
-        made=made,
-        status=200 if made is None else 201,
         next_path="/workers" + chosen([("cursor", found.next)]) if found.next else None,
         first_path="/workers" if cursor else None,
         lines=Lines(
             api=["GET /api/v1/workers"],
             cli=["seatrial worker list", "seatrial token create --worker NAME", "seatrial worker run"],
         ),
+    )
+
+
+async def create_worker(call: Call) -> web.Response:
+    """Make a worker, and show its token this once."""
+    wanted = given_body(tokens.NewToken, worker=field(read_form(call), "name"))
+    made = await tokens.create_token(call, wanted)
+    run = (
+        f"seatrial worker run --registry {base_url(call.request)} --token-file worker.token "
+        "--state /var/lib/seatrial-worker"
+    )
+    return show_once(
+        call,
+        title=text("workers.made", name=made.account),
+        once=text("tokens.once"),
+        secrets=[("", made.token), (text("workers.run"), run)],
+        back="/workers",
     )
 
 

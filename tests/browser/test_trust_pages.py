@@ -53,11 +53,10 @@ async def test_a_token_is_narrowed_and_replaced(chromium: Browser, port: Port, *
         await visit.page.get_by_text("127.0.0.0/8").first.wait_for()
         await visit.page.get_by_label("This one works for").select_option("no longer")
         await visit.page.get_by_role("button", name="Rotate").click()
-        secret = await visit.page.locator(".copyable code").inner_text()
-        await visit.require_good()
+        secret = await visit.take_secret()
         async with port.registry.client(secret) as program:
             assert (await api(program, "GET", "/whoami"))["name"] == "admin"
-        await visit.page.locator("dd a", has_text="-").last.click()
+        await visit.page.get_by_text("Made in the place of").wait_for()
         await visit.page.get_by_role("button", name="Revoke").click()
         await visit.say_yes()
         await visit.page.get_by_text("revoked").first.wait_for()
