@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from registry.errors import SeatrialError, UnauthorizedError, UnavailableError
+from registry.errors import UnavailableError
 from registry.http.api import issuers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
@@ -15,8 +14,8 @@ from registry.pages.claims import conditions_in, shown_conditions
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
-    Fields,
     as_body,
+    as_seen,
     field,
     given_body,
     moved,
@@ -39,42 +38,15 @@ ROLES = ("administrator", "auditor")
 NULLABLE = ("client_id", "groups_claim", "run_url", "commit_claim")
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What somebody typed that was ``refused``, but for a secret; or what an issuer says of itself."""
-
-    fields: Fields
-    refused: str = ""
-    check: IssuerCheck | None = None
-    status: int = 200
-
-
 async def show_issuers(call: Call) -> web.Response:
     """All issuers by name, and a form for another one."""
-    return await _issuers(call, None)
-
-
-async def create_issuer(call: Call) -> web.Response:
-    """Trust an issuer; its page has what else is to be said of it."""
-    fields = read_form(call)
-    try:
-        wanted = given_body(issuers.NewIssuer, name=field(fields, "name"), url=field(fields, "url"))
-        made = await issuers.create_issuer(call, wanted)
-    except SeatrialError as error:
-        return await _issuers(call, _refused(fields, error))
-    return moved(call, f"{LIST}/{made.name}")
-
-
-async def _issuers(call: Call, given: Given | None) -> web.Response:
-    cursor = None if given else read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
+    cursor = read_query(call.request, CursorQuery, leaves_out_empty=True).cursor
     found = await issuers.list_issuers(call, PageQuery(limit=SHOWN, cursor=cursor))
     return page(
         call.request,
         "issuers.html",
         title=text("administration.issuers"),
         issuers=found.items,
-        given=given,
-        status=200 if given is None else given.status,
         next_path=LIST + chosen([("cursor", found.next)]) if found.next else None,
         first_path=LIST if cursor else None,
         lines=Lines(
@@ -84,18 +56,25 @@ async def _issuers(call: Call, given: Given | None) -> web.Response:
     )
 
 
+async def create_issuer(call: Call) -> web.Response:
+    """Trust an issuer; its page has what else is to be said of it."""
+    fields = read_form(call)
+    wanted = given_body(issuers.NewIssuer, name=field(fields, "name"), url=field(fields, "url"))
+    made = await issuers.create_issuer(call, wanted)
+    return moved(call, f"{LIST}/{made.name}")
+
+
 async def show_issuer(call: Call) -> web.Response:
     """An issuer: what its groups are here, and who of it is which user."""
-    return await _issuer(call, None)
+    return await _issuer(call)
 
 
 async def check_issuer(call: Call) -> web.Response:
     """Ask an issuer what it says of itself, and show that, or why it cannot be used."""
     try:
-        told = await issuers.check_issuer(call, _name(call))
+        return await _issuer(call, check=await issuers.check_issuer(call, _name(call)))
     except UnavailableError as error:
-        return await _issuer(call, _refused(read_form(call), error))
-    return await _issuer(call, Given(read_form(call), check=told))
+        return await _issuer(call, unavailable=error)
 
 
 async def change_issuer(call: Call) -> web.Response:
@@ -108,15 +87,11 @@ async def change_issuer(call: Call) -> web.Response:
         "scopes": tuple(fields.get("scopes", "").split()),
         "name_claim": fields.get("name_claim", ""),
         "create_accounts": fields.get("create_accounts") == "yes",
+        "conditions": conditions_in(fields),
     }
-    try:
-        wanted["conditions"] = conditions_in(fields)
-        if "client_secret" in fields:
-            wanted["client_secret"] = fields["client_secret"]
-        body = as_body(issuers.IssuerChange, wanted)
-        await issuers.change_issuer(call, _name(call), body, unchanged(field(fields, "etag")))
-    except SeatrialError as error:
-        return await _issuer(call, _refused(fields, error))
+    if "client_secret" in fields:
+        wanted["client_secret"] = fields["client_secret"]
+    await issuers.change_issuer(call, _name(call), as_body(issuers.IssuerChange, wanted), as_seen(call))
     return moved(call, _path(call))
 
 
@@ -125,7 +100,7 @@ async def move_issuer(call: Call) -> web.Response:
     fields = read_form(call)
     require_confirmed(fields, _name(call))
     wanted = given_body(issuers.IssuerChange, url=field(fields, "url"))
-    await issuers.change_issuer(call, _name(call), wanted, NO_CONDITIONS)
+    await issuers.change_issuer(call, _name(call), wanted, as_seen(call))
     return moved(call, _path(call))
 
 
@@ -179,41 +154,25 @@ async def _changed(call: Call, issuer: Issuer, **changes: object) -> web.Respons
     return moved(call, _path(call))
 
 
-def _refused(fields: Fields, error: SeatrialError) -> Given:
-    if isinstance(error, UnauthorizedError):
-        raise error
-    return Given(fields, refused=error.message, status=error.status)
-
-
-def _typed(issuer: Issuer) -> Fields:
-    """What stands in the fields of an issuer that nobody has changed."""
-    return {
-        **{name: getattr(issuer, name) or "" for name in (*NULLABLE, "name_claim")},
-        "scopes": " ".join(issuer.scopes),
-        "conditions": shown_conditions(issuer.conditions),
-        "create_accounts": "yes" if issuer.create_accounts else "",
-    }
-
-
-async def _issuer(call: Call, given: Given | None) -> web.Response:
+async def _issuer(
+    call: Call, *, check: IssuerCheck | None = None, unavailable: UnavailableError | None = None
+) -> web.Response:
     name, path = _name(call), _path(call)
     query = read_query(call.request, CursorQuery, leaves_out_empty=True)
     issuer = await issuers.show_issuer(call, name)
     people = await issuers.list_identities(call, name, PageQuery(limit=SHOWN, cursor=query.cursor))
-    typed = _typed(issuer)
-    if given is not None and "etag" in given.fields:
-        typed = {name: given.fields.get(name, "") for name in typed}
     return page(
         call.request,
         "issuer.html",
         title=name,
         issuer=issuer,
         people=people.items,
-        given=given,
-        typed=typed,
+        conditions=shown_conditions(issuer.conditions),
+        check=check,
+        refused=unavailable.message if unavailable else "",
         way_back=f"{base_url(call.request)}/oauth/callback/{name}",
         roles=ROLES,
-        status=200 if given is None else given.status,
+        status=unavailable.status if unavailable else 200,
         path=path,
         next_path=path + chosen([("cursor", people.next)]) if people.next else None,
         first_path=path if query.cursor else None,

@@ -164,7 +164,7 @@ async def change_keeping(call: Call) -> web.Response:
         **{each: whole_number(fields, each, most=most) for each, most in KEPT.items()},
         "log_keep_bytes": parse_size_bytes(size) if size else None,
     }
-    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), NO_CONDITIONS)
+    await api.change_repository(call, name, as_body(api.RepositoryChange, wanted), as_seen(call))
     return moved(call, f"/r/{name}/-/settings")
 
 

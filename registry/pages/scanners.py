@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from registry.content.administration import require_place
-from registry.errors import SeatrialError, UnauthorizedError
 from registry.http.api import scanners
 from registry.http.api.routes import Call, read_query
 from registry.pages.places import OnQuery, may, path_on
@@ -20,17 +18,6 @@ if TYPE_CHECKING:
     from registry.trials.scanners import ScannerPreview
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What somebody typed, and what came of it: that it was ``refused``, or what would be set."""
-
-    name: str
-    image: str
-    refused: str = ""
-    preview: ScannerPreview | None = None
-    status: int = 200
-
-
 async def show_scanners(call: Call) -> web.Response:
     """The scanners that look at the images of a place, also from above, and a form for another one."""
     on = read_query(call.request, OnQuery, leaves_out_empty=True).on
@@ -39,23 +26,15 @@ async def show_scanners(call: Call) -> web.Response:
 
 async def preview_scanner(call: Call) -> web.Response:
     """Say what setting a scanner would do, and which workers could run it; nothing is changed."""
-    on, wanted = await _wanted(call)
-    try:
-        found = await scanners.preview_scanner(call, wanted)
-    except SeatrialError as error:
-        return await _scanners(call, on, _refused(wanted, error))
-    # What is set then is what was looked at, also where its tag moves in between.
-    return await _scanners(call, on, Given(wanted.name, found.image, preview=found))
+    wanted = await _wanted(call)
+    return await _scanners(call, wanted.on, await scanners.preview_scanner(call, wanted))
 
 
 async def set_scanner(call: Call) -> web.Response:
     """Have an image look at those of a place that are scanned from now on."""
-    on, wanted = await _wanted(call)
-    try:
-        await scanners.put_scanner(call, wanted)
-    except SeatrialError as error:
-        return await _scanners(call, on, _refused(wanted, error))
-    return moved(call, path_on("/scanners", on))
+    wanted = await _wanted(call)
+    await scanners.put_scanner(call, wanted)
+    return moved(call, path_on("/scanners", wanted.on))
 
 
 async def remove_scanner(call: Call) -> web.Response:
@@ -66,22 +45,15 @@ async def remove_scanner(call: Call) -> web.Response:
     return moved(call, path_on("/scanners", on))
 
 
-async def _wanted(call: Call) -> tuple[str, scanners.NewScanner]:
+async def _wanted(call: Call) -> scanners.NewScanner:
     fields = read_form(call)
     on = field(fields, "on")
     # Before what he sent is looked at: whoever may not set one is told nothing of images.
     await require_place(call.services.database, actor=call.actor, action="configure", on=on)
-    wanted = given_body(scanners.NewScanner, on=on, name=field(fields, "name"), image=field(fields, "image"))
-    return on, wanted
+    return given_body(scanners.NewScanner, on=on, name=field(fields, "name"), image=field(fields, "image"))
 
 
-def _refused(wanted: scanners.NewScanner, error: SeatrialError) -> Given:
-    if isinstance(error, UnauthorizedError):
-        raise error
-    return Given(wanted.name, wanted.image, refused=error.message, status=error.status)
-
-
-async def _scanners(call: Call, on: str, given: Given | None) -> web.Response:
+async def _scanners(call: Call, on: str, preview: ScannerPreview | None) -> web.Response:
     found = await scanners.list_scanners(call, scanners.ScannersQuery(on=on))
     return page(
         call.request,
@@ -90,9 +62,8 @@ async def _scanners(call: Call, on: str, given: Given | None) -> web.Response:
         on=on,
         here_tab="scanners",
         scanners=found.items,
-        given=given,
+        preview=preview,
         manages=may(call, "configure", on),
-        status=200 if given is None else given.status,
         lines=Lines(
             api=[f"GET /api/v1/scanners?on={on}", "POST /api/v1/scanners/preview", "PUT /api/v1/scanners"],
             cli=[

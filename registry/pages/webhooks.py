@@ -17,13 +17,13 @@ from registry.pages.places import named_on
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
+    as_seen,
     field,
     given_body,
     moved,
     read_form,
     require_sure,
     switches_off,
-    unchanged,
     utc_time,
 )
 from registry.pages.texts import text
@@ -136,7 +136,7 @@ async def change_webhook(call: Call) -> web.Response:
         format=fields.get("format"),
         ordered=fields.get("ordered") == "yes",
     )
-    await webhooks.change_webhook(call, webhook_id, change, unchanged(field(fields, "etag")))
+    await webhooks.change_webhook(call, webhook_id, change, as_seen(call))
     return moved(call, f"/webhooks/{webhook_id}")
 
 

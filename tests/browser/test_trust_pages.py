@@ -56,7 +56,7 @@ async def test_a_token_is_narrowed_and_replaced(chromium: Browser, port: Port, *
         secret = await visit.take_secret()
         async with port.registry.client(secret) as program:
             assert (await api(program, "GET", "/whoami"))["name"] == "admin"
-        await visit.page.get_by_text("Made in the place of").wait_for()
+        await visit.page.get_by_text("Made in the place of").first.wait_for()
         await visit.page.get_by_role("button", name="Revoke").click()
         await visit.say_yes()
         await visit.page.get_by_text("revoked").first.wait_for()

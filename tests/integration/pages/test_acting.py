@@ -223,8 +223,8 @@ async def test_webhooks_of_a_namespace_and_of_everything(port: Port) -> None:
             len(re.findall("receiver.example", (await read(person, "/webhooks?on=team/")).body.decode())) == 1
         )
         page = await read(person, path)
-        (etag,) = re.findall('name="etag" value="([^"]+)"', page.body.decode())
-        change = {"url": "https://other.example/", "kinds": "trial.*", "format": "cloudevents", "etag": etag}
+        (seen,) = re.findall('name="seen" value="([^"]+)"', page.body.decode())
+        change = {"url": "https://other.example/", "kinds": "trial.*", "format": "cloudevents", "seen": seen}
         assert (await send_from(person, {}, f"{path}/change", **change)).status == 403
         for bad in ({"url": MARKUP}, {"kinds": MARKUP}, {"kinds": ""}, {"format": "x"}):
             refused = await send(person, port.registry, f"{path}/change", **change | bad)

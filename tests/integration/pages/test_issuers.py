@@ -46,9 +46,9 @@ async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
         yield opened
 
 
-def etag_of(page: bytes) -> str:
-    (etag,) = re.findall('name="etag" value="([^"]+)"', page.decode())
-    return str(etag)
+def seen_of(page: bytes) -> str:
+    seen, *_ = re.findall('name="seen" value="([^"]+)"', page.decode())
+    return str(seen)
 
 
 async def test_an_issuer_is_trusted_asked_and_changed(
@@ -71,7 +71,7 @@ async def test_an_issuer_is_trusted_asked_and_changed(
         assert "Keys it signs with key-RS256 RS256 key-ES256 ES256 Asked 0 seconds ago" in asked
         page = await read(person, CI)
         assert "/oauth/callback/ci" in page.body.decode()
-        change = FIELDS | {"etag": etag_of(page.body)}
+        change = FIELDS | {"seen": seen_of(page.body)}
         assert (await send_from(person, EVIL, f"{CI}/change", **change)).status == 403
         for bad in ({"conditions": "all of them"}, {"name_claim": ""}, {"client_id": ""}, {"run_url": "x"}):
             refused = await send(person, port.registry, f"{CI}/change", **change | bad)
@@ -93,7 +93,7 @@ async def test_an_issuer_is_trusted_asked_and_changed(
         assert (await send(person, port.registry, f"{CI}/change", **change)).status == 412
         # A secret that is left empty stays; what else is, is said so.
         kept = {"name_claim": "nick", "client_id": CLIENT_ID, "client_secret": ""}
-        kept["etag"] = etag_of((await read(person, CI)).body)
+        kept["seen"] = seen_of((await read(person, CI)).body)
         assert (await send(person, port.registry, f"{CI}/change", **kept)).status == 303
         told = await api(port.admin, "GET", "/issuers/ci")
         assert (told["has_client_secret"], told["create_accounts"], told["conditions"]) == (True, False, [])

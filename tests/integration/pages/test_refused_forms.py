@@ -27,6 +27,7 @@ LONG = TYPED * 60
 """Too long for a README as well."""
 SECRET = "hunter2"
 ON = "team/app"
+SCOPE = "repository:team/app:pull"
 NOT_TYPED = {"hidden", "password", "checkbox"}
 ON_NO_PAGE = {
     "/sign-in",
@@ -216,6 +217,13 @@ RACES = {
         ("PATCH", "/repositories/team%2Fapp", {"trial_tags": ["theirs"]}),
         "theirs",
     ),
+    "what is kept": Race(
+        "/r/team/app/-/settings",
+        "/r/team/app/-/settings/keeping",
+        {"trial_keep_days": "9", "log_keep_bytes": "2 GiB"},
+        ("PATCH", "/repositories/team%2Fapp", {"trial_keep_days": 30}),
+        ": 30",
+    ),
     "run spec": Race(
         "/r/team/app/-/run-spec",
         "/r/team/app/-/run-spec",
@@ -265,22 +273,57 @@ RACES = {
         ("PATCH", "/workers/w", {"labels": ["theirs"]}),
         "theirs",
     ),
+    "webhook": Race(
+        "/webhooks/{webhook}",
+        "/webhooks/{webhook}/change",
+        {"url": "https://mine.example/", "kinds": "trial.*"},
+        ("PATCH", "/webhooks/{webhook}", {"url": "https://theirs.example/"}),
+        "theirs.example",
+    ),
+    "issuer": Race(
+        "/administration/issuers/ci",
+        "/administration/issuers/ci/change",
+        {"name_claim": "mine", "conditions": "hd=mine.example"},
+        ("PATCH", "/issuers/ci", {"name_claim": "theirs"}),
+        "theirs",
+    ),
+    "rule for jobs": Race(
+        "/administration/workload-rules/main",
+        "/administration/workload-rules/main/change",
+        {"audience": "mine", "conditions": "sub=mine", "account": "admin", "scopes": SCOPE, "seconds": "90"},
+        ("PATCH", "/workload-rules/main", {"audience": "theirs"}),
+        "theirs",
+    ),
 }
+
+
+async def made_for(port: Port) -> str:
+    """What the races are about; the webhook's id."""
+    await port.push(tiny_image())
+    await port.worker("w")
+    await make_user(port.admin, "alice")
+    await api(
+        port.admin, "POST", "/issuers", status=201, json={"name": "ci", "url": "https://issuer.example"}
+    )
+    rule = {"name": "main", "issuer": "ci", "audience": "a", "account": "admin", "scopes": [SCOPE]}
+    conditions = [{"claim": "sub", "equals": "x"}]
+    await api(port.admin, "POST", "/workload-rules", status=201, json={**rule, "conditions": conditions})
+    hook = {"repository": ON, "url": "https://receiver.example/x"}
+    return str((await api(port.admin, "POST", "/webhooks", status=201, json=hook))["id"])
 
 
 @pytest.mark.parametrize("race", RACES.values(), ids=list(RACES))
 async def test_who_was_slower_is_told_and_loses_nothing(port: Port, race: Race) -> None:
-    await port.push(tiny_image())
-    await port.worker("w")
-    await make_user(port.admin, "alice")
+    webhook = await made_for(port)
+    page, action = race.page.format(webhook=webhook), race.action.format(webhook=webhook)
     async with visitor(port.registry) as person:
         await sign_in(person, port.registry)
-        sheet = with_fields(await ask(person, "GET", race.page), race.typed)
+        sheet = with_fields(await ask(person, "GET", page), race.typed)
         sent = sheet.hidden | race.typed
         method, path, body = race.request
-        answered = await ask(port.admin, method, f"/api/v1{path}", json=body)
+        answered = await ask(port.admin, method, f"/api/v1{path.format(webhook=webhook)}", json=body)
         assert answered.status in (200, 201), answered.body
-        slower = await send(person, port.registry, race.action, **sent)
+        slower = await send(person, port.registry, action, **sent)
         assert slower.status == 412
         said = words_of(slower)
         assert "Somebody changed this after your page was drawn" in said
@@ -290,7 +333,7 @@ async def test_who_was_slower_is_told_and_loses_nothing(port: Port, race: Race) 
             assert again.typed[name].removeprefix("\n") == race.typed[name]
         # Sent once more it counts: he has seen what stood.
         assert again.hidden["seen"] != sheet.hidden["seen"]
-        assert (await send(person, port.registry, race.action, **again.hidden | race.typed)).status == 303
+        assert (await send(person, port.registry, action, **again.hidden | race.typed)).status == 303
 
 
 async def test_who_mistyped_is_still_told_that_it_changed(port: Port) -> None:

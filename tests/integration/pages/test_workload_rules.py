@@ -45,9 +45,9 @@ async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
         yield opened
 
 
-def etag_of(page: bytes) -> str:
-    (etag,) = re.findall('name="etag" value="([^"]+)"', page.decode())
-    return str(etag)
+def seen_of(page: bytes) -> str:
+    seen, *_ = re.findall('name="seen" value="([^"]+)"', page.decode())
+    return str(seen)
 
 
 async def test_a_rule_is_made_changed_and_deleted(port: Port, issuer: Issuer) -> None:
@@ -92,14 +92,14 @@ async def test_a_rule_is_made_changed_and_deleted(port: Port, issuer: Issuer) ->
             await read(person, RULES)
         )
         page = await read(person, f"{RULES}/main")
-        change = {**WANTED, "seconds": "600", "etag": etag_of(page.body)}
+        change = {**WANTED, "seconds": "600", "seen": seen_of(page.body)}
         del change["name"]
         assert (await send_from(person, {}, f"{RULES}/main/change", **change)).status == 403
         # What another made of it in between is not overwritten.
         await api(port.admin, "PATCH", "/workload-rules/main", json={"audience": "another.example"})
         late = await send(person, port.registry, f"{RULES}/main/change", **change)
         assert late.status == 412
-        change["etag"] = etag_of((await read(person, f"{RULES}/main")).body)
+        change["seen"] = seen_of((await read(person, f"{RULES}/main")).body)
         assert (await send(person, port.registry, f"{RULES}/main/change", **change)).status == 303
         told = await api(port.admin, "GET", "/workload-rules/main")
         assert (told["seconds"], told["audience"], len(told["conditions"])) == (600, AUDIENCE, 2)
