@@ -154,6 +154,8 @@ async def test_nothing_is_done_to_what_belongs_elsewhere(port: Port) -> None:
     other_hook = await api(port.admin, "POST", "/webhooks", status=201, json=hook)
     webhook = forms["/webhooks/{webhook_id}/delete"][0].removesuffix("/delete")
     sent = await api(port.admin, "POST", f"{webhook}/test", status=202)
+    kept = {"name": "DB", "value": "the value of it", "repository": ON}
+    secret = await api(port.admin, "POST", "/secrets", status=201, json=kept)
     robots_token = forms["/n/{name}/-/robots/{robot}/tokens/{token_id}/revoke"][0].split("/")[-2]
     own_token = forms["/account/tokens/{token_id}/revoke"][0].split("/")[-2]
     elsewhere = {"on": "other/app"}
@@ -170,6 +172,8 @@ async def test_nothing_is_done_to_what_belongs_elsewhere(port: Port) -> None:
         ("/r/other/app/-/signatures/remove", forms["/r/{name}/-/signatures/remove"][1]),
         ("/r/other/app/-/blocks/lift", {"block": str(made["id"])}),
         ("/trial-hooks/ci/delete", elsewhere),
+        (f"/secrets/{secret['id']}/rotate", {**elsewhere, "value": "another value"}),
+        (f"/secrets/{secret['id']}/delete", {**elsewhere, "confirm": "DB"}),
         ("/trial-hooks/ci/rotate", elsewhere),
         ("/upstreams/hub/delete", {"on": "other/"}),
         ("/upstreams/hub/credential", {"on": "other/", "secret": "another"}),

@@ -63,9 +63,9 @@ async def test_a_secret_is_kept_replaced_and_forgotten(port: Port, capfd: pytest
         assert job["secrets"] == {"DB": LINES.replace("\r\n", "\n")}
         again = await read(person, path)
         delete = rotate.replace("rotate", "delete")
-        for fields in ({"name": "DB"}, {"name": "DB", "confirm": "db"}, {"confirm": "DB"}):
+        for fields in ({}, {"confirm": "db"}):
             assert (await send(person, port.registry, delete, on="team/app", **fields)).status == 400
-        typed = {"on": "team/app", "name": "DB", "confirm": "DB"}
+        typed = {"on": "team/app", "confirm": "DB"}
         assert (await send_from(person, {}, delete, **typed)).status == 403
         assert (await send(person, port.registry, delete, **typed)).status == 303
         assert "There is no secret here" in words_of(await read(person, path))
@@ -96,7 +96,7 @@ async def test_secrets_of_a_namespace_tell_whose_run_specs_get_them(port: Port) 
         page = await read(maintainer, "/secrets?on=team/")
         assert "DB team/app just now by maintainer" in words_of(page)
         (delete,) = re.findall(r'action="(/secrets/[0-9a-f-]+/delete)"', page.body.decode())
-        typed = {"on": "team/", "name": "DB", "confirm": "DB"}
-        assert (await send(writer, port.registry, delete, **typed)).status == 404
+        typed = {"on": "team/", "confirm": "DB"}
+        assert (await send(writer, port.registry, delete, **typed)).status == 403
         for value in (VALUE, "the value"):
             assert value not in page.body.decode()
