@@ -189,9 +189,9 @@ async def add_upstream(call: Call) -> web.Response:
 
 async def try_upstream(call: Call) -> web.Response:
     """Start a trial of an image of another registry, and go to it."""
-    wanted = given_body(
-        Request, image=field(read_form(call), "image"), upstream=call.request.match_info["upstream"]
-    )
+    fields = read_form(call)
+    name = await _upstream_on(call, field(fields, "on"))
+    wanted = given_body(Request, image=field(fields, "image"), upstream=name)
     begun = await start_trial(call, wanted)
     return moved(call, f"/trials/{begun.id}")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import literal, or_, select, union_all
 
-from registry.db.dialect import insert, portions
+from registry.db.dialect import insert_ignoring_conflict, portions
 from registry.db.matchings import advisory_names, component_findings
 from registry.db.types import Bytewise
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
 
 async def keep_names(connection: AsyncConnection, matches: Iterable[tuple[str, str]]) -> None:
-    """Let each match, given by its advisory and the JSON of its aliases, be found by each of them. To be
-    called by one at a time, as matches are written."""
+    """Let each match, given by its advisory and the JSON of its aliases, be found by each of them."""
     told = {(alias, advisory) for advisory, aliases in matches for alias in json.loads(aliases)}
     kept: set[tuple[str, str]] = set()
     for names in portions(sorted({name for name, _ in told})):
@@ -29,7 +28,7 @@ async def keep_names(connection: AsyncConnection, matches: Iterable[tuple[str, s
         }
     for some in portions(sorted(told - kept)):
         rows = [{"name": name, "advisory": advisory} for name, advisory in some]
-        await connection.execute(insert(connection, advisory_names), rows)
+        await connection.execute(insert_ignoring_conflict(connection, advisory_names, rows))
 
 
 def told_of_by(name: str) -> Select[Any]:

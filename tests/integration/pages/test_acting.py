@@ -328,10 +328,11 @@ async def test_an_image_of_another_registry_is_tried(tmp_path: Path, database_ur
         form = "/upstreams/other/try"
         assert (await send_from(person, EVIL, form, image="lib/app:1")).status == 403
         for bad in ({}, {"image": MARKUP}):
-            refused = await send(person, port.registry, form, **bad)
+            refused = await send(person, port.registry, form, **bad, on="team/")
             assert refused.status == 400
             assert b"<script>" not in refused.body
-        begun = await send(person, port.registry, form, image="lib/app:1")
+        assert (await send(person, port.registry, form, image="lib/app:1", on="other/")).status == 404
+        begun = await send(person, port.registry, form, image="lib/app:1", on="team/")
         assert begun.status == 303, words_of(begun)
         worker = await port.worker("w")
         await worker.report(await claimed(worker))

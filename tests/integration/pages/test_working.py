@@ -57,7 +57,8 @@ async def test_the_queue_says_what_waits_and_why_and_a_trial_is_cancelled(
         plans = [await plan_of(port.database, one) for one in statements if "FROM parts" in one.text]
         # Most of all that was ever tried is done, and not read.
         assert plans
-        assert not port.database.is_sqlite or not any("SCAN parts\n" in plan for plan in plans), plans
+        # PostgreSQL reads a table of so few rows as a whole, whatever indexes there are.
+        assert not any("SCAN parts\n" in plan for plan in plans), plans
         ids = {one["digest"]: one["id"] for one in await api(port.admin, "GET", "/trials?image=team/app")}
         (first, _) = re.findall(r'action="(/trials/[^"]+/cancel)"', page.body.decode())
         assert first == f"/trials/{ids[digest]}/cancel"
