@@ -9,7 +9,7 @@ from registry.http.api import scanners
 from registry.http.api.routes import Call, read_query
 from registry.pages.places import OnQuery, may, path_on
 from registry.pages.rendering import Lines, page
-from registry.pages.serving import field, given_body, moved, read_form
+from registry.pages.serving import as_body, field, given_body, moved, read_form
 from registry.pages.texts import text
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ async def remove_scanner(call: Call) -> web.Response:
     """Have a scanner look no longer at the images of a place where it was set."""
     fields = read_form(call)
     on = field(fields, "on")
-    await scanners.remove_scanner(call, scanners.ScannerQuery(on=on, name=field(fields, "name")))
+    wanted = as_body(scanners.ScannerQuery, {"on": on, "name": field(fields, "name")})
+    await scanners.remove_scanner(call, wanted)
     return moved(call, path_on("/scanners", on))
 
 

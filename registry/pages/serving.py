@@ -116,6 +116,9 @@ def add_routes(app: web.Application, table: Sequence[PageRoute]) -> None:
 def _served(route: PageRoute) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def serve(request: web.Request) -> web.StreamResponse:
         database = request.app[SERVICES].database
+        # PostgreSQL takes no NUL, and nothing here has a name with one.
+        if any("\0" in value for value in request.match_info.values()):
+            raise RequestInvalidError("the address has a NUL character")
         try:
             epoch = 0
             try:

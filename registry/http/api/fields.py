@@ -6,6 +6,7 @@ The use case holds the grammar and says what is wrong; the patterns here describ
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
@@ -21,6 +22,7 @@ _ROBOT = f"{_REPOSITORY}[+]{_ACCOUNT}"
 _TAG = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _DIGEST = "(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _DATE = re.compile("[0-9]{4}-")
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 ENTITY_TAGS = r'^([*]|(W/)?"[!#-~]*"([ 	]*,[ 	]*(W/)?"[!#-~]*")*)$'
 
 
@@ -35,8 +37,17 @@ def _require_date(given: object) -> object:
     return given
 
 
+def _require_usual(given: datetime) -> datetime:
+    # Beyond these years some zone has no name for it.
+    if not _FIRST_YEAR <= given.year <= _LAST_YEAR:
+        raise ValueError(f"it is a time of the years {_FIRST_YEAR} to {_LAST_YEAR}")
+    return given
+
+
 # Not strict: a body gives times as text.
-Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_require_date)]
+Time = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_require_date), AfterValidator(_require_usual)
+]
 AccountName = Annotated[
     str,
     AfterValidator(parse_account_name),

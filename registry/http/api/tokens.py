@@ -6,12 +6,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from registry.auth import tokenchanges, tokenlists
 from registry.auth import tokens as use
 from registry.errors import ConflictError, NotFoundError, RequestInvalidError
-from registry.http.api.fields import AccountName, ActorName, Id
+from registry.http.api.fields import AccountName, ActorName, Id, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
 
@@ -90,7 +90,7 @@ class TokenChange(Body):
 
     name: str | None = None
     networks: tuple[str, ...] | None = None
-    expires_at: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expires_at: Time | None = None
 
 
 class TokenRotation(Body):
@@ -109,7 +109,7 @@ class Revocation(Body):
 
     account: ActorName | None = None
     everybody: bool = Field(default=False, description="Of all accounts; for administrators.")
-    before: Annotated[AwareDatetime, Field(strict=False)] | None = Field(
+    before: Time | None = Field(
         default=None, description="Those issued before this; left out: all until now."
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.kit.access import api, ask
 from tests.kit.everypage import furnish, read_pages, sent_forms
 from tests.kit.pagecontent import BAD, ENDLESS, TURNED
-from tests.kit.pagereading import send_from, sign_in, visitor
+from tests.kit.pagereading import send, send_from, sign_in, visitor
 from tests.kit.plans import sent
 from tests.kit.receiver import running_receiver
 from tests.kit.trials import Port, open_port
@@ -77,3 +77,13 @@ async def test_no_form_counts_that_another_site_sends(port: Port) -> None:
                 assert (await send_from(person, headers, address)).status == 403, (path, headers)
         # All the time he was signed in.
         assert (await ask(person, "GET", "/account")).status == 200
+
+
+async def test_no_address_has_a_nul(port: Port) -> None:
+    async with visitor(port.registry) as person:
+        for path in ("/trials/%00", "/trials/a%00b/log"):  # also of strangers
+            assert (await ask(person, "GET", path)).status == 400
+        await sign_in(person, port.registry)
+        for path in ("/tokens/%00", "/webhooks/%00", "/workers/a%00"):
+            assert (await ask(person, "GET", path)).status == 400
+        assert (await send(person, port.registry, "/account/sessions/%00/revoke")).status == 400

@@ -95,3 +95,10 @@ async def test_who_may_pull_sees_what_looks_and_from_where(port: Port) -> None:
         assert "/scanners/remove" not in (await read(admin, f"/scanners?on={ON}")).body.decode()
         assert "/scanners/remove" in (await read(admin, "/scanners?on=team/")).body.decode()
         assert (await ask(reader, "GET", "/scanners?on=private/")).status in (403, 404)
+
+
+async def test_a_place_that_is_too_long_is_refused(port: Port) -> None:
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        answer = await send(person, port.registry, "/scanners/remove", on="x" * 301, name="trivy")
+        assert answer.status == 400
