@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from registry.trials.findingspolicies import PlacedPolicy
 
 EMPTY_RULES = 2
+_DECIMAL = re.compile(r"[0-9]{1,3}\.[0-9]{1,9}", re.ASCII)
 """So many more rules than there are can be filled in at once."""
 WAIVERS_SHOWN = 50
 GAPS = (
@@ -126,7 +128,7 @@ def document_of(fields: Fields) -> dict[str, Any]:
         "advisories_max_age_days": _number(fields.get("advisories_max_age_days")),
         **{gap: fields.get(gap) for gap in GAPS},
     }
-    return document | {key: value for key, value in given.items() if value}
+    return document | {key: value for key, value in given.items() if value not in (None, "", [], {})}
 
 
 def _rule(fields: Fields, number: int) -> dict[str, Any]:
@@ -153,12 +155,9 @@ def _lines(fields: Fields, key: str) -> list[str]:
 
 
 def _number(words: str | None) -> int | float | str | None:
-    if words is None:
-        return None
-    try:
-        return int(words) if is_whole(words) else float(words)
-    except ValueError:
-        return words
+    if words is not None and is_whole(words):
+        return int(words)
+    return float(words) if words is not None and _DECIMAL.fullmatch(words) else words
 
 
 def _refused(fields: Fields, error: SpecInvalidError) -> FormInvalidError:
@@ -216,7 +215,7 @@ async def _page(call: Call, given: Given | None) -> web.Response:
     stored: Mapping[str, Any] = {"version": 1} if placed is None else placed.policy
     document = stored if given is None else given.document
     rules = [*document.get("vulnerabilities", ())]
-    empty = max(min(EMPTY_RULES, RULES_MAX - len(rules)), rows_sent(call, "rule") - len(rules))
+    empty = min(max(EMPTY_RULES, rows_sent(call, "rule") - len(rules)), RULES_MAX - len(rules))
     own_tag = placed.etag if placed is not None and placed.on == name else ""
     return page(
         call.request,

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from registry.contract.findingspolicy import RULES_MAX
 from registry.contract.specfile import parse_run_spec
 from tests.kit.access import api, ask, give_role, make_user
 from tests.kit.images import file, make_image, make_layer
@@ -209,6 +210,28 @@ async def test_a_findings_policy_is_filled_in_seen_and_counts(port: Port) -> Non
         page = words_of(await read(person, path))
         assert "by the policy of team/" in page
         assert "Take the policy away" not in page
+
+
+@pytest.mark.parametrize("age", ["0", "-0", "1_0", "\u0663", "1e1", "inf"])
+async def test_what_is_no_age_of_advisories_is_refused_as_the_api_does(port: Port, age: str) -> None:
+    await port.push(tiny_image())
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        path = "/r/team/app/-/findings-policy"
+        answer = await send(person, port.registry, path, malware="high", advisories_max_age_days=age)
+        assert answer.status == 400
+        assert "advisories_max_age_days" in words_of(answer)
+
+
+async def test_no_number_of_a_row_makes_a_large_page(port: Port) -> None:
+    await port.push(tiny_image())
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        wrong = {"rule-999-then": "x", "advisories_max_age_days": "x"}
+        answer = await send(person, port.registry, "/r/team/app/-/findings-policy", **wrong)
+        assert answer.status == 400
+        rows = set(re.findall(r'name="rule-([0-9]+)-severity"', answer.body.decode()))
+        assert rows == {str(number) for number in range(RULES_MAX)}
 
 
 async def test_signatures_are_required_met_and_no_longer(port: Port) -> None:
