@@ -146,6 +146,9 @@ def move(
     tag: NameAndTag,
     to: Annotated[str, typer.Argument(metavar="DIGEST|TAG", help="An image of the same repository.")],
     *,
+    stands_at: Annotated[
+        str | None, typer.Option("--from", metavar="DIGEST", help="Only if it stands there by now.")
+    ] = None,
     reason: Reason = None,
     dry_run: DryRun = False,
     server: ServerOption = SERVER,
@@ -153,7 +156,7 @@ def move(
     as_json: JsonOption = False,
 ) -> None:
     """Point a tag at another image of its repository; into another repository goes seatrial promote."""
-    change = _Change("move", tag, to, reason, dry_run)
+    change = _Change("move", tag, to, reason, dry_run, stands_at)
     change.carry_out(connect(server, token_file), as_json=as_json)
 
 

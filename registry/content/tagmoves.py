@@ -178,16 +178,19 @@ async def bring_back(mover: Mover, digest: Digest) -> None:
         await _set(connection, mover, None, digest, arrival, action="restore")
 
 
-async def move(mover: Mover, tag: str, *, to: str | Digest) -> TagDetails:
+async def move(mover: Mover, tag: str, *, to: str | Digest, stands_at: str | None = None) -> TagDetails:
     """Point a tag that there is at another image of its repository: by digest, or where another tag stands.
+    ``stands_at`` is where somebody saw the tag stand that is moved.
 
     Raises:
         NameUnknownError: the repository is gone.
         ManifestUnknownError: there is no such tag, or no such image.
+        ConflictError: the tag does not stand at ``stands_at``.
     """
 
     async def target(connection: AsyncConnection) -> Digest:
-        await _require_tag(connection, mover.repository, tag)
+        now = await _require_tag(connection, mover.repository, tag)
+        require_standing(f"{mover.repository.name}:{tag}", now, stands_at)
         return await _digest_of(connection, mover.repository, to)
 
     return await _move(mover, tag, target, action="move")

@@ -38,10 +38,13 @@ async def copy_tag(call: Call) -> web.Response:
 
 
 async def move_tag(call: Call) -> web.Response:
-    """Point a tag at another image of its repository, by tag or digest."""
+    """Point a tag at another image of its repository, by tag or digest, if it stands where its page showed
+    it."""
     name, tag = await _name(call, "push"), call.request.match_info["tag"]
     fields = read_form(call)
-    wanted = given_body(tags.TagMovement, to=field(fields, "to"), reason=fields.get("reason"))
+    wanted = given_body(
+        tags.TagMovement, to=field(fields, "to"), reason=fields.get("reason"), stands_at=fields.get("seen")
+    )
     await tags.move_tag(call, name, tag, wanted)
     return moved(call, f"/r/{name}/-/tags/{tag}")
 

@@ -96,6 +96,7 @@ class TagMovement(Why):
     """Where to."""
 
     to: TagOrDigest
+    stands_at: StandsAt | None = None
 
 
 class TagCopy(Why):
@@ -220,7 +221,8 @@ async def restore_tag(call: Call, name: RepositoryName, tag: TagName, body: Rest
 
 async def move_tag(call: Call, name: RepositoryName, tag: TagName, body: TagMovement) -> use.TagDetails:
     """Point a tag that there is at another image of its repository."""
-    return await use.move(await _mover(call, name, body), parse_tag(tag), to=parse_reference(body.to))
+    to = parse_reference(body.to)
+    return await use.move(await _mover(call, name, body), parse_tag(tag), to=to, stands_at=body.stands_at)
 
 
 async def copy_tag(call: Call, name: RepositoryName, tag: TagName, body: TagCopy) -> use.TagDetails:

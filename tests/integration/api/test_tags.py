@@ -106,6 +106,26 @@ async def test_a_tag_is_rolled_back_from_where_it_was_seen(client: aiohttp.Clien
     await api(client, "POST", f"{TAG}/rollback", json={"to": two, "stands_at": "nowhere"})
 
 
+async def test_a_tag_is_moved_from_where_it_was_seen(client: aiohttp.ClientSession) -> None:
+    one, two, three = [await pushed(client, tag, number) for number, tag in enumerate(("1", "2", "3"), 1)]
+    for stands_at, said in ((two, f"stands at {one}, and not at {two}"), ("nowhere", "and not nowhere")):
+        refused = await ask(
+            client, "POST", f"/api/v1{TAG}/move", json={"to": "3", "stands_at": stands_at, "dry_run": True}
+        )
+        assert (refused.status, said in refused.json["detail"]) == (409, True)
+    await api(client, "POST", f"{TAG}/move", status=409, json={"to": "3", "stands_at": two})
+    assert (await api(client, "GET", TAG))["digest"] == one
+    # Of two at once one is the first.
+    answers = await asyncio.gather(
+        *(ask(client, "POST", f"/api/v1{TAG}/move", json={"to": to, "stands_at": one}) for to in (two, three))
+    )
+    assert sorted(answer.status for answer in answers) == [200, 409]
+    (done,) = (answer.json["digest"] for answer in answers if answer.status == 200)
+    assert (await api(client, "GET", TAG))["digest"] == done
+    await api(client, "DELETE", TAG, status=204)
+    await api(client, "POST", f"{TAG}/move", status=404, json={"to": "3", "stands_at": done})
+
+
 async def test_who_reads_where_moves_came_from(client: aiohttp.ClientSession, registry: Registry) -> None:
     await pushed(client)
     reader, keeper = await make_user(client, "reader"), await make_user(client, "keeper")

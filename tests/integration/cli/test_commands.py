@@ -206,7 +206,9 @@ async def test_tags(registry: Registry, here: Path) -> None:
     assert shown("tag", "show", tag, "--at", last["at"], registry=registry, here=here)["digest"] == two
     assert "begins on" in refused("tag", "show", tag, "--at", "99d", registry=registry, here=here)
     assert shown("tag", "copy", tag, "1.10", registry=registry, here=here)["name"] == "1.10"
-    assert shown("tag", "move", tag, one, registry=registry, here=here)["digest"] == one
+    late = refused("tag", "move", tag, one, "--from", one, registry=registry, here=here)
+    assert f"stands at {two}, and not at {one}" in late
+    assert shown("tag", "move", tag, one, "--from", two, registry=registry, here=here)["digest"] == one
     found = shown(
         "tag", "list", "cli/tags", "--order", "version", "--limit", "1", registry=registry, here=here
     )

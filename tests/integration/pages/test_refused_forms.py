@@ -388,6 +388,30 @@ async def test_a_tag_is_taken_back_from_where_it_was_seen(port: Port) -> None:
     assert (await api(port.admin, "GET", "/repositories/team%2Fapp/tags/1"))["digest"] == first
 
 
+async def test_a_tag_is_moved_from_where_its_page_showed_it(port: Port) -> None:
+    for name in ("1", "2", "3"):
+        await port.push(tiny_image(name=name), tag=name)
+    page, tags = "/r/team/app/-/tags/1", "/repositories/team%2Fapp/tags"
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        sheet = sheet_of(await ask(person, "GET", page), f"{page}/move")
+        third = (await api(port.admin, "POST", f"{tags}/1/move", json={"to": "3"}))["digest"]
+        refused = await send(person, port.registry, f"{page}/move", **sheet.hidden, to="2", reason="newer")
+        assert refused.status == 409
+        assert f"team/app:1 stands at {third}, and not at {sheet.hidden['seen']}" in words_of(refused)
+        assert (await api(port.admin, "GET", f"{tags}/1"))["digest"] == third
+        again = sheet_of(refused, f"{page}/move")
+        assert (again.typed, again.hidden["seen"]) == ({"to": "2", "reason": "newer"}, third)
+        # After what is wrong in itself he has not seen what stands now.
+        wrong = await send(person, port.registry, f"{page}/move", **sheet.hidden, to="no tag")
+        assert wrong.status == 400
+        assert sheet_of(wrong, f"{page}/move").hidden == sheet.hidden
+        done = await send(person, port.registry, f"{page}/move", **again.hidden | again.typed)
+        assert done.status == 303
+    second = (await api(port.admin, "GET", f"{tags}/2"))["digest"]
+    assert (await api(port.admin, "GET", f"{tags}/1"))["digest"] == second
+
+
 async def test_what_is_promoted_is_what_was_looked_at(port: Port) -> None:
     worker = await port.worker("w")
     for tag in ("1", "2"):
