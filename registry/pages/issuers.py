@@ -10,7 +10,7 @@ from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.http.authentication import base_url
 from registry.oci.conditions import NO_CONDITIONS
-from registry.pages.claims import conditions_in, shown_conditions
+from registry.pages.claims import conditions_in, require_showable, shown_conditions
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
@@ -81,6 +81,8 @@ async def change_issuer(call: Call) -> web.Response:
     """Change how its people sign in and what its jobs tell, as it was seen; a secret that is left empty
     stays."""
     fields = read_form(call)
+    issuer = await issuers.show_issuer(call, _name(call))
+    require_showable(issuer.conditions, f"seatrial issuer set {issuer.name}")
     # Null is said and not left out: nobody signs in, no groups, no address, no commit.
     wanted: dict[str, object] = {name: fields.get(name) for name in NULLABLE}
     wanted |= {
@@ -167,7 +169,7 @@ async def _issuer(
         title=name,
         issuer=issuer,
         people=people.items,
-        conditions=shown_conditions(issuer.conditions),
+        conditions="\n".join(shown_conditions(issuer.conditions)),
         check=check,
         refused=unavailable.message if unavailable else "",
         way_back=f"{base_url(call.request)}/oauth/callback/{name}",

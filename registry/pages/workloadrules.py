@@ -11,7 +11,7 @@ from registry.http.api import issuers, workloads
 from registry.http.api.models import MAX_LIMIT, PageQuery
 from registry.http.api.routes import Call, read_query
 from registry.oci.conditions import NO_CONDITIONS
-from registry.pages.claims import conditions_in, shown_conditions
+from registry.pages.claims import conditions_in, require_showable, shown_conditions
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
     CursorQuery,
@@ -61,9 +61,10 @@ async def explain_token(call: Call) -> web.Response:
 async def show_rule(call: Call) -> web.Response:
     """One rule, and forms to change and to delete it."""
     rule = await workloads.show_rule(call, _name(call))
+    conditions = shown_conditions(rule.conditions)
     typed = {
         "audience": rule.audience,
-        "conditions": shown_conditions(rule.conditions),
+        "conditions": "\n".join(conditions),
         "account": rule.account,
         "scopes": "\n".join(rule.scopes),
         "seconds": str(rule.seconds),
@@ -73,7 +74,7 @@ async def show_rule(call: Call) -> web.Response:
         "workload-rule.html",
         title=rule.name,
         rule=rule,
-        conditions=typed["conditions"].split("\n"),
+        conditions=conditions,
         typed=typed,
         path=f"{LIST}/{rule.name}",
         lines=Lines(
@@ -89,6 +90,8 @@ async def show_rule(call: Call) -> web.Response:
 
 async def change_rule(call: Call) -> web.Response:
     """Change it as it was seen; the tokens that jobs have by it end."""
+    rule = await workloads.show_rule(call, _name(call))
+    require_showable(rule.conditions, f"seatrial workload set {rule.name}")
     wanted = given_body(workloads.RuleChange, **_settings(read_form(call)))
     await workloads.change_rule(call, _name(call), wanted, as_seen(call))
     return moved(call, f"{LIST}/{_name(call)}")

@@ -109,6 +109,51 @@ async def test_a_rule_is_made_changed_and_deleted(port: Port, issuer: Issuer) ->
         assert (await ask(person, "GET", f"{RULES}/main")).status == 404
 
 
+async def test_conditions_that_a_form_cannot_show_stay_as_they_are(port: Port, issuer: Issuer) -> None:
+    await trust(port.admin, issuer)
+    odd = [
+        {"claim": "ref", "equals": "a\nsub=b"},
+        {"claim": "ref", "equals": "a\rb"},
+        {"claim": "ref", "glob": "a* "},
+        {"claim": " ref", "equals": "a"},
+        {"claim": " ", "equals": "a"},
+        {"claim": "a=b", "equals": "c"},
+        {"claim": "a~b", "glob": "c*"},
+    ]
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        assert (await send(person, port.registry, RULES, **WANTED)).status == 303
+        forms = (
+            ("/workload-rules/main", f"{RULES}/main", "workload", WANTED),
+            ("/issuers/ci", "/administration/issuers/ci", "issuer", {"name_claim": "nick"}),
+        )
+        for api_path, path, command, fields in forms:
+            kept = {name: value for name, value in fields.items() if name != "name"}
+            for one in odd:
+                conditions = [{"claim": "team", "equals": "x"}, one]
+                told = await api(port.admin, "PATCH", api_path, json={"conditions": conditions})
+                page = await read(person, path)
+                shown = page.body.decode().partition('name="conditions"')[2].partition(">")[2]
+                typed = html.unescape(shown.partition("</textarea>")[0]).removeprefix("\n")
+                change = kept | {"seen": seen_of(page.body), "conditions": typed.replace("\n", "\r\n")}
+                refused = await send(person, port.registry, f"{path}/change", **change)
+                assert refused.status == 400, one
+                assert f"seatrial {command} set" in words_of(refused)
+                assert await api(port.admin, "GET", api_path) == told
+            await api(port.admin, "PATCH", api_path, json={"conditions": [{"claim": "a", "equals": "=~ x"}]})
+            seen = seen_of((await read(person, path)).body)
+            done = await send(
+                person, port.registry, f"{path}/change", **kept | {"seen": seen, "conditions": "a==~ x"}
+            )
+            assert done.status == 303
+            told = await api(port.admin, "GET", api_path)
+            assert told["conditions"] == [{"claim": "a", "equals": "=~ x"}]
+        # What is one condition is one line where it is only read.
+        await api(port.admin, "PATCH", "/workload-rules/main", json={"conditions": odd[:1]})
+        for path in (RULES, f"{RULES}/main"):
+            assert "<li><code>ref=a\nsub=b</code></li>" in (await read(person, path)).body.decode()
+
+
 async def test_what_a_token_would_get_is_told_and_nothing_given(
     port: Port, issuer: Issuer, capfd: pytest.CaptureFixture[str]
 ) -> None:
