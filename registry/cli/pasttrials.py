@@ -7,6 +7,7 @@ from itertools import islice
 from typing import Any
 
 from registry.cli.client import Client, part
+from registry.contract.use import shown_seconds
 from registry.oci.names import split_repository_reference
 
 _PAGE = 200
@@ -28,7 +29,7 @@ def past_row(trial: Mapping[str, Any]) -> dict[str, object]:
         **trial,
         "digest": trial["digest"][:_DIGEST_SHOWN],
         "verdict": trial["verdict"] or trial["state"],
-        "seconds": None if seconds is None else f"{seconds:.1f}",
+        "seconds": None if seconds is None else shown_seconds(seconds),
         "flaky": trial["flaky_attempts"] or None,
         "changed": _changed(trial),
     }

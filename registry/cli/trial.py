@@ -24,7 +24,7 @@ from registry.cli.client import (
 from registry.cli.durations import parse_past
 from registry.cli.output import cell, print_fields, print_json, print_list
 from registry.cli.pasttrials import COLUMNS, past_row, past_trials
-from registry.contract.use import how_it_ended, observation_lines, use_lines
+from registry.contract.use import how_it_ended, observation_lines, shown_seconds, use_lines
 from registry.errors import RequestInvalidError
 from registry.oci.names import split_repository_reference
 from registry.oci.printable import PrintableLines
@@ -340,7 +340,7 @@ def _print_trial(trial: dict[str, Any]) -> None:
         ended = how_it_ended(run)
         attempt = f", attempt {run['attempt']}" if run.get("attempt") else ""
         title = f"{run['platform']} {cell(run['name'])}{attempt}"
-        typer.echo(f"\n{title}: {ended} after {run['seconds']:.1f} s")
+        typer.echo(f"\n{title}: {ended} after {shown_seconds(run['seconds'])} s")
         for line in use_lines({**run, **used.get((run["part"], run["name"], run.get("attempt")), {})}):
             typer.echo(f"  {cell(line)}")
         for line in observation_lines(run):

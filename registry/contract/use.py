@@ -11,6 +11,8 @@ from typing import Any
 from registry.contract.sizes import shown_size
 from registry.oci.printable import printable
 
+SECONDS_MAX = 1e9
+"""More cannot be, but a worker may say so."""
 _BARS = "▁▂▃▄▅▆▇█"
 _WIDTH = 30
 _PLACES = 5
@@ -73,6 +75,11 @@ def shown_number(number: float) -> str:
     return f"{number:.0e}" if number >= 1e15 else f"{number:.2f}".rstrip("0").rstrip(".")
 
 
+def shown_seconds(seconds: float, digits: int = 1) -> str:
+    """With so many digits after the point, as in ``1.5``; of what cannot be, only what it is more than."""
+    return f"more than {SECONDS_MAX:.0f}" if seconds > SECONDS_MAX else f"{seconds:.{digits}f}"
+
+
 def held_back_seconds(run: Mapping[str, Any]) -> float | None:
     """How long the limit of processors held the run back; ``None``: not so that anybody could notice."""
     waited = run.get("throttled_seconds")
@@ -88,8 +95,8 @@ def _totals(run: Mapping[str, Any]) -> str:
     if run.get("cpu_seconds") is not None:
         waited = held_back_seconds(run)
         by = "" if limits.get("cpus") is None else f" of {shown_number(limits['cpus'])}"
-        limit = "" if waited is None else f" ({waited:.1f} s held back by the limit{by})"
-        said.append(f"processor {run['cpu_seconds']:.1f} s{limit}")
+        limit = "" if waited is None else f" ({shown_seconds(waited)} s held back by the limit{by})"
+        said.append(f"processor {shown_seconds(run['cpu_seconds'])} s{limit}")
     if run.get("pids_peak") is not None:
         said.append(f"processes at most {against(run['pids_peak'], limits.get('pids'), shown_number)}")
     layer = [one["layer_bytes"] for one in run.get("samples") or () if one.get("layer_bytes")]

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from registry.auth.policy import decide
 from registry.contract.judge import Verdict
-from registry.contract.use import how_it_ended, use_lines
+from registry.contract.use import SECONDS_MAX, how_it_ended, shown_seconds, use_lines
 from registry.errors import ConflictError
 from registry.http.api import livelog
 from registry.http.api.logrights import require_log
@@ -39,10 +39,10 @@ SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class StepShown:
-    """A step, in seconds; where it begins in the picture and how wide it is there, of 100."""
+    """A step with its seconds; where it begins in the picture and how wide it is there, of 100."""
 
     name: str
-    seconds: float
+    seconds: str
     begins: float
     width: float
 
@@ -53,6 +53,7 @@ class RunShown:
 
     outcome: RunOutcome
     ended: str
+    seconds: str
     use: Sequence[str]
     plots: Sequence[plots.Plot]
     log: Markup | None
@@ -229,17 +230,19 @@ def _part(trial: TrialView, outcome: PartOutcome) -> PartShown:
         in_pictures += ["refused: "] if any(one.kind == "pids" for one in pictures) else []
         lines = [line for line in use_lines(whole) if not line.startswith(tuple(in_pictures))]
         log = shown_log(run.log) if run.log is not None and run.log_kept else None
-        runs.append(RunShown(one, how_it_ended(whole), lines, pictures, log))
+        runs.append(RunShown(one, how_it_ended(whole), shown_seconds(run.seconds), lines, pictures, log))
     return PartShown(outcome, runs, record, _steps(record))
 
 
 def _steps(record: Mapping[str, Any]) -> Sequence[StepShown]:
-    steps = [(str(step["name"]), max(0.0, float(step["seconds"]))) for step in record.get("steps") or ()]
-    whole, begins, found = sum(seconds for _, seconds in steps) or 1.0, 0.0, []
-    for name, seconds in steps:
+    said = [(str(step["name"]), max(0.0, float(step["seconds"]))) for step in record.get("steps") or ()]
+    # As much as can be: what a worker says has no sum, else.
+    steps = [(name, shown_seconds(seconds, 3), min(seconds, SECONDS_MAX)) for name, seconds in said]
+    whole, begins, found = sum(seconds for *_, seconds in steps) or 1.0, 0.0, []
+    for name, shown, seconds in steps:
         # So narrow that nobody saw it is wider than it was.
         width = max(100 * seconds / whole, 0.5)
-        found.append(StepShown(name, seconds, min(100 * begins / whole, 100 - width), width))
+        found.append(StepShown(name, shown, min(100 * begins / whole, 100 - width), width))
         begins += seconds
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -69,6 +70,21 @@ async def test_it_says_why_and_shows_what_was_seen(port: Port) -> None:
         assert "Try it again" not in private
         coloured = (await ask(writer, "GET", f"/trials/{content.trials[content.good]}")).body.decode()
         assert '<span class="t-green">listening on 80</span>' in coloured
+
+
+async def test_steps_and_runs_of_any_length_are_drawn(port: Port) -> None:
+    worker, job, trial = await begun(port)
+    steps = [
+        {"name": name, "seconds": seconds} for name, seconds in (("a", 1.7e308), ("b", 1.7e308), ("c", 2))
+    ]
+    assert (await worker.report(job, steps=steps, run={"seconds": 1.7e308})).status == 204
+    answer = await ask(port.admin, "GET", f"/trials/{trial}", headers={"Accept": "text/html"})
+    page = answer.body.decode()
+    drawn = re.findall('<rect x="([^"]+)" width="([^"]+)"', page)
+    assert drawn == [("0.0", "50.0"), ("50.0", "50.0"), ("99.5", "0.5")]
+    assert "a more than 1000000000 b more than 1000000000 c 2.000" in words_of(answer)
+    assert "after more than 1000000000 s" in words_of(answer)
+    assert "0" * 20 not in words_of(answer)
 
 
 async def test_the_newest_trials_of_all_that_a_visitor_may_see(port: Port) -> None:

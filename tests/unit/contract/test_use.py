@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from registry.contract.report import Outbound, Run, RunLimits, Sample
-from registry.contract.use import against, how_it_ended, shown_number, use_lines
+from registry.contract.use import against, how_it_ended, shown_number, shown_seconds, use_lines
 
 
 def run(**members: Any) -> dict[str, Any]:
@@ -149,3 +149,10 @@ def test_numbers_that_no_column_and_no_screen_holds_are_no_report(absurd: dict[s
     said = run() | {"observations": []} | absurd
     with pytest.raises(ValidationError):
         Run.model_validate_json(json.dumps(said))
+
+
+def test_seconds_that_cannot_be_are_not_written_out() -> None:
+    assert [shown_seconds(one) for one in (0.04, 1.25, 1e9)] == ["0.0", "1.2", "1000000000.0"]
+    assert shown_seconds(1.7e308, 3) == "more than 1000000000"
+    (line,) = use_lines({"cpu_seconds": 1.7e308, "throttled_seconds": 1e300})
+    assert line == ("used: processor more than 1000000000 s (more than 1000000000 s held back by the limit)")
