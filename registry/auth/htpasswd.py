@@ -23,6 +23,8 @@ MAX_LINES = 1000
 MAX_COST = 14
 """Twice the time for each more: 14 is a second."""
 _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
+_SHOWN_NAME = re.compile(r"[\w.@+-]+")
+"""What may be shown of a line that makes no user: where a name should be there may be a hash."""
 _OTHERS = (
     ("$apr1$", "MD5 (apr1)"),
     ("$1$", "MD5"),
@@ -36,7 +38,8 @@ _OTHERS = (
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A line that made no user, and why; ``name`` is cut where it is none."""
+    """A line that made no user, and why; ``name`` is cut where it is none, and empty where it may be a
+    hash."""
 
     line: int
     name: str
@@ -65,7 +68,10 @@ def parse_htpasswd(text: str) -> tuple[dict[str, tuple[int, str]], list[Refused]
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, _, hashed = line.strip().partition(":")
+        name, colon, hashed = line.strip().partition(":")
+        if not colon or not _SHOWN_NAME.fullmatch(name):
+            refused.append(Refused(number, "", "it is no line of NAME:HASH"))
+            continue
         reason = _why_not(name, hashed) or ("it is in the file twice" if name in found else None)
         if reason is None:
             found[name] = (number, hashed)

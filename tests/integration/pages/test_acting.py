@@ -274,6 +274,7 @@ async def test_users_come_with_an_htpasswd_file(port: Port, capfd: pytest.Captur
     form = "/administration/htpasswd-imports"
     hashed = bcrypt.hashpw(b"a password of before", bcrypt.gensalt(4)).decode()
     lines = f"carol:{hashed}\r\nadmin:{hashed}\r\n{MARKUP}:x\r\nold:$apr1$abc$def"
+    lines += f"\r\ndora {hashed}"
     async with visitor(port.registry) as person, visitor(port.registry) as looker:
         await sign_in(person, port.registry)
         await sign_in(looker, port.registry, name="looker", password=auditor)
@@ -287,6 +288,7 @@ async def test_users_come_with_an_htpasswd_file(port: Port, capfd: pytest.Captur
         assert "Users that were made: 1" in words
         assert "2 admin" in words
         assert "4 old" in words
+        assert "5 it is no line of NAME:HASH" in words
         assert b"<script>" not in shown.body
         log = capfd.readouterr()
         assert not any(hashed[10:] in said for said in (shown.body.decode(), log.out, log.err))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from registry.auth.htpasswd import MAX_LINES, parse_htpasswd
+from registry.auth.htpasswd import MAX_LINES, Refused, parse_htpasswd
 from registry.errors import RequestInvalidError
 
 BCRYPT = "$2y$05$" + "a" * 53
@@ -55,6 +55,15 @@ def test_names_are_refused_and_not_changed() -> None:
         len(reasons(f"Anna:{BCRYPT}\nanna@example.org:{BCRYPT}\noidc:{BCRYPT}\n:{BCRYPT}\nx y:{BCRYPT}")) == 5
     )
     assert reasons(f"anna:{BCRYPT}\nanna:{BCRYPT}") == [(2, "it is in the file twice")]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [f"anna {BCRYPT}", BCRYPT, f"{BCRYPT}:anna", f"anna {BCRYPT}:", "{SHA}0DPiKuNIrrVmD8IUCuw1hQxNqZc="],
+)
+def test_of_a_line_that_may_begin_with_a_hash_nothing_is_shown(line: str) -> None:
+    _, (refused,) = parse_htpasswd(f"\n{line}")
+    assert refused == Refused(2, "", "it is no line of NAME:HASH")
 
 
 def test_a_file_is_taken_in_parts() -> None:
