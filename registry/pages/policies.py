@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
-from markupsafe import escape
-
 from registry.auth.policy import decide, may_audit
 from registry.content.administration import find
 from registry.contract.findingspolicy import RULES_MAX, FindingsPolicy, Least, Otherwise, Then
@@ -21,7 +19,7 @@ from registry.http.api import findingspolicies as api
 from registry.http.api.routes import Call
 from registry.http.api.waivers import WaiversQuery, list_waivers
 from registry.pages.refilling import SEEN
-from registry.pages.rendering import Lines, page
+from registry.pages.rendering import Lines, page, shown_whole
 from registry.pages.serving import (
     Fields,
     FormInvalidError,
@@ -227,7 +225,7 @@ async def _page(call: Call, given: Given | None) -> web.Response:
         path=f"/r/{name}/-/findings-policy",
         placed=placed,
         sentences=() if placed is None else sentences_of(placed.policy),
-        yaml="" if placed is None else escape(as_yaml(placed.policy)),
+        yaml="" if placed is None else shown_whole(as_yaml(placed.policy)),
         excused=[one for one in found.items if one.finding and one.standing in ("requested", "granted")],
         given=given,
         document=document,

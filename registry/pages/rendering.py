@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from registry.auth.policy import may_audit
 from registry.http.authentication import base_url
@@ -149,6 +149,11 @@ def whole(words: str) -> Markup:
     plain = words.translate({ord(letter): f"&#{ord(letter)};" for letter in "&<>\"'"})
     # Nothing that turns the direction of writing stands in the page itself.
     return Markup("".join(c if c.isprintable() or c in "\n\t" else f"&#{ord(c)};" for c in plain))  # noqa: S704
+
+
+def shown_whole(words: str) -> Markup:
+    """A text to be read: all of it, with what cannot be seen spelt out."""
+    return escape(visible(words, characters=len(words)))
 
 
 def iso(at: datetime) -> str:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from markupsafe import escape
-
 from registry.auth.policy import decide
 from registry.content.administration import find
 from registry.contract.examples import EXAMPLES
@@ -28,7 +26,7 @@ from registry.http.api.trials import Request, start_trial
 from registry.http.parsers import PARSERS
 from registry.oci.imageconfig import ImageConfig
 from registry.oci.platform import Platform
-from registry.pages.rendering import Lines, page
+from registry.pages.rendering import Lines, page, shown_whole, whole
 from registry.pages.serving import Fields, as_seen, field, given_body, moved, read_form, require_sure
 from registry.pages.texts import text
 from registry.trials.specs import IMAGE_SUGGESTED
@@ -190,13 +188,13 @@ async def _page(call: Call, given: Given | None) -> web.Response:
         here_part="run-spec",
         path=f"/r/{name}/-/run-spec",
         repository=repository,
-        stands=escape(spec),
+        stands=shown_whole(spec),
         digest=digest,
         secrets=sorted(named),
         given=given,
         seen=repository.etag if given is None or given.seen is None else given.seen,
         # What is sent back is what was typed, to the letter.
-        typed=escape(spec if given is None else given.spec),
+        typed=whole(spec if given is None else given.spec),
         examples=EXAMPLES,
         trials=trials.items,
         manages=decide(call.actor, "configure", name, repository.visibility).allowed,

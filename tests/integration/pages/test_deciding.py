@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 import pytest
@@ -21,6 +22,7 @@ from tests.kit.trials import Port, tiny_image
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 PLACE = "/r/team/app/-"
+TURNED = "\N{RIGHT-TO-LEFT OVERRIDE}"
 SPEC = "version: 1\nenv: {EXPONENT: '1e5', DAY: '2026-01-01', TEXT: \"a\\nb\\n\"}\nexpect:\n  exit: 0\n"
 
 
@@ -60,8 +62,13 @@ async def test_a_run_spec_is_checked_saved_and_taken_away(port: Port) -> None:
                 answer
             )
             assert "<script>" not in answer.body.decode()
-            assert "&lt;script&gt;" in typed_in(answer.body)
+            assert "<script>" in html.unescape(typed_in(answer.body))
         assert (await api(port.admin, "GET", "/repositories/team%2Fapp"))["run_spec"] is None
+        turned = f"# {TURNED}\n{wrong}"
+        for where in (path, f"{path}/check"):
+            assert TURNED not in (await send(person, port.registry, where, spec=turned)).body.decode(), where
+        turned = f"version: 1\nenv: {{A: 'a{TURNED}'}}\n"
+        assert TURNED not in (await send(person, port.registry, f"{path}/check", spec=turned)).body.decode()
         checked = await send(person, port.registry, f"{path}/check", spec=SPEC)
         assert checked.status == 200
         assert "It can be used:" in words_of(checked)
@@ -76,7 +83,7 @@ async def test_a_run_spec_is_checked_saved_and_taken_away(port: Port) -> None:
         assert told["run_spec"]["env"] == {"EXPONENT": "1e5", "DAY": "2026-01-01", "TEXT": "a\nb\n"}
         # What is shown says the same again.
         page = await read(person, path)
-        shown = typed_in(page.body).replace("&#39;", "'").replace("&#34;", '"')
+        shown = html.unescape(typed_in(page.body))
         assert parse_run_spec(shown) == parse_run_spec(SPEC)
         assert (await send(person, port.registry, f"{path}/clear")).status == 303
         assert (await api(port.admin, "GET", "/repositories/team%2Fapp"))["run_spec"] is None
