@@ -15,7 +15,7 @@ from registry.http.api.routes import Call
 from registry.http.caller import ACTOR
 from registry.http.cookies import authenticate_caller, session_secret
 from registry.http.services import SERVICES
-from registry.pages.refilling import SECRETS, SEEN, find_refused
+from registry.pages.refilling import SECRETS, SEEN, find_refused, without_user
 from registry.pages.rendering import environment, page
 from registry.pages.serving import SENT, FormInvalidError, UnsureError, find_visitor
 from registry.pages.texts import has_text, text
@@ -142,10 +142,11 @@ def _head(response: web.Response, error: SeatrialError) -> None:
 
 
 def _typed(fields: Mapping[str, str]) -> Sequence[tuple[str, str]]:
-    """What was sent, but for what is secret or was not typed: it can be copied from the page."""
+    """What was sent, but for what is secret, also in an address, or was not typed: it can be copied from the
+    page."""
     hidden = ("on", "next", "cursor", "confirm", "sure")
     return [
-        (name, value)
+        (name, without_user(value))
         for name, value in fields.items()
         if value and name not in SECRETS and name not in hidden and not name.startswith(SEEN)
     ]

@@ -1,11 +1,12 @@
 """A page on which a form stands that was refused, filled in again as it was sent.
 
 It works on the page as it was drawn: so every form is kept in the same way, and no page has to think of it.
-Passwords are never filled in.
+Passwords are never filled in, also not those in addresses.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING
@@ -22,6 +23,14 @@ changed has seen what stands now; after any other refusal he has not."""
 SECRETS = frozenset({"client_secret", "htpasswd", "new", "old", "password", "secret", "token", "value"})
 """Fields for passwords and other secrets, which no browser is to remember; a test holds that there is no
 other."""
+_USER = re.compile(
+    r"""
+    \A (\s* (?: https?: [/\\]* | [a-z][a-z0-9+.-]*: [/\\]+ ))
+    (?: [^/\\?#\n]* @                     # where it belongs
+      | [^/\\?#\n]* : [^/\\?#\n]*[^0-9/\\?#\n][^\n]* @)  # of a password that should have been quoted
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 _UNTYPED = ("hidden", "submit", "button", "password", "file")
 _CHECKED = ("checkbox", "radio")
 
@@ -251,7 +260,7 @@ class Refused:
         elif one.kind == "hidden":
             given |= {"value": sent} if one.is_seen and one.name in self.fields and not is_changed else {}
         elif one.tag == "input" and one.kind not in _UNTYPED:
-            given["value"] = sent
+            given["value"] = without_user(sent)
         elif one.kind == "textarea":
             # A line break right after the tag is not part of the text.
             yield one.end, one.inner_end, f"\n{whole(sent)}"
@@ -262,6 +271,11 @@ class Refused:
                 yield option.start, option.end, _tag("option", choice)
         if given != one.attributes:
             yield one.start, one.end, _tag(one.tag, given)
+
+
+def without_user(words: str) -> str:
+    """What was typed; of an address without its user and password, wherever that began to be one."""
+    return _USER.sub(r"\1", words)
 
 
 def find_refused(page: str, path: str, method: str, fields: Mapping[str, str]) -> Refused | None:
