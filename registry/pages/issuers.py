@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.errors import UnavailableError
+from registry.errors import ConflictError, UnavailableError
 from registry.http.api import issuers
 from registry.http.api.models import PageQuery
 from registry.http.api.routes import Call, read_query
@@ -13,6 +13,7 @@ from registry.oci.conditions import NO_CONDITIONS
 from registry.pages.claims import conditions_in, require_showable, shown_conditions
 from registry.pages.rendering import Lines, chosen, page
 from registry.pages.serving import (
+    SENT,
     CursorQuery,
     as_body,
     as_seen,
@@ -79,8 +80,10 @@ async def check_issuer(call: Call) -> web.Response:
 
 async def change_issuer(call: Call) -> web.Response:
     """Change how its people sign in and what its jobs tell, as it was seen; a secret that is left empty
-    stays."""
+    stays. All else that is empty is cleared, and so has to be there."""
     fields = read_form(call)
+    for name in (*NULLABLE, "scopes", "conditions"):
+        field(call.request[SENT].fields, name)
     issuer = await issuers.show_issuer(call, _name(call))
     require_showable(issuer.conditions, f"seatrial issuer set {issuer.name}")
     # Null is said and not left out: nobody signs in, no groups, no address, no commit.
@@ -114,13 +117,14 @@ async def delete_issuer(call: Call) -> web.Response:
 
 
 async def map_value(call: Call) -> web.Response:
-    """Let a value of the groups' claim stand for a group here, or for what a user is."""
+    """Let a value of the groups' claim stand for a group here, or for what a user is. What it stands for
+    already is taken away first: the form says nothing of it."""
     fields = read_form(call)
     value, kind = field(fields, "value"), field(fields, "kind")
     issuer = await issuers.show_issuer(call, _name(call))
     if kind in ROLES:
-        return await _changed(call, issuer, roles={**issuer.roles, value: kind})
-    return await _changed(call, issuer, groups={**issuer.groups, value: field(fields, "to")})
+        return await _changed(call, issuer, roles=_with(issuer.roles, value, kind))
+    return await _changed(call, issuer, groups=_with(issuer.groups, value, field(fields, "to")))
 
 
 async def unmap_value(call: Call) -> web.Response:
@@ -188,6 +192,13 @@ async def _issuer(
             ],
         ),
     )
+
+
+def _with(mapped: Mapping[str, str], value: str, to: str) -> Mapping[str, str]:
+    before = mapped.get(value, to)
+    if before != to:
+        raise ConflictError(f"{value!r} stands for {before} already; remove that first")
+    return {**mapped, value: to}
 
 
 def _without(given: Mapping[str, str], value: str) -> dict[str, str]:

@@ -91,9 +91,15 @@ async def test_an_issuer_is_trusted_asked_and_changed(
             True,
         )
         assert (await send(person, port.registry, f"{CI}/change", **change)).status == 412
-        # A secret that is left empty stays; what else is, is said so.
-        kept = {"name_claim": "nick", "client_id": CLIENT_ID, "client_secret": ""}
+        # A secret that is left empty stays; what else is, is said so. What is not said at all is no answer.
+        empty = {name: "" for name in FIELDS if name != "create_accounts"}
+        kept = empty | {"name_claim": "nick", "client_id": CLIENT_ID}
         kept["seen"] = seen_of((await read(person, CI)).body)
+        for name in ("conditions", "scopes", "groups_claim", "run_url", "commit_claim", "client_id"):
+            without = {key: value for key, value in kept.items() if key != name}
+            refused = await send(person, port.registry, f"{CI}/change", **without)
+            assert (refused.status, f"{name} is missing" in words_of(refused)) == (400, True)
+        assert await api(port.admin, "GET", "/issuers/ci") == told
         assert (await send(person, port.registry, f"{CI}/change", **kept)).status == 303
         told = await api(port.admin, "GET", "/issuers/ci")
         assert (told["has_client_secret"], told["create_accounts"], told["conditions"]) == (True, False, [])
@@ -138,3 +144,50 @@ async def test_an_issuer_is_moved_and_trusted_no_longer(port: Port, issuer: Issu
         assert (await send(person, port.registry, f"{CI}/delete", confirm="ci")).status == 303
         assert (await ask(person, "GET", CI)).status == 404
         assert (await api(port.admin, "GET", "/workload-rules"))["items"] == []
+
+
+async def test_what_a_value_stands_for_is_not_replaced_unasked(port: Port, issuer: Issuer) -> None:
+    await trust(port.admin, issuer)
+    await api(port.admin, "PATCH", "/issuers/ci", json={"groups_claim": "groups"})
+    for name in ("devs", "ops"):
+        await api(port.admin, "PUT", f"/groups/{name}", status=201, json={})
+    async with visitor(port.registry) as person:
+        await sign_in(person, port.registry)
+        path = f"{CI}/mapping"
+        for fields, other in (
+            ({"kind": "group", "to": "devs"}, {"kind": "group", "to": "ops"}),
+            ({"kind": "auditor"}, {"kind": "administrator"}),
+        ):
+            assert (await send(person, port.registry, path, value="g1", **fields)).status == 303
+            assert (await send(person, port.registry, path, value="g1", **fields)).status == 303
+            refused = await send(person, port.registry, path, value="g1", **other)
+            before = fields.get("to") or fields["kind"]
+            assert refused.status == 409
+            assert f"'g1' stands for {before} already; remove that first" in words_of(refused)
+        told = await api(port.admin, "GET", "/issuers/ci")
+        assert (told["groups"], told["roles"]) == ({"g1": "devs"}, {"g1": "auditor"})
+        assert (await send(person, port.registry, f"{path}/remove", kind="group", value="g1")).status == 303
+        assert (await send(person, port.registry, path, value="g1", kind="group", to="ops")).status == 303
+        assert (await api(port.admin, "GET", "/issuers/ci"))["groups"] == {"g1": "ops"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("https://user:hunter2@issuer.example/", "https://issuer.example/"),
+        ("https://hunter2@issuer.example/@scope", "https://issuer.example/@scope"),
+        ("https://user:hunt/er2?hunter2#@issuer.example/", "https://issuer.example/"),
+        ("HTTPS:user:hunter2@issuer.example", "HTTPS:issuer.example"),
+        (r" ftp:\\user:@hunter2@issuer.example", r" ftp:\\issuer.example"),
+        ("ftp://issuer.example:8443/@scope", "ftp://issuer.example:8443/@scope"),
+    ],
+)
+async def test_a_password_in_an_address_is_not_shown_again(port: Port, typed: str, shown: str) -> None:
+    async with visitor(port.registry) as person:
+        for signed_in in (False, True):
+            if signed_in:
+                await sign_in(person, port.registry)
+            refused = await send(person, port.registry, LIST, name="ci" if signed_in else "x", url=typed)
+            assert refused.status == (400 if signed_in else 401)
+            assert "hunter2" not in refused.body.decode()
+            assert f'value="{shown}"' in refused.body.decode() or shown.strip() in words_of(refused)

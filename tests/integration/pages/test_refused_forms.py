@@ -283,7 +283,11 @@ RACES = {
     "issuer": Race(
         "/administration/issuers/ci",
         "/administration/issuers/ci/change",
-        {"name_claim": "mine", "conditions": "hd=mine.example"},
+        {
+            "name_claim": "mine",
+            "conditions": "hd=mine.example",
+            **dict.fromkeys(("client_id", "scopes", "groups_claim", "run_url", "commit_claim"), ""),
+        },
         ("PATCH", "/issuers/ci", {"name_claim": "theirs"}),
         "theirs",
     ),

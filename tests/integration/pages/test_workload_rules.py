@@ -120,12 +120,14 @@ async def test_conditions_that_a_form_cannot_show_stay_as_they_are(port: Port, i
         {"claim": "a=b", "equals": "c"},
         {"claim": "a~b", "glob": "c*"},
     ]
+    empty = dict.fromkeys(("client_id", "scopes", "groups_claim", "run_url", "commit_claim"), "")
+    of_issuer = {"name_claim": "nick", **empty}
     async with visitor(port.registry) as person:
         await sign_in(person, port.registry)
         assert (await send(person, port.registry, RULES, **WANTED)).status == 303
         forms = (
             ("/workload-rules/main", f"{RULES}/main", "workload", WANTED),
-            ("/issuers/ci", "/administration/issuers/ci", "issuer", {"name_claim": "nick"}),
+            ("/issuers/ci", "/administration/issuers/ci", "issuer", of_issuer),
         )
         for api_path, path, command, fields in forms:
             kept = {name: value for name, value in fields.items() if name != "name"}
