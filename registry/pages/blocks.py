@@ -47,17 +47,18 @@ class BlocksQuery(CursorQuery):
 async def show_blocks(call: Call) -> web.Response:
     """The blocks on the repository, and a form for another one."""
     query = read_query(call.request, BlocksQuery, leaves_out_empty=True)
-    return await _page(call, {"kind": query.kind, "what": query.what}, cursor=query.cursor)
+    name = await _allowed(call)
+    return await _page(call, name, {"kind": query.kind, "what": query.what}, cursor=query.cursor)
 
 
 async def preview_block(call: Call) -> web.Response:
     """Which images a block would refuse; nothing is changed."""
-    await _allowed(call)
+    name = await _allowed(call)
     fields = read_form(call)
     found = await gate.preview_block(
         call, given_body(gate.PreviewedBlock, **_target(fields), cursor=fields.get("cursor"))
     )
-    return await _page(call, fields, hits=found)
+    return await _page(call, name, fields, hits=found)
 
 
 async def create_block(call: Call) -> web.Response:
@@ -97,12 +98,12 @@ async def _allowed(call: Call) -> str:
 
 async def _page(
     call: Call,
+    name: str,
     typed: Fields,
     *,
     cursor: str | None = None,
     hits: Page[Hit] | None = None,
 ) -> web.Response:
-    name = await _allowed(call)
     found = await gate.list_blocks(call, gate.BlocksQuery(on=name, limit=SHOWN, cursor=cursor))
     wider = [f"{one}/" for one in namespaces_above(name)]
     path = f"/r/{name}/-/blocks"
