@@ -38,7 +38,10 @@ def main() -> int:
             os.read(wake_read, 4096)
             _reap()
         if control.fileno() in ready:
-            message, fds, _, _ = socket.recv_fds(control, 16, 2)
+            try:
+                message, fds, _, _ = socket.recv_fds(control, 16, 2)
+            except ConnectionResetError:  # it went before it took the last answer
+                return 0
             if not message:
                 return 0
             pid = os.fork()
