@@ -122,18 +122,23 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place.
         RequestInvalidError: a pattern that is none, or too many exceptions.
-        ConflictError: the place has as many as it may.
+        ConflictError: the place has as many as it may, or this one already, whatever its reason.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
     if len(wanted.exceptions) > EXCEPTIONS_MAX:
         raise RequestInvalidError(f"a rule has {EXCEPTIONS_MAX} exceptions at most")
     for each in (TagPattern(wanted.by, wanted.pattern), *wanted.exceptions):
         parse_matcher(each.by, each.pattern)
+    excepted = set(wanted.exceptions)
     async with database.write() as connection:
         place_id = await hold_place(connection, place)
         await require_fewer(connection, tag_rules, {place.column: place_id}, most=RULES_MAX)
-        there = await connection.execute(RULES.where(tag_rules.c[place.column] == place_id))
-        if sum(1 + len(rule_of(row).exceptions) for row in there) + 1 + len(wanted.exceptions) > PATTERNS_MAX:
+        rows = await connection.execute(RULES.where(tag_rules.c[place.column] == place_id))
+        there = [rule_of(row) for row in rows]
+        for one in there:
+            if (one.by, one.pattern) == (wanted.by, wanted.pattern) and set(one.exceptions) == excepted:
+                raise ConflictError(f"{on} has this rule already; it is rule {one.id}")
+        if sum(1 + len(one.exceptions) for one in there) + 1 + len(wanted.exceptions) > PATTERNS_MAX:
             raise ConflictError(f"the rules of {on} would have more than {PATTERNS_MAX} patterns")
         made = await connection.execute(
             insert(tag_rules)

@@ -24,7 +24,7 @@ from registry.db.placed import with_place
 from registry.db.schedules import schedules
 from registry.db.trials import trials
 from registry.db.types import Id, db_time
-from registry.errors import NotFoundError, RequestInvalidError, SeatrialError
+from registry.errors import ConflictError, NotFoundError, RequestInvalidError, SeatrialError
 from registry.events.webhooks import may_manage
 from registry.trials.requests import ask_anew
 from registry.trials.scheduling import SCHEDULED
@@ -89,22 +89,31 @@ async def create(database: Database, *, actor: Actor, on: str, wanted: Wanted) -
         UnauthorizedError, DeniedError: the actor is no maintainer of the place.
         NameUnknownError, NotFoundError: there is no such place.
         RequestInvalidError: not one of the two, or out of range.
-        ConflictError: the place has as many as it may.
+        ConflictError: the place has as many as it may, or this one already.
     """
     place = await require_place(database, actor=actor, action="configure", on=on)
     if (wanted.every_hours is None) == (wanted.at is None):
         raise RequestInvalidError("a schedule has every_hours, or at, and not both")
     at_minute = None if wanted.at is None else parse_time(wanted.at)
-    older = wanted.older_hours
+    older = (wanted.every_hours or 24) // 2 if wanted.older_hours is None else wanted.older_hours
     async with database.write() as connection:
         columns = await hold_columns(connection, place)
+        equal = select(schedules.c.id).where(
+            *(schedules.c[name] == value for name, value in columns.items()),
+            schedules.c.every_hours.is_not_distinct_from(wanted.every_hours),
+            schedules.c.at_minute.is_not_distinct_from(at_minute),
+            schedules.c.older_hours == older,
+        )
+        there = (await connection.execute(equal)).scalars().first()
+        if there is not None:
+            raise ConflictError(f"{on} has this schedule already; it is schedule {there}")
         await require_fewer(connection, schedules, columns, most=SCHEDULES_MAX)
         now = (await connection.execute(select(db_time()))).scalar_one()
         values = {
             **columns,
             "every_hours": wanted.every_hours,
             "at_minute": at_minute,
-            "older_hours": (wanted.every_hours or 24) // 2 if older is None else older,
+            "older_hours": older,
             "next_at": now
             if at_minute is None
             else following(now, now, every_hours=None, at_minute=at_minute),

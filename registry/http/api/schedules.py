@@ -43,7 +43,9 @@ async def list_schedules(call: Call, query: ScheduleQuery) -> Sequence[use.Sched
 
 
 async def create_schedule(call: Call, body: NewSchedule) -> use.Schedule:
-    """Have images that a tag names tried again and again, after all else that waits."""
+    """Have images that a tag names tried again and again, after all else that waits.
+
+    A place has no two schedules that are equal."""
     wanted = use.Wanted(body.every_hours, body.at, body.older_hours)
     return await use.create(call.services.database, actor=call.actor, on=body.on, wanted=wanted)
 

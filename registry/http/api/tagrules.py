@@ -53,7 +53,8 @@ async def list_tag_rules(call: Call, query: TagRulesQuery) -> Sequence[TagRule]:
 async def create_tag_rule(call: Call, body: NewTagRule) -> TagRule:
     """Let tags stand for good, once they are there.
 
-    Nobody moves or deletes them then, nor what they are made of, until the rule is taken away."""
+    Nobody moves or deletes them then, nor what they are made of, until the rule is taken away. A place has no
+    two rules that are equal but for the reason."""
     wanted = use.Wanted(
         by=body.by,
         pattern=body.pattern,

@@ -178,9 +178,11 @@ async def test_what_is_no_rule(client: aiohttp.ClientSession, registry: Registry
     assert "50 are the limit" in (await rule(client, status=409))["detail"]
     await make_repository(client, "team/other")
     many = [{"by": "glob", "pattern": f"v{number}"} for number in range(20)]
-    for _ in range(4):
-        await rule(client, on="team/other", exceptions=many)
-    refused = await rule(client, status=409, on="team/other", exceptions=many)
+    for number in range(4):
+        made = await rule(client, on="team/other", pattern=f">={number}", exceptions=many)
+    twice = await rule(client, status=409, on="team/other", pattern=">=3", exceptions=many[::-1], reason="x")
+    assert twice["detail"] == f"team/other has this rule already; it is rule {made['id']}"
+    refused = await rule(client, status=409, on="team/other", pattern=">=9", exceptions=many)
     assert "more than 100 patterns" in refused["detail"]
     await api(client, "DELETE", "/tag-rules/none", status=404)
     await api(client, "DELETE", "/tag-rules/999999", status=404)

@@ -28,6 +28,7 @@ async def test_a_schedule_is_made_and_deleted(port: Port) -> None:
         for bad in ({}, {"every_hours": "0"}, {"at": "noon"}, {"every_hours": "24", "at": "02:30"}):
             assert (await send(person, port.registry, "/schedules", on=ON, **bad)).status == 400, bad
         assert (await send(person, port.registry, "/schedules", on=ON, at="02:30")).status == 303
+        assert (await send(person, port.registry, "/schedules", on=ON, at="02:30")).status == 409
         page = await read(person, path)
         assert "each day at 02:30 UTC 12 hours" in words_of(page)
         (gone,) = re.findall(r'action="(/schedules/[0-9]+/delete)"', page.body.decode())

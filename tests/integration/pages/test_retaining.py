@@ -151,6 +151,9 @@ async def test_a_tag_rule_shows_what_it_would_hold(port: Port) -> None:
         wanted = {"on": ON, "by": "semver", "pattern": "*", "exceptions": "v1.1*", "reason": MARKUP}
         assert (await send_from(person, {}, "/tag-rules", **wanted)).status == 403
         assert (await send(person, port.registry, "/tag-rules", **wanted)).status == 303
+        twice = await send(person, port.registry, "/tag-rules", **wanted | {"reason": "once more"})
+        assert twice.status == 409
+        assert f"{ON} has this rule already" in words_of(twice)
         (rule,) = await api(port.admin, "GET", f"/tag-rules?on={ON}")
         assert rule["exceptions"] == [{"by": "glob", "pattern": "v1.1*"}]
         page = await read(person, path)

@@ -175,9 +175,16 @@ async def test_schedules_are_of_those_who_configure_the_place(port: Port) -> Non
     ):
         await api(port.admin, "POST", "/schedules", status=400, json={"on": REPOSITORY, **wrong})
     await api(port.admin, "POST", "/schedules", status=404, json={"on": "no/such", "every_hours": 1})
-    for _ in range(use.SCHEDULES_MAX - 1):
-        await create(port, on=REPOSITORY, every_hours=1)
-    await api(port.admin, "POST", "/schedules", status=409, json={"on": REPOSITORY, "every_hours": 1})
+    again = {"on": REPOSITORY, "at": "23:59", "older_hours": 0}
+    told = await api(port.admin, "POST", "/schedules", status=409, json=again)
+    assert f"team/app has this schedule already; it is schedule {made['id']}" in str(told)
+    for hours in range(1, use.SCHEDULES_MAX):
+        await create(port, on=REPOSITORY, every_hours=hours)
+    # As it is without saying so.
+    again = {"on": REPOSITORY, "every_hours": 2, "older_hours": 1}
+    assert "this schedule" in str(await api(port.admin, "POST", "/schedules", status=409, json=again))
+    told = await api(port.admin, "POST", "/schedules", status=409, json={"on": REPOSITORY, "every_hours": 99})
+    assert f"{use.SCHEDULES_MAX} are the limit" in str(told)
     await api(port.admin, "DELETE", path, status=204)
     await api(port.admin, "DELETE", path, status=404)
     async with port.database.read() as connection:
