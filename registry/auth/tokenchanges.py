@@ -39,6 +39,7 @@ from registry.db.engine import Database, move_epoch
 from registry.db.outbox import record, record_all
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, RequestInvalidError
+from registry.oci.conditions import NO_CONDITIONS, Conditions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -107,13 +108,21 @@ async def rotate_token(
         return made
 
 
-async def change_token(database: Database, *, actor: Actor, token_id: str, wanted: TokenChange) -> ApiToken:
+async def change_token(
+    database: Database,
+    *,
+    actor: Actor,
+    token_id: str,
+    wanted: TokenChange,
+    conditions: Conditions = NO_CONDITIONS,
+) -> ApiToken:
     """Give a token another name, fewer networks or an earlier end.
 
     Raises:
         NotFoundError: there is no such token, or it is another's.
         DeniedError: it would be stronger than it was.
         RequestInvalidError: a name, network or time that is not allowed.
+        PreconditionFailedError: ``conditions`` do not hold.
     """
     networks = None if wanted.networks is None else parse_networks(wanted.networks)
     if wanted.name is not None:
@@ -121,6 +130,7 @@ async def change_token(database: Database, *, actor: Actor, token_id: str, wante
     async with database.write() as connection:
         found = await find_token(connection, actor, token_id, to_change=True)
         token = found.token
+        conditions.require(token.etag, f"token {token.id}")
         if networks is not None and not lie_within(networks, await _networks(connection, token.id)):
             raise DeniedError(
                 f"the token {token.id} may be used from {', '.join(token.networks or ())} only, and gets no "

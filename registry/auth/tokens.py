@@ -35,6 +35,7 @@ from registry.db.oidc import workload_tokens
 from registry.db.outbox import record
 from registry.db.types import db_time
 from registry.errors import ConflictError, DeniedError, NotFoundError, RequestInvalidError
+from registry.oci.conditions import entity_tag
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -73,6 +74,11 @@ class ApiToken:
     made_by: str | None
     replaces: str | None
     replaced_by: str | None
+
+    @property
+    def etag(self) -> str:
+        """The entity tag of what a change changes."""
+        return entity_tag(self.name, self.networks, self.expires_at)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,7 +12,7 @@ from registry.http.api.routes import Call
 from registry.pages.account import DAY, TOKENS, revoke_one
 from registry.pages.once import show_token_once
 from registry.pages.rendering import Lines, chosen, page
-from registry.pages.serving import field, given_body, moved, read_form, utc_time
+from registry.pages.serving import as_seen, field, given_body, moved, read_form, utc_time
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -47,7 +47,8 @@ async def show_token(call: Call) -> web.Response:
 
 
 async def change_token(call: Call) -> web.Response:
-    """Give it another name, fewer networks or an earlier end; what is left empty stays."""
+    """Give it another name, fewer networks or an earlier end, as it was seen; what is left empty
+    stays."""
     fields = read_form(call)
     token_id = _id(call)
     networks = fields.get("networks", "").split()
@@ -57,7 +58,7 @@ async def change_token(call: Call) -> web.Response:
         networks=tuple(networks) or None,
         expires_at=utc_time(fields.get("expires_at")),
     )
-    await tokens.change_token(call, token_id, wanted)
+    await tokens.change_token(call, token_id, wanted, as_seen(call))
     return moved(call, f"/tokens/{token_id}")
 
 

@@ -10,10 +10,11 @@ from pydantic import Field
 
 from registry.auth import tokenchanges, tokenlists
 from registry.auth import tokens as use
-from registry.errors import ConflictError, NotFoundError, RequestInvalidError
+from registry.errors import ConflictError, NotFoundError, PreconditionFailedError, RequestInvalidError
 from registry.http.api.fields import AccountName, ActorName, Id, Time
 from registry.http.api.models import Answer, Body, Page, PageQuery
 from registry.http.api.routes import Call, Route
+from registry.oci.conditions import Conditions
 
 _MAX_SECONDS = 100 * 366 * 24 * 3600
 Networks = Annotated[
@@ -60,6 +61,7 @@ class Token(Answer):
     made_by: str | None = Field(description="The limited token that it was made with, and ends with.")
     replaces: str | None = Field(description="The token that it was made to replace, by rotation.")
     replaced_by: str | None
+    etag: str = Field(exclude=True)
 
 
 class MadeToken(Token):
@@ -174,13 +176,14 @@ async def show_token(call: Call, token_id: Id) -> Token:
     return Token.of(await tokenlists.show_token(call.services.database, actor=call.actor, token_id=token_id))
 
 
-async def change_token(call: Call, token_id: Id, body: TokenChange) -> Token:
+async def change_token(call: Call, token_id: Id, body: TokenChange, conditions: Conditions) -> Token:
     """Give a token another name, fewer networks or an earlier end."""
     changed = await tokenchanges.change_token(
         call.services.database,
         actor=call.actor,
         token_id=token_id,
         wanted=tokenchanges.TokenChange(body.name, body.networks, body.expires_at),
+        conditions=conditions,
     )
     return Token.of(changed)
 
@@ -216,7 +219,7 @@ async def revoke_credentials(call: Call, body: Revocation) -> Revoked:
 
 
 def _made(made: use.NewToken) -> MadeToken:
-    return MadeToken(token=made.secret, **asdict(made.token))
+    return MadeToken(token=made.secret, etag=made.token.etag, **asdict(made.token))
 
 
 ROUTES = (
@@ -231,7 +234,13 @@ ROUTES = (
     ),
     Route("GET", "/tokens", "account", list_tokens, errors=(NotFoundError,)),
     Route("GET", "/tokens/{token_id}", "account", show_token, errors=(NotFoundError,)),
-    Route("PATCH", "/tokens/{token_id}", "account", change_token, errors=(NotFoundError,)),
+    Route(
+        "PATCH",
+        "/tokens/{token_id}",
+        "account",
+        change_token,
+        errors=(NotFoundError, PreconditionFailedError),
+    ),
     Route(
         "POST",
         "/tokens/{token_id}/rotate",

@@ -12,7 +12,7 @@ import pytest
 
 from registry.pages.table import PAGES
 from registry.pages.visible import visible
-from tests.kit.access import Answer, api, ask, make_user
+from tests.kit.access import Answer, api, ask, make_token, make_user
 from tests.kit.everypage import furnish, read_pages
 from tests.kit.pagereading import send, send_from, sign_in, visitor, words_of
 from tests.kit.retention import pushed, set_policy
@@ -273,6 +273,13 @@ RACES = {
         ("PATCH", "/workers/w", {"labels": ["theirs"]}),
         "theirs",
     ),
+    "token": Race(
+        "/tokens/{token}",
+        "/tokens/{token}/change",
+        {"name": "mine", "networks": "10.1.0.0/16"},
+        ("PATCH", "/tokens/{token}", {"name": "theirs", "networks": ["10.0.0.0/8"]}),
+        "theirs",
+    ),
     "webhook": Race(
         "/webhooks/{webhook}",
         "/webhooks/{webhook}/change",
@@ -301,8 +308,8 @@ RACES = {
 }
 
 
-async def made_for(port: Port) -> str:
-    """What the races are about; the webhook's id."""
+async def made_for(port: Port) -> dict[str, str]:
+    """What the races are about; what the webhook's id and the token's are."""
     await port.push(tiny_image())
     await port.worker("w")
     await make_user(port.admin, "alice")
@@ -313,19 +320,21 @@ async def made_for(port: Port) -> str:
     conditions = [{"claim": "sub", "equals": "x"}]
     await api(port.admin, "POST", "/workload-rules", status=201, json={**rule, "conditions": conditions})
     hook = {"repository": ON, "url": "https://receiver.example/x"}
-    return str((await api(port.admin, "POST", "/webhooks", status=201, json=hook))["id"])
+    token = await make_token(port.admin, SCOPE)
+    webhook = await api(port.admin, "POST", "/webhooks", status=201, json=hook)
+    return {"webhook": webhook["id"], "token": token["id"]}
 
 
 @pytest.mark.parametrize("race", RACES.values(), ids=list(RACES))
 async def test_who_was_slower_is_told_and_loses_nothing(port: Port, race: Race) -> None:
-    webhook = await made_for(port)
-    page, action = race.page.format(webhook=webhook), race.action.format(webhook=webhook)
+    ids = await made_for(port)
+    page, action = race.page.format(**ids), race.action.format(**ids)
     async with visitor(port.registry) as person:
         await sign_in(person, port.registry)
         sheet = with_fields(await ask(person, "GET", page), race.typed)
         sent = sheet.hidden | race.typed
         method, path, body = race.request
-        answered = await ask(port.admin, method, f"/api/v1{path.format(webhook=webhook)}", json=body)
+        answered = await ask(port.admin, method, f"/api/v1{path.format(**ids)}", json=body)
         assert answered.status in (200, 201), answered.body
         slower = await send(person, port.registry, action, **sent)
         assert slower.status == 412
