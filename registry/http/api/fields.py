@@ -6,7 +6,7 @@ The use case holds the grammar and says what is wrong; the patterns here describ
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
@@ -22,7 +22,6 @@ _ROBOT = f"{_REPOSITORY}[+]{_ACCOUNT}"
 _TAG = "[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
 _DIGEST = "(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _DATE = re.compile("[0-9]{4}-")
-_FIRST_YEAR, _LAST_YEAR = 1970, 9998
 ENTITY_TAGS = r'^([*]|(W/)?"[!#-~]*"([ 	]*,[ 	]*(W/)?"[!#-~]*")*)$'
 
 
@@ -37,16 +36,17 @@ def _require_date(given: object) -> object:
     return given
 
 
-def _require_usual(given: datetime) -> datetime:
-    # Beyond these years some zone has no name for it.
-    if not _FIRST_YEAR <= given.year <= _LAST_YEAR:
-        raise ValueError(f"it is a time of the years {_FIRST_YEAR} to {_LAST_YEAR}")
+def _require_instant(given: datetime) -> datetime:
+    try:
+        given.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("in UTC it is a time of no year from 1 to 9999") from None
     return given
 
 
 # Not strict: a body gives times as text.
 Time = Annotated[
-    AwareDatetime, Field(strict=False), BeforeValidator(_require_date), AfterValidator(_require_usual)
+    AwareDatetime, Field(strict=False), BeforeValidator(_require_date), AfterValidator(_require_instant)
 ]
 AccountName = Annotated[
     str,
