@@ -300,10 +300,10 @@ async def show_report(
 
 
 async def list_package_holders(call: Call, query: PackagesQuery) -> Page[HolderAnswer]:
-    """Which images hold a package, or one that an advisory tells of, by their newest scans, the last pushed
-    first.
+    """Which images hold a package, or one that an advisory tells of, by their newest scans.
 
-    Only of repositories that the caller may push to or start trials in; auditors see all.
+    The last pushed first. Only of repositories that the caller may push to or start trials in; auditors see
+    all.
     """
     after = None if query.cursor is None else parse_position(query.cursor)
     found = await list_holders(
