@@ -34,9 +34,10 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    """A registry that tries what is pushed."""
+    """A registry that tries what is pushed, and sends messages to programs of this host."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    async with open_port(data, f"sqlite:///{data / 'seatrial.db'}") as opened:
+    url = f"sqlite:///{data / 'seatrial.db'}"
+    async with open_port(data, url, outgoing_networks=("127.0.0.0/8",)) as opened:
         yield opened

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.kit.access import give_role, make_user
 from tests.kit.browsing import PHONE, visiting
 from tests.kit.receiver import running_receiver
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.trials import Port, tiny_image
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 WITH_AND_WITHOUT = pytest.mark.parametrize("scripts", [True, False])
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    url = f"sqlite:///{data / 'seatrial.db'}"
-    async with open_port(data, url, outgoing_networks=("127.0.0.0/8",)) as opened:
-        yield opened
 
 
 @WITH_AND_WITHOUT

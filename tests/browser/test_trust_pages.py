@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from registry.contract.otherscanner import SCANNER_LABEL
@@ -15,7 +13,7 @@ from tests.kit.access import api, make_token
 from tests.kit.browsing import visiting
 from tests.kit.issuer import running_issuer
 from tests.kit.pagecontent import MARKUP
-from tests.kit.trials import Port, open_port, tiny_image
+from tests.kit.trials import Port, tiny_image
 from tests.kit.workloads import AUDIENCE, SUBJECT, job_token
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -28,16 +26,6 @@ LOOKS = pytest.mark.parametrize(
         ("phone", {"viewport": {"width": 360, "height": 740}}),
     ],
 )
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def port(tmp_path: Path, sqlite_template: Path) -> AsyncIterator[Port]:
-    data = tmp_path / "data"
-    data.mkdir()
-    (data / "seatrial.db").write_bytes(sqlite_template.read_bytes())
-    url = f"sqlite:///{data / 'seatrial.db'}"
-    async with open_port(data, url, outgoing_networks=("127.0.0.0/8",)) as opened:
-        yield opened
 
 
 @WITH_AND_WITHOUT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from html.parser import HTMLParser
 
@@ -30,6 +31,12 @@ def words_of(answer: Answer) -> str:
     parser = _Words()
     parser.feed(answer.body.decode())
     return " ".join(parser.words)
+
+
+def seen_of(page: bytes) -> str:
+    """Of what the first form of a page that sets something was drawn."""
+    seen, *_ = re.findall('name="seen" value="([^"]+)"', page.decode())
+    return str(seen)
 
 
 async def read(client: aiohttp.ClientSession, path: str) -> Answer:

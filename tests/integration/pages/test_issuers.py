@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from tests.kit.access import api, ask, make_user
 from tests.kit.issuer import CLIENT_ID, CLIENT_SECRET, LOOPBACK, Issuer, running_issuer
 from tests.kit.pagecontent import MARKUP
-from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
+from tests.kit.pagereading import read, seen_of, send, send_from, sign_in, visitor, words_of
 from tests.kit.trials import Port, open_port
 from tests.kit.workloads import make_rule, trust
 
@@ -44,11 +43,6 @@ async def issuer() -> AsyncIterator[Issuer]:
 async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
     async with open_port(tmp_path / "data", database_url, outgoing_networks=LOOPBACK) as opened:
         yield opened
-
-
-def seen_of(page: bytes) -> str:
-    seen, *_ = re.findall('name="seen" value="([^"]+)"', page.decode())
-    return str(seen)
 
 
 async def test_an_issuer_is_trusted_asked_and_changed(

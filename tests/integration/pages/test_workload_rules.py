@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from tests.kit.access import api, ask, make_user
 from tests.kit.issuer import LOOPBACK, Issuer, running_issuer
 from tests.kit.pagecontent import MARKUP
-from tests.kit.pagereading import read, send, send_from, sign_in, visitor, words_of
+from tests.kit.pagereading import read, seen_of, send, send_from, sign_in, visitor, words_of
 from tests.kit.trials import Port, open_port
 from tests.kit.workloads import AUDIENCE, SUBJECT, exchange, job_token, trust
 
@@ -43,11 +42,6 @@ async def issuer() -> AsyncIterator[Issuer]:
 async def port(tmp_path: Path, database_url: str) -> AsyncIterator[Port]:
     async with open_port(tmp_path / "data", database_url, outgoing_networks=LOOPBACK) as opened:
         yield opened
-
-
-def seen_of(page: bytes) -> str:
-    seen, *_ = re.findall('name="seen" value="([^"]+)"', page.decode())
-    return str(seen)
 
 
 async def test_a_rule_is_made_changed_and_deleted(port: Port, issuer: Issuer) -> None:
